@@ -1,0 +1,131 @@
+//! The build script: reads every `board/*.toml`, refuses what is wrong with any of them by file and
+//! line, and writes each as a constant of type `Board` to `OUT_DIR/boards.rs`, which `src/board.rs` includes.
+//!
+//! Owns the choice of the board (`SHARELINKD_BOARD`, by default `host`) and the one line that a build prints: the
+//! selected board's memory sum. It shares its parts with the crate, which tests them: how a board file is
+//! read (`source.rs`), what must hold between limits (`rules.rs`), what a board costs (`sum.rs`).
+
+#[path = "../src/config/document.rs"]
+#[expect(dead_code, reason = "the configuration reads through it too, and takes more kinds of values")]
+mod document;
+#[path = "../src/board/limits.rs"]
+mod limits;
+#[path = "../src/board/rules.rs"]
+#[expect(dead_code, reason = "the crate's compile-time assertions use the rest")]
+mod rules;
+#[path = "../src/board/source.rs"]
+mod source;
+#[path = "../src/board/sum.rs"]
+#[expect(dead_code, reason = "the crate's table uses the rest")]
+mod sum;
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use limits::Board;
+
+const VARIABLE: &str = "SHARELINKD_BOARD";
+const DIRECTORY: &str = "board";
+
+fn main() -> ExitCode {
+    println!("cargo::rerun-if-changed={DIRECTORY}");
+    println!("cargo::rerun-if-env-changed={VARIABLE}");
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problems) => {
+            for problem in problems {
+                println!("cargo::error={problem}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), Vec<String>> {
+    let boards = read_boards()?;
+    let wanted = env::var(VARIABLE).unwrap_or_else(|_| "host".to_owned());
+    let Some(selected) = boards.iter().find(|board| board.name == wanted) else {
+        let names: Vec<&str> = boards.iter().map(|board| board.name).collect();
+        return Err(vec![format!(
+            "{VARIABLE}={wanted:?} is no board: choose one of {}, or write {DIRECTORY}/{wanted}.toml ({DIRECTORY}/README.md says how)",
+            names.join(", ")
+        )]);
+    };
+    let directory = env::var("OUT_DIR").map_err(|error| vec![format!("OUT_DIR: {error}: run this through Cargo")])?;
+    let target = env::var("TARGET").map_err(|error| vec![format!("TARGET: {error}: run this through Cargo")])?;
+    let path = Path::new(&directory).join("boards.rs");
+    fs::write(&path, constants(&boards, selected, &target))
+        .map_err(|error| vec![format!("{}: {error}", path.display())])?;
+    println!("cargo::warning=board {}: {}", selected.name, source::sum_text(selected));
+    Ok(())
+}
+
+fn read_boards() -> Result<Vec<Board>, Vec<String>> {
+    let unreadable = |path: &Path, error: std::io::Error| vec![format!("{}: {error}", path.display())];
+    let directory = Path::new(DIRECTORY);
+    let entries = fs::read_dir(directory).map_err(|error| unreadable(directory, error))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| unreadable(directory, error))?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let (mut boards, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        if !stem.starts_with(|first: char| first.is_ascii_lowercase())
+            || !stem.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        {
+            problems.push(format!(
+                "{}: a board's name has lower-case letters, digits and hyphens: rename the file",
+                path.display()
+            ));
+            continue;
+        }
+        if matches!(stem.as_str(), "all" | "selected" | "target") {
+            problems.push(format!("{}: a constant beside the boards has this name: rename the file", path.display()));
+            continue;
+        }
+        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+        match source::board(String::leak(stem), &text) {
+            Ok(board) => boards.push(board),
+            Err(found) => {
+                problems.extend(found.iter().map(|problem| {
+                    format!("{}:{}: {}; {}", path.display(), problem.line, problem.what, problem.remedy)
+                }))
+            }
+        }
+    }
+    if problems.is_empty() { Ok(boards) } else { Err(problems) }
+}
+
+/// The Rust text of all boards. A `Board` prints as the constant that it is.
+fn constants(boards: &[Board], selected: &Board, target: &str) -> String {
+    let mut out = String::from("// Made by board/build.rs from board/*.toml.\n");
+    for board in boards {
+        let _ = writeln!(out, "/// `board/{}.toml`.\npub const {}: Board = {board:?};", board.name, constant(board));
+    }
+    let all: Vec<String> = boards.iter().map(|board| format!("&{}", constant(board))).collect();
+    let _ = writeln!(
+        out,
+        "/// Every board, in the order of their names.\npub const ALL: &[&Board] = &[{}];",
+        all.join(", ")
+    );
+    let _ = writeln!(
+        out,
+        "/// The board that this binary was built for (`{VARIABLE}`).\npub const SELECTED: &Board = &{};",
+        constant(selected)
+    );
+    let _ =
+        writeln!(out, "/// The target triple that this binary was compiled for.\npub const TARGET: &str = {target:?};");
+    out
+}
+
+fn constant(board: &Board) -> String {
+    board.name.to_uppercase().replace('-', "_")
+}

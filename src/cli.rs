@@ -1,0 +1,342 @@
+//! The command line: arguments as a [`Command`], and the texts of help and version.
+//!
+//! Owns which commands and options there are and what they say for themselves. Refuses what it doesn't
+//! know with the nearest thing that it does. Does nothing: `main.rs` carries commands out. Knows
+//! nothing of files, configurations or sockets.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::Arg;
+use sharelinkd::config::nearest;
+
+/// What the user wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve, with this configuration.
+    Run(PathBuf),
+    /// Check this configuration and say what it means.
+    Check(PathBuf),
+    /// Print the commented default configuration.
+    Config,
+    /// Relay and demo business server in one process.
+    Demo {
+        /// Where the share page is served.
+        pages_port: u16,
+        /// Where the host page is served.
+        host_port: u16,
+    },
+    /// Print this help.
+    Help(&'static str),
+    /// Print version, board and target.
+    Version,
+}
+
+/// One line that says what is wrong with the arguments and what to write instead.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError(pub String);
+
+/// The default port of the demo's share page.
+const DEMO_PAGES_PORT: u16 = 8080;
+/// The default port of the demo's host page.
+const DEMO_HOST_PORT: u16 = 8081;
+
+/// A command's name, the options that it takes, and its help.
+struct About {
+    name: &'static str,
+    options: &'static [&'static str],
+    help: &'static str,
+}
+
+const COMMANDS: [About; 6] = [
+    About { name: "run", options: &["--config", "--help"], help: RUN },
+    About { name: "check", options: &["--config", "--help"], help: CHECK },
+    About { name: "config", options: &["--help"], help: CONFIG },
+    About { name: "demo", options: &["--port", "--host-port", "--help"], help: DEMO },
+    About { name: "help", options: &["--help"], help: HELP },
+    About { name: "version", options: &["--help"], help: VERSION },
+];
+
+const HELP: &str = "\
+sharelinkd shows a social app's live content on the web page behind a share
+link.
+
+Usage: sharelinkd COMMAND [OPTIONS]
+
+Commands:
+  demo      Relay and demo business server in one process: try this first
+  config    Print a commented configuration to start from
+  check     Check a configuration: its errors, or what it means and costs
+  run       Serve
+  help      Print this, or the help of a command: sharelinkd help run
+  version   Print version, board and target
+
+Options:
+  -h, --help      Print this; behind a command, the help of that command
+  -V, --version   Print version, board and target
+
+Exit codes: 0 done, 64 wrong arguments, 74 output failed, 78 wrong
+configuration.
+";
+
+const RUN: &str = "\
+Serve pages and keep the uplink to the business server.
+
+Usage: sharelinkd run --config FILE
+
+Options:
+  -c, --config FILE   The configuration, in TOML; `sharelinkd config` prints one
+  -h, --help          Print this
+
+SIGTERM drains and exits 0, SIGHUP reads the configuration again. Of a
+configuration that is wrong every error is told with its line, and nothing
+starts (exit 78).
+";
+
+const CHECK: &str = "\
+Check a configuration as `run` would, start nothing, and print what it means:
+every key with its value, and the relay's memory sum, term by term.
+
+Usage: sharelinkd check --config FILE
+
+Options:
+  -c, --config FILE   The configuration
+  -h, --help          Print this
+
+Exits 0 where `run` would start, else 78 with every error on standard error.
+";
+
+const CONFIG: &str = "\
+Print the configuration as shipped: every key with its default, commented.
+
+Usage: sharelinkd config > sharelinkd.toml
+
+Options:
+  -h, --help   Print this
+";
+
+const DEMO: &str = "\
+Run a relay and a demo business server in one process, connected by a real
+uplink over loopback, with a room that lives by itself. Prints two addresses:
+the share page, which viewers see, and the host page, which runs the room.
+
+Usage: sharelinkd demo [--port N] [--host-port N]
+
+Options:
+  -p, --port N      Port of the share page, on loopback [default: 8080]
+  --host-port N     Port of the host page, on loopback [default: 8081]
+  -h, --help        Print this
+
+Port 0 takes any free one.
+";
+
+const VERSION: &str = "\
+Print the version, the board that the relay was built for, and the target that
+it was compiled for.
+
+Usage: sharelinkd version
+";
+
+/// Reads arguments, the program's name excluded.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let name = match next(&mut parser)? {
+        None => {
+            return wrong("no command: `sharelinkd demo` shows what it does, `sharelinkd --help` lists all commands");
+        }
+        Some(Word::Option(option)) if option == "-h" || option == "--help" => return Ok(Command::Help(HELP)),
+        Some(Word::Option(option)) if option == "-V" || option == "--version" => return Ok(Command::Version),
+        Some(Word::Option(option)) => {
+            let near = suggestion(&option, ["--help", "--version"]);
+            return wrong(&format!("unknown option {option} before a command{near}"));
+        }
+        Some(Word::Value(name)) => name,
+    };
+    let Some(about) = COMMANDS.iter().find(|about| about.name == name) else {
+        let near = suggestion(&name, COMMANDS.iter().map(|about| about.name));
+        return wrong(&format!("unknown command {name:?}{near}"));
+    };
+    options(about, &mut parser)
+}
+
+/// The line of `--version`.
+#[must_use]
+pub fn version() -> String {
+    let board = sharelinkd::board::SELECTED;
+    format!("sharelinkd {} (board {}, {})\n", env!("CARGO_PKG_VERSION"), board.name, sharelinkd::board::TARGET)
+}
+
+enum Word {
+    Option(String),
+    Value(String),
+}
+
+fn next(parser: &mut lexopt::Parser) -> Result<Option<Word>, UsageError> {
+    let word = parser.next().map_err(|error| UsageError(format!("{error}: see `sharelinkd --help`")))?;
+    Ok(word.map(|word| match word {
+        Arg::Short(letter) => Word::Option(format!("-{letter}")),
+        Arg::Long(name) => Word::Option(format!("--{name}")),
+        Arg::Value(value) => Word::Value(value.to_string_lossy().into_owned()),
+    }))
+}
+
+fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let name = about.name;
+    let (mut config, mut pages_port, mut host_port, mut topic) = (None, None, None, None);
+    while let Some(word) = next(parser)? {
+        let option = match word {
+            Word::Option(option) => option,
+            Word::Value(value) if name == "help" && topic.is_none() => {
+                topic = Some(value);
+                continue;
+            }
+            Word::Value(value) => return wrong(&format!("unexpected {value:?}: see `sharelinkd {name} --help`")),
+        };
+        match (name, option.as_str()) {
+            (_, "-h" | "--help") => return Ok(Command::Help(about.help)),
+            ("run" | "check", "-c" | "--config") => {
+                once(&mut config, "--config", PathBuf::from(value(parser, name, "--config FILE")?))?
+            }
+            ("demo", "-p" | "--port") => once(&mut pages_port, "--port", port(parser, "--port")?)?,
+            ("demo", "--host-port") => once(&mut host_port, "--host-port", port(parser, "--host-port")?)?,
+            _ => {
+                let near = suggestion(&option, about.options.iter().copied());
+                return wrong(&format!("unknown option {option} of {name}{near}"));
+            }
+        }
+    }
+    match (name, config) {
+        ("run", Some(config)) => Ok(Command::Run(config)),
+        ("check", Some(config)) => Ok(Command::Check(config)),
+        ("run" | "check", None) => {
+            wrong(&format!("{name} needs --config FILE: `sharelinkd config > FILE` writes one to start from"))
+        }
+        ("demo", _) => demo(pages_port.unwrap_or(DEMO_PAGES_PORT), host_port.unwrap_or(DEMO_HOST_PORT)),
+        ("config", _) => Ok(Command::Config),
+        ("version", _) => Ok(Command::Version),
+        _ => help(topic.as_deref()),
+    }
+}
+
+fn demo(pages_port: u16, host_port: u16) -> Result<Command, UsageError> {
+    if pages_port == host_port && pages_port != 0 {
+        return wrong(&format!(
+            "the share page and the host page can't both have port {pages_port}: choose another with --port or --host-port"
+        ));
+    }
+    Ok(Command::Demo { pages_port, host_port })
+}
+
+fn help(topic: Option<&str>) -> Result<Command, UsageError> {
+    let Some(topic) = topic else { return Ok(Command::Help(HELP)) };
+    match COMMANDS.iter().find(|about| about.name == topic) {
+        Some(about) => Ok(Command::Help(about.help)),
+        None => wrong(&format!("no help on {topic:?}{}", suggestion(topic, COMMANDS.iter().map(|about| about.name)))),
+    }
+}
+
+fn value(parser: &mut lexopt::Parser, name: &str, form: &str) -> Result<OsString, UsageError> {
+    match parser.value() {
+        Ok(value) if !value.is_empty() => Ok(value),
+        _ => wrong(&format!("{name} needs a value: write {form}")),
+    }
+}
+
+fn port(parser: &mut lexopt::Parser, option: &str) -> Result<u16, UsageError> {
+    let text = value(parser, option, &format!("{option} N"))?;
+    match text.to_str().and_then(|text| text.parse().ok()) {
+        Some(port) => Ok(port),
+        None => wrong(&format!("{option} {text:?} is no port: write a number from 1 to 65535, or 0 for any free one")),
+    }
+}
+
+fn once<T>(place: &mut Option<T>, option: &str, value: T) -> Result<(), UsageError> {
+    if place.replace(value).is_some() { wrong(&format!("{option} is given twice: keep one of them")) } else { Ok(()) }
+}
+
+fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    match nearest(word, known) {
+        Some(near) => format!(": did you mean {near}?"),
+        None => ": see `sharelinkd --help`".to_owned(),
+    }
+}
+
+fn wrong<T>(text: &str) -> Result<T, UsageError> {
+    Err(UsageError(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(OsString::from)).map_err(|UsageError(text)| text)
+    }
+
+    #[test]
+    fn commands_are_read() {
+        assert_eq!(parsed("run --config a.toml"), Ok(Command::Run("a.toml".into())));
+        assert_eq!(parsed("run --config=a.toml"), Ok(Command::Run("a.toml".into())));
+        assert_eq!(parsed("check -c a.toml"), Ok(Command::Check("a.toml".into())));
+        assert_eq!(parsed("config"), Ok(Command::Config));
+        assert_eq!(parsed("demo"), Ok(Command::Demo { pages_port: 8080, host_port: 8081 }));
+        assert_eq!(parsed("demo --port 0 --host-port=0"), Ok(Command::Demo { pages_port: 0, host_port: 0 }));
+        for line in ["--version", "-V", "version"] {
+            assert_eq!(parsed(line), Ok(Command::Version), "{line}");
+        }
+        for line in ["--help", "-h", "help", "help help"] {
+            assert_eq!(parsed(line), Ok(Command::Help(HELP)), "{line}");
+        }
+        for line in ["run --help", "run -c x -h", "help run"] {
+            assert_eq!(parsed(line), Ok(Command::Help(RUN)), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_comes_with_what_to_write() {
+        let cases = [
+            ("", "no command: `sharelinkd demo`"),
+            ("rnu", "unknown command \"rnu\": did you mean run?"),
+            ("frobnicate", "unknown command \"frobnicate\": see `sharelinkd --help`"),
+            ("--hepl", "did you mean --help?"),
+            ("run", "`sharelinkd config > FILE`"),
+            ("run --config", "write --config FILE"),
+            ("run --conifg x", "did you mean --config?"),
+            ("run --config a --config b", "given twice"),
+            ("run a.toml", "unexpected \"a.toml\""),
+            ("config --port 1", "unknown option --port of config"),
+            ("demo --port 65536", "is no port: write a number"),
+            ("demo --port 8081", "can't both have port 8081"),
+            ("help rnu", "did you mean run?"),
+        ];
+        for (line, text) in cases {
+            assert!(matches!(parsed(line), Err(told) if told.contains(text)), "{line}: {:?}", parsed(line));
+        }
+    }
+
+    #[test]
+    fn every_command_and_option_is_in_its_help() {
+        for about in &COMMANDS {
+            assert!(HELP.contains(&format!("\n  {:<10}", about.name)), "{}", about.name);
+            assert!(
+                about.name == "version" || about.options.iter().all(|option| about.help.contains(option)),
+                "{}",
+                about.name
+            );
+            assert!(about.help.lines().all(|line| line.len() <= 80) && about.help.ends_with('\n'));
+        }
+        assert!(
+            DEMO.contains(&format!("[default: {DEMO_PAGES_PORT}]"))
+                && DEMO.contains(&format!("[default: {DEMO_HOST_PORT}]"))
+        );
+    }
+
+    #[test]
+    fn the_version_names_board_and_target() {
+        let text = version();
+        assert!(text.starts_with("sharelinkd ") && text.contains("(board ") && text.ends_with(")\n"), "{text}");
+    }
+}

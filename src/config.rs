@@ -1,0 +1,438 @@
+//! The configuration: one TOML file, checked whole before anything starts.
+//!
+//! Owns the meaning of every key, its default, and what must hold between keys. Gives a typed
+//! [`Config`] with the board as lowered by `[limits]`, or *every* error at once, each with its line,
+//! what is wrong and how to mend it. Refuses what it doesn't know. Never prints the secret. Reads two
+//! files (itself and the secret's) and resolves no names: a resolver would need a thread or block.
+//! Knows nothing of sockets, of the machine, or of what is done with a value.
+
+pub mod document;
+mod limits;
+mod render;
+mod sections;
+mod values;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use log::LevelFilter;
+
+use crate::board::Board;
+pub use document::nearest;
+use document::{Document, Problem, line_of};
+pub use values::{Network, Origins, Secret, Serial, UplinkAddress};
+
+/// A configuration file has at most so many bytes: the term "events and configuration" of the memory sum relies on it.
+pub const FILE_SIZE_MAX: u64 = 64 * 1024;
+/// A secret file has at most so many bytes.
+pub const SECRET_SIZE_MAX: u64 = 4096;
+/// The whole configuration, typed and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[pages]`: where pages connect, and which may.
+    pub pages: Pages,
+    /// `[uplink]`: the business server.
+    pub uplink: Uplink,
+    /// `[console]`: the engineer's ways in.
+    pub console: Console,
+    /// `[metrics] listen`: where Prometheus scrapes; `None` is off.
+    pub metrics: Option<SocketAddr>,
+    /// `[log] level`.
+    pub log_level: LevelFilter,
+    /// `[limits] pages_per_address`: pages from one address at the same time; 0 is no limit.
+    pub pages_per_address: u32,
+    /// The board with its limits as lowered by `[limits]`.
+    pub board: Board,
+}
+
+/// Where pages connect, and which may.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pages {
+    /// At least one; port 0 takes any free one.
+    pub listen: Vec<SocketAddr>,
+    /// Allowed `Origin` headers besides the relay's own host.
+    pub origins: Origins,
+    /// Whether a request without an `Origin` (no browser) is refused.
+    pub require_origin: bool,
+    /// Proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// The business server, and how to reach it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uplink {
+    /// At least one; tried in this order.
+    pub addresses: Vec<UplinkAddress>,
+    /// Shared with the business server; empty only where every address is loopback or a Unix socket.
+    pub secret: Secret,
+    /// TCP beyond loopback is wanted although nothing protects it.
+    pub plaintext: bool,
+    /// Seconds that a topic stays warm after its last page left.
+    pub linger_s: u32,
+    /// The relay's name in `Hello`, at most 256 bytes.
+    pub name: String,
+}
+
+/// The engineer's ways in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Console {
+    /// The serial line; `None` is off.
+    pub serial: Option<Serial>,
+    /// Whether the console may change things, or only look.
+    pub control: bool,
+    /// The Unix socket of `sharelinkd console`; `None` is off.
+    pub socket: Option<PathBuf>,
+}
+
+/// One thing wrong with a configuration: prints as one line that names file, line and remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// Counted from 1; 0 where the file as a whole is meant.
+    pub line: u32,
+    /// What is wrong.
+    pub what: String,
+    /// How to mend it.
+    pub remedy: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        write!(f, ": {}; {}", self.what, self.remedy)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What a configuration depends on besides its text, so that reading it can be tested.
+pub struct Surroundings<'a> {
+    /// The bytes of `secret_file`, as it was named.
+    pub read_secret: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    /// The machine's name: the relay's, unless it is given one.
+    pub hostname: &'a str,
+}
+
+impl Config {
+    /// Reads and checks a file for a relay that was built for `board`.
+    ///
+    /// A `secret_file` that is not absolute is looked for in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential`) where
+    /// that is set, else beside the configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of lines.
+    pub fn load(path: &Path, board: &Board) -> Result<Self, Vec<ConfigError>> {
+        let error = |line, what: String, remedy: &str| ConfigError {
+            file: path.to_owned(),
+            line,
+            what,
+            remedy: remedy.to_owned(),
+        };
+        let bytes = match read(path, FILE_SIZE_MAX) {
+            Ok(bytes) => bytes,
+            Err(cause) => {
+                let remedy = "name a file that is there and that the relay may read; `sharelinkd config` prints one to start from";
+                return Err(vec![error(0, format!("can't be read: {cause}"), remedy)]);
+            }
+        };
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(cause) => {
+                let line = line_of(&bytes, cause.valid_up_to());
+                return Err(vec![error(line, "is not UTF-8".to_owned(), "save the file as UTF-8 text")]);
+            }
+        };
+        let home = std::env::var_os("CREDENTIALS_DIRECTORY")
+            .map_or_else(|| path.parent().unwrap_or(Path::new("")).to_owned(), PathBuf::from);
+        let read_secret = |file: &Path| {
+            let file = home.join(file);
+            read(&file, SECRET_SIZE_MAX)
+                .map_err(|cause| io::Error::new(cause.kind(), format!("{}: {cause}", file.display())))
+        };
+        let around = Surroundings { read_secret: &read_secret, hostname: &hostname() };
+        Self::parse(text, board, &around).map_err(|problems| {
+            problems.into_iter().map(|Problem { line, what, remedy }| error(line, what, &remedy)).collect()
+        })
+    }
+
+    /// The configuration of this text.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of lines.
+    pub fn parse(text: &str, board: &Board, around: &Surroundings<'_>) -> Result<Self, Vec<Problem>> {
+        let mut document = Document::parse(text);
+        let config = Self {
+            pages: sections::pages(&mut document),
+            uplink: sections::uplink(&mut document, around),
+            console: sections::console(&mut document),
+            metrics: sections::off_or(&mut document, "metrics", "listen", values::listener),
+            log_level: sections::log_level(&mut document),
+            pages_per_address: sections::whole(
+                &mut document,
+                "limits",
+                "pages_per_address",
+                0,
+                u64::from(board.pages_max),
+            )
+            .unwrap_or(0),
+            board: limits::lowered(&mut document, board),
+        };
+        sections::refuse_shared_listeners(&mut document, &config);
+        let problems = document.finish();
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// The configuration as shipped: every key with its default, commented.
+    #[must_use]
+    pub const fn default_text() -> &'static str {
+        include_str!("../systemd/sharelinkd.toml")
+    }
+
+    /// What is configured and not built yet, a line for each: to be logged at start and told by `check`.
+    #[must_use]
+    pub fn not_built_yet(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut note = |is_set: bool, key: &str| {
+            if is_set {
+                notes.push(format!("{key} is set, but this version of sharelinkd does not have it yet: it is ignored"));
+            }
+        };
+        note(self.console.serial.is_some(), "[console] serial");
+        note(self.console.socket.is_some(), "[console] socket");
+        note(self.metrics.is_some(), "[metrics] listen");
+        notes
+    }
+}
+
+fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(size_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > size_max {
+        return Err(io::Error::other(format!("it has more than {size_max} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The machine's name, or the program's where the machine has none.
+fn hostname() -> String {
+    let name = read(Path::new("/proc/sys/kernel/hostname"), 256).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name).trim().to_owned();
+    if name.is_empty() || name == "(none)" { "sharelinkd".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::HOST;
+
+    fn parse(text: &str) -> Result<Config, Vec<String>> {
+        let read_secret = |path: &Path| match path.to_str() {
+            Some("good") => Ok(b"from a file\r\n".to_vec()),
+            Some("empty") => Ok(b"\n".to_vec()),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+        };
+        let around = Surroundings { read_secret: &read_secret, hostname: "box" };
+        let told = |problem: Problem| format!("{}: {}; {}", problem.line, problem.what, problem.remedy);
+        Config::parse(text, &HOST, &around).map_err(|problems| problems.into_iter().map(told).collect())
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        parse(text).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn nothing_at_all_is_the_default() {
+        let config = parse("").unwrap_or_else(|told| panic!("{told:?}"));
+        assert_eq!(config.pages.listen, ["127.0.0.1:8080".parse().unwrap_or_else(|_| panic!())]);
+        assert_eq!(config.uplink.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:7400"]);
+        assert_eq!(
+            (config.uplink.linger_s, config.uplink.name.as_str(), config.log_level),
+            (30, "box", LevelFilter::Info)
+        );
+        assert_eq!((config.board, config.pages_per_address), (HOST, 0));
+        assert!(config.not_built_yet().is_empty());
+    }
+
+    #[test]
+    fn the_file_as_shipped_is_the_default_commented_or_not() {
+        let uncommented: Vec<&str> = Config::default_text()
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#')
+                    .filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()))
+                    .unwrap_or(line)
+            })
+            .collect();
+        assert!(uncommented.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count() >= 16);
+        assert_eq!(parse(Config::default_text()), parse(""));
+        assert_eq!(parse(&uncommented.join("\n")), parse(""));
+    }
+
+    #[test]
+    fn the_file_as_shipped_names_every_limit() {
+        for limit in &limits::LIMITS {
+            assert!(Config::default_text().contains(limit.key), "{}", limit.key);
+        }
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_and_keeps_the_secret() {
+        let text = r#"
+            [pages]
+            listen = ["127.0.0.1:0", "[::1]:8081"]
+            origins = ["https://share.example"]
+            trusted_proxies = ["10.0.0.0/8"]
+            [uplink]
+            addresses = ["10.0.0.9:7400", "unix:/run/b.sock"]
+            secret = "hunter2"
+            plaintext = true
+            name = "gate \"7\" \\ 門"
+            [console]
+            serial = "/dev/ttyS1"
+            speed = 9600
+            socket = "/run/x.sock"
+            [metrics]
+            listen = "127.0.0.1:9400"
+            [limits]
+            pages = 7
+            pages_per_address = 3
+            [log]
+            level = "debug"
+        "#;
+        let config = parse(text).unwrap_or_else(|told| panic!("{told:?}"));
+        assert_eq!(config.uplink.secret.bytes(), b"hunter2");
+        assert_eq!(config.board.pages_max, 7);
+        assert_eq!(config.not_built_yet().len(), 3);
+        let printed = config.to_string();
+        assert!(
+            printed.contains("# secret: set, 7 bytes") && printed.contains("pages = 7 # lowered from 10000"),
+            "{printed}"
+        );
+        assert!(!printed.contains("hunter2") && !format!("{config:?}").contains("hunter2"));
+        let again = printed.replace("# secret: set, 7 bytes", "secret = \"hunter2\"");
+        assert_eq!(parse(&again), Ok(config));
+    }
+
+    #[test]
+    fn every_error_is_told_not_only_the_first() {
+        let text = "[pages]\nlisten = \"localhost:80\"\norigins = [\"*\", \"https://a.example\"]\nlisten_on = 1\n[uplink]\naddresses = []\n\
+                    plaintext = 1\nlinger_s = 90000\n[console]\nspeed = 12345\nserial = \"ttyS1\"\n[metrics]\nlisten = 9400\n\
+                    [limits]\npages = 10001\n[log]\nlevel = \"loud\"\n[tls]\ncert = \"x\"\n";
+        let told = problems(text);
+        let lines: Vec<&str> = told.iter().filter_map(|text| text.split(':').next()).collect();
+        assert_eq!(lines, ["2", "3", "4", "5", "7", "8", "10", "11", "13", "15", "17", "18"], "{told:#?}");
+    }
+
+    #[test]
+    fn an_uplink_beyond_the_machine_needs_a_secret_and_consent() {
+        let told = problems("[uplink]\naddresses = [\"127.0.0.1:7400\",\n\"10.0.0.9:7400\"]\n");
+        assert_eq!(told.len(), 2, "{told:#?}");
+        assert!(
+            told.iter().all(|text| text.starts_with("3: [uplink] addresses has 10.0.0.9:7400, beyond this machine")),
+            "{told:#?}"
+        );
+        assert!(
+            told.iter().any(|text| text.contains("plaintext = true"))
+                && told.iter().any(|text| text.contains("set secret or secret_file"))
+        );
+        assert!(parse("[uplink]\naddresses = \"10.0.0.9:7400\"\nplaintext = true\nsecret = \"x\"").is_ok());
+        assert!(parse("[uplink]\naddresses = \"unix:/run/b.sock\"").is_ok());
+    }
+
+    #[test]
+    fn the_secret_comes_from_one_place() {
+        let from_file = parse("[uplink]\nsecret_file = \"good\"").map(|config| config.uplink.secret.bytes().to_vec());
+        assert_eq!(from_file, Ok(b"from a file".to_vec()));
+        assert!(
+            problems("[uplink]\nsecret = \"hunter2\"\nsecret_file = \"good\"")[0]
+                .starts_with("3: [uplink] has both secret and secret_file")
+        );
+        assert!(problems("[uplink]\nsecret_file = \"empty\"")[0].contains("is empty"));
+        assert!(problems("[uplink]\nsecret_file = \"none\"")[0].contains("can't be read"));
+        // A secret that is missing for an error of its own is not also called empty.
+        assert_eq!(problems("[uplink]\naddresses = \"10.0.0.9:1\"\nplaintext = true\nsecret = 5").len(), 1);
+    }
+
+    #[test]
+    fn no_error_quotes_the_secret() {
+        for text in [
+            "secret = \"hunter2",
+            "secret = hunter2",
+            "secret = [\"hunter2\"]",
+            "secrt = \"hunter2\"",
+            "secret = \"hunter2\"\nsecret = \"hunter2\"",
+        ] {
+            let told = problems(&format!("[uplink]\n{text}\n"));
+            assert!(!told.is_empty() && !told.concat().contains("hunter2"), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn listeners_don_t_collide() {
+        assert_eq!(problems("[pages]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]").len(), 1);
+        assert!(problems("[pages]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]").is_empty());
+        assert_eq!(problems("[metrics]\nlisten = \"127.0.0.1:8080\"").len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_not_text_is_told_by_its_name() {
+        let told = |path: &Path| {
+            Config::load(path, &HOST)
+                .err()
+                .map(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())
+                .unwrap_or_default()
+        };
+        let missing = told(Path::new("/nowhere/x.toml"));
+        assert!(missing.len() == 1 && missing[0].starts_with("/nowhere/x.toml: can't be read: "), "{missing:?}");
+        assert!(told(Path::new("/"))[0].contains("can't be read"));
+        assert!(told(Path::new("/dev/zero"))[0].contains("more than 65536 bytes"));
+        let path = std::env::temp_dir().join(format!("sharelinkd-config-{}.toml", std::process::id()));
+        let write = std::fs::write(&path, b"[pages]\n\nx = \"\xff\"\n");
+        let binary = told(&path);
+        let _ = std::fs::remove_file(&path);
+        assert!(write.is_ok() && binary.len() == 1 && binary[0].contains(".toml:3: is not UTF-8"), "{binary:?}");
+    }
+
+    #[test]
+    fn the_contract_s_own_example_is_good() {
+        let text = r#"
+            [pages]
+            listen = "127.0.0.1:8080"
+            origins = ["https://share.example"]
+            trusted_proxies = []
+            [uplink]
+            addresses = ["127.0.0.1:7400"]
+            secret = ""
+            plaintext = false
+            linger_s = 30
+            [console]
+            serial = "off"
+            socket = "off"
+            [metrics]
+            listen = "off"
+            [limits]
+            [log]
+            level = "info"
+        "#;
+        assert_eq!(problems(text), [""; 0]);
+    }
+
+    #[test]
+    fn broken_texts_give_problems_and_never_a_panic() {
+        let text = "[pages]\nlisten = [\"127.0.0.1:80\", 'x']\norigins = \"*\"\n[limits]\npages = 0x10\n[[log]]\nlevel.x = {a=1}\n";
+        for (at, _) in text.char_indices() {
+            for noise in ["", "[", "]", "\"", "'''", "=", ".", ",", "{", "\n", "\0", "é", "#", "1e9"] {
+                let (before, after) = text.split_at(at);
+                let _ = parse(&format!("{before}{noise}{after}"));
+                let _ = parse(&format!("{before}{noise}"));
+            }
+        }
+    }
+}

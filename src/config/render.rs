@@ -1,0 +1,96 @@
+//! The effective configuration as text: what `check` prints and the log shows at start.
+//!
+//! Owns the order and the form, which is that of the file: what is printed can be read again and gives
+//! the same configuration, but for the secret, of which only the size is told. Refuses nothing.
+
+use std::fmt;
+
+use super::limits::LIMITS;
+use super::{Config, Origins};
+use crate::board;
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pages, uplink, console, metrics, log_level, pages_per_address, board } = self;
+        writeln!(f, "[pages]")?;
+        writeln!(f, "listen = {}", List(&pages.listen))?;
+        match &pages.origins {
+            Origins::Any => writeln!(f, "origins = [\"*\"]")?,
+            Origins::Listed(origins) => writeln!(f, "origins = {}", List(origins))?,
+        }
+        writeln!(f, "require_origin = {}", pages.require_origin)?;
+        writeln!(f, "trusted_proxies = {}", List(&pages.trusted_proxies))?;
+
+        writeln!(f, "\n[uplink]\naddresses = {}", List(&uplink.addresses))?;
+        writeln!(f, "# secret: {}", uplink.secret)?;
+        writeln!(
+            f,
+            "plaintext = {}\nlinger_s = {}\nname = {}",
+            uplink.plaintext,
+            uplink.linger_s,
+            Quoted(&uplink.name)
+        )?;
+
+        writeln!(f, "\n[console]")?;
+        match &console.serial {
+            Some(serial) => writeln!(f, "serial = {}\nspeed = {}", Quoted(&serial.device.display()), serial.speed)?,
+            None => writeln!(f, "serial = \"off\"")?,
+        }
+        writeln!(f, "control = {}", console.control)?;
+        match &console.socket {
+            Some(path) => writeln!(f, "socket = {}", Quoted(&path.display()))?,
+            None => writeln!(f, "socket = \"off\"")?,
+        }
+        match metrics {
+            Some(address) => writeln!(f, "\n[metrics]\nlisten = \"{address}\"")?,
+            None => writeln!(f, "\n[metrics]\nlisten = \"off\"")?,
+        }
+
+        writeln!(f, "\n[limits] # of the board {}", board.name)?;
+        writeln!(
+            f,
+            "pages_per_address = {pages_per_address}{}",
+            if *pages_per_address == 0 { " # no limit" } else { "" }
+        )?;
+        let whole = board::by_name(board.name);
+        for limit in &LIMITS {
+            let value = (limit.of)(board);
+            match whole.map(limit.of) {
+                Some(most) if most != value => writeln!(f, "{} = {value} # lowered from {most}", limit.key)?,
+                _ => writeln!(f, "{} = {value}", limit.key)?,
+            }
+        }
+        writeln!(f, "\n[log]\nlevel = \"{}\"", log_level.as_str().to_ascii_lowercase())
+    }
+}
+
+/// A TOML text: quotes, backslashes and control characters escaped.
+struct Quoted<'a, T>(&'a T);
+
+impl<T: fmt::Display> fmt::Display for Quoted<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for character in self.0.to_string().chars() {
+            match character {
+                '"' | '\\' => write!(f, "\\{character}")?,
+                character if character.is_control() => write!(f, "\\u{:04X}", u32::from(character))?,
+                character => write!(f, "{character}")?,
+            }
+        }
+        f.write_str("\"")
+    }
+}
+
+/// A TOML list of texts.
+struct List<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (index, item) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", Quoted(item))?;
+        }
+        f.write_str("]")
+    }
+}

@@ -1,0 +1,264 @@
+//! The sections of the configuration file, each read into its struct.
+//!
+//! Owns the keys, their defaults, and what must hold between the keys of a section. Refuses every value
+//! that doesn't read, every empty or doubled list of addresses, a secret in two places or in none where
+//! one is needed; the document keeps what was refused. `[limits]` is `limits.rs`'s. Knows nothing of files
+//! but that the secret's can be read.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use log::LevelFilter;
+
+use super::document::{At, Document};
+use super::values::{self, Origins, Secret, Serial, UplinkAddress};
+use super::{Config, Console, Pages, Surroundings, Uplink};
+use crate::wire::REASON_SIZE_MAX;
+
+/// Addresses that pages may connect to, and that the uplink tries in turn.
+const ADDRESSES_MAX: usize = 16;
+/// Origins and trusted networks: each upgrade is compared with all of them.
+const LISTED_MAX: usize = 256;
+
+/// `[pages]`.
+pub fn pages(document: &mut Document<'_>) -> Pages {
+    let listen = some(document, "pages", "listen", values::listener);
+    let origins = list(document, "pages", "origins", LISTED_MAX, values::origin).unwrap_or_default();
+    let any = origins.iter().find(|origin| origin.value == "*");
+    if let (Some(any), true) = (any, origins.len() > 1) {
+        document.refuse(
+            any.line,
+            "[pages] origins has \"*\" beside others",
+            "keep \"*\" alone, which allows every origin, or remove it",
+        );
+    }
+    Pages {
+        origins: if any.is_some() { Origins::Any } else { Origins::Listed(plain(origins)) },
+        listen: listen.map_or_else(|| vec![SocketAddr::from(([127, 0, 0, 1], 8080))], plain),
+        require_origin: document.flag("pages", "require_origin").is_some_and(|flag| flag.value),
+        trusted_proxies: plain(
+            list(document, "pages", "trusted_proxies", LISTED_MAX, values::network).unwrap_or_default(),
+        ),
+    }
+}
+
+/// `[uplink]`.
+pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink {
+    let addresses = some(document, "uplink", "addresses", values::uplink_address)
+        .unwrap_or_else(|| vec![At { line: 0, value: UplinkAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7400))) }]);
+    let plaintext = document.flag("uplink", "plaintext").is_some_and(|flag| flag.value);
+    let secret = secret(document, around);
+    for At { line, value } in addresses.iter().filter(|address| !address.value.is_local()) {
+        if !plaintext {
+            document.refuse(
+                *line,
+                format!("[uplink] addresses has {value}, beyond this machine, and nothing encrypts the uplink yet"),
+                "write plaintext = true below [uplink] where a private network or a tunnel protects it, or use loopback or unix:/path",
+            );
+        }
+        if secret.as_ref().is_some_and(Secret::is_empty) {
+            document.refuse(
+                *line,
+                format!("[uplink] addresses has {value}, beyond this machine, and the secret is empty"),
+                "set secret or secret_file below [uplink] to what the business server has",
+            );
+        }
+    }
+    let name = document.text("uplink", "name").filter(|name| !name.value.is_empty());
+    if let Some(At { line, value }) = &name
+        && (value.len() > REASON_SIZE_MAX || value.chars().any(char::is_control))
+    {
+        let remedy = format!("choose at most {REASON_SIZE_MAX} bytes without control characters");
+        document.refuse(*line, format!("[uplink] name has {} bytes or control characters", value.len()), remedy);
+    }
+    Uplink {
+        addresses: plain(addresses),
+        secret: secret.unwrap_or_default(),
+        plaintext,
+        linger_s: whole(document, "uplink", "linger_s", 0, 86_400).unwrap_or(30),
+        name: name.map_or_else(|| around.hostname.to_owned(), |name| name.value),
+    }
+}
+
+/// The secret; `None` where it is wrong, which is told.
+fn secret(document: &mut Document<'_>, around: &Surroundings<'_>) -> Option<Secret> {
+    let before = document.problem_count();
+    let inline = document.text("uplink", "secret").filter(|secret| !secret.value.is_empty());
+    let file = document.text("uplink", "secret_file").filter(|file| !file.value.is_empty());
+    if document.problem_count() > before {
+        return None;
+    }
+    let Some(At { line, value }) = file else {
+        return Some(Secret::new(inline.map_or_else(Vec::new, |secret| secret.value.into_bytes())));
+    };
+    if inline.is_some() {
+        document.refuse(line, "[uplink] has both secret and secret_file", "keep one of them");
+        return None;
+    }
+    match (around.read_secret)(Path::new(&value)) {
+        Ok(bytes) => {
+            let secret = Secret::new(trimmed(bytes));
+            if secret.is_empty() {
+                document.refuse(
+                    line,
+                    format!("[uplink] secret_file {value:?} is empty"),
+                    "write the secret into it, on one line",
+                );
+                return None;
+            }
+            Some(secret)
+        }
+        Err(cause) => {
+            let remedy = "name a file that the relay may read: an absolute path, or one relative to $CREDENTIALS_DIRECTORY, else to this file";
+            document.refuse(line, format!("[uplink] secret_file {value:?} can't be read: {cause}"), remedy);
+            None
+        }
+    }
+}
+
+/// `[console]`.
+pub fn console(document: &mut Document<'_>) -> Console {
+    let serial = off_or(document, "console", "serial", values::device);
+    let speed = document.number("console", "speed", 1, 4_000_000);
+    if let Some(At { line, value }) = speed
+        && !values::SPEEDS.contains(&value)
+    {
+        document.refuse(
+            line,
+            format!("[console] speed = {value} is no speed of a serial line"),
+            "choose 115200, or what the other end has",
+        );
+    }
+    let speed = speed.and_then(|speed| u32::try_from(speed.value).ok()).unwrap_or(115_200);
+    Console {
+        serial: serial.map(|device| Serial { device, speed }),
+        control: document.flag("console", "control").is_some_and(|flag| flag.value),
+        socket: off_or(document, "console", "socket", values::socket),
+    }
+}
+
+/// `[log] level`.
+pub fn log_level(document: &mut Document<'_>) -> LevelFilter {
+    let Some(At { line, value }) = document.text("log", "level") else { return LevelFilter::Info };
+    value.parse().unwrap_or_else(|_| {
+        document.refuse(
+            line,
+            format!("[log] level = {value:?} is no level"),
+            "choose one of off, error, warn, info, debug, trace",
+        );
+        LevelFilter::Info
+    })
+}
+
+/// Refuses metrics on the pages' port.
+pub fn refuse_shared_listeners(document: &mut Document<'_>, config: &Config) {
+    if let Some(metrics) = config.metrics
+        && metrics.port() != 0
+        && config.pages.listen.contains(&metrics)
+    {
+        let line = document.section_line("metrics").unwrap_or(0);
+        document.refuse(
+            line,
+            format!("[metrics] listen is {metrics}, and so is [pages] listen"),
+            "give the metrics a port of their own",
+        );
+    }
+}
+
+/// A text that is `"off"` (the default) or a value.
+pub fn off_or<T>(
+    document: &mut Document<'_>,
+    section: &'static str,
+    key: &'static str,
+    read: impl Fn(&str) -> Result<T, values::Wrong>,
+) -> Option<T> {
+    let At { line, value } = document.text(section, key)?;
+    if value == "off" {
+        return None;
+    }
+    match read(&value) {
+        Ok(read) => Some(read),
+        Err((what, remedy)) => {
+            document.refuse(line, format!("[{section}] {key} has {value:?}: {what}"), format!("{remedy}, or \"off\""));
+            None
+        }
+    }
+}
+
+/// A list of values that each read well; `None` where the key is not there.
+fn list<T>(
+    document: &mut Document<'_>,
+    section: &'static str,
+    key: &'static str,
+    count_max: usize,
+    read: impl Fn(&str) -> Result<T, values::Wrong>,
+) -> Option<Vec<At<T>>> {
+    let texts = document.texts(section, key)?;
+    if let Some(extra) = texts.get(count_max) {
+        document.refuse(
+            extra.line,
+            format!("[{section}] {key} has {} entries", texts.len()),
+            format!("list at most {count_max}"),
+        );
+    }
+    let mut good = Vec::with_capacity(texts.len());
+    for At { line, value } in texts {
+        match read(&value) {
+            Ok(value) => good.push(At { line, value }),
+            Err((what, remedy)) => document.refuse(line, format!("[{section}] {key} has {value:?}: {what}"), remedy),
+        }
+    }
+    Some(good)
+}
+
+/// A list of at least one value, none of them twice, unless port 0 asks for any free one.
+fn some<T: PartialEq + fmt::Display>(
+    document: &mut Document<'_>,
+    section: &'static str,
+    key: &'static str,
+    read: impl Fn(&str) -> Result<T, values::Wrong>,
+) -> Option<Vec<At<T>>> {
+    let before = document.problem_count();
+    let items = list(document, section, key, ADDRESSES_MAX, read)?;
+    for (index, At { line, value }) in items.iter().enumerate() {
+        if items.iter().take(index).any(|earlier| earlier.value == *value) && !value.to_string().ends_with(":0") {
+            document.refuse(*line, format!("[{section}] {key} has {value} twice"), "keep one of them");
+        }
+    }
+    if items.is_empty() && document.problem_count() == before {
+        let line = document.section_line(section).unwrap_or(0);
+        document.refuse(
+            line,
+            format!("[{section}] {key} is an empty list"),
+            "name at least one address, or remove the key to take the default",
+        );
+    }
+    Some(items)
+}
+
+/// A whole number that fits 32 bits.
+pub fn whole(
+    document: &mut Document<'_>,
+    section: &'static str,
+    key: &'static str,
+    least: u64,
+    most: u64,
+) -> Option<u32> {
+    document.number(section, key, least, most).and_then(|number| u32::try_from(number.value).ok())
+}
+
+fn plain<T>(list: Vec<At<T>>) -> Vec<T> {
+    list.into_iter().map(|item| item.value).collect()
+}
+
+/// One line end at the end of a secret file is the editor's, not the secret's.
+fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    bytes
+}

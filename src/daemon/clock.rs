@@ -1,0 +1,22 @@
+//! The clock: the only place that reads one.
+
+use std::time::Instant as Reading;
+
+use crate::relay::time::Instant;
+
+/// Monotonic time since the daemon's start: a wall clock that is set has no effect.
+#[derive(Debug)]
+pub struct Clock(Reading);
+
+impl Clock {
+    /// Starts the clock.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn start() -> Self {
+        Self(Reading::now())
+    }
+
+    /// The time since the start.
+    pub fn now(&self) -> Instant {
+        Instant(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,138 @@
+//! Listening: binds the pages' addresses, accepts in batches, bounds what is no page yet.
+//!
+//! Every connection begins as an HTTP request head in one of a fixed number of places. Where all are
+//! taken the one that has been at it for longest is cut off: whoever sends its head slowly can't keep
+//! others out. Running out of descriptors is waited out; it ends neither the loop nor its sleep.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use smol::{Async, LocalExecutor, Timer, future};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::{Daemon, DaemonError, http};
+use crate::board::Board;
+use crate::config::Config;
+
+/// Connections accepted in one turn.
+const BATCH: usize = 64;
+/// How long accepting rests when descriptors or memory have run out.
+const REST: Duration = Duration::from_millis(100);
+
+/// Binds every configured address; the addresses as they came out (port 0 takes any).
+pub fn bind(config: &Config) -> Result<(Vec<Async<TcpListener>>, Vec<SocketAddr>), DaemonError> {
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for &address in &config.pages.listen {
+        let listener = listener(address, &config.board).map_err(|error| DaemonError::Listen(address, error))?;
+        addresses.push(listener.get_ref().local_addr().unwrap_or(address));
+        listeners.push(listener);
+    }
+    Ok((listeners, addresses))
+}
+
+fn listener(address: SocketAddr, board: &Board) -> io::Result<Async<TcpListener>> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // One listener, one family: both are wanted where both are written.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit their buffers, so that the window is right from the first packet on.
+    socket.set_send_buffer_size(board.send_buffer_size as usize)?;
+    socket.set_recv_buffer_size(board.receive_buffer_size as usize)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(board.backlog_max).unwrap_or(i32::MAX))?;
+    Async::new(socket.into())
+}
+
+/// Accepts for as long as the daemon runs.
+pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Async<TcpListener>) {
+    loop {
+        if let Err(error) = listener.readable().await {
+            log::warn!("a listener can't be waited for: {error}");
+            Timer::after(REST).await;
+        }
+        for _ in 0..BATCH {
+            match listener.get_ref().accept() {
+                Ok((stream, address)) => begin(&daemon, &executor, stream, address),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if is_of_one_peer(&error) => {}
+                Err(error) => {
+                    let now = daemon.clock.now();
+                    let line = format!("no connection can be accepted for a moment: {error}");
+                    daemon.logged.borrow_mut().log(log::Level::Warn, now, &line);
+                    Timer::after(REST).await;
+                    break;
+                }
+            }
+        }
+        future::yield_now().await;
+    }
+}
+
+/// Errors of `accept(2)` that are about the one connection, which is gone.
+fn is_of_one_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: TcpStream, address: SocketAddr) {
+    let stream = match prepare(&stream, &daemon.config.borrow().board).and_then(|()| Async::new(stream)) {
+        Ok(stream) => Rc::new(stream),
+        Err(error) => {
+            log::debug!("a connection was dropped at once: {error}");
+            return;
+        }
+    };
+    daemon.heads.borrow_mut().enter(&stream);
+    let task = http::serve(Rc::clone(daemon), Rc::clone(executor), stream, address);
+    executor.spawn(task).detach();
+}
+
+fn prepare(stream: &TcpStream, board: &Board) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    // Without it one stalled peer was seen to delay others in rounds of 40 ms.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(board.notsent_size_max)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(board.user_timeout_ms.into())))
+}
+
+/// The connections that are no page yet, oldest first.
+#[derive(Debug)]
+pub struct Heads {
+    places: VecDeque<Weak<Async<TcpStream>>>,
+    places_max: usize,
+}
+
+impl Heads {
+    /// So many places.
+    pub fn new(places_max: u32) -> Self {
+        Self { places: VecDeque::with_capacity(places_max as usize), places_max: places_max as usize }
+    }
+
+    /// Takes a place; the oldest one is cut off where all are taken.
+    fn enter(&mut self, stream: &Rc<Async<TcpStream>>) {
+        if self.places.len() >= self.places_max
+            && let Some(oldest) = self.places.pop_front().and_then(|oldest| oldest.upgrade())
+        {
+            // Its task sees the end and goes.
+            let _ = oldest.get_ref().shutdown(Shutdown::Both);
+        }
+        self.places.push_back(Rc::downgrade(stream));
+    }
+
+    /// Gives a place back.
+    pub fn leave(heads: &RefCell<Self>, stream: &Rc<Async<TcpStream>>) {
+        let mut heads = heads.borrow_mut();
+        if let Some(place) = heads.places.iter().position(|place| place.as_ptr() == Rc::as_ptr(stream)) {
+            heads.places.remove(place);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The shell: sockets, tasks, clock and signals around the pure machine.
+//!
+//! One process, one thread of tasks on a smol executor (async-io keeps one more thread, parked). No
+//! task talks to another through a channel: each mutates the machine in one [`Daemon::step`] and the
+//! step wakes whoever has something to do: the fan-out, the uplink's writer. Bytes are pulled from the
+//! machine by whoever owns the socket. What can't be started is a [`DaemonError`]; nothing here panics
+//! on input.
+//!
+//! ```text
+//! uplink.rs  -- frames -->  step  -- raises -->  fanout  -- writev -->  page sockets
+//! pages.rs   -- frames -->  step  -- raises -->  uplink.rs (writes)
+//! http.rs    -- upgrade -> pages.rs
+//! ```
+
+mod clock;
+mod fanout;
+mod http;
+mod listen;
+mod logging;
+mod pages;
+mod preview;
+mod reload;
+mod signal;
+mod systemd;
+mod uplink;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use smol::{LocalExecutor, Timer};
+
+use self::clock::Clock;
+use self::fanout::Connections;
+use self::signal::Signal;
+use crate::board;
+use crate::config::Config;
+use crate::relay::transmit::Scratch;
+use crate::relay::{Relay, Settings, time::Instant};
+
+/// How long a drain may take before the process ends with pages left.
+const DRAIN_MS_MAX: u64 = 10_000;
+/// How often the machine's clock ticks.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Why the daemon could not start.
+#[derive(Debug)]
+pub enum DaemonError {
+    /// An address can't be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The system gives no random bytes.
+    Random(getrandom::Error),
+    /// Signals can't be received.
+    Signals(io::Error),
+}
+
+impl fmt::Display for DaemonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "can't listen on {address}: another program does; change pages.listen or stop it")
+            }
+            Self::Listen(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(f, "can't listen on {address}: not allowed; ports below 1024 need CAP_NET_BIND_SERVICE")
+            }
+            Self::Listen(address, error) => write!(f, "can't listen on {address}: {error}; check pages.listen"),
+            Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
+            Self::Signals(error) => write!(f, "signals can't be received: {error}"),
+        }
+    }
+}
+
+/// Runs the daemon until it is told to end; the process's exit code.
+#[must_use]
+pub fn run(config: Config, path: PathBuf) -> ExitCode {
+    logging::init(config.log_level);
+    let executor = Rc::new(LocalExecutor::new());
+    let served = smol::block_on(executor.run(serve(Rc::clone(&executor), config, Some(path), |_| {})));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves on an executor until the process is told to end (SIGTERM, SIGINT) and every page is gone.
+/// `ready` is called once with the addresses that pages may connect to.
+///
+/// # Errors
+/// What could not be started; nothing is left running.
+pub async fn serve(
+    executor: Rc<LocalExecutor<'static>>,
+    config: Config,
+    path: Option<PathBuf>,
+    ready: impl FnOnce(&[SocketAddr]),
+) -> Result<(), DaemonError> {
+    let signals = reload::signals().map_err(DaemonError::Signals)?;
+    let (listeners, addresses) = listen::bind(&config)?;
+    let daemon = Daemon::new(config)?;
+    for note in daemon.config.borrow().not_built_yet() {
+        log::warn!("{note}");
+    }
+    log::info!("sharelinkd {} on board {}, {}", env!("CARGO_PKG_VERSION"), board::SELECTED.name, memory_text(&daemon));
+    let mut tasks = Vec::new();
+    for listener in listeners {
+        tasks.push(executor.spawn(listen::accept(Rc::clone(&daemon), Rc::clone(&executor), listener)));
+    }
+    tasks.push(executor.spawn(fanout::run(Rc::clone(&daemon))));
+    tasks.push(executor.spawn(uplink::run(Rc::clone(&daemon))));
+    tasks.push(executor.spawn(tick(Rc::clone(&daemon))));
+    let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    log::info!("ready: pages connect to {list}");
+    systemd::notify("READY=1");
+    ready(&addresses);
+    reload::until_told_to_end(&daemon, path, signals).await;
+    systemd::notify("STOPPING=1");
+    drain(&daemon).await;
+    for task in tasks {
+        task.cancel().await;
+    }
+    Ok(())
+}
+
+/// Everything that the tasks share.
+pub(crate) struct Daemon {
+    relay: RefCell<Box<Relay>>,
+    connections: RefCell<Connections>,
+    scratch: RefCell<Scratch>,
+    config: RefCell<Config>,
+    clock: Clock,
+    /// Pages are to be served.
+    serve: Signal,
+    /// The uplink has something to write, or something to decide.
+    uplink: Signal,
+    heads: RefCell<listen::Heads>,
+    logged: RefCell<logging::Repeats>,
+    pages_refused: Cell<u64>,
+}
+
+impl Daemon {
+    fn new(config: Config) -> Result<Rc<Self>, DaemonError> {
+        let clock = Clock::start();
+        let seed = getrandom::u64().map_err(DaemonError::Random)?;
+        let relay = Relay::new(&config.board, settings(&config), seed, clock.now());
+        Ok(Rc::new(Self {
+            connections: RefCell::new(Connections::new(config.board.pages_max)),
+            heads: RefCell::new(listen::Heads::new(config.board.heads_max)),
+            relay: RefCell::new(relay),
+            scratch: RefCell::default(),
+            config: RefCell::new(config),
+            clock,
+            serve: Signal::default(),
+            uplink: Signal::default(),
+            logged: RefCell::default(),
+            pages_refused: Cell::new(0),
+        }))
+    }
+
+    /// The one step: mutates the machine, logs what it reports, and wakes whoever has work now.
+    fn step<T>(&self, mutate: impl FnOnce(&mut Relay, Instant) -> T) -> T {
+        let now = self.clock.now();
+        let mut relay = self.relay.borrow_mut();
+        let result = mutate(&mut relay, now);
+        while let Some(event) = relay.poll_event() {
+            let level = if event.is_warning() { log::Level::Warn } else { log::Level::Info };
+            self.logged.borrow_mut().log(level, now, &event);
+        }
+        if relay.has_pages_to_serve() {
+            self.serve.raise();
+        }
+        if !relay.uplink_transmit().is_empty() {
+            self.uplink.raise();
+        }
+        result
+    }
+}
+
+/// The configuration as the machine needs it.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        name: config.uplink.name.clone(),
+        secret: config.uplink.secret.bytes().to_vec(),
+        addresses: u32::try_from(config.uplink.addresses.len()).unwrap_or(u32::MAX),
+        linger_ms: u64::from(config.uplink.linger_s) * 1000,
+        pages_per_address: config.pages_per_address,
+    }
+}
+
+fn memory_text(daemon: &Daemon) -> String {
+    let config = daemon.config.borrow();
+    let sum = board::memory_sum(&config.board);
+    format!(
+        "memory at most {}: process {}, kernel {}",
+        board::size_text(sum.total()),
+        board::size_text(sum.process()),
+        board::size_text(sum.kernel())
+    )
+}
+
+/// Lets the machine's time pass.
+async fn tick(daemon: Rc<Daemon>) {
+    loop {
+        Timer::after(TICK).await;
+        let fault = daemon.step(|relay, now| {
+            relay.handle_timeout(now);
+            relay.uplink_fault(now).is_some() || relay.uplink_deadline() <= now
+        });
+        if fault {
+            daemon.uplink.raise();
+        }
+        daemon.logged.borrow_mut().flush(daemon.clock.now());
+    }
+}
+
+/// Sends every page away and waits until they are gone, or for as long as a drain may take.
+async fn drain(daemon: &Daemon) {
+    daemon.step(|relay, now| relay.drain(now));
+    let pages = daemon.relay.borrow().pages();
+    log::info!("going away: {pages} pages are told to come back");
+    let end = daemon.clock.now().after(DRAIN_MS_MAX);
+    while daemon.relay.borrow().pages() > 0 && daemon.clock.now() < end {
+        Timer::after(TICK / 4).await;
+    }
+    let left = daemon.relay.borrow().pages();
+    if left > 0 {
+        log::warn!("{left} pages did not answer and are cut off");
+    }
+}

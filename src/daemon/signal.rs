@@ -1,0 +1,40 @@
+//! Telling one task that there is work, without a channel: nothing is carried but the fact.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+
+/// A flag that one task waits for and any other may raise. Raising it twice is raising it once.
+#[derive(Debug, Default)]
+pub struct Signal {
+    raised: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Signal {
+    /// Raises the flag and wakes the task that waits.
+    pub fn raise(&self) {
+        if !self.raised.replace(true)
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Waits until the flag is raised, and lowers it.
+    pub async fn wait(&self) {
+        poll_fn(|context| self.poll(context)).await;
+    }
+
+    /// Whether the flag was raised, and lowers it; else the task is woken when it is.
+    pub fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        if self.raised.replace(false) {
+            return Poll::Ready(());
+        }
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}

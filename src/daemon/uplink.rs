@@ -1,0 +1,216 @@
+//! The uplink's task: dials, reads frames into the machine, writes what it has for the business server.
+//!
+//! One task, one connection, one buffer. It reads with a budget and then lets others have their turn, so
+//! that a business server which publishes faster than pages can be served is held back by TCP. What goes
+//! wrong ends the connection with one line in the log; the machine says when and where to dial next.
+
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use smol::Async;
+use socket2::SockRef;
+
+use super::Daemon;
+use crate::config::UplinkAddress;
+use crate::relay::uplink::PeerError;
+use crate::wire::uplink::Deframer;
+
+/// Bytes that one read takes at most: then the frames are handled and others have their turn.
+const READ_SIZE_MAX: usize = 64 * 1024;
+/// The kernel's buffers of the uplink's socket, as asked for (Linux doubles them).
+const KERNEL_BUFFER_SIZE: usize = 128 * 1024;
+
+/// Keeps the uplink for as long as the daemon runs.
+pub async fn run(daemon: Rc<Daemon>) {
+    let data_size_max = daemon.config.borrow().board.data_size_max() as usize;
+    let mut deframer = Deframer::new(data_size_max);
+    loop {
+        let address = poll_fn(|context| poll_dial(&daemon, context)).await;
+        let Some(address) = address else { continue };
+        let ending = match dial(&daemon, &address).await {
+            Ok(stream) => {
+                deframer.reset();
+                converse(&daemon, stream, &mut deframer).await
+            }
+            Err(ending) => ending,
+        };
+        let was_up = daemon.relay.borrow().is_up();
+        let line = format!("the business server at {address}: {ending}");
+        let level = if was_up { log::Level::Error } else { log::Level::Warn };
+        daemon.step(|relay, now| relay.handle_uplink_lost(now));
+        daemon.logged.borrow_mut().log(level, daemon.clock.now(), &line);
+    }
+}
+
+/// Waits until the machine wants an address dialled.
+fn poll_dial(daemon: &Daemon, context: &Context<'_>) -> Poll<Option<UplinkAddress>> {
+    while daemon.uplink.poll(context).is_ready() {}
+    match daemon.step(|relay, now| relay.poll_dial(now)) {
+        Some(place) => Poll::Ready(daemon.config.borrow().uplink.addresses.get(place).cloned()),
+        None => Poll::Pending,
+    }
+}
+
+async fn dial(daemon: &Daemon, address: &UplinkAddress) -> Result<Stream, Ending> {
+    let connect = async {
+        match address {
+            UplinkAddress::Tcp(address) => Async::<TcpStream>::connect(*address).await.map(Stream::Tcp),
+            UplinkAddress::Unix(path) => Async::<UnixStream>::connect(path).await.map(Stream::Unix),
+        }
+    };
+    let given_up = async {
+        loop {
+            daemon.uplink.wait().await;
+            let now = daemon.clock.now();
+            if daemon.relay.borrow().uplink_fault(now).is_some() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    };
+    let stream = smol::future::or(connect, given_up).await.map_err(Ending::Dial)?;
+    stream.prepare().map_err(Ending::Dial)?;
+    Ok(stream)
+}
+
+/// Why a connection, or an attempt, is over.
+enum Ending {
+    Dial(io::Error),
+    Io(io::Error),
+    Closed,
+    Fault(PeerError),
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dial(error) if error.kind() == io::ErrorKind::TimedOut => f.write_str("it did not answer within 5 s"),
+            Self::Dial(error) => write!(f, "it can't be reached: {error}"),
+            Self::Io(error) => write!(f, "the connection broke: {error}"),
+            Self::Closed => f.write_str("it closed the connection"),
+            Self::Fault(fault) => write!(f, "the connection was ended: {fault}"),
+        }
+    }
+}
+
+/// Reads and writes until the connection is over.
+async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> Ending {
+    let mut nonce = [0; 16];
+    if let Err(error) = getrandom::fill(&mut nonce) {
+        return Ending::Io(io::Error::other(error));
+    }
+    daemon.step(|relay, now| relay.handle_uplink_connected(now, nonce));
+    poll_fn(|context| {
+        // Ordered: what must be said goes out before more is heard.
+        while daemon.uplink.poll(context).is_ready() {}
+        let fault = daemon.relay.borrow().uplink_fault(daemon.clock.now());
+        if let Some(fault) = fault {
+            return Poll::Ready(Ending::Fault(fault));
+        }
+        if let Err(ending) = write(daemon, &stream, context) {
+            return Poll::Ready(ending);
+        }
+        match stream.read(deframer.space()) {
+            Ok(0) => Poll::Ready(Ending::Closed),
+            Ok(size) => {
+                deframer.filled(size);
+                if let Err(fault) = handle(daemon, deframer) {
+                    return Poll::Ready(Ending::Fault(fault));
+                }
+                // Pages first: reading on at once would only make them skip.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_readable(context) {
+                Poll::Ready(Ok(())) => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Ending::Io(error)),
+                Poll::Pending => Poll::Pending,
+            },
+            Err(error) => Poll::Ready(Ending::Io(error)),
+        }
+    })
+    .await
+}
+
+fn handle(daemon: &Daemon, deframer: &mut Deframer) -> Result<(), PeerError> {
+    daemon.step(|relay, now| {
+        while let Some(incoming) = deframer.next_frame().map_err(PeerError::Frame)? {
+            relay.handle_uplink(now, incoming)?;
+        }
+        Ok(())
+    })
+}
+
+fn write(daemon: &Daemon, stream: &Stream, context: &mut Context<'_>) -> Result<(), Ending> {
+    loop {
+        let written = match daemon.relay.borrow().uplink_transmit() {
+            [] => return Ok(()),
+            bytes => stream.write(bytes),
+        };
+        match written {
+            Ok(size) => daemon.step(|relay, now| relay.uplink_wrote(now, size)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_writable(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Err(Ending::Io(error)),
+                Poll::Pending => return Ok(()),
+            },
+            Err(error) => return Err(Ending::Io(error)),
+        }
+    }
+}
+
+/// A connection to the business server.
+enum Stream {
+    Tcp(Async<TcpStream>),
+    Unix(Async<UnixStream>),
+}
+
+impl Stream {
+    fn prepare(&self) -> io::Result<()> {
+        let socket = match self {
+            Self::Tcp(stream) => {
+                stream.get_ref().set_nodelay(true)?;
+                SockRef::from(stream)
+            }
+            Self::Unix(stream) => SockRef::from(stream),
+        };
+        socket.set_recv_buffer_size(KERNEL_BUFFER_SIZE)?;
+        socket.set_send_buffer_size(KERNEL_BUFFER_SIZE)
+    }
+
+    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let room = into.len().min(READ_SIZE_MAX);
+        let into = into.get_mut(..room).unwrap_or_default();
+        match self {
+            Self::Tcp(stream) => stream.get_ref().read(into),
+            Self::Unix(stream) => stream.get_ref().read(into),
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.get_ref().write(bytes),
+            Self::Unix(stream) => stream.get_ref().write(bytes),
+        }
+    }
+
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_readable(context),
+            Self::Unix(stream) => stream.poll_readable(context),
+        }
+    }
+
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_writable(context),
+            Self::Unix(stream) => stream.poll_writable(context),
+        }
+    }
+}

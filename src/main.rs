@@ -1,0 +1,80 @@
+//! The program: arguments, command, exit code. Everything else is the library's.
+//!
+//! Owns what is printed where: what was asked for goes to standard output, what is wrong to standard error. A reader that
+//! goes away (`sharelinkd config | head -1`) is no error and never a panic.
+
+mod cli;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use cli::Command;
+use sharelinkd::board;
+use sharelinkd::config::{Config, ConfigError};
+
+/// Wrong arguments: `EX_USAGE` of sysexits.h.
+const EXIT_USAGE: u8 = 64;
+/// The output can't be written: `EX_IOERR`.
+const EXIT_OUTPUT: u8 = 74;
+/// A configuration that is wrong: `EX_CONFIG`.
+const EXIT_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Run(path)) => match Config::load(&path, board::SELECTED) {
+            Ok(config) => sharelinkd::daemon::run(config, path),
+            Err(errors) => refuse(&errors),
+        },
+        Ok(Command::Check(path)) => match Config::load(&path, board::SELECTED) {
+            Ok(config) => print(&checked(&path, &config)),
+            Err(errors) => refuse(&errors),
+        },
+        Ok(Command::Config) => print(Config::default_text()),
+        Ok(Command::Demo { pages_port, host_port }) => {
+            sharelinkd::demo::run(sharelinkd::demo::Options { pages_port, host_port })
+        }
+        Ok(Command::Help(text)) => print(text),
+        Ok(Command::Version) => print(&cli::version()),
+        Err(cli::UsageError(text)) => complain(&text, EXIT_USAGE),
+    }
+}
+
+/// What `check` says of a good configuration.
+fn checked(path: &Path, config: &Config) -> String {
+    let notes: String = config.not_built_yet().iter().map(|note| format!("# note: {note}\n")).collect();
+    format!(
+        "# {}: good. What it means:\n{notes}\n{config}\n# What the relay takes at most:\n{}",
+        path.display(),
+        board::table(&config.board)
+    )
+}
+
+fn refuse(errors: &[ConfigError]) -> ExitCode {
+    let mut out = String::new();
+    for error in errors {
+        out.push_str(&format!("{error}\n"));
+    }
+    let count = errors.len();
+    out.push_str(&format!(
+        "sharelinkd: the configuration has {count} error{}; nothing was started\n",
+        if count == 1 { "" } else { "s" }
+    ));
+    // Where nobody hears it, the exit code says it.
+    let _ = io::stderr().write_all(out.as_bytes());
+    ExitCode::from(EXIT_CONFIG)
+}
+
+fn complain(text: &str, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "sharelinkd: {text}");
+    ExitCode::from(code)
+}
+
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => complain(&format!("standard output: {error}"), EXIT_OUTPUT),
+    }
+}

@@ -1,0 +1,179 @@
+//! Who is to be served next: the queue of ready pages, and the walks over topics that have news.
+//!
+//! A page that has something of its own to be told stands in the ready queue, once. A topic that was
+//! published to is walked: its ring of subscriptions is followed from where the last walk ended, and
+//! each page gets everything that has gathered, on all of its tracks. A blocked page is passed by: its
+//! socket will say when it can be written to. Walks of several topics take turns.
+
+use super::{
+    Relay,
+    session::Session,
+    session::Stage,
+    table::{Id, NONE},
+    time::Instant,
+};
+
+/// Pages of one topic's walk before the next topic's has its turn.
+const WALK_TURN: u32 = 64;
+
+impl Relay {
+    /// The next page to be served. `None` until something happens.
+    pub fn poll_page(&mut self) -> Option<Id<Session>> {
+        if let Some(page) = self.pop_ready() {
+            return self.sessions.id(page);
+        }
+        while let Some(&row) = self.dirty.front() {
+            let topic = &mut self.topics[row];
+            if topic.walk_left == 0 || topic.walk == NONE {
+                // The next walk begins with somebody else: nobody is always last.
+                if topic.walk != NONE {
+                    topic.walk = self.subscriptions[topic.walk].next;
+                }
+                topic.walk_left = 0;
+                self.dirty.pop_front();
+                self.walk_turn = WALK_TURN;
+                continue;
+            }
+            if self.walk_turn == 0 {
+                self.dirty.rotate_left(1);
+                self.walk_turn = WALK_TURN;
+                continue;
+            }
+            let subscription = &self.subscriptions[topic.walk];
+            topic.walk = subscription.next;
+            topic.walk_left -= 1;
+            self.walk_turn -= 1;
+            let session = &self.sessions[subscription.page];
+            if !session.blocked && session.closing.is_none() {
+                return self.sessions.id(subscription.page);
+            }
+        }
+        None
+    }
+
+    /// Whether [`poll_page`](Self::poll_page) may have somebody.
+    #[must_use]
+    pub fn has_pages_to_serve(&self) -> bool {
+        self.ready_first != NONE || !self.dirty.is_empty()
+    }
+
+    /// The page's socket took no more: it is left alone until [`unblocked`](Self::unblocked).
+    pub fn blocked(&mut self, page: Id<Session>) {
+        if let Some(page) = self.sessions.resolve(page) {
+            self.sessions[page].blocked = true;
+            self.counters.blocked += 1;
+        }
+    }
+
+    /// The page's socket can be written to again.
+    pub fn unblocked(&mut self, page: Id<Session>) {
+        if let Some(page) = self.sessions.resolve(page) {
+            self.sessions[page].blocked = false;
+            self.push_ready(page);
+        }
+    }
+
+    /// Whether the page's socket took no more when it was last written to.
+    #[must_use]
+    pub fn is_blocked(&self, page: Id<Session>) -> bool {
+        self.sessions.resolve(page).is_some_and(|page| self.sessions[page].blocked)
+    }
+
+    pub(super) fn push_ready(&mut self, page: u32) {
+        let session = &mut self.sessions[page];
+        if core::mem::replace(&mut session.queued, true) {
+            return;
+        }
+        session.ready_next = NONE;
+        let last = core::mem::replace(&mut self.ready_last, page);
+        if last == NONE {
+            self.ready_first = page;
+        } else {
+            self.sessions[last].ready_next = page;
+        }
+    }
+
+    fn pop_ready(&mut self) -> Option<u32> {
+        loop {
+            let page = self.ready_first;
+            let session = self.sessions.get_mut(page)?;
+            session.queued = false;
+            let next = core::mem::replace(&mut session.ready_next, NONE);
+            let passed_by = session.blocked && !session.cut && session.closing.is_none();
+            self.ready_first = next;
+            if next == NONE {
+                self.ready_last = NONE;
+            }
+            if !passed_by {
+                return Some(page);
+            }
+        }
+    }
+
+    /// A session that goes away leaves the ready queue.
+    pub(super) fn leave_ready(&mut self, page: u32) {
+        if !self.sessions[page].queued {
+            return;
+        }
+        let next = self.sessions[page].ready_next;
+        if self.ready_first == page {
+            self.ready_first = next;
+            if next == NONE {
+                self.ready_last = NONE;
+            }
+            return;
+        }
+        let mut before = self.ready_first;
+        while self.sessions[before].ready_next != page {
+            before = self.sessions[before].ready_next;
+        }
+        self.sessions[before].ready_next = next;
+        if self.ready_last == page {
+            self.ready_last = before;
+        }
+    }
+
+    /// Every page of a topic has something to be sent.
+    pub(super) fn mark_dirty(&mut self, topic: u32) {
+        let row = &mut self.topics[topic];
+        if row.pages == 0 {
+            return;
+        }
+        if row.walk_left == 0 && !self.dirty.contains(&topic) {
+            self.dirty.push_back(topic);
+        }
+        row.walk_left = row.pages;
+    }
+
+    /// A newcomer of the first message below the replay that was asked for shows that the pages' claims
+    /// were beyond the topic's counter: they count as none.
+    pub(super) fn void_claims(&mut self, topic: u32) {
+        let mut subscription = self.topics[topic].walk;
+        for _ in 0..self.topics[topic].pages {
+            let row = &mut self.subscriptions[subscription];
+            subscription = row.next;
+            if let Stage::Live(live) = &mut row.stage
+                && live.claimed
+            {
+                live.claimed = false;
+                live.cursors[1] = super::session::Cursor { sequence: 0, at: super::session::UNPLACED };
+            }
+        }
+    }
+
+    /// Tells every page that has a subscription how the uplink is.
+    pub(super) fn tell_uplink(&mut self) {
+        for page in 0..self.sessions.end() {
+            if self.sessions.get(page).is_some_and(|session| session.first != NONE) {
+                self.push_ready(page);
+            }
+        }
+    }
+
+    /// A page that is too slow is closed.
+    pub(super) fn close_slow(&mut self, now: Instant, page: u32) {
+        let retry_ms = self.retry_ms();
+        self.counters.closed_slow += 1;
+        self.close_page(now, page, 1013, super::texts::Reason::Own(""), Some(retry_ms));
+    }
+}

@@ -1,0 +1,397 @@
+//! The machine: everything that the relay decides, and nothing that it does.
+//!
+//! Pure: no socket, no clock, no log, no task. The grammar is sans-IO: `handle_*` says what the world
+//! did, plain verbs are commands, `poll_*` says what the world must do next, getters take `&self`, and
+//! time is an argument. After each mutation the caller drains: events, the uplink's bytes, pages.
+//!
+//! ```text
+//! uplink frame -> uplink.rs -> topic.rs -> log.rs        (encoded once, into a ring)
+//!                      |                      |
+//!                  asking.rs              cursor.rs      (what is ahead of a page)
+//!                      |                      |
+//! page frame  -> pages.rs -> session.rs -> transmit.rs   (one plan, one writev)
+//!                                fanout.rs               (who is next)
+//! ```
+//!
+//! All memory is taken in [`Relay::new`]: tables of fixed capacity, the arena, the buffer to the
+//! business server. Running out of room is an answer (a refusal, a denial with a retry, a gap), never
+//! a panic. What panics here is our own bug: an index kept of a row that is gone.
+
+mod asking;
+mod check;
+pub mod cursor;
+pub mod event;
+mod fanout;
+pub mod link;
+pub mod log;
+pub mod pages;
+pub mod session;
+pub mod table;
+pub mod texts;
+pub mod time;
+pub mod topic;
+pub mod transmit;
+pub mod uplink;
+
+use core::net::IpAddr;
+use std::collections::VecDeque;
+
+use heapless::Deque;
+
+use self::{
+    event::{Event, Events},
+    link::{Link, Request},
+    log::Store,
+    session::{Bucket, Session, Subscription},
+    table::{Id, NONE, Table},
+    texts::{Reason, Texts},
+    time::{Instant, Jitter},
+    topic::Topic,
+    transmit::{Plan, Scratch, Slices},
+    uplink::Uplink,
+};
+use crate::{
+    board::Board,
+    wire::{page::NOTICE_SIZE_MAX, uplink::ToBusiness},
+};
+
+/// The machine's own clock tick: each looks after a tenth of the pages.
+const TICK_MS: u64 = 100;
+/// Ticks in which every page is looked after once.
+const TICKS_PER_SWEEP: u32 = 10;
+/// Topics that were unsubscribed lately, remembered until answers that crossed them are in.
+const UNSUBSCRIBED_MAX: usize = 128;
+/// An `Audience` of one topic goes out at most this often.
+const AUDIENCE_MS: u64 = 1_000;
+/// Pages that have half a notice to be finished, at most: one in so many of the table.
+const PAGES_PER_SPILL: u32 = 16;
+
+/// What the configuration says, as far as the machine needs it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The relay's name in `Hello`.
+    pub name: String,
+    /// The secret shared with the business server.
+    pub secret: Vec<u8>,
+    /// How many addresses the business server has.
+    pub addresses: u32,
+    /// How long a topic without pages stays warm.
+    pub linger_ms: u64,
+    /// Pages of one address at most; 0: no limit.
+    pub pages_per_address: u32,
+}
+
+/// What has happened since the start, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each name says what is counted")]
+pub struct Counters {
+    pub pages_opened: u64,
+    pub pages_closed: u64,
+    pub refused_full: u64,
+    pub refused_address: u64,
+    pub page_frames: u64,
+    pub page_faults: u64,
+    pub page_messages: u64,
+    pub sends_limited: u64,
+    pub asks_limited: u64,
+    pub subscribed: u64,
+    pub denied: u64,
+    pub closed: u64,
+    pub closed_slow: u64,
+    pub cut: u64,
+    pub dead: u64,
+    pub blocked: u64,
+    pub published: [u64; 4],
+    pub deliveries: [u64; 4],
+    pub missed: [u64; 4],
+    pub superseded: u64,
+    pub gaps: u64,
+    pub inits_repeated: u64,
+    pub bytes_sent: u64,
+    pub writes: u64,
+    pub superfluous: u64,
+    pub dropped: u64,
+    pub unknown_topic: u64,
+    pub media_shed: u64,
+    pub requests: u64,
+    pub requests_unanswered: u64,
+    pub topics_refused: u64,
+    pub dials: u64,
+    pub uplink_losses: u64,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Relay {
+    board: Board,
+    settings: Settings,
+    store: Store,
+    sessions: Table<Session>,
+    subscriptions: Table<Subscription>,
+    topics: Table<Topic>,
+    /// Topics by the business server's number, sorted.
+    numbers: Vec<(u32, u32)>,
+    links: Table<Link>,
+    requests: Table<Request>,
+    spills: Table<heapless::Vec<u8, NOTICE_SIZE_MAX>>,
+    addresses: Vec<Bucket>,
+    reasons: Texts,
+    origins: Texts,
+    uplink: Uplink,
+    unsubscribed: Deque<(u32, u64), UNSUBSCRIBED_MAX>,
+    counters: Counters,
+    events: Events,
+    jitter: Jitter,
+    hash_seed: u64,
+    ready_first: u32,
+    ready_last: u32,
+    dirty: VecDeque<u32>,
+    walk_turn: u32,
+    asked_link: u32,
+    hungry: bool,
+    next_request: u32,
+    next_page: u32,
+    tick_at: Instant,
+    tick: u32,
+    draining: bool,
+}
+
+impl Relay {
+    /// The machine of a board. All its memory is taken here; most of it is touched when first used.
+    /// `seed` is for jitter and hashes; secrets don't depend on it.
+    #[must_use]
+    pub fn new(board: &Board, settings: Settings, seed: u64, now: Instant) -> Box<Self> {
+        let mut jitter = Jitter::new(seed);
+        let topics = board.topics_max as usize;
+        let addresses = vec![Bucket::new(u16::MAX, now); board.addresses_max as usize];
+        Box::new(Self {
+            board: *board,
+            store: Store::new(
+                board.block_size,
+                board.blocks_max,
+                topics * Topic::directory_rows(board),
+                topics * Topic::index_rows(board),
+            ),
+            sessions: Table::new(board.pages_max),
+            subscriptions: Table::new(board.subscriptions_max),
+            topics: Table::new(board.topics_max),
+            numbers: Vec::with_capacity(topics),
+            links: Table::new(board.links_max),
+            requests: Table::new(board.requests_max),
+            spills: Table::new(spills_max(board)),
+            addresses,
+            reasons: Texts::new(board.reasons_max),
+            origins: Texts::new(board.origins_max),
+            uplink: Uplink::new(now, settings.addresses, board.uplink_out_size),
+            settings,
+            unsubscribed: Deque::new(),
+            counters: Counters::default(),
+            events: Events::default(),
+            hash_seed: jitter.bits(),
+            jitter,
+            ready_first: NONE,
+            ready_last: NONE,
+            dirty: VecDeque::with_capacity(topics),
+            walk_turn: 0,
+            asked_link: 0,
+            hungry: false,
+            next_request: 1,
+            next_page: 0,
+            tick_at: now.after(TICK_MS),
+            tick: 0,
+            draining: false,
+        })
+    }
+
+    /// Time has passed: to be called when [`poll_timeout`](Self::poll_timeout) says so, or earlier.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now < self.tick_at {
+            return;
+        }
+        // Ticks that were missed are made up for, a whole sweep at most.
+        let missed = now.since(self.tick_at) / TICK_MS + 1;
+        self.tick_at = now.after(TICK_MS);
+        for _ in 0..missed.min(TICKS_PER_SWEEP.into()) {
+            self.tick = (self.tick + 1) % TICKS_PER_SWEEP;
+            let mut page = self.tick;
+            while page < self.sessions.end() {
+                self.sweep_page(now, page);
+                page += TICKS_PER_SWEEP;
+            }
+        }
+        self.sweep_uplink(now);
+        self.sweep_links(now);
+        self.sweep_topics(now);
+        self.ask_more(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        self.tick_at
+    }
+
+    /// The oldest event since the last call.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.poll()
+    }
+
+    /// Begins to go away: no page is let in, every page is told to come back.
+    pub fn drain(&mut self, now: Instant) {
+        if core::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        // All of them at once would storm whoever takes over: spread by their number.
+        let spread_ms = DRAIN_MS_MIN + u64::from(self.sessions.len()) * DRAIN_MS_PER_PAGE;
+        for page in 0..self.sessions.end() {
+            if self.sessions.get(page).is_some() {
+                let retry_ms = DRAIN_MS_MIN / 2 + self.jitter.below(spread_ms);
+                let retry_ms = u32::try_from(retry_ms).unwrap_or(u32::MAX);
+                self.close_page(now, page, 1012, Reason::Own("the relay restarts"), Some(retry_ms));
+            }
+        }
+    }
+
+    /// Whether the relay is going away.
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Takes a new configuration's settings; connections and tables stay as they are.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// What a page is to be sent next; empty where there is nothing, or the page is gone.
+    #[must_use]
+    pub fn plan(&self, now: Instant, page: Id<Session>, scratch: &mut Scratch) -> Plan {
+        self.sessions.resolve(page).map_or_else(Plan::default, |page| self.plan_index(now, page, scratch))
+    }
+
+    /// Collects a plan's bytes for one `writev`; gives how many they are. The plan must be of the page
+    /// as it is now.
+    pub fn gather<'a>(&'a self, page: Id<Session>, plan: &Plan, scratch: &'a Scratch, out: &mut Slices<'a>) -> u64 {
+        self.sessions.resolve(page).map_or(0, |page| self.gather_index(page, plan, scratch, out))
+    }
+
+    /// The socket took the first `size` bytes of the plan.
+    pub fn wrote(&mut self, now: Instant, page: Id<Session>, plan: &Plan, scratch: &Scratch, size: u64) {
+        if let Some(page) = self.sessions.resolve(page) {
+            self.wrote_index(now, page, plan, scratch, size);
+        }
+    }
+
+    /// Whether the connection stands between two frames, where others' frames may go out.
+    #[must_use]
+    pub fn is_between_frames(&self, page: Id<Session>) -> bool {
+        self.sessions.resolve(page).is_some_and(|page| self.sessions[page].half == session::Half::None)
+    }
+
+    /// The newest state behind a link that has a live shared grant: the frame's payload, the page
+    /// protocol's `state`. `None` where there is none, or nobody may know.
+    #[must_use]
+    pub fn preview(&self, now: Instant, link: &str) -> Option<Vec<u8>> {
+        let row = &self.links[self.find_link(link)?];
+        if !row.grant.shared || row.granted_until <= now {
+            return None;
+        }
+        let topic = self.topics.get(row.topic)?;
+        let (number, entry) = topic.newest_state(&self.store)?;
+        let log = topic.log(crate::wire::Track::State);
+        let mut slices = heapless::Vec::<std::io::IoSlice<'_>, 512>::new();
+        let from = entry.at + u64::from(entry.header_size);
+        log.slices(&self.store, from, log.entry_end(&self.store, number), &mut slices);
+        Some(slices.iter().flat_map(|slice| slice.iter().copied()).collect())
+    }
+
+    /// What has happened since the start.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Pages connected.
+    #[must_use]
+    pub const fn pages(&self) -> u32 {
+        self.sessions.len()
+    }
+
+    /// The board as the configuration lowered it.
+    #[must_use]
+    pub const fn board(&self) -> &Board {
+        &self.board
+    }
+
+    fn sweep_topics(&mut self, now: Instant) {
+        for topic in 0..self.topics.end() {
+            let Some(row) = self.topics.get(topic) else { continue };
+            if row.pages == 0 && !row.ended && row.forget_at <= now {
+                let number = row.number;
+                let is_known = row.accepted_on == self.uplink.connection() && self.is_up();
+                if !is_known || self.unsubscribe_topic(number) {
+                    self.forget_topic(now, topic);
+                }
+            }
+        }
+        self.flush_audiences(now);
+    }
+
+    fn flush_audiences(&mut self, now: Instant) {
+        if !self.is_up() {
+            return;
+        }
+        let connection = self.uplink.connection();
+        for topic in 0..self.topics.end() {
+            let Some(row) = self.topics.get_mut(topic) else { continue };
+            let is_due = row.audience_at == Instant(0) || now.since(row.audience_at) >= AUDIENCE_MS;
+            if row.ended || row.accepted_on != connection || row.audience_told.is_some() || !is_due {
+                continue;
+            }
+            if self.uplink.send(&ToBusiness::Audience { topic: row.number, pages: row.pages }).is_some() {
+                row.audience_told = Some(row.pages);
+                row.audience_at = now;
+            }
+        }
+    }
+
+    fn retry_ms(&mut self) -> u32 {
+        u32::try_from(RETRY_MS_MIN + self.jitter.below(RETRY_MS_SPREAD)).unwrap_or(u32::MAX)
+    }
+
+    /// When a refused page should come back: later than others, for room comes slowly.
+    fn full_retry_ms(&self) -> u32 {
+        5_000 + (self.jitter.clone().bits() % 10_000) as u32
+    }
+
+    fn hash_of(&self, text: &str) -> u64 {
+        hash(self.hash_seed, text.as_bytes())
+    }
+
+    fn hash_of_address(&self, address: IpAddr) -> u64 {
+        match address {
+            IpAddr::V4(address) => hash(self.hash_seed, &address.octets()),
+            IpAddr::V6(address) => hash(self.hash_seed, &address.octets()),
+        }
+    }
+}
+
+/// Half-sent notices at the same time.
+#[must_use]
+pub const fn spills_max(board: &Board) -> u32 {
+    board.pages_max.div_ceil(PAGES_PER_SPILL)
+}
+
+/// When a page is told to come back: at least, and spread over.
+const RETRY_MS_MIN: u64 = 2_000;
+const RETRY_MS_SPREAD: u64 = 4_000;
+/// The spread of a drain: at least, and more for each page.
+const DRAIN_MS_MIN: u64 = 1_000;
+const DRAIN_MS_PER_PAGE: u64 = 2;
+
+/// FNV-1a with a seed that nobody outside knows.
+fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

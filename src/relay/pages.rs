@@ -1,0 +1,384 @@
+//! What pages do: connect, say something, fall silent, go.
+//!
+//! Owns the session table's rules: who is let in, what a page may say and how often, when it is
+//! pinged, told that we live, given up. Refuses one connection beyond the table politely
+//! ([`Refusal`]); a page's own faults close that page alone. The words of the page protocol are read
+//! in `wire/page.rs`; what a `subscribe` leads to is `asking.rs`.
+
+use core::net::IpAddr;
+
+use heapless::String;
+
+use super::{
+    Relay,
+    session::{Bucket, Close, Half, Session, Stage},
+    table::{Id, NONE},
+    texts::{Reason, shortened},
+    time::Instant,
+};
+use crate::wire::{
+    PAGE_DATA_SIZE_MAX,
+    page::{Request, Seconds, decode_request},
+    uplink::ToBusiness,
+};
+
+/// A close frame's payload is at most 125 bytes, two of them the code.
+const CLOSE_REASON_SIZE_MAX: usize = 123;
+/// So many protocol errors close a page.
+const FAULTS_MAX: u8 = 3;
+
+/// Who wants to be let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// Where the page is.
+    pub address: IpAddr,
+    /// Its `Origin`; empty without.
+    pub origin: &'a str,
+}
+
+/// Why a page is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The table is full.
+    Full {
+        /// When it makes sense to come back.
+        retry_ms: u32,
+    },
+    /// The relay is going away.
+    Draining {
+        /// When it makes sense to come back.
+        retry_ms: u32,
+    },
+    /// Its address has as many pages as the configuration allows.
+    Address {
+        /// When it makes sense to come back.
+        retry_ms: u32,
+    },
+}
+
+/// What is to be done with a page's connection besides writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: it goes on.
+    Serve,
+    /// Close it with this code and reason, once the frame that was begun is finished.
+    Close(u16, String<CLOSE_REASON_SIZE_MAX>),
+    /// Cut it off.
+    Cut,
+}
+
+impl Relay {
+    /// A page wants to connect.
+    ///
+    /// # Errors
+    /// Why it is not let in; nothing was changed but a counter.
+    pub fn handle_page_open(&mut self, now: Instant, peer: Peer<'_>) -> Result<Id<Session>, Refusal> {
+        if self.draining {
+            return Err(Refusal::Draining { retry_ms: self.retry_ms() });
+        }
+        if self.sessions.is_full() {
+            self.counters.refused_full += 1;
+            return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
+        }
+        let per_address = self.settings.pages_per_address;
+        if per_address > 0 {
+            let same = self.sessions.iter().filter(|(_, session)| session.address == peer.address).count();
+            if same >= per_address as usize {
+                self.counters.refused_address += 1;
+                return Err(Refusal::Address { retry_ms: self.full_retry_ms() });
+            }
+        }
+        let origin = if peer.origin.is_empty() { None } else { self.origins.keep(peer.origin) };
+        self.next_page = self.next_page.wrapping_add(1);
+        let stamp = now.stamp();
+        let session = Session {
+            number: self.next_page,
+            address: peer.address,
+            origin,
+            first: NONE,
+            subscriptions: 0,
+            ready_next: NONE,
+            half: Half::None,
+            closing: None,
+            error: None,
+            refused: None,
+            faults: 0,
+            told_up: true,
+            ping_due: false,
+            alive_due: false,
+            queued: false,
+            blocked: false,
+            cut: false,
+            newcomer: true,
+            asks: Bucket::new(burst(self.board.page_asks_burst), now),
+            sends: Bucket::new(burst(self.board.sends_burst), now),
+            opened: stamp,
+            heard: stamp,
+            wrote: stamp,
+            told: stamp,
+            pinged: stamp,
+        };
+        let Ok(page) = self.sessions.insert(session) else {
+            return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
+        };
+        self.counters.pages_opened += 1;
+        self.sessions.id(page).ok_or(Refusal::Full { retry_ms: 0 })
+    }
+
+    /// A page's connection is gone.
+    pub fn handle_page_closed(&mut self, now: Instant, page: Id<Session>) {
+        let Some(page) = self.resolve(page) else { return };
+        while self.sessions[page].first != NONE {
+            let subscription = self.sessions[page].first;
+            self.detach(now, subscription);
+            self.forget_subscription(subscription);
+        }
+        self.drop_half(page);
+        self.leave_ready(page);
+        if let Some(session) = self.sessions.remove(page) {
+            if let Some(origin) = session.origin {
+                self.origins.release(origin);
+            }
+            if let Some(close) = session.closing {
+                self.reasons.release_reason(close.reason);
+            }
+            self.counters.pages_closed += 1;
+        }
+        self.ask_more(now);
+    }
+
+    /// Something came from a page: a pong, a part of a frame.
+    pub fn handle_page_heard(&mut self, now: Instant, page: Id<Session>) {
+        if let Some(page) = self.resolve(page) {
+            self.sessions[page].heard = now.stamp();
+        }
+    }
+
+    /// A page sent a text frame.
+    pub fn handle_page_text(&mut self, now: Instant, page: Id<Session>, text: &str) {
+        let Some(page) = self.resolve(page) else { return };
+        self.sessions[page].heard = now.stamp();
+        self.counters.page_frames += 1;
+        if self.sessions[page].closing.is_some() {
+            return;
+        }
+        match decode_request(text) {
+            Ok(Request::Subscribe { id, link, since }) => self.subscribe(now, page, id, &link, since),
+            Ok(Request::Unsubscribe { topic }) => self.unsubscribe(now, page, topic),
+            Ok(Request::Send { topic, data }) => self.send(now, page, topic, &data),
+            Err(reason) => self.fault(now, page, reason),
+        }
+    }
+
+    /// A page sent a binary frame: no page has a reason to.
+    pub fn handle_page_binary(&mut self, now: Instant, page: Id<Session>) {
+        let Some(page) = self.resolve(page) else { return };
+        self.sessions[page].heard = now.stamp();
+        self.counters.page_frames += 1;
+        if self.sessions[page].closing.is_none() {
+            self.fault(now, page, "a page sends text frames only");
+        }
+    }
+
+    /// A page began the closing handshake, or its own frames broke the WebSocket protocol: what was begun is
+    /// finished, nothing new is begun.
+    pub fn handle_page_leaving(&mut self, now: Instant, page: Id<Session>) {
+        if let Some(page) = self.resolve(page) {
+            self.close_page(now, page, 1000, Reason::Own(""), None);
+        }
+    }
+
+    /// The rest of a frame that a page was in the middle of is gone: it can only be cut off.
+    pub fn handle_page_overtaken(&mut self, page: Id<Session>) {
+        if let Some(page) = self.resolve(page) {
+            self.cut(page);
+        }
+    }
+
+    /// What is to be done with a page's connection.
+    #[must_use]
+    pub fn verdict(&self, page: Id<Session>) -> Verdict {
+        let Some(page) = self.resolve(page) else { return Verdict::Cut };
+        let session = &self.sessions[page];
+        if session.cut {
+            return Verdict::Cut;
+        }
+        match session.closing {
+            Some(close) if session.half == Half::None => Verdict::Close(close.code, self.close_reason(close)),
+            _ => Verdict::Serve,
+        }
+    }
+
+    /// The business server wants a page gone.
+    pub(super) fn kicked(&mut self, now: Instant, number: u32, reason: &str) {
+        let page = self.sessions.iter().find(|(_, session)| session.number == number).map(|(page, _)| page);
+        let Some(page) = page else { return };
+        let reason = self.reasons.keep_reason(reason, "the business server closed this page");
+        self.close_page(now, page, 1008, reason, None);
+    }
+
+    /// Closes a page: what was begun is finished, nothing new is begun.
+    pub(super) fn close_page(&mut self, now: Instant, page: u32, code: u16, reason: Reason, retry_ms: Option<u32>) {
+        if self.sessions[page].closing.is_some() {
+            self.reasons.release_reason(reason);
+            return;
+        }
+        self.sessions[page].closing = Some(Close { code, reason, retry_ms, at: now.stamp() });
+        self.counters.closed += 1;
+        self.push_ready(page);
+    }
+
+    /// Cuts a page off: it stands in the middle of a frame that can't be finished.
+    pub(super) fn cut(&mut self, page: u32) {
+        if !core::mem::replace(&mut self.sessions[page].cut, true) {
+            self.counters.cut += 1;
+            self.push_ready(page);
+        }
+    }
+
+    /// Looks after one page: called about once a second for each.
+    pub(super) fn sweep_page(&mut self, now: Instant, page: u32) {
+        let Some(session) = self.sessions.get(page) else { return };
+        let board = &self.board;
+        if session.newcomer
+            && session.closing.is_none()
+            && session.opened.age_ms(now) > board.first_subscribe_ms_max.into()
+        {
+            let reason = Reason::Own("no subscribe within the time for it");
+            self.close_page(now, page, 1008, reason, None);
+            return;
+        }
+        if session.closing.is_some_and(|close| close.at.age_ms(now) > board.close_ms_max.into()) {
+            // Its peer doesn't answer, or doesn't even take what was begun.
+            self.cut(page);
+            return;
+        }
+        let silent_ms = session.heard.age_ms(now).min(session.wrote.age_ms(now));
+        let stalled_ms = session.wrote.age_ms(now);
+        if silent_ms > board.dead_ms.into() {
+            self.counters.dead += 1;
+            self.cut(page);
+            return;
+        }
+        if session.blocked && stalled_ms > board.stalled_ms_max.into() && session.closing.is_none() {
+            self.close_slow(now, page);
+            if self.sessions[page].half != Half::None {
+                // In the middle of a frame no close frame can be sent.
+                self.cut(page);
+            }
+            return;
+        }
+        let ping_due = session.pinged.age_ms(now) >= board.ping_ms.into();
+        let alive_due = session.told.age_ms(now) >= board.alive_ms.into();
+        let session = &mut self.sessions[page];
+        session.ping_due |= ping_due;
+        session.alive_due |= alive_due;
+        let has_media = session.first != NONE;
+        if ping_due || alive_due {
+            self.push_ready(page);
+        }
+        if has_media {
+            self.sweep_waiting(now, page);
+        }
+    }
+
+    fn unsubscribe(&mut self, now: Instant, page: u32, number: u32) {
+        match self.page_subscription(page, number) {
+            Some((subscription, _)) => self.finish(now, subscription, Reason::Own("unsubscribed"), None),
+            None => self.tell_error(page, "this page has no subscription to that topic"),
+        }
+    }
+
+    fn send(&mut self, now: Instant, page: u32, number: u32, data: &str) {
+        let Some((subscription, _)) = self.page_subscription(page, number) else {
+            self.tell_error(page, "this page has no subscription to that topic");
+            return;
+        };
+        if data.len() > PAGE_DATA_SIZE_MAX {
+            self.tell_error(page, "data has more than 512 bytes");
+            return;
+        }
+        if !self.links[self.subscriptions[subscription].link].grant.page_messages {
+            self.tell_error(page, "this link takes no messages from pages");
+            return;
+        }
+        let sends_burst = burst(self.board.sends_burst);
+        if !self.sessions[page].sends.take(sends_burst, 1, now) {
+            self.counters.sends_limited += 1;
+            self.tell_error(page, "too many messages: one a second");
+            return;
+        }
+        let frame = ToBusiness::PageMessage { topic: number, page: self.sessions[page].number, data };
+        if self.is_up() && self.uplink.send(&frame).is_some() {
+            self.counters.page_messages += 1;
+        } else {
+            self.tell_error(page, "the business server can't be reached now: the message was not sent");
+        }
+    }
+
+    fn page_subscription(&self, page: u32, number: u32) -> Option<(u32, u32)> {
+        let mut subscription = self.sessions[page].first;
+        while subscription != NONE {
+            let row = &self.subscriptions[subscription];
+            if let Stage::Live(live) = &row.stage
+                && self.topics[live.topic].number == number
+            {
+                return Some((subscription, live.topic));
+            }
+            subscription = row.sibling;
+        }
+        None
+    }
+
+    fn fault(&mut self, now: Instant, page: u32, reason: &'static str) {
+        let session = &mut self.sessions[page];
+        session.faults += 1;
+        self.counters.page_faults += 1;
+        if session.faults >= FAULTS_MAX {
+            self.close_page(now, page, 1008, Reason::Own(reason), None);
+        } else {
+            self.tell_error(page, reason);
+        }
+    }
+
+    fn tell_error(&mut self, page: u32, reason: &'static str) {
+        self.sessions[page].error = Some(reason);
+        self.push_ready(page);
+    }
+
+    fn close_reason(&self, close: Close) -> String<CLOSE_REASON_SIZE_MAX> {
+        let mut text = String::new();
+        match close.retry_ms {
+            Some(ms) => {
+                let _ = core::fmt::Write::write_fmt(&mut text, format_args!("retry={}", Seconds(ms)));
+            }
+            None => {
+                let _ = text.push_str(shortened(self.reasons.reason(close.reason), CLOSE_REASON_SIZE_MAX));
+            }
+        }
+        text
+    }
+
+    /// Whether a page, and its address, may ask for one more link.
+    pub(super) fn may_ask(&mut self, now: Instant, page: u32) -> bool {
+        let page_burst = burst(self.board.page_asks_burst);
+        let (address_burst, per_s) = (burst(self.board.address_asks_burst), burst(self.board.address_asks_per_s));
+        let session = &mut self.sessions[page];
+        let address = session.address;
+        let may = session.asks.take(page_burst, 1, now);
+        let row = self.hash_of_address(address) % self.addresses.len().max(1) as u64;
+        let bucket = usize::try_from(row).ok().and_then(|row| self.addresses.get_mut(row));
+        let may = may && bucket.is_none_or(|bucket| bucket.take(address_burst, per_s, now));
+        self.counters.asks_limited += u64::from(!may);
+        may
+    }
+
+    fn resolve(&self, page: Id<Session>) -> Option<u32> {
+        self.sessions.resolve(page)
+    }
+}
+
+/// A board's limit as a bucket holds it.
+fn burst(limit: u32) -> u16 {
+    u16::try_from(limit).unwrap_or(u16::MAX)
+}

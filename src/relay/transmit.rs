@@ -1,0 +1,542 @@
+//! What one page is sent next: planned, gathered into one `writev`, and committed as far as the socket took it.
+//!
+//! [`Relay::plan`] reads a session's flags and cursors and lists [`Segment`]s in the order of their
+//! priority: the rest of a frame that was cut, notices, then messages, state, audio, video.
+//! [`Relay::gather`] turns the plan into slices of the arena and of the caller's scratch.
+//! [`Relay::wrote`] moves the cursors. A segment counts from its first byte on: a frame that was begun
+//! is finished or the connection is cut, so nothing is half decided. No bytes are copied but notices'.
+
+use std::io::IoSlice;
+
+use heapless::Vec;
+
+use super::{
+    Relay,
+    cursor::{Ahead, ahead, epoch_cursors},
+    log::Kind,
+    session::{Cursor, Half, Live, Stage, Subscription, UNPLACED},
+    table::NONE,
+    time::Instant,
+    topic::init_log_index,
+};
+use crate::wire::{
+    Track,
+    page::{NOTICE_SIZE_MAX, Notice},
+};
+
+/// Segments of one plan, at most; what finds no room comes with the next.
+const SEGMENTS_MAX: usize = 24;
+/// Slices of one `writev`, at most. A block is one slice, so this is 256 KiB with blocks of 4 KiB.
+pub const SLICES_MAX: usize = 64;
+/// Bytes of notices in one plan, at most.
+const SCRATCH_SIZE: usize = 4 * NOTICE_SIZE_MAX;
+
+/// Where a plan's notices are encoded; one for all pages.
+pub type Scratch = Vec<u8, SCRATCH_SIZE>;
+/// What goes to the socket at once.
+pub type Slices<'a> = Vec<IoSlice<'a>, SLICES_MAX>;
+
+/// What a page is sent next.
+#[derive(Debug, Default)]
+pub struct Plan {
+    segments: Vec<Segment, SEGMENTS_MAX>,
+    size: u64,
+    is_cut: bool,
+    is_shortened: bool,
+}
+
+impl Plan {
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Bytes of the plan.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether the ring overtook the page in the middle of a frame: the connection can only be cut.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Whether more waits behind it than found room.
+    #[must_use]
+    pub const fn is_shortened(&self) -> bool {
+        self.is_shortened
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    size: u64,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// The rest of what was begun.
+    Rest,
+    /// Frames of a log.
+    Log {
+        subscription: u32,
+        topic: u32,
+        track: Track,
+        is_init: bool,
+        from: u64,
+        to: u64,
+        after: Cursor,
+        passes_epoch: bool,
+    },
+    /// A notice in the scratch.
+    Notice { from: usize, effect: Effect },
+}
+
+/// What a notice changes once its first byte is on its way.
+#[derive(Debug, Clone, Copy)]
+enum Effect {
+    Subscribed { subscription: u32 },
+    Over { subscription: u32 },
+    Gap { subscription: u32, track: Track, after: Cursor, missed: u64 },
+    Epoch { subscription: u32 },
+    Uplink { up: bool },
+    Error,
+    Refused,
+    Ping,
+    Alive,
+}
+
+impl Relay {
+    /// Lists what a page is to be sent next. Notices are encoded into `scratch`.
+    pub(super) fn plan_index(&self, now: Instant, page: u32, scratch: &mut Scratch) -> Plan {
+        scratch.clear();
+        let mut plan = Planning { relay: self, now, plan: Plan::default(), scratch };
+        plan.page(page);
+        plan.plan
+    }
+
+    /// Collects a plan's bytes as far as they find room in `out`; gives how many they are.
+    pub(super) fn gather_index<'a>(
+        &'a self,
+        page: u32,
+        plan: &Plan,
+        scratch: &'a Scratch,
+        out: &mut Slices<'a>,
+    ) -> u64 {
+        let mut total = 0;
+        for segment in &plan.segments {
+            let covered = match segment.what {
+                What::Rest => self.gather_rest(page, out),
+                What::Notice { from, .. } => {
+                    let bytes = scratch.get(from..).and_then(|rest| rest.get(..usize::try_from(segment.size).ok()?));
+                    let bytes = bytes.unwrap_or_default();
+                    if out.push(IoSlice::new(bytes)).is_ok() { segment.size } else { 0 }
+                }
+                What::Log { topic, track, is_init, from, to, .. } => {
+                    let topic = &self.topics[topic];
+                    let log = if is_init { topic.init_log(track) } else { topic.log(track) };
+                    log.slices(&self.store, from, to, out)
+                }
+            };
+            total += covered;
+            if covered < segment.size {
+                break;
+            }
+        }
+        total
+    }
+
+    /// The socket took the first `size` bytes of a plan that was made for the page as it is now.
+    pub(super) fn wrote_index(&mut self, now: Instant, page: u32, plan: &Plan, scratch: &Scratch, size: u64) {
+        if size == 0 {
+            return;
+        }
+        let session = &mut self.sessions[page];
+        session.wrote = now.stamp();
+        self.counters.bytes_sent += size;
+        self.counters.writes += 1;
+        let mut left = size;
+        for segment in &plan.segments {
+            if left == 0 {
+                break;
+            }
+            let taken = left.min(segment.size);
+            left -= taken;
+            match segment.what {
+                What::Rest => self.commit_rest(page, taken, taken == segment.size),
+                What::Notice { from, effect } => {
+                    if taken < segment.size {
+                        self.spill(page, scratch, from, segment.size, taken);
+                    }
+                    self.commit_notice(now, page, effect);
+                }
+                What::Log { .. } => self.commit_frames(now, page, segment.what, taken, taken == segment.size),
+            }
+        }
+    }
+
+    fn gather_rest<'a>(&'a self, page: u32, out: &mut Slices<'a>) -> u64 {
+        match self.sessions[page].half {
+            Half::None => 0,
+            Half::Notice { spill, sent } => {
+                let rest = self.spills[spill].get(usize::from(sent)..).unwrap_or_default();
+                if out.push(IoSlice::new(rest)).is_ok() { rest.len() as u64 } else { 0 }
+            }
+            Half::Log { topic, log, at, end } => {
+                self.topics[topic].logs[usize::from(log)].slices(&self.store, at, end, out)
+            }
+        }
+    }
+
+    fn commit_rest(&mut self, page: u32, taken: u64, whole: bool) {
+        if whole {
+            self.drop_half(page);
+            return;
+        }
+        match &mut self.sessions[page].half {
+            Half::None => {}
+            Half::Notice { sent, .. } => *sent += u16::try_from(taken).unwrap_or(u16::MAX),
+            Half::Log { at, .. } => *at += taken,
+        }
+    }
+
+    /// Forgets what was begun: it is finished, or the page is gone.
+    pub(super) fn drop_half(&mut self, page: u32) {
+        match core::mem::replace(&mut self.sessions[page].half, Half::None) {
+            Half::None => {}
+            Half::Notice { spill, .. } => {
+                self.spills.remove(spill);
+            }
+            Half::Log { topic, .. } => {
+                self.topics[topic].halves -= 1;
+                self.forget_if_ended(topic);
+            }
+        }
+    }
+
+    /// Keeps the rest of a notice; where even that finds no room the page is cut.
+    fn spill(&mut self, page: u32, scratch: &Scratch, from: usize, size: u64, taken: u64) {
+        let whole = scratch.get(from..).and_then(|rest| rest.get(..usize::try_from(size).ok()?)).unwrap_or_default();
+        let frame = heapless::Vec::from_slice(whole).unwrap_or_default();
+        match self.spills.insert(frame) {
+            Ok(spill) => {
+                self.sessions[page].half = Half::Notice { spill, sent: u16::try_from(taken).unwrap_or(u16::MAX) }
+            }
+            Err(_) => self.cut(page),
+        }
+    }
+
+    fn commit_notice(&mut self, now: Instant, page: u32, effect: Effect) {
+        let session = &mut self.sessions[page];
+        if !matches!(effect, Effect::Ping) {
+            session.told = now.stamp();
+            session.alive_due = false;
+        }
+        match effect {
+            Effect::Subscribed { subscription } => {
+                if let Some(live) = self.live_mut(subscription) {
+                    live.unconfirmed = false;
+                }
+            }
+            Effect::Over { subscription } => self.forget_subscription(subscription),
+            Effect::Gap { subscription, track, after, missed } => {
+                self.counters.gaps += 1;
+                self.counters.missed[track.index()] += missed;
+                if let Some(live) = self.live_mut(subscription) {
+                    live.cursors[track.index()] = after;
+                }
+            }
+            Effect::Epoch { subscription } => {
+                let cursor = Cursor { sequence: 0, at: UNPLACED };
+                self.pass_epoch(subscription, cursor);
+            }
+            Effect::Uplink { up } => session.told_up = up,
+            Effect::Error => session.error = None,
+            Effect::Refused => session.refused = None,
+            Effect::Ping => {
+                session.ping_due = false;
+                session.pinged = now.stamp();
+            }
+            Effect::Alive => {}
+        }
+    }
+
+    fn commit_frames(&mut self, now: Instant, page: u32, what: What, taken: u64, whole: bool) {
+        let What::Log { subscription, topic: row, track, is_init, from, to, after, passes_epoch } = what else {
+            return;
+        };
+        let session = &mut self.sessions[page];
+        session.told = now.stamp();
+        session.alive_due = false;
+        let topic = &self.topics[row];
+        let log = if is_init { topic.init_log(track) } else { topic.log(track) };
+        let before = self.subscriptions[subscription].live().map_or(after, |live| live.cursors[track.index()]);
+        let mut place = after;
+        let mut passed = passes_epoch;
+        let mut half = Half::None;
+        let stop = from + taken;
+        if !whole && let Some(number) = log.number_at(&self.store, stop) {
+            // It stopped inside this entry, or just before it.
+            let entry = log.entry(&self.store, number);
+            let (begin, end) = (entry.map_or(stop, |entry| entry.at), log.entry_end(&self.store, number));
+            let next = if stop == begin { number } else { number + 1 };
+            if stop > begin {
+                let log = u8::try_from(if is_init { init_log_index(track) } else { track.index() }).unwrap_or_default();
+                half = Half::Log { topic: row, log, at: stop, end };
+            }
+            if !is_init && end < to || stop == begin {
+                // The frames behind it were not begun.
+                let at = if stop == begin { begin } else { end };
+                let sequence = log.entry(&self.store, next).map_or(log.told(), |entry| entry.sequence);
+                place = Cursor { sequence, at };
+                passed = false;
+            }
+        }
+        if is_init {
+            self.counters.inits_repeated += 1;
+        } else {
+            let end = if place.is_placed() { place.at } else { to };
+            self.count_deliveries(row, track, from, end, before, place);
+        }
+        if half != Half::None {
+            self.topics[row].halves += 1;
+            self.sessions[page].half = half;
+        }
+        if passed {
+            self.pass_epoch(subscription, place);
+        } else if let Some(live) = self.live_mut(subscription) {
+            live.cursors[track.index()] = place;
+        }
+    }
+
+    fn count_deliveries(&mut self, row: u32, track: Track, from: u64, to: u64, before: Cursor, after: Cursor) {
+        let log = self.topics[row].log(track);
+        let counters = &mut self.counters;
+        if track == Track::State {
+            counters.deliveries[track.index()] += 1;
+            if before.sequence != 0 {
+                counters.superseded += after.sequence.saturating_sub(before.sequence + 1);
+            }
+            return;
+        }
+        if before.sequence != 0 && !log.is_special_since(from) {
+            counters.deliveries[track.index()] += after.sequence - before.sequence;
+            return;
+        }
+        let Some(mut number) = log.number_at(&self.store, from) else { return };
+        while let Some(entry) = log.entry(&self.store, number) {
+            if entry.at >= to {
+                break;
+            }
+            match entry.kind {
+                Kind::Gap => {
+                    counters.gaps += 1;
+                    counters.missed[track.index()] += log.entry_told(&self.store, number) - entry.sequence;
+                }
+                Kind::Epoch => {}
+                Kind::Whole | Kind::Init | Kind::Start | Kind::Continue => counters.deliveries[track.index()] += 1,
+            }
+            number += 1;
+        }
+    }
+
+    /// The page knows of the new epoch: its messages go on from here, everything else begins anew.
+    fn pass_epoch(&mut self, subscription: u32, messages: Cursor) {
+        if let Some(live) = self.subscriptions.get_mut(subscription).and_then(Subscription::live_mut) {
+            live.behind_epoch = false;
+            live.cursors = epoch_cursors(&self.topics[live.topic], messages);
+        }
+    }
+
+    pub(super) fn live_mut(&mut self, subscription: u32) -> Option<&mut Live> {
+        self.subscriptions.get_mut(subscription)?.live_mut()
+    }
+}
+
+/// A plan in the making.
+struct Planning<'a> {
+    relay: &'a Relay,
+    now: Instant,
+    plan: Plan,
+    scratch: &'a mut Scratch,
+}
+
+impl Planning<'_> {
+    fn page(&mut self, page: u32) {
+        let relay = self.relay;
+        let session = &relay.sessions[page];
+        if !self.rest(session.half) || session.closing.is_some() {
+            return;
+        }
+        self.notices(page);
+        // The last value is what counts most on `messages`, then `state`, then sound, then picture.
+        for track in [Track::Messages, Track::State, Track::Audio, Track::Video] {
+            let mut subscription = session.first;
+            while subscription != NONE {
+                let row = &relay.subscriptions[subscription];
+                if let Stage::Live(live) = &row.stage {
+                    self.track(subscription, live, track);
+                }
+                subscription = row.sibling;
+            }
+        }
+        if session.alive_due && self.plan.is_empty() {
+            self.notice(&Notice::Alive, Effect::Alive);
+        }
+    }
+
+    /// The rest of what was begun; `false` where nothing may come behind it.
+    fn rest(&mut self, half: Half) -> bool {
+        let size = match half {
+            Half::None => return true,
+            Half::Notice { spill, sent } => self.relay.spills[spill].len() as u64 - u64::from(sent),
+            Half::Log { topic, log, at, end } => {
+                if at < self.relay.topics[topic].logs[usize::from(log)].start() {
+                    self.plan.is_cut = true;
+                    return false;
+                }
+                end - at
+            }
+        };
+        self.push(size, What::Rest);
+        true
+    }
+
+    fn notices(&mut self, page: u32) {
+        let relay = self.relay;
+        let session = &relay.sessions[page];
+        if session.ping_due {
+            self.notice(&Notice::Ping, Effect::Ping);
+        }
+        let mut has_subscription = false;
+        let mut subscription = session.first;
+        while subscription != NONE {
+            let row = &relay.subscriptions[subscription];
+            match row.stage {
+                Stage::Waiting { .. } => has_subscription = true,
+                Stage::Live(live) => {
+                    has_subscription = true;
+                    if live.unconfirmed {
+                        let topic = &relay.topics[live.topic];
+                        let page_messages = relay.links[row.link].grant.page_messages;
+                        let notice =
+                            Notice::Subscribed { id: row.id, topic: topic.number, epoch: topic.epoch, page_messages };
+                        self.notice(&notice, Effect::Subscribed { subscription });
+                    }
+                }
+                Stage::Over { topic, reason, retry_ms } => {
+                    let reason = relay.reasons.reason(reason);
+                    let notice = match topic {
+                        Some(topic) => Notice::End { topic, reason },
+                        None => Notice::Denied { id: row.id, reason, retry_ms },
+                    };
+                    self.notice(&notice, Effect::Over { subscription });
+                }
+            }
+            subscription = row.sibling;
+        }
+        if let Some(id) = session.refused {
+            let reason = "the relay has no room for more subscriptions now";
+            self.notice(&Notice::Denied { id, reason, retry_ms: Some(relay.full_retry_ms()) }, Effect::Refused);
+        }
+        if let Some(reason) = session.error {
+            self.notice(&Notice::Error { reason }, Effect::Error);
+        }
+        let up = relay.is_up();
+        if has_subscription && session.told_up != up {
+            self.notice(&Notice::Uplink { up }, Effect::Uplink { up });
+        }
+    }
+
+    fn track(&mut self, subscription: u32, live: &Live, track: Track) {
+        let relay = self.relay;
+        let topic = &relay.topics[live.topic];
+        let cursor = live.cursors[track.index()];
+        // Most pages have seen everything, most of the time.
+        if cursor.at == topic.log(track).end() && !live.behind_epoch {
+            return;
+        }
+        if live.unconfirmed && !self.is_confirmed(subscription) {
+            return;
+        }
+        let mut live = *live;
+        for _ in 0..STEPS_MAX {
+            let place = &mut live.cursors[track.index()];
+            let before = *place;
+            match ahead(topic, &relay.store, &live, track, self.now, relay.board.media_lag_ms_max.into()) {
+                Ahead::Nothing => return,
+                Ahead::Placed(cursor) => live.cursors[track.index()] = cursor,
+                Ahead::Gap { to, after } => {
+                    let from = if before.sequence == 0 { topic.log(track).base() } else { before.sequence };
+                    let effect = Effect::Gap { subscription, track, after, missed: to + 1 - from };
+                    if !self.notice(&Notice::Gap { topic: topic.number, track, from, to }, effect) {
+                        return;
+                    }
+                    live.cursors[track.index()] = after;
+                }
+                Ahead::Epoch => {
+                    self.notice(
+                        &Notice::Epoch { topic: topic.number, epoch: topic.epoch },
+                        Effect::Epoch { subscription },
+                    );
+                    self.plan.is_shortened = true;
+                    return;
+                }
+                Ahead::Frames { from, to, after, passes_epoch } => {
+                    let is_init = false;
+                    let what =
+                        What::Log { subscription, topic: live.topic, track, is_init, from, to, after, passes_epoch };
+                    self.push(to - from, what);
+                    // What comes behind the epoch is planned once it was passed.
+                    self.plan.is_shortened |= passes_epoch;
+                    return;
+                }
+                Ahead::Init { from, to, after } => {
+                    let (is_init, passes_epoch) = (true, false);
+                    let what =
+                        What::Log { subscription, topic: live.topic, track, is_init, from, to, after, passes_epoch };
+                    if !self.push(to - from, what) {
+                        return;
+                    }
+                    live.cursors[track.index()] = after;
+                }
+            }
+        }
+    }
+
+    /// Whether the plan itself confirms a subscription.
+    fn is_confirmed(&self, subscription: u32) -> bool {
+        self.plan.segments.iter().any(|segment| {
+            matches!(segment.what, What::Notice { effect: Effect::Subscribed { subscription: s }, .. } if s == subscription)
+        })
+    }
+
+    fn notice(&mut self, notice: &Notice<'_>, effect: Effect) -> bool {
+        let frame = notice.encode();
+        let from = self.scratch.len();
+        if self.plan.segments.is_full() || self.scratch.extend_from_slice(&frame).is_err() {
+            self.plan.is_shortened = true;
+            return false;
+        }
+        self.push(frame.len() as u64, What::Notice { from, effect })
+    }
+
+    fn push(&mut self, size: u64, what: What) -> bool {
+        if size == 0 {
+            return true;
+        }
+        let pushed = self.plan.segments.push(Segment { size, what }).is_ok();
+        if pushed {
+            self.plan.size += size;
+        }
+        self.plan.is_shortened |= !pushed;
+        pushed
+    }
+}
+
+/// Steps of one track in one plan: a gap, a place, an init, a place, the frames, and one to spare.
+const STEPS_MAX: usize = 6;

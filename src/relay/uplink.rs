@@ -1,0 +1,429 @@
+//! The uplink's connection as the machine sees it: dialling, handshake, liveness, frames out and in.
+//!
+//! Owns the state of the one connection to the business server and the buffer of what goes there.
+//! Refuses frames out of place and proofs that are wrong, each with a [`PeerError`] that ends the
+//! connection and nothing else. Knows addresses only by their place in the configured list.
+
+use core::fmt;
+
+use super::{
+    Relay,
+    event::Event,
+    time::{Instant, Jitter},
+    topic::{Drop, Topic},
+};
+use crate::wire::{
+    Track,
+    uplink::{
+        FrameError, Incoming, Part, ToBusiness, ToRelay, VERSION, business_proof, encode, proofs_equal, relay_proof,
+    },
+};
+
+/// A `Ping` goes out when no frame came for so long.
+const PING_MS: u64 = 10_000;
+/// Without a frame for so long the uplink is dead; a handshake must be done within it too.
+const DEAD_MS: u64 = 30_000;
+/// A dial that is not answered is given up.
+const DIAL_MS_MAX: u64 = 5_000;
+/// The back-off's first and last step.
+const RETRY_MS_MIN: u64 = 200;
+const RETRY_MS_MAX: u64 = 30_000;
+/// A connection that held for so long resets the back-off.
+const HELD_MS: u64 = 10_000;
+/// Room kept in the buffer for what must not wait for room: pings, pongs, unsubscribes.
+const RESERVE_SIZE: usize = 1024;
+
+/// Why the uplink's connection must end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerError {
+    /// Bytes that are no frame.
+    Frame(FrameError),
+    /// A frame where it doesn't belong.
+    OutOfPlace {
+        /// The frame.
+        name: &'static str,
+        /// Where the connection stands.
+        expected: &'static str,
+    },
+    /// Another version of the protocol.
+    Version(u16),
+    /// The proof is wrong: another secret.
+    Proof,
+    /// Nothing came for 30 s.
+    Silent,
+}
+
+impl fmt::Display for PeerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame(error) => write!(f, "{error}"),
+            Self::OutOfPlace { name, expected } => write!(f, "{name} came where {expected} was expected"),
+            Self::Version(version) => write!(f, "it speaks version {version} of the protocol, this relay {VERSION}"),
+            Self::Proof => f.write_str("its proof is wrong: is uplink.secret the same on both sides?"),
+            Self::Silent => f.write_str("nothing came from it for 30 s"),
+        }
+    }
+}
+
+/// Where the connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Down { retry_at: Instant },
+    Dialing { since: Instant },
+    AwaitsChallenge,
+    AwaitsWelcome { challenge: [u8; 16] },
+    Up { since: Instant },
+}
+
+/// The uplink's connection.
+#[derive(Debug)]
+pub struct Uplink {
+    state: State,
+    /// Counts the connections whose handshake was done.
+    connection: u64,
+    /// Dials that failed in a row.
+    failures: u32,
+    addresses: u32,
+    address: u32,
+    nonce: [u8; 16],
+    heard: Instant,
+    pinged: Option<Instant>,
+    out: Box<[u8]>,
+    out_start: usize,
+    out_end: usize,
+    /// Frames sent on this connection: the order of what the business server gets.
+    order: u64,
+}
+
+impl Uplink {
+    /// A connection that is to be dialled at once.
+    #[must_use]
+    pub fn new(now: Instant, addresses: u32, out_size: u32) -> Self {
+        Self {
+            state: State::Down { retry_at: now },
+            connection: 0,
+            failures: 0,
+            addresses: addresses.max(1),
+            address: 0,
+            nonce: [0; 16],
+            heard: now,
+            pinged: None,
+            out: vec![0; out_size as usize].into_boxed_slice(),
+            out_start: 0,
+            out_end: 0,
+            order: 0,
+        }
+    }
+
+    /// Whether the handshake is done.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
+    /// The number of the connection, from 1; it stays when the connection is lost.
+    #[must_use]
+    pub const fn connection(&self) -> u64 {
+        self.connection
+    }
+
+    /// When something is to be done.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        match self.state {
+            State::Down { retry_at } => retry_at,
+            State::Dialing { since } => since.after(DIAL_MS_MAX),
+            State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.heard.after(PING_MS),
+            State::Up { .. } => self.pinged.map_or(self.heard.after(PING_MS), |_| self.heard.after(DEAD_MS)),
+        }
+    }
+
+    /// Sends a frame; its place in the order, or `None` where there is no room.
+    pub(super) fn send(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
+        self.encode(frame, RESERVE_SIZE)
+    }
+
+    /// Sends a frame that must not wait for others.
+    pub(super) fn send_reserved(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
+        self.encode(frame, 0)
+    }
+
+    fn encode(&mut self, frame: &ToBusiness<'_>, reserve: usize) -> Option<u64> {
+        if self.out_start > 0 {
+            self.out.copy_within(self.out_start..self.out_end, 0);
+            (self.out_start, self.out_end) = (0, self.out_end - self.out_start);
+        }
+        let room_end = self.out.len().saturating_sub(reserve);
+        let room = self.out.get_mut(self.out_end..room_end)?;
+        self.out_end += encode(frame, room)?;
+        self.order += 1;
+        Some(self.order)
+    }
+
+    /// Checks the buffer's own order: for tests.
+    pub(super) fn check(&self) {
+        assert!(
+            self.out_start <= self.out_end && self.out_end <= self.out.len(),
+            "BOUND: the buffer to the business server has {} of {} bytes",
+            self.out_end,
+            self.out.len()
+        );
+    }
+
+    fn begin(&mut self, now: Instant, nonce: [u8; 16]) {
+        self.state = State::AwaitsChallenge;
+        self.nonce = nonce;
+        self.heard = now;
+        self.pinged = None;
+        (self.out_start, self.out_end) = (0, 0);
+    }
+
+    fn fail(&mut self, now: Instant, jitter: &mut Jitter) {
+        match self.state {
+            State::Up { since } if now.since(since) >= HELD_MS => (self.failures, self.address) = (0, 0),
+            _ => {
+                self.failures = self.failures.saturating_add(1);
+                self.address = (self.address + 1) % self.addresses;
+            }
+        }
+        // The step grows once every address was tried; full jitter, so that boxes don't come back as one.
+        let rounds = (self.failures / self.addresses).min(16);
+        let step_ms = (RETRY_MS_MIN << rounds).min(RETRY_MS_MAX);
+        self.state = State::Down { retry_at: now.after(1 + jitter.below(step_ms)) };
+    }
+}
+
+impl Relay {
+    /// Whether the business server is connected and proved itself.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        self.uplink.is_up()
+    }
+
+    /// When the connection has something to decide: a dial, a ping, its end.
+    #[must_use]
+    pub fn uplink_deadline(&self) -> Instant {
+        self.uplink.deadline()
+    }
+
+    /// Which of the configured addresses is to be dialled now. Once told, the caller owes
+    /// [`handle_uplink_connected`](Self::handle_uplink_connected) or
+    /// [`handle_uplink_lost`](Self::handle_uplink_lost).
+    pub fn poll_dial(&mut self, now: Instant) -> Option<usize> {
+        match self.uplink.state {
+            State::Down { retry_at } if retry_at <= now && !self.draining => {
+                self.uplink.state = State::Dialing { since: now };
+                self.counters.dials += 1;
+                Some(self.uplink.address as usize)
+            }
+            _ => None,
+        }
+    }
+
+    /// The dialled address answered. `nonce` is fresh and not to be guessed.
+    pub fn handle_uplink_connected(&mut self, now: Instant, nonce: [u8; 16]) {
+        self.uplink.begin(now, nonce);
+    }
+
+    /// The connection, or the attempt, is gone.
+    pub fn handle_uplink_lost(&mut self, now: Instant) {
+        let was_up = self.is_up();
+        self.uplink.fail(now, &mut self.jitter);
+        if was_up {
+            self.counters.uplink_losses += 1;
+            self.drop_requests(now);
+            self.tell_uplink();
+        }
+    }
+
+    /// One frame of the business server.
+    ///
+    /// # Errors
+    /// Why the connection must end; nothing of the frame was used.
+    pub fn handle_uplink(&mut self, now: Instant, incoming: Incoming<'_>) -> Result<(), PeerError> {
+        self.uplink.heard = now;
+        self.uplink.pinged = None;
+        match (self.uplink.state, incoming) {
+            (State::Up { .. }, Incoming::Frame(frame)) => self.handle_frame(now, frame),
+            (State::Up { .. }, Incoming::Oversize(oversize)) => {
+                let (topic, track, sequence) = (oversize.topic, oversize.track, oversize.sequence);
+                self.handle_oversize(topic, track, sequence, oversize.part, oversize.size);
+                Ok(())
+            }
+            (State::AwaitsChallenge, Incoming::Frame(ToRelay::Challenge { version, nonce })) => {
+                check_version(version)?;
+                let proof = relay_proof(&self.settings.secret, &nonce, &self.uplink.nonce);
+                let hello =
+                    ToBusiness::Hello { version: VERSION, relay: &self.settings.name, nonce: self.uplink.nonce, proof };
+                let _ = self.uplink.send_reserved(&hello);
+                self.uplink.state = State::AwaitsWelcome { challenge: nonce };
+                Ok(())
+            }
+            (State::AwaitsWelcome { challenge }, Incoming::Frame(ToRelay::Welcome { version, proof })) => {
+                check_version(version)?;
+                let expected = business_proof(&self.settings.secret, &self.uplink.nonce, &challenge);
+                if !proofs_equal(&expected, &proof) {
+                    return Err(PeerError::Proof);
+                }
+                self.uplink.state = State::Up { since: now };
+                self.uplink.connection += 1;
+                self.uplink.order = 0;
+                self.unsubscribed.clear();
+                self.events.add(Event::UplinkUp);
+                self.tell_uplink();
+                self.ask_everything_again(now);
+                Ok(())
+            }
+            (state, incoming) => {
+                let name = match incoming {
+                    Incoming::Frame(frame) => frame.name(),
+                    Incoming::Oversize(_) => "Publish",
+                };
+                let expected = if state == State::AwaitsChallenge { "Challenge" } else { "Welcome" };
+                Err(PeerError::OutOfPlace { name, expected })
+            }
+        }
+    }
+
+    /// What is to be written to the business server.
+    #[must_use]
+    pub fn uplink_transmit(&self) -> &[u8] {
+        self.uplink.out.get(self.uplink.out_start..self.uplink.out_end).unwrap_or_default()
+    }
+
+    /// So many bytes of it were written.
+    pub fn uplink_wrote(&mut self, now: Instant, size: usize) {
+        self.uplink.out_start = (self.uplink.out_start + size).min(self.uplink.out_end);
+        self.ask_more(now);
+    }
+
+    /// Why the connection is to be given up, if it is.
+    #[must_use]
+    pub fn uplink_fault(&self, now: Instant) -> Option<PeerError> {
+        match self.uplink.state {
+            State::Down { .. } => None,
+            State::Dialing { since } => (now.since(since) >= DIAL_MS_MAX).then_some(PeerError::Silent),
+            State::AwaitsChallenge | State::AwaitsWelcome { .. } => {
+                (now.since(self.uplink.heard) >= PING_MS).then_some(PeerError::Silent)
+            }
+            State::Up { .. } => (now.since(self.uplink.heard) >= DEAD_MS).then_some(PeerError::Silent),
+        }
+    }
+
+    /// Sends a `Ping` where nothing came for a while.
+    pub(super) fn sweep_uplink(&mut self, now: Instant) {
+        let since = self.uplink.pinged.unwrap_or(self.uplink.heard);
+        if self.is_up() && now.since(since) >= PING_MS {
+            self.uplink.pinged = Some(now);
+            let nonce = u32::try_from(self.jitter.below(1 << 32)).unwrap_or_default();
+            let _ = self.uplink.send_reserved(&ToBusiness::Ping { nonce });
+        }
+    }
+
+    fn handle_frame(&mut self, now: Instant, frame: ToRelay<'_>) -> Result<(), PeerError> {
+        match frame {
+            ToRelay::Publish { topic, track, sequence, part, data } => {
+                self.published(now, topic, track, sequence, part, data);
+            }
+            ToRelay::Accept { request, topic, epoch, grant } => self.accepted(now, request, topic, epoch, grant),
+            ToRelay::Deny { request, reason } => self.denied(now, request, reason),
+            ToRelay::Revoke { link, reason } => self.revoked(now, link, reason),
+            ToRelay::End { topic, reason } => self.ended(now, topic, reason),
+            ToRelay::Kick { page, reason } => self.kicked(now, page, reason),
+            ToRelay::Ping { nonce } => {
+                // A peer that floods us with pings and reads no pongs gets fewer pongs.
+                let _ = self.uplink.send_reserved(&ToBusiness::Pong { nonce });
+            }
+            ToRelay::Pong { .. } => {}
+            ToRelay::Challenge { .. } | ToRelay::Welcome { .. } => {
+                return Err(PeerError::OutOfPlace { name: frame.name(), expected: "anything else" });
+            }
+        }
+        self.ask_more(now);
+        Ok(())
+    }
+
+    fn published(&mut self, now: Instant, number: u32, track: Track, sequence: u64, part: Part<'_>, data: &[u8]) {
+        let Some(row) = self.accepted_topic(number) else { return };
+        if track.is_media()
+            && !self.topics[row].is_superfluous(track, sequence)
+            && !self.make_room(Topic::blocks_needed(&self.board, part, data.len()))
+        {
+            let drop = self.topics[row].leave_out(&mut self.store, track, sequence, part, Drop::Full);
+            self.report_drop(number, track, sequence, drop);
+            return;
+        }
+        let topic = &mut self.topics[row];
+        let (end, told) = (topic.log(track).end(), topic.log(track).told());
+        let result = topic.publish(&mut self.store, &self.board, now, track, sequence, part, data);
+        let changed = topic.log(track).end() != end || topic.log(track).told() != told;
+        let overtakes = track == Track::Messages && told == 0 && sequence < core::mem::take(&mut topic.replay_from);
+        match result {
+            Ok(()) => self.counters.published[track.index()] += 1,
+            Err(drop) => self.report_drop(number, track, sequence, drop),
+        }
+        if overtakes {
+            self.void_claims(row);
+        }
+        if changed {
+            self.mark_dirty(row);
+        }
+    }
+
+    fn handle_oversize(&mut self, number: u32, track: Track, sequence: u64, part: Part<'_>, size: usize) {
+        let Some(row) = self.accepted_topic(number) else { return };
+        let max = super::topic::data_size_max(&self.board, track, part);
+        let why = Drop::TooLarge { size, max };
+        let drop = self.topics[row].leave_out(&mut self.store, track, sequence, part, why);
+        self.report_drop(number, track, sequence, drop);
+        self.mark_dirty(row);
+    }
+
+    /// The topic that a publication is for, where this connection has accepted it.
+    fn accepted_topic(&mut self, number: u32) -> Option<u32> {
+        let row = self.topic_row(number).filter(|&row| self.topics[row].accepted_on == self.uplink.connection);
+        if row.is_none() {
+            self.counters.unknown_topic += 1;
+        }
+        row
+    }
+
+    fn report_drop(&mut self, topic: u32, track: Track, sequence: u64, why: Drop) {
+        match why {
+            Drop::Superfluous => self.counters.superfluous += 1,
+            _ => self.counters.dropped += 1,
+        }
+        if why != Drop::Superfluous {
+            self.events.add(Event::Dropped { topic, track, sequence, why });
+        }
+    }
+
+    /// Frees blocks for media until so many may be taken: `state` and `messages` keep what they are
+    /// guaranteed, and the longest media log forgets its oldest frames first.
+    fn make_room(&mut self, blocks: u32) -> bool {
+        let per_topic = self.board.state.blocks_max + self.board.messages.blocks_max;
+        let guaranteed = per_topic * self.board.topics_max;
+        if self.store.free() >= guaranteed + blocks {
+            return true;
+        }
+        let held: u32 = self.topics.iter().map(|(_, topic)| topic.guaranteed_blocks(&self.store)).sum();
+        let kept = guaranteed.saturating_sub(held);
+        loop {
+            if self.store.free() >= kept + blocks {
+                return true;
+            }
+            let longest = (0..self.topics.end())
+                .filter_map(|row| {
+                    self.topics.get(row)?.longest_media(&self.store).map(|(blocks, log)| (blocks, row, log))
+                })
+                .max();
+            let Some((_, row, log)) = longest else { return false };
+            self.counters.media_shed += 1;
+            self.topics[row].logs[log].forget_oldest(&mut self.store);
+        }
+    }
+}
+
+fn check_version(version: u16) -> Result<(), PeerError> {
+    if version == VERSION { Ok(()) } else { Err(PeerError::Version(version)) }
+}

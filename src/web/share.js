@@ -1,0 +1,454 @@
+/**
+ * share.js: the share page at /s/<link>.
+ *
+ * Owns: what is shown, its words in Chinese and English, and the bound on how much of it is kept.
+ * Refuses: to trust `data`. Any field may be of any type and any size; text goes in by textContent alone, an address
+ * only as https, a colour only as #rrggbb.
+ * Does not know: the protocol. That is sharelink.js.
+ *
+ * For tests: <html data-state> is the connection, <html data-room> the subscription's status, <html data-uplink> up or
+ * down; a message carries data-sequence; a gap has class "gap", data-from and data-to.
+ */
+
+import { ShareLink } from "/sharelink.js";
+
+/** Elements in the list of messages; the oldest go first. A phone stays smooth, and an open page does not grow. */
+const MESSAGES_MAX = 200;
+const NEAR_END = 48; // px: closer to the end than this, the list follows what is new
+const [TEXT_MAX, NAME_MAX, TITLE_MAX, DESCRIPTION_MAX] = [2000, 64, 200, 1000]; // characters
+
+// ---------------------------------------------------------------------------------------------- words
+
+const chinese = /^zh\b/i.test(navigator.language);
+const locale = chinese ? navigator.language : "en";
+const number = new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 });
+const clock = new Intl.DateTimeFormat(navigator.language, { hour: "2-digit", minute: "2-digit" });
+const dated = new Intl.DateTimeFormat(navigator.language, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+
+const words = chinese ? {
+  stage: "画面与声音", messages: "消息", say: "说点什么", send: "发送", empty: "新消息会实时出现在这里。",
+  unmute: "点按开启声音", play: "点按播放", mute: "静音", expand: "全屏", room: "直播间",
+  connecting: "连接中…", joining: "进入中…", live: "直播中", reconnecting: "正在重新连接…", offline: "网络已断开",
+  uplink: "等待房间恢复…", busy: "稍后自动重试…", ended: "已结束",
+  endedTitle: "房间已结束", endedText: "如果重新开播，这里会自动恢复。", reopened: "房间重新开放了",
+  denied: "无法打开这个链接", deniedText: "它可能已过期，或房间已关闭。", badLink: "这个链接不完整，请检查后重新打开。", again: "重试",
+  tooLong: "消息太长了", slow: "发送太快，请稍等一下", notSent: "还没有连上，消息未发送",
+  joined: "进入了房间", gave: "送出了礼物",
+  watching: (count) => `${number.format(count)} 人在看`,
+  host: (name) => `主持人：${name}`,
+  missed: (count) => `错过了 ${number.format(count)} 条消息`,
+  newer: (count) => (count > 99 ? "99+ 条新消息" : `${count} 条新消息`),
+} : {
+  stage: "Picture and sound", messages: "Messages", say: "Say something", send: "Send", empty: "Messages appear here as they are said.",
+  unmute: "Tap for sound", play: "Tap to play", mute: "Mute", expand: "Full screen", room: "Live room",
+  connecting: "Connecting…", joining: "Joining…", live: "Live", reconnecting: "Reconnecting…", offline: "You are offline",
+  uplink: "Waiting for the room…", busy: "Trying again soon…", ended: "Ended",
+  endedTitle: "This room has ended", endedText: "If it opens again, it comes back here by itself.", reopened: "The room is open again",
+  denied: "This link can’t be opened", deniedText: "It may have expired, or the room was closed.", badLink: "This link is not complete. Check it and open it again.", again: "Try again",
+  tooLong: "That message is too long", slow: "Too fast. Wait a moment.", notSent: "Not connected yet, so nothing was sent",
+  joined: "joined", gave: "sent a gift",
+  watching: (count) => `${number.format(count)} watching`,
+  host: (name) => `Hosted by ${name}`,
+  missed: (count) => (count === 1 ? "1 message was missed" : `${number.format(count)} messages were missed`),
+  newer: (count) => (count > 99 ? "99+ new messages" : count === 1 ? "1 new message" : `${count} new messages`),
+};
+
+const page = document.documentElement;
+const $ = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
+page.lang = chinese ? "zh-Hans" : "en";
+for (const element of document.querySelectorAll("[data-i18n]")) element.textContent = words[element.dataset.i18n];
+for (const element of document.querySelectorAll("[data-i18n-label]")) element.setAttribute("aria-label", words[element.dataset.i18nLabel]);
+$.say.placeholder = words.say;
+
+// ---------------------------------------------------------------------------------------------- what is untrusted
+
+const record = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
+
+/** A string that says something, without control characters, overrides of direction and rows of empty lines, cut to a length; else "". */
+function textOf(value, max) {
+  if (typeof value !== "string") return "";
+  const clean = value.slice(0, 4 * max).replace(/[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g, "").replace(/\n{3,}/g, "\n\n").trim();
+  const characters = [...clean];
+  return characters.length > max ? `${characters.slice(0, max).join("")}…` : clean;
+}
+
+function httpsOf(value) {
+  if (typeof value !== "string" || value.length > 2048) return "";
+  try {
+    const url = new URL(value);
+    return url.protocol === "https:" ? url.href : "";
+  } catch { return ""; }
+}
+
+const colorOf = (value) => (typeof value === "string" && /^#[0-9a-f]{6}$/i.test(value) ? value.toLowerCase() : "");
+const countOf = (value) => (Number.isFinite(value) && value >= 0 ? Math.floor(value) : null);
+
+function dateOf(value) {
+  const date = new Date(Number.isFinite(value) ? value : NaN);
+  return Number.isNaN(date.getTime()) ? null : date;
+}
+
+function make(tag, className, text) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text) element.textContent = text;
+  return element;
+}
+
+function show(element, text) {
+  element.hidden = !text;
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// ---------------------------------------------------------------------------------------------- the state
+
+let named = false;
+let watching = "";
+
+function showState(data) {
+  const { title, description, cover, color, host, audience } = record(data);
+  named = true;
+  const name = textOf(title, TITLE_MAX) || words.room;
+  show($.title, name);
+  show($.host, textOf(host, NAME_MAX) && words.host(textOf(host, NAME_MAX)));
+  show($.description, textOf(description, DESCRIPTION_MAX));
+  $.mark.textContent = [...(textOf(host, NAME_MAX) || name)][0];
+  document.title = name;
+  const count = countOf(audience);
+  watching = count === null ? "" : words.watching(count);
+  arrange();
+  paint(colorOf(color) || "#3b5bdb");
+  const picture = httpsOf(cover);
+  if (picture !== ($.cover.getAttribute("src") ?? "")) {
+    $.cover.hidden = true; // until it is here: a broken picture is worse than none
+    if (picture) $.cover.src = picture;
+    else $.cover.removeAttribute("src");
+    arrange();
+  }
+}
+
+/** The room's colour as it is where it only decorates, darkened where white words stand on it (WCAG AA, 4.5 to 1). */
+function paint(color) {
+  const channels = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  let deep = channels;
+  while (contrast(luminance(deep), 1) < 5.5) deep = deep.map((value) => value * 0.92);
+  const light = luminance(channels);
+  page.style.setProperty("--accent", color);
+  page.style.setProperty("--on-accent", contrast(light, 1) >= 4.5 ? "#fff" : "#14161b");
+  page.style.setProperty("--deep", `rgb(${deep.map(Math.round).join(" ")})`);
+}
+
+function luminance(channels) {
+  const [red, green, blue] = channels.map((value) => {
+    const part = value / 255;
+    return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+const contrast = (one, other) => (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+
+$.cover.addEventListener("load", () => { $.cover.hidden = false; arrange(); });
+$.cover.addEventListener("error", () => { $.cover.hidden = true; arrange(); });
+$.description.addEventListener("click", () => {
+  $.description.setAttribute("aria-expanded", $.description.getAttribute("aria-expanded") !== "true");
+});
+
+// ---------------------------------------------------------------------------------------------- messages
+
+let pending = [];
+let drawing = false;
+let following = true;
+let unread = 0;
+
+function enqueue(element) {
+  pending.push(element);
+  if (pending.length > MESSAGES_MAX) pending.shift();
+  if (drawing) return;
+  drawing = true;
+  // Once a frame, whatever comes in; a hidden page has no frames.
+  if (document.hidden) setTimeout(draw, 250);
+  else requestAnimationFrame(draw);
+}
+
+function draw() {
+  drawing = false;
+  const list = $.messages;
+  const elements = pending;
+  pending = [];
+  const batch = document.createDocumentFragment();
+  batch.append(...elements);
+  list.append(batch);
+  // Whoever reads further up must not see the text move when the oldest go.
+  const height = list.scrollHeight;
+  while (list.childElementCount > MESSAGES_MAX) list.firstElementChild.remove();
+  if (following) return toEnd();
+  list.scrollTop -= height - list.scrollHeight;
+  unread += elements.filter((element) => "sequence" in element.dataset).length;
+  show($.newer, unread > 0 ? words.newer(unread) : "");
+}
+
+function toEnd() {
+  $.messages.scrollTop = $.messages.scrollHeight;
+  following = true;
+  unread = 0;
+  $.newer.hidden = true;
+}
+
+$.messages.addEventListener("scroll", () => {
+  const list = $.messages;
+  following = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END;
+  if (following && unread) toEnd();
+}, { passive: true });
+$.newer.addEventListener("click", () => { toEnd(); $.messages.focus(); });
+// The keyboard, a turned phone, the stage growing: stay where the reader was.
+new ResizeObserver(() => following && toEnd()).observe($.messages);
+
+const KINDS = { text: textMessage, notice: noticeMessage, gift: textMessage, join: joinMessage };
+
+function showMessage(sequence, data) {
+  const { text, from, avatar, at, kind } = record(data);
+  const known = typeof kind === "string" && Object.hasOwn(KINDS, kind) ? kind : "text";
+  const message = {
+    kind: known,
+    from: textOf(from, NAME_MAX),
+    text: textOf(text, TEXT_MAX),
+    avatar: httpsOf(avatar),
+    date: dateOf(at),
+  };
+  if (!message.text && message.from) message.text = { gift: words.gave, join: words.joined }[known] ?? "";
+  if (!message.text) return;
+  const element = make("div", `message ${known}`);
+  element.dataset.sequence = sequence;
+  KINDS[known](element, message);
+  enqueue(element);
+}
+
+function textMessage(element, { from, text, avatar, date }) {
+  element.style.setProperty("--hue", hueOf(from));
+  element.append(face(from, avatar));
+  if (from || date) element.append(meta(from, date));
+  else element.classList.add("unnamed");
+  element.append(make("p", "text", text));
+}
+
+function noticeMessage(element, { from, text, date }) {
+  if (from || date) element.append(meta(from, date));
+  element.append(make("p", "text", text));
+}
+
+function joinMessage(element, { from, text }) {
+  if (from && !text.startsWith(from)) element.append(make("bdi", "from", from), " ");
+  element.append(make("bdi", "text", text));
+}
+
+function meta(from, date) {
+  const line = make("div", "meta");
+  const name = make("bdi", "from", from);
+  line.append(name);
+  if (date) {
+    const today = date.toDateString() === new Date().toDateString();
+    const time = make("time", "", (today ? clock : dated).format(date));
+    time.dateTime = date.toISOString();
+    line.append(time);
+  }
+  return line;
+}
+
+function face(from, avatar) {
+  const box = make("span", "avatar", [...from][0]?.toUpperCase() ?? "·");
+  box.setAttribute("aria-hidden", "true");
+  if (!avatar) return box;
+  const image = make("img");
+  image.alt = "";
+  image.decoding = "async";
+  image.referrerPolicy = "no-referrer";
+  image.onload = () => box.replaceChildren(image);
+  image.src = avatar;
+  return box;
+}
+
+/** The same name always has the same colour; the hues are those that stay clear when darkened for contrast. */
+const HUES = [212, 340, 165, 268, 18, 192, 305, 235, 145, 2];
+
+function hueOf(name) {
+  let hash = 7;
+  for (const character of name) hash = (hash * 31 + character.codePointAt(0)) % 1_000_003;
+  return String(HUES[hash % HUES.length]);
+}
+
+function showGap({ track, from, to, count }) {
+  if (track !== "messages") return; // a hole in the picture is seen, not read
+  const element = make("div", "gap", words.missed(count));
+  element.dataset.from = from;
+  element.dataset.to = to;
+  enqueue(element);
+}
+
+// ---------------------------------------------------------------------------------------------- sound and picture
+
+const tracks = { audio: {}, video: {} };
+const active = ({ status }) => status === "playing" || status === "stalled" || status === "blocked";
+
+/** What the stage shows: the picture, the sound, the cover, or the room's colour. */
+function arrange() {
+  const picture = active(tracks.video) && $.video.videoWidth > 0;
+  const cover = !$.cover.hidden;
+  const sound = [tracks.audio, tracks.video].some((track) => active(track) && track.sound);
+  const blocked = [tracks.audio, tracks.video].some((track) => track.status === "blocked");
+  $.stage.dataset.mode = picture ? "video" : sound ? "audio" : cover ? "cover" : "plain";
+  $.stage.toggleAttribute("data-tall", picture && $.video.videoHeight > $.video.videoWidth);
+  $.stage.toggleAttribute("data-playing", sound && !blocked);
+  const quiet = room.muted;
+  const live = room.status !== "ended";
+  show($.audience, live ? watching : "");
+  $.unmute.hidden = !(live && (blocked || (sound && quiet)));
+  $.unmute.lastElementChild.textContent = blocked ? words.play : words.unmute;
+  $.mute.hidden = !(live && sound && !quiet && !blocked);
+  $.expand.hidden = !(live && picture && ($.stage.requestFullscreen || $.video.webkitEnterFullscreen));
+}
+
+for (const type of ["loadeddata", "resize", "emptied"]) $.video.addEventListener(type, () => arrange());
+$.unmute.addEventListener("click", async () => {
+  const focused = document.activeElement === $.unmute;
+  await room.unmute();
+  arrange();
+  if (focused && !$.mute.hidden) $.mute.focus();
+});
+$.mute.addEventListener("click", () => {
+  room.mute();
+  arrange();
+});
+$.expand.addEventListener("click", () => {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else if ($.stage.requestFullscreen) $.stage.requestFullscreen().catch(() => {});
+  else $.video.webkitEnterFullscreen();
+});
+
+// ---------------------------------------------------------------------------------------------- where we stand
+
+let wasLive = false;
+let busy = false;
+
+function standing() {
+  const { status, connection, uplink } = room;
+  page.dataset.state = connection;
+  page.dataset.room = status;
+  page.dataset.uplink = uplink ? "up" : "down";
+  const [word, tone] = status === "ended" ? ["ended", "off"]
+    : connection !== "open" ? [!navigator.onLine ? "offline" : wasLive || connection === "waiting" ? "reconnecting" : "connecting", "warn"]
+    : status !== "live" ? [busy ? "busy" : "joining", "warn"]
+    : uplink ? ["live", "live"] : ["uplink", "warn"];
+  if ($["connection-text"].textContent !== words[word]) $["connection-text"].textContent = words[word];
+  $.connection.dataset.tone = tone;
+  $.composer.hidden = !(room.pageMessages || ($.composer.hidden === false && status === "asking"));
+  arrange();
+}
+
+function live() {
+  busy = false;
+  if (!$.over.hidden) enqueue(make("div", "mark", words.reopened));
+  $.over.hidden = $.denied.hidden = true;
+  $.room.hidden = false;
+  wasLive = true;
+  standing();
+  setTimeout(() => named || showState(null), 3000); // a room without a state still has a name
+}
+
+function ended() {
+  if (!$.over.hidden) return standing();
+  $["over-title"].textContent = words.endedTitle;
+  $["over-text"].textContent = words.endedText;
+  $.over.hidden = false;
+  enqueue(make("div", "mark", words.endedTitle));
+  standing();
+}
+
+function denied(reason) {
+  $["denied-title"].textContent = words.denied;
+  $["denied-text"].textContent = room ? words.deniedText : words.badLink;
+  show($["denied-reason"], textOf(reason, 256));
+  $.again.hidden = !room;
+  $.again.disabled = false;
+  $.room.hidden = true;
+  $.denied.hidden = false;
+  document.title = words.denied;
+  page.dataset.room = "denied";
+}
+
+$.again.addEventListener("click", () => {
+  $.again.disabled = true;
+  room.askAgain();
+});
+
+// ---------------------------------------------------------------------------------------------- saying something
+
+let hintTimer = 0;
+let said = "";
+
+function hint(text) {
+  clearTimeout(hintTimer);
+  show($.hint, text);
+  if (text) hintTimer = setTimeout(() => ($.hint.hidden = true), 4000);
+}
+
+const fits = () => new TextEncoder().encode($.say.value).length <= 512;
+
+$.say.addEventListener("input", () => {
+  $.send.disabled = !$.say.value.trim() || !fits();
+  hint(fits() ? "" : words.tooLong);
+});
+
+$.composer.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = $.say.value.trim();
+  if (!text || !fits()) return;
+  if (!room.send(text)) return hint(words.notSent);
+  said = text;
+  $.say.value = "";
+  $.send.disabled = true;
+  toEnd();
+});
+
+// ---------------------------------------------------------------------------------------------- begin
+
+/** null where the address has no link that could be one. */
+const room = join();
+
+function join() {
+  const link = /^\/s\/([A-Za-z0-9\-_.~]{1,128})\/?$/.exec(location.pathname)?.[1];
+  return link ? new ShareLink().subscribe(link, { video: $.video, audio: $.audio }) : null;
+}
+
+function listen(handlers) {
+  for (const [type, handle] of Object.entries(handlers)) room.addEventListener(type, ({ detail }) => handle(detail));
+}
+
+paint("#3b5bdb");
+if (!room) denied("");
+else {
+  listen({
+    state: ({ data }) => showState(data),
+    message: ({ sequence, data }) => showMessage(sequence, data),
+    gap: showGap,
+    media: (media) => { tracks[media.track] = media; arrange(); },
+    sound: arrange,
+    connection: standing,
+    uplink: standing,
+    subscribed: live,
+    end: ended,
+    denied: ({ reason, retry }) => {
+      busy = retry !== null;
+      if (room.status === "denied") denied(reason);
+      standing();
+    },
+    error: () => {
+      hint(words.slow);
+      if (!$.say.value && said) $.say.value = said; // what was refused is not lost
+      said = "";
+      $.send.disabled = !$.say.value;
+    },
+  });
+  window.addEventListener("offline", standing);
+  standing();
+}

@@ -1,0 +1,345 @@
+//! The page protocol's frames: WebSocket frames (RFC 6455, section 5.2; a server's are unmasked and
+//! the same for every page), the JSON text inside them, and what a page may say.
+//!
+//! Owns every byte that goes to a page but the handshake and tungstenite's own pong and close. A
+//! publication becomes an [`Encoded`] frame in three pieces (head, the business server's bytes
+//! unchanged, tail), so that it is copied once, into its track's ring. Everything else that a page
+//! is told is a [`Notice`], small enough to be encoded again when half of it was sent.
+//! Knows nothing of sessions, cursors or sockets.
+
+use core::fmt::{self, Write};
+use std::borrow::Cow;
+
+use heapless::Vec;
+use serde::Deserialize;
+
+use super::{
+    Track,
+    uplink::{Part, Since},
+};
+
+/// The WebSocket subprotocol of the page protocol.
+pub const SUBPROTOCOL: &str = "sharelink.v1";
+/// A page's own frames are at most so many bytes.
+pub const PAGE_FRAME_SIZE_MAX: usize = 4096;
+/// A WebSocket frame's header is at most so many bytes (unmasked).
+const HEADER_SIZE_MAX: usize = 10;
+/// The head of a binary frame before an init's MIME type.
+const MEDIA_HEAD_SIZE: usize = 14;
+/// The longest head of a publication's frame: an init with its MIME type.
+pub const HEAD_SIZE_MAX: usize = HEADER_SIZE_MAX + MEDIA_HEAD_SIZE + 1 + super::MIME_SIZE_MAX;
+/// The longest notice: a reason of 256 bytes of which each needs an escape of 6.
+pub const NOTICE_SIZE_MAX: usize = HEADER_SIZE_MAX + 6 * super::REASON_SIZE_MAX + 128;
+
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const PING: u8 = 0x9;
+const FINAL: u8 = 0x80;
+
+/// A publication as the frame that goes to every page.
+#[derive(Debug)]
+pub struct Encoded<'a> {
+    /// The WebSocket header and what stands before the data.
+    pub head: Vec<u8, HEAD_SIZE_MAX>,
+    /// The business server's bytes.
+    pub data: &'a [u8],
+    /// What stands behind them.
+    pub tail: &'static [u8],
+}
+
+impl<'a> Encoded<'a> {
+    /// The frame of a publication. `part` must belong to `track` and a MIME type be at most 255
+    /// bytes (the uplink's decoder and the relay saw to that).
+    #[must_use]
+    pub fn publication(topic: u32, track: Track, sequence: u64, part: Part<'_>, data: &'a [u8]) -> Self {
+        match track {
+            Track::State => Self::text("state", topic, sequence, data),
+            Track::Messages => Self::text("message", topic, sequence, data),
+            Track::Audio | Track::Video => Self::media(topic, track, sequence, part, data),
+        }
+    }
+
+    /// The frame's bytes in all.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.head.len() + self.data.len() + self.tail.len()
+    }
+
+    fn text(kind: &str, topic: u32, sequence: u64, data: &'a [u8]) -> Self {
+        let mut text = Vec::<u8, 96>::new();
+        // 23 + 7 + 10 + 16 digits at most: well within 96.
+        let _ = write!(Bytes(&mut text), r#"{{"type":"{kind}","topic":{topic},"sequence":{sequence},"data":"#);
+        let tail = b"}";
+        let mut head = header(TEXT, text.len() + data.len() + tail.len());
+        let _ = head.extend_from_slice(&text);
+        Self { head, data, tail }
+    }
+
+    fn media(topic: u32, track: Track, sequence: u64, part: Part<'_>, data: &'a [u8]) -> Self {
+        let (number, mime) = match part {
+            Part::Init { mime } => (1, Some(mime)),
+            Part::Start | Part::Whole => (2, None),
+            Part::Continue => (3, None),
+        };
+        let mut fixed = Vec::<u8, { MEDIA_HEAD_SIZE + 1 + super::MIME_SIZE_MAX }>::new();
+        let _ = fixed.extend_from_slice(&[track as u8, number]);
+        let _ = fixed.extend_from_slice(&topic.to_be_bytes());
+        let _ = fixed.extend_from_slice(&sequence.to_be_bytes());
+        if let Some(mime) = mime {
+            let _ = fixed.push(u8::try_from(mime.len()).unwrap_or(u8::MAX));
+            let _ = fixed.extend_from_slice(mime.as_bytes());
+        }
+        let mut head = header(BINARY, fixed.len() + data.len());
+        let _ = head.extend_from_slice(&fixed);
+        Self { head, data, tail: b"" }
+    }
+}
+
+/// What one page is told besides publications.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Notice<'a> {
+    /// The answer to a good `subscribe`.
+    Subscribed {
+        /// The page's `id`.
+        id: u32,
+        /// The topic's number.
+        topic: u32,
+        /// The topic's epoch.
+        epoch: u64,
+        /// Whether `send` is forwarded.
+        page_messages: bool,
+    },
+    /// The answer to any other `subscribe`.
+    Denied {
+        /// The page's `id`.
+        id: u32,
+        /// For the viewer.
+        reason: &'a str,
+        /// When asking again makes sense, milliseconds.
+        retry_ms: Option<u32>,
+    },
+    /// Sequences that this page will not get.
+    Gap {
+        /// The topic's number.
+        topic: u32,
+        /// The track.
+        track: Track,
+        /// The first one missed.
+        from: u64,
+        /// The last one missed.
+        to: u64,
+    },
+    /// The topic's counters began anew.
+    Epoch {
+        /// The topic's number.
+        topic: u32,
+        /// The new epoch.
+        epoch: u64,
+    },
+    /// The subscription is over.
+    End {
+        /// The topic's number.
+        topic: u32,
+        /// For the viewer.
+        reason: &'a str,
+    },
+    /// The link to the business server went down or up.
+    Uplink {
+        /// Whether it is up.
+        up: bool,
+    },
+    /// Nothing else was said for a while.
+    Alive,
+    /// The page did something wrong.
+    Error {
+        /// What, and how to mend it.
+        reason: &'a str,
+    },
+    /// A WebSocket ping.
+    Ping,
+}
+
+impl Notice<'_> {
+    /// The notice as a whole WebSocket frame.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8, NOTICE_SIZE_MAX> {
+        let mut text = Vec::<u8, NOTICE_SIZE_MAX>::new();
+        let mut out = Bytes(&mut text);
+        // Every variant fits: a reason is at most 256 bytes and no other field has a variable size.
+        let _ = match *self {
+            Self::Subscribed { id, topic, epoch, page_messages } => write!(
+                out,
+                r#"{{"type":"subscribed","id":{id},"topic":{topic},"epoch":"{epoch}","page_messages":{page_messages}}}"#
+            ),
+            Self::Denied { id, reason, retry_ms: None } => {
+                write!(out, r#"{{"type":"denied","id":{id},"reason":"{}"}}"#, Escaped(reason))
+            }
+            Self::Denied { id, reason, retry_ms: Some(ms) } => {
+                let reason = Escaped(reason);
+                write!(out, r#"{{"type":"denied","id":{id},"reason":"{reason}","retry":{}}}"#, Seconds(ms))
+            }
+            Self::Gap { topic, track, from, to } => {
+                let track = track.name();
+                write!(out, r#"{{"type":"gap","topic":{topic},"track":"{track}","from":{from},"to":{to}}}"#)
+            }
+            Self::Epoch { topic, epoch } => write!(out, r#"{{"type":"epoch","topic":{topic},"epoch":"{epoch}"}}"#),
+            Self::End { topic, reason } => {
+                write!(out, r#"{{"type":"end","topic":{topic},"reason":"{}"}}"#, Escaped(reason))
+            }
+            Self::Uplink { up } => write!(out, r#"{{"type":"uplink","up":{up}}}"#),
+            Self::Alive => write!(out, r#"{{"type":"alive"}}"#),
+            Self::Error { reason } => write!(out, r#"{{"type":"error","reason":"{}"}}"#, Escaped(reason)),
+            Self::Ping => Ok(()),
+        };
+        let mut frame = Vec::new();
+        let _ = frame
+            .extend_from_slice(&header::<HEADER_SIZE_MAX>(if *self == Self::Ping { PING } else { TEXT }, text.len()));
+        let _ = frame.extend_from_slice(&text);
+        frame
+    }
+}
+
+/// Milliseconds as decimal seconds with one digit behind the point: `4.2`.
+#[derive(Clone, Copy, Debug)]
+pub struct Seconds(pub u32);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0 / 1000, self.0 % 1000 / 100)
+    }
+}
+
+/// What a page says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Show me what is behind this link.
+    Subscribe {
+        /// The page's own number for the request.
+        id: u32,
+        /// The share link; not checked.
+        link: Cow<'a, str>,
+        /// From where the page wants each track.
+        since: Option<Since>,
+    },
+    /// No more of this topic.
+    Unsubscribe {
+        /// The topic's number.
+        topic: u32,
+    },
+    /// For the business server.
+    Send {
+        /// The topic's number.
+        topic: u32,
+        /// The text; its size is not checked.
+        data: Cow<'a, str>,
+    },
+}
+
+/// Reads a text frame of a page. Unknown fields are ignored.
+///
+/// # Errors
+/// What is wrong, for the page's developer.
+pub fn decode_request(text: &str) -> Result<Request<'_>, &'static str> {
+    #[derive(Deserialize)]
+    struct Kind<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+    }
+    #[derive(Deserialize)]
+    struct Subscribe<'a> {
+        id: u32,
+        #[serde(borrow)]
+        link: Cow<'a, str>,
+        since: Option<PageSince<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct PageSince<'a> {
+        #[serde(borrow)]
+        epoch: Cow<'a, str>,
+        next: [u64; 4],
+    }
+    #[derive(Deserialize)]
+    struct Unsubscribe {
+        topic: u32,
+    }
+    #[derive(Deserialize)]
+    struct Send<'a> {
+        topic: u32,
+        #[serde(borrow)]
+        data: Cow<'a, str>,
+    }
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err("a frame must be one JSON object with a type");
+    }
+    let kind: Kind<'_> =
+        serde_json::from_str(text).map_err(|_| "a frame must be one JSON object with a type that is a string")?;
+    match &*kind.kind {
+        "subscribe" => {
+            let Subscribe { id, link, since } = serde_json::from_str(text).map_err(
+                |_| "subscribe needs id (0 to 4294967295), link (a string) and, if any, since {epoch, next[4]}",
+            )?;
+            let since = match since {
+                None => None,
+                Some(since) => {
+                    let epoch = since
+                        .epoch
+                        .parse()
+                        .map_err(|_| "since.epoch must be the epoch's decimal digits as a string")?;
+                    Some(Since { epoch, next: since.next })
+                }
+            };
+            Ok(Request::Subscribe { id, link, since })
+        }
+        "unsubscribe" => serde_json::from_str(text)
+            .map(|Unsubscribe { topic }| Request::Unsubscribe { topic })
+            .map_err(|_| "unsubscribe needs topic, the number that subscribed told"),
+        "send" => serde_json::from_str(text)
+            .map(|Send { topic, data }| Request::Send { topic, data })
+            .map_err(|_| "send needs topic, the number that subscribed told, and data, a string"),
+        _ => Err("unknown type: a page says subscribe, unsubscribe or send"),
+    }
+}
+
+/// A WebSocket header of a final, unmasked frame.
+fn header<const N: usize>(opcode: u8, size: usize) -> Vec<u8, N> {
+    let mut header = Vec::new();
+    let _ = header.push(FINAL | opcode);
+    let _ = match (u8::try_from(size), u16::try_from(size)) {
+        (Ok(small @ 0..=125), _) => header.push(small).map_err(drop),
+        (_, Ok(medium)) => {
+            header.push(126).map_err(drop).and_then(|()| header.extend_from_slice(&medium.to_be_bytes()).map_err(drop))
+        }
+        _ => header
+            .push(127)
+            .map_err(drop)
+            .and_then(|()| header.extend_from_slice(&(size as u64).to_be_bytes()).map_err(drop)),
+    };
+    header
+}
+
+/// Writes text into a byte vector of fixed capacity.
+struct Bytes<'a, const N: usize>(&'a mut Vec<u8, N>);
+
+impl<const N: usize> Write for Bytes<'_, N> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}
+
+/// Text within a JSON string (RFC 8259, section 7).
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '"' => f.write_str("\\\"")?,
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                '\u{0}'..'\u{20}' => write!(f, "\\u{:04x}", u32::from(character))?,
+                _ => f.write_char(character)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+"""A business server for tests: listens, shakes hands, and then does only what a test tells it. It decodes what the relay sends
+strictly; anything that the protocol does not allow fails the test."""
+import asyncio
+import os
+import time
+
+import wire
+from inbox import PATIENCE, Mailbox, Mismatch
+
+
+class Uplink:
+    """One connection of the relay, after its handshake."""
+
+    def __init__(self, business, reader, writer, hello):
+        self.business, self.test, self.reader, self.writer, self.hello = business, business.test, reader, writer, hello
+        self.frames, self.answers_pings, self.open = Mailbox("uplink"), True, True
+        self.outstanding, self.last_sent_at = set(), time.monotonic()
+        self.ended = asyncio.Event()
+        self.task = asyncio.ensure_future(self.run())
+
+    async def run(self):
+        try:
+            while True:
+                size = wire.length(await self.reader.readexactly(4))
+                payload = await self.reader.readexactly(size)
+                try:
+                    self.frame(wire.decode(wire.TO_BUSINESS, payload))
+                except wire.WireError as error:
+                    raise wire.WireError(f"{error} in {payload[:80].hex()}") from None
+        except (asyncio.IncompleteReadError, ConnectionError, OSError):
+            pass
+        except wire.WireError as error:
+            self.test.broken(f"the relay sent a frame that does not decode: {error}")
+        self.open = False
+        self.ended.set()
+        self.writer.close()
+
+    def frame(self, frame):
+        frame.at = time.monotonic()
+        if frame.kind == "Subscribe":
+            if frame.request in self.outstanding:
+                self.test.broken(f"request number {frame.request} is under way twice")
+            self.outstanding.add(frame.request)
+        if frame.kind == "Ping" and self.answers_pings:
+            self.send("Pong", nonce=frame.nonce)
+        self.frames.put(frame)
+        if frame.kind == "Subscribe" and self.business.auto:
+            self.business.auto(self, frame)
+
+    # --- what the business server says ---
+
+    def raw(self, data):
+        self.last_sent_at = time.monotonic()
+        self.writer.write(data)
+
+    def send(self, kind, **fields):
+        self.raw(wire.encode(wire.TO_RELAY, kind, **fields))
+
+    def accept(self, subscribe, topic=7, epoch=7, shared=True, ttl_s=300, page_messages=False, replay=50):
+        self.outstanding.discard(subscribe.request)
+        self.send("Accept", request=subscribe.request, topic=topic, epoch=epoch, shared=shared, ttl_s=ttl_s,
+                  page_messages=page_messages, replay=replay)
+
+    def deny(self, subscribe, reason="no"):
+        self.outstanding.discard(subscribe.request)
+        self.send("Deny", request=subscribe.request, reason=reason)
+
+    def message(self, topic, *sequences, data=None):
+        for n in sequences:
+            self.publish(topic, "messages", n, "whole", data)
+
+    def state(self, topic, sequence, data=None):
+        self.publish(topic, "state", sequence, "whole", data)
+
+    def media(self, topic, track, *parts):
+        """`parts` such as "init 1", "start 2", "continue 3"."""
+        for part in parts:
+            name, number = part.split()
+            self.publish(topic, track, int(number), name, f"{track} {part}".encode(), f"{track}/webm" if name == "init" else None)
+
+    def publish(self, topic, track, sequence, part, data=None, mime=None):
+        data = b'{"n":%d}' % sequence if data is None else data.encode() if isinstance(data, str) else data
+        self.send("Publish", topic=topic, track=track, sequence=sequence, part=part, mime=mime, data=data)
+
+    def drop(self):
+        """The connection breaks."""
+        self.writer.transport.abort()
+
+    async def barrier(self):
+        """Returns when the relay has answered a ping, so that it has read all that was sent before."""
+        nonce = int.from_bytes(os.urandom(4), "little")
+        self.send("Ping", nonce=nonce)
+        await self.expect("Pong", nonce=nonce)
+
+    # --- what the relay says ---
+
+    async def expect(self, kind, timeout=PATIENCE, **fields):
+        """Takes the first frame of this kind and with these fields; others stay."""
+        return await self.frames.take(lambda f: f.kind == kind and all(getattr(f, k) == v for k, v in fields.items()),
+                                      f"{kind} {fields or ''}", timeout)
+
+    async def audience(self, topic, pages, timeout=PATIENCE):
+        return await self.expect("Audience", timeout, topic=topic, pages=pages)
+
+    def seen(self, kind, **fields):
+        """How many such frames came on this connection, taken or not."""
+        return sum(f.kind == kind and all(getattr(f, k) == v for k, v in fields.items()) for _, f in self.frames.history)
+
+    async def none(self, kind, seconds=0.4, **fields):
+        """Nothing of this kind waits or comes within `seconds`."""
+        await asyncio.sleep(seconds)
+        left = [f for f in self.frames.items if f.kind == kind and all(getattr(f, k) == v for k, v in fields.items())]
+        if left:
+            raise Mismatch(f"uplink: expected no {kind} {fields or ''}, saw {left!r}")
+
+    async def end(self, timeout=PATIENCE):
+        """The relay closes this connection."""
+        try:
+            await asyncio.wait_for(self.ended.wait(), timeout)
+        except asyncio.TimeoutError:
+            raise Mismatch(f"expected the relay to end the uplink's connection within {timeout:.1f} s") from None
+
+
+class Business:
+    def __init__(self, test, secret=b"", unix=None, port=None):
+        self.test, self.secret, self.unix, self.port = test, secret, unix, port
+        self.auto = None         # called with (uplink, subscribe) for each Subscribe
+        self.by_hand = False     # hand out bare (reader, writer) pairs and let the test shake hands
+        self.gate = asyncio.Event()  # closed: connections are taken, but nobody says a word
+        self.gate.set()
+        self.uplinks, self.connections, self.writers, self.nonces, self.dials = Mailbox("business server"), Mailbox("business server"), [], set(), []
+        self.server = None
+
+    async def start(self):
+        if self.unix:
+            self.server = await asyncio.start_unix_server(self.connected, self.unix)
+        else:
+            self.server = await asyncio.start_server(self.connected, "127.0.0.1", self.port, reuse_address=True)
+        return self
+
+    @property
+    def address(self):
+        return f"unix:{self.unix}" if self.unix else f"127.0.0.1:{self.port}"
+
+    def stop(self):
+        """No longer listens; its connections break."""
+        if self.server:
+            self.server.close()
+            self.server = None
+        if self.unix and os.path.exists(self.unix):
+            os.unlink(self.unix)
+        for writer in self.writers:
+            writer.transport.abort()
+        self.writers.clear()
+
+    async def connected(self, reader, writer):
+        self.writers.append(writer)
+        self.dials.append(time.monotonic())
+        try:
+            await self.gate.wait()
+            if self.by_hand:
+                self.connections.put((reader, writer))
+            else:
+                self.uplinks.put(Uplink(self, reader, writer, await self.shake_hands(reader, writer)))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+        except (wire.WireError, Mismatch) as error:
+            self.test.broken(f"handshake: {error!r}")
+            writer.close()
+
+    async def shake_hands(self, reader, writer):
+        nonce, hello = await self.challenge(reader, writer)
+        if hello.version != wire.VERSION:
+            raise Mismatch(f"Hello of version {hello.version}")
+        if hello.proof != wire.proof(self.secret, b"sharelinkd relay", nonce, hello.nonce):
+            raise Mismatch(f"the relay's proof is wrong: {hello!r}, challenge nonce {nonce.hex()}")
+        if hello.nonce in self.nonces:
+            raise Mismatch("the relay used a nonce twice")
+        self.nonces.add(hello.nonce)
+        self.welcome(writer, nonce, hello)
+        return hello
+
+    async def challenge(self, reader, writer, version=wire.VERSION):
+        nonce = os.urandom(16)
+        writer.write(wire.encode(wire.TO_RELAY, "Challenge", version=version, nonce=nonce))
+        frame = wire.decode(wire.TO_BUSINESS, await reader.readexactly(wire.length(await reader.readexactly(4))))
+        if frame.kind != "Hello":
+            raise Mismatch(f"expected Hello, saw {frame!r}")
+        return nonce, frame
+
+    def welcome(self, writer, nonce, hello, version=wire.VERSION, proof=None):
+        right = wire.proof(self.secret, b"sharelinkd business", hello.nonce, nonce)
+        writer.write(wire.encode(wire.TO_RELAY, "Welcome", version=version, proof=right if proof is None else proof))
+
+    async def uplink(self, timeout=4 * PATIENCE):
+        """The next connection that the relay made and that shook hands."""
+        return await self.uplinks.next("the relay to connect and shake hands", timeout)

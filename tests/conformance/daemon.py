@@ -1,0 +1,115 @@
+"""One real daemon: its own configuration file, ports and process; ready when it says so; ended by its pid."""
+import asyncio
+import json
+import os
+import pathlib
+import socket
+import time
+
+from inbox import SLACK, Mismatch
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def binary():
+    named = os.environ.get("SHARELINKD")
+    candidates = [pathlib.Path(named)] if named else [ROOT / "target" / kind / "sharelinkd" for kind in ("release", "debug")]
+    for path in candidates:
+        if path.exists():
+            return str(path.resolve())
+    raise SystemExit(f"no daemon to test: {' or '.join(map(str, candidates))} is missing; build it, or name it in SHARELINKD")
+
+
+class Ports:
+    """Ports below the kernel's own range, each handed out once, tried before."""
+
+    def __init__(self):
+        self.next = 20000 + os.getpid() * 37 % 10000
+
+    def take(self):
+        while True:
+            self.next = 20000 + (self.next - 19999) % 12000
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", self.next))
+                    return self.next
+                except OSError:
+                    continue
+
+
+def toml(sections):
+    out = []
+    for section, keys in sections.items():
+        out.append(f"[{section}]")
+        out += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    return "\n".join(out) + "\n"
+
+
+class Daemon:
+    def __init__(self, test, name, port, sections=None, text=None, notify=True):
+        self.test, self.port, self.sections, self.notify = test, port, sections, notify
+        self.config = test.directory / f"{name}.toml"
+        self.log_path = test.directory / f"{name}.log"
+        self.config.write_text(text if text is not None else toml(sections))
+        self.process, self.said, self.expected_end = None, b"", False
+
+    async def spawn(self):
+        environment = {k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC")}
+        if self.notify:
+            path = self.config.with_suffix(".notify")
+            if path.exists():
+                path.unlink()
+            self.said, self.notify_socket = b"", socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self.notify_socket.bind(str(path))
+            self.notify_socket.setblocking(False)
+            environment["NOTIFY_SOCKET"] = str(path)
+        with open(self.log_path, "ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                binary(), "run", "--config", str(self.config), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        return self
+
+    async def start(self, timeout=10 * SLACK):
+        await self.spawn()
+        until = time.monotonic() + timeout
+        while not self.ready():
+            if self.process.returncode is not None:
+                raise Mismatch(f"the daemon ended with {self.process.returncode} instead of becoming ready")
+            if time.monotonic() > until:
+                raise Mismatch(f"the daemon did not say that it is ready within {timeout:.0f} s")
+            await asyncio.sleep(0.01)
+        return self
+
+    def ready(self):
+        if not self.notify:
+            return "ready" in self.log()
+        try:
+            while True:
+                self.said += self.notify_socket.recv(4096) + b"\n"
+        except BlockingIOError:
+            return b"READY=1" in self.said
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    async def exit(self, timeout=20 * SLACK):
+        self.expected_end = True
+        try:
+            return await asyncio.wait_for(self.process.wait(), timeout)
+        except asyncio.TimeoutError:
+            raise Mismatch(f"the daemon had not ended after {timeout:.0f} s") from None
+
+    async def end(self):
+        if self.process is None:
+            return
+        if self.process.returncode is None:
+            self.expected_end = True
+            self.process.kill()
+            await self.process.wait()
+        elif not self.expected_end:
+            self.test.broken(f"the daemon ended by itself with {self.process.returncode}")
+        if "panicked" in self.log():
+            self.test.broken("the daemon panicked")

@@ -1,0 +1,141 @@
+"""What a test gets: `t`, which makes daemons, business servers and pages, and puts all away afterwards."""
+import asyncio
+import os
+import pathlib
+import random
+import string
+import tempfile
+
+from business import Business
+from daemon import Daemon, Ports
+from inbox import Mismatch
+from page import open_page
+
+TESTS = []
+PORTS = Ports()
+
+
+def test(sentence, waits=False, timeout=60):
+    """Registers a test under the sentence of the protocol that it proves. `waits`: it mostly sleeps and runs beside all others."""
+    def register(function):
+        TESTS.append((f"{function.__module__.replace('test_', '')}: {sentence}", function, waits, 130 if waits else timeout))
+        return function
+    return register
+
+
+class Test:
+    def __init__(self, name):
+        self.name, self.faults, self.daemons, self.businesses, self.pages, self.links = name, [], [], [], [], []
+        self.folder = tempfile.TemporaryDirectory(prefix="sl")
+        self.directory = pathlib.Path(self.folder.name)
+
+    def broken(self, fault):
+        """A promise that holds always was broken; the test fails at its next check, at the latest at its end."""
+        self.faults.append(fault)
+
+    def check(self):
+        if self.faults:
+            raise Mismatch("; ".join(self.faults[:5]))
+
+    def link(self, size=22):
+        """A new link that nobody could guess; the log is searched for it afterwards."""
+        link = random.choice(string.ascii_letters) + "".join(random.choices(string.ascii_letters + string.digits + "-_.~", k=size - 1))
+        self.links.append(link)
+        return link
+
+    def source(self):
+        """An address of loopback for a page of its own, since a relay may limit how often one address asks."""
+        return f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(2, 254)}"
+
+    def path(self, name):
+        return str(self.directory / name)
+
+    async def business(self, **options):
+        if "unix" not in options and "port" not in options:
+            options["port"] = PORTS.take()
+        business = Business(self, **options)
+        self.businesses.append(business)
+        return await business.start()
+
+    def sections(self, addresses, port, **changes):
+        """A configuration; `changes` by section, or of [uplink] by key."""
+        sections = {
+            "pages": {"listen": f"127.0.0.1:{port}", "origins": ["https://share.example"]},
+            "uplink": {"addresses": addresses, "linger_s": 30},
+            "log": {"level": "info"},
+        }
+        for key, value in changes.items():
+            if isinstance(value, dict):
+                sections.setdefault(key, {}).update(value)
+            else:
+                sections["uplink"][key] = value
+        return sections
+
+    def daemon(self, addresses=(), text=None, notify=True, **changes):
+        port = PORTS.take()
+        daemon = Daemon(self, f"d{len(self.daemons)}", port, self.sections(list(addresses), port, **changes), text, notify)
+        self.daemons.append(daemon)
+        return daemon
+
+    async def relay(self, auto=None, **changes):
+        """A business server, a daemon, and the uplink between them once it has shaken hands."""
+        business = await self.business()
+        business.auto = auto
+        daemon = await self.daemon([business.address], **changes).start()
+        return daemon, business, await business.uplink()
+
+    async def page(self, daemon, source=None, **options):
+        page = await open_page(self, f"page {len(self.pages) + 1}", daemon.port, source=source or self.source(), **options)
+        self.pages.append(page)
+        return page
+
+    async def joined(self, daemon, uplink, link, topic=7, since=None, **grant):
+        """A page whose subscription the business server was asked for and accepted."""
+        page = await self.page(daemon)
+        page.subscribe(link, since)
+        uplink.accept(await uplink.expect("Subscribe", link=link), topic=topic, **grant)
+        await page.expect("subscribed", topic=topic)
+        return page
+
+    async def close(self):
+        for page in self.pages:
+            page.abort()
+        for business in self.businesses:
+            business.stop()
+        for daemon in self.daemons:
+            await daemon.end()
+            log = daemon.log()
+            for link in self.links:
+                if len(link) > 4 and link[:5] in log:
+                    self.broken(f"the log shows more than four bytes of the link {link}")
+
+    def logs(self):
+        return "\n".join(f"--- log of {d.config.name}\n{d.log()[-6000:]}" for d in self.daemons)
+
+
+async def run(name, function, timeout):
+    """(fault or None, logs)"""
+    t, fault = Test(name), None
+    try:
+        await asyncio.wait_for(function(t), timeout)
+    except asyncio.TimeoutError:
+        fault = f"not done after {timeout} s"
+    except Exception as error:  # a test's failure is whatever went wrong in it
+        fault = describe(error)
+    try:
+        await t.close()
+    except Exception as error:
+        t.broken(describe(error))
+    if t.faults:
+        fault = "\n".join(filter(None, [fault] + ["broken promise: " + f for f in t.faults[:6]]))
+    logs = t.logs()
+    t.folder.cleanup()
+    return fault, logs
+
+
+def describe(error):
+    frames, traceback = [], error.__traceback__
+    while traceback:
+        frames.append(f"{os.path.basename(traceback.tb_frame.f_code.co_filename)}:{traceback.tb_lineno}")
+        traceback = traceback.tb_next
+    return f"{type(error).__name__ if not isinstance(error, Mismatch) else 'Mismatch'}: {error}\n  at {' < '.join(reversed(frames[1:]))}"

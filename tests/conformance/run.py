@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Runs the conformance suite against a real daemon. See README.md."""
+import argparse
+import asyncio
+import importlib
+import os
+import pathlib
+import resource
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.dont_write_bytecode = True
+
+import daemon as daemon_module  # noqa: E402
+import harness  # noqa: E402
+
+
+async def main(options):
+    for path in sorted(HERE.glob("test_*.py")):
+        importlib.import_module(path.stem)
+    chosen = [t for t in harness.TESTS if options.k.lower() in t[0].lower()]
+    print(f"{len(chosen)} tests against {daemon_module.binary()}", flush=True)
+    turns, failed = asyncio.Semaphore(options.jobs), []
+
+    async def one(name, function, waits, timeout):
+        async with (asyncio.Semaphore(1) if waits else turns):
+            started = time.monotonic()
+            fault, logs = await harness.run(name, function, timeout)
+        taken = f" ({time.monotonic() - started:.1f} s)" if options.v else ""
+        print(f"{'ok  ' if fault is None else 'FAIL'} {name}{taken}", flush=True)
+        if fault is not None:
+            failed.append(name)
+            print("     " + fault.replace("\n", "\n     "), flush=True)
+            print("     " + logs.rstrip().replace("\n", "\n     "), flush=True)
+
+    await asyncio.gather(*(one(*t) for t in sorted(chosen, key=lambda t: not t[2])))
+    for name in failed:
+        print(f"failed: {name}")
+    print(f"{len(chosen) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-k", default="", metavar="SUBSTRING", help="only the tests whose name contains it")
+    parser.add_argument("-v", action="store_true", help="show how long each test took")
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 2) + 4, help="tests at once, those apart that only wait")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))
+    sys.exit(asyncio.run(main(parser.parse_args())))

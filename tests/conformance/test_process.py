@@ -1,0 +1,216 @@
+"""The process: ready, drain, reload, and a configuration that is wrong."""
+import asyncio
+import re
+import signal
+
+import daemon as daemon_module
+import websocket
+from harness import test
+from inbox import SLACK, Mismatch
+from websocket import http
+
+
+@test("ready means that the pages' port accepts: READY=1 where NOTIFY_SOCKET is set")
+async def notified(t):
+    daemon = await t.daemon(["127.0.0.1:1"]).start()
+    assert b"READY=1" in daemon.said
+    assert (await http(daemon.port, "/healthz")).status == 200
+
+
+@test("ready means that the pages' port accepts: else one log line that contains `ready`")
+async def logged(t):
+    daemon = await t.daemon(["127.0.0.1:1"], notify=False).start()
+    assert (await http(daemon.port, "/healthz")).status == 200
+
+
+@test("SIGTERM drains: every page gets 1012 with its own retry=<decimal seconds>, and the daemon exits 0", waits=True)
+async def drains(t):
+    daemon, business, up = await t.relay()
+    link = t.link()
+    pages = [await t.joined(daemon, up, link)]
+    for _ in range(15):
+        pages.append(await t.page(daemon))
+        await pages[-1].join(link)
+    daemon.expected_end = True
+    daemon.signal(signal.SIGTERM)
+    seen = []
+    while daemon.process.returncode is None and len(seen) < 200:
+        try:
+            response = await http(daemon.port, "/healthz", timeout=2)
+            seen.append(response.status if response else None)
+        except (OSError, asyncio.TimeoutError):
+            seen.append("refused")
+        await asyncio.sleep(0.02)
+    retries = set()
+    for page in pages:
+        event = await page.gone(timeout=20 * SLACK)
+        assert event.get("code") == 1012, event
+        match = re.fullmatch(r"retry=(\d+(?:\.\d+)?)", event["reason"])
+        assert match, event
+        retries.add(float(match.group(1)))
+    assert len(retries) > 3, f"not jittered: {retries}"
+    assert await daemon.exit() == 0
+    after_503 = seen[seen.index(503):] if 503 in seen else []
+    assert 200 not in after_503, f"healthy again while draining: {seen}"
+
+
+@test("while it drains, new pages are refused and a second SIGTERM does no harm", waits=True)
+async def drains_twice(t):
+    daemon, business, up = await t.relay()
+    page = await t.joined(daemon, up, t.link())
+    daemon.expected_end = True
+    daemon.signal(signal.SIGTERM)
+    await page.gone(timeout=20 * SLACK)
+    try:
+        late = await t.page(daemon)
+        assert (await late.gone()).get("code") in (1001, 1012, None)
+    except websocket.Refused as refused:
+        assert refused.response is None or refused.response.status == 503 and "retry-after" in refused.response.headers, refused
+    except OSError:
+        pass
+    if daemon.process.returncode is None:
+        daemon.signal(signal.SIGTERM)
+    code = await daemon.exit()
+    assert code == 0, f"exit {code}"
+
+
+@test("SIGHUP reloads and keeps the pages, and so does one with a configuration that is wrong")
+async def reloads(t):
+    daemon, business, up = await t.relay()
+    link = t.link()
+    page = await t.joined(daemon, up, link)
+    daemon.signal(signal.SIGHUP)
+    await asyncio.sleep(0.5)
+    up.message(7, 1)
+    await page.expect("message", sequence=1)
+    daemon.config.write_text("[pages\nlisten = 1\n")
+    daemon.signal(signal.SIGHUP)
+    await asyncio.sleep(0.5)
+    up.message(7, 2)
+    await page.expect("message", sequence=2)
+    await (await t.page(daemon)).join(link)
+
+
+async def refuses(t, text, line=None, named=()):
+    daemon = t.daemon(text=text)
+    await daemon.spawn()
+    code = await daemon.exit()
+    if code != 78:
+        raise Mismatch(f"exit {code}, not 78, for the configuration:\n{text}")
+    log = daemon.log()
+    if daemon.config.name not in log:
+        raise Mismatch(f"the message does not name the file: {log!r}")
+    if line is not None and not re.search(rf"(?<!\d){line}(?!\d)", log.replace(str(daemon.config), "")):
+        raise Mismatch(f"the message does not name line {line}: {log!r} for\n{text}")
+    for name in named:
+        if name not in log:
+            raise Mismatch(f"the message does not name {name!r}: {log!r}")
+
+
+GOOD = '[pages]\nlisten = "127.0.0.1:%d"\n[uplink]\naddresses = ["127.0.0.1:1"]\n'
+
+
+@test("a configuration that is wrong: exit 78, naming file and line")
+async def wrong(t):
+    await refuses(t, '[pages]\nlisten = "127.0.0.1:1"\nlisten = "127.0.0.1:2"\n', 3)
+    await refuses(t, "[pages]\nlisten = \n", 2)
+    await refuses(t, GOOD % 1 + "\n\nlingers_s = 3\n", 7, ["lingers_s"])
+    await refuses(t, GOOD % 1 + 'linger_s = "long"\n', 5)
+    await refuses(t, GOOD % 1 + "linger_s = -1\n", 5)
+    await refuses(t, GOOD % 1 + '[paged]\nx = 1\n', 5, ["paged"])
+    await refuses(t, '[pages]\nlisten = "somewhere"\n[uplink]\naddresses = ["127.0.0.1:1"]\n', 2)
+    await refuses(t, '[pages]\nlisten = "127.0.0.1:1"\ntrusted_proxies = ["10.0.0.0/33"]\n[uplink]\naddresses = ["127.0.0.1:1"]\n', 3)
+    await refuses(t, GOOD % 1 + '[log]\nlevel = "chatty"\n', 6)
+
+
+@test("[limits] may lower a board's limits and never raise them")
+async def raised(t):
+    await refuses(t, GOOD % 1 + "[limits]\npages = 2000000000\n", 6)
+
+
+@test("an empty secret is refused unless every address is loopback or a Unix socket")
+async def empty_secret(t):
+    await refuses(t, '[pages]\nlisten = "127.0.0.1:1"\n[uplink]\naddresses = ["192.0.2.1:7400"]\nplaintext = true\n')
+    await refuses(t, '[pages]\nlisten = "127.0.0.1:1"\n[uplink]\naddresses = ["127.0.0.1:7400", "192.0.2.1:7400"]\nplaintext = true\nsecret = ""\n')
+
+
+@test("TCP beyond loopback needs plaintext = true")
+async def plaintext(t):
+    await refuses(t, '[pages]\nlisten = "127.0.0.1:1"\n[uplink]\naddresses = ["192.0.2.1:7400"]\nsecret = "s"\n')
+    await t.daemon(["192.0.2.1:7400"], secret="s", plaintext=True).start()
+
+
+@test("a configuration file that is not there: exit 78")
+async def missing(t):
+    daemon = t.daemon(["127.0.0.1:1"])
+    daemon.config.unlink()
+    await daemon.spawn()
+    assert await daemon.exit() == 78
+    assert daemon.config.name in daemon.log()
+
+
+@test("every key of the contract is taken, and the defaults serve")
+async def all_keys(t):
+    text = f"""[pages]
+listen = "127.0.0.1:%d"
+origins = ["https://share.example"]
+trusted_proxies = []
+require_origin = false
+[uplink]
+addresses = ["127.0.0.1:7400", "unix:{t.path('b.sock')}"]
+secret = ""
+plaintext = false
+linger_s = 30
+[console]
+serial = "off"
+socket = "off"
+[metrics]
+listen = "off"
+[limits]
+pages = 10
+topics = 2
+pages_per_address = 0
+[log]
+level = "info"
+"""
+    daemon = t.daemon(text="")
+    daemon.config.write_text(text % daemon.port)
+    await daemon.start()
+    assert (await http(daemon.port, "/healthz")).status == 200
+    least = t.daemon(text="")
+    least.config.write_text(GOOD % least.port)
+    await least.start()
+    assert (await http(least.port, "/healthz")).status == 200
+
+
+@test("the link is never printed beyond its first four bytes, at any log level, nor is the secret")
+async def secrets(t):
+    for level in ("debug", "trace"):
+        business = await t.business(secret=b"Zq-very-secret-Zq")
+        daemon = t.daemon([business.address], secret="Zq-very-secret-Zq", linger_s=1)
+        daemon.sections["log"]["level"] = level
+        daemon.config.write_text(daemon_module.toml(daemon.sections))
+        await daemon.spawn()
+        for _ in range(100):
+            if daemon.ready() or daemon.process.returncode is not None:
+                break
+            await asyncio.sleep(0.05)
+        if daemon.process.returncode == 78:
+            daemon.expected_end = True  # a level that this relay does not know
+            continue
+        up, link, denied, revoked, shown = await business.uplink(), t.link(), t.link(), t.link(), t.link()
+        page = await t.joined(daemon, up, link, ttl_s=1)
+        other = await t.page(daemon)
+        other.subscribe(denied)
+        up.deny(await up.expect("Subscribe", link=denied), "no")
+        third = await t.joined(daemon, up, revoked)
+        up.send("Revoke", link=revoked, reason="x")
+        await third.expect("end")
+        await http(daemon.port, f"/s/{shown}")
+        third.text('{"type":"subscribe","id":"x","link":"%s"' % t.link())
+        up.deny(await up.expect("Subscribe", link=link), "over")
+        await page.expect("end")
+        up.raw(b"\5\0\0\0\5" + b"\x04" + b"\xff\xff\xff")
+        await up.end()
+        await asyncio.sleep(0.3)
+        assert "Zq-very-secret-Zq" not in daemon.log() and business.secret.hex() not in daemon.log(), "the secret is in the log"
