@@ -1,0 +1,335 @@
+//! The host page's server: one small page, and one WebSocket through which the host runs the room.
+//!
+//! Owns its sockets and the page's files in `host/`. For loopback: it serves whoever can reach it,
+//! so it refuses requests under a name that a foreign site could have pointed here, and WebSockets
+//! that another site's page opens. Text frames are small JSON commands, binary frames the
+//! recording. What they do is [`Stage`]'s.
+
+use std::{
+    cell::Cell,
+    io,
+    net::{TcpListener, TcpStream},
+    rc::Rc,
+    time::Duration,
+};
+
+use async_tungstenite::{
+    WebSocketReceiver, WebSocketSender, WebSocketStream,
+    tungstenite::{
+        Message,
+        handshake::derive_accept_key,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _};
+use serde::Deserialize;
+use serde_json::json;
+use smol::{Async, LocalExecutor, Timer, channel};
+
+use super::stage::{Refused, Stage};
+
+/// A request's head; browsers send about 1 KiB.
+const HEAD_SIZE_MAX: usize = 8 * 1024;
+const HEADERS_MAX: usize = 48;
+/// A request must be whole, and a page's file be taken, within this time.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// Connections at the same time.
+const CONNECTIONS_MAX: u32 = 64;
+/// One time slice of a recording: 4 MiB, far more than 250 ms of any camera.
+const MESSAGE_SIZE_MAX: usize = 4 * 1024 * 1024;
+
+/// The page's files: path, type, bytes.
+const FILES: [(&str, &str, &[u8]); 4] = [
+    ("/", "text/html; charset=utf-8", include_bytes!("host/host.html")),
+    ("/host.css", "text/css; charset=utf-8", include_bytes!("host/host.css")),
+    ("/host.js", "text/javascript; charset=utf-8", include_bytes!("host/host.js")),
+    ("/clip.mp4", "video/mp4", include_bytes!("clip/video.mp4")),
+];
+
+/// What the host page sends.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Command {
+    Say { text: String },
+    Title { title: String },
+    End,
+    Reopen,
+    Live { mime: String },
+    Stop,
+}
+
+/// Serves host pages until dropped.
+///
+/// # Errors
+/// The listener itself broke.
+pub async fn serve(stage: Rc<Stage>, listener: Async<TcpListener>) -> io::Result<()> {
+    let (open, count) = (Cell::new(0), Cell::new(0));
+    let connections = LocalExecutor::new();
+    let accepting = async {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                Timer::after(Duration::from_millis(100)).await;
+                continue;
+            };
+            if open.get() >= CONNECTIONS_MAX {
+                continue;
+            }
+            open.set(open.get() + 1);
+            count.set(count.get() + 1);
+            let (stage, open, number) = (&stage, &open, count.get());
+            connections
+                .spawn(async move {
+                    if let Err(error) = connection(stage, stream, number).await {
+                        log::debug!("host page: {error}");
+                    }
+                    open.set(open.get() - 1);
+                })
+                .detach();
+        }
+    };
+    connections.run(accepting).await
+}
+
+async fn connection(stage: &Stage, stream: Async<TcpStream>, number: u64) -> io::Result<()> {
+    let _ = stream.get_ref().set_nodelay(true);
+    let mut head = vec![0; HEAD_SIZE_MAX];
+    let late = async {
+        Timer::after(REQUEST_LIMIT).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    let upgraded = answer(&stream, &mut head).or(late).await?;
+    let Some(early) = upgraded else { return Ok(()) };
+    let limits = WebSocketConfig::default()
+        .read_buffer_size(64 * 1024)
+        .write_buffer_size(16 * 1024)
+        .max_write_buffer_size(1024 * 1024)
+        .max_message_size(Some(MESSAGE_SIZE_MAX))
+        .max_frame_size(Some(MESSAGE_SIZE_MAX));
+    let socket = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(limits)).await;
+    Box::pin(page(stage, socket, number)).await;
+    Ok(())
+}
+
+/// Reads one request and answers it. For an upgrade: what was read behind the request's head.
+async fn answer(mut stream: &Async<TcpStream>, head: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut size = 0;
+    loop {
+        let read = stream.read(head.get_mut(size..).unwrap_or_default()).await?;
+        if read == 0 {
+            return Ok(None);
+        }
+        size += read;
+        let bytes = head.get(..size).unwrap_or_default();
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut headers);
+        let (response, early) = match request.parse(bytes) {
+            Ok(httparse::Status::Complete(end)) => match route(&request) {
+                Answer::File(kind, body, host) => (file(kind, body, &host), None),
+                Answer::Upgrade(response) => (response, bytes.get(end..).map(<[u8]>::to_vec)),
+                Answer::Refuse(status) => (refusal(status), None),
+            },
+            Ok(httparse::Status::Partial) if size < HEAD_SIZE_MAX => continue,
+            Ok(httparse::Status::Partial) => (refusal("431 Request Header Fields Too Large"), None),
+            Err(_) => (refusal("400 Bad Request"), None),
+        };
+        stream.write_all(&response).await?;
+        if early.is_none() {
+            stream.close().await?;
+        }
+        return Ok(early);
+    }
+}
+
+enum Answer {
+    File(&'static str, &'static [u8], String),
+    Upgrade(Vec<u8>),
+    Refuse(&'static str),
+}
+
+fn route(request: &httparse::Request<'_, '_>) -> Answer {
+    let header = |name: &str| {
+        let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.and_then(|header| core::str::from_utf8(header.value).ok()).unwrap_or("")
+    };
+    let host = header("host");
+    // A name that somebody's site resolves to 127.0.0.1 (DNS rebinding) must not open the host page.
+    if !is_own_name(host) {
+        return Answer::Refuse("421 Misdirected Request");
+    }
+    if request.method != Some("GET") {
+        return Answer::Refuse("405 Method Not Allowed");
+    }
+    let path = request.path.and_then(|path| path.split('?').next()).unwrap_or("");
+    if path != "/ws" {
+        let known = FILES.iter().find(|(known, ..)| *known == path);
+        return known
+            .map_or(Answer::Refuse("404 Not Found"), |(_, kind, body)| Answer::File(kind, body, host.to_owned()));
+    }
+    if header("origin").strip_prefix("http://") != Some(host) {
+        return Answer::Refuse("403 Forbidden");
+    }
+    let asks = header("upgrade").eq_ignore_ascii_case("websocket") && header("sec-websocket-version") == "13";
+    let key = header("sec-websocket-key");
+    if !asks || key.is_empty() {
+        return Answer::Refuse("426 Upgrade Required");
+    }
+    let accept = derive_accept_key(key.as_bytes());
+    Answer::Upgrade(
+        format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n")
+            .into_bytes(),
+    )
+}
+
+/// Whether a `Host` header names this machine by address or as `localhost`.
+fn is_own_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<core::net::IpAddr>().is_ok()
+}
+
+fn file(kind: &str, body: &[u8], host: &str) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n\
+         Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; img-src data:; \
+         connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
+         Permissions-Policy: camera=(self), microphone=(self)\r\nReferrer-Policy: no-referrer\r\n\
+         X-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn refusal(status: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{status}",
+        status.len()
+    )
+    .into_bytes()
+}
+
+/// One host page, from its upgrade until it leaves.
+async fn page(stage: &Stage, socket: WebSocketStream<Async<TcpStream>>, number: u64) {
+    let (mut sender, mut receiver) = socket.split();
+    let Some(notes) = stage.watch() else { return };
+    let (refusals, refused) = channel::bounded(16);
+    let reading = read(stage, &mut receiver, number, &refusals);
+    let writing = write(&mut sender, &notes, &refused);
+    reading.or(writing).await;
+    stage.stop_live(number);
+}
+
+async fn read(
+    stage: &Stage,
+    receiver: &mut WebSocketReceiver<Async<TcpStream>>,
+    number: u64,
+    refusals: &channel::Sender<Refused>,
+) {
+    while let Some(Ok(message)) = receiver.next().await {
+        let result = match message {
+            Message::Text(text) => match serde_json::from_str(&text) {
+                Ok(command) => obey(stage, number, command),
+                Err(error) => {
+                    log::warn!("host page: a command that is none: {error}");
+                    return;
+                }
+            },
+            Message::Binary(bytes) => stage.record(number, &bytes),
+            Message::Close(_) => return,
+            _ => Ok(()),
+        };
+        if let Err(refusal) = result {
+            // Sixteen that wait are enough: the page doesn't read.
+            let _ = refusals.try_send(refusal);
+        }
+    }
+}
+
+fn obey(stage: &Stage, number: u64, command: Command) -> Result<(), Refused> {
+    match command {
+        Command::Say { text } => stage.say(&text),
+        Command::Title { title } => stage.set_title(&title),
+        Command::End => stage.end(),
+        Command::Reopen => {
+            stage.reopen();
+            Ok(())
+        }
+        Command::Live { mime } => stage.go_live(number, &mime),
+        Command::Stop => {
+            stage.stop_live(number);
+            Ok(())
+        }
+    }
+}
+
+async fn write(
+    sender: &mut WebSocketSender<Async<TcpStream>>,
+    notes: &channel::Receiver<Rc<str>>,
+    refused: &channel::Receiver<Refused>,
+) {
+    loop {
+        let note = async { notes.recv().await.ok().map(|note| note.as_ref().to_owned()) };
+        let refusal = async {
+            let refusal = refused.recv().await.ok()?;
+            Some(json!({ "type": "refused", "reason": refusal.name() }).to_string())
+        };
+        let Some(text) = refusal.or(note).await else { return };
+        if sender.send(Message::text(text)).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routed(request: &str) -> Answer {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut headers);
+        assert!(parsed.parse(request.as_bytes()).is_ok_and(|status| status.is_complete()));
+        route(&parsed)
+    }
+
+    #[test]
+    fn only_this_machine_s_own_names_are_served() {
+        for (host, own) in [
+            ("127.0.0.1:8081", true),
+            ("localhost:8081", true),
+            ("[::1]:8081", true),
+            ("192.168.1.7", true),
+            ("evil.example:8081", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+        ] {
+            let answer = routed(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            assert_eq!(matches!(answer, Answer::File(..)), own, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_page_opens_no_socket() {
+        let upgrade = |origin: &str| {
+            routed(&format!(
+                "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nOrigin: {origin}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            ))
+        };
+        assert!(matches!(upgrade("http://127.0.0.1:8081"), Answer::Upgrade(_)));
+        for origin in ["http://evil.example", "http://127.0.0.1:8080", "null", ""] {
+            assert!(matches!(upgrade(origin), Answer::Refuse("403 Forbidden")), "{origin}");
+        }
+    }
+
+    #[test]
+    fn other_paths_and_methods_are_refused() {
+        assert!(matches!(routed("GET /etc HTTP/1.1\r\nHost: localhost\r\n\r\n"), Answer::Refuse("404 Not Found")));
+        assert!(matches!(routed("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n"), Answer::Refuse(_)));
+        assert!(matches!(
+            routed("GET /ws HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\r\n"),
+            Answer::Refuse("426 Upgrade Required")
+        ));
+    }
+}

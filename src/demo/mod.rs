@@ -1,0 +1,212 @@
+//! `sharelinkd demo`: a relay and a demo business server in one process, joined by a real uplink.
+//!
+//! `business.rs` with `connection.rs` and `room.rs` is a business server, written to be copied from;
+//! `stage.rs` with `script.rs`, `lines.rs` and `clip.rs` is the room that lives in it; `host.rs` is
+//! the page from which a host runs the room; `media/` splits what a browser records.
+//! This file binds the ports, starts everything on one executor and says where it is.
+//! The daemon is started as `run` starts it and does not know that this is a demo.
+
+use std::{
+    future::pending,
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    process::ExitCode,
+    rc::Rc,
+    time::Duration,
+};
+
+use futures_lite::FutureExt as _;
+use smol::{Async, LocalExecutor, Timer};
+
+pub mod business;
+pub mod clip;
+mod connection;
+mod host;
+mod lines;
+pub mod media;
+pub mod room;
+mod script;
+mod stage;
+
+use crate::{
+    board,
+    config::{Config, Surroundings},
+    daemon,
+};
+use business::{Business, Settings};
+use stage::Stage;
+
+/// What the demo is started with. Port 0 takes any free one.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The share page's port, on loopback.
+    pub pages_port: u16,
+    /// The host page's port, on loopback.
+    pub host_port: u16,
+}
+
+/// Where a port is taken, so many after it are tried.
+const PORTS_TRIED: u16 = 20;
+/// The relay is connected within milliseconds; after so long something is wrong.
+const RELAY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs the demo until Ctrl-C.
+#[must_use]
+pub fn run(options: Options) -> ExitCode {
+    // Warnings go to standard error; a log that was started already stays as it is.
+    if simple_logger::SimpleLogger::new().with_utc_timestamps().init().is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+    let executor = Rc::new(LocalExecutor::new());
+    match smol::block_on(executor.run(demo(Rc::clone(&executor), options))) {
+        Ok(()) => {
+            println!("\nThe demo has stopped.");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("sharelinkd demo: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<(), String> {
+    let host_listener = listen(options.host_port, options.pages_port, "--host-port")?;
+    let host = address(&host_listener)?;
+    // The relay binds its own listener; this one only finds out which port is free.
+    let pages = address(&listen(options.pages_port, host.port(), "--port")?)?;
+    let uplink_listener = listen(0, 0, "")?;
+    let uplink = address(&uplink_listener)?;
+    let share = format!("http://{pages}/s/{}", stage::LINK);
+
+    let secret = secret()?;
+    let business = Business::new(Settings {
+        secret: secret.clone().into_bytes(),
+        unknown_link: format!("这个演示只有一个房间：/s/{0} · This demo has one room: /s/{0}", stage::LINK),
+        ..Settings::default()
+    });
+    let stage = Stage::new(Rc::clone(&business), share.clone()).map_err(|error| error.to_string())?;
+
+    let business_server = async {
+        let served = Rc::clone(&business).serve(non_blocking(uplink_listener)?).await;
+        Err(format!("the business server has stopped: {served:?}"))
+    };
+    let host_server = async {
+        let served = host::serve(Rc::clone(&stage), non_blocking(host_listener)?).await;
+        Err(format!("the host page has stopped: {served:?}"))
+    };
+    let room = async {
+        stage.talk().or(stage.play()).or(stage.listen()).await;
+        Err("the room has stopped".to_owned())
+    };
+    let told = async {
+        tell(&business, &share, host).await?;
+        pending().await
+    };
+    // What ends first ends the demo: the relay by Ctrl-C, once it has said goodbye to its pages, or a failure.
+    let relay = relay(executor, pages, uplink, &secret);
+    let servers = Box::pin(business_server).or(Box::pin(host_server)).or(Box::pin(room));
+    Box::pin(relay).or(servers).or(Box::pin(told)).await
+}
+
+/// The relay, started as `sharelinkd run` starts it, until a signal ends it.
+async fn relay(
+    executor: Rc<LocalExecutor<'static>>,
+    pages: SocketAddr,
+    uplink: SocketAddr,
+    secret: &str,
+) -> Result<(), String> {
+    let text = format!("[pages]\nlisten = \"{pages}\"\n[uplink]\naddresses = [\"{uplink}\"]\nsecret = \"{secret}\"\n");
+    let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let around = Surroundings { read_secret: &no_file, hostname: "demo" };
+    let config = Config::parse(&text, board::SELECTED, &around)
+        .map_err(|problems| format!("the demo's own configuration is wrong: {problems:?}"))?;
+    // The one call into the daemon.
+    daemon::serve(executor, config, None, |_| {}).await.map_err(|error| error.to_string())
+}
+
+/// Waits until the relay is connected, then says where everything is and how it ends.
+async fn tell(business: &Business, share: &str, host: SocketAddr) -> Result<(), String> {
+    let connected = async {
+        while business.relays() == 0 {
+            Timer::after(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    };
+    let late = async {
+        Timer::after(RELAY_LIMIT).await;
+        Err(format!("the relay did not connect within {} s", RELAY_LIMIT.as_secs()))
+    };
+    connected.or(late).await?;
+    println!(
+        "\nA room is live. Open both, side by side:\n\n\
+         \x20 share page   {share}     what viewers see\n\
+         \x20 host page    http://{host}/         where you run the room\n\n\
+         Press Ctrl-C to stop."
+    );
+    Ok(())
+}
+
+/// A listener on loopback: on `port`, or the next that is free and isn't `other`.
+fn listen(port: u16, other: u16, option: &str) -> Result<TcpListener, String> {
+    let last = if port == 0 { 0 } else { port.saturating_add(PORTS_TRIED) };
+    for tried in port..=last {
+        if tried == other && tried != 0 {
+            continue;
+        }
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, tried)) {
+            Ok(listener) => {
+                if tried != port {
+                    println!("Port {port} is taken: {tried} is used instead ({option} N chooses another).");
+                }
+                return Ok(listener);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => {
+                return Err(format!("can't listen on 127.0.0.1:{tried}: {error}; choose another with {option} N"));
+            }
+        }
+    }
+    Err(format!("the ports {port} to {last} are all taken; choose another with {option} N"))
+}
+
+fn non_blocking(listener: TcpListener) -> Result<Async<TcpListener>, String> {
+    Async::new(listener).map_err(|error| error.to_string())
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, String> {
+    listener.local_addr().map_err(|error| error.to_string())
+}
+
+/// A secret for this run alone: 32 random bytes in hexadecimal digits.
+fn secret() -> Result<String, String> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_gives_way_to_the_next() {
+        let taken = listen(0, 0, "--port").unwrap();
+        let port = address(&taken).unwrap().port();
+        if port > u16::MAX - PORTS_TRIED {
+            return;
+        }
+        let next = address(&listen(port, 0, "--port").unwrap()).unwrap().port();
+        assert!(next > port && next <= port + PORTS_TRIED);
+        let other = address(&listen(port, next, "--port").unwrap()).unwrap().port();
+        assert!(other != port && other != next);
+    }
+
+    #[test]
+    fn secrets_differ() {
+        let (one, two) = (secret().unwrap(), secret().unwrap());
+        assert!(one != two && one.len() == 64);
+    }
+}

@@ -1,0 +1,440 @@
+//! The demo's room on the air: who speaks, what plays, what the host decides.
+//!
+//! Owns how the room presents itself, the clip's clock, the recording of a host who is live, and
+//! the host pages that watch. Joins the pure parts ([`Script`], [`Player`], [`Splitter`]) to the
+//! [`Business`] server by four endless tasks. Whatever the host does is one short call here.
+//! Knows no socket.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+use smol::{Timer, channel};
+
+use super::{
+    business::{Business, Event, cut},
+    clip::{self, Player},
+    lines::{Chapter, HOST, Kind as LineKind},
+    media::{MediaError, Piece, Splitter},
+    room::Kind,
+    script::{Cue, Script},
+};
+use crate::wire::{MIME_SIZE_MAX, Track, uplink::Grant};
+
+/// The share link of the demo, and the number of its room.
+pub const LINK: &str = "demo";
+const TOPIC: u32 = 1;
+/// Messages that a late page gets; a screen or two.
+const REPLAY: u16 = 50;
+/// The relay may admit pages for five minutes on one answer; then it renews.
+const GRANT: Grant = Grant { shared: true, ttl_s: 300, page_messages: true, replay: REPLAY };
+/// A text of the host's, and a title: as much as a share page shows well.
+const TEXT_SIZE_MAX: usize = 2000;
+const TITLE_SIZE_MAX: usize = 200;
+/// The clip's clock is set back where the process itself stood still for longer than this.
+const LATE_MAX: Duration = Duration::from_secs(2);
+/// Notes that may wait for one host page; more, and it is let go. It comes back by itself.
+const NOTES_MAX: usize = 512;
+/// Host pages at the same time.
+const WATCHERS_MAX: usize = 16;
+
+/// Why something that the host asked for is not done. The page has words for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The room is closed.
+    Closed,
+    /// Another host page is live.
+    Busy,
+    /// There is nothing in it.
+    Empty,
+    /// The recording is of a kind that share pages can't play.
+    Unplayable,
+    /// The recording can't be split; live has ended.
+    Broken(MediaError),
+    /// The recording gave a chunk that the room can't carry; live has ended.
+    TooLarge,
+}
+
+impl Refused {
+    /// The word for it in the host page's protocol.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Busy => "busy",
+            Self::Empty => "empty",
+            Self::Unplayable => "unplayable",
+            Self::Broken(_) => "broken",
+            Self::TooLarge => "too-large",
+        }
+    }
+}
+
+/// The demo's room.
+pub struct Stage {
+    business: Rc<Business>,
+    shown: RefCell<Shown>,
+    live: RefCell<Option<Live>>,
+    /// Whether the inits in force are the clip's own, so that its chunks may follow.
+    clip_on_air: Cell<bool>,
+    /// Rung when the clip may play again.
+    clip_bell: (channel::Sender<()>, channel::Receiver<()>),
+    clip: [clip::Loop; 2],
+    watchers: RefCell<Vec<channel::Sender<Rc<str>>>>,
+    share: String,
+}
+
+/// How the room presents itself.
+struct Shown {
+    open: bool,
+    title: String,
+    /// The host chose the title: the script leaves it alone until the room opens anew.
+    titled_by_host: bool,
+    chapter: Chapter,
+    epoch: u64,
+}
+
+struct Live {
+    /// The host page that is live.
+    watcher: u64,
+    mime: String,
+    splitter: Splitter,
+    /// Where it is published; known once its init came.
+    track: Option<Track>,
+}
+
+impl Stage {
+    /// The room, open, on a business server that is not shared with others. `share` is the share
+    /// page's address, for the host page.
+    ///
+    /// # Errors
+    /// The clip in the repository was damaged.
+    pub fn new(business: Rc<Business>, share: String) -> Result<Rc<Self>, MediaError> {
+        let chapter = Script::new(1).opening();
+        let stage = Rc::new(Self {
+            shown: RefCell::new(Shown { open: false, title: String::new(), titled_by_host: false, chapter, epoch: 0 }),
+            live: RefCell::new(None),
+            clip_on_air: Cell::new(false),
+            clip_bell: channel::bounded(1),
+            clip: clip::tracks()?,
+            watchers: RefCell::default(),
+            share,
+            business,
+        });
+        stage.business.allow(LINK, TOPIC, GRANT);
+        stage.reopen();
+        Ok(stage)
+    }
+
+    /// A host page begins to watch: what it gets now and from now on, or `None` where too many do.
+    pub fn watch(&self) -> Option<channel::Receiver<Rc<str>>> {
+        let mut watchers = self.watchers.borrow_mut();
+        watchers.retain(|watcher| !watcher.is_closed());
+        if watchers.len() >= WATCHERS_MAX {
+            return None;
+        }
+        let (sender, receiver) = channel::bounded(NOTES_MAX);
+        let _ = sender.try_send(self.snapshot());
+        self.business.with_room(TOPIC, |room| {
+            for message in room.newest_messages(usize::from(REPLAY)) {
+                if let Ok(message) = serde_json::from_slice(message) {
+                    let _ = sender.try_send(message_note(&message));
+                }
+            }
+        });
+        watchers.push(sender);
+        Some(receiver)
+    }
+
+    /// The host says something.
+    ///
+    /// # Errors
+    /// The room is closed, or there is nothing in it.
+    pub fn say(&self, text: &str) -> Result<(), Refused> {
+        let text = cut(text.trim(), TEXT_SIZE_MAX);
+        if text.is_empty() {
+            return Err(Refused::Empty);
+        }
+        self.message(HOST, LineKind::Text, text)
+    }
+
+    /// The host names the room.
+    ///
+    /// # Errors
+    /// The room is closed, or there is nothing in it.
+    pub fn set_title(&self, title: &str) -> Result<(), Refused> {
+        let title = cut(title.trim(), TITLE_SIZE_MAX);
+        if title.is_empty() {
+            return Err(Refused::Empty);
+        }
+        let mut shown = self.shown.borrow_mut();
+        if !shown.open {
+            return Err(Refused::Closed);
+        }
+        shown.title = title.to_owned();
+        shown.titled_by_host = true;
+        drop(shown);
+        self.show();
+        Ok(())
+    }
+
+    /// The host ends the room: live ends with it, the clip stops, nobody is let in.
+    ///
+    /// # Errors
+    /// The room is closed.
+    pub fn end(&self) -> Result<(), Refused> {
+        if !self.shown.borrow().open {
+            return Err(Refused::Closed);
+        }
+        self.shown.borrow_mut().open = false;
+        *self.live.borrow_mut() = None;
+        self.clip_on_air.set(false);
+        self.business.end(TOPIC, "主人关了灯，今晚先到这里。The host has closed the room for now.");
+        self.note_room();
+        Ok(())
+    }
+
+    /// The host opens the room anew: a new epoch, nothing of the old one.
+    pub fn reopen(&self) {
+        let mut shown = self.shown.borrow_mut();
+        if shown.open {
+            return;
+        }
+        // The clock, and never again an epoch that was: two openings may fall into one millisecond.
+        shown.epoch = now_ms().max(shown.epoch + 1);
+        shown.open = true;
+        shown.titled_by_host = false;
+        shown.chapter.0.clone_into(&mut shown.title);
+        self.business.open(TOPIC, shown.epoch);
+        drop(shown);
+        self.clip_on_air.set(false);
+        let _ = self.clip_bell.0.try_send(());
+        self.show();
+    }
+
+    /// A host page goes live with a recording of this MIME type. The clip plays until its init comes.
+    ///
+    /// # Errors
+    /// The room is closed, another page is live, or share pages can't play it.
+    pub fn go_live(&self, watcher: u64, mime: &str) -> Result<(), Refused> {
+        if !self.shown.borrow().open {
+            return Err(Refused::Closed);
+        }
+        let mut live = self.live.borrow_mut();
+        if live.as_ref().is_some_and(|live| live.watcher != watcher) {
+            return Err(Refused::Busy);
+        }
+        let playable =
+            ["video/mp4", "video/webm", "audio/mp4", "audio/webm"].iter().any(|known| mime.starts_with(known));
+        if !playable || mime.len() > MIME_SIZE_MAX || !mime.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+            return Err(Refused::Unplayable);
+        }
+        *live = Some(Live { watcher, mime: mime.to_owned(), splitter: Splitter::default(), track: None });
+        drop(live);
+        self.note_room();
+        Ok(())
+    }
+
+    /// The next bytes of the recording. Those of a page that isn't live are dropped: they were under way.
+    ///
+    /// # Errors
+    /// The recording can't go on air; live has ended and the clip comes back.
+    pub fn record(&self, watcher: u64, bytes: &[u8]) -> Result<(), Refused> {
+        let mut live = self.live.borrow_mut();
+        let Some(running) = live.as_mut().filter(|live| live.watcher == watcher) else { return Ok(()) };
+        let mut pieces = Vec::new();
+        let split = running.splitter.push(bytes, &mut pieces).map_err(Refused::Broken);
+        let aired = pieces.into_iter().try_for_each(|piece| self.air(running, piece));
+        drop(live);
+        let result = aired.and(split);
+        if let Err(refused) = result {
+            log::warn!("demo: the recording of the host page can't go on air: {refused:?}");
+            self.stop_live(watcher);
+        }
+        result
+    }
+
+    /// Live ends and the clip comes back; nothing where this page isn't live.
+    pub fn stop_live(&self, watcher: u64) {
+        let mut live = self.live.borrow_mut();
+        if live.as_ref().is_some_and(|live| live.watcher == watcher) {
+            *live = None;
+            drop(live);
+            self.clip_on_air.set(false);
+            let _ = self.clip_bell.0.try_send(());
+            self.note_room();
+        }
+    }
+
+    /// Lets the script speak, without end.
+    pub async fn talk(&self) {
+        let mut script = Script::new(now_ms());
+        loop {
+            let (pause, cue) = script.next();
+            Timer::after(pause).await;
+            match cue {
+                Cue::Line((from, kind, text)) => {
+                    let _ = self.message(from, kind, text);
+                }
+                Cue::Chapter(chapter) => {
+                    let mut shown = self.shown.borrow_mut();
+                    shown.chapter = chapter;
+                    if !shown.titled_by_host {
+                        chapter.0.clone_into(&mut shown.title);
+                    }
+                    drop(shown);
+                    self.show();
+                }
+            }
+        }
+    }
+
+    /// Plays the clip whenever nothing else is on air, without end.
+    pub async fn play(&self) {
+        let mut player = Player::new(self.clip.clone());
+        let mut origin = Instant::now();
+        loop {
+            let stopped =
+                !self.shown.borrow().open || self.live.borrow().as_ref().is_some_and(|live| live.track.is_some());
+            if stopped {
+                let _ = self.clip_bell.1.recv().await;
+                continue;
+            }
+            if !self.clip_on_air.get() {
+                // A group that began a moment ago is as good as the next one.
+                player.skip_to(origin.elapsed().saturating_sub(Duration::from_millis(100)));
+                for track in player.tracks() {
+                    self.publish(track.track, Kind::Init(track.mime.to_owned()), track.init.to_vec());
+                }
+                self.clip_on_air.set(true);
+            }
+            // Every chunk has its place on one line of time; what the machine lost standing still is not made up for.
+            let at = origin + player.due();
+            if let Some(late) = Instant::now().checked_duration_since(at).filter(|late| *late > LATE_MAX) {
+                origin += late;
+            }
+            Timer::at(at).await;
+            // The host may have gone live meanwhile.
+            if self.clip_on_air.get() {
+                match player.take() {
+                    Ok(due) => self.publish(due.track, due.kind, due.data),
+                    Err(error) => return log::error!("demo: the clip has stopped: {error}"),
+                }
+            }
+        }
+    }
+
+    /// Takes to heart what relays and pages do, without end.
+    pub async fn listen(&self) {
+        let events = self.business.events();
+        while let Ok(event) = events.recv().await {
+            match event {
+                Event::Audience { .. } => {
+                    self.show();
+                }
+                Event::PageMessage { page, data, .. } => {
+                    let text = data.trim();
+                    if !text.is_empty() {
+                        let _ = self.message(&format!("guest #{page}"), LineKind::Text, text);
+                    }
+                }
+                Event::RelayUp { .. } | Event::RelayDown { .. } => self.note_room(),
+                Event::Asked { .. } => {}
+            }
+        }
+    }
+
+    /// One piece of the host's recording goes on air.
+    fn air(&self, live: &mut Live, piece: Piece) -> Result<(), Refused> {
+        let (kind, bytes) = match piece {
+            Piece::Init(bytes) => {
+                let video = live.splitter.has_video() != Some(false);
+                live.track = Some(if video { Track::Video } else { Track::Audio });
+                self.clip_on_air.set(false);
+                // An init ends the running group, so that nobody who comes now begins with the clip's last second.
+                for other in self.clip.iter().filter(|clip| Some(clip.track) != live.track) {
+                    self.publish(other.track, Kind::Init(other.mime.to_owned()), other.init.to_vec());
+                }
+                (Kind::Init(live.mime.clone()), bytes)
+            }
+            Piece::Start(bytes) => (Kind::Start, bytes),
+            Piece::Continue(bytes) => (Kind::Continue, bytes),
+        };
+        let Some(track) = live.track else { return Ok(()) };
+        self.business.publish(TOPIC, track, kind, bytes).map(|_| ()).map_err(|_| Refused::TooLarge)
+    }
+
+    fn message(&self, from: &str, kind: LineKind, text: &str) -> Result<(), Refused> {
+        if !self.shown.borrow().open {
+            return Err(Refused::Closed);
+        }
+        let mut message = json!({ "text": text, "at": now_ms(), "kind": kind.name() });
+        if let (false, Some(fields)) = (from.is_empty(), message.as_object_mut()) {
+            fields.insert("from".to_owned(), from.into());
+        }
+        self.publish(Track::Messages, Kind::Whole, message.to_string().into_bytes());
+        self.note(&message_note(&message));
+        Ok(())
+    }
+
+    /// Publishes how the room presents itself, and tells the host pages.
+    fn show(&self) {
+        let shown = self.shown.borrow();
+        if shown.open {
+            let (_, description, color) = shown.chapter;
+            let state = json!({
+                "title": shown.title, "description": description, "color": color, "host": HOST,
+                "audience": self.business.audience(TOPIC),
+            });
+            drop(shown);
+            self.publish(Track::State, Kind::Whole, state.to_string().into_bytes());
+        }
+        self.note_room();
+    }
+
+    fn publish(&self, track: Track, kind: Kind, data: Vec<u8>) {
+        if let Err(error) = self.business.publish(TOPIC, track, kind, data) {
+            log::error!("demo: a publication on {} was refused: {error}", track.name());
+        }
+    }
+
+    fn note_room(&self) {
+        self.note(&self.snapshot());
+    }
+
+    fn note(&self, note: &Rc<str>) {
+        self.watchers.borrow_mut().retain(|watcher| {
+            let kept = watcher.try_send(Rc::clone(note)).is_ok();
+            if !kept {
+                watcher.close();
+            }
+            kept
+        });
+    }
+
+    fn snapshot(&self) -> Rc<str> {
+        let shown = self.shown.borrow();
+        let live = self.live.borrow();
+        let (_, description, color) = shown.chapter;
+        let note = json!({
+            "type": "room", "open": shown.open, "title": shown.title, "description": description, "color": color,
+            "host": HOST, "audience": self.business.audience(TOPIC), "relays": self.business.relays(),
+            "live": live.is_some(), "on_air": live.as_ref().is_some_and(|live| live.track.is_some()),
+            "share": self.share, "epoch": shown.epoch.to_string(),
+        });
+        note.to_string().into()
+    }
+}
+
+fn message_note(message: &Value) -> Rc<str> {
+    json!({ "type": "message", "data": message }).to_string().into()
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
