@@ -247,8 +247,12 @@ impl Stage {
         let Some(running) = live.as_mut().filter(|live| live.watcher == watcher) else { return Ok(()) };
         let mut pieces = Vec::new();
         let split = running.splitter.push(bytes, &mut pieces).map_err(Refused::Broken);
+        let begins = pieces.iter().any(|piece| matches!(piece, Piece::Init(_)));
         let aired = pieces.into_iter().try_for_each(|piece| self.air(running, piece));
         drop(live);
+        if begins {
+            self.note_room();
+        }
         let result = aired.and(split);
         if let Err(refused) = result {
             log::warn!("demo: the recording of the host page can't go on air: {refused:?}");

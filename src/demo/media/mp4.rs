@@ -95,7 +95,9 @@ impl Splitter {
             }
             b"moof" => {
                 let start = self.begins_group(raw)?;
-                self.fragment = Some((raw.to_vec(), start));
+                let mut moof = raw.to_vec();
+                mend_sound(&mut moof, self.tracks.as_deref().unwrap_or_default())?;
+                self.fragment = Some((moof, start));
             }
             b"mdat" => {
                 let Some((mut chunk, start)) = self.fragment.take() else {
@@ -267,6 +269,61 @@ fn samples(trun: &[u8], duration: u32, flags: u32, run: &mut Run) -> Result<(), 
     Ok(())
 }
 
+/// Gives the last sample of each run of sound the duration of the one before it, where it is shorter.
+///
+/// Chromium's recorder (seen in 156) writes about a third of it. A player then finds the next
+/// fragment's sound more than twice that duration away, takes this for a hole, and drops the
+/// *picture* too until its next keyframe (Media Source Extensions, coded frame processing): of each
+/// group one frame is seen.
+fn mend_sound(moof: &mut [u8], tracks: &[MovieTrack]) -> Result<(), MediaError> {
+    let mut mended = Vec::new();
+    for traf in children(moof) {
+        let traf = traf?;
+        if kind(traf) != b"traf" {
+            continue;
+        }
+        let Some(head) = find(traf, b"tfhd")? else { continue };
+        let Some(id) = u32_at(head, 12) else { continue };
+        if tracks.iter().any(|track| track.id == id && track.video) {
+            continue;
+        }
+        for trun in children(traf) {
+            let trun = trun?;
+            if kind(trun) == b"trun"
+                && let Some((at, duration)) = short_last_sample(trun)
+                && let Some(trun_at) = offset_of(trun, moof)
+            {
+                mended.push((trun_at + at, duration));
+            }
+        }
+    }
+    for (at, duration) in mended {
+        if let Some(place) = moof.get_mut(at..at + 4) {
+            place.copy_from_slice(&duration.to_be_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// Where a `trun`'s last duration stands, and the one before it, if that is longer.
+fn short_last_sample(trun: &[u8]) -> Option<(usize, u32)> {
+    let has = u32_at(trun, 8)?;
+    let last = usize::try_from(u32_at(trun, 12)?).ok()?.checked_sub(1)?;
+    if has & 0x100 == 0 {
+        return None;
+    }
+    let rows = 16 + 4 * usize::try_from((has & 0x5).count_ones()).ok()?;
+    let row = 4 * usize::try_from((has & 0xf00).count_ones()).ok()?;
+    let at = |index: usize| index.checked_mul(row)?.checked_add(rows);
+    let (last_at, before) = (at(last)?, u32_at(trun, at(last.checked_sub(1)?)?)?);
+    (u32_at(trun, last_at)? < before).then_some((last_at, before))
+}
+
+/// Where a part of some bytes begins in them.
+fn offset_of(part: &[u8], whole: &[u8]) -> Option<usize> {
+    (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)
+}
+
 /// Sets the time and the number of a fragment with one track (`moof` first): so a clip plays on.
 ///
 /// # Errors
@@ -275,7 +332,7 @@ pub fn retime(fragment: &mut [u8], time: u64, number: u32) -> Result<(), MediaEr
     let cut = MediaError::Malformed("the fragment has no single time");
     let moof_size = box_size(fragment)?.ok_or(cut)?;
     let moof = fragment.get(..moof_size).ok_or(cut)?;
-    let place = |part: &[u8]| (part.as_ptr() as usize).checked_sub(moof.as_ptr() as usize);
+    let place = |part: &[u8]| offset_of(part, moof);
     let parts: Vec<_> = children(moof).collect::<Result<_, _>>()?;
     let mut fragments = parts.iter().filter(|part| kind(part) == b"traf");
     let (Some(traf), None) = (fragments.next(), fragments.next()) else { return Err(cut) };
@@ -433,6 +490,23 @@ mod tests {
         let mut two = fragment(&words(&[0, 1]), true);
         assert!(retime(&mut two, 1, 1).is_err());
         assert!(retime(&mut [0; 5], 1, 1).is_err());
+    }
+
+    #[test]
+    fn the_sound_of_a_real_recording_has_no_holes() {
+        let (mut splitter, mut pieces) = (Splitter::default(), Vec::new());
+        splitter.push(include_bytes!("testdata/h264.mp4"), &mut pieces).unwrap();
+        let tracks = splitter.tracks.unwrap();
+        let sound = tracks.iter().find(|track| !track.video).unwrap().id;
+        let mut end = None;
+        for piece in pieces.iter().skip(1) {
+            let moof = boxes(piece.bytes()).next().unwrap().unwrap();
+            let run = *runs(moof, &tracks).unwrap().iter().find(|run| run.track == sound).unwrap();
+            // The recorder rounds each fragment's time: a tick of 21 µs more or less is no hole.
+            assert!(run.time.abs_diff(end.unwrap_or(run.time)) <= 1, "{} behind {end:?}", run.time);
+            end = Some(run.time + run.duration);
+        }
+        assert!(end.is_some());
     }
 
     #[test]

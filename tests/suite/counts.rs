@@ -1,0 +1,113 @@
+//! What a delivery costs in things that can be counted: allocations, writes, threads.
+
+use std::cell::Cell;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use sharelinkd::board;
+use sharelinkd::config::{Config, Surroundings};
+use sharelinkd::daemon;
+use sharelinkd::wire::Track;
+use sharelinkd::wire::uplink::{Part, ToRelay};
+use smol::{LocalExecutor, Timer};
+
+use crate::world::{Business, Process, config_text, connect, next_text, subscribe};
+
+const PAGES: usize = 40;
+const PUBLICATIONS: u64 = 1000;
+
+fn publish(business: &mut Business, sequence: u64) {
+    let (track, part) = (Track::Messages, Part::Whole);
+    let data = br#"{"from":"a","text":"two hundred bytes are the usual size of a message, this one has fewer"}"#;
+    business.send(&ToRelay::Publish { topic: 7, track, sequence, part, data });
+}
+
+/// The daemon runs in this thread, its pages and its business server in another: what is allocated here is
+/// the daemon's own.
+#[test]
+fn a_delivery_to_a_page_that_keeps_up_allocates_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = config_text(listener.local_addr().unwrap());
+    let no_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+    let around = Surroundings { read_secret: &no_file, hostname: "test" };
+    let config = Config::parse(&text, board::SELECTED, &around).unwrap();
+    let (tell_address, address) = mpsc::channel::<SocketAddr>();
+    let (tell_warm, warm) = mpsc::channel::<()>();
+    let (tell_go, go) = mpsc::channel::<()>();
+    let (tell_done, done) = mpsc::channel::<()>();
+    let world = std::thread::spawn(move || {
+        let mut business = Business::meet(&listener);
+        let address = address.recv().unwrap();
+        let mut pages: Vec<_> = (0..PAGES).map(|_| connect(address)).collect();
+        let (first, rest) = pages.split_first_mut().unwrap();
+        let asks = r#"{"type":"subscribe","id":1,"link":"counted"}"#;
+        first.send(asks.into()).unwrap();
+        business.accept(7);
+        assert!(next_text(first).contains("subscribed"));
+        rest.iter_mut().for_each(|page| subscribe(page, "counted"));
+        let round = |business: &mut Business, pages: &mut [crate::world::Page], sequences: std::ops::Range<u64>| {
+            for sequence in sequences {
+                publish(business, sequence);
+                for page in &mut *pages {
+                    assert!(next_text(page).contains(&format!("\"sequence\":{sequence},")));
+                }
+            }
+        };
+        round(&mut business, &mut pages, 1..20);
+        tell_warm.send(()).unwrap();
+        go.recv().unwrap();
+        round(&mut business, &mut pages, 20..20 + PUBLICATIONS);
+        tell_done.send(()).unwrap();
+        (business, pages)
+    });
+
+    let executor = Rc::new(LocalExecutor::new());
+    let told = Rc::new(Cell::new(None));
+    let ready = Rc::clone(&told);
+    let serve = daemon::serve(Rc::clone(&executor), config, None, move |addresses| ready.set(addresses.first().copied()));
+    let _served = executor.spawn(serve);
+    let until = |channel: &mpsc::Receiver<()>| {
+        smol::block_on(executor.run(async {
+            while channel.try_recv().is_err() {
+                Timer::after(Duration::from_millis(20)).await;
+            }
+        }));
+    };
+    smol::block_on(executor.run(async {
+        while told.get().is_none() {
+            Timer::after(Duration::from_millis(1)).await;
+        }
+    }));
+    tell_address.send(told.get().unwrap()).unwrap();
+    until(&warm);
+    tell_go.send(()).unwrap();
+    let counted = allocation_counter::measure(|| until(&done));
+    drop(world.join().unwrap());
+    let deliveries = PUBLICATIONS * PAGES as u64;
+    println!("{counted:?} for {PUBLICATIONS} publications, {deliveries} deliveries");
+    // async-io's reactor takes and gives back a small block or two for each of its turns, and a publication
+    // that comes alone is a turn. A delivery takes none: there are forty for each publication.
+    assert!(
+        counted.count_total < 4 * PUBLICATIONS,
+        "{} allocations for {PUBLICATIONS} publications to {PAGES} pages",
+        counted.count_total
+    );
+    assert!(counted.count_current.abs() < 50, "{} blocks stayed", counted.count_current);
+}
+
+#[test]
+fn the_steady_daemon_has_its_own_thread_and_the_reactor_s() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Process::start("threads", listener.local_addr().unwrap());
+    let mut business = Business::meet(&listener);
+    let mut page = connect(relay.address);
+    page.send(r#"{"type":"subscribe","id":1,"link":"threads"}"#.into()).unwrap();
+    business.accept(7);
+    assert!(next_text(&mut page).contains("subscribed"));
+    publish(&mut business, 1);
+    assert!(next_text(&mut page).contains("message"));
+    assert_eq!(relay.threads(), 2);
+}

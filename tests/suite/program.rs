@@ -1,0 +1,91 @@
+//! The program as a person meets it: commands, messages, exit codes.
+
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+use crate::world::{Folder, config_text, program};
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_whole_with_file_line_and_remedy() {
+    let folder = Folder::new("wrong-config");
+    let config = folder.write(
+        "wrong.toml",
+        "[pages]\nlisten = \"localhost:80\"\norigin = []\n[uplink]\naddresses = [\"192.0.2.1:7400\"]\nsecret = \"\"\n[limits]\npages = 99999999\n",
+    );
+    for command in ["check", "run"] {
+        let output = run(program().args([command, "--config"]).arg(&config));
+        assert_eq!(output.status.code(), Some(78), "{command}");
+        let said = text(&output.stderr);
+        for line in [2, 3, 5, 8] {
+            assert!(said.contains(&format!("wrong.toml:{line}:")), "line {line} is not named: {said}");
+        }
+        assert!(said.contains("origins"), "the nearest key is suggested: {said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_good_configuration_is_shown_with_the_memory_sum_and_without_its_secret() {
+    let folder = Folder::new("good-config");
+    let config = folder.write("good.toml", &config_text("127.0.0.1:7400".parse().unwrap()));
+    let output = run(program().args(["check", "--config"]).arg(&config));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.contains("127.0.0.1:7400") && said.contains("arena") && said.contains("budget"), "{said}");
+    assert!(!said.contains(crate::world::SECRET));
+}
+
+#[test]
+fn the_default_configuration_checks_itself() {
+    let folder = Folder::new("default-config");
+    let default = text(&run(program().arg("config")).stdout);
+    let config = folder.write("default.toml", &default);
+    let output = run(program().args(["check", "--config"]).arg(&config));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn help_and_version_go_to_standard_output_and_mistakes_to_the_other() {
+    for arguments in [&["--help"][..], &["help"], &["run", "--help"], &["--version"]] {
+        let output = run(program().args(arguments));
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(text(&output.stdout).contains("sharelinkd"), "{arguments:?}");
+        assert!(output.stderr.is_empty(), "{arguments:?}");
+    }
+    for arguments in [&["rnu"][..], &["run"], &["run", "--confg", "x"], &[]] {
+        let output = run(program().args(arguments));
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_with_the_way_out() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = Folder::new("taken");
+    let address = taken.local_addr().unwrap();
+    let config = folder.write(
+        "taken.toml",
+        &format!("[pages]\nlisten = \"{address}\"\n[uplink]\naddresses = [\"127.0.0.1:1\"]\n"),
+    );
+    let output = run(program().args(["run", "--config"]).arg(&config));
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains(&address.to_string()) && said.contains("pages.listen"), "{said}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let mut child = program().arg("config").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(!text(&output.stderr).contains("panic"));
+}

@@ -1,0 +1,195 @@
+//! The world around a relay under test: a business server and pages, blocking and plain, on real sockets.
+//!
+//! Every wait has an end: what doesn't come within [`PATIENCE`] fails the test that waits for it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use async_tungstenite::tungstenite::client::IntoClientRequest;
+use async_tungstenite::tungstenite::{Message, WebSocket, client};
+use sharelinkd::wire::uplink::{
+    Deframer, Grant, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode, relay_proof,
+};
+
+/// How long anything is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The secret of every test's uplink.
+pub const SECRET: &str = "a secret of the tests";
+
+/// A business server with one relay connected.
+pub struct Business {
+    stream: TcpStream,
+    deframer: Deframer,
+    out: Vec<u8>,
+}
+
+impl Business {
+    /// Waits for a relay and shakes hands.
+    pub fn meet(listener: &TcpListener) -> Self {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut business = Self { stream, deframer: Deframer::new(64 * 1024), out: vec![0; 2 << 20] };
+        let challenge = [7; 16];
+        business.send(&ToRelay::Challenge { version: VERSION, nonce: challenge });
+        let nonce = business.take(|frame| match frame {
+            ToBusiness::Hello { nonce, proof, .. } => {
+                assert_eq!(*proof, relay_proof(SECRET.as_bytes(), &challenge, nonce), "the relay's proof");
+                Some(*nonce)
+            }
+            _ => None,
+        });
+        let proof = business_proof(SECRET.as_bytes(), &nonce, &challenge);
+        business.send(&ToRelay::Welcome { version: VERSION, proof });
+        business
+    }
+
+    /// Sends a frame.
+    pub fn send(&mut self, frame: &ToRelay<'_>) {
+        let size = encode(frame, &mut self.out).expect("the frame fits");
+        self.stream.write_all(&self.out[..size]).unwrap();
+    }
+
+    /// Waits for the first frame that `wanted` takes; others are passed over.
+    pub fn take<T>(&mut self, mut wanted: impl FnMut(&ToBusiness<'_>) -> Option<T>) -> T {
+        loop {
+            while let Some(body) = self.deframer.next_body().unwrap() {
+                if let Some(value) = wanted(&decode_to_business(body).unwrap()) {
+                    return value;
+                }
+            }
+            let size = self.stream.read(self.deframer.space()).expect("the relay says something in time");
+            assert!(size > 0, "the relay closed the uplink");
+            self.deframer.filled(size);
+        }
+    }
+
+    /// Answers the next `Subscribe` with a shared grant.
+    pub fn accept(&mut self, topic: u32) {
+        let request = self.take(|frame| match frame {
+            ToBusiness::Subscribe { request, .. } => Some(*request),
+            _ => None,
+        });
+        let grant = Grant { shared: true, ttl_s: 3600, page_messages: true, replay: 50 };
+        self.send(&ToRelay::Accept { request, topic, epoch: 1, grant });
+    }
+}
+
+/// A page.
+pub type Page = WebSocket<TcpStream>;
+
+/// Connects a page.
+pub fn connect(address: SocketAddr) -> Page {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "sharelink.v1".parse().unwrap());
+    client(request, stream).expect("the upgrade").0
+}
+
+/// The page's next text frame.
+pub fn next_text(page: &mut Page) -> String {
+    loop {
+        match page.read().expect("a frame in time") {
+            Message::Text(text) => return text.to_string(),
+            Message::Ping(_) | Message::Pong(_) | Message::Binary(_) => {}
+            other => panic!("{other:?} came where text was expected"),
+        }
+    }
+}
+
+/// Subscribes a page and reads its confirmation.
+pub fn subscribe(page: &mut Page, link: &str) {
+    page.send(Message::text(format!(r#"{{"type":"subscribe","id":1,"link":"{link}"}}"#))).unwrap();
+    let answer = next_text(page);
+    assert!(answer.starts_with(r#"{"type":"subscribed","id":1,"#), "{answer}");
+}
+
+/// A folder that goes away with its test.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    /// An empty folder.
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("sharelinkd-test-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Writes a file into it.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The built program.
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_sharelinkd"))
+}
+
+/// A relay in a process of its own, ended with the test.
+pub struct Process {
+    pub child: Child,
+    pub address: SocketAddr,
+    _folder: Folder,
+}
+
+impl Process {
+    /// Starts a relay for a business server and waits until it is ready.
+    pub fn start(name: &str, business: SocketAddr) -> Self {
+        let folder = Folder::new(name);
+        let config = folder.write("relay.toml", &config_text(business));
+        let mut child =
+            program().args(["run", "--config"]).arg(&config).stderr(Stdio::piped()).spawn().expect("the relay starts");
+        let log = child.stderr.take().unwrap();
+        let address = ready_address(log);
+        Self { child, address, _folder: folder }
+    }
+
+    /// Threads of the process.
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The configuration of a relay under test: any free port.
+pub fn config_text(business: SocketAddr) -> String {
+    format!(
+        "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"{business}\"]\nsecret = \"{SECRET}\"\n"
+    )
+}
+
+/// Reads the log until the relay says where pages connect, and then on to its end in a thread.
+fn ready_address(log: impl Read + Send + 'static) -> SocketAddr {
+    use std::io::{BufRead, BufReader};
+    let mut lines = BufReader::new(log).lines();
+    let address = loop {
+        let line = lines.next().expect("the relay gets ready before its log ends").unwrap();
+        if let Some((_, address)) = line.split_once("ready: pages connect to ") {
+            break address.parse().unwrap();
+        }
+    };
+    std::thread::spawn(move || lines.for_each(drop));
+    address
+}
