@@ -107,8 +107,6 @@ pub struct Board {
     // The uplink.
     /// Bytes of the buffer for what goes to the business server.
     pub uplink_out_size: u32,
-    /// `PageMessage`s waiting for room in that buffer.
-    pub page_messages_max: u32,
 }
 
 impl Board {

@@ -63,7 +63,6 @@ pub fn board(name: &'static str, text: &str) -> Result<Board, Vec<Problem>> {
         address_asks_per_s: source.number("page", "address_asks_per_s", 1, 1_000_000),
         sends_burst: source.number("page", "sends_burst", 1, 65_535),
         uplink_out_size: source.number("uplink", "uplink_out_size", 1, 16 * MIB),
-        page_messages_max: source.number("uplink", "page_messages_max", 1, 65_535),
     };
     if source.document.problem_count() == 0 {
         for rule in rules(&board).iter().filter(|rule| !rule.holds) {

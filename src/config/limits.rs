@@ -28,7 +28,7 @@ macro_rules! limit {
 }
 
 /// Every limit that may be lowered, in the order of the file as shipped.
-pub const LIMITS: [Limit; 24] = [
+pub const LIMITS: [Limit; 23] = [
     limit!("pages", 1, pages_max),
     limit!("topics", 1, topics_max),
     limit!("topics_per_page", 1, topics_per_page_max),
@@ -52,7 +52,6 @@ pub const LIMITS: [Limit; 24] = [
     limit!("address_asks_per_s", 1, address_asks_per_s),
     limit!("sends_burst", 1, sends_burst),
     limit!("uplink_out_size", 1, uplink_out_size),
-    limit!("page_messages", 1, page_messages_max),
 ];
 
 /// The board with its limits lowered. What follows from another limit follows it down: fewer links mean no more
