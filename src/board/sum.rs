@@ -190,7 +190,13 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             own("reasons", board.reasons_max as u64, TEXT_SIZE, Row, "Text"),
             own("address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),
             own("connection rows", seats, CONNECTION_SIZE, Row, "the fan-out's"),
-            own("spilled notices", board.pages_max.div_ceil(PAGES_PER_SPILL) as u64, SPILL_SIZE, Row, "half-sent notices"),
+            own(
+                "spilled notices",
+                board.pages_max.div_ceil(PAGES_PER_SPILL) as u64,
+                SPILL_SIZE,
+                Row,
+                "half-sent notices",
+            ),
             // The one copy of everything published. Untouched blocks are not resident.
             own("arena", board.blocks_max as u64, board.block_size as usize, Buffer, "blocks of all rings"),
             // The shell.

@@ -13,6 +13,7 @@ use std::task::Waker;
 use smol::{Async, future};
 
 use super::Daemon;
+use super::boundary::Boundary;
 use crate::relay::pages::Verdict;
 use crate::relay::session::Session;
 use crate::relay::table::Id;
@@ -33,6 +34,8 @@ pub struct Connection {
     pub control: RefCell<Vec<u8>>,
     /// The socket failed: its task is to end.
     pub broken: Cell<bool>,
+    /// Where the page's own frames stand.
+    pub boundary: Cell<Boundary>,
 }
 
 /// The sockets of the session table's pages, by their row.

@@ -59,7 +59,7 @@ pub async fn serve(
     let end = converse(&daemon, &stream, address.ip()).await;
     Heads::leave(&daemon.heads, &stream);
     if let Some((page, early)) = end {
-        executor.spawn(pages::run(daemon, page, stream, early)).detach();
+        pages::begin(daemon, &executor, page, stream, early);
     }
 }
 

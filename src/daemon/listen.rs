@@ -1,8 +1,9 @@
 //! Listening: binds the pages' addresses, accepts in batches, bounds what is no page yet.
 //!
 //! Every connection begins as an HTTP request head in one of a fixed number of places. Where all are
-//! taken the one that has been at it for longest is cut off: whoever sends its head slowly can't keep
-//! others out. Running out of descriptors is waited out; it ends neither the loop nor its sleep.
+//! taken, accepting waits for one, and whoever has held a place for a second is cut off for it: who sends
+//! its head slowly can't keep others out. Running out of descriptors is waited out; it ends neither the
+//! loop nor its sleep.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -17,11 +18,16 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::{Daemon, DaemonError, http};
 use crate::board::Board;
 use crate::config::Config;
+use crate::relay::time::Instant;
 
 /// Connections accepted in one turn.
 const BATCH: usize = 64;
 /// How long accepting rests when descriptors or memory have run out.
 const REST: Duration = Duration::from_millis(100);
+/// How long accepting waits before it looks for a place again.
+const PLACE_WAIT: Duration = Duration::from_millis(5);
+/// A place is nobody's for longer than this while others wait for one.
+const PLACE_MS_MAX: u64 = 1_000;
 
 /// Binds every configured address; the addresses as they came out (port 0 takes any).
 pub fn bind(config: &Config) -> Result<(Vec<Async<TcpListener>>, Vec<SocketAddr>), DaemonError> {
@@ -58,6 +64,9 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
             Timer::after(REST).await;
         }
         for _ in 0..BATCH {
+            while !daemon.heads.borrow_mut().make_room(daemon.clock.now()) {
+                Timer::after(PLACE_WAIT).await;
+            }
             match listener.get_ref().accept() {
                 Ok((stream, address)) => begin(&daemon, &executor, stream, address),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -91,7 +100,7 @@ fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: Tcp
             return;
         }
     };
-    daemon.heads.borrow_mut().enter(&stream);
+    daemon.heads.borrow_mut().enter(daemon.clock.now(), &stream);
     let task = http::serve(Rc::clone(daemon), Rc::clone(executor), stream, address);
     executor.spawn(task).detach();
 }
@@ -107,7 +116,7 @@ fn prepare(stream: &TcpStream, board: &Board) -> io::Result<()> {
 /// The connections that are no page yet, oldest first.
 #[derive(Debug)]
 pub struct Heads {
-    places: VecDeque<Weak<Async<TcpStream>>>,
+    places: VecDeque<(Instant, Weak<Async<TcpStream>>)>,
     places_max: usize,
 }
 
@@ -117,21 +126,32 @@ impl Heads {
         Self { places: VecDeque::with_capacity(places_max as usize), places_max: places_max as usize }
     }
 
-    /// Takes a place; the oldest one is cut off where all are taken.
-    fn enter(&mut self, stream: &Rc<Async<TcpStream>>) {
-        if self.places.len() >= self.places_max
-            && let Some(oldest) = self.places.pop_front().and_then(|oldest| oldest.upgrade())
-        {
+    /// Whether there is a place; the oldest is made free where it was held for too long.
+    fn make_room(&mut self, now: Instant) -> bool {
+        if self.places.len() < self.places_max {
+            return true;
+        }
+        let Some((since, oldest)) = self.places.front() else { return false };
+        if now.since(*since) < PLACE_MS_MAX {
+            return false;
+        }
+        if let Some(oldest) = oldest.upgrade() {
             // Its task sees the end and goes.
             let _ = oldest.get_ref().shutdown(Shutdown::Both);
         }
-        self.places.push_back(Rc::downgrade(stream));
+        self.places.pop_front();
+        true
+    }
+
+    /// Takes a place.
+    fn enter(&mut self, now: Instant, stream: &Rc<Async<TcpStream>>) {
+        self.places.push_back((now, Rc::downgrade(stream)));
     }
 
     /// Gives a place back.
     pub fn leave(heads: &RefCell<Self>, stream: &Rc<Async<TcpStream>>) {
         let mut heads = heads.borrow_mut();
-        if let Some(place) = heads.places.iter().position(|place| place.as_ptr() == Rc::as_ptr(stream)) {
+        if let Some(place) = heads.places.iter().position(|(_, place)| place.as_ptr() == Rc::as_ptr(stream)) {
             heads.places.remove(place);
         }
     }

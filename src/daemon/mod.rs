@@ -12,6 +12,7 @@
 //! http.rs    -- upgrade -> pages.rs
 //! ```
 
+mod boundary;
 mod clock;
 mod fanout;
 mod http;

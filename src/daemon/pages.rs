@@ -1,23 +1,25 @@
 //! One page's task: reads, closes, waits for its socket. What is written to a page is the fan-out's.
 //!
-//! A hand-written future, small because there are thousands. It alone polls the socket: tungstenite
+//! A hand-written future, small because there are thousands: tungstenite's state is built when bytes come and
+//! dropped when they completed a message. The task alone polls the socket: tungstenite
 //! reads through [`Lower`], which never waits, and writes its own pong and close frames into the
 //! connection's control slot, from where they go out between two frames of ours. While the socket takes
 //! nothing more, nothing is read either: a page that doesn't listen is not heard.
 
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, Read};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use futures_lite::{AsyncRead, AsyncWrite, Stream};
-use smol::Async;
+use smol::{Async, LocalExecutor};
 
 use super::Daemon;
 use super::fanout::{CONTROL_SIZE_MAX, Connection, serve};
@@ -29,8 +31,8 @@ use crate::wire::page::PAGE_FRAME_SIZE_MAX;
 
 /// Frames read from a page before others have their turn.
 const FRAMES_PER_TURN: usize = 16;
-/// tungstenite's read buffer: it is kept for each page, and a `subscribe` is about this long.
-const READ_BUFFER_SIZE: usize = 128;
+/// tungstenite's read buffer, while there is one: the usual `subscribe` is read at once.
+const READ_BUFFER_SIZE: usize = 512;
 /// Bytes of a page that is being closed which are read and thrown away in one turn.
 const DISCARD_SIZE: usize = 1024;
 
@@ -44,13 +46,33 @@ fn web_socket_config() -> WebSocketConfig {
         .max_frame_size(Some(PAGE_FRAME_SIZE_MAX))
 }
 
-/// A page's task, from its upgrade on. `early` are bytes that came behind the request head.
-pub async fn run(daemon: Rc<Daemon>, page: Id<Session>, stream: Rc<Async<std::net::TcpStream>>, early: Vec<u8>) {
-    let connection = Rc::new(Connection { stream, control: Default::default(), broken: Default::default() });
+/// Starts a page's task, once it is upgraded. `early` are bytes that came behind the request head.
+pub fn begin(
+    daemon: Rc<Daemon>,
+    executor: &LocalExecutor<'static>,
+    page: Id<Session>,
+    stream: Rc<Async<TcpStream>>,
+    early: Vec<u8>,
+) {
+    let connection =
+        Rc::new(Connection { stream, control: RefCell::default(), broken: Cell::default(), boundary: Cell::default() });
     daemon.connections.borrow_mut().insert(page, Rc::clone(&connection));
-    let lower = Lower(Rc::clone(&connection));
-    let socket = WebSocketStream::from_partially_read(lower, early, Role::Server, Some(web_socket_config())).await;
-    Page { daemon, page, connection, socket, state: State::Open }.await;
+    let socket = if early.is_empty() { None } else { open_socket(&connection, early) };
+    executor.spawn(Page { daemon, page, connection, socket, state: State::Open }).detach();
+}
+
+/// WebSocket state for what comes from a page; `early` was read already.
+fn open_socket(connection: &Rc<Connection>, early: Vec<u8>) -> Option<Box<WebSocketStream<Lower>>> {
+    let mut boundary = connection.boundary.get();
+    boundary.pass(&early);
+    connection.boundary.set(boundary);
+    let lower = Lower(Rc::clone(connection));
+    let opening = WebSocketStream::from_partially_read(lower, early, Role::Server, Some(web_socket_config()));
+    // There is nothing in it to wait for.
+    match pin!(opening).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(socket) => Some(Box::new(socket)),
+        Poll::Pending => None,
+    }
 }
 
 /// Where a page's connection stands.
@@ -71,7 +93,8 @@ struct Page {
     daemon: Rc<Daemon>,
     page: Id<Session>,
     connection: Rc<Connection>,
-    socket: WebSocketStream<Lower>,
+    /// There while a message is half read or the connection is being closed.
+    socket: Option<Box<WebSocketStream<Lower>>>,
     state: State,
 }
 
@@ -144,9 +167,15 @@ impl Page {
         if matches!(self.state, State::Ending | State::Lingering) {
             return self.discard();
         }
-        let message = match Pin::new(&mut self.socket).poll_next(context) {
+        let Some(socket) = self.socket() else { return Poll::Ready(false) };
+        let message = match Pin::new(socket).poll_next(context) {
             Poll::Ready(message) => message,
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                if self.state == State::Open && self.connection.boundary.get().is_between_messages() {
+                    self.socket = None;
+                }
+                return Poll::Pending;
+            }
         };
         match message {
             Some(Ok(message)) => {
@@ -205,9 +234,18 @@ impl Page {
     /// Puts a close frame into the control slot.
     fn close(&mut self, context: &mut Context<'_>, code: u16, reason: &str) {
         let reason = shortened(reason, 123).to_owned().into();
-        let closing = self.socket.close(Some(CloseFrame { code: CloseCode::from(code), reason }));
-        // The slot takes it at once; where it is full, its end is written with the next read.
-        let _ = pin!(closing).poll(context);
+        if let Some(socket) = self.socket() {
+            let closing = socket.close(Some(CloseFrame { code: CloseCode::from(code), reason }));
+            // The slot takes it at once; where it is full, its end is written with the next read.
+            let _ = pin!(closing).poll(context);
+        }
+    }
+
+    fn socket(&mut self) -> Option<&mut WebSocketStream<Lower>> {
+        if self.socket.is_none() {
+            self.socket = open_socket(&self.connection, Vec::new());
+        }
+        self.socket.as_deref_mut()
     }
 
     /// Reads what nobody wants; `false` where the peer is gone.
@@ -237,8 +275,14 @@ struct Lower(Rc<Connection>);
 impl AsyncRead for Lower {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         match self.0.stream.get_ref().read(into) {
+            Ok(size) => {
+                let mut boundary = self.0.boundary.get();
+                boundary.pass(into.get(..size).unwrap_or_default());
+                self.0.boundary.set(boundary);
+                Poll::Ready(Ok(size))
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            result => Poll::Ready(result),
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 }

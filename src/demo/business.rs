@@ -94,7 +94,9 @@ pub enum Event {
     PageMessage {
         /// The room.
         topic: u32,
-        /// The page's number on its relay.
+        /// The relay's connection.
+        relay: u64,
+        /// The page's number on that connection.
         page: u32,
         /// What it sent: at most 512 bytes that anybody may have written.
         data: String,
@@ -220,6 +222,13 @@ impl Business {
         self.tell(Event::Audience { topic, pages: 0 });
     }
 
+    /// Closes one page, by the numbers of its [`Event::PageMessage`].
+    pub fn kick(&self, relay: u64, page: u32, reason: &str) {
+        if let Some(relay) = self.tables.borrow().relays.get(&relay) {
+            relay.outbox.send(&ToRelay::Kick { page, reason: cut(reason, REASON_SIZE_MAX) });
+        }
+    }
+
     /// Reads an open room.
     pub fn with_room<R>(&self, topic: u32, read: impl FnOnce(&Room) -> R) -> Option<R> {
         match self.tables.borrow().rooms.get(&topic) {
@@ -314,7 +323,7 @@ impl Business {
         let tables = self.tables.borrow();
         // What was under way when the topic ended or was given up is of no use any more.
         if tables.relays.get(&relay).is_some_and(|relay| relay.topics.contains_key(&topic)) {
-            self.tell(Event::PageMessage { topic, page, data: data.to_owned() });
+            self.tell(Event::PageMessage { topic, relay, page, data: data.to_owned() });
         }
     }
 }

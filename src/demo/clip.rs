@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::{
-    media::{MediaError, mp4},
+    media::{MediaError, mp4, patch},
     room::Kind,
 };
 use crate::wire::Track;
@@ -144,7 +144,7 @@ impl Player {
         let (time, chunk) = head.time().ok_or(MediaError::Malformed("a time out of range"))?;
         let mut data = chunk.bytes.to_vec();
         head.number = head.number.wrapping_add(1);
-        mp4::retime(&mut data, time, head.number)?;
+        patch::retime(&mut data, time, head.number)?;
         let kind = if chunk.start { Kind::Start } else { Kind::Continue };
         let track = head.track.track;
         head.step();

@@ -312,3 +312,309 @@ impl Reader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        demo::{
+            business::Settings,
+            room::{Kind, PublishError},
+        },
+        wire::{
+            Track,
+            uplink::{Grant, Incoming, PageInfo, Part, Since},
+        },
+    };
+
+    const GRANT: Grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 2 };
+
+    /// A relay by hand: what it reads, as text that is easy to compare.
+    struct Relay {
+        stream: Async<TcpStream>,
+        deframer: Deframer,
+    }
+
+    impl Relay {
+        async fn connect(address: SocketAddr) -> Self {
+            Self { stream: Async::<TcpStream>::connect(address).await.unwrap(), deframer: Deframer::new(1 << 20) }
+        }
+
+        /// Connects and shakes hands; checks the other side's proof.
+        async fn join(address: SocketAddr, secret: &[u8]) -> Self {
+            let mut relay = Self::connect(address).await;
+            let challenge = relay.challenge().await;
+            let nonce = [7; 16];
+            let proof = uplink::relay_proof(secret, &challenge, &nonce);
+            relay.send(&ToBusiness::Hello { version: 1, relay: "by hand", nonce, proof }).await;
+            let proof = uplink::business_proof(secret, &nonce, &challenge);
+            let welcome =
+                relay.next(|frame| matches!(frame, ToRelay::Welcome { version: 1, proof: own } if *own == proof)).await;
+            assert_eq!(welcome, Some(true));
+            relay
+        }
+
+        async fn challenge(&mut self) -> [u8; 16] {
+            let challenge = self.next(|frame| match frame {
+                ToRelay::Challenge { version: 1, nonce } => *nonce,
+                other => panic!("{other:?}"),
+            });
+            challenge.await.unwrap()
+        }
+
+        async fn send(&self, frame: &ToBusiness<'_>) {
+            let mut bytes = [0; HEAD_SIZE_MAX];
+            let size = uplink::encode(frame, &mut bytes).unwrap();
+            (&self.stream).write_all(bytes.get(..size).unwrap()).await.unwrap();
+        }
+
+        /// The next frame, or `None` where the connection ends.
+        async fn next<R>(&mut self, read: impl FnOnce(&ToRelay<'_>) -> R) -> Option<R> {
+            loop {
+                if let Some(Incoming::Frame(frame)) = self.deframer.next_frame().unwrap() {
+                    return Some(read(&frame));
+                }
+                let size = (&self.stream).read(self.deframer.space()).await.unwrap_or(0);
+                if size == 0 {
+                    return None;
+                }
+                self.deframer.filled(size);
+            }
+        }
+
+        async fn text(&mut self) -> String {
+            let text = self.next(|frame| match frame {
+                ToRelay::Accept { request, topic, epoch, .. } => {
+                    format!("accept {request} topic {topic} epoch {epoch}")
+                }
+                ToRelay::Publish { track, sequence, part, data, .. } => {
+                    let part =
+                        if let Part::Init { mime } = part { format!("Init({mime})") } else { format!("{part:?}") };
+                    format!("{} {sequence} {part} {}", track.name(), String::from_utf8_lossy(data))
+                }
+                other => format!("{other:?}"),
+            });
+            text.await.unwrap_or_else(|| "closed".to_owned())
+        }
+
+        async fn subscribe(&self, request: u32, link: &str, since: Option<Since>) {
+            self.send(&ToBusiness::Subscribe { request, link, since, page: PageInfo::default() }).await;
+        }
+    }
+
+    /// Runs a business server with one room while `test` plays a relay.
+    fn with_server<F: Future<Output = ()>>(settings: Settings, test: impl FnOnce(Rc<Business>, SocketAddr) -> F) {
+        let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
+        let address = listener.get_ref().local_addr().unwrap();
+        let business = Business::new(settings);
+        business.open(5, 70);
+        business.allow("good", 5, GRANT);
+        let server = async {
+            Rc::clone(&business).serve(listener).await.unwrap();
+        };
+        let late = async {
+            Timer::after(Duration::from_secs(20)).await;
+            panic!("the test hangs");
+        };
+        smol::block_on(test(Rc::clone(&business), address).or(server).or(late));
+    }
+
+    fn secret() -> Settings {
+        Settings { secret: b"s3cret".to_vec(), ..Settings::default() }
+    }
+
+    #[test]
+    fn a_relay_gets_what_a_late_page_needs_and_then_everything() {
+        with_server(secret(), |business, address| async move {
+            let publish = |track, kind, text: &str| business.publish(5, track, kind, text.into()).unwrap();
+            for text in ["1", "2", "3"] {
+                publish(Track::Messages, Kind::Whole, text);
+                publish(Track::State, Kind::Whole, text);
+            }
+            publish(Track::Video, Kind::Init("video/x".into()), "i");
+            publish(Track::Video, Kind::Start, "a");
+            publish(Track::Video, Kind::Start, "b");
+            publish(Track::Video, Kind::Continue, "c");
+            let mut relay = Relay::join(address, b"s3cret").await;
+            relay.subscribe(9, "good", None).await;
+            for expected in [
+                "accept 9 topic 5 epoch 70",
+                "state 3 Whole 3",
+                "messages 2 Whole 2",
+                "messages 3 Whole 3",
+                "video 1 Init(video/x) i",
+                "video 3 Start b",
+                "video 4 Continue c",
+            ] {
+                assert_eq!(relay.text().await, expected);
+            }
+            publish(Track::Messages, Kind::Whole, "4");
+            assert_eq!(relay.text().await, "messages 4 Whole 4");
+
+            // A second relay that comes back with its places, and one with a link that leads nowhere.
+            let mut other = Relay::join(address, b"s3cret").await;
+            other.subscribe(1, "good", Some(Since { epoch: 70, next: [4, 2, 0, 4] })).await;
+            for expected in [
+                "accept 1 topic 5 epoch 70",
+                "messages 2 Whole 2",
+                "messages 3 Whole 3",
+                "messages 4 Whole 4",
+                "video 4 Continue c",
+            ] {
+                assert_eq!(other.text().await, expected);
+            }
+            other.subscribe(2, "bad", None).await;
+            assert_eq!(other.text().await, "Deny { request: 2, reason: \"there is nothing behind this link\" }");
+
+            relay.send(&ToBusiness::Unsubscribe { topic: 5 }).await;
+            relay.send(&ToBusiness::Ping { nonce: 8 }).await;
+            assert_eq!(relay.text().await, "Pong { nonce: 8 }");
+            publish(Track::Messages, Kind::Whole, "5");
+            assert_eq!(other.text().await, "messages 5 Whole 5");
+            relay.send(&ToBusiness::Ping { nonce: 9 }).await;
+            assert_eq!(relay.text().await, "Pong { nonce: 9 }", "nothing of a room that it gave up");
+        });
+    }
+
+    #[test]
+    fn the_room_ends_and_opens_anew() {
+        with_server(secret(), |business, address| async move {
+            let mut relay = Relay::join(address, b"s3cret").await;
+            relay.subscribe(1, "good", None).await;
+            assert_eq!(relay.text().await, "accept 1 topic 5 epoch 70");
+            business.end(5, "closed for today");
+            assert_eq!(relay.text().await, "End { topic: 5, reason: \"closed for today\" }");
+            relay.subscribe(2, "good", None).await;
+            assert_eq!(relay.text().await, "Deny { request: 2, reason: \"closed for today\" }");
+            assert_eq!(business.publish(5, Track::State, Kind::Whole, vec![b'1']), Err(PublishError::Closed));
+            business.open(5, 71);
+            relay.subscribe(3, "good", Some(Since { epoch: 70, next: [1, 1, 0, 0] })).await;
+            assert_eq!(relay.text().await, "accept 3 topic 5 epoch 71");
+            assert_eq!(business.publish(5, Track::State, Kind::Whole, vec![b'1']), Ok(1));
+            assert_eq!(relay.text().await, "state 1 Whole 1");
+            business.revoke("good", "taken back");
+            assert_eq!(relay.text().await, "Revoke { link: \"good\", reason: \"taken back\" }");
+            relay.subscribe(4, "good", None).await;
+            assert!(relay.text().await.starts_with("Deny { request: 4"));
+        });
+    }
+
+    #[test]
+    fn audiences_add_up_and_leave_with_their_relay() {
+        with_server(secret(), |business, address| async move {
+            let events = business.events();
+            let (mut one, mut two) = (Relay::join(address, b"s3cret").await, Relay::join(address, b"s3cret").await);
+            for (relay, pages) in [(&mut one, 3), (&mut two, 4)] {
+                relay.subscribe(1, "good", None).await;
+                relay.text().await;
+                relay.send(&ToBusiness::Audience { topic: 5, pages }).await;
+                relay.send(&ToBusiness::Audience { topic: 6, pages: 99 }).await;
+                relay.send(&ToBusiness::Ping { nonce: 0 }).await;
+                assert_eq!(relay.text().await, "Pong { nonce: 0 }");
+            }
+            assert_eq!(business.audience(5), 7);
+            two.send(&ToBusiness::PageMessage { topic: 5, page: 12, data: "hi" }).await;
+            two.send(&ToBusiness::PageMessage { topic: 6, page: 12, data: "not this one" }).await;
+            loop {
+                if let Event::PageMessage { topic, relay, page, data } = events.recv().await.unwrap() {
+                    assert_eq!((topic, page, data.as_str()), (5, 12, "hi"));
+                    business.kick(relay, page, "be kind");
+                    break;
+                }
+            }
+            assert_eq!(two.text().await, "Kick { page: 12, reason: \"be kind\" }");
+            drop(one);
+            loop {
+                if matches!(events.recv().await.unwrap(), Event::Audience { topic: 5, pages: 4 })
+                    && business.relays() == 1
+                {
+                    break;
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_wrong_proof_a_wrong_version_and_garbage_end_the_connection() {
+        with_server(secret(), |business, address| async move {
+            for (version, secret) in [(1, b"wrong"), (2, b"s3cre")] {
+                let mut relay = Relay::connect(address).await;
+                let challenge = relay.challenge().await;
+                let proof = uplink::relay_proof(secret, &challenge, &[1; 16]);
+                relay.send(&ToBusiness::Hello { version, relay: "x", nonce: [1; 16], proof }).await;
+                assert_eq!(relay.text().await, "closed");
+            }
+            let mut eager = Relay::connect(address).await;
+            eager.subscribe(1, "good", None).await;
+            eager.challenge().await;
+            assert_eq!(eager.text().await, "closed");
+            assert_eq!(business.relays(), 0);
+
+            for garbage in [
+                &[0, 0, 0, 0][..],
+                &[1, 0, 0, 0, 99],
+                &[2, 0, 0, 0, 5, 1, 9],
+                &[255, 255, 255, 255],
+                &[2, 0, 16, 0, 1, 1],
+            ] {
+                let mut relay = Relay::join(address, b"s3cret").await;
+                (&relay.stream).write_all(garbage).await.unwrap();
+                if garbage != [2, 0, 0, 0, 5, 1, 9] {
+                    assert_eq!(relay.text().await, "closed", "{garbage:?}");
+                } else {
+                    assert_eq!(relay.text().await, "Pong { nonce: 1 }", "two bytes are a whole Ping");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_silent_relay_is_pinged_and_then_dropped() {
+        let settings = Settings {
+            ping_after: Duration::from_millis(60),
+            dead_after: Duration::from_millis(200),
+            handshake: Duration::from_millis(100),
+            ..secret()
+        };
+        with_server(settings, |business, address| async move {
+            let mut relay = Relay::join(address, b"s3cret").await;
+            for nonce in 1..8 {
+                assert_eq!(relay.text().await, format!("Ping {{ nonce: {nonce} }}"));
+                relay.send(&ToBusiness::Pong { nonce }).await;
+            }
+            let mut pings = 0;
+            while relay.text().await.starts_with("Ping") {
+                pings += 1;
+            }
+            assert!((1..=3).contains(&pings), "{pings} pings before it was given up");
+            while business.relays() > 0 {
+                Timer::after(Duration::from_millis(5)).await;
+            }
+            let mut mute = Relay::connect(address).await;
+            mute.challenge().await;
+            assert_eq!(mute.text().await, "closed", "no Hello in time");
+        });
+    }
+
+    #[test]
+    fn a_relay_that_does_not_read_is_cut_off() {
+        let settings = Settings { out_size_max: 4 << 20, ..secret() };
+        with_server(settings, |business, address| async move {
+            let mut relay = Relay::join(address, b"s3cret").await;
+            relay.subscribe(1, "good", None).await;
+            assert_eq!(relay.text().await, "accept 1 topic 5 epoch 70");
+            let chunk = vec![0; 512 * 1024];
+            business.publish(5, Track::Video, Kind::Init("video/x".into()), vec![]).unwrap();
+            let mut published = 0;
+            while business.relays() > 0 {
+                business.publish(5, Track::Video, Kind::Start, chunk.clone()).unwrap();
+                published += 1;
+                Timer::after(Duration::from_millis(2)).await;
+            }
+            assert!((8..200).contains(&published), "{published}");
+        });
+    }
+}

@@ -28,6 +28,7 @@ pub mod media;
 pub mod room;
 mod script;
 mod stage;
+mod watchers;
 
 use crate::{
     board,
@@ -141,8 +142,8 @@ async fn tell(business: &Business, share: &str, host: SocketAddr) -> Result<(), 
     connected.or(late).await?;
     println!(
         "\nA room is live. Open both, side by side:\n\n\
-         \x20 share page   {share}     what viewers see\n\
-         \x20 host page    http://{host}/         where you run the room\n\n\
+         \x20 share page   {share}   (what viewers see)\n\
+         \x20 host page    http://{host}/   (where you run the room)\n\n\
          Press Ctrl-C to stop."
     );
     Ok(())

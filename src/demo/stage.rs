@@ -1,8 +1,8 @@
 //! The demo's room on the air: who speaks, what plays, what the host decides.
 //!
-//! Owns how the room presents itself, the clip's clock, the recording of a host who is live, and
-//! the host pages that watch. Joins the pure parts ([`Script`], [`Player`], [`Splitter`]) to the
-//! [`Business`] server by four endless tasks. Whatever the host does is one short call here.
+//! Owns how the room presents itself, the clip's clock and the recording of a host who is live.
+//! Joins the pure parts ([`Script`], [`Player`], [`Splitter`]) to the [`Business`] server by three
+//! endless tasks: it talks, it plays, it listens. Whatever the host does is one short call here.
 //! Knows no socket.
 
 use std::{
@@ -21,6 +21,7 @@ use super::{
     media::{MediaError, Piece, Splitter},
     room::Kind,
     script::{Cue, Script},
+    watchers::{Note, Watchers},
 };
 use crate::wire::{MIME_SIZE_MAX, Track, uplink::Grant};
 
@@ -36,10 +37,6 @@ const TEXT_SIZE_MAX: usize = 2000;
 const TITLE_SIZE_MAX: usize = 200;
 /// The clip's clock is set back where the process itself stood still for longer than this.
 const LATE_MAX: Duration = Duration::from_secs(2);
-/// Notes that may wait for one host page; more, and it is let go. It comes back by itself.
-const NOTES_MAX: usize = 512;
-/// Host pages at the same time.
-const WATCHERS_MAX: usize = 16;
 
 /// Why something that the host asked for is not done. The page has words for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +80,7 @@ pub struct Stage {
     /// Rung when the clip may play again.
     clip_bell: (channel::Sender<()>, channel::Receiver<()>),
     clip: [clip::Loop; 2],
-    watchers: RefCell<Vec<channel::Sender<Rc<str>>>>,
+    watchers: Watchers,
     share: String,
 }
 
@@ -120,7 +117,7 @@ impl Stage {
             clip_on_air: Cell::new(false),
             clip_bell: channel::bounded(1),
             clip: clip::tracks()?,
-            watchers: RefCell::default(),
+            watchers: Watchers::default(),
             share,
             business,
         });
@@ -130,23 +127,13 @@ impl Stage {
     }
 
     /// A host page begins to watch: what it gets now and from now on, or `None` where too many do.
-    pub fn watch(&self) -> Option<channel::Receiver<Rc<str>>> {
-        let mut watchers = self.watchers.borrow_mut();
-        watchers.retain(|watcher| !watcher.is_closed());
-        if watchers.len() >= WATCHERS_MAX {
-            return None;
-        }
-        let (sender, receiver) = channel::bounded(NOTES_MAX);
-        let _ = sender.try_send(self.snapshot());
-        self.business.with_room(TOPIC, |room| {
-            for message in room.newest_messages(usize::from(REPLAY)) {
-                if let Ok(message) = serde_json::from_slice(message) {
-                    let _ = sender.try_send(message_note(&message));
-                }
-            }
+    pub fn watch(&self) -> Option<channel::Receiver<Note>> {
+        let messages = self.business.with_room(TOPIC, |room| {
+            let newest = room.newest_messages(usize::from(REPLAY));
+            newest.filter_map(|data| serde_json::from_slice(data).ok()).map(|data| message_note(&data)).collect()
         });
-        watchers.push(sender);
-        Some(receiver)
+        let messages: Vec<_> = messages.unwrap_or_default();
+        self.watchers.add([self.snapshot()].into_iter().chain(messages))
     }
 
     /// The host says something.
@@ -380,7 +367,7 @@ impl Stage {
             fields.insert("from".to_owned(), from.into());
         }
         self.publish(Track::Messages, Kind::Whole, message.to_string().into_bytes());
-        self.note(&message_note(&message));
+        self.watchers.tell(&message_note(&message));
         Ok(())
     }
 
@@ -406,20 +393,10 @@ impl Stage {
     }
 
     fn note_room(&self) {
-        self.note(&self.snapshot());
+        self.watchers.tell(&self.snapshot());
     }
 
-    fn note(&self, note: &Rc<str>) {
-        self.watchers.borrow_mut().retain(|watcher| {
-            let kept = watcher.try_send(Rc::clone(note)).is_ok();
-            if !kept {
-                watcher.close();
-            }
-            kept
-        });
-    }
-
-    fn snapshot(&self) -> Rc<str> {
+    fn snapshot(&self) -> Note {
         let shown = self.shown.borrow();
         let live = self.live.borrow();
         let (_, description, color) = shown.chapter;
@@ -433,7 +410,7 @@ impl Stage {
     }
 }
 
-fn message_note(message: &Value) -> Rc<str> {
+fn message_note(message: &Value) -> Note {
     json!({ "type": "message", "data": message }).to_string().into()
 }
 
@@ -441,4 +418,132 @@ fn message_note(message: &Value) -> Rc<str> {
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+mod tests {
+    use super::*;
+    use crate::demo::{business::Settings, room::Publication};
+
+    const RECORDING: &[u8] = include_bytes!("media/testdata/vp8.webm");
+    const MIME: &str = "video/webm;codecs=vp8,opus";
+
+    fn stage() -> (Rc<Business>, Rc<Stage>) {
+        let business = Business::new(Settings::default());
+        let stage = Stage::new(Rc::clone(&business), "http://127.0.0.1/s/demo".to_owned()).unwrap();
+        (business, stage)
+    }
+
+    /// What a late relay would get of a track.
+    fn late(business: &Business, track: Track) -> Vec<Rc<Publication>> {
+        let all = business.with_room(TOPIC, |room| room.replay(None, REPLAY)).unwrap_or_default();
+        all.into_iter().filter(|publication| publication.track == track).collect()
+    }
+
+    fn state(business: &Business) -> Value {
+        serde_json::from_slice(&late(business, Track::State).first().unwrap().data).unwrap()
+    }
+
+    fn mimes(business: &Business) -> Vec<String> {
+        let inits = [Track::Audio, Track::Video].into_iter().flat_map(|track| late(business, track));
+        let mime = |publication: &Publication| match &publication.kind {
+            Kind::Init(mime) => Some(mime.clone()),
+            _ => None,
+        };
+        inits.filter_map(|publication| mime(&publication)).collect()
+    }
+
+    /// Lets the room's tasks run for a while.
+    fn run(stage: &Stage, time: Duration) {
+        use futures_lite::FutureExt as _;
+        let over = async {
+            Timer::after(time).await;
+        };
+        smol::block_on(stage.play().or(stage.talk()).or(stage.listen()).or(over));
+    }
+
+    #[test]
+    fn the_room_lives_by_itself() {
+        let (business, stage) = stage();
+        run(&stage, Duration::from_millis(3800));
+        assert!(!late(&business, Track::Messages).is_empty());
+        assert_eq!(mimes(&business), ["audio/mp4; codecs=\"mp4a.40.2\"", "video/mp4; codecs=\"avc1.4d4015\""]);
+        assert!(late(&business, Track::Video).len() > 1 && late(&business, Track::Audio).len() > 1);
+        let state = state(&business);
+        for key in ["title", "description", "color", "host", "audience"] {
+            assert!(state.get(key).is_some(), "{key}");
+        }
+    }
+
+    #[test]
+    fn going_live_replaces_the_clip_and_stopping_brings_it_back() {
+        let (business, stage) = stage();
+        run(&stage, Duration::from_millis(300));
+        stage.go_live(1, MIME).unwrap();
+        assert_eq!(stage.go_live(2, MIME), Err(Refused::Busy));
+        assert!(late(&business, Track::Audio).len() > 1, "the clip plays until the recording's init came");
+        for slice in RECORDING.chunks(3000) {
+            stage.record(1, slice).unwrap();
+            stage.record(2, slice).unwrap();
+        }
+        assert_eq!(mimes(&business), ["audio/mp4; codecs=\"mp4a.40.2\"", MIME]);
+        assert_eq!(late(&business, Track::Audio).len(), 1, "its group of sound has ended");
+        let video = late(&business, Track::Video);
+        assert!(video.len() > 1 && video.get(1).unwrap().kind == Kind::Start);
+        let before = video.last().unwrap().sequence;
+        run(&stage, Duration::from_millis(300));
+        assert_eq!(late(&business, Track::Video).last().unwrap().sequence, before, "the clip waits");
+        stage.stop_live(2);
+        stage.stop_live(1);
+        run(&stage, Duration::from_millis(1200));
+        assert_eq!(mimes(&business), ["audio/mp4; codecs=\"mp4a.40.2\"", "video/mp4; codecs=\"avc1.4d4015\""]);
+        assert!(late(&business, Track::Video).len() > 1);
+    }
+
+    #[test]
+    fn a_recording_that_is_none_ends_live_alone() {
+        let (_, stage) = stage();
+        assert_eq!(stage.go_live(1, "text/html"), Err(Refused::Unplayable));
+        assert_eq!(stage.go_live(1, "video/x-matroska;codecs=avc1"), Err(Refused::Unplayable));
+        stage.go_live(1, MIME).unwrap();
+        assert_eq!(stage.record(1, b"not a recording"), Err(Refused::Broken(MediaError::UnknownFormat)));
+        assert!(stage.live.borrow().is_none());
+        assert_eq!(stage.record(1, b"what was under way"), Ok(()));
+        stage.go_live(2, MIME).unwrap();
+    }
+
+    #[test]
+    fn the_host_s_title_stays_until_the_room_opens_anew() {
+        let (business, stage) = stage();
+        let opening = state(&business);
+        stage.set_title("  我的房间 ").unwrap();
+        assert_eq!(state(&business).get("title").unwrap(), "我的房间");
+        assert_eq!(stage.set_title("  "), Err(Refused::Empty));
+        stage.say("hello").unwrap();
+        let epoch = stage.shown.borrow().epoch;
+        stage.end().unwrap();
+        assert_eq!(
+            (stage.end(), stage.say("x"), stage.set_title("x")),
+            (Err(Refused::Closed), Err(Refused::Closed), Err(Refused::Closed))
+        );
+        stage.reopen();
+        assert!(stage.shown.borrow().epoch > epoch);
+        assert_eq!(state(&business).get("title"), opening.get("title"));
+        assert!(late(&business, Track::Messages).is_empty(), "nothing of the old room");
+    }
+
+    #[test]
+    fn a_host_page_gets_the_room_and_the_newest_messages() {
+        let (_, stage) = stage();
+        stage.say("one").unwrap();
+        let notes = stage.watch().unwrap();
+        stage.say("two").unwrap();
+        let mut texts = Vec::new();
+        while let Ok(note) = notes.try_recv() {
+            let note: Value = serde_json::from_str(&note).unwrap();
+            texts.push(note.pointer("/data/text").or(note.get("share")).unwrap().clone());
+        }
+        assert_eq!(texts, ["http://127.0.0.1/s/demo", "one", "two"]);
+    }
 }

@@ -384,6 +384,11 @@ impl Planning<'_> {
                 subscription = row.sibling;
             }
         }
+        // What came before the link went down is told before it, what comes once it is up behind it.
+        let has_subscription = session.subscriptions > 0;
+        if has_subscription && session.told_up && !relay.is_up() {
+            self.notice(&Notice::Uplink { up: false }, Effect::Uplink { up: false });
+        }
         if session.alive_due && self.plan.is_empty() {
             self.notice(&Notice::Alive, Effect::Alive);
         }
@@ -412,14 +417,13 @@ impl Planning<'_> {
         if session.ping_due {
             self.notice(&Notice::Ping, Effect::Ping);
         }
-        let mut has_subscription = false;
+        let has_subscription = session.subscriptions > 0;
         let mut subscription = session.first;
         while subscription != NONE {
             let row = &relay.subscriptions[subscription];
             match row.stage {
-                Stage::Waiting { .. } => has_subscription = true,
+                Stage::Waiting { .. } => {}
                 Stage::Live(live) => {
-                    has_subscription = true;
                     if live.unconfirmed {
                         let topic = &relay.topics[live.topic];
                         let page_messages = relay.links[row.link].grant.page_messages;
@@ -446,9 +450,8 @@ impl Planning<'_> {
         if let Some(reason) = session.error {
             self.notice(&Notice::Error { reason }, Effect::Error);
         }
-        let up = relay.is_up();
-        if has_subscription && session.told_up != up {
-            self.notice(&Notice::Uplink { up }, Effect::Uplink { up });
+        if has_subscription && !session.told_up && relay.is_up() {
+            self.notice(&Notice::Uplink { up: true }, Effect::Uplink { up: true });
         }
     }
 

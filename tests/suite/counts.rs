@@ -67,7 +67,8 @@ fn a_delivery_to_a_page_that_keeps_up_allocates_nothing() {
     let executor = Rc::new(LocalExecutor::new());
     let told = Rc::new(Cell::new(None));
     let ready = Rc::clone(&told);
-    let serve = daemon::serve(Rc::clone(&executor), config, None, move |addresses| ready.set(addresses.first().copied()));
+    let serve =
+        daemon::serve(Rc::clone(&executor), config, None, move |addresses| ready.set(addresses.first().copied()));
     let _served = executor.spawn(serve);
     let until = |channel: &mpsc::Receiver<()>| {
         smol::block_on(executor.run(async {

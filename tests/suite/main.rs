@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
 
 mod counts;
+mod preview;
 mod program;
 mod vectors;
 mod world;

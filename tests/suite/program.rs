@@ -72,10 +72,8 @@ fn an_address_that_is_taken_is_named_with_the_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = Folder::new("taken");
     let address = taken.local_addr().unwrap();
-    let config = folder.write(
-        "taken.toml",
-        &format!("[pages]\nlisten = \"{address}\"\n[uplink]\naddresses = [\"127.0.0.1:1\"]\n"),
-    );
+    let config = folder
+        .write("taken.toml", &format!("[pages]\nlisten = \"{address}\"\n[uplink]\naddresses = [\"127.0.0.1:1\"]\n"));
     let output = run(program().args(["run", "--config"]).arg(&config));
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);

@@ -9,8 +9,8 @@ use std::fs;
 
 use sharelinkd::wire::page::{Encoded, Notice};
 use sharelinkd::wire::uplink::{
-    Deframer, Fault, Incoming, LENGTH_SIZE, Part, ToBusiness, ToRelay, business_proof, decode_to_business,
-    encode, relay_proof,
+    Deframer, Fault, Incoming, LENGTH_SIZE, Part, ToBusiness, ToRelay, business_proof, decode_to_business, encode,
+    relay_proof,
 };
 use sharelinkd::wire::{DATA_SIZE_MAX, MIME_SIZE_MAX, Track};
 
@@ -35,7 +35,11 @@ fn cases(file: &str) -> Vec<Case> {
 /// Tokens of hex digits, or of one byte and a count.
 fn bytes(tokens: &str) -> Vec<u8> {
     let hex = |digits: &str| -> Vec<u8> {
-        digits.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+        digits
+            .as_bytes()
+            .chunks(2)
+            .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
+            .collect()
     };
     let token = |token: &str| match token.split_once('*') {
         Some((byte, count)) => hex(byte).repeat(count.parse().unwrap()),
@@ -208,7 +212,8 @@ fn every_wrong_frame_of_the_uplink_is_refused_for_what_is_wrong_with_it() {
     for file in ["to-relay-invalid.txt", "to-business-invalid.txt"] {
         for case in cases(&format!("uplink-v1/{file}")) {
             let frame = bytes(&case["hex"]);
-            let reading = if file == "to-relay-invalid.txt" { read_to_relay(&frame, 60_000) } else { read_to_business(&frame) };
+            let reading =
+                if file == "to-relay-invalid.txt" { read_to_relay(&frame, 60_000) } else { read_to_business(&frame) };
             match (case.get("error"), reading) {
                 (Some(classes), Err(fault)) => {
                     let is_named = classes.split('|').any(|expected| expected.trim() == class(&fault));
@@ -256,7 +261,8 @@ fn every_media_frame_is_the_one_of_the_vectors() {
 #[test]
 fn every_text_frame_is_the_one_of_the_vectors() {
     for case in cases("page-v1/text.txt") {
-        let number = |key: &str| case[key].parse::<u64>().unwrap_or_else(|error| panic!("{}: {key}: {error}", case["name"]));
+        let number =
+            |key: &str| case[key].parse::<u64>().unwrap_or_else(|error| panic!("{}: {key}: {error}", case["name"]));
         let short = |key: &str| u32::try_from(number(key)).unwrap();
         let reason = case.get("reason").map(|reason| String::from_utf8(bytes(reason)).unwrap()).unwrap_or_default();
         let reason = &reason[..];

@@ -175,9 +175,7 @@ impl Drop for Process {
 
 /// The configuration of a relay under test: any free port.
 pub fn config_text(business: SocketAddr) -> String {
-    format!(
-        "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"{business}\"]\nsecret = \"{SECRET}\"\n"
-    )
+    format!("[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"{business}\"]\nsecret = \"{SECRET}\"\n")
 }
 
 /// Reads the log until the relay says where pages connect, and then on to its end in a thread.

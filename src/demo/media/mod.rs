@@ -9,6 +9,7 @@
 use core::fmt;
 
 pub mod mp4;
+pub mod patch;
 pub mod webm;
 
 /// One piece of a recording, in the order in which a player wants them.

@@ -2,10 +2,10 @@
 //!
 //! The init is `ftyp` and `moov`; each `moof` with its `mdat` is one chunk, unchanged. A chunk
 //! begins a group where it holds a picture that needs no other (a sample whose "non-sync" flag is
-//! clear; without picture: each second). Index boxes are dropped. [`retime`] moves a fragment in
-//! time. Boxes of unknown size are refused: a live recorder writes none. Knows no codec.
+//! clear; without picture: each second). Index boxes are dropped. `patch.rs` has what changes
+//! a fragment. Boxes of unknown size are refused: a live recorder writes none. Knows no codec.
 
-use super::{HELD_SIZE_MAX, MediaError, Piece, u32_at, u64_at};
+use super::{HELD_SIZE_MAX, MediaError, Piece, patch, u32_at, u64_at};
 
 /// A sample with this flag needs another one (section 8.8.3.1).
 const NON_SYNC: u32 = 0x0001_0000;
@@ -96,7 +96,7 @@ impl Splitter {
             b"moof" => {
                 let start = self.begins_group(raw)?;
                 let mut moof = raw.to_vec();
-                mend_sound(&mut moof, self.tracks.as_deref().unwrap_or_default())?;
+                patch::mend_sound(&mut moof, self.tracks.as_deref().unwrap_or_default())?;
                 self.fragment = Some((moof, start));
             }
             b"mdat" => {
@@ -269,96 +269,6 @@ fn samples(trun: &[u8], duration: u32, flags: u32, run: &mut Run) -> Result<(), 
     Ok(())
 }
 
-/// Gives the last sample of each run of sound the duration of the one before it, where it is shorter.
-///
-/// Chromium's recorder (seen in 156) writes about a third of it. A player then finds the next
-/// fragment's sound more than twice that duration away, takes this for a hole, and drops the
-/// *picture* too until its next keyframe (Media Source Extensions, coded frame processing): of each
-/// group one frame is seen.
-fn mend_sound(moof: &mut [u8], tracks: &[MovieTrack]) -> Result<(), MediaError> {
-    let mut mended = Vec::new();
-    for traf in children(moof) {
-        let traf = traf?;
-        if kind(traf) != b"traf" {
-            continue;
-        }
-        let Some(head) = find(traf, b"tfhd")? else { continue };
-        let Some(id) = u32_at(head, 12) else { continue };
-        if tracks.iter().any(|track| track.id == id && track.video) {
-            continue;
-        }
-        for trun in children(traf) {
-            let trun = trun?;
-            if kind(trun) == b"trun"
-                && let Some((at, duration)) = short_last_sample(trun)
-                && let Some(trun_at) = offset_of(trun, moof)
-            {
-                mended.push((trun_at + at, duration));
-            }
-        }
-    }
-    for (at, duration) in mended {
-        if let Some(place) = moof.get_mut(at..at + 4) {
-            place.copy_from_slice(&duration.to_be_bytes());
-        }
-    }
-    Ok(())
-}
-
-/// Where a `trun`'s last duration stands, and the one before it, if that is longer.
-fn short_last_sample(trun: &[u8]) -> Option<(usize, u32)> {
-    let has = u32_at(trun, 8)?;
-    let last = usize::try_from(u32_at(trun, 12)?).ok()?.checked_sub(1)?;
-    if has & 0x100 == 0 {
-        return None;
-    }
-    let rows = 16 + 4 * usize::try_from((has & 0x5).count_ones()).ok()?;
-    let row = 4 * usize::try_from((has & 0xf00).count_ones()).ok()?;
-    let at = |index: usize| index.checked_mul(row)?.checked_add(rows);
-    let (last_at, before) = (at(last)?, u32_at(trun, at(last.checked_sub(1)?)?)?);
-    (u32_at(trun, last_at)? < before).then_some((last_at, before))
-}
-
-/// Where a part of some bytes begins in them.
-fn offset_of(part: &[u8], whole: &[u8]) -> Option<usize> {
-    (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)
-}
-
-/// Sets the time and the number of a fragment with one track (`moof` first): so a clip plays on.
-///
-/// # Errors
-/// The fragment is damaged, has several tracks, or the time doesn't fit its 32 bits.
-pub fn retime(fragment: &mut [u8], time: u64, number: u32) -> Result<(), MediaError> {
-    let cut = MediaError::Malformed("the fragment has no single time");
-    let moof_size = box_size(fragment)?.ok_or(cut)?;
-    let moof = fragment.get(..moof_size).ok_or(cut)?;
-    let place = |part: &[u8]| offset_of(part, moof);
-    let parts: Vec<_> = children(moof).collect::<Result<_, _>>()?;
-    let mut fragments = parts.iter().filter(|part| kind(part) == b"traf");
-    let (Some(traf), None) = (fragments.next(), fragments.next()) else { return Err(cut) };
-    let tfdt = find(traf, b"tfdt")?.ok_or(cut)?;
-    let wide = tfdt.get(8) == Some(&1);
-    let tfdt_at = place(tfdt).ok_or(cut)? + 12;
-    let mfhd_at = match find(moof, b"mfhd")? {
-        Some(mfhd) => Some(place(mfhd).ok_or(cut)? + 12),
-        None => None,
-    };
-    let mut put = |at: usize, bytes: &[u8]| -> Result<(), MediaError> {
-        fragment.get_mut(at..at + bytes.len()).ok_or(cut)?.copy_from_slice(bytes);
-        Ok(())
-    };
-    if wide {
-        put(tfdt_at, &time.to_be_bytes())?;
-    } else {
-        let time = u32::try_from(time).map_err(|_| MediaError::Malformed("a time beyond 32 bits"))?;
-        put(tfdt_at, &time.to_be_bytes())?;
-    }
-    match mfhd_at {
-        Some(at) => put(at, &number.to_be_bytes()),
-        None => Ok(()),
-    }
-}
-
 /// The whole boxes of a file that is held whole, in order.
 pub fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], MediaError>> {
     core::iter::from_fn(move || {
@@ -387,7 +297,7 @@ pub fn kind(raw: &[u8]) -> &[u8] {
 }
 
 /// The size of the box at the front, its head counted; `None` until its head is whole.
-fn box_size(bytes: &[u8]) -> Result<Option<usize>, MediaError> {
+pub(super) fn box_size(bytes: &[u8]) -> Result<Option<usize>, MediaError> {
     let (size, head) = match u32_at(bytes, 0) {
         Some(1) => match u64_at(bytes, 8) {
             Some(size) => (usize::try_from(size).map_err(|_| MediaError::TooLarge)?, 16),
@@ -402,12 +312,12 @@ fn box_size(bytes: &[u8]) -> Result<Option<usize>, MediaError> {
     Ok(Some(size))
 }
 
-fn children(parent: &[u8]) -> impl Iterator<Item = Result<&[u8], MediaError>> {
+pub(super) fn children(parent: &[u8]) -> impl Iterator<Item = Result<&[u8], MediaError>> {
     let head = if u32_at(parent, 0) == Some(1) { 16 } else { 8 };
     boxes(parent.get(head..).unwrap_or_default())
 }
 
-fn find<'a>(parent: &'a [u8], wanted: &[u8; 4]) -> Result<Option<&'a [u8]>, MediaError> {
+pub(super) fn find<'a>(parent: &'a [u8], wanted: &[u8; 4]) -> Result<Option<&'a [u8]>, MediaError> {
     for child in children(parent) {
         let child = child?;
         if kind(child) == wanted {
@@ -483,13 +393,13 @@ mod tests {
     fn a_fragment_of_one_track_is_retimed() {
         let tracks = tracks(&moov()).unwrap();
         let mut moved = fragment(&words(&[0, 1]), false);
-        retime(&mut moved, 5000, 9).unwrap();
+        patch::retime(&mut moved, 5000, 9).unwrap();
         assert_eq!(runs(&moved, &tracks).unwrap().first().unwrap().time, 5000);
         assert_eq!(u32_at(&moved, 20), Some(9));
-        assert_eq!(retime(&mut moved, 1 << 32, 1), Err(MediaError::Malformed("a time beyond 32 bits")));
+        assert_eq!(patch::retime(&mut moved, 1 << 32, 1), Err(MediaError::Malformed("a time beyond 32 bits")));
         let mut two = fragment(&words(&[0, 1]), true);
-        assert!(retime(&mut two, 1, 1).is_err());
-        assert!(retime(&mut [0; 5], 1, 1).is_err());
+        assert!(patch::retime(&mut two, 1, 1).is_err());
+        assert!(patch::retime(&mut [0; 5], 1, 1).is_err());
     }
 
     #[test]

@@ -1,0 +1,133 @@
+//! Whether a stream of WebSocket frames stands between two messages (RFC 6455, section 5.2).
+//!
+//! Counts its way through the headers of what a page sends and looks at nothing else: no rule is checked
+//! here, that is tungstenite's. It is what allows an idle page to have no WebSocket state at all: that is
+//! built when bytes come and dropped when the last of them completed a message.
+
+/// A place in a stream of frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Boundary {
+    stage: Stage,
+    /// A message of several frames has begun and not ended.
+    in_message: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// A frame begins.
+    #[default]
+    First,
+    /// Its first byte is known: the second comes.
+    Second,
+    /// So many bytes of the extended length are to come, and then the mask where there is one.
+    Length { left: u8, size: u64, mask_size: u8 },
+    /// So many bytes of mask and payload are to come.
+    Payload(u64),
+}
+
+const FINAL: u8 = 0x80;
+const CONTROL: u8 = 0x08;
+const MASKED: u8 = 0x80;
+const MASK_SIZE: u8 = 4;
+
+impl Boundary {
+    /// Whether no message and no frame is half way through.
+    pub fn is_between_messages(self) -> bool {
+        self.stage == Stage::First && !self.in_message
+    }
+
+    /// Further bytes of the stream.
+    pub fn pass(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((&byte, behind)) = rest.split_first() {
+            if let Stage::Payload(left) = self.stage {
+                let taken = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                rest = rest.get(taken..).unwrap_or_default();
+                self.stage = payload(left - taken as u64);
+                continue;
+            }
+            rest = behind;
+            self.stage = match self.stage {
+                Stage::First => {
+                    if byte & CONTROL == 0 {
+                        self.in_message = byte & FINAL == 0;
+                    }
+                    Stage::Second
+                }
+                Stage::Second => {
+                    let mask_size = if byte & MASKED == 0 { 0 } else { MASK_SIZE };
+                    match byte & !MASKED {
+                        126 => Stage::Length { left: 2, size: 0, mask_size },
+                        127 => Stage::Length { left: 8, size: 0, mask_size },
+                        size => payload(u64::from(size) + u64::from(mask_size)),
+                    }
+                }
+                Stage::Length { left, size, mask_size } => {
+                    let size = size << 8 | u64::from(byte);
+                    match left - 1 {
+                        0 => payload(size.saturating_add(mask_size.into())),
+                        left => Stage::Length { left, size, mask_size },
+                    }
+                }
+                Stage::Payload(_) => self.stage,
+            };
+        }
+    }
+}
+
+fn payload(size: u64) -> Stage {
+    if size == 0 { Stage::First } else { Stage::Payload(size) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(first: u8, size: usize) -> Vec<u8> {
+        let mut frame = vec![first];
+        match size {
+            0..=125 => frame.push(0x80 | u8::try_from(size).unwrap()),
+            126..=65_535 => {
+                frame.push(0x80 | 126);
+                frame.extend(u16::try_from(size).unwrap().to_be_bytes());
+            }
+            _ => {
+                frame.push(0x80 | 127);
+                frame.extend((size as u64).to_be_bytes());
+            }
+        }
+        frame.extend(vec![0xff; 4 + size]);
+        frame
+    }
+
+    #[test]
+    fn it_is_between_messages_behind_each_whole_one_and_nowhere_else() {
+        for size in [0, 1, 125, 126, 65_535, 65_536] {
+            let frame = frame(0x81, size);
+            for step in [1, 3, 1000] {
+                let mut boundary = Boundary::default();
+                let mut passed = 0;
+                for piece in frame.chunks(step) {
+                    boundary.pass(piece);
+                    passed += piece.len();
+                    assert_eq!(boundary.is_between_messages(), passed == frame.len(), "{passed} of {}", frame.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_of_several_frames_ends_with_its_last_whatever_control_frames_come_between() {
+        let mut boundary = Boundary::default();
+        for (frame, between) in [
+            (frame(0x01, 5), false),
+            (frame(0x89, 0), false),
+            (frame(0x00, 5), false),
+            (frame(0x80, 5), true),
+            (frame(0x8a, 3), true),
+        ] {
+            boundary.pass(&frame);
+            assert_eq!(boundary.is_between_messages(), between);
+        }
+    }
+}

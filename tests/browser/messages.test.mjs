@@ -1,0 +1,80 @@
+/** messages.test.mjs: what the host does is on the share page at once, and a refresh loses nothing. */
+
+import assert from "node:assert/strict";
+import { scene, sleep } from "./stage.mjs";
+
+const LIMIT = 1000; // ms from the host's key to the viewer's eye
+
+/** ms until the share page shows what the host just did. */
+async function timed(what, begin, tab, look, ...args) {
+  const start = Date.now();
+  await begin();
+  await tab.until(what, look, ...args);
+  const took = Date.now() - start;
+  console.log(`  ${what}: ${took} ms`);
+  assert.ok(took < LIMIT, `${what} took ${took} ms`);
+}
+
+scene("a message and a title of the host are on the share page within a second, as text", async (stage) => {
+  const { share, host } = await stage.demo();
+  const browser = await stage.browser();
+  const [viewer, desk] = await Promise.all([stage.tab(browser, share), stage.tab(browser, host)]);
+  await viewer.live();
+  const listed = (text) => [...document.querySelectorAll("#messages .message .text")].some((element) => element.textContent === text);
+
+  await timed("a message", () => desk.write("#message", "你好 from the host"), viewer, listed, "你好 from the host");
+  const hostile = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script><b>bold</b>`;
+  await timed("a message that looks like HTML", () => desk.write("#message", hostile), viewer, listed, hostile);
+  const inserted = await viewer.run(() => document.querySelectorAll("#messages :is(img, script, b)").length);
+  assert.equal(inserted, 0, "a message became elements");
+
+  const title = "<i>Title</i> 标题 №2";
+  const titled = (wanted) => document.querySelector("#title").textContent === wanted && document.title === wanted;
+  await timed("a title", () => desk.write("#title", title), viewer, titled, title);
+  assert.equal(await viewer.run(() => document.querySelector("#title").childElementCount), 0);
+});
+
+scene("a viewer's message comes back to everybody", async (stage) => {
+  const { share, host } = await stage.demo();
+  const browser = await stage.browser();
+  const [viewer, desk] = await Promise.all([stage.tab(browser, share), stage.tab(browser, host)]);
+  await viewer.live();
+  await viewer.write("#say", "hello from outside 👍");
+  for (const [tab, item] of [[viewer, ".message"], [desk, "li"]]) {
+    await tab.until("the message is listed", (wanted) => [...document.querySelectorAll(`#messages ${wanted} .text`)]
+      .some((element) => element.textContent === "hello from outside 👍"), item);
+  }
+});
+
+scene("a refresh in a flow of messages loses none and doubles none", async (stage) => {
+  const { share, host } = await stage.demo();
+  const browser = await stage.browser();
+  const [stays, refreshes, desk] = await Promise.all([stage.tab(browser, share), stage.tab(browser, share), stage.tab(browser, host)]);
+  await Promise.all([stays.live(), refreshes.live()]);
+
+  // Fewer than the demo's replay of 50, so that the page that comes back is owed all of them.
+  const said = (async () => {
+    for (let number = 1; number <= 30; number += 1) {
+      await desk.write("#message", `flow ${number}`);
+      await sleep(60);
+    }
+  })();
+  for (let round = 0; round < 3; round += 1) {
+    await sleep(500);
+    await refreshes.page.reload();
+  }
+  await said;
+  for (const tab of [stays, refreshes]) {
+    await tab.until("the last message", () => document.querySelector("#messages").innerText.includes("flow 30"));
+  }
+  // The room's own people may speak between two looks: what both have must be the same to the last letter.
+  const [one, other] = [await stays.messages(), await refreshes.messages()];
+  const common = Math.min(one.at(-1)[0], other.at(-1)[0]);
+  const upTo = (list) => list.filter(([sequence]) => sequence <= common);
+  assert.deepEqual(upTo(other), upTo(one));
+  const numbers = one.map(([sequence]) => sequence);
+  assert.deepEqual(numbers, numbers.map((_, index) => index + numbers[0]), "each sequence once and in order");
+  const flow = other.flatMap(([, text]) => /^flow (\d+)$/.exec(text)?.[1] ?? []).map(Number);
+  assert.deepEqual(flow, Array.from({ length: 30 }, (_, index) => index + 1));
+  assert.deepEqual([await stays.gaps(), await refreshes.gaps()], [[], []]);
+});

@@ -1,0 +1,311 @@
+/**
+ * stage.mjs: what a browser test stands on: the real daemon, a real Chromium, and tabs that are looked at without a
+ * user's gesture.
+ *
+ * Owns every process and directory that a scene starts, and ends them whatever happens; what the daemon logged and what
+ * the tabs showed is printed where a scene fails. A page that complains on its console (a script error, a violation of
+ * its Content-Security-Policy, a resource that is missing) fails its scene.
+ * Refuses: Playwright's `evaluate`, locators and `waitForSelector` on a tab. They count as a user's gesture and would
+ * hide that a browser refuses to play; `Tab.run` does not.
+ *
+ * Environment: SHARELINKD the daemon's binary, CHROMIUM a browser other than /usr/bin/chromium.
+ */
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer as createSite } from "node:http";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { chromium } from "playwright-core";
+
+import { Business } from "./business.mjs";
+
+export { sleep };
+
+const SHARELINKD = process.env.SHARELINKD ?? new URL("../../target/release/sharelinkd", import.meta.url).pathname;
+const CHROMIUM = process.env.CHROMIUM || "/usr/bin/chromium";
+const FLAGS = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync",
+];
+const CAMERA_FLAGS = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"];
+/** ms. What people wait for is asserted by each scene; this is only how long a scene looks for it before it gives up. */
+const PATIENCE = 10_000;
+const LOOK = 20; // ms between two looks
+const SCENE_TIMEOUT = 80_000; // ms: the longest scene waits 38 s by its nature
+const PHONE = { width: 390, height: 844 };
+
+const children = new Set();
+process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
+
+/** One test: `play` gets a `Stage`, which is cleared afterwards. */
+export function scene(name, play) {
+  test(name, { timeout: SCENE_TIMEOUT }, async () => {
+    const stage = new Stage();
+    try {
+      await play(stage);
+      stage.check();
+    } catch (error) {
+      await stage.report();
+      throw error;
+    } finally {
+      await stage.clear();
+    }
+  });
+}
+
+class Stage {
+  #endings = [];
+  #logs = [];
+  #tabs = [];
+
+  /** `sharelinkd demo` on ports that it chooses itself. */
+  async demo() {
+    const { said } = this.#daemon(["demo", "--port", "0", "--host-port", "0"]);
+    const [, share, host] = await said(/share page +(http:\S+)[^]*host page +(http:\S+)/);
+    return { share, host };
+  }
+
+  /** A business server of ours: it survives its relay. */
+  async business() {
+    const business = await Business.listen();
+    this.#endings.push(() => business.close());
+    return business;
+  }
+
+  /** `sharelinkd run` in front of `business`; `start` and `kill` may be called again and again. */
+  async relay(business, { origins = [] } = {}) {
+    const port = await quietPort();
+    const directory = this.#directory();
+    const config = join(directory, "sharelinkd.toml");
+    writeFileSync(config, [
+      "[pages]", `listen = "127.0.0.1:${port}"`, `origins = ${JSON.stringify(origins)}`,
+      "[uplink]", `addresses = ["127.0.0.1:${business.port}"]`, "",
+    ].join("\n"));
+    const relay = { origin: `http://127.0.0.1:${port}` };
+    let daemon;
+    relay.start = async () => {
+      daemon = this.#daemon(["run", "--config", config]);
+      await daemon.said(/\bready\b/);
+    };
+    relay.kill = async () => {
+      daemon.child.kill("SIGKILL");
+      await daemon.gone;
+    };
+    await relay.start();
+    return relay;
+  }
+
+  /** A browser with a profile of its own. */
+  async browser({ camera = false } = {}) {
+    const browser = await chromium.launch({
+      executablePath: CHROMIUM, headless: true, args: [...FLAGS, ...(camera ? CAMERA_FLAGS : [])],
+    });
+    this.#endings.unshift(() => browser.close());
+    return browser;
+  }
+
+  /** A tab of a person who reads `locale`, on a phone where nothing else is said. */
+  async tab(browser, address, { locale = "en-US", viewport = PHONE, tolerated = null } = {}) {
+    const context = await browser.newContext({ locale, viewport });
+    const page = await context.newPage();
+    const tab = new Tab(page, await context.newCDPSession(page), tolerated);
+    this.#tabs.push(tab);
+    page.on("console", (message) => {
+      if (["error", "warning"].includes(message.type())) tab.complaints.push(`${message.text()} (${message.location().url})`);
+    });
+    page.on("pageerror", (error) => tab.complaints.push(String(error.stack ?? error)));
+    await tab.go(address);
+    return tab;
+  }
+
+  /** Another site, which serves one page: `body()`. Resolves to its origin. */
+  async site(body) {
+    const server = createSite((_, response) => {
+      response.setHeader("Content-Type", "text/html; charset=utf-8");
+      response.end(`<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">${body()}`);
+    }).listen(0, "127.0.0.1");
+    this.#endings.push(() => {
+      server.close();
+      server.closeAllConnections();
+    });
+    await once(server, "listening");
+    return `http://127.0.0.1:${server.address().port}`;
+  }
+
+  /** No page complained of anything but what its scene expects. */
+  check() {
+    const complaints = this.#tabs.flatMap((tab) => tab.complaints.filter((text) => !tab.tolerated?.test(text)));
+    if (complaints.length) throw new Error(`a page complained on its console:\n  ${complaints.join("\n  ")}`);
+  }
+
+  async report() {
+    for (const log of this.#logs) console.log(`--- the daemon said:\n${log.join("")}`);
+    for (const tab of this.#tabs) {
+      const shown = await tab.run(() => `${JSON.stringify({ ...document.documentElement.dataset })}\n${document.body?.innerText}`)
+        .catch((error) => `(${error.message})`);
+      console.log(`--- ${tab.page.url()}\n${shown}\n--- its complaints: ${JSON.stringify(tab.complaints)}`);
+    }
+  }
+
+  async clear() {
+    for (const end of this.#endings) await end();
+  }
+
+  #daemon(args) {
+    const child = spawn(SHARELINKD, args, { stdio: ["ignore", "pipe", "pipe"] });
+    const log = [];
+    this.#logs.push(log);
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => log.push(data));
+    children.add(child);
+    const gone = new Promise((resolve) => child.once("close", resolve));
+    child.once("error", (error) => log.push(`${SHARELINKD} does not start: ${error.message}\n`));
+    child.once("exit", () => children.delete(child));
+    this.#endings.push(() => {
+      if (child.pid === undefined) return undefined;
+      child.kill("SIGKILL");
+      return gone;
+    });
+    const said = async (wanted) => {
+      for (const end = Date.now() + PATIENCE; Date.now() < end && child.exitCode === null; await sleep(LOOK)) {
+        const found = wanted.exec(log.join(""));
+        if (found) return found;
+      }
+      throw new Error(`the daemon never said ${wanted}`);
+    };
+    return { child, gone, said };
+  }
+
+  #directory() {
+    const directory = mkdtempSync(join(tmpdir(), "sharelinkd-browser-"));
+    this.#endings.push(() => rmSync(directory, { recursive: true, force: true }));
+    return directory;
+  }
+}
+
+/** One tab. Functions given to it run in the page: they see nothing but their arguments. */
+export class Tab {
+  complaints = [];
+  patience = PATIENCE;
+
+  constructor(page, session, tolerated) {
+    this.page = page;
+    this.session = session;
+    this.tolerated = tolerated;
+  }
+
+  async go(address) {
+    await this.page.goto(address);
+  }
+
+  /** Runs `look` in the page, without a user's gesture. */
+  async run(look, ...args) {
+    const { result, exceptionDetails } = await this.session.send("Runtime.evaluate", {
+      expression: `(${look})(...${JSON.stringify(args)})`, returnByValue: true, awaitPromise: true, userGesture: false,
+    });
+    if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+    return result.value;
+  }
+
+  /** Looks until `look` says something true, and resolves to it. */
+  async until(what, look, ...args) {
+    const end = Date.now() + this.patience;
+    for (;;) {
+      let seen;
+      // Between two documents there is nothing to look at.
+      try { seen = await this.run(look, ...args); } catch (error) { seen = null; if (Date.now() > end) throw error; }
+      if (seen) return seen;
+      if (Date.now() > end) throw new Error(`waited in vain for this: ${what}`);
+      await sleep(LOOK);
+    }
+  }
+
+  text(selector) {
+    return this.run((wanted) => document.querySelector(wanted)?.innerText, selector);
+  }
+
+  /** Whether an element can be seen. */
+  shown(selector) {
+    return this.run((wanted) => Boolean(document.querySelector(wanted)?.checkVisibility()), selector);
+  }
+
+  /** A real tap in the middle of an element. */
+  async tap(selector) {
+    const [x, y] = await this.until(`${selector} can be tapped`, (wanted) => {
+      const element = document.querySelector(wanted);
+      if (!element?.checkVisibility() || element.disabled) return null;
+      element.scrollIntoView({ block: "nearest", behavior: "instant" });
+      const { x, y, width, height } = element.getBoundingClientRect();
+      const middle = [x + width / 2, y + height / 2];
+      return element.contains(document.elementFromPoint(...middle)) && middle;
+    }, selector);
+    await this.page.mouse.click(x, y);
+  }
+
+  /** Writes into a field with real keys, and submits it. */
+  async write(selector, text) {
+    await this.tap(selector);
+    await this.page.keyboard.insertText(text);
+    await this.page.keyboard.press("Enter");
+  }
+
+  /** The room is there and its connection stands. */
+  live() {
+    return this.until("the room is live", () => document.documentElement.dataset.room === "live" && document.querySelector("#title").textContent);
+  }
+
+  /** The messages' sequences and texts, as they are listed. */
+  messages() {
+    return this.run(() => [...document.querySelectorAll("#messages .message")]
+      .map((element) => [Number(element.dataset.sequence), element.querySelector(".text").textContent]));
+  }
+
+  gaps() {
+    return this.run(() => [...document.querySelectorAll("#messages .gap")].map(({ dataset }) => [Number(dataset.from), Number(dataset.to)]));
+  }
+
+  /** How an element plays: seconds, all but `frames` and `width`. */
+  playback(selector) {
+    return this.run((wanted) => {
+      const element = document.querySelector(wanted);
+      const { buffered, currentTime, paused, muted, readyState, seeking, videoWidth: width } = element;
+      const ahead = buffered.length ? buffered.end(buffered.length - 1) - currentTime : 0;
+      const frames = element.getVideoPlaybackQuality().totalVideoFrames;
+      return { at: performance.now() / 1000, time: currentTime, paused, muted, readyState, seeking, ahead, frames, width };
+    }, selector);
+  }
+
+  /** Resolves once an element really plays: its time advances between two looks. */
+  async plays(selector, end = Date.now() + PATIENCE) {
+    let before = null;
+    for (;;) {
+      const now = await this.playback(selector).catch(() => null);
+      if (now && before && !now.seeking && !before.seeking && before.time > 0 && now.time > before.time && now.readyState > 1) return now;
+      before = now;
+      if (Date.now() > end) throw new Error(`${selector} does not play: ${JSON.stringify(now)}`);
+      await sleep(LOOK);
+    }
+  }
+}
+
+/** A free port that no outgoing connection takes while the relay is away: below the range of those. */
+async function quietPort() {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const server = createServer();
+    try {
+      server.listen(port, "127.0.0.1");
+      await once(server, "listening");
+    } catch {
+      continue;
+    }
+    server.close();
+    await once(server, "close");
+    return port;
+  }
+}
