@@ -18,6 +18,7 @@ use smol::{Async, Timer, channel};
 
 use super::{
     business::{Business, Event, queued_size},
+    clock,
     room::Publication,
 };
 use crate::wire::uplink::{self, Deframer, HEAD_SIZE_MAX, ToBusiness, ToRelay};
@@ -141,7 +142,7 @@ pub(super) async fn run(business: Rc<Business>, stream: Async<TcpStream>, addres
     log::info!("business server: relay {name:?} connected from {address}");
     business.tell(Event::RelayUp { relay: name.clone() });
 
-    let last_frame = Cell::new(Instant::now());
+    let last_frame = Cell::new(clock::now());
     let reason = read(&business, number, &outbox, &mut reader, &last_frame)
         .or(write(&outbox, &stream))
         .or(watch(&business, &outbox, &last_frame))
@@ -199,7 +200,7 @@ async fn read(
         loop {
             match reader.next() {
                 Ok(Some(frame)) => {
-                    last_frame.set(Instant::now());
+                    last_frame.set(clock::now());
                     match frame {
                         ToBusiness::Subscribe { request, link, since, .. } => {
                             business.subscribe(relay, request, link, since)
@@ -260,7 +261,7 @@ async fn watch(business: &Business, outbox: &Outbox, last_frame: &Cell<Instant>)
             _ => {
                 nonce = nonce.wrapping_add(1);
                 outbox.send(&ToRelay::Ping { nonce });
-                pinged = Some(Instant::now());
+                pinged = Some(clock::now());
                 ping_after
             }
         };

@@ -21,6 +21,7 @@ use smol::{Async, LocalExecutor, Timer};
 
 pub mod business;
 pub mod clip;
+mod clock;
 mod connection;
 mod host;
 mod lines;

@@ -8,7 +8,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use smol::{Timer, channel};
 use super::{
     business::{Business, Event, cut},
     clip::{self, Player},
+    clock,
     lines::{Chapter, HOST, Kind as LineKind},
     media::{MediaError, Piece, Splitter},
     room::Kind,
@@ -99,7 +100,9 @@ struct Live {
     watcher: u64,
     mime: String,
     splitter: Splitter,
-    /// Where it is published; known once its init came.
+    /// The init, until the first group is there too: a player without chunks would show nothing.
+    init: Option<Vec<u8>>,
+    /// Where it is published; known once it is on air.
     track: Option<Track>,
 }
 
@@ -191,7 +194,7 @@ impl Stage {
             return;
         }
         // The clock, and never again an epoch that was: two openings may fall into one millisecond.
-        shown.epoch = now_ms().max(shown.epoch + 1);
+        shown.epoch = clock::now_ms().max(shown.epoch + 1);
         shown.open = true;
         shown.titled_by_host = false;
         shown.chapter.0.clone_into(&mut shown.title);
@@ -202,7 +205,8 @@ impl Stage {
         self.show();
     }
 
-    /// A host page goes live with a recording of this MIME type. The clip plays until its init comes.
+    /// A host page goes live with a recording of this MIME type. The clip plays until its
+    /// first group is there.
     ///
     /// # Errors
     /// The room is closed, another page is live, or share pages can't play it.
@@ -219,7 +223,7 @@ impl Stage {
         if !playable || mime.len() > MIME_SIZE_MAX || !mime.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
             return Err(Refused::Unplayable);
         }
-        *live = Some(Live { watcher, mime: mime.to_owned(), splitter: Splitter::default(), track: None });
+        *live = Some(Live { watcher, mime: mime.to_owned(), splitter: Splitter::default(), init: None, track: None });
         drop(live);
         self.note_room();
         Ok(())
@@ -234,8 +238,9 @@ impl Stage {
         let Some(running) = live.as_mut().filter(|live| live.watcher == watcher) else { return Ok(()) };
         let mut pieces = Vec::new();
         let split = running.splitter.push(bytes, &mut pieces).map_err(Refused::Broken);
-        let begins = pieces.iter().any(|piece| matches!(piece, Piece::Init(_)));
+        let before = running.track;
         let aired = pieces.into_iter().try_for_each(|piece| self.air(running, piece));
+        let begins = running.track != before;
         drop(live);
         if begins {
             self.note_room();
@@ -262,7 +267,7 @@ impl Stage {
 
     /// Lets the script speak, without end.
     pub async fn talk(&self) {
-        let mut script = Script::new(now_ms());
+        let mut script = Script::new(clock::now_ms());
         loop {
             let (pause, cue) = script.next();
             Timer::after(pause).await;
@@ -286,7 +291,7 @@ impl Stage {
     /// Plays the clip whenever nothing else is on air, without end.
     pub async fn play(&self) {
         let mut player = Player::new(self.clip.clone());
-        let mut origin = Instant::now();
+        let mut origin = clock::now();
         loop {
             let stopped =
                 !self.shown.borrow().open || self.live.borrow().as_ref().is_some_and(|live| live.track.is_some());
@@ -304,7 +309,7 @@ impl Stage {
             }
             // Every chunk has its place on one line of time; what the machine lost standing still is not made up for.
             let at = origin + player.due();
-            if let Some(late) = Instant::now().checked_duration_since(at).filter(|late| *late > LATE_MAX) {
+            if let Some(late) = clock::now().checked_duration_since(at).filter(|late| *late > LATE_MAX) {
                 origin += late;
             }
             Timer::at(at).await;
@@ -338,31 +343,38 @@ impl Stage {
         }
     }
 
-    /// One piece of the host's recording goes on air.
+    /// One piece of the host's recording goes on air; the init together with the first group.
     fn air(&self, live: &mut Live, piece: Piece) -> Result<(), Refused> {
         let (kind, bytes) = match piece {
-            Piece::Init(bytes) => {
-                let video = live.splitter.has_video() != Some(false);
-                live.track = Some(if video { Track::Video } else { Track::Audio });
-                self.clip_on_air.set(false);
-                // An init ends the running group, so that nobody who comes now begins with the clip's last second.
-                for other in self.clip.iter().filter(|clip| Some(clip.track) != live.track) {
-                    self.publish(other.track, Kind::Init(other.mime.to_owned()), other.init.to_vec());
-                }
-                (Kind::Init(live.mime.clone()), bytes)
+            Piece::Init(init) => {
+                live.init = Some(init);
+                return Ok(());
             }
             Piece::Start(bytes) => (Kind::Start, bytes),
             Piece::Continue(bytes) => (Kind::Continue, bytes),
         };
-        let Some(track) = live.track else { return Ok(()) };
-        self.business.publish(TOPIC, track, kind, bytes).map(|_| ()).map_err(|_| Refused::TooLarge)
+        let put = |track, kind, bytes| {
+            let published = self.business.publish(TOPIC, track, kind, bytes);
+            published.map(|_| ()).map_err(|_| Refused::TooLarge)
+        };
+        if let Some(init) = live.init.take() {
+            let own = if live.splitter.has_video() == Some(false) { Track::Audio } else { Track::Video };
+            live.track = Some(own);
+            self.clip_on_air.set(false);
+            // An init ends the running group, so that nobody who comes now begins with the clip's last second.
+            for other in self.clip.iter().filter(|clip| clip.track != own) {
+                self.publish(other.track, Kind::Init(other.mime.to_owned()), other.init.to_vec());
+            }
+            put(own, Kind::Init(live.mime.clone()), init)?;
+        }
+        live.track.map_or(Ok(()), |track| put(track, kind, bytes))
     }
 
     fn message(&self, from: &str, kind: LineKind, text: &str) -> Result<(), Refused> {
         if !self.shown.borrow().open {
             return Err(Refused::Closed);
         }
-        let mut message = json!({ "text": text, "at": now_ms(), "kind": kind.name() });
+        let mut message = json!({ "text": text, "at": clock::now_ms(), "kind": kind.name() });
         if let (false, Some(fields)) = (from.is_empty(), message.as_object_mut()) {
             fields.insert("from".to_owned(), from.into());
         }
@@ -412,12 +424,6 @@ impl Stage {
 
 fn message_note(message: &Value) -> Note {
     json!({ "type": "message", "data": message }).to_string().into()
-}
-
-/// Milliseconds since 1970.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,0 +1,506 @@
+//! The documents against the code, and the house rules against the tree.
+//!
+//! Whatever a document repeats (a limit, a key, a command, a dependency, a path, a frame in hex) is compared with the
+//! place where it lives. A failure names the document and the words; which of the two is wrong is yours to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sharelinkd::board::HOST;
+use sharelinkd::config::{Config, Surroundings};
+use sharelinkd::wire::{self, json, page, uplink};
+
+/// Lines of a file before its tests, at most.
+const LINES_MAX: usize = 450;
+/// Files that are longer, how long at most, and why.
+const LONG_FILES: [(&str, usize, &str); 4] = [
+    ("src/relay/asking.rs", 950, "admission, requests and grants are one set of rules over the same three tables"),
+    ("src/relay/log.rs", 600, "the ring, its index and its store can only be understood and checked together"),
+    ("src/relay/transmit.rs", 600, "what is planned, gathered and committed must agree to the byte"),
+    ("src/wire/uplink.rs", 680, "the frames of both directions stand beside each other, as in the contract"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Files of the tree that are ours and text, by their path from the root.
+fn files(extensions: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let path = folder.join(&name);
+            if entry.file_type().unwrap().is_dir() {
+                if !matches!(name.as_str(), "target" | "node_modules" | ".git" | "__pycache__") {
+                    folders.push(path);
+                }
+                continue;
+            }
+            let path = path.into_os_string().into_string().unwrap();
+            if extensions.iter().any(|extension| path.ends_with(extension)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn documents() -> Vec<(String, String)> {
+    let documents: Vec<_> = files(&[".md"]).into_iter().map(|path| (path.clone(), read(&path))).collect();
+    assert!(documents.len() >= 9, "only {} documents were found", documents.len());
+    documents
+}
+
+/// What stands between backticks, fenced blocks included (without the word behind the fence's backticks).
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').enumerate().filter(|(place, span)| place % 2 == 1 && !span.is_empty()).map(|(_, span)| span)
+}
+
+/// The fenced blocks of a language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let open = format!("```{language}\n");
+    text.split(&open).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+/// The cells of a Markdown table's row.
+fn cells(line: &str) -> Option<Vec<&str>> {
+    let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
+    Some(inner.split('|').map(str::trim).collect())
+}
+
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = text.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+    rest.split("\n## ").next().unwrap()
+}
+
+fn sharelinkd(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_sharelinkd")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "sharelinkd {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    for (path, text) in documents() {
+        let folder = Path::new(&path).parent().unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let images = text.split("src=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let images = images.filter(|image| image.starts_with("docs/"));
+        for link in links.chain(images) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if file.contains("://") {
+                continue;
+            }
+            let target = if file.is_empty() { root().join(&path) } else { root().join(folder).join(file) };
+            assert!(target.exists(), "{path}: {link} leads nowhere");
+            if !anchor.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let mut headings = text.lines().filter(|line| line.starts_with('#')).map(anchor_of);
+                assert!(headings.any(|heading| heading == anchor), "{path}: no heading is #{anchor}");
+            }
+        }
+    }
+}
+
+/// A heading's anchor, as the usual renderers make it.
+fn anchor_of(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+#[test]
+fn every_path_in_a_document_is_there() {
+    for (path, text) in documents() {
+        for span in
+            code(&text).filter(|span| !span.contains(char::is_whitespace) && !span.contains(['*', '…', '<', '{']))
+        {
+            let is_ours =
+                ["src/", "tests/", "board/", "docs/", "systemd/"].iter().any(|folder| span.starts_with(folder));
+            let is_below_src = ["relay/", "daemon/", "wire/", "config/"].iter().any(|folder| span.starts_with(folder));
+            if is_ours {
+                assert!(root().join(span).exists(), "{path}: there is no {span}");
+            } else if is_below_src && span.ends_with(".rs") {
+                assert!(root().join("src").join(span).exists(), "{path}: there is no src/{span}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_symbol_in_the_architecture_is_in_the_code() {
+    let mut sources = String::new();
+    for path in files(&[".rs", ".toml"]).iter().filter(|path| *path != "tests/suite/documents.rs") {
+        sources.push_str(&read(path));
+    }
+    let text = read("ARCHITECTURE.md");
+    let is_symbol = |span: &&str| {
+        let is_word = span.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '*'));
+        is_word && (span.contains('_') || span.contains("::")) && !span.starts_with(char::is_numeric)
+    };
+    let mut count = 0;
+    for span in code(&text).filter(is_symbol) {
+        let symbol = span.rsplit("::").next().unwrap().trim_end_matches('*');
+        assert!(sources.contains(symbol), "ARCHITECTURE.md: {span} is nowhere in the code");
+        count += 1;
+    }
+    assert!(count > 20, "only {count} symbols were found");
+}
+
+#[test]
+fn every_command_and_option_in_a_document_exists() {
+    let help = sharelinkd(&["--help"]);
+    let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let commands: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let mut count = 0;
+    let mut check = |path: &str, call: &str| {
+        let call = call.split(['#', '>', '|']).next().unwrap();
+        let words: Vec<&str> = call.split_whitespace().collect();
+        let [first, rest @ ..] = words.as_slice() else { return };
+        if first.starts_with('-') {
+            assert!(help.contains(first), "{path}: there is no option {first}");
+        } else if first.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            assert!(commands.contains(first), "{path}: there is no command {first:?}");
+            let help = sharelinkd(&[first, "--help"]);
+            let known: Vec<&str> = help.split([' ', ',', '\n', ']']).collect();
+            for option in rest.iter().filter(|word| word.starts_with('-')) {
+                assert!(known.contains(option), "{path}: {first} has no option {option}");
+            }
+            count += 1;
+        }
+    };
+    for (path, text) in documents() {
+        for line in code(&text).flat_map(str::lines) {
+            let calls = line.split("sharelinkd ").skip(1).chain(line.split("cargo run --release -- ").skip(1));
+            calls.for_each(|call| check(&path, call));
+        }
+    }
+    for line in read("systemd/sharelinkd.service").lines().filter(|line| line.starts_with("Exec")) {
+        line.split("/usr/bin/sharelinkd ").skip(1).for_each(|call| check("systemd/sharelinkd.service", call));
+    }
+    assert!(count >= 8, "only {count} calls were found");
+}
+
+#[test]
+fn every_configuration_in_a_document_is_good() {
+    let around = Surroundings { read_secret: &|_| Ok(b"secret".to_vec()), hostname: "box" };
+    let mut count = 0;
+    for (path, text) in documents() {
+        for block in blocks(&text, "toml").into_iter().filter(|block| block.contains("[pages]")) {
+            if let Err(problems) = Config::parse(block, &HOST, &around) {
+                panic!("{path}: {problems:#?}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "only {count} configurations were found");
+}
+
+#[test]
+fn every_key_in_a_document_is_in_the_configuration() {
+    let shipped = Config::default_text();
+    let mut keys = BTreeSet::new();
+    let mut section = "";
+    for line in shipped.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name;
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            keys.insert(format!("{section}.{}", key.trim_start_matches('#')));
+        }
+    }
+    // Told in a comment of the shipped file, since only one of both may stand there.
+    assert!(shipped.contains("secret_file = "));
+    keys.insert("uplink.secret_file".to_owned());
+    let sections = ["pages", "uplink", "console", "metrics", "limits", "log"];
+    for (path, text) in documents() {
+        for span in code(&text) {
+            let Some((section, key)) = span.split_once('.') else { continue };
+            let is_key =
+                key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') && !matches!(key, "rs" | "py");
+            if sections.contains(&section) && is_key && !key.is_empty() {
+                assert!(keys.contains(span), "{path}: {span} is no key of the configuration");
+            }
+        }
+    }
+}
+
+/// A board file's values by `section.key`.
+fn board_values(text: &str) -> BTreeMap<String, u64> {
+    let mut values = BTreeMap::new();
+    let mut section = String::new();
+    for line in text.lines().map(|line| line.split('#').next().unwrap().trim()) {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = format!("{name}.");
+        } else if let Some((key, value)) = line.split_once('=')
+            && let Ok(value) = value.trim().replace('_', "").parse()
+        {
+            values.insert(format!("{section}{}", key.trim()), value);
+        }
+    }
+    values
+}
+
+/// The limits that a configuration may lower, as `check` prints them.
+fn lowerable() -> BTreeSet<String> {
+    let printed = sharelinkd(&["check", "--config", root().join("systemd/sharelinkd.toml").to_str().unwrap()]);
+    let lines = printed.split("[limits]").nth(1).unwrap().lines().skip(1).take_while(|line| !line.is_empty());
+    lines.filter_map(|line| line.split_once(" = ")).map(|(key, _)| key.to_owned()).collect()
+}
+
+#[test]
+fn the_shipped_configuration_names_the_limits_that_there_are() {
+    let shipped = Config::default_text();
+    let named = shipped.split("never raised: ").nth(1).unwrap().split(".\n").next().unwrap().replace("\n#", " ");
+    let mut named: BTreeSet<String> = named.split(',').map(|key| key.trim().to_owned()).collect();
+    named.insert("pages_per_address".to_owned());
+    assert_eq!(named, lowerable(), "systemd/sharelinkd.toml");
+}
+
+#[test]
+fn the_limits_in_the_protocol_are_the_host_boards() {
+    let board = board_values(&read("board/host.toml"));
+    assert_eq!(board.get("tables.pages_max"), Some(&u64::from(HOST.pages_max)));
+    let text = read("docs/protocol.md");
+    let lowerable = lowerable();
+    let mut count = 0;
+    for row in
+        section(&text, "Limits").lines().filter_map(cells).filter(|row| row.len() == 4 && row[2].starts_with('`'))
+    {
+        let key = row[2].trim_matches('`');
+        let value: u64 = row[1].replace(' ', "").parse().unwrap_or_else(|_| panic!("{row:?} has no number"));
+        assert_eq!(board.get(key), Some(&value), "docs/protocol.md: {key}");
+        let lowered = row[3].trim_matches('`');
+        assert!(lowered.is_empty() || lowerable.contains(lowered), "docs/protocol.md: [limits] has no {lowered}");
+        count += 1;
+    }
+    assert!(count >= 25, "only {count} limits were found");
+    // Numbers that stand in the text, each with its unit.
+    for (words, value) in [
+        ("At most {} *(board)* are\n  under way", u64::from(HOST.requests_max)),
+        ("It is pinged every {} s", u64::from(HOST.ping_ms / 1000)),
+        ("goes out when nothing else did for {} s", u64::from(HOST.alive_ms / 1000)),
+        ("could be written, for {} s is dead", u64::from(HOST.dead_ms / 1000)),
+        ("subscribe to something within {} s of its upgrade", u64::from(HOST.first_subscribe_ms_max / 1000)),
+        ("takes nothing for {} s *(board)*", u64::from(HOST.stalled_ms_max / 1000)),
+        ("is whole within {} s *(board)*", u64::from(HOST.head_ms_max / 1000)),
+        ("close frame within {} s *(board)*", u64::from(HOST.close_ms_max / 1000)),
+        ("once that is {} s old *(board)*", u64::from(HOST.media_lag_ms_max / 1000)),
+    ] {
+        let words = words.replace("{}", &value.to_string());
+        assert!(text.contains(&words), "docs/protocol.md does not say {words:?}");
+    }
+    assert!(text.contains(&format!("`uplink.linger_s` ({} s", 30)) && Config::default_text().contains("linger_s = 30"));
+}
+
+#[test]
+fn the_fixed_limits_in_the_protocol_are_the_wires() {
+    let text = read("docs/protocol.md");
+    let rows: BTreeMap<&str, u64> = section(&text, "Limits")
+        .lines()
+        .filter_map(cells)
+        .filter(|row| row.len() == 2)
+        .filter_map(|row| Some((row[0], row[1].replace(' ', "").parse().ok()?)))
+        .collect();
+    let limits = [
+        ("length of an uplink frame", uplink::FRAME_SIZE_MAX),
+        ("data of a publication", wire::DATA_SIZE_MAX),
+        ("share link", wire::LINK_SIZE_MAX),
+        ("reason, relay's name", wire::REASON_SIZE_MAX),
+        ("MIME type", wire::MIME_SIZE_MAX),
+        ("what a page sends in one `send`, in UTF-8", wire::PAGE_DATA_SIZE_MAX),
+        ("a page's own message", page::PAGE_FRAME_SIZE_MAX),
+        ("nesting of JSON in `state` and `messages` (levels)", json::DEPTH_MAX),
+    ];
+    assert_eq!(rows.len(), limits.len(), "{rows:?}");
+    for (name, value) in limits {
+        assert_eq!(rows.get(name), Some(&(value as u64)), "docs/protocol.md: {name}");
+    }
+    assert!(text.contains(page::SUBPROTOCOL) && uplink::VERSION == 1 && text.contains("The uplink, version 1"));
+    assert!(text.contains("below 2^53") && wire::SEQUENCE_END == 1 << 53);
+}
+
+/// The value of a key in the case of this name.
+fn case<'a>(vectors: &'a str, name: &str, key: &str) -> &'a str {
+    let mut cases = vectors.split("\n\n").filter(|case| case.lines().any(|line| line == format!("name: {name}")));
+    let case = cases.next().unwrap_or_else(|| panic!("no vector {name}"));
+    let key = format!("{key}: ");
+    case.lines().find_map(|line| line.strip_prefix(&key)).unwrap_or_else(|| panic!("{name} has no {key}"))
+}
+
+#[test]
+fn the_worked_examples_are_the_vectors() {
+    let text = read("docs/protocol.md");
+    let uplink =
+        [read("tests/vectors/uplink-v1/to-relay.txt"), read("tests/vectors/uplink-v1/to-business.txt")].concat();
+    let media = read("tests/vectors/page-v1/media.txt");
+    let mut count = 0;
+    for rest in text.split("(vector \"").skip(1) {
+        let (name, rest) = rest.split_once('"').unwrap();
+        let expected = if rest.starts_with(" of") { case(&media, name, "frame") } else { case(&uplink, name, "hex") };
+        let block = rest.split("```").nth(1).unwrap();
+        // Hex digits to the left, words two spaces behind them.
+        let hex: String = block.lines().filter_map(|line| line.trim_start().split("  ").next()).collect();
+        assert_eq!(hex.replace(' ', ""), expected.replace(' ', ""), "docs/protocol.md: {name}");
+        count += 1;
+    }
+    assert_eq!(count, 5);
+    let handshake = read("tests/vectors/uplink-v1/handshake.txt");
+    assert_eq!(case(&handshake, "short secret", "secret"), "736563726574");
+    for key in ["challenge_nonce", "hello_nonce", "hello_proof", "welcome_proof"] {
+        let value = case(&handshake, "short secret", key);
+        assert!(text.contains(value), "docs/protocol.md lacks {key} {value}");
+    }
+}
+
+/// The keys of a section of a manifest.
+fn manifest(heading: &str) -> BTreeSet<String> {
+    let text = read("Cargo.toml");
+    let Some((_, rest)) = text.split_once(&format!("[{heading}]\n")) else { return BTreeSet::new() };
+    let lines = rest.lines().take_while(|line| !line.starts_with('['));
+    lines.filter_map(|line| line.split_once(" = ")).map(|(key, _)| key.to_owned()).collect()
+}
+
+#[test]
+fn the_dependencies_are_the_manifests() {
+    let text = read("ARCHITECTURE.md");
+    let text = section(&text, "Dependencies");
+    let rows: BTreeMap<String, (usize, usize)> = text
+        .lines()
+        .filter_map(cells)
+        .filter(|row| row.len() == 4 && row[0].starts_with('`'))
+        .map(|row| (row[0].trim_matches('`').to_owned(), (row[1].parse().unwrap(), row[2].parse().unwrap())))
+        .collect();
+    assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), manifest("dependencies"));
+    for name in manifest("dev-dependencies") {
+        assert!(text.contains(&format!("`{name}`")), "ARCHITECTURE.md does not name {name}");
+    }
+    assert!(manifest("build-dependencies").iter().all(|name| rows.contains_key(name)));
+    assert_eq!(costs(), rows, "ARCHITECTURE.md: crates below each dependency, and those that only it brings");
+}
+
+/// How many crates each dependency is with all below it, and how many nobody else brings.
+fn costs() -> BTreeMap<String, (usize, usize)> {
+    let options = ["tree", "-e", "normal", "--prefix", "depth", "--no-dedupe", "--locked", "--offline"];
+    let output = Command::new(env!("CARGO"))
+        .args(options)
+        .args(["--target", "x86_64-unknown-linux-gnu"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut below = BTreeMap::<String, BTreeSet<String>>::new();
+    let mut direct = String::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let (depth, name) = line.split_at(line.find(|c: char| !c.is_ascii_digit()).unwrap());
+        if depth == "0" {
+            continue;
+        }
+        if depth == "1" {
+            direct = name.split(' ').next().unwrap().to_owned();
+        }
+        let crate_and_version = name.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        below.entry(direct.clone()).or_default().insert(crate_and_version);
+    }
+    let alone = |name: &String, crates: &BTreeSet<String>| {
+        let others: BTreeSet<_> =
+            below.iter().filter(|(other, _)| *other != name).flat_map(|(_, crates)| crates).collect();
+        crates.iter().filter(|name| !others.contains(name)).count()
+    };
+    below.iter().map(|(name, crates)| (name.clone(), (crates.len(), alone(name, crates)))).collect()
+}
+
+#[test]
+fn the_toolchain_and_the_licence_are_the_manifests() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
+    for path in ["README.md", "CONTRIBUTING.md"] {
+        assert!(read(path).contains(&format!("Rust {version} or later")), "{path}: the toolchain is {version}");
+    }
+    assert!(manifest.contains("license = \"MIT OR Apache-2.0\""));
+    for (path, words) in
+        [("LICENSE-MIT", "MIT License"), ("LICENSE-APACHE", "Apache License"), ("LICENSE", "LICENSE-APACHE")]
+    {
+        let text = read(path);
+        assert!(text.contains(words) && text.contains("The sharelinkd authors"), "{path}");
+    }
+}
+
+#[test]
+fn nothing_names_a_machine_a_plan_or_a_debt() {
+    // Written in halves, so that this file does not name them either.
+    let words = [
+        concat!("../sha", "red"),
+        concat!("/wo", "rk/"),
+        concat!("/ho", "me/"),
+        concat!("/ro", "ot/"),
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+    ];
+    let endings =
+        [".rs", ".md", ".toml", ".py", ".js", ".mjs", ".ts", ".css", ".html", ".sh", ".service", ".txt", "/run"];
+    for path in files(&endings) {
+        let text = read(&path);
+        for word in words {
+            assert!(!text.contains(word), "{path} has {word:?}");
+        }
+    }
+}
+
+/// The lines of a source file before its tests.
+fn untested(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    (1..).zip(text.lines()).take_while(|(_, line)| !line.starts_with("mod tests {"))
+}
+
+#[test]
+fn every_source_opens_with_a_head() {
+    for path in files(&[".rs"]) {
+        assert!(read(&path).starts_with("//! "), "{path} does not say what it is");
+    }
+}
+
+#[test]
+fn no_source_is_longer_than_it_needs_to_be() {
+    for path in files(&[".rs"]).iter().filter(|path| path.starts_with("src/")) {
+        let count = untested(&read(path)).count();
+        match LONG_FILES.iter().find(|(long, ..)| long == path) {
+            Some((_, count_max, why)) => {
+                assert!(
+                    count <= *count_max,
+                    "{path} has {count} lines before its tests; {count_max} were allowed: {why}"
+                );
+                assert!(count > LINES_MAX, "{path} has {count} lines and needs no exception any more");
+            }
+            None => assert!(count <= LINES_MAX, "{path} has {count} lines before its tests, {LINES_MAX} are allowed"),
+        }
+    }
+    assert!(LONG_FILES.iter().all(|(path, ..)| root().join(path).exists()));
+}
+
+#[test]
+fn no_source_unwraps_or_allows() {
+    for path in files(&[".rs"]).iter().filter(|path| path.starts_with("src/") || path.starts_with("board/")) {
+        let text = read(path);
+        for (number, line) in untested(&text).filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            for word in [".unwrap()", ".expect("] {
+                assert!(!line.contains(word), "{path}:{number}: {word} outside of tests");
+            }
+        }
+        for (number, line) in (1..).zip(text.lines()) {
+            let attribute = line.trim_start();
+            let is_allow = ["#[allow(", "#![allow("].iter().any(|allow| attribute.starts_with(allow));
+            assert!(!is_allow, "{path}:{number}: write #[expect(…, reason = \"…\")]");
+        }
+    }
+}
