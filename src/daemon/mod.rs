@@ -1,7 +1,7 @@
 //! The shell: sockets, tasks, clock and signals around the pure machine.
 //!
 //! One process, one thread of tasks on a smol executor (async-io keeps one more thread, parked). No
-//! task talks to another through a channel: each mutates the machine in one [`Daemon::step`] and the
+//! task talks to another through a channel: each mutates the machine in one `Daemon::step` and the
 //! step wakes whoever has something to do: the fan-out, the uplink's writer. Bytes are pulled from the
 //! machine by whoever owns the socket. What can't be started is a [`DaemonError`]; nothing here panics
 //! on input.
@@ -117,7 +117,12 @@ pub async fn serve(
     tasks.push(executor.spawn(uplink::run(Rc::clone(&daemon))));
     tasks.push(executor.spawn(tick(Rc::clone(&daemon))));
     let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    log::info!("ready: pages connect to {list}");
+    if log::log_enabled!(log::Level::Info) {
+        log::info!("ready: pages connect to {list}");
+    } else if !systemd::notifies() {
+        // Whoever started it waits for this line, however little else is to be logged.
+        eprintln!("ready: pages connect to {list}");
+    }
     systemd::notify("READY=1");
     ready(&addresses);
     reload::until_told_to_end(&daemon, path, signals).await;

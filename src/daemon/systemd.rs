@@ -6,6 +6,11 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+/// Whether a service manager wants to be told.
+pub fn notifies() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty())
+}
+
 /// Tells the service manager, where there is one. It is never a reason to fail.
 pub fn notify(state: &str) {
     let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else { return };

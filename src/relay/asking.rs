@@ -33,8 +33,12 @@ impl Relay {
     /// A page asks for a link.
     pub(super) fn subscribe(&mut self, now: Instant, page: u32, id: u32, name: &str, since: Option<Since>) {
         let Some(subscription) = self.new_subscription(now, page, id, since) else {
-            self.sessions[page].refused = Some(id);
             self.counters.denied += 1;
+            if self.sessions[page].refused.replace(id).is_some() {
+                // One refusal is kept for a page; one that asks on without reading it comes back later.
+                let retry_ms = self.full_retry_ms();
+                self.close_page(now, page, 1013, Reason::Own(""), Some(retry_ms));
+            }
             self.push_ready(page);
             return;
         };
@@ -110,7 +114,8 @@ impl Relay {
         if row.request == NONE {
             if row.ask_again && row.live_count > 0 {
                 all &= self.request(now, link, NONE, false);
-            } else if !row.each && row.waiting != NONE {
+            } else if !row.each && row.waiting != NONE && row.holds == 0 {
+                // Requests of single pages that are still under way (the link was taken back) come first.
                 all &= self.request(now, link, row.waiting, false);
             }
         }
@@ -219,7 +224,11 @@ impl Relay {
             self.flush_audiences(now);
             return;
         };
-        if self.unsubscribed.iter().any(|&(topic, order)| topic == topic_number && order > request.order) {
+        let connection = self.uplink.connection();
+        let is_held = self.topic_row(topic_number).is_some_and(|row| self.topics[row].accepted_on == connection);
+        let has_crossed =
+            self.unsubscribed.iter().any(|&(topic, order)| topic == topic_number && order > request.order);
+        if has_crossed && !is_held {
             // Our Unsubscribe came behind it: the business server has forgotten us again.
             self.links[request.link].ask_again |= self.links[request.link].live_count > 0;
             self.hungry = true;
@@ -233,6 +242,7 @@ impl Relay {
             let reason = Reason::Own("the relay has no room for more topics now");
             self.answer_waiting(now, &request, reason, Some(retry_ms));
             self.let_go(now, request.link);
+            self.hungry = true;
             return;
         };
         if !was_held {
@@ -279,8 +289,10 @@ impl Relay {
         match self.subscriptions.get(request.asker).map(|row| row.stage) {
             Some(Stage::Waiting { .. }) => self.admit(now, request.asker, topic, true),
             Some(Stage::Live(_)) => {
-                if let Some(live) = self.live_mut(request.asker) {
-                    live.ask_again = false;
+                // A shared answer may have come in between and settled it for all.
+                if let Some(live) = self.live_mut(request.asker)
+                    && core::mem::take(&mut live.ask_again)
+                {
                     self.links[link].ask_again_count -= 1;
                 }
             }
@@ -402,7 +414,12 @@ impl Relay {
         let topic = &self.topics[live.topic];
         let told = topic.log(Track::Messages).told();
         let is_reached = live.cursors[Track::Messages.index()].sequence <= told;
-        if !is_reached && (told == 0 || now.since(topic.settled_from) < SETTLED_MS) {
+        // Without an uplink nothing is settled: the rest of a replay may still come.
+        let is_settled = self.is_up()
+            && topic.accepted_on == self.uplink.connection()
+            && told != 0
+            && now.since(topic.settled_from) >= SETTLED_MS;
+        if !is_reached && !is_settled {
             return;
         }
         let replay = self.links[self.subscriptions[subscription].link].grant.replay;
@@ -624,7 +641,7 @@ impl Relay {
         ring_remove(&mut self.subscriptions, &mut row.waiting, subscription);
         row.waiting_count -= 1;
         row.live_count += 1;
-        let (messages, claimed) = self.first_place(topic, since, self.links[link].grant.replay);
+        let (messages, claimed) = self.first_place(now, topic, since, self.links[link].grant.replay);
         self.subscriptions[subscription].stage = Stage::Live(Live {
             topic,
             cursors: late_cursors(&self.topics[topic], &self.store, messages),
@@ -645,11 +662,12 @@ impl Relay {
     }
 
     /// Where a page begins on `messages`, and whether that is its own claim alone.
-    fn first_place(&self, topic: u32, since: (u64, u64), replay: u16) -> (Cursor, bool) {
+    fn first_place(&self, now: Instant, topic: u32, since: (u64, u64), replay: u16) -> (Cursor, bool) {
         let topic = &self.topics[topic];
         let told = topic.log(Track::Messages).told();
         let (epoch, next) = since;
-        if next == 0 || epoch != topic.epoch || (told != 0 && next > told && topic.replay_from == 0) {
+        let may_replay = told == 0 || topic.replay_from != 0 || now.since(topic.accepted_at) < SETTLED_MS;
+        if next == 0 || epoch != topic.epoch || (next > told && !may_replay) {
             return (late_messages(topic, &self.store, replay), false);
         }
         (Cursor { sequence: next, at: UNPLACED }, next > told)
@@ -736,7 +754,12 @@ impl Relay {
                 self.begin_epoch(now, index, epoch);
             }
             let topic = &mut self.topics[index];
-            topic.accepted_on = connection;
+            if topic.accepted_on != connection {
+                // What was missed is replayed now.
+                topic.accepted_on = connection;
+                topic.accepted_at = now;
+                topic.settled_from = now;
+            }
             topic.audience_told = None;
             return Some(index);
         }
@@ -792,6 +815,7 @@ impl Relay {
 
     /// Gives every cursor that waits for its place its place, before an epoch ends that it belongs to.
     fn settle_places(&mut self, now: Instant, topic: u32) {
+        let base = self.topics[topic].log(Track::Messages).base();
         let mut subscription = self.topics[topic].walk;
         for _ in 0..self.topics[topic].pages {
             let row = &mut self.subscriptions[subscription];
@@ -800,8 +824,14 @@ impl Relay {
                 let lag_ms_max = self.board.media_lag_ms_max.into();
                 let topic = &self.topics[topic];
                 let ahead = super::cursor::ahead(topic, &self.store, live, Track::Messages, now, lag_ms_max);
-                if let super::cursor::Ahead::Placed(place) = ahead {
-                    live.cursors[Track::Messages.index()] = place;
+                let cursor = &mut live.cursors[Track::Messages.index()];
+                match ahead {
+                    super::cursor::Ahead::Placed(place) => *cursor = place,
+                    // It got nothing yet and was there from the epoch's first message on.
+                    super::cursor::Ahead::Gap { .. } | super::cursor::Ahead::Frames { .. } if cursor.sequence == 0 => {
+                        cursor.sequence = base;
+                    }
+                    _ => {}
                 }
             }
         }

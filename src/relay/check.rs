@@ -195,7 +195,10 @@ impl Relay {
     fn check_place(&self, at: u32, log: &Log, cursor: Cursor, behind_epoch: bool, track: Track) {
         let name = track.name();
         let Some(number) = log.number_at(&self.store, cursor.at) else {
-            let told = if track == Track::State { cursor.sequence } else { log.told() };
+            // Without a counter nothing was told: the epoch's first could not be shown.
+            let has_none = cursor.sequence == 0 && (track.is_media() || log.base() == log.told());
+            let is_free = track == Track::State || has_none;
+            let told = if is_free { cursor.sequence } else { log.told() };
             assert!(!behind_epoch, "subscription {at} is behind the epoch and beyond its marker");
             assert_eq!(cursor.sequence, told, "SUM: subscription {at} is at the end of {name} by its place alone");
             return;
@@ -215,7 +218,7 @@ impl Relay {
                 "SUM: subscription {at}'s {name} cursor stands before another sequence"
             );
         }
-        if cursor.sequence == 0 && entry.kind != Kind::Epoch && !behind_epoch {
+        if cursor.sequence == 0 && entry.kind != Kind::Epoch && !behind_epoch && !track.is_media() {
             assert_eq!(
                 entry.sequence,
                 log.base(),
@@ -378,7 +381,8 @@ impl Log {
                 assert!(before.at < entry.at, "topic {topic}: {name}'s entries overlap");
                 let follows = match (before.kind, track) {
                     (Kind::Epoch, _) => entry.sequence == self.base() || entry.kind == Kind::Epoch,
-                    (Kind::Gap, _) | (_, Track::State) => entry.sequence > before.sequence,
+                    // An init may be a repeated one: before the first group its hole is not told.
+                    (Kind::Gap | Kind::Init, _) | (_, Track::State) => entry.sequence > before.sequence,
                     _ => entry.sequence == before.sequence + 1,
                 };
                 assert!(follows, "SUM: topic {topic}: {name} goes from {before:?} to {entry:?}");

@@ -187,10 +187,15 @@ fn media(topic: &Topic, store: &Store, cursor: Cursor, track: Track, now: Instan
             return Ahead::Nothing;
         };
         let place = Cursor { sequence: entry.sequence, at: entry.at };
-        if entry.kind == Kind::Init {
+        // A page that has seen nothing and comes too late for that place goes to the newest group without a gap.
+        let lags = cursor.sequence == 0
+            && topic.group(store, track).is_some_and(|group| {
+                entry.sequence < group.sequence && now.since(group.started) >= lag_ms_max
+            });
+        if !lags && entry.kind == Kind::Init {
             return Ahead::Placed(place);
         }
-        if let Some((number, init)) = topic.init_before(store, track, entry.sequence) {
+        if !lags && let Some((number, init)) = topic.init_before(store, track, entry.sequence) {
             let to = topic.init_log(track).entry_end(store, number);
             return Ahead::Init { from: init.at, to, after: place };
         }
@@ -235,7 +240,7 @@ fn stream(topic: &Topic, track: Track, cursor: Cursor) -> Ahead {
     if cursor.at >= log.end() {
         return Ahead::Nothing;
     }
-    let after = Cursor { sequence: log.told(), at: log.end() };
+    let after = Cursor { sequence: topic.behind(track), at: log.end() };
     Ahead::Frames { from: cursor.at, to: log.end(), after, passes_epoch: false }
 }
 

@@ -147,13 +147,14 @@ impl Relay {
 
     /// A newcomer of the first message below the replay that was asked for shows that the pages' claims
     /// were beyond the topic's counter: they count as none.
-    pub(super) fn void_claims(&mut self, topic: u32) {
+    pub(super) fn void_claims(&mut self, topic: u32, replay_from: u64) {
         let mut subscription = self.topics[topic].walk;
         for _ in 0..self.topics[topic].pages {
             let row = &mut self.subscriptions[subscription];
             subscription = row.next;
             if let Stage::Live(live) = &mut row.stage
                 && live.claimed
+                && live.cursors[1].sequence >= replay_from
             {
                 live.claimed = false;
                 live.cursors[1] = super::session::Cursor { sequence: 0, at: super::session::UNPLACED };

@@ -118,6 +118,19 @@ pub struct Counters {
     pub uplink_losses: u64,
 }
 
+/// Rows and blocks in use, each with a limit of the board.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each name says what is counted")]
+pub struct InUse {
+    pub pages: u32,
+    pub subscriptions: u32,
+    pub topics: u32,
+    pub links: u32,
+    pub requests: u32,
+    pub half_notices: u32,
+    pub blocks: u32,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Relay {
@@ -161,7 +174,7 @@ impl Relay {
     pub fn new(board: &Board, settings: Settings, seed: u64, now: Instant) -> Box<Self> {
         let mut jitter = Jitter::new(seed);
         let topics = board.topics_max as usize;
-        let addresses = vec![Bucket::new(u16::MAX, now); board.addresses_max as usize];
+        let addresses = vec![Bucket::new(pages::burst(board.address_asks_burst), now); board.addresses_max as usize];
         Box::new(Self {
             board: *board,
             store: Store::new(
@@ -307,6 +320,26 @@ impl Relay {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Whether the machine holds a topic of the business server, with or without pages.
+    #[must_use]
+    pub fn holds_topic(&self, number: u32) -> bool {
+        self.topic_row(number).is_some()
+    }
+
+    /// Rows and blocks in use.
+    #[must_use]
+    pub fn in_use(&self) -> InUse {
+        InUse {
+            pages: self.sessions.len(),
+            subscriptions: self.subscriptions.len(),
+            topics: self.topics.len(),
+            links: self.links.len(),
+            requests: self.requests.len(),
+            half_notices: self.spills.len(),
+            blocks: self.board.blocks_max - self.store.free(),
+        }
     }
 
     /// Pages connected.

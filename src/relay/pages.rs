@@ -379,6 +379,6 @@ impl Relay {
 }
 
 /// A board's limit as a bucket holds it.
-fn burst(limit: u32) -> u16 {
+pub(super) fn burst(limit: u32) -> u16 {
     u16::try_from(limit).unwrap_or(u16::MAX)
 }

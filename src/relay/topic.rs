@@ -47,6 +47,8 @@ pub struct Topic {
     pub halves: u32,
     /// The uplink connection that accepted it last.
     pub accepted_on: u64,
+    /// When that connection accepted it first: its replay follows.
+    pub accepted_at: Instant,
     /// When it is forgotten for want of pages.
     pub forget_at: Instant,
     /// When it was accepted, or got its last message.
@@ -146,6 +148,7 @@ impl Topic {
             pages: 0,
             halves: 0,
             accepted_on: 0,
+            accepted_at: now,
             forget_at: Instant::NEVER,
             settled_from: now,
             audience_told: None,
@@ -229,6 +232,14 @@ impl Topic {
         }
     }
 
+    /// What a page that has read all of a track expects next; 0 where nothing set its counter: an init
+    /// segment before the first group may be a repeated one, and the hole behind it is not told.
+    #[must_use]
+    pub fn behind(&self, track: Track) -> u64 {
+        let begun = !track.is_media() || self.media[media_index(track)].group.is_some();
+        if begun { self.log(track).told() } else { 0 }
+    }
+
     /// The newest group's first sequence and age, whether or not it is held.
     #[must_use]
     pub fn newest_group(&self, track: Track) -> Option<Group> {
@@ -261,21 +272,8 @@ impl Topic {
         if self.is_superfluous(track, sequence) {
             return Err(Drop::Superfluous);
         }
-        let max = data_size_max(board, track, part);
-        if data.len() > max as usize {
-            let drop = Drop::TooLarge { size: data.len(), max };
-            return Err(self.leave_out(store, track, sequence, part, drop));
-        }
-        if let Part::Init { mime } = part
-            && mime.len() > MIME_SIZE_MAX
-        {
-            return Err(self.leave_out(store, track, sequence, part, Drop::MimeTooLong(mime.len())));
-        }
-        if !track.is_media() && !json::is_value(data) {
-            return Err(self.leave_out(store, track, sequence, part, Drop::NotJson));
-        }
-        if track.is_media() && !self.is_decodable(track, sequence, part) {
-            return Err(self.leave_out(store, track, sequence, part, Drop::Undecodable));
+        if let Some(fault) = self.fault(board, track, sequence, part, data) {
+            return Err(self.leave_out(store, track, sequence, part, fault));
         }
         match self.append(store, now, track, sequence, part, data) {
             Ok(()) => {
@@ -286,6 +284,19 @@ impl Topic {
                 Ok(())
             }
             Err(_) => Err(self.leave_out(store, track, sequence, part, Drop::Full)),
+        }
+    }
+
+    /// Why a publication that is not superfluous can't be shown, whatever room there is.
+    #[must_use]
+    pub fn fault(&self, board: &Board, track: Track, sequence: u64, part: Part<'_>, data: &[u8]) -> Option<Drop> {
+        let max = data_size_max(board, track, part);
+        match part {
+            _ if data.len() > max as usize => Some(Drop::TooLarge { size: data.len(), max }),
+            Part::Init { mime } if mime.len() > MIME_SIZE_MAX => Some(Drop::MimeTooLong(mime.len())),
+            Part::Whole if !json::is_value(data) => Some(Drop::NotJson),
+            _ if track.is_media() && !self.is_decodable(track, sequence, part) => Some(Drop::Undecodable),
+            _ => None,
         }
     }
 

@@ -291,7 +291,7 @@ impl Relay {
             if !is_init && end < to || stop == begin {
                 // The frames behind it were not begun.
                 let at = if stop == begin { begin } else { end };
-                let sequence = log.entry(&self.store, next).map_or(log.told(), |entry| entry.sequence);
+                let sequence = log.entry(&self.store, next).map_or(topic.behind(track), |entry| entry.sequence);
                 place = Cursor { sequence, at };
                 passed = false;
             }
@@ -369,10 +369,13 @@ impl Planning<'_> {
     fn page(&mut self, page: u32) {
         let relay = self.relay;
         let session = &relay.sessions[page];
-        if !self.rest(session.half) || session.closing.is_some() {
+        if session.cut {
+            self.plan.is_cut = true;
             return;
         }
-        self.notices(page);
+        if !self.rest(session.half) || session.closing.is_some() || !self.notices(page) {
+            return;
+        }
         // The last value is what counts most on `messages`, then `state`, then sound, then picture.
         for track in [Track::Messages, Track::State, Track::Audio, Track::Video] {
             let mut subscription = session.first;
@@ -411,48 +414,51 @@ impl Planning<'_> {
         true
     }
 
-    fn notices(&mut self, page: u32) {
+    /// What the page is told besides publications; `false` where not all of it found room: what comes behind
+    /// a notice must not overtake it.
+    fn notices(&mut self, page: u32) -> bool {
         let relay = self.relay;
         let session = &relay.sessions[page];
-        if session.ping_due {
-            self.notice(&Notice::Ping, Effect::Ping);
-        }
+        let mut all = !session.ping_due || self.notice(&Notice::Ping, Effect::Ping);
         let has_subscription = session.subscriptions > 0;
+        // A topic's end comes before it begins again, whichever the page asked for first.
         let mut subscription = session.first;
-        while subscription != NONE {
+        while all && subscription != NONE {
             let row = &relay.subscriptions[subscription];
-            match row.stage {
-                Stage::Waiting { .. } => {}
-                Stage::Live(live) => {
-                    if live.unconfirmed {
-                        let topic = &relay.topics[live.topic];
-                        let page_messages = relay.links[row.link].grant.page_messages;
-                        let notice =
-                            Notice::Subscribed { id: row.id, topic: topic.number, epoch: topic.epoch, page_messages };
-                        self.notice(&notice, Effect::Subscribed { subscription });
-                    }
-                }
-                Stage::Over { topic, reason, retry_ms } => {
-                    let reason = relay.reasons.reason(reason);
-                    let notice = match topic {
-                        Some(topic) => Notice::End { topic, reason },
-                        None => Notice::Denied { id: row.id, reason, retry_ms },
-                    };
-                    self.notice(&notice, Effect::Over { subscription });
-                }
+            if let Stage::Over { topic, reason, retry_ms } = row.stage {
+                let reason = relay.reasons.reason(reason);
+                let notice = match topic {
+                    Some(topic) => Notice::End { topic, reason },
+                    None => Notice::Denied { id: row.id, reason, retry_ms },
+                };
+                all = self.notice(&notice, Effect::Over { subscription });
             }
             subscription = row.sibling;
         }
-        if let Some(id) = session.refused {
+        let mut subscription = session.first;
+        while all && subscription != NONE {
+            let row = &relay.subscriptions[subscription];
+            if let Stage::Live(live) = row.stage
+                && live.unconfirmed
+            {
+                let (topic, epoch) = (relay.topics[live.topic].number, relay.topics[live.topic].epoch);
+                let page_messages = relay.links[row.link].grant.page_messages;
+                let notice = Notice::Subscribed { id: row.id, topic, epoch, page_messages };
+                all = self.notice(&notice, Effect::Subscribed { subscription });
+            }
+            subscription = row.sibling;
+        }
+        if all && let Some(id) = session.refused {
             let reason = "the relay has no room for more subscriptions now";
-            self.notice(&Notice::Denied { id, reason, retry_ms: Some(relay.full_retry_ms()) }, Effect::Refused);
+            all = self.notice(&Notice::Denied { id, reason, retry_ms: Some(relay.full_retry_ms()) }, Effect::Refused);
         }
-        if let Some(reason) = session.error {
-            self.notice(&Notice::Error { reason }, Effect::Error);
+        if all && let Some(reason) = session.error {
+            all = self.notice(&Notice::Error { reason }, Effect::Error);
         }
-        if has_subscription && !session.told_up && relay.is_up() {
-            self.notice(&Notice::Uplink { up: true }, Effect::Uplink { up: true });
+        if all && has_subscription && !session.told_up && relay.is_up() {
+            all = self.notice(&Notice::Uplink { up: true }, Effect::Uplink { up: true });
         }
+        all
     }
 
     fn track(&mut self, subscription: u32, live: &Live, track: Track) {

@@ -15,7 +15,7 @@ use super::{
 use crate::wire::{
     Track,
     uplink::{
-        FrameError, Incoming, Part, ToBusiness, ToRelay, VERSION, business_proof, encode, proofs_equal, relay_proof,
+        FrameError, HEAD_SIZE_MAX, Incoming, LENGTH_SIZE, Part, ToBusiness, ToRelay, VERSION, business_proof, encode, proofs_equal, relay_proof,
     },
 };
 
@@ -30,8 +30,9 @@ const RETRY_MS_MIN: u64 = 200;
 const RETRY_MS_MAX: u64 = 30_000;
 /// A connection that held for so long resets the back-off.
 const HELD_MS: u64 = 10_000;
-/// Room kept in the buffer for what must not wait for room: pings, pongs, unsubscribes.
-const RESERVE_SIZE: usize = 1024;
+/// Room kept in the buffer for what must not wait for room: pings, pongs, unsubscribes. A small buffer keeps
+/// less, so that the largest frame always fits into an empty one.
+const RESERVE_SIZE_MAX: usize = 1024;
 
 /// Why the uplink's connection must end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +141,8 @@ impl Uplink {
 
     /// Sends a frame; its place in the order, or `None` where there is no room.
     pub(super) fn send(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
-        self.encode(frame, RESERVE_SIZE)
+        let spare = self.out.len().saturating_sub(LENGTH_SIZE + HEAD_SIZE_MAX);
+        self.encode(frame, spare.min(RESERVE_SIZE_MAX))
     }
 
     /// Sends a frame that must not wait for others.
@@ -345,8 +347,11 @@ impl Relay {
 
     fn published(&mut self, now: Instant, number: u32, track: Track, sequence: u64, part: Part<'_>, data: &[u8]) {
         let Some(row) = self.accepted_topic(number) else { return };
+        // Nobody's history is forgotten for what can't be shown anyway.
+        let topic = &self.topics[row];
         if track.is_media()
-            && !self.topics[row].is_superfluous(track, sequence)
+            && !topic.is_superfluous(track, sequence)
+            && topic.fault(&self.board, track, sequence, part, data).is_none()
             && !self.make_room(Topic::blocks_needed(&self.board, part, data.len()))
         {
             let drop = self.topics[row].leave_out(&mut self.store, track, sequence, part, Drop::Full);
@@ -357,13 +362,14 @@ impl Relay {
         let (end, told) = (topic.log(track).end(), topic.log(track).told());
         let result = topic.publish(&mut self.store, &self.board, now, track, sequence, part, data);
         let changed = topic.log(track).end() != end || topic.log(track).told() != told;
-        let overtakes = track == Track::Messages && told == 0 && sequence < core::mem::take(&mut topic.replay_from);
+        let is_first = track == Track::Messages && told == 0 && changed;
+        let replay_from = if is_first { core::mem::take(&mut topic.replay_from) } else { 0 };
         match result {
             Ok(()) => self.counters.published[track.index()] += 1,
             Err(drop) => self.report_drop(number, track, sequence, drop),
         }
-        if overtakes {
-            self.void_claims(row);
+        if sequence < replay_from {
+            self.void_claims(row, replay_from);
         }
         if changed {
             self.mark_dirty(row);

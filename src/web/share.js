@@ -292,6 +292,7 @@ const active = ({ status }) => status === "playing" || status === "stalled" || s
 
 /** What the stage shows: the picture, the sound, the cover, or the room's colour. */
 function arrange() {
+  const focused = document.activeElement;
   const picture = active(tracks.video) && $.video.videoWidth > 0;
   const cover = !$.cover.hidden;
   const sound = [tracks.audio, tracks.video].some((track) => active(track) && track.sound);
@@ -306,14 +307,15 @@ function arrange() {
   $.unmute.lastElementChild.textContent = blocked ? words.play : words.unmute;
   $.mute.hidden = !(live && sound && !quiet && !blocked);
   $.expand.hidden = !(live && picture && ($.stage.requestFullscreen || $.video.webkitEnterFullscreen));
+  // The focus goes on to the button that takes the place of the one that had it; a hidden one takes none.
+  if (focused === $.unmute && $.unmute.hidden) $.mute.focus();
+  if (focused === $.mute && $.mute.hidden) $.unmute.focus();
 }
 
 for (const type of ["loadeddata", "resize", "emptied"]) $.video.addEventListener(type, () => arrange());
 $.unmute.addEventListener("click", async () => {
-  const focused = document.activeElement === $.unmute;
   await room.unmute();
   arrange();
-  if (focused && !$.mute.hidden) $.mute.focus();
 });
 $.mute.addEventListener("click", () => {
   room.mute();

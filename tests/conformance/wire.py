@@ -1,4 +1,4 @@
-"""The uplink's frames (PROTOCOL.md, "Uplink, version 1") as plain Python values, encoded and decoded strictly.
+"""The uplink's frames (docs/protocol.md, "Uplink, version 1") as plain Python values, encoded and decoded strictly.
 
 One table holds both directions; variants are numbered in the order written. A frame is a `Frame`: its kind and its
 fields as attributes. `since` is None or (epoch, [state, messages, audio, video]); `part` is ("whole" | "init" | "start" | "continue").

@@ -447,6 +447,7 @@ fn nothing_names_a_machine_a_plan_or_a_debt() {
         concat!("/ro", "ot/"),
         concat!("TO", "DO"),
         concat!("FIX", "ME"),
+        concat!("PROTO", "COL.md"),
     ];
     let endings =
         [".rs", ".md", ".toml", ".py", ".js", ".mjs", ".ts", ".css", ".html", ".sh", ".service", ".txt", "/run"];

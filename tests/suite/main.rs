@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
 
 mod counts;
+mod documents;
 mod preview;
 mod program;
+mod simulation;
 mod vectors;
 mod world;

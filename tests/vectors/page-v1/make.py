@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the frozen vectors of what the relay sends to a page (subprotocol sharelink.v1): whole WebSocket frames.
 
-Written from PROTOCOL.md's page section and RFC 6455 section 5.2 alone. `make.py` writes the files beside it,
+Written from docs/protocol.md's page section and RFC 6455 section 5.2 alone. `make.py` writes the files beside it,
 `make.py --check` only compares.
 """
 import pathlib

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the frozen vectors of the uplink protocol, version 1, byte for byte the same each time.
 
-Written from PROTOCOL.md's table alone, with a postcard encoder of its own; it knows nothing of the Rust code,
+Written from docs/protocol.md's table alone, with a postcard encoder of its own; it knows nothing of the Rust code,
 so that the two check each other. `make.py` writes the files beside it, `make.py --check` only compares.
 Once a version has been released its files are never edited: a change of the protocol is a new directory.
 """

@@ -1,0 +1,452 @@
+//! The business server as PROTOCOL.md describes it, naive and honest, but slow, forgetful and rude on purpose; and what
+//! it may expect of the relay's frames.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use sharelinkd::relay::time::Jitter;
+use sharelinkd::wire::Track;
+use sharelinkd::wire::uplink::{
+    Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode, relay_proof,
+};
+
+use super::archive::{Archive, Item, What};
+use super::{World, ensure};
+
+pub const SECRET: &[u8] = b"secret";
+/// Messages that the business server still holds.
+const HELD: usize = 8;
+
+/// What a link shows and allows.
+pub struct Link {
+    pub name: String,
+    pub room: usize,
+    /// Whether its grants are shared: always, never, or as it comes.
+    pub shared: Option<bool>,
+    pub ttl_s: u32,
+    pub replay: u16,
+    pub page_messages: bool,
+    pub is_dead: bool,
+}
+
+/// What is behind links.
+pub struct Room {
+    pub topic: u32,
+    pub epoch: u64,
+}
+
+/// A frame on its way to the relay.
+pub struct Outgoing {
+    pub bytes: Vec<u8>,
+    pub effect: Effect,
+}
+
+/// What a frame changes in the model once the relay has it.
+#[derive(Clone, Copy, Debug)]
+pub enum Effect {
+    None,
+    Accept { request: u32, topic: u32, epoch: u64 },
+    Answer { request: u32 },
+    Publish { topic: u32, track: Track, sequence: u64 },
+    End { topic: u32 },
+    Welcome,
+}
+
+/// A `Subscribe` as it was sent.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub link: String,
+    pub at: u64,
+}
+
+/// The server's side of one connection.
+#[derive(Default)]
+pub struct Server {
+    /// Topics that the relay is subscribed to, with their epoch.
+    pub subscribed: HashMap<u32, u64>,
+    /// Requests to be answered.
+    pub pending: Vec<(u32, String, Option<Since>)>,
+    pub inbox: Vec<u8>,
+    pub outbox: VecDeque<Outgoing>,
+    /// Topics that the relay knows of, as it was told: the last audience.
+    pub audience: HashMap<u32, (u32, u64)>,
+    pub nonce: [u8; 16],
+    pub is_welcome: bool,
+    /// Requests that the relay has not got an answer to.
+    pub under_way: HashMap<u32, Asked>,
+    /// Topics accepted on this connection, and since when.
+    pub accepted: HashMap<u32, u64>,
+    pub numbers: HashSet<u32>,
+}
+
+impl World {
+    /// Sends a frame of the business server.
+    pub fn push(&mut self, frame: &ToRelay<'_>, effect: Effect) {
+        let mut bytes = vec![0; 8192];
+        let size = encode(frame, &mut bytes).expect("every frame of the simulation fits");
+        bytes.truncate(size);
+        self.server.outbox.push_back(Outgoing { bytes, effect });
+    }
+
+    /// The business server reads so many whole frames.
+    pub fn process(&mut self, frames: u64) -> Result<(), String> {
+        for _ in 0..frames {
+            let Some(length) = self.server.inbox.first_chunk::<4>() else { return Ok(()) };
+            let size = u32::from_le_bytes(*length) as usize;
+            if self.server.inbox.len() < 4 + size {
+                return Ok(());
+            }
+            let body: Vec<u8> = self.server.inbox.drain(..4 + size).skip(4).collect();
+            let frame = decode_to_business(&body).map_err(|error| format!("a frame of the relay: {error:?}"))?;
+            self.process_frame(frame)?;
+        }
+        Ok(())
+    }
+
+    fn process_frame(&mut self, frame: ToBusiness<'_>) -> Result<(), String> {
+        match frame {
+            ToBusiness::Hello { version, relay, nonce, proof } => {
+                ensure!(version == VERSION && relay == "box", "Hello says {version} {relay}");
+                ensure!(proof == relay_proof(SECRET, &self.server.nonce, &nonce), "the relay's proof is wrong");
+                let proof = business_proof(SECRET, &nonce, &self.server.nonce);
+                self.push(&ToRelay::Welcome { version: VERSION, proof }, Effect::Welcome);
+            }
+            ToBusiness::Subscribe { request, link, since, .. } => {
+                self.server.pending.push((request, link.to_owned(), since));
+            }
+            ToBusiness::Unsubscribe { topic } => {
+                self.server.subscribed.remove(&topic);
+                self.server.audience.remove(&topic);
+            }
+            ToBusiness::Audience { topic, pages } => {
+                let now = self.now.0;
+                self.server.audience.insert(topic, (pages, now));
+            }
+            ToBusiness::Ping { nonce } => self.push(&ToRelay::Pong { nonce }, Effect::None),
+            ToBusiness::PageMessage { .. } | ToBusiness::Pong { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Answers a request: accepted where its link is good.
+    pub fn answer(&mut self, index: usize) {
+        if index >= self.server.pending.len() {
+            return;
+        }
+        let (request, name, since) = self.server.pending.remove(index);
+        let Some(link) = self.links.iter().find(|link| link.name == name && !link.is_dead) else {
+            let reason = ["no such link", "expired", "\"\\\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}"];
+            let reason = reason[self.rng.below(3) as usize].repeat(1 + self.rng.below(9) as usize);
+            self.push(&ToRelay::Deny { request, reason: &reason }, Effect::Answer { request });
+            return;
+        };
+        let shared = link.shared.unwrap_or_else(|| self.rng.below(2) == 0);
+        let grant =
+            Grant { shared, ttl_s: link.ttl_s, page_messages: link.page_messages, replay: link.replay };
+        let (topic, epoch, replay) = (self.rooms[link.room].topic, self.rooms[link.room].epoch, link.replay);
+        self.push(&ToRelay::Accept { request, topic, epoch, grant }, Effect::Accept { request, topic, epoch });
+        self.server.subscribed.insert(topic, epoch);
+        for track in Track::ALL {
+            self.replay(topic, epoch, track, since, replay);
+        }
+    }
+
+    fn replay(&mut self, topic: u32, epoch: u64, track: Track, since: Option<Since>, replay: u16) {
+        let history = self.archive.of(topic, epoch, track);
+        let wanted = since.filter(|since| since.epoch == epoch).map_or(0, |since| since.next[track.index()]);
+        let wanted = if wanted > history.next() { 0 } else { wanted };
+        let all: Vec<u64> = history.items.keys().copied().collect();
+        let mut chosen: Vec<u64> = match track {
+            Track::State => all.iter().rev().take(1).copied().filter(|&sequence| sequence >= wanted).collect(),
+            Track::Messages => {
+                let held = &all[all.len().saturating_sub(HELD)..];
+                match wanted {
+                    0 => held[held.len().saturating_sub(replay.into())..].to_vec(),
+                    _ => held.iter().copied().filter(|&sequence| sequence >= wanted).collect(),
+                }
+            }
+            Track::Audio | Track::Video => {
+                let start = history.newest(What::Start);
+                let init = start.map_or(history.newest(What::Init).unwrap_or(0), |start| history.items[&start].init);
+                let from = start.unwrap_or(u64::MAX);
+                let is_held = wanted != 0 && wanted > init.max(1) && wanted <= from;
+                let from = if is_held { wanted } else { from };
+                all.iter().copied().filter(|&s| s >= from || (s == init && s >= wanted) || (start.is_none() && s == init)).collect()
+            }
+        };
+        if track == Track::Messages && self.rng.below(8) == 0 {
+            // It may cap a replay; what it leaves out is a gap.
+            chosen.drain(..chosen.len() / 2);
+        }
+        for sequence in chosen {
+            self.push_publication(topic, epoch, track, sequence);
+        }
+    }
+
+    fn push_publication(&mut self, topic: u32, epoch: u64, track: Track, sequence: u64) {
+        let item = self.archive.item(topic, epoch, track, sequence).expect("only what was published").clone();
+        let part = match item.what {
+            What::Whole => Part::Whole,
+            What::Init => Part::Init { mime: &item.mime },
+            What::Start => Part::Start,
+            What::Continue => Part::Continue,
+        };
+        let frame = ToRelay::Publish { topic, track, sequence, part, data: &item.data };
+        self.push(&frame, Effect::Publish { topic, track, sequence });
+    }
+
+    /// Publishes something new in a room.
+    pub fn publish(&mut self, room: usize, track: Track, what: What, is_good: bool) {
+        let (topic, epoch) = (self.rooms[room].topic, self.rooms[room].epoch);
+        let limits = match (track, what) {
+            (_, What::Init) => self.board.init,
+            (Track::State, _) => self.board.state,
+            (Track::Messages, _) => self.board.messages,
+            (Track::Audio, _) => self.board.audio,
+            (Track::Video, _) => self.board.video,
+        };
+        let max = limits.data_size_max as usize;
+        let mut rng = Jitter::new(self.rng.bits());
+        let history = self.archive.of(topic, epoch, track);
+        if rng.below(12) == 0 {
+            // Something that nobody will ever see.
+            history.next = history.next() + 1 + rng.below(3);
+        }
+        let sequence = history.next();
+        history.next = sequence + 1;
+        let init = history.newest(What::Init).unwrap_or(0);
+        let size = if rng.below(4) == 0 { max } else { 4 + rng.below(max as u64 - 4) as usize };
+        let mime = if rng.below(8) == 0 { "m".repeat(255) } else { "video/mp4".to_owned() };
+        let mut data = if track.is_media() {
+            (0..size).map(|_| rng.bits().to_be_bytes()[0]).collect()
+        } else {
+            format!("\"{}\"", "x".repeat(size - 2 - sequence.to_string().len().min(size - 2)) + &sequence.to_string())
+                .into_bytes()
+        };
+        data.truncate(max);
+        let mut good = true;
+        if !is_good {
+            good = false;
+            if track.is_media() || rng.below(2) == 0 {
+                let extra = if rng.below(2) == 0 { 1 } else { 2_000 };
+                let last = data.pop().unwrap_or(b'x');
+                data.resize(max + extra, b'x');
+                data.push(last);
+            } else {
+                data.push(b',');
+                data.truncate(max);
+                data[0] = b',';
+            }
+        }
+        history.items.insert(sequence, Item { what, mime, data, good, init });
+        if self.server.subscribed.get(&topic) == Some(&epoch) {
+            self.push_publication(topic, epoch, track, sequence);
+        }
+    }
+
+    /// Publishes something old again.
+    pub fn publish_again(&mut self, room: usize, track: Track) {
+        let (topic, epoch) = (self.rooms[room].topic, self.rooms[room].epoch);
+        let Some(&(held, next)) = self.told.get(&topic) else { return };
+        let next = if held == epoch { next[track.index()] } else { 0 };
+        let sequences = self.archive.of(topic, epoch, track).items.keys().copied();
+        let sequences: Vec<u64> = sequences.filter(|&sequence| sequence < next).collect();
+        if self.server.subscribed.get(&topic) == Some(&epoch) && !sequences.is_empty() {
+            let which = self.rng.below(sequences.len() as u64) as usize;
+            // What went out before, or it would be new to the relay.
+            self.push_publication(topic, epoch, track, sequences[which]);
+        }
+    }
+
+    /// Ends a topic for all.
+    pub fn end(&mut self, room: usize) {
+        let topic = self.rooms[room].topic;
+        if self.server.is_welcome {
+            self.push(&ToRelay::End { topic, reason: "the room closed" }, Effect::End { topic });
+            self.server.subscribed.remove(&topic);
+            self.server.audience.remove(&topic);
+        }
+    }
+
+    /// A room begins anew: the relay learns of it by the next `Accept`.
+    pub fn new_epoch(&mut self, room: usize) {
+        let room = &mut self.rooms[room];
+        room.epoch += 1 + self.rng.below(3);
+        self.server.subscribed.remove(&room.topic);
+    }
+
+    /// Looks at frames that the relay has just encoded.
+    pub fn observe(&mut self) -> Result<(), String> {
+        let unseen = self.observed - self.written;
+        let bytes = self.relay.uplink_transmit().get(unseen..).ok_or("bytes to the business server vanished")?.to_vec();
+        let mut rest = &bytes[..];
+        while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+            let (body, behind) =
+                behind.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or("half a frame was encoded")?;
+            let frame = decode_to_business(body).map_err(|error| format!("a frame of the relay: {error:?}"))?;
+            self.note(|_| format!("relay says {frame:?}"));
+            self.observe_frame(frame).map_err(|error| format!("{error}: {frame:?}"))?;
+            rest = behind;
+        }
+        ensure!(rest.is_empty(), "half a length was encoded");
+        self.observed += bytes.len();
+        Ok(())
+    }
+
+    fn observe_frame(&mut self, frame: ToBusiness<'_>) -> Result<(), String> {
+        if matches!(frame, ToBusiness::Hello { .. }) {
+            return Ok(());
+        }
+        ensure!(self.server.is_welcome, "it comes before Welcome");
+        match frame {
+            ToBusiness::Hello { .. } => {}
+            ToBusiness::Subscribe { request, link, since, page } => {
+                ensure!(self.server.numbers.insert(request), "the request's number was used before");
+                if !page.address.is_empty() {
+                    let is_known = self.pages.iter().any(|other| {
+                        other.address.to_string() == page.address
+                            && (page.origin.is_empty() || other.origin == page.origin)
+                            && other.asked.iter().any(|asked| asked == link)
+                    });
+                    ensure!(is_known, "no such page asked for that link");
+                }
+                let now = self.now.0;
+                let young = self.server.under_way.values().filter(|asked| now < asked.at + 10_000);
+                ensure!(young.clone().count() < self.board.requests_max as usize, "too many requests under way");
+                let is_shared = self.links.iter().any(|other| other.name == link && other.shared == Some(true));
+                ensure!(
+                    !is_shared || !young.clone().any(|asked| asked.link == link),
+                    "a herd costs one request, and one is under way"
+                );
+                self.check_since(link, since)?;
+                self.server.under_way.insert(request, Asked { link: link.to_owned(), at: now });
+            }
+            ToBusiness::Unsubscribe { topic } => {
+                self.model_forgets(topic);
+                self.server.accepted.remove(&topic);
+            }
+            ToBusiness::Audience { topic, .. } => {
+                ensure!(self.server.accepted.contains_key(&topic), "that topic was not accepted");
+                let last = self.audience_at.insert(topic, self.now.0);
+                ensure!(last.is_none_or(|last| self.now.0 >= last + 1_000), "an audience within a second");
+            }
+            ToBusiness::PageMessage { topic, page, data } => {
+                let Some(sender) = self.pages.iter_mut().find(|other| other.number == page) else {
+                    return Err("no such page".to_owned());
+                };
+                ensure!(sender.sent.contains(&data.to_owned()), "the page never said that");
+                let takes = self.links.iter().any(|link| link.page_messages && sender.asked.contains(&link.name));
+                ensure!(takes, "the link takes no messages");
+            }
+            ToBusiness::Ping { .. } | ToBusiness::Pong { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The relay's own next for a topic that it holds and expects; what pages bring for a cold link; else none.
+    fn check_since(&self, link: &str, since: Option<Since>) -> Result<(), String> {
+        let room = self.links.iter().find(|other| other.name == link).map(|link| &self.rooms[link.room]);
+        let own = room.and_then(|room| self.told.get(&room.topic));
+        let is_watched = room.is_some_and(|room| {
+            let watches = |page: &super::page::Page| {
+                !page.closing && page.views.get(&room.topic).is_some_and(|view| view.link == link)
+            };
+            self.pages.iter().any(watches) && self.told.contains_key(&room.topic)
+        });
+        let Some(since) = since else {
+            let waiting = self.pages.iter().flat_map(|page| page.asks.values());
+            let mut waiting = waiting.filter(|ask| ask.link == link && ask.since.is_some());
+            let overdue = waiting.next().is_some() && self.is_prompt;
+            ensure!(!overdue, "a page waits with a since and none was sent");
+            return Ok(());
+        };
+        if own.is_some_and(|&(epoch, next)| since == Since { epoch, next }) {
+            return Ok(());
+        }
+        ensure!(!is_watched || !self.is_prompt, "pages watch it, and the relay's own is {own:?}");
+        let waiting = self.pages.iter().flat_map(|page| page.asks.values());
+        let is_asked = waiting.filter(|ask| ask.link == link).filter_map(|ask| ask.since).any(|(epoch, next)| {
+            let from = next.saturating_sub(self.board.messages.frames_max.into()).max(1);
+            since == Since { epoch, next: [0, from, 0, 0] }
+        });
+        ensure!(is_asked, "nobody asked for that since, and the relay's own is {own:?}");
+        Ok(())
+    }
+
+    /// The relay has forgotten a topic, or never had it.
+    pub fn model_forgets(&mut self, topic: u32) {
+        self.told.remove(&topic);
+        self.audience_at.remove(&topic);
+        self.delivered.retain(|&(of, _, _)| of != topic);
+    }
+
+    /// The relay has a frame of the business server now.
+    pub fn delivered(&mut self, effect: Effect) -> Result<(), String> {
+        match effect {
+            Effect::None => {}
+            Effect::Welcome => {
+                ensure!(self.relay.is_up(), "the relay is not up after Welcome");
+                self.server.is_welcome = true;
+            }
+            Effect::Answer { request } => drop(self.server.under_way.remove(&request)),
+            Effect::Accept { request, topic, epoch } => {
+                self.server.under_way.remove(&request);
+                if !self.relay.holds_topic(topic) {
+                    return Ok(());
+                }
+                match self.told.get(&topic) {
+                    Some(&(old, next)) if old != epoch => {
+                        let has_good = self.delivered.iter().any(|&(of, in_epoch, sequence)| {
+                            (of, in_epoch) == (topic, old) && self.archive.is_good(of, old, Track::Messages, sequence)
+                        });
+                        self.closed.insert((topic, old), (next[Track::Messages.index()], has_good));
+                        self.told.insert(topic, (epoch, [0; 4]));
+                    }
+                    Some(_) => {}
+                    None => drop(self.told.insert(topic, (epoch, [0; 4]))),
+                }
+                let now = self.now.0;
+                self.server.accepted.entry(topic).or_insert(now);
+            }
+            Effect::Publish { topic, track, sequence } => {
+                if self.server.accepted.contains_key(&topic)
+                    && let Some((epoch, next)) = self.told.get_mut(&topic)
+                    && sequence >= next[track.index()]
+                {
+                    next[track.index()] = sequence + 1;
+                    if track == Track::Messages {
+                        self.delivered.insert((topic, *epoch, sequence));
+                    }
+                }
+            }
+            Effect::End { topic } => {
+                self.model_forgets(topic);
+                self.server.accepted.remove(&topic);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A model of links, and rooms behind them.
+pub fn scene(archive: &mut Archive, rng: &mut Jitter) -> (Vec<Room>, Vec<Link>) {
+    let _ = archive;
+    let rooms = (1..=3).map(|topic| Room { topic, epoch: 1 + rng.below(5) }).collect();
+    let mut link = |name: &str, room, shared, ttl_s| Link {
+        name: name.to_owned(),
+        room,
+        shared,
+        ttl_s,
+        replay: [0, 2, 3, 50][rng.below(4) as usize],
+        page_messages: rng.below(2) == 0,
+        is_dead: false,
+    };
+    let links = vec![
+        link("alpha", 0, Some(true), 30),
+        link("bravo", 0, Some(false), 30),
+        link("charlie", 1, Some(true), 2),
+        link("delta", 1, None, 5),
+        link("echo", 2, Some(true), 0),
+        link(&"f".repeat(128), 2, None, 3),
+    ];
+    (rooms, links)
+}

@@ -1,0 +1,320 @@
+//! One page as a naive reader of its own bytes: it parses every frame and holds the relay to what each track promises.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
+
+use serde_json::Value;
+use sharelinkd::relay::{session::Session, table::Id};
+use sharelinkd::wire::Track;
+
+use super::archive::{Archive, What};
+use super::ensure;
+
+/// What the simulation knows of the machine while a page reads.
+pub struct Truth<'a> {
+    pub archive: &'a Archive,
+    /// The relay's own next message as an epoch ended, and whether any could be shown, by topic and epoch.
+    pub closed: &'a HashMap<(u32, u64), (u64, bool)>,
+    /// The relay's own next messages now, by topic.
+    pub told: &'a HashMap<u32, (u64, [u64; 4])>,
+    /// Messages that the relay took, by topic, epoch and sequence.
+    pub delivered: &'a HashSet<(u32, u64, u64)>,
+    /// No ring is ever overtaken: nothing good may be told as a gap.
+    pub is_roomy: bool,
+    pub replay_is_late: bool,
+}
+
+/// A `subscribe` that was not answered yet.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub link: String,
+    pub since: Option<(u64, u64)>,
+}
+
+/// One connection and what it has seen.
+pub struct Page {
+    pub id: Id<Session>,
+    pub number: u32,
+    pub address: IpAddr,
+    pub origin: String,
+    pub bytes: Vec<u8>,
+    pub views: HashMap<u32, View>,
+    pub asks: BTreeMap<u32, Ask>,
+    pub told_up: bool,
+    /// Bytes that its socket takes at once before it is full.
+    pub credit: u64,
+    pub is_fast: bool,
+    pub is_silent: bool,
+    pub next_id: u32,
+    pub sent: VecDeque<String>,
+    /// Links that it ever asked for: the relay may name it when it asks for them.
+    pub asked: Vec<String>,
+    pub frames: u64,
+    pub closing: bool,
+}
+
+/// A topic as the page sees it.
+#[derive(Debug)]
+pub struct View {
+    pub link: String,
+    pub epoch: u64,
+    pub page_messages: bool,
+    pub state: u64,
+    /// The next message; `None` until the first.
+    pub messages: Option<u64>,
+    /// Its `since` was not confirmed by a message yet, and may be beyond the counter.
+    pub beyond: bool,
+    /// The relay had told nothing in this epoch as the page began.
+    pub from_base: bool,
+    pub media: [Media; 2],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Media {
+    /// The next sequence; `None` until the first chunk.
+    pub next: Option<u64>,
+    pub init: Option<u64>,
+    pub in_group: bool,
+}
+
+impl View {
+    fn begin_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.state = 0;
+        self.messages = None;
+        self.beyond = false;
+        self.from_base = true;
+        self.media = [Media::default(); 2];
+    }
+}
+
+impl Page {
+    /// Takes bytes from the socket and reads the frames that are whole.
+    pub fn read(&mut self, truth: &Truth<'_>, bytes: &[u8]) -> Result<(), String> {
+        self.bytes.extend_from_slice(bytes);
+        let mut at = 0;
+        while let Some((opcode, from, to)) = frame(&self.bytes[at..])? {
+            let payload = self.bytes[at + from..at + to].to_vec();
+            at += to;
+            self.frames += 1;
+            match opcode {
+                1 => self.text(truth, &payload).map_err(|error| format!("{error}: {}", lossy(&payload)))?,
+                2 => self.binary(truth, &payload).map_err(|error| format!("{error}: {payload:?}"))?,
+                9 => ensure!(payload.is_empty(), "a ping with a payload"),
+                _ => return Err(format!("opcode {opcode}")),
+            }
+        }
+        self.bytes.drain(..at);
+        Ok(())
+    }
+
+    fn text(&mut self, truth: &Truth<'_>, payload: &[u8]) -> Result<(), String> {
+        let text = core::str::from_utf8(payload).map_err(|error| error.to_string())?;
+        let frame: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let number = |name: &str| frame[name].as_u64().ok_or_else(|| format!("no {name}"));
+        let epoch = || frame["epoch"].as_str().and_then(|text| text.parse::<u64>().ok()).ok_or("no epoch".to_owned());
+        match frame["type"].as_str().unwrap_or_default() {
+            "subscribed" => {
+                let id = u32::try_from(number("id")?).map_err(|error| error.to_string())?;
+                let page_messages = frame["page_messages"].as_bool().ok_or("no page_messages")?;
+                self.subscribed(truth, id, number("topic")? as u32, epoch()?, page_messages)
+            }
+            "denied" => {
+                ensure!(frame["reason"].is_string(), "no reason");
+                let id = u32::try_from(number("id")?).map_err(|error| error.to_string())?;
+                self.asks.remove(&id).map(drop).ok_or("nobody asked".to_owned())
+            }
+            "end" => {
+                ensure!(frame["reason"].is_string(), "no reason");
+                let topic = number("topic")? as u32;
+                self.views.remove(&topic).map(drop).ok_or("the page doesn't have it".to_owned())
+            }
+            "epoch" => {
+                let (topic, epoch) = (number("topic")? as u32, epoch()?);
+                let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
+                ensure!(view.epoch != epoch, "the epoch is no new one");
+                let (closed, has_good) = truth.closed.get(&(topic, view.epoch)).copied().ok_or("that epoch has not ended")?;
+                match view.messages {
+                    Some(next) => ensure!(next == closed || view.beyond, "messages {next} to {closed} were not told"),
+                    None => ensure!(!view.from_base || !has_good, "messages up to {closed} were not told"),
+                }
+                view.begin_epoch(epoch);
+                Ok(())
+            }
+            "state" => {
+                let (topic, sequence) = (number("topic")? as u32, number("sequence")?);
+                let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
+                ensure!(sequence > view.state, "state {sequence} behind {}", view.state);
+                verbatim(truth, topic, view.epoch, Track::State, sequence, payload, "state")?;
+                view.state = sequence;
+                Ok(())
+            }
+            "message" => {
+                let (topic, sequence) = (number("topic")? as u32, number("sequence")?);
+                let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
+                let next = view.messages.filter(|_| !view.beyond);
+                ensure!(next.is_none_or(|next| next == sequence), "message {sequence}, expected {next:?}");
+                verbatim(truth, topic, view.epoch, Track::Messages, sequence, payload, "message")?;
+                (view.messages, view.beyond) = (Some(sequence + 1), false);
+                Ok(())
+            }
+            "gap" => {
+                let (topic, from, to) = (number("topic")? as u32, number("from")?, number("to")?);
+                let name = frame["track"].as_str().ok_or("no track")?;
+                let track = Track::ALL.into_iter().find(|track| track.name() == name).ok_or("no such track")?;
+                self.gap(truth, topic, track, from, to)
+            }
+            "uplink" => {
+                let up = frame["up"].as_bool().ok_or("no up")?;
+                ensure!(up != self.told_up, "uplink {up} was told before");
+                self.told_up = up;
+                Ok(())
+            }
+            "alive" => Ok(()),
+            "error" if frame["reason"].is_string() => Ok(()),
+            other => Err(format!("unknown type {other}")),
+        }
+    }
+
+    fn subscribed(
+        &mut self,
+        truth: &Truth<'_>,
+        id: u32,
+        topic: u32,
+        epoch: u64,
+        page_messages: bool,
+    ) -> Result<(), String> {
+        let ask = self.asks.remove(&id).ok_or("nobody asked")?;
+        ensure!(!self.views.contains_key(&topic), "the page has the topic already");
+        let messages = ask.since.filter(|&(of, next)| of == epoch && next > 0).map(|(_, next)| next);
+        let told = truth.told.get(&topic).filter(|told| told.0 == epoch).map_or(0, |told| told.1[1]);
+        let is_slow = messages.is_some_and(|next| next > told) && truth.replay_is_late;
+        let beyond = messages.is_some_and(|next| next > truth.archive.next(topic, epoch, Track::Messages)) || is_slow;
+        let view = View {
+            link: ask.link,
+            epoch,
+            page_messages,
+            state: 0,
+            messages,
+            beyond,
+            from_base: told == 0,
+            media: [Media::default(); 2],
+        };
+        self.views.insert(topic, view);
+        Ok(())
+    }
+
+    fn gap(&mut self, truth: &Truth<'_>, topic: u32, track: Track, from: u64, to: u64) -> Result<(), String> {
+        let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
+        ensure!(1 <= from && from <= to, "an empty gap");
+        if truth.is_roomy && !track.is_media() {
+            for sequence in from..=to {
+                let is_good = truth.archive.is_good(topic, view.epoch, track, sequence);
+                let is_there = truth.delivered.contains(&(topic, view.epoch, sequence));
+                ensure!(!(is_good && is_there), "the relay has {sequence}");
+            }
+        }
+        match track {
+            Track::State => Err("a gap on state".to_owned()),
+            Track::Messages => {
+                let next = view.messages.filter(|_| !view.beyond);
+                ensure!(next.is_none_or(|next| next == from), "expected {next:?}");
+                (view.messages, view.beyond) = (Some(to + 1), false);
+                Ok(())
+            }
+            Track::Audio | Track::Video => {
+                let media = &mut view.media[track.index() - 2];
+                // A page that has an init and no chunk yet has no counter, and may be told where it stands.
+                let is_begun = media.init.is_some_and(|init| init < from);
+                ensure!(media.next.map_or(is_begun, |next| next == from), "expected {:?}", media.next);
+                (media.next, media.in_group) = (Some(to + 1), false);
+                Ok(())
+            }
+        }
+    }
+
+    fn binary(&mut self, truth: &Truth<'_>, payload: &[u8]) -> Result<(), String> {
+        ensure!(payload.len() >= 14, "too short");
+        let track = Track::from_number(payload[0]).filter(|track| track.is_media()).ok_or("no media track")?;
+        let topic = u32::from_be_bytes(payload[2..6].try_into().unwrap());
+        let sequence = u64::from_be_bytes(payload[6..14].try_into().unwrap());
+        let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
+        let item = truth.archive.item(topic, view.epoch, track, sequence)?;
+        ensure!(item.good, "{sequence} is too large to be shown");
+        let (what, mut data) = match payload[1] {
+            1 => (What::Init, &payload[14..]),
+            2 => (What::Start, &payload[14..]),
+            3 => (What::Continue, &payload[14..]),
+            part => return Err(format!("part {part}")),
+        };
+        ensure!(item.what == what, "{sequence} is {:?}, not {what:?}", item.what);
+        if what == What::Init {
+            let (size, rest) = data.split_first().ok_or("no MIME size")?;
+            let (mime, rest) = rest.split_at_checked(usize::from(*size)).ok_or("no MIME type")?;
+            ensure!(mime == item.mime.as_bytes(), "another MIME type");
+            data = rest;
+        }
+        ensure!(data == item.data, "other data than published");
+        let media = &mut view.media[track.index() - 2];
+        match what {
+            What::Init => {
+                let in_order = media.next.is_none_or(|next| sequence <= next);
+                ensure!(in_order, "init {sequence} without a gap, expected {:?}", media.next);
+                if media.next == Some(sequence) {
+                    media.next = Some(sequence + 1);
+                }
+                (media.init, media.in_group) = (Some(sequence), false);
+            }
+            What::Start => {
+                ensure!(media.next.is_none_or(|next| next == sequence), "expected {:?}", media.next);
+                ensure!(media.init == Some(item.init), "after init {:?}, needs {}", media.init, item.init);
+                (media.next, media.in_group) = (Some(sequence + 1), true);
+            }
+            What::Continue | What::Whole => {
+                ensure!(media.in_group, "outside of a group");
+                ensure!(media.next == Some(sequence), "expected {:?}", media.next);
+                media.next = Some(sequence + 1);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn verbatim(
+    truth: &Truth<'_>,
+    topic: u32,
+    epoch: u64,
+    track: Track,
+    sequence: u64,
+    payload: &[u8],
+    kind: &str,
+) -> Result<(), String> {
+    let item = truth.archive.item(topic, epoch, track, sequence)?;
+    ensure!(item.good, "{} {sequence} is not to be shown", track.name());
+    let head = format!(r#"{{"type":"{kind}","topic":{topic},"sequence":{sequence},"data":"#);
+    let expected = [head.as_bytes(), &item.data, b"}"].concat();
+    ensure!(payload == expected, "other bytes than published: {}", lossy(&expected));
+    Ok(())
+}
+
+/// The opcode, begin and end of the first frame's payload; `None` where it isn't whole.
+fn frame(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, String> {
+    let [first, second, ..] = *bytes else { return Ok(None) };
+    ensure!(first & 0xf0 == 0x80, "no final frame: {first:#x}");
+    ensure!(second & 0x80 == 0, "a masked frame");
+    let (from, size) = match second {
+        126 => {
+            let Some(size) = bytes.get(2..4) else { return Ok(None) };
+            let size = usize::from(u16::from_be_bytes(size.try_into().unwrap()));
+            ensure!(size > 125, "a length that is too long");
+            (4, size)
+        }
+        127 => return Err("a frame beyond every limit of the board".to_owned()),
+        size => (2, usize::from(size)),
+    };
+    Ok((bytes.len() >= from + size).then_some((first & 0xf, from, from + size)))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
