@@ -12,6 +12,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -26,6 +27,8 @@ const BATCH: usize = 64;
 const REST: Duration = Duration::from_millis(100);
 /// How long accepting waits before it looks for a place again.
 const PLACE_WAIT: Duration = Duration::from_millis(5);
+/// Descriptors besides the pages': listeners, the uplink, the reactor's own, the log.
+const DESCRIPTORS_EXTRA: u64 = 32;
 /// A place is nobody's for longer than this while others wait for one.
 const PLACE_MS_MAX: u64 = 1_000;
 
@@ -54,6 +57,24 @@ fn listener(address: SocketAddr, board: &Board) -> io::Result<Async<TcpListener>
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(board.backlog_max).unwrap_or(i32::MAX))?;
     Async::new(socket.into())
+}
+
+/// Allows the process as many descriptors as its pages need, or says how many it will do with.
+pub fn raise_descriptor_limit(board: &Board) {
+    let needed = u64::from(board.pages_max) + u64::from(board.heads_max) + DESCRIPTORS_EXTRA;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let allowed = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), ..limit });
+    if raised.is_err() || allowed < needed {
+        log::warn!(
+            "{needed} open files are needed for {} pages, {allowed} are allowed: raise LimitNOFILE in the unit \
+             (or ulimit -Hn), or lower pages in [limits]",
+            board.pages_max
+        );
+    }
 }
 
 /// Accepts for as long as the daemon runs.

@@ -104,6 +104,7 @@ pub async fn serve(
 ) -> Result<(), DaemonError> {
     let signals = reload::signals().map_err(DaemonError::Signals)?;
     let (listeners, addresses) = listen::bind(&config)?;
+    listen::raise_descriptor_limit(&config.board);
     let daemon = Daemon::new(config)?;
     for note in daemon.config.borrow().not_built_yet() {
         log::warn!("{note}");
