@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use lexopt::Arg;
+use sharelinkd::bench;
 use sharelinkd::config::nearest;
 
 /// What the user wants done.
@@ -26,6 +27,10 @@ pub enum Command {
         /// Where the host page is served.
         host_port: u16,
     },
+    /// Measure the relay on this machine.
+    Bench(bench::Options),
+    /// Be the ceiling of a bench, for so many pages.
+    BenchCeiling(usize),
     /// Print this help.
     Help(&'static str),
     /// Print version, board and target.
@@ -48,11 +53,12 @@ struct About {
     help: &'static str,
 }
 
-const COMMANDS: [About; 6] = [
+const COMMANDS: [About; 7] = [
     About { name: "run", options: &["--config", "--help"], help: RUN },
     About { name: "check", options: &["--config", "--help"], help: CHECK },
     About { name: "config", options: &["--help"], help: CONFIG },
     About { name: "demo", options: &["--port", "--host-port", "--help"], help: DEMO },
+    About { name: "bench", options: &BENCH_OPTIONS, help: BENCH },
     About { name: "help", options: &["--help"], help: HELP },
     About { name: "version", options: &["--help"], help: VERSION },
 ];
@@ -68,6 +74,7 @@ Commands:
   config    Print a commented configuration to start from
   check     Check a configuration: its errors, or what it means and costs
   run       Serve
+  bench     Measure what the relay costs on this machine
   help      Print this, or the help of a command: sharelinkd help run
   version   Print version, board and target
 
@@ -130,6 +137,43 @@ Options:
 Port 0 takes any free one.
 ";
 
+const BENCH_OPTIONS: [&str; 10] =
+    ["--mode", "--pages", "--under-way", "--size", "--seconds", "--rate", "--runs", "--ceiling", "--json", "--help"];
+
+const BENCH: &str = "\
+Measure what the relay costs on this machine: starts one, is its business
+server and its pages over the real protocols on loopback, and reports.
+
+Usage: sharelinkd bench [--mode MODE] [OPTIONS]
+
+Modes:
+  flat       So many publications under way, as fast as pages get them [default]
+  rate       So many publications a second: latency
+  idle       Pages that are subscribed and get nothing: memory
+  arrivals   Pages that arrive as fast as they can
+  stalled    One page in a hundred reads nothing
+  media      A stream of 1.2 Mbit/s to every page
+
+Options:
+  --mode MODE     What is measured
+  --pages N       Pages [default: 1000]
+  --under-way N   Publications under way at the same time [default: 1]
+  --size N        Bytes of a publication's frame [default: 200]
+  --seconds N     Length of a run [default: 5]
+  --rate N        Publications a second, in mode rate [default: 100]
+  --runs N        Runs, of which the medians are reported [default: 1]
+  --ceiling       In turn with the relay, the least that any relay could do:
+                  one thread that writes a ready frame to each socket
+  --json          Report as JSON
+  -h, --help      Print this
+
+Examples:
+  sharelinkd bench --under-way 4 --runs 5 --ceiling
+  sharelinkd bench --mode idle --pages 8000
+
+Fails where a message was lost and not told by a gap.
+";
+
 const VERSION: &str = "\
 Print the version, the board that the relay was built for, and the target that
 it was compiled for.
@@ -155,6 +199,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         }
         Some(Word::Value(name)) => name,
     };
+    if name == "bench-ceiling" {
+        // The bench's own child: for nobody to type.
+        return number(&mut parser, "bench-ceiling", 1..=u64::MAX).map(|pages| Command::BenchCeiling(as_size(pages)));
+    }
     let Some(about) = COMMANDS.iter().find(|about| about.name == name) else {
         let near = suggestion(&name, COMMANDS.iter().map(|about| about.name));
         return wrong(&format!("unknown command {name:?}{near}"));
@@ -186,6 +234,7 @@ fn next(parser: &mut lexopt::Parser) -> Result<Option<Word>, UsageError> {
 fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let name = about.name;
     let (mut config, mut pages_port, mut host_port, mut topic) = (None, None, None, None);
+    let mut bench = bench::Options::default();
     while let Some(word) = next(parser)? {
         let option = match word {
             Word::Option(option) => option,
@@ -202,6 +251,15 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
             }
             ("demo", "-p" | "--port") => once(&mut pages_port, "--port", port(parser, "--port")?)?,
             ("demo", "--host-port") => once(&mut host_port, "--host-port", port(parser, "--host-port")?)?,
+            ("bench", "--mode") => bench.mode = mode(parser)?,
+            ("bench", "--pages") => bench.pages = as_size(number(parser, "--pages", 1..=1_000_000)?),
+            ("bench", "--under-way") => bench.under_way = as_size(number(parser, "--under-way", 1..=1024)?),
+            ("bench", "--size") => bench.size = as_size(number(parser, "--size", 100..=60_000)?),
+            ("bench", "--seconds") => bench.seconds = number(parser, "--seconds", 1..=86_400)?,
+            ("bench", "--rate") => bench.rate = number(parser, "--rate", 1..=1_000_000)?,
+            ("bench", "--runs") => bench.runs = as_size(number(parser, "--runs", 1..=1000)?),
+            ("bench", "--ceiling") => bench.ceiling = true,
+            ("bench", "--json") => bench.json = true,
             _ => {
                 let near = suggestion(&option, about.options.iter().copied());
                 return wrong(&format!("unknown option {option} of {name}{near}"));
@@ -215,6 +273,7 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
             wrong(&format!("{name} needs --config FILE: `sharelinkd config > FILE` writes one to start from"))
         }
         ("demo", _) => demo(pages_port.unwrap_or(DEMO_PAGES_PORT), host_port.unwrap_or(DEMO_HOST_PORT)),
+        ("bench", _) => Ok(Command::Bench(bench)),
         ("config", _) => Ok(Command::Config),
         ("version", _) => Ok(Command::Version),
         _ => help(topic.as_deref()),
@@ -251,6 +310,26 @@ fn port(parser: &mut lexopt::Parser, option: &str) -> Result<u16, UsageError> {
         Some(port) => Ok(port),
         None => wrong(&format!("{option} {text:?} is no port: write a number from 1 to 65535, or 0 for any free one")),
     }
+}
+
+fn mode(parser: &mut lexopt::Parser) -> Result<bench::Mode, UsageError> {
+    let text = value(parser, "--mode", "--mode flat")?.to_string_lossy().into_owned();
+    match bench::Mode::ALL.iter().find(|(name, _)| *name == text) {
+        Some((_, mode)) => Ok(*mode),
+        None => wrong(&format!("unknown mode {text:?}{}", suggestion(&text, bench::Mode::ALL.map(|(name, _)| name)))),
+    }
+}
+
+fn number(parser: &mut lexopt::Parser, option: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, UsageError> {
+    let text = value(parser, option, &format!("{option} N"))?;
+    match text.to_str().and_then(|text| text.parse().ok()).filter(|number| range.contains(number)) {
+        Some(number) => Ok(number),
+        None => wrong(&format!("{option} {text:?} is not a number from {} to {}", range.start(), range.end())),
+    }
+}
+
+fn as_size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn once<T>(place: &mut Option<T>, option: &str, value: T) -> Result<(), UsageError> {

@@ -58,6 +58,7 @@
 //! from, a room that lives in it, and a host's page to run that room. It shares [`wire`] with the relay and
 //! otherwise meets it over a real socket.
 #![forbid(unsafe_code)]
+pub mod bench;
 pub mod board;
 pub mod config;
 pub mod daemon;

@@ -34,6 +34,8 @@ fn main() -> ExitCode {
         Ok(Command::Demo { pages_port, host_port }) => {
             sharelinkd::demo::run(sharelinkd::demo::Options { pages_port, host_port })
         }
+        Ok(Command::Bench(options)) => sharelinkd::bench::run(options),
+        Ok(Command::BenchCeiling(pages)) => sharelinkd::bench::run_ceiling(pages),
         Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(&cli::version()),
         Err(cli::UsageError(text)) => complain(&text, EXIT_USAGE),

@@ -1,0 +1,246 @@
+//! The load: pages, all in one epoll loop, whose frames are read out of one buffer and checked.
+//!
+//! Nothing is copied but the beginning of a frame that a read cut. Every message's sequence must follow
+//! the last one or be told by a gap; what doesn't is counted as lost.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+
+use super::clock;
+use super::histogram::Histogram;
+
+/// Publications whose sending time is remembered: more are never under way.
+pub const WINDOW_MAX: usize = 4096;
+/// Bytes read at once.
+const BUFFER_SIZE: usize = 256 * 1024;
+/// Events taken at once.
+const EVENTS_MAX: usize = 1024;
+/// What stands before a message's sequence.
+const MESSAGE: &[u8] = br#"{"type":"message","topic":1,"sequence":"#;
+
+/// All pages.
+pub struct Load {
+    epoll: OwnedFd,
+    pages: Vec<Page>,
+    events: Vec<Event>,
+    buffer: Vec<u8>,
+    /// What was seen.
+    pub seen: Seen,
+}
+
+struct Page {
+    stream: TcpStream,
+    carry: Vec<u8>,
+    next: u64,
+    reads: bool,
+}
+
+/// What the pages saw.
+#[derive(Debug)]
+pub struct Seen {
+    /// Messages and media chunks.
+    pub deliveries: u64,
+    /// Bytes of them, headers included.
+    pub bytes: u64,
+    /// Messages that were lost, doubled or out of order without a gap.
+    pub lost: u64,
+    /// Sequences told as gaps.
+    pub gaps: u64,
+    /// Other text frames.
+    pub notices: u64,
+    /// Times from publication to page.
+    pub latency: Histogram,
+    reached: Vec<u32>,
+    sent: Vec<Instant>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        let reached = vec![0; WINDOW_MAX];
+        let sent = vec![clock::now(); WINDOW_MAX];
+        Self { deliveries: 0, bytes: 0, lost: 0, gaps: 0, notices: 0, latency: Histogram::default(), reached, sent }
+    }
+
+    /// A publication is sent now.
+    pub fn send(&mut self, sequence: u64) {
+        self.reached[slot(sequence)] = 0;
+        self.sent[slot(sequence)] = clock::now();
+    }
+
+    /// Pages that a publication has reached.
+    #[must_use]
+    pub fn reached(&self, sequence: u64) -> u32 {
+        self.reached[slot(sequence)]
+    }
+
+    fn deliver(&mut self, next: &mut u64, sequence: u64, size: usize, now: Instant) {
+        if *next != 0 && sequence != *next {
+            self.lost += 1;
+        }
+        *next = sequence + 1;
+        self.deliveries += 1;
+        self.bytes += size as u64;
+        self.reached[slot(sequence)] += 1;
+        let us = now.saturating_duration_since(self.sent[slot(sequence)]).as_micros();
+        self.latency.add(u64::try_from(us).unwrap_or(u64::MAX), 1);
+    }
+
+    fn frame(&mut self, next: &mut u64, opcode: u8, payload: &[u8], size: usize, now: Instant) {
+        match opcode {
+            1 if payload.starts_with(MESSAGE) => {
+                let sequence = number(payload.get(MESSAGE.len()..).unwrap_or_default());
+                self.deliver(next, sequence, size, now);
+            }
+            1 if payload.starts_with(br#"{"type":"gap""#) => {
+                let (from, to) = (field(payload, b"\"from\":"), field(payload, b"\"to\":"));
+                if *next != 0 && from != *next {
+                    self.lost += 1;
+                }
+                self.gaps += to + 1 - from;
+                *next = to + 1;
+            }
+            1 => self.notices += 1,
+            // A chunk, whose sequence is at bytes 6 to 13; inits are repeated and not counted.
+            2 if payload.get(1) != Some(&1) => {
+                if let Some(sequence) = payload.get(6..14).and_then(|bytes| bytes.try_into().ok()) {
+                    self.deliver(next, u64::from_be_bytes(sequence), size, now);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn slot(sequence: u64) -> usize {
+    usize::try_from(sequence % WINDOW_MAX as u64).unwrap_or_default()
+}
+
+fn number(digits: &[u8]) -> u64 {
+    digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0, |number, byte| number * 10 + u64::from(byte - b'0'))
+}
+
+fn field(payload: &[u8], name: &[u8]) -> u64 {
+    let at = payload.windows(name.len()).position(|window| window == name).unwrap_or(payload.len());
+    number(payload.get(at + name.len()..).unwrap_or_default())
+}
+
+impl Load {
+    /// No pages yet.
+    pub fn new() -> Result<Self, String> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|error| format!("epoll: {error}"))?;
+        Ok(Self {
+            epoll,
+            pages: Vec::new(),
+            events: Vec::with_capacity(EVENTS_MAX),
+            buffer: vec![0; BUFFER_SIZE],
+            seen: Seen::new(),
+        })
+    }
+
+    /// Connects a page; with a link it upgrades and subscribes, else it is a bare socket.
+    pub fn connect(&mut self, address: SocketAddr, link: Option<&str>) -> Result<(), String> {
+        let mut stream = TcpStream::connect(address).map_err(|error| format!("page {}: {error}", self.pages.len()))?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        if let Some(link) = link {
+            // The head and, behind it at once, a masked subscribe: the mask is all zero.
+            let text = format!(r#"{{"type":"subscribe","id":1,"link":"{link}"}}"#);
+            let mut bytes = format!(
+                "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: sharelink.v1\r\n\r\n"
+            )
+            .into_bytes();
+            bytes.extend([0x81, 0x80 | u8::try_from(text.len()).unwrap_or(125), 0, 0, 0, 0]);
+            bytes.extend(text.as_bytes());
+            stream.write_all(&bytes).map_err(|error| error.to_string())?;
+        }
+        stream.set_nonblocking(true).map_err(|error| error.to_string())?;
+        let carry = if link.is_some() { b"HTTP".to_vec() } else { Vec::new() };
+        let data = EventData::new_u64(self.pages.len() as u64);
+        epoll::add(&self.epoll, &stream, data, EventFlags::IN).map_err(|error| format!("epoll: {error}"))?;
+        self.pages.push(Page { stream, carry, next: 0, reads: true });
+        Ok(())
+    }
+
+    /// A page reads no more.
+    pub fn stall(&mut self, page: usize) {
+        if let Some(page) = self.pages.get_mut(page) {
+            page.reads = false;
+            let _ = epoll::delete(&self.epoll, &page.stream);
+        }
+    }
+
+    /// Waits for something to read, at most so long, and reads it.
+    pub fn turn(&mut self, wait: Duration) -> Result<(), String> {
+        let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+        self.events.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&wait)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(format!("epoll: {error}")),
+        }
+        for event in &self.events {
+            let index = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+            let Some(page) = self.pages.get_mut(index) else { continue };
+            match page.stream.read(&mut self.buffer) {
+                Ok(0) => return Err(format!("page {index} was closed by the relay")),
+                Ok(size) => take(page, self.buffer.get(..size).unwrap_or_default(), &mut self.seen)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(format!("page {index}: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Pages that read.
+    #[must_use]
+    pub fn readers(&self) -> u32 {
+        u32::try_from(self.pages.iter().filter(|page| page.reads).count()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Takes the bytes of a page, frame by frame.
+fn take(page: &mut Page, bytes: &[u8], seen: &mut Seen) -> Result<(), String> {
+    let now = clock::now();
+    if page.carry.is_empty() {
+        let used = frames(bytes, &mut page.next, seen, now);
+        page.carry.extend_from_slice(bytes.get(used..).unwrap_or_default());
+        return Ok(());
+    }
+    page.carry.extend_from_slice(bytes);
+    if page.carry.starts_with(b"HTTPHTTP/1.1") {
+        let Some(end) = page.carry.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(()) };
+        if !page.carry.starts_with(b"HTTPHTTP/1.1 101") {
+            return Err(String::from_utf8_lossy(&page.carry).into_owned());
+        }
+        page.carry.drain(..end + 4);
+    }
+    let used = frames(&page.carry, &mut page.next, seen, now);
+    page.carry.drain(..used);
+    Ok(())
+}
+
+/// Takes every whole frame; how many bytes they were.
+fn frames(bytes: &[u8], next: &mut u64, seen: &mut Seen, now: Instant) -> usize {
+    let mut used = 0;
+    while let Some((opcode, header, size)) = bytes.get(used..).and_then(header) {
+        let Some(payload) = bytes.get(used + header..used + header + size) else { break };
+        seen.frame(next, opcode, payload, header + size, now);
+        used += header + size;
+    }
+    used
+}
+
+/// A frame's opcode, and the sizes of its header and its payload.
+fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
+    let (first, second) = (bytes.first()?, bytes.get(1)?);
+    let (header, size) = match second & 0x7f {
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
+        size => (2, usize::from(size)),
+    };
+    Some((first & 0x0f, header, size))
+}

@@ -1,0 +1,141 @@
+//! The process that is measured: a relay, or the ceiling, and what the kernel knows of it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// A child process that accepts pages.
+pub struct Target {
+    child: Child,
+    config: Option<PathBuf>,
+    /// Where pages connect.
+    pub address: SocketAddr,
+}
+
+/// Processor time, milliseconds but where it says otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu {
+    /// In user mode.
+    pub user_ms: f64,
+    /// In the kernel.
+    pub system_ms: f64,
+    /// Both, by the scheduler's own clock.
+    pub total_ms: f64,
+}
+
+impl Cpu {
+    /// From an earlier reading to this one.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            user_ms: self.user_ms - earlier.user_ms,
+            system_ms: self.system_ms - earlier.system_ms,
+            total_ms: self.total_ms - earlier.total_ms,
+        }
+    }
+}
+
+impl Target {
+    /// Starts a relay whose business server listens at `business`.
+    pub fn relay(business: SocketAddr, core: Option<usize>) -> Result<Self, String> {
+        let text = format!(
+            "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"{business}\"]\nlinger_s = 1\n[log]\nlevel = \"info\"\n"
+        );
+        let config = std::env::temp_dir().join(format!("sharelinkd-bench-{}.toml", std::process::id()));
+        fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
+        let mut command = program()?;
+        command.args(["run", "--config"]).arg(&config);
+        let mut target = Self::start(command, core)?;
+        target.config = Some(config);
+        Ok(target)
+    }
+
+    /// Starts the ceiling for so many pages.
+    pub fn ceiling(pages: usize, core: Option<usize>) -> Result<Self, String> {
+        let mut command = program()?;
+        command.args(["bench-ceiling", &pages.to_string()]);
+        Self::start(command, core)
+    }
+
+    fn start(mut command: Command, core: Option<usize>) -> Result<Self, String> {
+        let mut child =
+            command.stderr(Stdio::piped()).spawn().map_err(|error| format!("can't start itself: {error}"))?;
+        if let Some(core) = core {
+            pin(Some(child.id()), core);
+        }
+        let log = child.stderr.take().ok_or("no log")?;
+        let mut lines = BufReader::new(log).lines();
+        let address = loop {
+            match lines.next() {
+                Some(Ok(line)) => {
+                    if let Some((_, address)) = line.split_once("ready: pages connect to ") {
+                        break address.parse().map_err(|error| format!("{address}: {error}"))?;
+                    }
+                }
+                _ => return Err("the relay did not get ready".into()),
+            }
+        };
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok).filter(|line| line.contains("WARN") || line.contains("ERROR")) {
+                eprintln!("relay: {line}");
+            }
+        });
+        Ok(Self { child, config: None, address })
+    }
+
+    /// Its processor time so far.
+    pub fn cpu(&self) -> Cpu {
+        cpu(self.child.id())
+    }
+
+    /// Its resident memory, bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(config) = &self.config {
+            let _ = fs::remove_file(config);
+        }
+    }
+}
+
+fn program() -> Result<Command, String> {
+    std::env::current_exe().map(Command::new).map_err(|error| format!("can't find itself: {error}"))
+}
+
+/// The processor time of a process.
+pub fn cpu(process: u32) -> Cpu {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The fields behind the name, which may hold anything but ends with the last bracket.
+    let fields: Vec<f64> = stat
+        .rsplit_once(')')
+        .map(|(_, rest)| rest.split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect())
+        .unwrap_or_default();
+    // utime and stime are fields 14 and 15 of proc(5), in ticks of 10 ms.
+    let ticks = |field: usize| fields.get(field - 3).copied().unwrap_or(0.0) * 10.0;
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let total_ns: f64 = tasks
+        .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+        .filter_map(|text| text.split_whitespace().next()?.parse::<f64>().ok())
+        .sum();
+    Cpu { user_ms: ticks(14), system_ms: ticks(15), total_ms: total_ns / 1e6 }
+}
+
+/// Keeps a process (or this thread) on one core; without the right to it nothing happens.
+pub fn pin(process: Option<u32>, core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    let process = process.and_then(|process| Pid::from_raw(i32::try_from(process).ok()?));
+    let _ = sched_setaffinity(process, &cores);
+}

@@ -1,0 +1,111 @@
+//! The real daemon in a real browser: each test here runs one file of `tests/browser/` under Node.
+//!
+//! Owns that what those need is there, and that it is said how to get it where it is not; nothing is ever skipped.
+//! A script chooses its own ports and profile, and ends by itself. What is looked for stands in the scripts.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+/// Node 20 is the oldest that has all that the scripts use.
+const NODE_MIN: u32 = 20;
+
+/// One browser at a time: what is measured in it is not to depend on another one's load.
+static SCREEN: Mutex<()> = Mutex::new(());
+
+#[test]
+fn messages_and_titles_are_shown_at_once_and_survive_a_refresh() {
+    play_alone("messages");
+}
+
+#[test]
+fn sound_and_picture_play_without_a_stall() {
+    play_alone("playback");
+}
+
+#[test]
+fn a_camera_goes_live() {
+    play_alone("camera");
+}
+
+#[test]
+fn a_page_catches_up_after_its_relay_was_killed() {
+    play_alone("relay");
+}
+
+#[test]
+fn links_are_denied_with_a_reason_and_the_client_works_elsewhere() {
+    play_alone("links");
+}
+
+#[test]
+fn both_pages_are_accessible_and_obey_their_policy() {
+    play_alone("access");
+}
+
+/// Waits for half a minute by its nature and measures nothing, so it runs beside the others.
+#[test]
+fn a_room_that_ended_comes_back() {
+    play("ending");
+}
+
+#[test]
+fn every_script_is_run() {
+    let own = include_str!("browser.rs");
+    for entry in fs::read_dir(folder()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(script) = name.strip_suffix(".test.mjs") {
+            let run = [format!("play(\"{script}\")"), format!("play_alone(\"{script}\")")];
+            assert!(run.iter().any(|call| own.contains(call)), "nobody runs tests/browser/{name}");
+        }
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
+}
+
+fn play_alone(script: &str) {
+    let _turn = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
+    play(script);
+}
+
+/// Runs one script and shows what it printed: its measurements, and, where it fails, what daemon and pages said.
+fn play(script: &str) {
+    assert_ready();
+    let output = Command::new("node")
+        .arg("--test-reporter=spec")
+        .arg(folder().join(format!("{script}.test.mjs")))
+        .env("SHARELINKD", env!("CARGO_BIN_EXE_sharelinkd"))
+        .env_remove("NODE_TEST_CONTEXT")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    println!("{said}");
+    assert!(output.status.success(), "tests/browser/{script}.test.mjs failed; see above for what it printed");
+}
+
+/// What a fresh machine may lack, each with its remedy.
+fn assert_ready() {
+    let version = Command::new("node").arg("--version").output();
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let major: Option<u32> = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
+    assert!(
+        major.is_some_and(|major| major >= NODE_MIN),
+        "the browser tests need Node {NODE_MIN} or later in PATH, and `node --version` says {version:?}: \
+         apt-get install nodejs npm"
+    );
+    let client = folder().join("node_modules/playwright-core/package.json");
+    assert!(client.exists(), "{} is missing: npm ci --prefix tests/browser", client.display());
+    let browser = std::env::var_os("CHROMIUM").filter(|path| !path.is_empty());
+    let browser = browser.map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
+    assert!(
+        browser.exists(),
+        "{} is missing: apt-get install --no-install-recommends chromium, or name another one by CHROMIUM=/path",
+        browser.display()
+    );
+}
