@@ -315,7 +315,6 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 mod tests {
     use std::net::TcpListener;
 

@@ -427,7 +427,6 @@ fn message_note(message: &Value) -> Note {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 mod tests {
     use super::*;
     use crate::demo::{business::Settings, room::Publication};

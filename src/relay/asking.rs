@@ -927,3 +927,180 @@ impl Relay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, OWN, Rig, SHARED};
+    use crate::{
+        board::Board,
+        wire::uplink::{Grant, ToRelay},
+    };
+
+    #[test]
+    fn a_herd_costs_one_request() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.page(), rig.page(), rig.page()];
+        for page in pages {
+            rig.subscribe(page, 1, "link");
+        }
+        assert_eq!(rig.said(), ["Subscribe 1 link"]);
+        rig.accept(1, 7, 1, SHARED);
+        for page in pages {
+            assert!(rig.read(page)[0].contains("subscribed"));
+        }
+        assert_eq!(rig.said(), ["Audience 7 3"]);
+    }
+
+    #[test]
+    fn without_a_shared_grant_each_page_is_asked_for() {
+        let mut rig = Rig::up(&BOARD);
+        let (a, b) = (rig.page(), rig.page());
+        rig.subscribe(a, 1, "link");
+        rig.subscribe(b, 1, "link");
+        assert_eq!(rig.said(), ["Subscribe 1 link"]);
+        rig.accept(1, 7, 1, OWN);
+        assert!(rig.read(a)[0].contains("subscribed"));
+        assert!(rig.read(b).is_empty());
+        assert_eq!(rig.said(), ["Audience 7 1", "Subscribe 2 link since 1 [0, 0, 0, 0]"]);
+        rig.tell(ToRelay::Deny { request: 2, reason: "no" });
+        assert_eq!(rig.read(b), [r#"{"type":"denied","id":1,"reason":"no"}"#]);
+        assert!(rig.read(a).is_empty());
+    }
+
+    #[test]
+    fn a_denied_link_is_remembered_for_two_seconds() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.tell(ToRelay::Deny { request: 1, reason: "no" });
+        rig.subscribe(page, 2, "link");
+        assert_eq!(rig.read(page).len(), 2);
+        assert_eq!(rig.said(), ["Subscribe 1 link"]);
+        rig.pass(2_100);
+        rig.subscribe(page, 3, "link");
+        assert_eq!(rig.said(), ["Subscribe 2 link"]);
+    }
+
+    #[test]
+    fn a_request_that_is_not_answered_is_given_up() {
+        let mut rig = Rig::up(&Board { dead_ms: 60_000, first_subscribe_ms_max: 60_000, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.pass(10_100);
+        let read = rig.read(page);
+        assert!(read.iter().any(|text| text.contains("did not answer") && text.contains("retry")), "{read:?}");
+        rig.said();
+        rig.accept(1, 7, 1, SHARED);
+        assert_eq!(rig.said(), ["Audience 7 0"], "a topic without pages");
+    }
+
+    #[test]
+    fn a_cold_link_is_asked_for_from_where_its_pages_were() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.page(), rig.page(), rig.page()];
+        rig.relay.handle_uplink_lost(rig.now);
+        for (page, epoch, next) in [(pages[0], 8, 3), (pages[1], 9, 20), (pages[2], 9, 15)] {
+            let since = format!(r#"{{"epoch":"{epoch}","next":[1,{next},1,1]}}"#);
+            rig.say(page, &format!(r#"{{"type":"subscribe","id":1,"link":"link","since":{since}}}"#));
+        }
+        rig.connect();
+        assert_eq!(rig.said(), ["Subscribe 1 link since 9 [0, 11, 0, 0]"]);
+    }
+
+    #[test]
+    fn a_topic_without_pages_lingers_and_is_unsubscribed() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.said();
+        rig.relay.handle_page_closed(rig.now, page);
+        rig.pass(1_900);
+        let back = rig.page();
+        rig.subscribe(back, 1, "link");
+        assert!(rig.read(back)[0].contains("subscribed"), "warm");
+        rig.relay.handle_page_closed(rig.now, back);
+        rig.pass(3_000);
+        assert_eq!(rig.said().last().unwrap(), "Unsubscribe 7");
+        assert!(!rig.relay.holds_topic(7));
+    }
+
+    #[test]
+    fn an_accept_that_crossed_the_unsubscribe_is_asked_for_again() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.relay.handle_page_closed(rig.now, page);
+        let other = rig.page();
+        rig.subscribe(other, 1, "other");
+        rig.pass(2_200);
+        let said = rig.said();
+        assert_eq!(said.last().unwrap(), "Unsubscribe 7", "{said:?}");
+        rig.accept(2, 7, 1, SHARED);
+        assert!(rig.read(other).iter().all(|text| !text.contains("subscribed")));
+        assert_eq!(rig.said(), ["Subscribe 3 other"]);
+        rig.accept(3, 7, 1, SHARED);
+        assert!(rig.read(other).iter().any(|text| text.contains("subscribed")));
+    }
+
+    #[test]
+    fn a_shared_grant_is_renewed_before_its_end_and_a_denial_ends_all() {
+        let mut rig = Rig::up(&Board { dead_ms: 60_000, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.accept(1, 7, 1, Grant { ttl_s: 10, ..SHARED });
+        rig.said();
+        rig.pass(7_900);
+        assert!(!rig.said().iter().any(|said| said.starts_with("Subscribe")));
+        rig.read(page);
+        rig.relay.handle_page_heard(rig.now, page);
+        rig.pass(1_300);
+        assert!(rig.said().iter().any(|said| said.starts_with("Subscribe 2 link since 1")));
+        rig.tell(ToRelay::Deny { request: 2, reason: "over" });
+        assert!(rig.read(page).contains(&r#"{"type":"end","topic":7,"reason":"over"}"#.to_owned()));
+    }
+
+    #[test]
+    fn a_topic_that_finds_no_room_is_unsubscribed_and_its_pages_come_back() {
+        let mut rig = Rig::up(&Board { topics_max: 1, topics_per_page_max: 1, ..BOARD });
+        rig.viewer();
+        rig.said();
+        let page = rig.page();
+        rig.subscribe(page, 1, "other");
+        rig.said();
+        rig.accept(2, 8, 1, SHARED);
+        assert!(rig.read(page)[0].contains("retry"));
+        assert_eq!(rig.said(), ["Unsubscribe 8"]);
+    }
+
+    #[test]
+    fn a_shared_answer_settles_what_single_pages_were_asked_for() {
+        let mut rig = Rig::up(&BOARD);
+        let (a, b) = (rig.page(), rig.page());
+        rig.subscribe(a, 1, "link");
+        rig.accept(1, 7, 1, OWN);
+        rig.subscribe(b, 1, "link");
+        rig.accept(2, 7, 1, OWN);
+        rig.said();
+        rig.relay.handle_uplink_lost(rig.now);
+        rig.connect();
+        assert_eq!(rig.said().len(), 2);
+        rig.accept(3, 7, 1, SHARED);
+        rig.accept(4, 7, 1, OWN);
+        rig.pass(200);
+    }
+
+    #[test]
+    fn pages_that_wait_while_the_link_is_revoked_cost_no_second_request() {
+        let mut rig = Rig::up(&BOARD);
+        let (a, b) = (rig.page(), rig.page());
+        rig.subscribe(a, 1, "link");
+        rig.accept(1, 7, 1, OWN);
+        rig.read(a);
+        rig.subscribe(b, 1, "link");
+        rig.said();
+        rig.tell(ToRelay::Revoke { link: "link", reason: "back" });
+        assert!(rig.read(a).iter().any(|text| text.contains("end")));
+        rig.pass(200);
+        assert!(!rig.said().iter().any(|said| said.starts_with("Subscribe")));
+        rig.accept(2, 7, 1, OWN);
+        assert!(rig.read(b).iter().any(|text| text.contains("subscribed")));
+    }
+}

@@ -189,9 +189,9 @@ fn media(topic: &Topic, store: &Store, cursor: Cursor, track: Track, now: Instan
         let place = Cursor { sequence: entry.sequence, at: entry.at };
         // A page that has seen nothing and comes too late for that place goes to the newest group without a gap.
         let lags = cursor.sequence == 0
-            && topic.group(store, track).is_some_and(|group| {
-                entry.sequence < group.sequence && now.since(group.started) >= lag_ms_max
-            });
+            && topic
+                .group(store, track)
+                .is_some_and(|group| entry.sequence < group.sequence && now.since(group.started) >= lag_ms_max);
         if !lags && entry.kind == Kind::Init {
             return Ahead::Placed(place);
         }
@@ -247,4 +247,121 @@ fn stream(topic: &Topic, track: Track, cursor: Cursor) -> Ahead {
 fn gap_to(from: u64, told: u64, after: Cursor) -> Ahead {
     debug_assert!(from < told, "a gap must cover something");
     Ahead::Gap { to: told - 1, after }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, OWN, Rig, SHARED, gap, message};
+    use crate::wire::{Track, uplink::Part};
+
+    #[test]
+    fn a_late_page_gets_the_last_messages_of_its_replay() {
+        let mut rig = Rig::up(&BOARD);
+        rig.viewer();
+        rig.messages(1..=4);
+        let late = rig.page();
+        rig.subscribe(late, 5, "link");
+        assert_eq!(rig.read(late)[1..], [message(3), message(4)]);
+    }
+
+    #[test]
+    fn a_page_that_comes_back_gets_what_it_missed_and_a_gap_for_what_is_gone() {
+        let mut rig = Rig::up(&BOARD);
+        rig.viewer();
+        rig.messages(1..=7);
+        let back = rig.page();
+        rig.say(back, r#"{"type":"subscribe","id":1,"link":"link","since":{"epoch":"1","next":[0,2,0,0]}}"#);
+        assert_eq!(rig.read(back)[1..], [gap("messages", 2, 3), message(4), message(5), message(6), message(7)]);
+    }
+
+    #[test]
+    fn an_overtaken_page_goes_on_with_the_oldest_message_behind_a_gap() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.messages(1..=1);
+        assert_eq!(rig.read(page), [message(1)]);
+        rig.messages(2..=9);
+        let read = rig.read(page);
+        assert_eq!(read[0], gap("messages", 2, 5));
+        assert_eq!(read[1..], [message(6), message(7), message(8), message(9)]);
+    }
+
+    #[test]
+    fn of_states_a_page_gets_the_newest_alone() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        for sequence in 1..=3 {
+            rig.publish(7, Track::State, sequence, Part::Whole, b"{}");
+        }
+        assert_eq!(rig.read(page), [r#"{"type":"state","topic":7,"sequence":3,"data":{}}"#]);
+        assert_eq!(rig.read(page), [""; 0]);
+    }
+
+    #[test]
+    fn a_late_page_begins_media_with_the_init_in_force_at_its_group() {
+        let mut rig = Rig::up(&BOARD);
+        let first = rig.viewer();
+        rig.publish(7, Track::Audio, 1, Part::Init { mime: "a" }, b"i");
+        rig.publish(7, Track::Audio, 2, Part::Start, b"s");
+        rig.publish(7, Track::Audio, 3, Part::Start, b"s");
+        rig.publish(7, Track::Audio, 4, Part::Continue, b"c");
+        let late = rig.page();
+        rig.subscribe(late, 5, "link");
+        assert_eq!(rig.read(late)[1..], ["2 1 1", "2 2 3", "2 3 4"]);
+        assert_eq!(rig.read(first).len(), 4);
+    }
+
+    #[test]
+    fn a_page_that_lags_skips_to_the_newest_group_behind_a_gap() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.publish(7, Track::Video, 1, Part::Init { mime: "v" }, b"i");
+        rig.publish(7, Track::Video, 2, Part::Start, b"s");
+        assert_eq!(rig.read(page), ["3 1 1", "3 2 2"]);
+        rig.publish(7, Track::Video, 3, Part::Continue, b"c");
+        rig.publish(7, Track::Video, 4, Part::Start, b"s");
+        rig.now = rig.now.after(BOARD.media_lag_ms_max.into());
+        assert_eq!(rig.read(page), [gap("video", 3, 3), "3 2 4".to_owned()]);
+    }
+
+    #[test]
+    fn a_page_that_has_seen_nothing_and_lags_is_told_no_gap() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        for (sequence, part) in [(1, Part::Init { mime: "v" }), (2, Part::Start), (3, Part::Start)] {
+            rig.publish(7, Track::Video, sequence, part, b"x");
+        }
+        rig.now = rig.now.after(BOARD.media_lag_ms_max.into());
+        assert_eq!(rig.read(page), ["3 1 1", "3 2 3"]);
+    }
+
+    #[test]
+    fn a_new_epoch_comes_behind_the_rest_of_the_old_one() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.messages(1..=2);
+        let other = rig.page();
+        rig.subscribe(other, 1, "other");
+        let request = rig.said().iter().find_map(|said| said.split(' ').nth(1)?.parse().ok());
+        rig.accept(request.unwrap(), 7, 2, OWN);
+        rig.messages(1..=1);
+        let read = rig.read(page);
+        let epoch = r#"{"type":"epoch","topic":7,"epoch":"2"}"#.to_owned();
+        assert_eq!(read, [message(1), message(2), epoch, message(1)]);
+    }
+
+    #[test]
+    fn messages_that_nobody_got_before_the_epoch_ended_are_told_as_a_gap() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.messages(1..=3);
+        let renewed = rig.page();
+        rig.subscribe(renewed, 1, "other");
+        let request = rig.said().iter().find_map(|said| said.split(' ').nth(1)?.parse().ok());
+        rig.accept(request.unwrap(), 7, 2, SHARED);
+        rig.messages(1..=5);
+        let read = rig.read(page);
+        assert_eq!(read[..2], [gap("messages", 1, 3), r#"{"type":"epoch","topic":7,"epoch":"2"}"#.to_owned()]);
+        assert_eq!(read[2..], [gap("messages", 1, 1), message(2), message(3), message(4), message(5)]);
+    }
 }

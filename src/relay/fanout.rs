@@ -178,3 +178,47 @@ impl Relay {
         self.close_page(now, page, 1013, super::texts::Reason::Own(""), Some(retry_ms));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, Rig};
+
+    #[test]
+    fn a_publication_comes_to_each_page_once() {
+        let mut rig = Rig::up(&BOARD);
+        let first = rig.viewer();
+        let second = rig.page();
+        rig.subscribe(second, 1, "link");
+        while rig.relay.poll_page().is_some() {}
+        rig.messages(1..=3);
+        let served: Vec<_> = core::iter::from_fn(|| rig.relay.poll_page()).collect();
+        assert_eq!(served.len(), 2);
+        assert!(served.contains(&first) && served.contains(&second));
+        assert!(!rig.relay.has_pages_to_serve());
+    }
+
+    #[test]
+    fn a_blocked_page_is_passed_by_until_it_can_be_written_to() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        while rig.relay.poll_page().is_some() {}
+        rig.relay.blocked(page);
+        rig.messages(1..=1);
+        assert_eq!(rig.relay.poll_page(), None);
+        rig.relay.unblocked(page);
+        assert_eq!(rig.relay.poll_page(), Some(page));
+    }
+
+    #[test]
+    fn a_page_that_goes_leaves_the_queue() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.page(), rig.page(), rig.page()];
+        for page in pages {
+            rig.say(page, "garbage");
+        }
+        rig.relay.handle_page_closed(rig.now, pages[1]);
+        rig.relay.check();
+        let served: Vec<_> = core::iter::from_fn(|| rig.relay.poll_page()).collect();
+        assert_eq!(served, [pages[0], pages[2]]);
+    }
+}

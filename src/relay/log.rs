@@ -344,6 +344,7 @@ impl Log {
             return Err(Full);
         }
         self.grow(store, end)?;
+        self.tell(sequence, told);
         let at = self.end;
         for piece in pieces {
             self.copy(store, piece);
@@ -358,7 +359,6 @@ impl Log {
         if matches!(kind, Kind::Gap | Kind::Epoch | Kind::Init) {
             self.special_at = Some(at);
         }
-        self.tell(sequence, told);
         Ok(number)
     }
 
@@ -368,7 +368,7 @@ impl Log {
         if self.base == 0 && sequence != 0 {
             self.base = sequence;
         }
-        if sequence > self.told {
+        if self.told != 0 && sequence > self.told {
             // Sequences without an entry: what is counted by sequences must look at the entries.
             self.special_at = Some(self.end);
         }

@@ -25,6 +25,8 @@ mod fanout;
 pub mod link;
 pub mod log;
 pub mod pages;
+#[cfg(test)]
+mod rig;
 pub mod session;
 pub mod table;
 pub mod texts;

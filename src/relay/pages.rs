@@ -382,3 +382,133 @@ impl Relay {
 pub(super) fn burst(limit: u32) -> u16 {
     u16::try_from(limit).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, OWN, Rig};
+    use super::*;
+    use crate::wire::uplink::{Grant, ToRelay};
+
+    #[test]
+    fn beyond_the_table_a_page_is_refused() {
+        let mut rig = Rig::up(&BOARD);
+        let pages: Vec<_> = (0..4).map(|_| rig.page()).collect();
+        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "" };
+        assert!(matches!(rig.relay.handle_page_open(rig.now, peer), Err(Refusal::Full { .. })));
+        rig.relay.handle_page_closed(rig.now, pages[2]);
+        let id = rig.relay.handle_page_open(rig.now, peer).unwrap();
+        assert_ne!(id, pages[2], "the row is used again, the name is not");
+        assert_eq!(rig.relay.verdict(pages[2]), Verdict::Cut);
+    }
+
+    #[test]
+    fn the_third_fault_closes_a_page() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.page();
+        rig.say(page, "{");
+        rig.relay.handle_page_binary(rig.now, page);
+        assert_eq!(rig.relay.verdict(page), Verdict::Serve);
+        rig.say(page, r#"{"type":"dance"}"#);
+        assert!(rig.is_closed_with(page, 1008));
+    }
+
+    #[test]
+    fn what_a_page_may_send_is_limited_and_forwarded_where_its_link_allows() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.said();
+        rig.say(page, r#"{"type":"send","topic":7,"data":"a"}"#);
+        rig.say(page, r#"{"type":"send","topic":7,"data":"b"}"#);
+        assert_eq!(rig.said(), ["PageMessage 1 a"], "one at once on this board");
+        assert!(rig.read(page)[0].contains("too many"));
+        let muted = rig.page();
+        rig.subscribe(muted, 1, "muted");
+        rig.accept(2, 7, 1, Grant { page_messages: false, ..OWN });
+        rig.read(muted);
+        rig.say(muted, r#"{"type":"send","topic":7,"data":"c"}"#);
+        assert!(rig.read(muted)[0].contains("error"));
+    }
+
+    #[test]
+    fn an_unsubscribe_is_answered_by_end() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.say(page, r#"{"type":"unsubscribe","topic":7}"#);
+        assert_eq!(rig.read(page), [r#"{"type":"end","topic":7,"reason":"unsubscribed"}"#]);
+        rig.subscribe(page, 2, "link");
+        assert!(rig.read(page)[0].contains("subscribed"));
+    }
+
+    #[test]
+    fn a_kicked_page_is_closed_with_the_reason() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.tell(ToRelay::Kick { page: 1, reason: "spam" });
+        assert!(matches!(rig.relay.verdict(page), Verdict::Close(1008, reason) if reason == "spam"));
+        assert!(rig.read(page).is_empty(), "nothing new is begun");
+    }
+
+    #[test]
+    fn a_page_that_never_subscribes_is_closed() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.page();
+        rig.pass(2_200);
+        assert!(rig.is_closed_with(page, 1008));
+    }
+
+    #[test]
+    fn a_quiet_page_is_told_alive_and_pinged() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.pass(2_600);
+        assert_eq!(rig.read(page), [r#"{"type":"alive"}"#]);
+        rig.pass(1_000);
+        assert!(rig.read(page).contains(&"opcode 9".to_owned()));
+    }
+
+    #[test]
+    fn a_stalled_page_is_closed_and_cut_where_it_stands_inside_a_frame() {
+        let mut rig = Rig::up(&BOARD);
+        let (between, inside) = (rig.viewer(), rig.page());
+        rig.subscribe(inside, 1, "link");
+        rig.read(inside);
+        rig.messages(1..=1);
+        rig.take(inside, 3);
+        rig.relay.blocked(between);
+        rig.relay.blocked(inside);
+        rig.pass(3_200);
+        assert!(rig.is_closed_with(between, 1013));
+        assert_eq!(rig.relay.verdict(inside), Verdict::Cut);
+    }
+
+    #[test]
+    fn a_page_that_gives_no_sign_of_life_is_cut_off() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.pass(7_100);
+        assert_eq!(rig.relay.verdict(page), Verdict::Cut);
+        assert_eq!(rig.relay.counters().dead, 1);
+    }
+
+    #[test]
+    fn a_drain_sends_every_page_away_with_a_time_to_come_back() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.relay.drain(rig.now);
+        assert!(matches!(rig.relay.verdict(page), Verdict::Close(1012, reason) if reason.starts_with("retry=")));
+        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "" };
+        assert!(matches!(rig.relay.handle_page_open(rig.now, peer), Err(Refusal::Draining { .. })));
+    }
+
+    #[test]
+    fn a_page_that_asks_on_without_a_row_comes_back_later() {
+        let mut rig = Rig::up(&crate::board::Board { subscriptions_max: 2, ..BOARD });
+        let page = rig.page();
+        for id in 0..3 {
+            rig.subscribe(page, id, "not a link");
+        }
+        assert_eq!(rig.relay.verdict(page), Verdict::Serve);
+        rig.subscribe(page, 3, "not a link");
+        assert!(rig.is_closed_with(page, 1013));
+    }
+}

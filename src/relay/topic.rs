@@ -259,6 +259,7 @@ impl Topic {
     ///
     /// # Errors
     /// Why it was dropped. But for `Superfluous`, its sequence is part of a gap from now on.
+    #[expect(clippy::too_many_arguments, reason = "a publication's four fields, and what it changes")]
     pub fn publish(
         &mut self,
         store: &mut Store,
@@ -457,4 +458,105 @@ pub const fn init_log_index(track: Track) -> usize {
 const fn media_index(track: Track) -> usize {
     debug_assert!(track.is_media());
     matches!(track, Track::Video) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::TINY;
+
+    fn topic() -> (Store, Topic) {
+        let (directory, rows) = (Topic::directory_rows(&TINY), Topic::index_rows(&TINY));
+        (Store::new(64, 80, directory, rows), Topic::new(&TINY, 0, 7, 1, Instant(0)))
+    }
+
+    fn publish(store: &mut Store, topic: &mut Topic, track: Track, sequence: u64, part: Part<'_>) -> Result<(), Drop> {
+        topic.publish(store, &TINY, Instant(0), track, sequence, part, b"1")
+    }
+
+    #[test]
+    fn what_was_published_before_is_superfluous() {
+        let (mut store, mut topic) = topic();
+        assert_eq!(publish(&mut store, &mut topic, Track::Messages, 5, Part::Whole), Ok(()));
+        assert_eq!(publish(&mut store, &mut topic, Track::Messages, 5, Part::Whole), Err(Drop::Superfluous));
+        assert_eq!(topic.next, [0, 6, 0, 0]);
+    }
+
+    #[test]
+    fn a_hole_in_the_messages_is_an_entry_of_its_own() {
+        let (mut store, mut topic) = topic();
+        for sequence in [1, 4] {
+            assert_eq!(publish(&mut store, &mut topic, Track::Messages, sequence, Part::Whole), Ok(()));
+        }
+        let log = topic.log(Track::Messages);
+        let kinds: Vec<_> = log.current().filter_map(|n| log.entry(&store, n)).map(|e| (e.kind, e.sequence)).collect();
+        assert_eq!(kinds, [(Kind::Whole, 1), (Kind::Gap, 2), (Kind::Whole, 4)]);
+    }
+
+    #[test]
+    fn what_can_t_be_shown_says_why_and_leaves_a_gap() {
+        let (mut store, mut topic) = topic();
+        let mut publish = |sequence, data: &[u8]| {
+            topic.publish(&mut store, &TINY, Instant(0), Track::Messages, sequence, Part::Whole, data)
+        };
+        assert_eq!(publish(1, b"1"), Ok(()));
+        assert_eq!(publish(2, b"{"), Err(Drop::NotJson));
+        assert_eq!(publish(3, &[b'1'; 121]), Err(Drop::TooLarge { size: 121, max: 120 }));
+        assert_eq!(topic.log(Track::Messages).told(), 4);
+    }
+
+    #[test]
+    fn a_chunk_without_its_group_or_init_can_t_be_decoded() {
+        let (mut store, mut topic) = topic();
+        let init = Part::Init { mime: "m" };
+        for (sequence, part, result) in [
+            (1, Part::Start, Err(Drop::Undecodable)),
+            (2, init, Ok(())),
+            (3, Part::Continue, Err(Drop::Undecodable)),
+            (4, Part::Start, Ok(())),
+            (5, Part::Continue, Ok(())),
+            (7, Part::Continue, Err(Drop::Undecodable)),
+            (8, Part::Continue, Err(Drop::Undecodable)),
+            (9, Part::Start, Ok(())),
+            (10, init, Ok(())),
+            (11, Part::Continue, Err(Drop::Undecodable)),
+        ] {
+            assert_eq!(publish(&mut store, &mut topic, Track::Video, sequence, part), result, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn after_an_init_that_is_too_large_nothing_starts() {
+        let (mut store, mut topic) = topic();
+        let init = Part::Init { mime: "m" };
+        assert_eq!(publish(&mut store, &mut topic, Track::Video, 1, init), Ok(()));
+        let large = topic.publish(&mut store, &TINY, Instant(0), Track::Video, 2, init, &[0; 101]);
+        assert_eq!(large, Err(Drop::TooLarge { size: 101, max: 100 }));
+        assert_eq!(publish(&mut store, &mut topic, Track::Video, 3, Part::Start), Err(Drop::Undecodable));
+    }
+
+    #[test]
+    fn a_group_that_outgrew_its_ring_is_given_to_nobody_else() {
+        let (mut store, mut topic) = topic();
+        assert_eq!(publish(&mut store, &mut topic, Track::Audio, 1, Part::Init { mime: "m" }), Ok(()));
+        assert_eq!(publish(&mut store, &mut topic, Track::Audio, 2, Part::Start), Ok(()));
+        for sequence in 3..=5 {
+            assert!(topic.group(&store, Track::Audio).is_some());
+            assert_eq!(publish(&mut store, &mut topic, Track::Audio, sequence, Part::Continue), Ok(()));
+        }
+        assert!(topic.group(&store, Track::Audio).is_some());
+        assert_eq!(publish(&mut store, &mut topic, Track::Audio, 6, Part::Continue), Ok(()));
+        assert!(topic.group(&store, Track::Audio).is_none());
+    }
+
+    #[test]
+    fn a_new_epoch_expects_everything_anew() {
+        let (mut store, mut topic) = topic();
+        assert_eq!(publish(&mut store, &mut topic, Track::Messages, 5, Part::Whole), Ok(()));
+        assert!(topic.begin_epoch(&mut store, 2, Instant(0)));
+        assert!(!topic.begin_epoch(&mut store, 2, Instant(0)));
+        assert_eq!(publish(&mut store, &mut topic, Track::Messages, 1, Part::Whole), Ok(()));
+        topic.clear(&mut store);
+        assert_eq!(store.free(), 80);
+    }
 }

@@ -549,3 +549,81 @@ impl Planning<'_> {
 
 /// Steps of one track in one plan: a gap, a place, an init, a place, the frames, and one to spare.
 const STEPS_MAX: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, Rig, frames, message};
+    use crate::wire::{Track, uplink::Part};
+
+    #[test]
+    fn a_page_that_reads_byte_by_byte_gets_the_same_bytes() {
+        let mut rig = Rig::up(&BOARD);
+        let (quick, slow) = (rig.viewer(), rig.page());
+        rig.subscribe(slow, 1, "link");
+        rig.read(slow);
+        rig.messages(1..=3);
+        let all = rig.take(quick, u64::MAX);
+        let mut bytes = Vec::new();
+        while bytes.len() < all.len() {
+            bytes.extend(rig.take(slow, 1));
+        }
+        assert_eq!(bytes, all);
+        assert!(rig.relay.is_between_frames(slow));
+    }
+
+    #[test]
+    fn a_frame_that_was_cut_is_finished_before_anything_else() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.messages(1..=1);
+        let mut bytes = rig.take(page, 5);
+        assert!(!rig.relay.is_between_frames(page));
+        rig.say(page, "garbage");
+        rig.messages(2..=2);
+        bytes.extend(rig.take(page, u64::MAX));
+        let read = frames(&bytes);
+        assert_eq!(read[0], message(1));
+        assert!(read[1].contains("error"));
+        assert_eq!(read[2], message(2));
+    }
+
+    #[test]
+    fn a_page_that_is_overtaken_inside_a_frame_is_cut_off() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.messages(1..=1);
+        rig.take(page, 5);
+        rig.messages(2..=9);
+        let plan = rig.relay.plan(rig.now, page, &mut super::Scratch::new());
+        assert!(plan.is_cut() && plan.is_empty());
+    }
+
+    #[test]
+    fn half_a_notice_is_kept_and_where_that_finds_no_room_the_page_is_cut() {
+        let mut rig = Rig::up(&BOARD);
+        let (first, second) = (rig.page(), rig.page());
+        let mut bytes = Vec::new();
+        for page in [first, second] {
+            rig.say(page, "garbage");
+            bytes.push(rig.take(page, 3));
+        }
+        bytes[0].extend(rig.take(first, u64::MAX));
+        assert!(frames(&bytes[0])[0].contains("error"));
+        assert_eq!(rig.relay.verdict(second), super::super::pages::Verdict::Cut);
+        assert!(rig.relay.plan(rig.now, second, &mut super::Scratch::new()).is_cut(), "nothing is mixed into it");
+    }
+
+    #[test]
+    fn messages_go_before_state_and_state_before_media() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.publish(7, Track::Video, 1, Part::Init { mime: "v" }, b"i");
+        rig.publish(7, Track::Video, 2, Part::Start, b"s");
+        rig.publish(7, Track::State, 1, Part::Whole, b"{}");
+        rig.messages(1..=1);
+        let read = rig.read(page);
+        assert_eq!(read[0], message(1));
+        assert!(read[1].contains("state"));
+        assert_eq!(read[2..], ["3 1 1", "3 2 2"]);
+    }
+}

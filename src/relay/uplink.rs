@@ -15,7 +15,8 @@ use super::{
 use crate::wire::{
     Track,
     uplink::{
-        FrameError, HEAD_SIZE_MAX, Incoming, LENGTH_SIZE, Part, ToBusiness, ToRelay, VERSION, business_proof, encode, proofs_equal, relay_proof,
+        FrameError, HEAD_SIZE_MAX, Incoming, LENGTH_SIZE, Part, ToBusiness, ToRelay, VERSION, business_proof, encode,
+        proofs_equal, relay_proof,
     },
 };
 
@@ -432,4 +433,124 @@ impl Relay {
 
 fn check_version(version: u16) -> Result<(), PeerError> {
     if version == VERSION { Ok(()) } else { Err(PeerError::Version(version)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, Rig};
+    use super::*;
+    use crate::wire::uplink::Grant;
+
+    #[test]
+    fn the_largest_frame_fits_into_the_smallest_buffer() {
+        let mut uplink = Uplink::new(Instant(0), 1, 644);
+        let long = "x".repeat(512);
+        assert!(uplink.send(&ToBusiness::PageMessage { topic: u32::MAX, page: u32::MAX, data: &long }).is_some());
+        assert!(uplink.send(&ToBusiness::PageMessage { topic: 1, page: 1, data: &long }).is_none());
+    }
+
+    #[test]
+    fn a_small_frame_leaves_room_for_what_must_not_wait() {
+        let mut uplink = Uplink::new(Instant(0), 1, 1_024);
+        while uplink.send(&ToBusiness::Audience { topic: 1, pages: 1 }).is_some() {}
+        assert!(uplink.send_reserved(&ToBusiness::Ping { nonce: 1 }).is_some());
+    }
+
+    #[test]
+    fn a_wrong_proof_ends_the_connection() {
+        let mut rig = Rig::down(&BOARD);
+        assert_eq!(rig.relay.poll_dial(rig.now), Some(0));
+        rig.relay.handle_uplink_connected(rig.now, [1; 16]);
+        rig.tell(ToRelay::Challenge { version: VERSION, nonce: [2; 16] });
+        let welcome = Incoming::Frame(ToRelay::Welcome { version: VERSION, proof: [0; 32] });
+        assert_eq!(rig.relay.handle_uplink(rig.now, welcome), Err(PeerError::Proof));
+        assert!(!rig.relay.is_up());
+    }
+
+    #[test]
+    fn a_frame_out_of_its_place_is_named() {
+        let mut rig = Rig::down(&BOARD);
+        assert_eq!(rig.relay.poll_dial(rig.now), Some(0));
+        rig.relay.handle_uplink_connected(rig.now, [1; 16]);
+        let error = rig.relay.handle_uplink(rig.now, Incoming::Frame(ToRelay::Ping { nonce: 1 }));
+        assert_eq!(error.unwrap_err().to_string(), "Ping came where Challenge was expected");
+    }
+
+    #[test]
+    fn addresses_take_turns_and_the_back_off_grows() {
+        let mut rig = Rig::down(&BOARD);
+        let mut dialled = Vec::new();
+        for _ in 0..4 {
+            let address = loop {
+                match rig.relay.poll_dial(rig.now) {
+                    Some(address) => break address,
+                    None => rig.now = rig.now.after(10),
+                }
+            };
+            dialled.push(address);
+            rig.relay.handle_uplink_lost(rig.now);
+        }
+        assert_eq!(dialled, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_silent_uplink_is_pinged_and_then_dead() {
+        let mut rig = Rig::up(&BOARD);
+        rig.pass(10_100);
+        assert_eq!(rig.said(), ["Ping"]);
+        assert_eq!(rig.relay.uplink_fault(rig.now), None);
+        rig.pass(20_000);
+        assert_eq!(rig.relay.uplink_fault(rig.now), Some(PeerError::Silent));
+    }
+
+    #[test]
+    fn a_publication_for_a_topic_that_was_not_accepted_is_counted() {
+        let mut rig = Rig::up(&BOARD);
+        rig.messages(1..=1);
+        assert_eq!(rig.relay.counters().unknown_topic, 1);
+    }
+
+    #[test]
+    fn after_a_loss_topics_are_asked_for_from_the_relay_s_own_next() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.messages(1..=5);
+        rig.said();
+        rig.relay.handle_uplink_lost(rig.now);
+        assert!(rig.read(page).contains(&r#"{"type":"uplink","up":false}"#.to_owned()));
+        rig.connect();
+        assert_eq!(rig.said(), ["Subscribe 2 link since 1 [0, 6, 0, 0]"]);
+        assert_eq!(rig.read(page), [r#"{"type":"uplink","up":true}"#]);
+        rig.messages(6..=6);
+        assert_eq!(rig.relay.counters().unknown_topic, 1, "not accepted by this connection yet");
+        rig.accept(2, 7, 1, super::super::rig::SHARED);
+        rig.messages(6..=6);
+        assert_eq!(rig.read(page), [super::super::rig::message(6)]);
+    }
+
+    #[test]
+    fn a_publication_that_can_t_be_shown_costs_nobody_s_media() {
+        let mut rig = Rig::up(&BOARD);
+        rig.viewer();
+        rig.publish(7, Track::Audio, 1, Part::Init { mime: "a" }, b"i");
+        rig.publish(7, Track::Audio, 2, Part::Start, &[0; 150]);
+        rig.publish(7, Track::Video, 1, Part::Continue, &[0; 9_000]);
+        assert_eq!(rig.relay.counters().media_shed, 0);
+    }
+
+    #[test]
+    fn an_audience_goes_out_once_a_second_and_the_last_value_always() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        assert_eq!(rig.said(), ["Audience 7 1"]);
+        let other = rig.page();
+        rig.subscribe(other, 1, "link");
+        rig.relay.handle_page_closed(rig.now, page);
+        rig.relay.handle_page_closed(rig.now, other);
+        rig.pass(500);
+        assert_eq!(rig.said(), [""; 0]);
+        rig.pass(700);
+        assert_eq!(rig.said()[0], "Audience 7 0");
+        let _ = Grant::default();
+    }
 }

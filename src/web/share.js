@@ -159,6 +159,7 @@ $.description.addEventListener("click", () => {
 let pending = [];
 let drawing = false;
 let following = true;
+let pinned = 0; // where the list stood when it last followed
 let unread = 0;
 
 function enqueue(element) {
@@ -190,6 +191,7 @@ function draw() {
 
 function toEnd() {
   $.messages.scrollTop = $.messages.scrollHeight;
+  pinned = $.messages.scrollTop;
   following = true;
   unread = 0;
   $.newer.hidden = true;
@@ -197,7 +199,8 @@ function toEnd() {
 
 $.messages.addEventListener("scroll", () => {
   const list = $.messages;
-  following = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END;
+  // Only a reader goes up. That the end is far can also mean that the stage just grew, and the list is about to follow.
+  following = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END || (following && list.scrollTop >= pinned);
   if (following && unread) toEnd();
 }, { passive: true });
 $.newer.addEventListener("click", () => { toEnd(); $.messages.focus(); });
@@ -233,8 +236,9 @@ function textMessage(element, { from, text, avatar, date }) {
 }
 
 function noticeMessage(element, { from, text, date }) {
-  if (from || date) element.append(meta(from, date));
+  if (from) element.append(meta(from, date));
   element.append(make("p", "text", text));
+  if (!from && date) element.append(timeOf(date));
 }
 
 function joinMessage(element, { from, text }) {
@@ -244,15 +248,16 @@ function joinMessage(element, { from, text }) {
 
 function meta(from, date) {
   const line = make("div", "meta");
-  const name = make("bdi", "from", from);
-  line.append(name);
-  if (date) {
-    const today = date.toDateString() === new Date().toDateString();
-    const time = make("time", "", (today ? clock : dated).format(date));
-    time.dateTime = date.toISOString();
-    line.append(time);
-  }
+  if (from) line.append(make("bdi", "from", from));
+  if (date) line.append(timeOf(date));
   return line;
+}
+
+function timeOf(date) {
+  const today = date.toDateString() === new Date().toDateString();
+  const time = make("time", "", (today ? clock : dated).format(date));
+  time.dateTime = date.toISOString();
+  return time;
 }
 
 function face(from, avatar) {
@@ -293,12 +298,14 @@ const active = ({ status }) => status === "playing" || status === "stalled" || s
 /** What the stage shows: the picture, the sound, the cover, or the room's colour. */
 function arrange() {
   const focused = document.activeElement;
-  const picture = active(tracks.video) && $.video.videoWidth > 0;
+  // From one picture to the next, as when a host goes live, the stage stays as it is.
+  const changing = tracks.video.status === "starting" && $.stage.dataset.mode === "video";
+  const picture = changing || (active(tracks.video) && $.video.videoWidth > 0);
   const cover = !$.cover.hidden;
   const sound = [tracks.audio, tracks.video].some((track) => active(track) && track.sound);
   const blocked = [tracks.audio, tracks.video].some((track) => track.status === "blocked");
   $.stage.dataset.mode = picture ? "video" : sound ? "audio" : cover ? "cover" : "plain";
-  $.stage.toggleAttribute("data-tall", picture && $.video.videoHeight > $.video.videoWidth);
+  if (!changing) $.stage.toggleAttribute("data-tall", picture && $.video.videoHeight > $.video.videoWidth);
   $.stage.toggleAttribute("data-playing", sound && !blocked);
   const quiet = room.muted;
   const live = room.status !== "ended";

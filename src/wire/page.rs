@@ -343,3 +343,93 @@ impl fmt::Display for Escaped<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(encoded: &Encoded<'_>) -> std::vec::Vec<u8> {
+        [&encoded.head[..], encoded.data, encoded.tail].concat()
+    }
+
+    #[test]
+    fn a_message_is_the_data_unchanged_inside_one_frame() {
+        let encoded = Encoded::publication(7, Track::Messages, 42, Part::Whole, b"{ \"a\" : 1 }");
+        let text = br#"{"type":"message","topic":7,"sequence":42,"data":{ "a" : 1 }}"#;
+        assert_eq!(whole(&encoded), [&[0x81, u8::try_from(text.len()).unwrap()], &text[..]].concat());
+        assert_eq!(encoded.size(), text.len() + 2);
+    }
+
+    #[test]
+    fn an_init_has_its_mime_type_before_its_bytes() {
+        let encoded = Encoded::publication(0x0102_0304, Track::Video, 5, Part::Init { mime: "v/m" }, &[9, 9]);
+        let head = [3, 1, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 5, 3];
+        assert_eq!(whole(&encoded), [&[0x82, 20], &head[..], b"v/m", &[9, 9]].concat());
+    }
+
+    #[test]
+    fn lengths_take_the_shortest_form() {
+        for (size, expected) in [
+            (111, vec![0x82, 125]),
+            (112, vec![0x82, 126, 0, 126]),
+            (65_521, vec![0x82, 126, 0xff, 0xff]),
+            (65_522, vec![0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let data = vec![0; size];
+            let encoded = Encoded::publication(1, Track::Audio, 1, Part::Start, &data);
+            assert_eq!(encoded.head[..expected.len()], expected);
+        }
+    }
+
+    #[test]
+    fn the_longest_notice_fits() {
+        let reason = "\u{1}".repeat(256);
+        let notice = Notice::Denied { id: u32::MAX, reason: &reason, retry_ms: Some(u32::MAX) };
+        let frame = notice.encode();
+        let text: serde_json::Value = serde_json::from_slice(&frame[4..]).unwrap();
+        assert_eq!(text["reason"], reason);
+    }
+
+    #[test]
+    fn reasons_are_escaped() {
+        let frame = Notice::End { topic: 7, reason: "a\"b\\c\n\t\u{1f}你" }.encode();
+        let text: serde_json::Value = serde_json::from_slice(&frame[2..]).unwrap();
+        assert_eq!(text["reason"], "a\"b\\c\n\t\u{1f}你");
+    }
+
+    #[test]
+    fn seconds_have_one_digit_behind_the_point() {
+        assert_eq!(Seconds(4_299).to_string(), "4.2");
+        assert_eq!(Seconds(60_000).to_string(), "60.0");
+    }
+
+    #[test]
+    fn a_page_s_frames_are_read_and_unknown_fields_ignored() {
+        let since = Some(Since { epoch: u64::MAX, next: [4, 43, 0, 0] });
+        let text = r#" {"x":[1],"type":"subscribe","id":2,"link":"d\u0065mo","since":{"epoch":"18446744073709551615","next":[4,43,0,0]}}"#;
+        assert_eq!(decode_request(text), Ok(Request::Subscribe { id: 2, link: "demo".into(), since }));
+        assert_eq!(decode_request(r#"{"type":"unsubscribe","topic":7}"#), Ok(Request::Unsubscribe { topic: 7 }));
+        let send = Request::Send { topic: 7, data: "👍".into() };
+        assert_eq!(decode_request(r#"{"type":"send","topic":7,"data":"👍"}"#), Ok(send));
+    }
+
+    #[test]
+    fn what_a_page_may_not_say_is_refused_with_a_remedy() {
+        for (text, word) in [
+            ("", "JSON object"),
+            ("[]", "JSON object"),
+            ("{", "JSON object"),
+            (r#"{"type":5}"#, "type"),
+            (r#"{"type":"dance"}"#, "unknown type"),
+            (r#"{"type":"subscribe","id":-1,"link":"a"}"#, "id"),
+            (r#"{"type":"subscribe","id":1}"#, "link"),
+            (r#"{"type":"subscribe","id":1,"link":"a","since":{"epoch":"x","next":[0,0,0,0]}}"#, "epoch"),
+            (r#"{"type":"subscribe","id":1,"link":"a","since":{"epoch":"1","next":[0,0,0]}}"#, "next[4]"),
+            (r#"{"type":"send","topic":1,"data":5}"#, "data"),
+            (r#"{"type":"unsubscribe"}"#, "topic"),
+        ] {
+            let refusal = decode_request(text).unwrap_err();
+            assert!(refusal.contains(word), "{text}: {refusal}");
+        }
+    }
+}

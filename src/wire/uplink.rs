@@ -633,3 +633,150 @@ impl<'de> Flavor<'de> for Counted<'de> {
 
 /// Bytes that one read may bring beyond the largest frame: 64 KiB, what a socket gives at once.
 const READ_AHEAD_SIZE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(frame: &impl Serialize) -> Vec<u8> {
+        let mut bytes = vec![0; 8_192];
+        let size = encode(frame, &mut bytes).unwrap();
+        bytes.truncate(size);
+        bytes
+    }
+
+    fn feed(deframer: &mut Deframer, bytes: &[u8]) {
+        deframer.space()[..bytes.len()].copy_from_slice(bytes);
+        deframer.filled(bytes.len());
+    }
+
+    fn publish(data: &[u8]) -> ToRelay<'_> {
+        ToRelay::Publish { topic: 7, track: Track::Video, sequence: 300, part: Part::Init { mime: "video/mp4" }, data }
+    }
+
+    #[test]
+    fn frames_are_whole_wherever_the_stream_is_cut() {
+        let stream = [bytes(&ToRelay::Ping { nonce: 1 }), bytes(&publish(b"data")), bytes(&ToRelay::Pong { nonce: 2 })];
+        let stream = stream.concat();
+        for cut in 0..=stream.len() {
+            let mut deframer = Deframer::new(100);
+            let mut found = Vec::new();
+            for part in [&stream[..cut], &stream[cut..]] {
+                feed(&mut deframer, part);
+                while let Some(Incoming::Frame(frame)) = deframer.next_frame().unwrap() {
+                    found.push(frame.name());
+                }
+            }
+            assert_eq!(found, ["Ping", "Publish", "Pong"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_publication_that_is_too_large_is_named_and_skipped_wherever_it_is_cut() {
+        let data = [5; 3_000];
+        let stream = [bytes(&publish(&data)), bytes(&ToRelay::Ping { nonce: 9 })].concat();
+        for cut in (0..=stream.len()).step_by(7) {
+            let mut deframer = Deframer::new(100);
+            let mut found = Vec::new();
+            for part in [&stream[..cut], &stream[cut..]] {
+                feed(&mut deframer, part);
+                while let Some(incoming) = deframer.next_frame().unwrap() {
+                    found.push(match incoming {
+                        Incoming::Oversize(oversize) => (oversize.topic, oversize.sequence, oversize.size),
+                        Incoming::Frame(ToRelay::Ping { nonce }) => (nonce, 0, 0),
+                        Incoming::Frame(frame) => panic!("{frame:?}"),
+                    });
+                }
+            }
+            assert_eq!(found, [(7, 300, 3_000), (9, 0, 0)], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_stream_of_large_frames_goes_through_the_buffer_again_and_again() {
+        let (small, large) = (bytes(&publish(&[1; 90])), bytes(&publish(&[2; 5_000])));
+        let mut deframer = Deframer::new(100);
+        let mut found = 0;
+        for round in 0..60 {
+            for piece in [&small, &large][round % 2].chunks(1_000) {
+                feed(&mut deframer, piece);
+                while deframer.next_frame().unwrap().is_some() {
+                    found += 1;
+                }
+                assert!(deframer.space().len() >= READ_AHEAD_SIZE);
+            }
+        }
+        assert_eq!(found, 60);
+    }
+
+    #[test]
+    fn a_length_out_of_range_ends_the_stream() {
+        for length in [0, 1_114_113, u32::MAX] {
+            let mut deframer = Deframer::new(100);
+            feed(&mut deframer, &length.to_le_bytes());
+            let error = deframer.next_frame().unwrap_err();
+            assert_eq!(error, FrameError { frame: 1, byte: 0, fault: Fault::Length(length) });
+        }
+    }
+
+    #[test]
+    fn only_a_publication_may_be_too_large() {
+        let mut deframer = Deframer::new(100);
+        feed(&mut deframer, &5_000_u32.to_le_bytes());
+        feed(&mut deframer, &[7; 1_000]);
+        assert_eq!(deframer.next_frame().unwrap_err().fault, Fault::TooLarge(5_000));
+    }
+
+    #[test]
+    fn errors_name_the_frame_and_the_byte() {
+        let mut deframer = Deframer::new(100);
+        feed(&mut deframer, &bytes(&ToRelay::Ping { nonce: 1 }));
+        assert!(deframer.next_frame().unwrap().is_some());
+        // A Publish on track 9.
+        feed(&mut deframer, &[5, 0, 0, 0, 4, 7, 9, 1, 0]);
+        let error = deframer.next_frame().unwrap_err();
+        assert_eq!((error.frame, error.byte), (2, 3), "{error}");
+    }
+
+    #[test]
+    fn what_the_contract_forbids_is_refused() {
+        let refused = |frame: ToRelay<'_>| decode_to_relay(&bytes(&frame)[LENGTH_SIZE..]).map(|_| ()).unwrap_err();
+        let whole = |track, sequence, part| ToRelay::Publish { topic: 1, track, sequence, part, data: b"" };
+        assert_eq!(refused(whole(Track::Audio, 1, Part::Whole)).1, Fault::PartOfOtherTrack(Track::Audio));
+        assert_eq!(refused(whole(Track::State, 1, Part::Start)), (4, Fault::PartOfOtherTrack(Track::State)));
+        assert_eq!(refused(whole(Track::State, 0, Part::Whole)), (3, Fault::Sequence(0)));
+        assert_eq!(refused(whole(Track::State, SEQUENCE_END, Part::Whole)).1, Fault::Sequence(SEQUENCE_END));
+        let long = "x".repeat(257);
+        let too_long = Fault::TooLong { field: "reason", size: 257, max: 256 };
+        assert_eq!(refused(ToRelay::End { topic: 1, reason: &long }).1, too_long);
+    }
+
+    #[test]
+    fn bytes_left_over_are_refused() {
+        assert_eq!(decode_to_relay(&[7, 1, 0]), Err((2, Fault::LeftOver(1))));
+        assert_eq!(decode_to_relay(&[7]), Err((1, Fault::Postcard(postcard::Error::DeserializeUnexpectedEnd))));
+    }
+
+    #[test]
+    fn the_largest_frame_to_the_business_server_is_known() {
+        let (link, origin) = ("l".repeat(128), "o".repeat(256));
+        let address = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255";
+        let since = Some(Since { epoch: u64::MAX, next: [u64::MAX; 4] });
+        let page = PageInfo { address, origin: &origin };
+        let frame = ToBusiness::Subscribe { request: u32::MAX, link: &link, since, page };
+        assert!(bytes(&frame).len() <= LENGTH_SIZE + HEAD_SIZE_MAX);
+        let data = "d".repeat(512);
+        let frame = ToBusiness::PageMessage { topic: u32::MAX, page: u32::MAX, data: &data };
+        assert!(bytes(&frame).len() <= LENGTH_SIZE + HEAD_SIZE_MAX);
+        assert_eq!(encode(&frame, &mut [0; 100]), None);
+    }
+
+    #[test]
+    fn proofs_differ_by_side_and_by_order() {
+        let (a, b) = ([1; 16], [2; 16]);
+        assert_eq!(relay_proof(b"s", &a, &b), relay_proof(b"s", &a, &b));
+        assert_ne!(relay_proof(b"s", &a, &b), relay_proof(b"s", &b, &a));
+        assert_ne!(relay_proof(b"s", &a, &b), business_proof(b"s", &a, &b));
+        assert!(proofs_equal(&[3; 32], &[3; 32]) && !proofs_equal(&[3; 32], &[4; 32]));
+    }
+}

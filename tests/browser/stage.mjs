@@ -247,11 +247,13 @@ export class Tab {
     await this.page.mouse.click(x, y);
   }
 
-  /** Writes into a field with real keys, and submits it. */
+  /** Writes into a field and submits it with a real key. Resolves to when the key was pressed. */
   async write(selector, text) {
     await this.tap(selector);
     await this.page.keyboard.insertText(text);
+    const pressed = Date.now();
     await this.page.keyboard.press("Enter");
+    return pressed;
   }
 
   /** The room is there and its connection stands. */

@@ -332,7 +332,6 @@ fn decode_time(tfdt: &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 mod tests {
     use super::*;
 

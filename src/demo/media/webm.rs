@@ -310,7 +310,6 @@ fn block_group(body: &[u8], at: usize) -> Result<Block, MediaError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 mod tests {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! The business server as PROTOCOL.md describes it, naive and honest, but slow, forgetful and rude on purpose; and what
+//! The business server as docs/protocol.md describes it, naive and honest, but slow, forgetful and rude on purpose; and what
 //! it may expect of the relay's frames.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -134,14 +134,14 @@ impl World {
         }
         let (request, name, since) = self.server.pending.remove(index);
         let Some(link) = self.links.iter().find(|link| link.name == name && !link.is_dead) else {
-            let reason = ["no such link", "expired", "\"\\\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}"];
+            let reason =
+                ["no such link", "expired", "\"\\\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}"];
             let reason = reason[self.rng.below(3) as usize].repeat(1 + self.rng.below(9) as usize);
             self.push(&ToRelay::Deny { request, reason: &reason }, Effect::Answer { request });
             return;
         };
         let shared = link.shared.unwrap_or_else(|| self.rng.below(2) == 0);
-        let grant =
-            Grant { shared, ttl_s: link.ttl_s, page_messages: link.page_messages, replay: link.replay };
+        let grant = Grant { shared, ttl_s: link.ttl_s, page_messages: link.page_messages, replay: link.replay };
         let (topic, epoch, replay) = (self.rooms[link.room].topic, self.rooms[link.room].epoch, link.replay);
         self.push(&ToRelay::Accept { request, topic, epoch, grant }, Effect::Accept { request, topic, epoch });
         self.server.subscribed.insert(topic, epoch);
@@ -170,7 +170,10 @@ impl World {
                 let from = start.unwrap_or(u64::MAX);
                 let is_held = wanted != 0 && wanted > init.max(1) && wanted <= from;
                 let from = if is_held { wanted } else { from };
-                all.iter().copied().filter(|&s| s >= from || (s == init && s >= wanted) || (start.is_none() && s == init)).collect()
+                all.iter()
+                    .copied()
+                    .filter(|&s| s >= from || (s == init && s >= wanted) || (start.is_none() && s == init))
+                    .collect()
             }
         };
         if track == Track::Messages && self.rng.below(8) == 0 {
@@ -329,7 +332,7 @@ impl World {
                 let last = self.audience_at.insert(topic, self.now.0);
                 ensure!(last.is_none_or(|last| self.now.0 >= last + 1_000), "an audience within a second");
             }
-            ToBusiness::PageMessage { topic, page, data } => {
+            ToBusiness::PageMessage { page, data, .. } => {
                 let Some(sender) = self.pages.iter_mut().find(|other| other.number == page) else {
                     return Err("no such page".to_owned());
                 };

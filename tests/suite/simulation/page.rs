@@ -58,7 +58,6 @@ pub struct Page {
 pub struct View {
     pub link: String,
     pub epoch: u64,
-    pub page_messages: bool,
     pub state: u64,
     /// The next message; `None` until the first.
     pub messages: Option<u64>,
@@ -116,8 +115,8 @@ impl Page {
         match frame["type"].as_str().unwrap_or_default() {
             "subscribed" => {
                 let id = u32::try_from(number("id")?).map_err(|error| error.to_string())?;
-                let page_messages = frame["page_messages"].as_bool().ok_or("no page_messages")?;
-                self.subscribed(truth, id, number("topic")? as u32, epoch()?, page_messages)
+                ensure!(frame["page_messages"].is_boolean(), "no page_messages");
+                self.subscribed(truth, id, number("topic")? as u32, epoch()?)
             }
             "denied" => {
                 ensure!(frame["reason"].is_string(), "no reason");
@@ -133,9 +132,11 @@ impl Page {
                 let (topic, epoch) = (number("topic")? as u32, epoch()?);
                 let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
                 ensure!(view.epoch != epoch, "the epoch is no new one");
-                let (closed, has_good) = truth.closed.get(&(topic, view.epoch)).copied().ok_or("that epoch has not ended")?;
+                let (closed, has_good) =
+                    truth.closed.get(&(topic, view.epoch)).copied().ok_or("that epoch has not ended")?;
                 match view.messages {
-                    Some(next) => ensure!(next == closed || view.beyond, "messages {next} to {closed} were not told"),
+                    // A place from before this relay may be beyond all that it was told of that epoch.
+                    Some(next) => ensure!(next >= closed || view.beyond, "messages {next} to {closed} were not told"),
                     None => ensure!(!view.from_base || !has_good, "messages up to {closed} were not told"),
                 }
                 view.begin_epoch(epoch);
@@ -176,14 +177,7 @@ impl Page {
         }
     }
 
-    fn subscribed(
-        &mut self,
-        truth: &Truth<'_>,
-        id: u32,
-        topic: u32,
-        epoch: u64,
-        page_messages: bool,
-    ) -> Result<(), String> {
+    fn subscribed(&mut self, truth: &Truth<'_>, id: u32, topic: u32, epoch: u64) -> Result<(), String> {
         let ask = self.asks.remove(&id).ok_or("nobody asked")?;
         ensure!(!self.views.contains_key(&topic), "the page has the topic already");
         let messages = ask.since.filter(|&(of, next)| of == epoch && next > 0).map(|(_, next)| next);
@@ -193,7 +187,6 @@ impl Page {
         let view = View {
             link: ask.link,
             epoch,
-            page_messages,
             state: 0,
             messages,
             beyond,
