@@ -9,7 +9,7 @@
 use super::limits::{Board, TrackLimits};
 
 /// One page's row in the session table: address, state, times, buckets, what is still to be told.
-pub const SESSION_SIZE: usize = 168;
+pub const SESSION_SIZE: usize = 176;
 /// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
 pub const SUBSCRIPTION_SIZE: usize = 128;
 /// One share link: its text (128), grant, times, lists of those that wait and of those admitted.

@@ -170,7 +170,13 @@ fn write_once(daemon: &Daemon, page: Id<Session>, connection: &Connection) -> Wr
     }
     let gathered = relay.gather(page, &plan, &scratch, &mut slices);
     let result = loop {
-        match connection.stream.get_ref().write_vectored(&slices) {
+        let mut socket = connection.stream.get_ref();
+        let result = match slices.as_slice() {
+            // What most deliveries are: one slice takes the kernel's shorter way.
+            [slice] => socket.write(slice),
+            slices => socket.write_vectored(slices),
+        };
+        match result {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => break result,
         }

@@ -111,6 +111,7 @@ impl Relay {
             let Some(session) = self.sessions.get(at) else {
                 panic!("NAME: page {at} is in the ready queue and is gone")
             };
+            assert_eq!(session.ready_previous, last, "page {at} is chained backwards to another");
             let seen = core::mem::replace(&mut queued[at as usize], true);
             assert!(!seen, "page {at} is in the ready queue twice");
             (last, at) = (at, session.ready_next);

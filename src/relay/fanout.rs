@@ -85,51 +85,39 @@ impl Relay {
             return;
         }
         session.ready_next = NONE;
-        let last = core::mem::replace(&mut self.ready_last, page);
-        if last == NONE {
-            self.ready_first = page;
-        } else {
-            self.sessions[last].ready_next = page;
+        session.ready_previous = core::mem::replace(&mut self.ready_last, page);
+        match session.ready_previous {
+            NONE => self.ready_first = page,
+            last => self.sessions[last].ready_next = page,
         }
     }
 
     fn pop_ready(&mut self) -> Option<u32> {
-        loop {
+        while self.ready_first != NONE {
             let page = self.ready_first;
-            let session = self.sessions.get_mut(page)?;
-            session.queued = false;
-            let next = core::mem::replace(&mut session.ready_next, NONE);
-            let passed_by = session.blocked && !session.cut && session.closing.is_none();
-            self.ready_first = next;
-            if next == NONE {
-                self.ready_last = NONE;
-            }
-            if !passed_by {
+            self.leave_ready(page);
+            let session = &self.sessions[page];
+            if !session.blocked || session.cut || session.closing.is_some() {
                 return Some(page);
             }
         }
+        None
     }
 
-    /// A session that goes away leaves the ready queue.
+    /// A session leaves the ready queue: it is served, or it goes away.
     pub(super) fn leave_ready(&mut self, page: u32) {
-        if !self.sessions[page].queued {
+        let session = &mut self.sessions[page];
+        if !core::mem::replace(&mut session.queued, false) {
             return;
         }
-        let next = self.sessions[page].ready_next;
-        if self.ready_first == page {
-            self.ready_first = next;
-            if next == NONE {
-                self.ready_last = NONE;
-            }
-            return;
+        let (previous, next) = (session.ready_previous, session.ready_next);
+        match previous {
+            NONE => self.ready_first = next,
+            previous => self.sessions[previous].ready_next = next,
         }
-        let mut before = self.ready_first;
-        while self.sessions[before].ready_next != page {
-            before = self.sessions[before].ready_next;
-        }
-        self.sessions[before].ready_next = next;
-        if self.ready_last == page {
-            self.ready_last = before;
+        match next {
+            NONE => self.ready_last = previous,
+            next => self.sessions[next].ready_previous = previous,
         }
     }
 

@@ -98,6 +98,7 @@ impl Relay {
             first: NONE,
             subscriptions: 0,
             ready_next: NONE,
+            ready_previous: NONE,
             half: Half::None,
             closing: None,
             error: None,

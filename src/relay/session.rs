@@ -27,6 +27,8 @@ pub struct Session {
     pub subscriptions: u16,
     /// The next session of the ready queue.
     pub ready_next: u32,
+    /// The one before it.
+    pub ready_previous: u32,
     /// What was begun and not finished.
     pub half: Half,
     /// The page is to be closed with this.
