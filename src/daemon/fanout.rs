@@ -150,7 +150,8 @@ enum Written {
 fn write_once(daemon: &Daemon, page: Id<Session>, connection: &Connection) -> Written {
     let now = daemon.clock.now();
     let mut relay = daemon.relay.borrow_mut();
-    if relay.verdict(page) != Verdict::Serve && connection.control.borrow().is_empty() {
+    let verdict = relay.verdict(page);
+    if verdict == Verdict::Cut || verdict != Verdict::Serve && connection.control.borrow().is_empty() {
         return Written::Nothing;
     }
     let mut scratch = daemon.scratch.borrow_mut();
@@ -206,5 +207,6 @@ fn write_once(daemon: &Daemon, page: Id<Session>, connection: &Connection) -> Wr
         relay.blocked(page);
         return Written::Nothing;
     }
-    if gathered == plan.size() && !plan.is_shortened() { Written::Everything } else { Written::Some }
+    let is_everything = gathered == plan.size() && !plan.is_shortened() && verdict == Verdict::Serve;
+    if is_everything { Written::Everything } else { Written::Some }
 }
