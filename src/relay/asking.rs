@@ -246,7 +246,10 @@ impl Relay {
             return;
         };
         if !was_held {
-            self.topics[topic].replay_from = request.replay_from;
+            // What was asked for says something of this epoch alone.
+            let (since, from) = self.since_for(request.link);
+            let is_same = from == request.replay_from && since.is_some_and(|since| since.epoch == epoch);
+            self.topics[topic].replay_from = if is_same { from } else { 0 };
         }
         self.leave_other_topic(now, request.link, topic);
         let was_asked_again = core::mem::take(&mut self.links[request.link].ask_again);
@@ -930,7 +933,7 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rig::{BOARD, OWN, Rig, SHARED};
+    use super::super::rig::{BOARD, OWN, Rig, SHARED, message};
     use crate::{
         board::Board,
         wire::uplink::{Grant, ToRelay},
@@ -1005,6 +1008,20 @@ mod tests {
         }
         rig.connect();
         assert_eq!(rig.said(), ["Subscribe 1 link since 9 [0, 11, 0, 0]"]);
+    }
+
+    #[test]
+    fn a_page_that_names_another_epoch_costs_nobody_its_place() {
+        let mut rig = Rig::up(&BOARD);
+        let (liar, back) = (rig.page(), rig.page());
+        rig.say(liar, r#"{"type":"subscribe","id":1,"link":"link","since":{"epoch":"9","next":[0,27,0,0]}}"#);
+        rig.say(back, r#"{"type":"subscribe","id":1,"link":"link","since":{"epoch":"4","next":[0,28,0,0]}}"#);
+        assert_eq!(rig.said(), ["Subscribe 1 link since 9 [0, 23, 0, 0]"]);
+        rig.accept(1, 7, 4, SHARED);
+        rig.messages(19..=20);
+        assert_eq!(rig.read(back).len(), 1, "subscribed, and nothing that it has");
+        rig.messages(21..=28);
+        assert_eq!(rig.read(back), [message(28)]);
     }
 
     #[test]

@@ -399,8 +399,12 @@ impl World {
             ),
         };
         let since = since.filter(|&(_, next)| next > 0);
+        let topic = self.links.get(which).map(|link| self.rooms[link.room].topic);
+        let beyond = topic
+            .zip(since)
+            .is_some_and(|(topic, (epoch, next))| next > self.archive.next(topic, epoch, Track::Messages));
         if !self.pages[page].closing {
-            self.pages[page].asks.insert(id, Ask { link: name.clone(), since });
+            self.pages[page].asks.insert(id, Ask { link: name.clone(), since, beyond });
             self.pages[page].asked.push(name);
         }
         self.say(page, &text);
@@ -445,7 +449,7 @@ impl World {
                 let id = self.pages[page].next_id;
                 self.pages[page].next_id += 1;
                 if !self.pages[page].closing {
-                    self.pages[page].asks.insert(id, Ask { link: "no link".to_owned(), since: None });
+                    self.pages[page].asks.insert(id, Ask { link: "no link".to_owned(), since: None, beyond: false });
                 }
                 self.say(page, &format!(r#"{{"type":"subscribe","id":{id},"link":"no link"}}"#));
             }

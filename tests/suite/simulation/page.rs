@@ -29,6 +29,8 @@ pub struct Truth<'a> {
 pub struct Ask {
     pub link: String,
     pub since: Option<(u64, u64)>,
+    /// Its `since` was beyond the business server's counter when it asked.
+    pub beyond: bool,
 }
 
 /// One connection and what it has seen.
@@ -183,7 +185,9 @@ impl Page {
         let messages = ask.since.filter(|&(of, next)| of == epoch && next > 0).map(|(_, next)| next);
         let told = truth.told.get(&topic).filter(|told| told.0 == epoch).map_or(0, |told| told.1[1]);
         let is_slow = messages.is_some_and(|next| next > told) && truth.replay_is_late;
-        let beyond = messages.is_some_and(|next| next > truth.archive.next(topic, epoch, Track::Messages)) || is_slow;
+        let beyond = ask.beyond
+            || messages.is_some_and(|next| next > truth.archive.next(topic, epoch, Track::Messages))
+            || is_slow;
         let view = View {
             link: ask.link,
             epoch,
