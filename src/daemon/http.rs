@@ -192,10 +192,7 @@ fn upgrade(daemon: &Daemon, parsed: &httparse::Request<'_, '_>, address: IpAddr)
     let config = daemon.config.borrow();
     let origin = check_origin(parsed, &config)?;
     let peer = Peer { address: page_address(parsed, &config, address), origin };
-    let page = daemon.step(|relay, now| relay.handle_page_open(now, peer)).map_err(|refusal| {
-        daemon.pages_refused.set(daemon.pages_refused.get() + 1);
-        refused(refusal)
-    })?;
+    let page = daemon.step(|relay, now| relay.handle_page_open(now, peer)).map_err(refused)?;
     let mut text = String::from("HTTP/1.1 101 Switching Protocols\r\n");
     for (name, value) in response.headers() {
         text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));

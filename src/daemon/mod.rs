@@ -25,7 +25,7 @@ mod signal;
 mod systemd;
 mod uplink;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -148,7 +148,6 @@ pub(crate) struct Daemon {
     uplink: Signal,
     heads: RefCell<listen::Heads>,
     logged: RefCell<logging::Repeats>,
-    pages_refused: Cell<u64>,
 }
 
 impl Daemon {
@@ -166,7 +165,6 @@ impl Daemon {
             serve: Signal::default(),
             uplink: Signal::default(),
             logged: RefCell::default(),
-            pages_refused: Cell::new(0),
         }))
     }
 

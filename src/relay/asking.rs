@@ -68,7 +68,7 @@ impl Relay {
         if !self.may_ask(now, page) {
             return Err((Reason::Own("too many requests, ask again later"), Some(self.retry_ms())));
         }
-        let Some(link) = self.link_for(now, name) else {
+        let Some(link) = self.link_for(name) else {
             return Err((Reason::Own("the relay has no room for more links now"), Some(self.full_retry_ms())));
         };
         if self.page_holds(page, self.links[link].topic) {
@@ -891,7 +891,7 @@ impl Relay {
         self.links.iter().find(|(_, link)| link.hash == hash && link.name == name).map(|(index, _)| index)
     }
 
-    fn link_for(&mut self, now: Instant, name: &str) -> Option<u32> {
+    fn link_for(&mut self, name: &str) -> Option<u32> {
         if let Some(link) = self.find_link(name) {
             return Some(link);
         }
@@ -904,7 +904,6 @@ impl Relay {
             let (index, _) = spare?;
             self.remove_link(index);
         }
-        let _ = now;
         let link = Link::new(String::try_from(name).ok()?, self.hash_of(name));
         self.links.insert(link).ok()
     }

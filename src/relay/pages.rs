@@ -274,11 +274,11 @@ impl Relay {
         let session = &mut self.sessions[page];
         session.ping_due |= ping_due;
         session.alive_due |= alive_due;
-        let has_media = session.first != NONE;
+        let has_subscriptions = session.first != NONE;
         if ping_due || alive_due {
             self.push_ready(page);
         }
-        if has_media {
+        if has_subscriptions {
             self.sweep_waiting(now, page);
         }
     }

@@ -22,8 +22,10 @@ use crate::wire::{
 
 /// A `Ping` goes out when no frame came for so long.
 const PING_MS: u64 = 10_000;
-/// Without a frame for so long the uplink is dead; a handshake must be done within it too.
+/// Without a frame for so long the uplink is dead.
 const DEAD_MS: u64 = 30_000;
+/// A handshake in which nothing comes for so long is given up.
+const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// A dial that is not answered is given up.
 const DIAL_MS_MAX: u64 = 5_000;
 /// The back-off's first and last step.
@@ -51,7 +53,7 @@ pub enum PeerError {
     Version(u16),
     /// The proof is wrong: another secret.
     Proof,
-    /// Nothing came for 30 s.
+    /// Nothing came for too long: 10 s in the handshake, 30 s later.
     Silent,
 }
 
@@ -62,7 +64,7 @@ impl fmt::Display for PeerError {
             Self::OutOfPlace { name, expected } => write!(f, "{name} came where {expected} was expected"),
             Self::Version(version) => write!(f, "it speaks version {version} of the protocol, this relay {VERSION}"),
             Self::Proof => f.write_str("its proof is wrong: is uplink.secret the same on both sides?"),
-            Self::Silent => f.write_str("nothing came from it for 30 s"),
+            Self::Silent => f.write_str("nothing came from it for too long (10 s in the handshake, 30 s later)"),
         }
     }
 }
@@ -307,7 +309,7 @@ impl Relay {
             State::Down { .. } => None,
             State::Dialing { since } => (now.since(since) >= DIAL_MS_MAX).then_some(PeerError::Silent),
             State::AwaitsChallenge | State::AwaitsWelcome { .. } => {
-                (now.since(self.uplink.heard) >= PING_MS).then_some(PeerError::Silent)
+                (now.since(self.uplink.heard) >= HANDSHAKE_MS_MAX).then_some(PeerError::Silent)
             }
             State::Up { .. } => (now.since(self.uplink.heard) >= DEAD_MS).then_some(PeerError::Silent),
         }
