@@ -5,9 +5,14 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// How long it may take to end, in steps of 10 ms.
+const END_STEPS: usize = 500;
+const END_STEP: Duration = Duration::from_millis(10);
 
 /// A child process that accepts pages.
 pub struct Target {
@@ -87,6 +92,22 @@ impl Target {
         Ok(Self { child, config: None, address })
     }
 
+    /// Ends it in good order where it can be: a profiler's report is written at the end.
+    fn end(&mut self) {
+        let term = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or_default());
+        if let Some(process) = term {
+            let _ = kill_process(process, Signal::TERM);
+        }
+        for _ in 0..END_STEPS {
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            std::thread::sleep(END_STEP);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Its processor time so far.
     pub fn cpu(&self) -> Cpu {
         cpu(self.child.id())
@@ -102,8 +123,7 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
         if let Some(config) = &self.config {
             let _ = fs::remove_file(config);
         }
