@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, Write};
+use std::iter;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::task::Waker;
@@ -14,13 +15,16 @@ use smol::{Async, future};
 
 use super::Daemon;
 use super::boundary::Boundary;
-use crate::relay::pages::Verdict;
+use crate::relay::Relay;
+use crate::relay::draft::Draft;
 use crate::relay::session::Session;
 use crate::relay::table::Id;
 use crate::relay::transmit::Slices;
 
-/// Pages served before other tasks have their turn: 256 writes are about 1.3 ms.
-const PAGES_PER_TURN: usize = 256;
+/// Pages looked up together.
+const BATCH: usize = 16;
+/// Batches served before other tasks have their turn: 256 writes are about 1.3 ms.
+const BATCHES_PER_TURN: usize = 16;
 /// Writes to one page in one turn, at most: more than one only where a plan didn't hold everything.
 const WRITES_PER_PAGE: usize = 4;
 /// tungstenite's control frames are at most so many bytes.
@@ -29,24 +33,38 @@ pub const CONTROL_SIZE_MAX: usize = 127;
 /// A page's socket, shared by its task and the fan-out.
 #[derive(Debug)]
 pub struct Connection {
-    pub stream: Rc<Async<TcpStream>>,
+    pub page: Id<Session>,
+    pub stream: Async<TcpStream>,
     /// Frames of tungstenite's own that wait for a place between two of ours.
     pub control: RefCell<Vec<u8>>,
+    /// The page's task.
+    pub waker: RefCell<Option<Waker>>,
     /// The socket failed: its task is to end.
     pub broken: Cell<bool>,
     /// Where the page's own frames stand.
     pub boundary: Cell<Boundary>,
 }
 
-/// The sockets of the session table's pages, by their row.
-pub struct Connections {
-    rows: Vec<Option<Row>>,
+impl Connection {
+    /// Whom to wake for the page.
+    pub fn set_waker(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    /// The page's task has something to do.
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
 }
 
-struct Row {
-    page: Id<Session>,
-    connection: Rc<Connection>,
-    waker: Option<Waker>,
+/// The sockets of the session table's pages, by their row.
+pub struct Connections {
+    rows: Vec<Option<Rc<Connection>>>,
 }
 
 impl Connections {
@@ -56,13 +74,13 @@ impl Connections {
     }
 
     /// A page's socket.
-    pub fn insert(&mut self, page: Id<Session>, connection: Rc<Connection>) {
-        let index = page.index() as usize;
+    pub fn insert(&mut self, connection: Rc<Connection>) {
+        let index = connection.page.index() as usize;
         if self.rows.len() <= index {
             self.rows.resize_with(index + 1, || None);
         }
         if let Some(row) = self.rows.get_mut(index) {
-            *row = Some(Row { page, connection, waker: None });
+            *row = Some(connection);
         }
     }
 
@@ -75,31 +93,8 @@ impl Connections {
         }
     }
 
-    /// Whom to wake for a page.
-    pub fn set_waker(&mut self, page: Id<Session>, waker: &Waker) {
-        if let Some(row) = self.row_mut(page)
-            && !row.waker.as_ref().is_some_and(|known| known.will_wake(waker))
-        {
-            row.waker = Some(waker.clone());
-        }
-    }
-
-    fn row_mut(&mut self, page: Id<Session>) -> Option<&mut Row> {
-        self.rows.get_mut(page.index() as usize)?.as_mut().filter(|row| row.page == page)
-    }
-
-    fn connection(&self, page: Id<Session>) -> Option<Rc<Connection>> {
-        let row = self.rows.get(page.index() as usize)?.as_ref().filter(|row| row.page == page)?;
-        Some(Rc::clone(&row.connection))
-    }
-
-    fn wake(&self, page: Id<Session>) {
-        if let Some(Some(row)) = self.rows.get(page.index() as usize)
-            && row.page == page
-            && let Some(waker) = &row.waker
-        {
-            waker.wake_by_ref();
-        }
+    fn get(&self, page: Id<Session>) -> Option<&Connection> {
+        self.rows.get(page.index() as usize)?.as_deref().filter(|row| row.page == page)
     }
 }
 
@@ -113,29 +108,43 @@ pub async fn run(daemon: Rc<Daemon>) {
     }
 }
 
-/// Serves a turn's pages; whether there are more.
+/// Serves a turn's pages; whether there may be more.
 fn serve_turn(daemon: &Daemon) -> bool {
-    for _ in 0..PAGES_PER_TURN {
-        let page = daemon.relay.borrow_mut().poll_page();
-        match page {
-            Some(page) => serve(daemon, page),
-            None => return false,
+    let mut relay = daemon.relay.borrow_mut();
+    let mut draft = daemon.draft.borrow_mut();
+    let connections = daemon.connections.borrow();
+    draft.begin(daemon.clock.now());
+    for _ in 0..BATCHES_PER_TURN {
+        let batch: heapless::Vec<_, BATCH> = iter::from_fn(|| relay.poll_page()).take(BATCH).collect();
+        // The kernel's work for one page drives the rows of the next out of the cache: a batch of them is
+        // fetched at once, while nothing waits for each single one.
+        let sockets: heapless::Vec<_, BATCH> = batch.iter().filter_map(|page| connections.get(*page)).collect();
+        for connection in sockets {
+            write(&mut relay, &mut draft, connection);
+        }
+        if !batch.is_full() {
+            return false;
         }
     }
     true
 }
 
 /// Writes to a page whatever it is to be sent, as far as its socket takes it.
-pub fn serve(daemon: &Daemon, page: Id<Session>) {
-    let Some(connection) = daemon.connections.borrow().connection(page) else { return };
+pub fn serve(daemon: &Daemon, connection: &Connection) {
+    let mut draft = daemon.draft.borrow_mut();
+    draft.begin(daemon.clock.now());
+    write(&mut daemon.relay.borrow_mut(), &mut draft, connection);
+}
+
+fn write(relay: &mut Relay, draft: &mut Draft, connection: &Connection) {
     for _ in 0..WRITES_PER_PAGE {
-        match write_once(daemon, page, &connection) {
+        match write_once(relay, draft, connection) {
             Written::Everything => return,
             Written::Some => {}
             Written::Nothing => break,
         }
     }
-    daemon.connections.borrow().wake(page);
+    connection.wake();
 }
 
 enum Written {
@@ -147,50 +156,32 @@ enum Written {
     Nothing,
 }
 
-fn write_once(daemon: &Daemon, page: Id<Session>, connection: &Connection) -> Written {
-    let now = daemon.clock.now();
-    let mut relay = daemon.relay.borrow_mut();
-    let verdict = relay.verdict(page);
-    if verdict == Verdict::Cut || verdict != Verdict::Serve && connection.control.borrow().is_empty() {
-        return Written::Nothing;
-    }
-    let mut scratch = daemon.scratch.borrow_mut();
-    let plan = relay.plan(now, page, &mut scratch);
-    if plan.is_cut() {
+fn write_once(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> Written {
+    let page = connection.page;
+    relay.plan(page, draft);
+    if draft.is_cut() {
         relay.handle_page_overtaken(page);
         return Written::Nothing;
     }
     let control = connection.control.borrow();
-    let first = if relay.is_between_frames(page) { control.len() } else { 0 };
-    if first == 0 && plan.is_empty() {
+    if draft.is_closing() && control.is_empty() {
+        return Written::Nothing;
+    }
+    let first = if draft.is_between_frames() { control.len() } else { 0 };
+    if first == 0 && draft.is_empty() {
         return Written::Everything;
     }
     let mut slices = Slices::new();
     if first > 0 {
         let _ = slices.push(IoSlice::new(&control));
     }
-    let gathered = relay.gather(page, &plan, &scratch, &mut slices);
-    let result = loop {
-        let mut socket = connection.stream.get_ref();
-        let result = match slices.as_slice() {
-            // What most deliveries are: one slice takes the kernel's shorter way.
-            [slice] => socket.write(slice),
-            slices => socket.write_vectored(slices),
-        };
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => break result,
-        }
-    };
+    let gathered = relay.gather(page, draft, &mut slices);
+    let sent = send(&connection.stream, &slices);
     drop(slices);
     drop(control);
-    let taken = match result {
-        Ok(taken) => taken,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(_) => {
-            connection.broken.set(true);
-            return Written::Nothing;
-        }
+    let Ok(taken) = sent else {
+        connection.broken.set(true);
+        return Written::Nothing;
     };
     let of_control = taken.min(first);
     if of_control > 0 {
@@ -201,12 +192,28 @@ fn write_once(daemon: &Daemon, page: Id<Session>, connection: &Connection) -> Wr
             *control = Vec::new();
         }
     }
-    let of_plan = (taken - of_control) as u64;
-    relay.wrote(now, page, &plan, &scratch, of_plan);
+    relay.wrote(page, draft, (taken - of_control) as u64);
     if taken < first + usize::try_from(gathered).unwrap_or(usize::MAX) {
         relay.blocked(page);
         return Written::Nothing;
     }
-    let is_everything = gathered == plan.size() && !plan.is_shortened() && verdict == Verdict::Serve;
+    let is_everything = gathered == draft.size() && !draft.is_shortened() && !draft.is_closing();
     if is_everything { Written::Everything } else { Written::Some }
+}
+
+/// One `writev`; how many bytes the socket took, 0 where it takes none now.
+fn send(stream: &Async<TcpStream>, slices: &Slices<'_>) -> io::Result<usize> {
+    let mut socket = stream.get_ref();
+    loop {
+        let result = match slices.as_slice() {
+            // What most deliveries are: one slice takes the kernel's shorter way.
+            [slice] => socket.write(slice),
+            slices => socket.write_vectored(slices),
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            result => return result,
+        }
+    }
 }

@@ -58,8 +58,10 @@ pub async fn serve(
 ) {
     let end = converse(&daemon, &stream, address.ip()).await;
     Heads::leave(&daemon.heads, &stream);
-    if let Some((page, early)) = end {
-        pages::begin(daemon, &executor, page, stream, early);
+    let Some((page, early)) = end else { return };
+    match Rc::into_inner(stream) {
+        Some(stream) => pages::begin(daemon, &executor, page, stream, early),
+        None => daemon.step(|relay, now| relay.handle_page_closed(now, page)),
     }
 }
 

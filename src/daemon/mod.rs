@@ -41,7 +41,7 @@ use self::fanout::Connections;
 use self::signal::Signal;
 use crate::board;
 use crate::config::Config;
-use crate::relay::transmit::Scratch;
+use crate::relay::draft::Draft;
 use crate::relay::{Relay, Settings, time::Instant};
 
 /// How long a drain may take before the process ends with pages left.
@@ -139,7 +139,7 @@ pub async fn serve(
 pub(crate) struct Daemon {
     relay: RefCell<Box<Relay>>,
     connections: RefCell<Connections>,
-    scratch: RefCell<Scratch>,
+    draft: RefCell<Draft>,
     config: RefCell<Config>,
     clock: Clock,
     /// Pages are to be served.
@@ -159,7 +159,7 @@ impl Daemon {
             connections: RefCell::new(Connections::new(config.board.pages_max)),
             heads: RefCell::new(listen::Heads::new(config.board.heads_max)),
             relay: RefCell::new(relay),
-            scratch: RefCell::default(),
+            draft: RefCell::default(),
             config: RefCell::new(config),
             clock,
             serve: Signal::default(),

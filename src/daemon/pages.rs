@@ -51,14 +51,20 @@ pub fn begin(
     daemon: Rc<Daemon>,
     executor: &LocalExecutor<'static>,
     page: Id<Session>,
-    stream: Rc<Async<TcpStream>>,
+    stream: Async<TcpStream>,
     early: Vec<u8>,
 ) {
-    let connection =
-        Rc::new(Connection { stream, control: RefCell::default(), broken: Cell::default(), boundary: Cell::default() });
-    daemon.connections.borrow_mut().insert(page, Rc::clone(&connection));
+    let connection = Rc::new(Connection {
+        page,
+        stream,
+        control: RefCell::default(),
+        waker: RefCell::default(),
+        broken: Cell::default(),
+        boundary: Cell::default(),
+    });
+    daemon.connections.borrow_mut().insert(Rc::clone(&connection));
     let socket = if early.is_empty() { None } else { open_socket(&connection, early) };
-    executor.spawn(Page { daemon, page, connection, socket, state: State::Open }).detach();
+    executor.spawn(Page { daemon, connection, socket, state: State::Open }).detach();
 }
 
 /// WebSocket state for what comes from a page; `early` was read already.
@@ -91,7 +97,6 @@ enum State {
 
 struct Page {
     daemon: Rc<Daemon>,
-    page: Id<Session>,
     connection: Rc<Connection>,
     /// There while a message is half read or the connection is being closed.
     socket: Option<Box<WebSocketStream<Lower>>>,
@@ -103,13 +108,13 @@ impl Future for Page {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let page = self.get_mut();
-        page.daemon.connections.borrow_mut().set_waker(page.page, context.waker());
+        page.connection.set_waker(context.waker());
         let mut frames = 0;
         loop {
             if page.connection.broken.get() {
                 return Poll::Ready(());
             }
-            let verdict = page.daemon.relay.borrow().verdict(page.page);
+            let verdict = page.daemon.relay.borrow().verdict(page.connection.page);
             match verdict {
                 Verdict::Cut => return Poll::Ready(()),
                 Verdict::Close(code, reason) if page.state == State::Open => {
@@ -119,7 +124,7 @@ impl Future for Page {
                 Verdict::Close(..) | Verdict::Serve => {}
             }
             if !page.connection.control.borrow().is_empty() {
-                serve(&page.daemon, page.page);
+                serve(&page.daemon, &page.connection);
             }
             let is_written = page.connection.control.borrow().is_empty();
             match page.state {
@@ -129,12 +134,12 @@ impl Future for Page {
                 }
                 _ => {}
             }
-            let is_blocked = page.daemon.relay.borrow().is_blocked(page.page);
+            let is_blocked = page.daemon.relay.borrow().is_blocked(page.connection.page);
             if is_blocked {
                 match page.connection.stream.poll_writable(context) {
                     Poll::Ready(Ok(())) => {
-                        page.daemon.step(|relay, _| relay.unblocked(page.page));
-                        serve(&page.daemon, page.page);
+                        page.daemon.step(|relay, _| relay.unblocked(page.connection.page));
+                        serve(&page.daemon, &page.connection);
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -192,7 +197,7 @@ impl Page {
     }
 
     fn handle(&mut self, message: Message) {
-        let page = self.page;
+        let page = self.connection.page;
         match message {
             Message::Text(text) => self.daemon.step(|relay, now| relay.handle_page_text(now, page, &text)),
             Message::Binary(_) => self.daemon.step(|relay, now| relay.handle_page_binary(now, page)),
@@ -208,7 +213,7 @@ impl Page {
             }
         }
         // A step's answer goes out before the next frame is read.
-        serve(&self.daemon, page);
+        serve(&self.daemon, &self.connection);
     }
 
     /// A page broke the WebSocket protocol or a limit of it: it is told which, as far as that is possible.
@@ -221,13 +226,13 @@ impl Page {
             Error::Protocol(_) => (1002, "that is not the WebSocket protocol"),
             _ => return false,
         };
-        let page = self.page;
+        let page = self.connection.page;
         self.daemon.step(|relay, now| relay.handle_page_leaving(now, page));
         if self.state == State::Open {
             self.close(context, code, reason);
         }
         self.state = State::Lingering;
-        serve(&self.daemon, page);
+        serve(&self.daemon, &self.connection);
         true
     }
 
@@ -262,7 +267,7 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        let page = self.page;
+        let page = self.connection.page;
         self.daemon.connections.borrow_mut().remove(page);
         self.daemon.step(|relay, now| relay.handle_page_closed(now, page));
     }

@@ -20,6 +20,7 @@
 mod asking;
 mod check;
 pub mod cursor;
+pub mod draft;
 pub mod event;
 mod fanout;
 pub mod link;
@@ -41,6 +42,7 @@ use std::collections::VecDeque;
 use heapless::Deque;
 
 use self::{
+    draft::Draft,
     event::{Event, Events},
     link::{Link, Request},
     log::Store,
@@ -49,7 +51,7 @@ use self::{
     texts::{Reason, Texts},
     time::{Instant, Jitter},
     topic::Topic,
-    transmit::{Plan, Scratch, Slices},
+    transmit::Slices,
     uplink::Uplink,
 };
 use crate::{
@@ -276,22 +278,25 @@ impl Relay {
         self.settings = settings;
     }
 
-    /// What a page is to be sent next; empty where there is nothing, or the page is gone.
-    #[must_use]
-    pub fn plan(&self, now: Instant, page: Id<Session>, scratch: &mut Scratch) -> Plan {
-        self.sessions.resolve(page).map_or_else(Plan::default, |page| self.plan_index(now, page, scratch))
+    /// Fills the draft with what a page is to be sent next, as of the draft's moment: nothing where there is
+    /// nothing. A page that is gone is to be cut.
+    pub fn plan(&self, page: Id<Session>, draft: &mut Draft) {
+        match self.sessions.resolve(page) {
+            Some(page) => self.plan_index(page, draft),
+            None => draft.cut(),
+        }
     }
 
-    /// Collects a plan's bytes for one `writev`; gives how many they are. The plan must be of the page
+    /// Collects the draft's bytes for one `writev`; gives how many they are. The draft must be of the page
     /// as it is now.
-    pub fn gather<'a>(&'a self, page: Id<Session>, plan: &Plan, scratch: &'a Scratch, out: &mut Slices<'a>) -> u64 {
-        self.sessions.resolve(page).map_or(0, |page| self.gather_index(page, plan, scratch, out))
+    pub fn gather<'a>(&'a self, page: Id<Session>, draft: &'a Draft, out: &mut Slices<'a>) -> u64 {
+        self.sessions.resolve(page).map_or(0, |page| self.gather_index(page, draft, out))
     }
 
-    /// The socket took the first `size` bytes of the plan.
-    pub fn wrote(&mut self, now: Instant, page: Id<Session>, plan: &Plan, scratch: &Scratch, size: u64) {
+    /// The socket took the first `size` bytes of the draft, which must be of the page as it is now.
+    pub fn wrote(&mut self, page: Id<Session>, draft: &Draft, size: u64) {
         if let Some(page) = self.sessions.resolve(page) {
-            self.wrote_index(now, page, plan, scratch, size);
+            self.wrote_index(page, draft, size);
         }
     }
 

@@ -6,11 +6,12 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use super::{
     Relay, Settings,
+    draft::Draft,
     pages::{Peer, Verdict},
     session::Session,
     table::Id,
     time::Instant,
-    transmit::{Scratch, Slices},
+    transmit::Slices,
 };
 use crate::{
     board::{Board, TINY},
@@ -29,7 +30,7 @@ pub const OWN: Grant = Grant { shared: false, ..SHARED };
 pub struct Rig {
     pub relay: Box<Relay>,
     pub now: Instant,
-    scratch: Scratch,
+    pub draft: Draft,
 }
 
 /// The board `tiny` with room to ask often.
@@ -46,7 +47,7 @@ impl Rig {
             pages_per_address: 0,
         };
         let now = Instant(10_000);
-        Self { relay: Relay::new(board, settings, 7, now), now, scratch: Scratch::new() }
+        Self { relay: Relay::new(board, settings, 7, now), now, draft: Draft::default() }
     }
 
     /// A machine whose uplink is up.
@@ -142,13 +143,19 @@ impl Rig {
 
     /// The socket of a page takes so many bytes.
     pub fn take(&mut self, page: Id<Session>, size: u64) -> Vec<u8> {
-        let plan = self.relay.plan(self.now, page, &mut self.scratch);
+        self.draft.begin(self.now);
+        self.take_in_step(page, size)
+    }
+
+    /// The same, in the moment of the take before.
+    pub fn take_in_step(&mut self, page: Id<Session>, size: u64) -> Vec<u8> {
+        self.relay.plan(page, &mut self.draft);
         let mut slices = Slices::new();
-        let total = self.relay.gather(page, &plan, &self.scratch, &mut slices);
+        let total = self.relay.gather(page, &self.draft, &mut slices);
         let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
         drop(slices);
         bytes.truncate(usize::try_from(total.min(size)).unwrap());
-        self.relay.wrote(self.now, page, &plan, &self.scratch, bytes.len() as u64);
+        self.relay.wrote(page, &self.draft, bytes.len() as u64);
         self.relay.check();
         bytes
     }

@@ -1,10 +1,11 @@
 //! What one page is sent next: planned, gathered into one `writev`, and committed as far as the socket took it.
 //!
-//! [`Relay::plan`] reads a session's flags and cursors and lists [`Segment`]s in the order of their
-//! priority: the rest of a frame that was cut, notices, then messages, state, audio, video.
-//! [`Relay::gather`] turns the plan into slices of the arena and of the caller's scratch.
-//! [`Relay::wrote`] moves the cursors. A segment counts from its first byte on: a frame that was begun
-//! is finished or the connection is cut, so nothing is half decided. No bytes are copied but notices'.
+//! [`Relay::plan`] reads a session's flags and cursors and fills a [`Draft`] in the order of priority: the rest of
+//! a frame that was cut, notices, then messages, state, audio, video. [`Relay::gather`] turns it into
+//! slices of the arena and of the draft's notices. [`Relay::wrote`] moves the cursors. A segment counts
+//! from its first byte on: a frame that was begun is finished or the connection is cut, so nothing is
+//! half decided. No bytes are copied but notices'. Pages in step with the one before are planned and
+//! committed by comparing and setting their cursors.
 
 use std::io::IoSlice;
 
@@ -13,127 +14,82 @@ use heapless::Vec;
 use super::{
     Relay,
     cursor::{Ahead, ahead, epoch_cursors},
+    draft::{Draft, Effect, Segment, Step, What},
     log::Kind,
     session::{Cursor, Half, Live, Stage, Subscription, UNPLACED},
     table::NONE,
     time::Instant,
     topic::init_log_index,
 };
-use crate::wire::{
-    Track,
-    page::{NOTICE_SIZE_MAX, Notice},
-};
+use crate::wire::{Track, page::Notice};
 
-/// Segments of one plan, at most; what finds no room comes with the next.
-const SEGMENTS_MAX: usize = 24;
 /// Slices of one `writev`, at most. A block is one slice, so this is 256 KiB with blocks of 4 KiB.
 pub const SLICES_MAX: usize = 64;
-/// Bytes of notices in one plan, at most.
-const SCRATCH_SIZE: usize = 4 * NOTICE_SIZE_MAX;
 
-/// Where a plan's notices are encoded; one for all pages.
-pub type Scratch = Vec<u8, SCRATCH_SIZE>;
 /// What goes to the socket at once.
 pub type Slices<'a> = Vec<IoSlice<'a>, SLICES_MAX>;
 
-/// What a page is sent next.
-#[derive(Debug, Default)]
-pub struct Plan {
-    segments: Vec<Segment, SEGMENTS_MAX>,
-    size: u64,
-    is_cut: bool,
-    is_shortened: bool,
-}
-
-impl Plan {
-    /// Whether there is nothing to send.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.size == 0
-    }
-
-    /// Bytes of the plan.
-    #[must_use]
-    pub const fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Whether the ring overtook the page in the middle of a frame: the connection can only be cut.
-    #[must_use]
-    pub const fn is_cut(&self) -> bool {
-        self.is_cut
-    }
-
-    /// Whether more waits behind it than found room.
-    #[must_use]
-    pub const fn is_shortened(&self) -> bool {
-        self.is_shortened
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Segment {
-    size: u64,
-    what: What,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum What {
-    /// The rest of what was begun.
-    Rest,
-    /// Frames of a log.
-    Log {
-        subscription: u32,
-        topic: u32,
-        track: Track,
-        is_init: bool,
-        from: u64,
-        to: u64,
-        after: Cursor,
-        passes_epoch: bool,
-    },
-    /// A notice in the scratch.
-    Notice { from: usize, effect: Effect },
-}
-
-/// What a notice changes once its first byte is on its way.
-#[derive(Debug, Clone, Copy)]
-enum Effect {
-    Subscribed { subscription: u32 },
-    Over { subscription: u32 },
-    Gap { subscription: u32, track: Track, after: Cursor, missed: u64 },
-    Epoch { subscription: u32 },
-    Uplink { up: bool },
-    Error,
-    Refused,
-    Ping,
-    Alive,
-}
-
 impl Relay {
-    /// Lists what a page is to be sent next. Notices are encoded into `scratch`.
-    pub(super) fn plan_index(&self, now: Instant, page: u32, scratch: &mut Scratch) -> Plan {
-        scratch.clear();
-        let mut plan = Planning { relay: self, now, plan: Plan::default(), scratch };
-        plan.page(page);
-        plan.plan
+    /// Lists what a page is to be sent next.
+    pub(super) fn plan_index(&self, page: u32, draft: &mut Draft) {
+        let steady = self.steady(page);
+        if let Some((subscription, live)) = steady
+            && draft.repeat(subscription, live)
+        {
+            return;
+        }
+        draft.clear();
+        Planning { relay: self, draft }.page(page);
+        if let Some((_, live)) = steady {
+            draft.step = self.step(live, draft);
+        }
     }
 
-    /// Collects a plan's bytes as far as they find room in `out`; gives how many they are.
-    pub(super) fn gather_index<'a>(
-        &'a self,
-        page: u32,
-        plan: &Plan,
-        scratch: &'a Scratch,
-        out: &mut Slices<'a>,
-    ) -> u64 {
+    /// A page with one subscription, which is live, and nothing to be told but publications.
+    fn steady(&self, page: u32) -> Option<(u32, &Live)> {
+        let session = &self.sessions[page];
+        let is_plain = session.half == Half::None
+            && !session.cut
+            && session.closing.is_none()
+            && !session.ping_due
+            && session.error.is_none()
+            && session.refused.is_none()
+            && session.told_up == self.is_up();
+        let row = self.subscriptions.get(session.first).filter(|row| is_plain && row.sibling == NONE)?;
+        row.live().filter(|live| !live.unconfirmed && !live.behind_epoch).map(|live| (session.first, live))
+    }
+
+    /// What a draft for a steady page means for every page that stands where it stands.
+    fn step(&self, live: &Live, draft: &Draft) -> Option<Step> {
+        let mut step =
+            Step { topic: live.topic, before: live.cursors, after: live.cursors, deliveries: [0; 4], superseded: 0 };
+        for segment in &draft.segments {
+            let What::Log { topic, track, is_init: false, from, after, passes_epoch: false, .. } = segment.what else {
+                return None;
+            };
+            let before = live.cursors[track.index()].sequence;
+            let behind = after.sequence.saturating_sub(before);
+            if track == Track::State {
+                step.deliveries[track.index()] = 1;
+                step.superseded = if before == 0 { 0 } else { behind.saturating_sub(1) };
+            } else if before == 0 || self.topics[topic].log(track).is_special_since(from) {
+                return None;
+            } else {
+                step.deliveries[track.index()] = behind;
+            }
+            step.after[track.index()] = after;
+        }
+        (!draft.is_empty() && !draft.is_shortened).then_some(step)
+    }
+
+    /// Collects a draft's bytes as far as they find room in `out`; gives how many they are.
+    pub(super) fn gather_index<'a>(&'a self, page: u32, draft: &'a Draft, out: &mut Slices<'a>) -> u64 {
         let mut total = 0;
-        for segment in &plan.segments {
+        for segment in &draft.segments {
             let covered = match segment.what {
                 What::Rest => self.gather_rest(page, out),
                 What::Notice { from, .. } => {
-                    let bytes = scratch.get(from..).and_then(|rest| rest.get(..usize::try_from(segment.size).ok()?));
-                    let bytes = bytes.unwrap_or_default();
+                    let bytes = draft.notice(from, segment.size);
                     if out.push(IoSlice::new(bytes)).is_ok() { segment.size } else { 0 }
                 }
                 What::Log { topic, track, is_init, from, to, .. } => {
@@ -150,17 +106,24 @@ impl Relay {
         total
     }
 
-    /// The socket took the first `size` bytes of a plan that was made for the page as it is now.
-    pub(super) fn wrote_index(&mut self, now: Instant, page: u32, plan: &Plan, scratch: &Scratch, size: u64) {
+    /// The socket took the first `size` bytes of a draft that was made for the page as it is now.
+    pub(super) fn wrote_index(&mut self, page: u32, draft: &Draft, size: u64) {
         if size == 0 {
             return;
         }
+        let now = draft.now;
         let session = &mut self.sessions[page];
         session.wrote = now.stamp();
         self.counters.bytes_sent += size;
         self.counters.writes += 1;
+        if let Some(step) = &draft.step
+            && size == draft.size
+        {
+            self.wrote_step(page, step, now);
+            return;
+        }
         let mut left = size;
-        for segment in &plan.segments {
+        for segment in &draft.segments {
             if left == 0 {
                 break;
             }
@@ -170,12 +133,26 @@ impl Relay {
                 What::Rest => self.commit_rest(page, taken, taken == segment.size),
                 What::Notice { from, effect } => {
                     if taken < segment.size {
-                        self.spill(page, scratch, from, segment.size, taken);
+                        self.spill(page, draft.notice(from, segment.size), taken);
                     }
                     self.commit_notice(now, page, effect);
                 }
                 What::Log { .. } => self.commit_frames(now, page, segment.what, taken, taken == segment.size),
             }
+        }
+    }
+
+    fn wrote_step(&mut self, page: u32, step: &Step, now: Instant) {
+        let session = &mut self.sessions[page];
+        session.told = now.stamp();
+        session.alive_due = false;
+        let subscription = session.first;
+        for (count, more) in self.counters.deliveries.iter_mut().zip(step.deliveries) {
+            *count += more;
+        }
+        self.counters.superseded += step.superseded;
+        if let Some(live) = self.live_mut(subscription) {
+            live.cursors = step.after;
         }
     }
 
@@ -219,9 +196,8 @@ impl Relay {
     }
 
     /// Keeps the rest of a notice; where even that finds no room the page is cut.
-    fn spill(&mut self, page: u32, scratch: &Scratch, from: usize, size: u64, taken: u64) {
-        let whole = scratch.get(from..).and_then(|rest| rest.get(..usize::try_from(size).ok()?)).unwrap_or_default();
-        let frame = heapless::Vec::from_slice(whole).unwrap_or_default();
+    fn spill(&mut self, page: u32, whole: &[u8], taken: u64) {
+        let frame = Vec::from_slice(whole).unwrap_or_default();
         match self.spills.insert(frame) {
             Ok(spill) => {
                 self.sessions[page].half = Half::Notice { spill, sent: u16::try_from(taken).unwrap_or(u16::MAX) }
@@ -357,20 +333,20 @@ impl Relay {
     }
 }
 
-/// A plan in the making.
+/// A draft in the making.
 struct Planning<'a> {
     relay: &'a Relay,
-    now: Instant,
-    plan: Plan,
-    scratch: &'a mut Scratch,
+    draft: &'a mut Draft,
 }
 
 impl Planning<'_> {
     fn page(&mut self, page: u32) {
         let relay = self.relay;
         let session = &relay.sessions[page];
+        self.draft.is_between_frames = session.half == Half::None;
+        self.draft.is_closing = session.closing.is_some() && session.half == Half::None;
         if session.cut {
-            self.plan.is_cut = true;
+            self.draft.is_cut = true;
             return;
         }
         if !self.rest(session.half) || session.closing.is_some() || !self.notices(page) {
@@ -392,7 +368,7 @@ impl Planning<'_> {
         if has_subscription && session.told_up && !relay.is_up() {
             self.notice(&Notice::Uplink { up: false }, Effect::Uplink { up: false });
         }
-        if session.alive_due && self.plan.is_empty() {
+        if session.alive_due && self.draft.is_empty() {
             self.notice(&Notice::Alive, Effect::Alive);
         }
     }
@@ -404,7 +380,7 @@ impl Planning<'_> {
             Half::Notice { spill, sent } => self.relay.spills[spill].len() as u64 - u64::from(sent),
             Half::Log { topic, log, at, end } => {
                 if at < self.relay.topics[topic].logs[usize::from(log)].start() {
-                    self.plan.is_cut = true;
+                    self.draft.is_cut = true;
                     return false;
                 }
                 end - at
@@ -476,7 +452,7 @@ impl Planning<'_> {
         for _ in 0..STEPS_MAX {
             let place = &mut live.cursors[track.index()];
             let before = *place;
-            match ahead(topic, &relay.store, &live, track, self.now, relay.board.media_lag_ms_max.into()) {
+            match ahead(topic, &relay.store, &live, track, self.draft.now, relay.board.media_lag_ms_max.into()) {
                 Ahead::Nothing => return,
                 Ahead::Placed(cursor) => live.cursors[track.index()] = cursor,
                 Ahead::Gap { to, after } => {
@@ -492,7 +468,7 @@ impl Planning<'_> {
                         &Notice::Epoch { topic: topic.number, epoch: topic.epoch },
                         Effect::Epoch { subscription },
                     );
-                    self.plan.is_shortened = true;
+                    self.draft.is_shortened = true;
                     return;
                 }
                 Ahead::Frames { from, to, after, passes_epoch } => {
@@ -501,7 +477,7 @@ impl Planning<'_> {
                         What::Log { subscription, topic: live.topic, track, is_init, from, to, after, passes_epoch };
                     self.push(to - from, what);
                     // What comes behind the epoch is planned once it was passed.
-                    self.plan.is_shortened |= passes_epoch;
+                    self.draft.is_shortened |= passes_epoch;
                     return;
                 }
                 Ahead::Init { from, to, after } => {
@@ -519,16 +495,16 @@ impl Planning<'_> {
 
     /// Whether the plan itself confirms a subscription.
     fn is_confirmed(&self, subscription: u32) -> bool {
-        self.plan.segments.iter().any(|segment| {
+        self.draft.segments.iter().any(|segment| {
             matches!(segment.what, What::Notice { effect: Effect::Subscribed { subscription: s }, .. } if s == subscription)
         })
     }
 
     fn notice(&mut self, notice: &Notice<'_>, effect: Effect) -> bool {
         let frame = notice.encode();
-        let from = self.scratch.len();
-        if self.plan.segments.is_full() || self.scratch.extend_from_slice(&frame).is_err() {
-            self.plan.is_shortened = true;
+        let from = self.draft.notices.len();
+        if self.draft.segments.is_full() || self.draft.notices.extend_from_slice(&frame).is_err() {
+            self.draft.is_shortened = true;
             return false;
         }
         self.push(frame.len() as u64, What::Notice { from, effect })
@@ -538,11 +514,11 @@ impl Planning<'_> {
         if size == 0 {
             return true;
         }
-        let pushed = self.plan.segments.push(Segment { size, what }).is_ok();
+        let pushed = self.draft.segments.push(Segment { size, what }).is_ok();
         if pushed {
-            self.plan.size += size;
+            self.draft.size += size;
         }
-        self.plan.is_shortened |= !pushed;
+        self.draft.is_shortened |= !pushed;
         pushed
     }
 }
@@ -594,8 +570,8 @@ mod tests {
         rig.messages(1..=1);
         rig.take(page, 5);
         rig.messages(2..=9);
-        let plan = rig.relay.plan(rig.now, page, &mut super::Scratch::new());
-        assert!(plan.is_cut() && plan.is_empty());
+        rig.relay.plan(page, &mut rig.draft);
+        assert!(rig.draft.is_cut() && rig.draft.is_empty());
     }
 
     #[test]
@@ -610,7 +586,8 @@ mod tests {
         bytes[0].extend(rig.take(first, u64::MAX));
         assert!(frames(&bytes[0])[0].contains("error"));
         assert_eq!(rig.relay.verdict(second), super::super::pages::Verdict::Cut);
-        assert!(rig.relay.plan(rig.now, second, &mut super::Scratch::new()).is_cut(), "nothing is mixed into it");
+        rig.relay.plan(second, &mut rig.draft);
+        assert!(rig.draft.is_cut(), "nothing is mixed into it");
     }
 
     #[test]
@@ -625,5 +602,40 @@ mod tests {
         assert_eq!(read[0], message(1));
         assert!(read[1].contains("state"));
         assert_eq!(read[2..], ["3 1 1", "3 2 2"]);
+    }
+
+    #[test]
+    fn pages_in_step_are_sent_the_same_whoever_comes_between() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.viewer(), rig.page(), rig.page(), rig.page()];
+        for page in pages {
+            rig.subscribe(page, 1, "link");
+            rig.read(page);
+        }
+        rig.messages(1..=1);
+        for page in pages {
+            rig.read(page);
+        }
+        rig.messages(2..=3);
+        rig.publish(7, Track::State, 1, Part::Whole, b"{}");
+        // The second takes half of it, the third has something of its own to be told.
+        rig.say(pages[2], "garbage");
+        let delivered = rig.relay.counters().deliveries;
+        rig.draft.begin(rig.now);
+        let whole = rig.take_in_step(pages[0], u64::MAX);
+        assert!(rig.draft.step.is_some());
+        let mut halves = rig.take_in_step(pages[1], 9);
+        let own = rig.take_in_step(pages[2], u64::MAX);
+        assert!(rig.draft.step.is_none());
+        assert_eq!(rig.take_in_step(pages[3], u64::MAX), whole);
+        halves.extend(rig.take_in_step(pages[1], u64::MAX));
+        assert_eq!(halves, whole);
+        assert_eq!(frames(&own)[1..], frames(&whole)[..]);
+        assert_eq!(frames(&whole)[..2], [message(2), message(3)]);
+        for page in pages {
+            assert!(rig.take_in_step(page, u64::MAX).is_empty());
+        }
+        let counted = rig.relay.counters().deliveries;
+        assert_eq!([counted[0] - delivered[0], counted[1] - delivered[1]], [4, 8]);
     }
 }

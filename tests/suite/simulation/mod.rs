@@ -19,11 +19,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use sharelinkd::board::{Board, TINY, TrackLimits};
+use sharelinkd::relay::draft::Draft;
 use sharelinkd::relay::pages::{Peer, Refusal, Verdict};
 use sharelinkd::relay::session::Session;
 use sharelinkd::relay::table::Id;
 use sharelinkd::relay::time::{Instant, Jitter};
-use sharelinkd::relay::transmit::{Scratch, Slices};
+use sharelinkd::relay::transmit::Slices;
 use sharelinkd::relay::{Counters, Relay, Settings};
 use sharelinkd::wire::Track;
 use sharelinkd::wire::uplink::{Deframer, ToRelay, VERSION};
@@ -89,7 +90,7 @@ struct World {
     relay: Box<Relay>,
     now: Instant,
     rng: Jitter,
-    scratch: Scratch,
+    draft: Draft,
     pages: Vec<Page>,
     opened: u32,
     archive: Archive,
@@ -135,7 +136,7 @@ impl World {
             relay: Relay::new(board, settings, rng.bits(), now),
             now,
             rng,
-            scratch: Scratch::new(),
+            draft: Draft::default(),
             pages: Vec::new(),
             opened: 0,
             archive,
@@ -531,6 +532,7 @@ impl World {
     /// Serves pages until nobody is left, or a budget is used up.
     fn serve(&mut self, budget: u64) -> Result<(), String> {
         let mut turns = 0;
+        self.draft.begin(self.now);
         while turns < budget {
             let Some(id) = self.relay.poll_page() else { break };
             let Some(at) = self.pages.iter().position(|page| page.id == id) else {
@@ -562,7 +564,8 @@ impl World {
                 }
                 Verdict::Serve => {}
             }
-            let plan = self.relay.plan(self.now, id, &mut self.scratch);
+            self.relay.plan(id, &mut self.draft);
+            let plan = &self.draft;
             if plan.is_cut() {
                 ensure!(!self.relay.is_between_frames(id), "page {id} is cut between two frames");
                 return self.gone(at);
@@ -574,7 +577,7 @@ impl World {
                 return Ok(());
             }
             let mut slices = Slices::new();
-            let total = self.relay.gather(id, &plan, &self.scratch, &mut slices);
+            let total = self.relay.gather(id, &self.draft, &mut slices);
             ensure!(total > 0, "page {id} has a plan without bytes");
             let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
             ensure!(bytes.len() as u64 == total, "page {id}'s plan has {total} bytes, {} gathered", bytes.len());
@@ -583,7 +586,7 @@ impl World {
             let room = if page.is_fast { total } else { total.min(page.credit) };
             let taken = if self.rng.below(3) == 0 { self.rng.below(room + 1) } else { room };
             page.credit = page.credit.saturating_sub(taken);
-            self.relay.wrote(self.now, id, &plan, &self.scratch, taken);
+            self.relay.wrote(id, &self.draft, taken);
             self.note(|_| format!("page {id} gets {}", String::from_utf8_lossy(&bytes[..taken as usize])));
             let read = self.read(at, &bytes[..taken as usize]);
             read.map_err(|error| format!("page {id} after {} frames: {error}", self.pages[at].frames))?;
@@ -619,10 +622,9 @@ impl World {
         }
         let id = self.left[self.rng.below(self.left.len() as u64) as usize];
         ensure!(self.relay.verdict(id) == Verdict::Cut, "NAME: page {id} is gone and resolves");
-        ensure!(
-            self.relay.plan(self.now, id, &mut self.scratch).is_empty(),
-            "NAME: page {id} is gone and is written to"
-        );
+        self.draft.begin(self.now);
+        self.relay.plan(id, &mut self.draft);
+        ensure!(self.draft.is_empty(), "NAME: page {id} is gone and is written to");
         match self.rng.below(4) {
             0 => self.relay.handle_page_closed(self.now, id),
             1 => self.relay.handle_page_text(self.now, id, r#"{"type":"unsubscribe","topic":1}"#),
