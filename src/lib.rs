@@ -57,7 +57,7 @@
 //! [`demo`] is the other side of the uplink: a business server that a back-end developer may copy
 //! from, a room that lives in it, and a host's page to run that room. It shares [`wire`] with the relay and
 //! otherwise meets it over a real socket.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 pub mod bench;
 pub mod board;
 pub mod config;

@@ -39,8 +39,9 @@ pub const PAGE_TASK_SIZE: usize = 1152;
 pub const EXECUTOR_SLOT_SIZE: usize = 96;
 /// A page's own frame while it is half read: in tungstenite's buffer, and assembled from fragments.
 pub const PAGE_FRAME_SIZE: usize = 2 * 4096;
-/// One HTTP connection that is no page (yet): head (4 KiB), answer (8 KiB), task and source.
-pub const HEAD_SIZE: usize = 4096 + 8192 + 2048;
+/// One HTTP connection that is no page (yet): head (4 KiB), the share page with its tags (the largest answer that is
+/// made for one connection), task and source.
+pub const HEAD_SIZE: usize = 4096 + 18 * 1024 + 2048;
 /// What the uplink's input buffer has beyond the largest publication: a frame's head, read-ahead, its own fields.
 pub const UPLINK_IN_EXTRA_SIZE: usize = 640 + 64 * 1024 + 64;
 /// The rings of the last events and of the last log lines.
@@ -69,6 +70,8 @@ pub enum Known {
     Buffer,
     /// Measured; the term's note says where and how.
     Measured,
+    /// Kept below it while the relay runs, at the cost of the slowest pages.
+    Cap,
     /// Reckoned generously and not measured yet.
     Estimate,
 }
@@ -81,6 +84,7 @@ impl Known {
             Self::Row => "row",
             Self::Buffer => "buffer",
             Self::Measured => "measured",
+            Self::Cap => "cap",
             Self::Estimate => "estimate",
         }
     }
@@ -112,7 +116,7 @@ impl Term {
 }
 
 /// Terms of the memory sum.
-pub const TERM_COUNT: usize = 24;
+pub const TERM_COUNT: usize = 26;
 
 /// Everything that the process and its sockets may take, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +160,7 @@ impl MemorySum {
 /// The memory sum of a board; of a lowered board it is the sum after lowering.
 #[must_use]
 pub const fn memory_sum(board: &Board) -> MemorySum {
-    use Known::{Buffer, Estimate, Measured, Row};
+    use Known::{Buffer, Cap, Estimate, Measured, Row};
     let pages = board.pages_max as u64;
     let topics = board.topics_max as u64;
     let heads = board.heads_max as u64;
@@ -246,13 +250,28 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 Measured,
                 "slabs TCPv6 2496, inode 832, file 192, dentry 192, epoll 128 (Linux 6.18)",
             ),
-            // ... and one cap for all that is queued in them.
+            // ... one cap for all that is queued in the pages' ...
             sockets(
                 "kernel queues",
                 1,
                 board.kernel_size_max.saturating_add(KERNEL_UPLINK_SIZE as u64),
-                Estimate,
-                "a cap that is not enforced yet (each page's SO_SNDBUF is); and the uplink's own",
+                Cap,
+                "read from the kernel, past it the slowest pages are closed; and the uplink's own",
+            ),
+            // ... and the buffers of those that are no page yet, as Linux doubles them.
+            sockets(
+                "kernel heads",
+                heads,
+                2 * (board.send_buffer_size as u64 + board.receive_buffer_size as u64),
+                Buffer,
+                "SO_SNDBUF and SO_RCVBUF of a connection that is no page",
+            ),
+            sockets(
+                "kernel backlog",
+                board.backlog_max as u64,
+                2 * board.receive_buffer_size as u64,
+                Buffer,
+                "SO_RCVBUF of a connection that is not accepted yet",
             ),
         ],
     }

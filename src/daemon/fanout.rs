@@ -93,7 +93,8 @@ impl Connections {
         }
     }
 
-    fn get(&self, page: Id<Session>) -> Option<&Connection> {
+    /// A page's socket.
+    pub fn get(&self, page: Id<Session>) -> Option<&Connection> {
         self.rows.get(page.index() as usize)?.as_deref().filter(|row| row.page == page)
     }
 }

@@ -25,8 +25,8 @@ const HEAD_SIZE_MAX: usize = 4096;
 const HEADERS_MAX: usize = 64;
 /// An answer must be taken within this time.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a connection is read on after its answer, so that the answer isn't lost with a reset.
-const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long a connection is read on after its answer: dropping it resets it, and what was not taken is lost.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What the share page may load: its own files, pictures, media from the client, its WebSocket.
 const CONTENT_SECURITY_POLICY: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -93,7 +93,8 @@ async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAdd
         Err(Some(answer)) => answer,
         Err(None) => return None,
     };
-    if timely(stream, &answer.bytes()).await.is_ok() {
+    let body = if answer.is_head { &[] } else { &*answer.body };
+    if timely(stream, &answer.head()).await.is_ok() && timely(stream, body).await.is_ok() {
         linger(stream).await;
     }
     None
@@ -294,7 +295,7 @@ impl Answer {
         Self { code, kind, headers, body: text.as_bytes().to_vec().into(), is_head: false }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    fn head(&self) -> Vec<u8> {
         let reason = match self.code {
             200 => "OK",
             400 => "Bad Request",
@@ -308,18 +309,14 @@ impl Answer {
         };
         // The header lines of an upgrade's refusal name their own Connection.
         let connection = if self.headers.contains("Connection:") { "" } else { "Connection: close\r\n" };
-        let mut bytes = format!(
+        format!(
             "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{connection}{}\r\n",
             self.code,
             self.kind,
             self.body.len(),
             self.headers
         )
-        .into_bytes();
-        if !self.is_head {
-            bytes.extend_from_slice(&self.body);
-        }
-        bytes
+        .into_bytes()
     }
 }
 

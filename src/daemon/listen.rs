@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use smol::{Async, LocalExecutor, Timer, future};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Daemon, DaemonError, http};
 use crate::board::Board;
@@ -51,9 +51,16 @@ fn listener(address: SocketAddr, board: &Board) -> io::Result<Async<TcpListener>
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit their buffers, so that the window is right from the first packet on.
+    // Accepted sockets inherit all of it: the window is right from the first packet on, and no call is made for each.
     socket.set_send_buffer_size(board.send_buffer_size as usize)?;
     socket.set_recv_buffer_size(board.receive_buffer_size as usize)?;
+    // Without it one stalled peer was seen to delay others in rounds of 40 ms.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(board.notsent_size_max)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(board.user_timeout_ms.into())))?;
+    // SO_LINGER of 0: a socket that is dropped takes its queues with it. The kernel would keep them, uncounted, for as long as
+    // a peer that doesn't read likes. Whoever ends in good order waits for the peer's end first.
+    socket.set_linger(Some(Duration::ZERO))?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(board.backlog_max).unwrap_or(i32::MAX))?;
     Async::new(socket.into())
@@ -114,7 +121,7 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 }
 
 fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: TcpStream, address: SocketAddr) {
-    let stream = match prepare(&stream, &daemon.config.borrow().board).and_then(|()| Async::new(stream)) {
+    let stream = match Async::new(stream) {
         Ok(stream) => Rc::new(stream),
         Err(error) => {
             log::debug!("a connection was dropped at once: {error}");
@@ -124,14 +131,6 @@ fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: Tcp
     daemon.heads.borrow_mut().enter(daemon.clock.now(), &stream);
     let task = http::serve(Rc::clone(daemon), Rc::clone(executor), stream, address);
     executor.spawn(task).detach();
-}
-
-fn prepare(stream: &TcpStream, board: &Board) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    // Without it one stalled peer was seen to delay others in rounds of 40 ms.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(board.notsent_size_max)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(board.user_timeout_ms.into())))
 }
 
 /// The connections that are no page yet, oldest first.
@@ -175,5 +174,27 @@ impl Heads {
         if let Some(place) = heads.places.iter().position(|(_, place)| place.as_ptr() == Rc::as_ptr(stream)) {
             heads.places.remove(place);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    #[test]
+    fn an_accepted_socket_has_all_of_its_options_from_the_listener() {
+        let listener = listener("127.0.0.1:0".parse().unwrap(), &crate::board::HOST).unwrap();
+        let _peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
+        smol::block_on(listener.readable()).unwrap();
+        let (stream, _) = listener.get_ref().accept().unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), crate::board::HOST.notsent_size_max);
+        let timeout = Duration::from_millis(crate::board::HOST.user_timeout_ms.into());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(timeout));
+        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * crate::board::HOST.send_buffer_size as usize);
+        assert_eq!(socket.recv_buffer_size().unwrap(), 2 * crate::board::HOST.receive_buffer_size as usize);
     }
 }

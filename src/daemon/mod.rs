@@ -20,6 +20,7 @@ mod listen;
 mod logging;
 mod pages;
 mod preview;
+mod queues;
 mod reload;
 mod signal;
 mod systemd;
@@ -220,6 +221,7 @@ async fn tick(daemon: Rc<Daemon>) {
         if fault {
             daemon.uplink.raise();
         }
+        queues::measure(&daemon);
         daemon.logged.borrow_mut().flush(daemon.clock.now());
     }
 }

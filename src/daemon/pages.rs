@@ -88,11 +88,11 @@ enum State {
     Open,
     /// Our close frame is on its way or out: the peer's is awaited.
     Closing,
-    /// Both close frames are done: what is left is written, then it ends.
+    /// Both close frames are done, or what the page sends is not WebSocket any more: what is left goes out.
     Ending,
-    /// What the page sends is not WebSocket any more: our close frame goes out, and what comes is thrown
-    /// away until the page hangs up. Ending at once could lose the close frame.
-    Lingering,
+    /// Nothing more goes out, and what comes is thrown away until the page hangs up: dropping the socket earlier
+    /// would reset it, and could lose the close frame. It has the time of a close for it.
+    Ended,
 }
 
 struct Page {
@@ -127,12 +127,9 @@ impl Future for Page {
                 serve(&page.daemon, &page.connection);
             }
             let is_written = page.connection.control.borrow().is_empty();
-            match page.state {
-                State::Ending if is_written => return Poll::Ready(()),
-                State::Lingering if is_written => {
-                    let _ = page.connection.stream.get_ref().shutdown(Shutdown::Write);
-                }
-                _ => {}
+            if is_written && page.state == State::Ending {
+                let _ = page.connection.stream.get_ref().shutdown(Shutdown::Write);
+                page.state = State::Ended;
             }
             let is_blocked = page.daemon.relay.borrow().is_blocked(page.connection.page);
             if is_blocked {
@@ -169,7 +166,7 @@ impl Future for Page {
 impl Page {
     /// Reads one frame; `false` where the connection is over.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
-        if matches!(self.state, State::Ending | State::Lingering) {
+        if matches!(self.state, State::Ending | State::Ended) {
             return self.discard();
         }
         let Some(socket) = self.socket() else { return Poll::Ready(false) };
@@ -231,7 +228,7 @@ impl Page {
         if self.state == State::Open {
             self.close(context, code, reason);
         }
-        self.state = State::Lingering;
+        self.state = State::Ending;
         serve(&self.daemon, &self.connection);
         true
     }

@@ -1,11 +1,12 @@
 //! The share page's head: Open Graph tags out of a topic's newest state, so that a pasted link shows a card.
 //!
 //! The state's data is the business server's and may hold what its users typed: everything is escaped,
-//! a picture must be `https`, and what has the wrong type is left out.
+//! a picture must be `https`, and what has the wrong type is left out. Of the state nothing is kept but the
+//! three texts, however much else it holds.
 
 use std::fmt::{self, Write};
 
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// The share page as it is shipped.
 const PAGE: &str = include_str!("../web/share.html");
@@ -15,18 +16,18 @@ const MARKER: &str = "<!-- sharelinkd:head -->";
 const TITLE_LENGTH_MAX: usize = 120;
 const DESCRIPTION_LENGTH_MAX: usize = 300;
 /// Bytes of a picture's address at most.
-const COVER_SIZE_MAX: usize = 2048;
+const COVER_SIZE_MAX: usize = 1024;
 
 /// The share page, with tags where there is a state: `frame` is the page protocol's `state`.
 pub fn share_page(frame: Option<&[u8]>) -> String {
-    let tags = frame.and_then(|frame| serde_json::from_slice::<Value>(frame).ok()).map(|frame| tags(&frame["data"]));
+    let tags = frame.and_then(|frame| serde_json::from_slice::<Frame>(frame).ok()).map(|frame| tags(&frame.data));
     PAGE.replace(MARKER, tags.unwrap_or_default().trim_end())
 }
 
-fn tags(state: &Value) -> String {
+fn tags(state: &State) -> String {
     let mut out = String::from("<meta property=\"og:type\" content=\"website\">\n");
-    let text = |key: &str, length_max: usize| {
-        let text = state.get(key)?.as_str()?.trim();
+    let text = |text: &Option<String>, length_max: usize| {
+        let text = text.as_deref()?.trim();
         (!text.is_empty()).then(|| text.chars().take(length_max).collect::<String>())
     };
     let mut tag = |name: &str, content: Option<String>| {
@@ -34,10 +35,9 @@ fn tags(state: &Value) -> String {
             let _ = writeln!(out, "<meta property=\"og:{name}\" content=\"{}\">", Escaped(&content));
         }
     };
-    tag("title", text("title", TITLE_LENGTH_MAX));
-    tag("description", text("description", DESCRIPTION_LENGTH_MAX));
-    let cover = state.get("cover").and_then(Value::as_str).filter(|cover| is_picture(cover));
-    tag("image", cover.map(str::to_owned));
+    tag("title", text(&state.title, TITLE_LENGTH_MAX));
+    tag("description", text(&state.description, DESCRIPTION_LENGTH_MAX));
+    tag("image", state.cover.clone().filter(|cover| is_picture(cover)));
     out
 }
 
@@ -45,6 +45,95 @@ fn is_picture(address: &str) -> bool {
     address.starts_with("https://")
         && address.len() <= COVER_SIZE_MAX
         && address.chars().all(|c| !c.is_whitespace() && !c.is_control())
+}
+
+/// The page protocol's `state`, as far as a card shows it.
+#[derive(serde::Deserialize)]
+struct Frame {
+    data: State,
+}
+
+/// What a card shows of a state; a value of another type counts as none.
+#[derive(Default)]
+struct State {
+    title: Option<String>,
+    description: Option<String>,
+    cover: Option<String>,
+}
+
+/// Takes a JSON value of any kind: members of an object, or a text, and nothing of the others.
+#[derive(Default)]
+struct Lenient {
+    text: Option<String>,
+    state: State,
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Lenient::deserialize(deserializer).map(|value| value.state)
+    }
+}
+
+impl<'de> Deserialize<'de> for Lenient {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LenientVisitor)
+    }
+}
+
+struct LenientVisitor;
+
+impl<'de> Visitor<'de> for LenientVisitor {
+    type Value = Lenient;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Lenient, E> {
+        Ok(Lenient { text: Some(text.to_owned()), ..Lenient::default() })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lenient, A::Error> {
+        let mut state = State::default();
+        while let Some(key) = map.next_key::<String>()? {
+            let member = match key.as_str() {
+                "title" => &mut state.title,
+                "description" => &mut state.description,
+                "cover" => &mut state.cover,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *member = map.next_value::<Lenient>()?.text;
+        }
+        Ok(Lenient { state, ..Lenient::default() })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Lenient, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Lenient::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<Lenient, E> {
+        Ok(Lenient::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Lenient, E> {
+        Ok(Lenient::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Lenient, E> {
+        Ok(Lenient::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Lenient, E> {
+        Ok(Lenient::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Lenient, E> {
+        Ok(Lenient::default())
+    }
 }
 
 /// Text within a quoted HTML attribute.

@@ -53,6 +53,8 @@ impl Relay {
     fn check_sessions(&self) {
         let mut chained = vec![false; self.subscriptions.end() as usize];
         let mut spilled = vec![false; self.spills.end() as usize];
+        let kernel_size: u64 = self.sessions.iter().map(|(_, session)| u64::from(session.kernel_size)).sum();
+        assert_eq!(self.kernel_size, kernel_size, "the kernel's bytes are counted wrongly");
         for (page, session) in self.sessions.iter() {
             let mut wanted = 0_u16;
             let mut at = session.first;

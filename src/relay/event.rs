@@ -8,6 +8,7 @@ use core::fmt;
 use heapless::Deque;
 
 use super::topic::Drop;
+use crate::board::size_text;
 use crate::wire::Track;
 
 /// Events that one step may report.
@@ -51,6 +52,13 @@ pub enum Event {
         /// The request's number.
         request: u32,
     },
+    /// The kernel held more for the pages than the board allows: the slowest were closed.
+    KernelFull {
+        /// How many.
+        pages: u32,
+        /// Bytes that it held for all of them.
+        held: u64,
+    },
     /// The handshake is done.
     UplinkUp,
 }
@@ -61,7 +69,7 @@ impl Event {
     pub const fn is_warning(&self) -> bool {
         match self {
             Self::Dropped { why, .. } => !matches!(why, Drop::Superfluous | Drop::Undecodable),
-            Self::TopicsFull { .. } | Self::Unanswered { .. } => true,
+            Self::TopicsFull { .. } | Self::Unanswered { .. } | Self::KernelFull { .. } => true,
             Self::Epoch { .. } | Self::Ended { .. } | Self::UplinkUp => false,
         }
     }
@@ -90,6 +98,10 @@ impl fmt::Display for Event {
             }
             Self::Unanswered { request } => {
                 write!(f, "the business server did not answer subscribe request {request} within 10 s")
+            }
+            Self::KernelFull { pages, held } => {
+                let held = size_text(*held);
+                write!(f, "{held} wait in the kernel for pages: the {pages} slowest were closed (limit: kernel_size)")
             }
             Self::UplinkUp => f.write_str("the business server is connected"),
         }

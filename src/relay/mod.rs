@@ -19,6 +19,7 @@
 
 mod asking;
 mod check;
+mod counters;
 pub mod cursor;
 pub mod draft;
 pub mod event;
@@ -26,6 +27,7 @@ mod fanout;
 pub mod link;
 pub mod log;
 pub mod pages;
+mod queued;
 #[cfg(test)]
 mod rig;
 pub mod session;
@@ -41,6 +43,7 @@ use std::collections::VecDeque;
 
 use heapless::Deque;
 
+pub use self::counters::{Counters, InUse};
 use self::{
     draft::Draft,
     event::{Event, Events},
@@ -83,58 +86,6 @@ pub struct Settings {
     pub pages_per_address: u32,
 }
 
-/// What has happened since the start, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each name says what is counted")]
-pub struct Counters {
-    pub pages_opened: u64,
-    pub pages_closed: u64,
-    pub refused_full: u64,
-    pub refused_address: u64,
-    pub page_frames: u64,
-    pub page_faults: u64,
-    pub page_messages: u64,
-    pub sends_limited: u64,
-    pub asks_limited: u64,
-    pub subscribed: u64,
-    pub denied: u64,
-    pub closed: u64,
-    pub closed_slow: u64,
-    pub cut: u64,
-    pub dead: u64,
-    pub blocked: u64,
-    pub published: [u64; 4],
-    pub deliveries: [u64; 4],
-    pub missed: [u64; 4],
-    pub superseded: u64,
-    pub gaps: u64,
-    pub inits_repeated: u64,
-    pub bytes_sent: u64,
-    pub writes: u64,
-    pub superfluous: u64,
-    pub dropped: u64,
-    pub unknown_topic: u64,
-    pub media_shed: u64,
-    pub requests: u64,
-    pub requests_unanswered: u64,
-    pub topics_refused: u64,
-    pub dials: u64,
-    pub uplink_losses: u64,
-}
-
-/// Rows and blocks in use, each with a limit of the board.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each name says what is counted")]
-pub struct InUse {
-    pub pages: u32,
-    pub subscriptions: u32,
-    pub topics: u32,
-    pub links: u32,
-    pub requests: u32,
-    pub half_notices: u32,
-    pub blocks: u32,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Relay {
@@ -169,6 +120,10 @@ pub struct Relay {
     tick_at: Instant,
     tick: u32,
     draining: bool,
+    /// Bytes in the kernel for all pages, and who is to be measured: from which row on, every how manieth.
+    kernel_size: u64,
+    measure_next: u32,
+    measure_step: u32,
 }
 
 impl Relay {
@@ -215,6 +170,9 @@ impl Relay {
             tick_at: now.after(TICK_MS),
             tick: 0,
             draining: false,
+            kernel_size: 0,
+            measure_next: NONE,
+            measure_step: 1,
         })
     }
 
@@ -234,6 +192,7 @@ impl Relay {
                 page += TICKS_PER_SWEEP;
             }
         }
+        self.begin_measures(self.tick, TICKS_PER_SWEEP);
         self.sweep_uplink(now);
         self.sweep_links(now);
         self.sweep_topics(now);

@@ -118,6 +118,7 @@ impl Relay {
             wrote: stamp,
             told: stamp,
             pinged: stamp,
+            kernel_size: 0,
         };
         let Ok(page) = self.sessions.insert(session) else {
             return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
@@ -143,6 +144,7 @@ impl Relay {
             if let Some(close) = session.closing {
                 self.reasons.release_reason(close.reason);
             }
+            self.kernel_size -= u64::from(session.kernel_size);
             self.counters.pages_closed += 1;
         }
         self.ask_more(now);

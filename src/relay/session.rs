@@ -67,6 +67,8 @@ pub struct Session {
     pub told: Stamp,
     /// When it was last pinged.
     pub pinged: Stamp,
+    /// Bytes in the kernel: as measured, and what was written since at its most.
+    pub kernel_size: u32,
 }
 
 /// A page is to be closed.

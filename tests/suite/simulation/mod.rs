@@ -244,6 +244,21 @@ impl World {
         Ok(())
     }
 
+    /// The kernel says what it holds for the pages: little for those that listen, anything for those that don't.
+    fn measure(&mut self) {
+        let board = *self.relay.board();
+        let full = 2 * (board.send_buffer_size + board.receive_buffer_size);
+        while let Some(page) = self.relay.poll_measure() {
+            let holds = !self.is_roomy && self.relay.is_blocked(page);
+            let size = if holds { self.rng.below(u64::from(full) + 1) } else { 0 };
+            self.relay.handle_measured(page, u32::try_from(size).unwrap());
+        }
+        self.relay.handle_measures_done(self.now);
+        if !self.is_roomy {
+            self.relay.check();
+        }
+    }
+
     /// Time passes; the uplink dials, connects, reads and writes a little.
     fn pass(&mut self, ms: u64) -> Result<(), String> {
         self.observe()?;
@@ -255,6 +270,7 @@ impl World {
         }
         if self.now >= self.relay.poll_timeout() {
             self.relay.handle_timeout(self.now);
+            self.measure();
         }
         self.settle()?;
         let wire = self.wire;

@@ -1,0 +1,60 @@
+//! What a socket holds in the kernel, asked of the kernel itself (`SO_MEMINFO`, Linux 4.12 and later).
+//!
+//! The one `unsafe` call of the crate: neither std nor rustix nor socket2 has it, `/proc/net/tcp` costs a line of text
+//! for every socket of the machine, and the memory sum's largest term can't be kept without it.
+
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
+use smol::Async;
+
+use super::Daemon;
+use crate::board::Board;
+
+/// `SK_MEMINFO_RMEM_ALLOC`, `SK_MEMINFO_WMEM_QUEUED`, `SK_MEMINFO_OPTMEM` and `SK_MEMINFO_BACKLOG` of linux/sock_diag.h: what
+/// came and waits, what waits to go or to be acknowledged, options, what came while the socket was held.
+const COUNTED: [usize; 4] = [0, 5, 6, 7];
+/// `SK_MEMINFO_VARS`.
+const VARS: usize = 9;
+
+/// Reads what the machine wants to know, and lets it draw its conclusions.
+pub fn measure(daemon: &Daemon) {
+    let full = full(&daemon.config.borrow().board);
+    loop {
+        let Some(page) = daemon.relay.borrow_mut().poll_measure() else { break };
+        let size = match daemon.connections.borrow().get(page).map(|connection| memory(&connection.stream)) {
+            Some(Ok(size)) => size,
+            // A kernel that doesn't say (qemu-user): a socket that takes no more counts as full.
+            Some(Err(_)) if daemon.relay.borrow().is_blocked(page) => full,
+            Some(Err(_)) | None => 0,
+        };
+        daemon.relay.borrow_mut().handle_measured(page, size);
+    }
+    daemon.step(|relay, now| relay.handle_measures_done(now));
+}
+
+/// The bytes that a socket holds in the kernel, both ways, with the kernel's own overhead.
+fn memory(stream: &Async<TcpStream>) -> io::Result<u32> {
+    let mut vars = [0_u32; VARS];
+    let mut size = libc::socklen_t::try_from(size_of_val(&vars)).map_err(io::Error::other)?;
+    #[expect(unsafe_code, reason = "SO_MEMINFO is in no safe API; the kernel writes at most `size` bytes into `vars`")]
+    let result = unsafe {
+        libc::getsockopt(
+            stream.get_ref().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            vars.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(COUNTED.iter().filter_map(|var| vars.get(*var)).fold(0, |sum, bytes| sum.saturating_add(*bytes)))
+}
+
+/// A page's socket with both of its buffers full, doubled as Linux does.
+fn full(board: &Board) -> u32 {
+    board.send_buffer_size.saturating_add(board.receive_buffer_size).saturating_mul(2)
+}
