@@ -15,6 +15,7 @@ use smol::{Async, future};
 
 use super::Daemon;
 use super::boundary::Boundary;
+use super::queues;
 use crate::relay::Relay;
 use crate::relay::draft::Draft;
 use crate::relay::session::Session;
@@ -111,6 +112,10 @@ pub async fn run(daemon: Rc<Daemon>) {
 
 /// Serves a turn's pages; whether there may be more.
 fn serve_turn(daemon: &Daemon) -> bool {
+    if daemon.relay.borrow_mut().poll_full() {
+        queues::measure(daemon);
+        return true;
+    }
     let mut relay = daemon.relay.borrow_mut();
     let mut draft = daemon.draft.borrow_mut();
     let connections = daemon.connections.borrow();
@@ -126,6 +131,9 @@ fn serve_turn(daemon: &Daemon) -> bool {
         if !batch.is_full() {
             return false;
         }
+        if relay.is_full() {
+            return true;
+        }
     }
     true
 }
@@ -134,7 +142,11 @@ fn serve_turn(daemon: &Daemon) -> bool {
 pub fn serve(daemon: &Daemon, connection: &Connection) {
     let mut draft = daemon.draft.borrow_mut();
     draft.begin(daemon.clock.now());
-    write(&mut daemon.relay.borrow_mut(), &mut draft, connection);
+    let mut relay = daemon.relay.borrow_mut();
+    write(&mut relay, &mut draft, connection);
+    if relay.is_full() {
+        daemon.serve.raise();
+    }
 }
 
 fn write(relay: &mut Relay, draft: &mut Draft, connection: &Connection) {

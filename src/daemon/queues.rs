@@ -10,32 +10,32 @@ use std::os::fd::AsRawFd;
 use smol::Async;
 
 use super::Daemon;
-use crate::board::Board;
 
-/// `SK_MEMINFO_RMEM_ALLOC`, `SK_MEMINFO_WMEM_QUEUED`, `SK_MEMINFO_OPTMEM` and `SK_MEMINFO_BACKLOG` of linux/sock_diag.h: what
-/// came and waits, what waits to go or to be acknowledged, options, what came while the socket was held.
-const COUNTED: [usize; 4] = [0, 5, 6, 7];
+/// `SK_MEMINFO_WMEM_QUEUED` and `SK_MEMINFO_OPTMEM` of linux/sock_diag.h: what waits to go or to be acknowledged, options.
+const GOING: [usize; 2] = [5, 6];
+/// `SK_MEMINFO_RMEM_ALLOC` and `SK_MEMINFO_BACKLOG`: what came and waits, what came while the socket was held.
+const COME: [usize; 2] = [0, 7];
 /// `SK_MEMINFO_VARS`.
 const VARS: usize = 9;
 
 /// Reads what the machine wants to know, and lets it draw its conclusions.
 pub fn measure(daemon: &Daemon) {
-    let full = full(&daemon.config.borrow().board);
+    let full = daemon.config.borrow().board.send_buffer_size.saturating_mul(2);
     loop {
         let Some(page) = daemon.relay.borrow_mut().poll_measure() else { break };
-        let size = match daemon.connections.borrow().get(page).map(|connection| memory(&connection.stream)) {
-            Some(Ok(size)) => size,
+        let (going, come) = match daemon.connections.borrow().get(page).map(|connection| memory(&connection.stream)) {
+            Some(Ok(held)) => held,
             // A kernel that doesn't say (qemu-user): a socket that takes no more counts as full.
-            Some(Err(_)) if daemon.relay.borrow().is_blocked(page) => full,
-            Some(Err(_)) | None => 0,
+            Some(Err(_)) if daemon.relay.borrow().is_blocked(page) => (full, 0),
+            Some(Err(_)) | None => (0, 0),
         };
-        daemon.relay.borrow_mut().handle_measured(page, size);
+        daemon.relay.borrow_mut().handle_measured(page, going, come);
     }
     daemon.step(|relay, now| relay.handle_measures_done(now));
 }
 
-/// The bytes that a socket holds in the kernel, both ways, with the kernel's own overhead.
-fn memory(stream: &Async<TcpStream>) -> io::Result<u32> {
+/// The bytes that a socket holds in the kernel, going and come, with the kernel's own overhead.
+fn memory(stream: &Async<TcpStream>) -> io::Result<(u32, u32)> {
     let mut vars = [0_u32; VARS];
     let mut size = libc::socklen_t::try_from(size_of_val(&vars)).map_err(io::Error::other)?;
     #[expect(unsafe_code, reason = "SO_MEMINFO is in no safe API; the kernel writes at most `size` bytes into `vars`")]
@@ -51,10 +51,8 @@ fn memory(stream: &Async<TcpStream>) -> io::Result<u32> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(COUNTED.iter().filter_map(|var| vars.get(*var)).fold(0, |sum, bytes| sum.saturating_add(*bytes)))
-}
-
-/// A page's socket with both of its buffers full, doubled as Linux does.
-fn full(board: &Board) -> u32 {
-    board.send_buffer_size.saturating_add(board.receive_buffer_size).saturating_mul(2)
+    let sum = |which: [usize; 2]| {
+        which.iter().filter_map(|var| vars.get(*var)).fold(0, |sum: u32, bytes| sum.saturating_add(*bytes))
+    };
+    Ok((sum(GOING), sum(COME)))
 }

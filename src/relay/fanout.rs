@@ -62,6 +62,7 @@ impl Relay {
         if let Some(page) = self.sessions.resolve(page) {
             self.sessions[page].blocked = true;
             self.counters.blocked += 1;
+            self.count_unread(page);
         }
     }
 

@@ -124,6 +124,8 @@ pub struct Relay {
     kernel_size: u64,
     measure_next: u32,
     measure_step: u32,
+    /// Above so many bytes all pages are measured.
+    measure_above: u64,
 }
 
 impl Relay {
@@ -173,6 +175,7 @@ impl Relay {
             kernel_size: 0,
             measure_next: NONE,
             measure_step: 1,
+            measure_above: queued::limit(board),
         })
     }
 

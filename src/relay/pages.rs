@@ -119,6 +119,7 @@ impl Relay {
             told: stamp,
             pinged: stamp,
             kernel_size: 0,
+            is_unread: false,
         };
         let Ok(page) = self.sessions.insert(session) else {
             return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
@@ -137,6 +138,7 @@ impl Relay {
         }
         self.drop_half(page);
         self.leave_ready(page);
+        self.forget_kernel(page);
         if let Some(session) = self.sessions.remove(page) {
             if let Some(origin) = session.origin {
                 self.origins.release(origin);
@@ -144,7 +146,6 @@ impl Relay {
             if let Some(close) = session.closing {
                 self.reasons.release_reason(close.reason);
             }
-            self.kernel_size -= u64::from(session.kernel_size);
             self.counters.pages_closed += 1;
         }
         self.ask_more(now);
@@ -235,6 +236,7 @@ impl Relay {
     pub(super) fn cut(&mut self, page: u32) {
         if !core::mem::replace(&mut self.sessions[page].cut, true) {
             self.counters.cut += 1;
+            self.forget_kernel(page);
             self.push_ready(page);
         }
     }

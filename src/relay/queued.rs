@@ -2,8 +2,9 @@
 //!
 //! A socket's queues are memory of the relay's like any other, and the largest part of it where pages stall.
 //! Each write counts at once, generously; the shell reads from the kernel what is really there, about once a
-//! second for each page that may have something, and all of them at once where the count passes the cap.
-//! Where what was measured passes it, the pages that made no progress for the longest time go first.
+//! second for each page that may have something, and of all pages before anything more is written where the
+//! count passes the cap. Where what was measured passes it, the pages that made no progress for the
+//! longest time go first.
 
 use super::{
     Relay,
@@ -18,18 +19,34 @@ use crate::board::Board;
 const OVERHEAD: u64 = 2;
 /// Closing begins when this part of the cap is left: what is written between two looks must have room too.
 const RESERVE: u64 = 8;
+/// Of that, so much is written before all are measured again.
+const STEP: u64 = 32;
 /// Pages are told apart by the tenths of a second without progress; older ones are all the same.
 const AGES: usize = 256;
 const AGE_MS: u64 = 100;
 
 impl Relay {
+    /// Whether all pages are to be measured before anything more is written; if so,
+    /// [`poll_measure`](Self::poll_measure) names them.
+    pub fn poll_full(&mut self) -> bool {
+        let is_full = self.is_full();
+        if is_full {
+            (self.measure_next, self.measure_step) = (0, 1);
+        }
+        is_full
+    }
+
     /// A page whose socket's queues are to be read from the kernel now. `None` until the next
-    /// [`handle_timeout`](Self::handle_timeout).
+    /// [`handle_timeout`](Self::handle_timeout) or [`poll_full`](Self::poll_full).
     pub fn poll_measure(&mut self) -> Option<Id<Session>> {
         while self.measure_next < self.sessions.end() {
             let page = self.measure_next;
             self.measure_next += self.measure_step;
-            if self.sessions.get(page).is_some_and(|session| session.kernel_size > 0 || session.blocked) {
+            if self
+                .sessions
+                .get(page)
+                .is_some_and(|session| !session.cut && (session.kernel_size > 0 || session.blocked))
+            {
                 return self.sessions.id(page);
             }
         }
@@ -37,25 +54,35 @@ impl Relay {
         None
     }
 
-    /// The bytes of a page's socket in the kernel, both ways.
-    pub fn handle_measured(&mut self, page: Id<Session>, size: u32) {
-        if let Some(page) = self.sessions.resolve(page) {
-            let before = core::mem::replace(&mut self.sessions[page].kernel_size, size);
-            self.kernel_size = self.kernel_size - u64::from(before) + u64::from(size);
-        }
+    /// The bytes that a page's socket holds in the kernel: what waits to go, and what came and waits.
+    pub fn handle_measured(&mut self, page: Id<Session>, going: u32, come: u32) {
+        let Some(page) = self.sessions.resolve(page).filter(|page| !self.sessions[*page].cut) else { return };
+        let session = &mut self.sessions[page];
+        session.is_unread = session.blocked;
+        // Nothing is read from a blocked page: it may send as much as its buffer takes, at any time.
+        let come = if session.blocked { come.max(unread_max(&self.board)) } else { come };
+        let size = going.saturating_add(come);
+        let before = core::mem::replace(&mut session.kernel_size, size);
+        self.kernel_size = self.kernel_size - u64::from(before) + u64::from(size);
     }
 
     /// Everything that was to be measured is: where it is too much the slowest pages go.
     pub fn handle_measures_done(&mut self, now: Instant) {
-        let held = self.kernel_size;
         let limit = limit(&self.board);
-        if held <= limit || self.measure_step != 1 {
-            return;
+        if self.measure_step == 1 {
+            let held = self.kernel_size;
+            let pages = if held > limit { self.close_slowest(now, held - limit) } else { 0 };
+            if pages > 0 {
+                self.events.add(Event::KernelFull { pages, held });
+            }
+            self.measure_above = limit.max(self.kernel_size + self.board.kernel_size_max / STEP);
         }
-        let pages = self.close_slowest(now, held - limit);
-        if pages > 0 {
-            self.events.add(Event::KernelFull { pages, held });
-        }
+    }
+
+    /// Whether what was counted passes the cap.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.kernel_size > self.measure_above
     }
 
     /// Bytes in the kernel for all pages: measured, and what was written since at its most.
@@ -64,24 +91,39 @@ impl Relay {
         self.kernel_size
     }
 
-    /// What is to be measured from now on: the pages of this tick, or all of them.
+    /// The pages of this tick are to be measured.
     pub(super) fn begin_measures(&mut self, tick: u32, ticks: u32) {
-        let all = self.kernel_size > limit(&self.board);
-        (self.measure_next, self.measure_step) = if all { (0, 1) } else { (tick, ticks) };
+        (self.measure_next, self.measure_step) = (tick, ticks);
     }
 
-    pub(super) fn count_kernel(&mut self, page: u32, size: u64) {
-        let more = u32::try_from(size.saturating_mul(OVERHEAD)).unwrap_or(u32::MAX);
+    /// So much was written to a page.
+    pub(super) fn count_written(&mut self, page: u32, size: u64) {
+        self.count_kernel(page, u32::try_from(size.saturating_mul(OVERHEAD)).unwrap_or(u32::MAX));
+    }
+
+    /// A page is blocked: nothing is read from it any more.
+    pub(super) fn count_unread(&mut self, page: u32) {
+        if !core::mem::replace(&mut self.sessions[page].is_unread, true) {
+            self.count_kernel(page, unread_max(&self.board));
+        }
+    }
+
+    fn count_kernel(&mut self, page: u32, more: u32) {
         let session = &mut self.sessions[page];
         let before = session.kernel_size;
         session.kernel_size = before.saturating_add(more);
         self.kernel_size += u64::from(session.kernel_size - before);
     }
 
+    /// A page that is to be cut off, or gone: its socket takes what it holds with it.
+    pub(super) fn forget_kernel(&mut self, page: u32) {
+        self.kernel_size -= u64::from(core::mem::take(&mut self.sessions[page].kernel_size));
+    }
+
     /// Closes the pages that made no progress for the longest time until `excess` bytes are covered; how many.
     fn close_slowest(&mut self, now: Instant, excess: u64) -> u32 {
         let mut held = [0_u64; AGES];
-        for (_, session) in self.sessions.iter().filter(|(_, session)| !session.cut) {
+        for (_, session) in self.sessions.iter() {
             held[age(session, now)] += u64::from(session.kernel_size);
         }
         // Everybody older than this age goes, and of this age as many as are needed.
@@ -93,7 +135,7 @@ impl Relay {
         }
         let mut closed = 0;
         for page in 0..self.sessions.end() {
-            let Some(session) = self.sessions.get(page).filter(|session| !session.cut) else { continue };
+            let Some(session) = self.sessions.get(page) else { continue };
             let (size, age) = (u64::from(session.kernel_size), age(session, now));
             if size == 0 || age < oldest || age == oldest && left == 0 {
                 continue;
@@ -103,8 +145,8 @@ impl Relay {
             }
             closed += 1;
             self.counters.closed_for_memory += 1;
-            if session.blocked {
-                // Its socket takes nothing, not even a close frame, and holds what it has until it is gone.
+            if session.blocked || session.closing.is_some() {
+                // Its socket takes nothing, not even a close frame, or it had its time.
                 self.cut(page);
             } else {
                 self.close_slow(now, page);
@@ -115,8 +157,13 @@ impl Relay {
 }
 
 /// What all pages' sockets may hold before the slowest go.
-const fn limit(board: &Board) -> u64 {
+pub(super) const fn limit(board: &Board) -> u64 {
     board.kernel_size_max - board.kernel_size_max / RESERVE
+}
+
+/// What a page may send that nothing is read from: its receive buffer, doubled as Linux does.
+const fn unread_max(board: &Board) -> u32 {
+    2 * board.receive_buffer_size
 }
 
 fn age(session: &Session, now: Instant) -> usize {
@@ -132,7 +179,7 @@ mod tests {
     fn measure(rig: &mut Rig, size: u32) -> usize {
         let pages: Vec<_> = core::iter::from_fn(|| rig.relay.poll_measure()).collect();
         for page in &pages {
-            rig.relay.handle_measured(*page, size);
+            rig.relay.handle_measured(*page, size, 0);
         }
         rig.relay.handle_measures_done(rig.now);
         rig.relay.check();
@@ -173,13 +220,12 @@ mod tests {
         rig.messages(1..=1);
         for page in [pages[0], pages[2], pages[3]] {
             rig.read(page);
-            rig.relay.handle_measured(page, cap / 4);
+            rig.relay.handle_measured(page, cap / 4, 0);
         }
-        rig.relay.handle_measured(pages[1], cap / 4);
-        assert_eq!(measure(&mut rig, cap / 4), 0, "nothing is measured between two ticks");
-        assert_eq!(rig.relay.verdict(pages[1]), Verdict::Serve);
-        rig.pass(100);
+        rig.relay.handle_measured(pages[1], cap / 4, 0);
+        assert!(rig.relay.poll_full());
         assert_eq!(measure(&mut rig, cap / 4), 4, "all are measured once the count passes the cap");
+        assert!(!rig.relay.poll_full(), "and once only");
         assert_eq!(rig.relay.verdict(pages[1]), Verdict::Cut);
         for page in [pages[0], pages[2], pages[3]] {
             assert_eq!(rig.relay.verdict(page), Verdict::Serve);

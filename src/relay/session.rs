@@ -49,6 +49,8 @@ pub struct Session {
     pub queued: bool,
     /// The socket took no more: nothing is written until it is writable.
     pub blocked: bool,
+    /// What it may send while nothing is read from it is counted in `kernel_size`.
+    pub is_unread: bool,
     /// It is to be cut off.
     pub cut: bool,
     /// It never subscribed to anything.

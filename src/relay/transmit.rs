@@ -114,7 +114,7 @@ impl Relay {
         let now = draft.now;
         let session = &mut self.sessions[page];
         session.wrote = now.stamp();
-        self.count_kernel(page, size);
+        self.count_written(page, size);
         self.counters.bytes_sent += size;
         self.counters.writes += 1;
         if let Some(step) = &draft.step

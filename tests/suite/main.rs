@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
 
 mod bench;
+mod bounds;
 mod browser;
 mod counts;
 mod documents;

@@ -68,6 +68,24 @@ impl Business {
         }
     }
 
+    /// Takes what the relay has said, without waiting, and forgets it; pings are answered.
+    pub fn attend(&mut self) {
+        self.stream.set_nonblocking(true).unwrap();
+        let read = self.stream.read(self.deframer.space());
+        self.stream.set_nonblocking(false).unwrap();
+        let Ok(size) = read else { return };
+        self.deframer.filled(size);
+        let mut nonces = Vec::new();
+        while let Some(body) = self.deframer.next_body().unwrap() {
+            if let ToBusiness::Ping { nonce } = decode_to_business(body).unwrap() {
+                nonces.push(nonce);
+            }
+        }
+        for nonce in nonces {
+            self.send(&ToRelay::Pong { nonce });
+        }
+    }
+
     /// Answers the next `Subscribe` with a shared grant.
     pub fn accept(&mut self, topic: u32) {
         let request = self.take(|frame| match frame {
@@ -151,8 +169,13 @@ pub struct Process {
 impl Process {
     /// Starts a relay for a business server and waits until it is ready.
     pub fn start(name: &str, business: SocketAddr) -> Self {
+        Self::start_with(name, business, "")
+    }
+
+    /// The same with further sections in its configuration.
+    pub fn start_with(name: &str, business: SocketAddr, sections: &str) -> Self {
         let folder = Folder::new(name);
-        let config = folder.write("relay.toml", &config_text(business));
+        let config = folder.write("relay.toml", &(config_text(business) + sections));
         let mut child =
             program().args(["run", "--config"]).arg(&config).stderr(Stdio::piped()).spawn().expect("the relay starts");
         let log = child.stderr.take().unwrap();

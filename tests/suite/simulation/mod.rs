@@ -247,11 +247,11 @@ impl World {
     /// The kernel says what it holds for the pages: little for those that listen, anything for those that don't.
     fn measure(&mut self) {
         let board = *self.relay.board();
-        let full = 2 * (board.send_buffer_size + board.receive_buffer_size);
+        let full = u64::from(2 * board.send_buffer_size);
         while let Some(page) = self.relay.poll_measure() {
             let holds = !self.is_roomy && self.relay.is_blocked(page);
-            let size = if holds { self.rng.below(u64::from(full) + 1) } else { 0 };
-            self.relay.handle_measured(page, u32::try_from(size).unwrap());
+            let size = if holds { self.rng.below(full + 1) } else { 0 };
+            self.relay.handle_measured(page, u32::try_from(size).unwrap(), 0);
         }
         self.relay.handle_measures_done(self.now);
         if !self.is_roomy {
@@ -555,6 +555,10 @@ impl World {
                 return Err(format!("NAME: page {id} is to be served and is gone"));
             };
             self.serve_page(at)?;
+            if self.relay.poll_full() {
+                self.measure();
+                self.draft.begin(self.now);
+            }
             if !self.is_roomy {
                 self.relay.check();
             }
