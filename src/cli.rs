@@ -5,6 +5,7 @@
 //! nothing of files, configurations or sockets.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lexopt::Arg;
@@ -137,8 +138,21 @@ Options:
 Port 0 takes any free one.
 ";
 
-const BENCH_OPTIONS: [&str; 10] =
-    ["--mode", "--pages", "--under-way", "--size", "--seconds", "--rate", "--runs", "--ceiling", "--json", "--help"];
+const BENCH_OPTIONS: [&str; 13] = [
+    "--mode",
+    "--pages",
+    "--under-way",
+    "--size",
+    "--seconds",
+    "--rate",
+    "--runs",
+    "--ceiling",
+    "--json",
+    "--relay",
+    "--business",
+    "--process",
+    "--help",
+];
 
 const BENCH: &str = "\
 Measure what the relay costs on this machine: starts one, is its business
@@ -165,11 +179,20 @@ Options:
   --ceiling       In turn with the relay, the least that any relay could do:
                   one thread that writes a ready frame to each socket
   --json          Report as JSON
+  --relay ADDRESS
+                  Measure the relay whose pages connect here, in place of one
+                  of the bench's own
+  --business ADDRESS
+                  Be that relay's business server here: one of its
+                  uplink.addresses; its secret must be empty
+  --process ID    That relay's process, where it is on this machine: without
+                  it nothing is known of its processor time and memory
   -h, --help      Print this
 
 Examples:
   sharelinkd bench --under-way 4 --runs 5 --ceiling
   sharelinkd bench --mode idle --pages 8000
+  sharelinkd bench --relay 192.0.2.7:8080 --business 0.0.0.0:7400
 
 Fails where a message was lost and not told by a gap.
 ";
@@ -234,7 +257,7 @@ fn next(parser: &mut lexopt::Parser) -> Result<Option<Word>, UsageError> {
 fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let name = about.name;
     let (mut config, mut pages_port, mut host_port, mut topic) = (None, None, None, None);
-    let mut bench = bench::Options::default();
+    let mut bench = Bench::default();
     while let Some(word) = next(parser)? {
         let option = match word {
             Word::Option(option) => option,
@@ -251,15 +274,7 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
             }
             ("demo", "-p" | "--port") => once(&mut pages_port, "--port", port(parser, "--port")?)?,
             ("demo", "--host-port") => once(&mut host_port, "--host-port", port(parser, "--host-port")?)?,
-            ("bench", "--mode") => bench.mode = mode(parser)?,
-            ("bench", "--pages") => bench.pages = as_size(number(parser, "--pages", 1..=1_000_000)?),
-            ("bench", "--under-way") => bench.under_way = as_size(number(parser, "--under-way", 1..=1024)?),
-            ("bench", "--size") => bench.size = as_size(number(parser, "--size", 100..=60_000)?),
-            ("bench", "--seconds") => bench.seconds = number(parser, "--seconds", 1..=86_400)?,
-            ("bench", "--rate") => bench.rate = number(parser, "--rate", 1..=1_000_000)?,
-            ("bench", "--runs") => bench.runs = as_size(number(parser, "--runs", 1..=1000)?),
-            ("bench", "--ceiling") => bench.ceiling = true,
-            ("bench", "--json") => bench.json = true,
+            ("bench", option) if bench.take(parser, option)? => {}
             _ => {
                 let near = suggestion(&option, about.options.iter().copied());
                 return wrong(&format!("unknown option {option} of {name}{near}"));
@@ -273,10 +288,60 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
             wrong(&format!("{name} needs --config FILE: `sharelinkd config > FILE` writes one to start from"))
         }
         ("demo", _) => demo(pages_port.unwrap_or(DEMO_PAGES_PORT), host_port.unwrap_or(DEMO_HOST_PORT)),
-        ("bench", _) => Ok(Command::Bench(bench)),
+        ("bench", _) => bench.command(),
         ("config", _) => Ok(Command::Config),
         ("version", _) => Ok(Command::Version),
         _ => help(topic.as_deref()),
+    }
+}
+
+/// The words of `bench`.
+#[derive(Default)]
+struct Bench {
+    options: bench::Options,
+    relay: Option<SocketAddr>,
+    business: Option<SocketAddr>,
+    process: Option<u32>,
+}
+
+impl Bench {
+    /// Takes an option and its value; `false` where there is no such option.
+    fn take(&mut self, parser: &mut lexopt::Parser, option: &str) -> Result<bool, UsageError> {
+        let options = &mut self.options;
+        match option {
+            "--mode" => options.mode = mode(parser)?,
+            "--pages" => options.pages = as_size(number(parser, "--pages", 1..=1_000_000)?),
+            "--under-way" => options.under_way = as_size(number(parser, "--under-way", 1..=1024)?),
+            "--size" => options.size = as_size(number(parser, "--size", 100..=60_000)?),
+            "--seconds" => options.seconds = number(parser, "--seconds", 1..=86_400)?,
+            "--rate" => options.rate = number(parser, "--rate", 1..=1_000_000)?,
+            "--runs" => options.runs = as_size(number(parser, "--runs", 1..=1000)?),
+            "--ceiling" => options.ceiling = true,
+            "--json" => options.json = true,
+            "--relay" => self.relay = Some(address(parser, "--relay")?),
+            "--business" => self.business = Some(address(parser, "--business")?),
+            "--process" => {
+                let process = number(parser, "--process", 1..=u64::from(u32::MAX))?;
+                self.process = u32::try_from(process).ok();
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn command(mut self) -> Result<Command, UsageError> {
+        self.options.attached = match (self.relay, self.business) {
+            (Some(relay), Some(business)) => Some(bench::Attached { relay, business, process: self.process }),
+            (None, None) if self.process.is_none() => None,
+            _ => return wrong("a relay that runs already needs both --relay ADDRESS and --business ADDRESS"),
+        };
+        let has_ceiling = matches!(self.options.mode, bench::Mode::Flat | bench::Mode::Rate | bench::Mode::Media);
+        if self.options.ceiling && !has_ceiling {
+            return wrong(
+                "--ceiling is for the modes flat, rate and media: a bare write has no arrivals and no stalled pages",
+            );
+        }
+        Ok(Command::Bench(self.options))
     }
 }
 
@@ -309,6 +374,14 @@ fn port(parser: &mut lexopt::Parser, option: &str) -> Result<u16, UsageError> {
     match text.to_str().and_then(|text| text.parse().ok()) {
         Some(port) => Ok(port),
         None => wrong(&format!("{option} {text:?} is no port: write a number from 1 to 65535, or 0 for any free one")),
+    }
+}
+
+fn address(parser: &mut lexopt::Parser, option: &str) -> Result<SocketAddr, UsageError> {
+    let text = value(parser, option, &format!("{option} 127.0.0.1:8080"))?;
+    match text.to_str().and_then(|text| text.parse().ok()) {
+        Some(address) => Ok(address),
+        None => wrong(&format!("{option} {text:?} is no address and port: write for example {option} 127.0.0.1:8080")),
     }
 }
 

@@ -5,10 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 
-use super::SEQUENCE_DIGITS;
-
-/// Accepts `pages` plain connections and then a control connection, over which come a frame's size (4
-/// bytes), the frame with its sequence's digits at a place (4 bytes), and one byte for each trigger.
+/// Accepts `pages` plain connections and then a control connection, over which come the two parts of a text
+/// frame's payload, before and behind its sequence, each behind its size (4 bytes); then one byte for each trigger.
 pub fn run(pages: usize) -> ExitCode {
     match serve(pages) {
         Ok(()) => ExitCode::SUCCESS,
@@ -29,12 +27,7 @@ fn serve(pages: usize) -> std::io::Result<()> {
         streams.push(stream);
     }
     let (mut control, _) = listener.accept()?;
-    let mut number = [0; 4];
-    control.read_exact(&mut number)?;
-    let mut frame = vec![0; u32::from_le_bytes(number) as usize];
-    control.read_exact(&mut frame)?;
-    control.read_exact(&mut number)?;
-    let digits_at = u32::from_le_bytes(number) as usize;
+    let (before, behind) = (part(&mut control)?, part(&mut control)?);
     let mut sequence = 0_u64;
     let mut triggers = [0; 256];
     loop {
@@ -44,15 +37,30 @@ fn serve(pages: usize) -> std::io::Result<()> {
         }
         for _ in 0..count {
             sequence += 1;
-            let digits = format!("{sequence:0width$}", width = SEQUENCE_DIGITS);
-            if let Some(place) = frame.get_mut(digits_at..digits_at + SEQUENCE_DIGITS) {
-                place.copy_from_slice(digits.as_bytes());
-            }
+            let frame = text_frame(&[&before, sequence.to_string().as_bytes(), &behind].concat());
             for stream in &streams {
                 write_all(stream, &frame)?;
             }
         }
     }
+}
+
+fn part(control: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut size = [0; 4];
+    control.read_exact(&mut size)?;
+    let mut part = vec![0; u32::from_le_bytes(size) as usize];
+    control.read_exact(&mut part)?;
+    Ok(part)
+}
+
+/// A text frame as a server sends it (RFC 6455, section 5.2).
+fn text_frame(payload: &[u8]) -> Vec<u8> {
+    let header = match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(size @ 0..=125), _) => vec![0x81, size],
+        (_, Ok(size)) => [&[0x81, 126], &size.to_be_bytes()[..]].concat(),
+        _ => [&[0x81, 127], &(payload.len() as u64).to_be_bytes()[..]].concat(),
+    };
+    [&header, payload].concat()
 }
 
 fn write_all(mut stream: &TcpStream, frame: &[u8]) -> std::io::Result<()> {

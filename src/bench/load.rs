@@ -147,16 +147,7 @@ impl Load {
         let mut stream = TcpStream::connect(address).map_err(|error| format!("page {}: {error}", self.pages.len()))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         if let Some(link) = link {
-            // The head and, behind it at once, a masked subscribe: the mask is all zero.
-            let text = format!(r#"{{"type":"subscribe","id":1,"link":"{link}"}}"#);
-            let mut bytes = format!(
-                "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                 Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: sharelink.v1\r\n\r\n"
-            )
-            .into_bytes();
-            bytes.extend([0x81, 0x80 | u8::try_from(text.len()).unwrap_or(125), 0, 0, 0, 0]);
-            bytes.extend(text.as_bytes());
-            stream.write_all(&bytes).map_err(|error| error.to_string())?;
+            stream.write_all(&upgrade(address, link)).map_err(|error| error.to_string())?;
         }
         stream.set_nonblocking(true).map_err(|error| error.to_string())?;
         let carry = if link.is_some() { b"HTTP".to_vec() } else { Vec::new() };
@@ -202,6 +193,19 @@ impl Load {
     }
 }
 
+/// A page's head and, behind it at once, a masked subscribe: the mask is all zero.
+pub fn upgrade(relay: SocketAddr, link: &str) -> Vec<u8> {
+    let text = format!(r#"{{"type":"subscribe","id":1,"link":"{link}"}}"#);
+    let mut bytes = format!(
+        "GET /ws HTTP/1.1\r\nHost: {relay}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: sharelink.v1\r\n\r\n"
+    )
+    .into_bytes();
+    bytes.extend([0x81, 0x80 | u8::try_from(text.len()).unwrap_or(125), 0, 0, 0, 0]);
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
 /// Takes the bytes of a page, frame by frame.
 fn take(page: &mut Page, bytes: &[u8], seen: &mut Seen) -> Result<(), String> {
     let now = clock::now();
@@ -214,13 +218,21 @@ fn take(page: &mut Page, bytes: &[u8], seen: &mut Seen) -> Result<(), String> {
     if page.carry.starts_with(b"HTTPHTTP/1.1") {
         let Some(end) = page.carry.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(()) };
         if !page.carry.starts_with(b"HTTPHTTP/1.1 101") {
-            return Err(String::from_utf8_lossy(&page.carry).into_owned());
+            return Err(refusal(page.carry.get(4..).unwrap_or_default()));
         }
         page.carry.drain(..end + 4);
     }
     let used = frames(&page.carry, &mut page.next, seen, now);
     page.carry.drain(..used);
     Ok(())
+}
+
+/// What a relay said in place of an upgrade: its status line and its text.
+fn refusal(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(answer);
+    let status = text.lines().next().unwrap_or_default();
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim());
+    format!("the relay refused a page with {status:?}: {body}")
 }
 
 /// Takes every whole frame; how many bytes they were.

@@ -10,23 +10,26 @@ mod ceiling;
 mod clock;
 mod histogram;
 mod load;
+mod probe;
 mod report;
 mod target;
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use business::{Business, LINK};
 pub use ceiling::run as run_ceiling;
 use load::{Load, WINDOW_MAX};
+use probe::Probe;
 use target::{Cpu, Target};
 
+use crate::board;
 use crate::wire::Track;
 use crate::wire::uplink::Part;
 
-/// Digits of a sequence in the ceiling's frame.
-const SEQUENCE_DIGITS: usize = 12;
+/// Bytes of a media chunk: four a second are 1.2 Mbit/s.
+const MEDIA_SIZE: usize = 37_500;
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a run warms up.
@@ -82,6 +85,19 @@ pub struct Options {
     pub ceiling: bool,
     /// Report as JSON.
     pub json: bool,
+    /// A relay that runs already, in place of one of the bench's own.
+    pub attached: Option<Attached>,
+}
+
+/// A relay that the bench didn't start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Where pages connect.
+    pub relay: SocketAddr,
+    /// Where the bench is the business server: one of the relay's `uplink.addresses`. It must have no secret.
+    pub business: SocketAddr,
+    /// The relay's process, where it is on this machine.
+    pub process: Option<u32>,
 }
 
 impl Default for Options {
@@ -96,6 +112,7 @@ impl Default for Options {
             runs: 1,
             ceiling: false,
             json: false,
+            attached: None,
         }
     }
 }
@@ -114,12 +131,23 @@ pub(crate) struct Figures {
     pub latency: [u64; 4],
     pub memory_before: u64,
     pub memory_after: u64,
+    pub kernel_before: Option<u64>,
+    pub kernel_after: Option<u64>,
 }
 
 /// Runs the bench and prints what it found.
 #[must_use]
 pub fn run(options: Options) -> ExitCode {
-    raise_descriptor_limit();
+    let pages_max = board::SELECTED.pages_max as usize;
+    if options.attached.is_none() && options.pages > pages_max {
+        let name = board::SELECTED.name;
+        return fail(&format!(
+            "the board {name} takes {pages_max} pages: take fewer (--pages), or build for another board"
+        ));
+    }
+    if let Err(error) = make_descriptors(options.pages) {
+        return fail(&error);
+    }
     target::pin(None, 1);
     let mut relay = Vec::new();
     let mut ceiling = Vec::new();
@@ -145,10 +173,18 @@ fn fail(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn raise_descriptor_limit() {
+/// Allows as many descriptors as the pages need.
+fn make_descriptors(pages: usize) -> Result<(), String> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let needed = pages as u64 + 64;
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    match limit.maximum {
+        Some(maximum) if maximum < needed => Err(format!(
+            "{pages} pages need {needed} open files and {maximum} are allowed: raise the limit (ulimit -Hn) or take fewer"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Something that can be published to, whoever it is.
@@ -206,41 +242,62 @@ impl Publisher for Bare {
 }
 
 fn measure_relay(options: Options) -> Result<Figures, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    let wanted = options.attached.map_or(([127, 0, 0, 1], 0).into(), |attached| attached.business);
+    let listener = TcpListener::bind(wanted).map_err(|error| format!("can't listen on {wanted}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let relay = Target::relay(address, Some(0))?;
+    let mut relay = match options.attached {
+        Some(attached) => Target::attached(attached),
+        None => Target::relay(address, Some(0))?,
+    };
     let business = Business::meet(&listener)?;
     let track = if options.mode == Mode::Media { Track::Video } else { Track::Messages };
-    // 1.2 Mbit/s in four chunks a second.
-    let data = if options.mode == Mode::Media { vec![0x5a; 37_500] } else { message(options.size) };
+    let data = if options.mode == Mode::Media { vec![0x5a; MEDIA_SIZE] } else { message(options.size) };
     let mut publisher = Relayed { business, data, track };
     let mut load = Load::new()?;
-    if matches!(options.mode, Mode::Idle | Mode::Arrivals) {
-        // What the first page alone costs is the program's.
-        arrive(&mut load, &mut publisher, &relay, 1)?;
-    }
-    let (memory_before, cpu_before, start) = (relay.memory(), relay.cpu(), clock::now());
-    arrive(&mut load, &mut publisher, &relay, options.pages)?;
+    let figures = measure_pages(options, &relay, &mut publisher, &mut load);
+    // The pages go first, then the relay, and the business server last: nothing is left to complain about.
+    drop(load);
+    relay.end();
+    figures
+}
+
+fn measure_pages(
+    options: Options,
+    relay: &Target,
+    publisher: &mut Relayed,
+    load: &mut Load,
+) -> Result<Figures, String> {
+    let probe = match options.mode {
+        Mode::Idle | Mode::Arrivals => {
+            // What the first pages alone cost is the program's; the probe's is one of them.
+            arrive(load, publisher, relay, 1)?;
+            Some(Probe::start(relay.address)?)
+        }
+        _ => None,
+    };
+    let (memory_before, kernel_before) = (relay.memory(), relay.kernel());
+    let (cpu_before, start) = (relay.cpu(), clock::now());
+    arrive(load, publisher, relay, options.pages)?;
     let arrived = Figures {
         seconds: start.elapsed().as_secs_f64(),
         arrivals: options.pages as u64,
         cpu: relay.cpu().since(cpu_before),
         memory_before,
+        kernel_before,
         ..Figures::default()
     };
-    match options.mode {
-        Mode::Arrivals | Mode::Idle => {
-            std::thread::sleep(Duration::from_millis(500));
-            Ok(Figures { memory_after: relay.memory(), ..arrived })
-        }
-        Mode::Stalled => {
-            for page in (0..options.pages).step_by(100) {
-                load.stall(page);
-            }
-            drive(&mut load, &mut publisher, &relay, options)
-        }
-        Mode::Flat | Mode::Rate | Mode::Media => drive(&mut load, &mut publisher, &relay, options),
+    if let Some(probe) = probe {
+        let latency = probe.end()?;
+        std::thread::sleep(Duration::from_millis(500));
+        let latency = [latency.share_us(0.5), latency.share_us(0.99), latency.share_us(0.999), latency.max_us()];
+        return Ok(Figures { memory_after: relay.memory(), kernel_after: relay.kernel(), latency, ..arrived });
     }
+    if options.mode == Mode::Stalled {
+        for page in (0..options.pages).step_by(100) {
+            load.stall(page);
+        }
+    }
+    drive(load, publisher, relay, options)
 }
 
 fn measure_ceiling(options: Options) -> Result<Figures, String> {
@@ -252,20 +309,12 @@ fn measure_ceiling(options: Options) -> Result<Figures, String> {
     }
     let mut control = TcpStream::connect(ceiling.address).map_err(|error| error.to_string())?;
     let _ = control.set_nodelay(true);
-    let data = message(options.size);
-    let head = r#"{"type":"message","topic":1,"sequence":"#;
-    let digits = "0".repeat(SEQUENCE_DIGITS);
-    let text = format!("{head}{digits},\"data\":{}}}", String::from_utf8_lossy(&data));
-    let mut frame = match (u8::try_from(text.len()), u16::try_from(text.len())) {
-        (Ok(size @ 0..=125), _) => vec![0x81, size],
-        (_, Ok(size)) => [vec![0x81, 126], size.to_be_bytes().to_vec()].concat(),
-        _ => [vec![0x81, 127], (text.len() as u64).to_be_bytes().to_vec()].concat(),
-    };
-    let digits_at = frame.len() + head.len();
-    frame.extend_from_slice(text.as_bytes());
-    let number = |size: usize| u32::try_from(size).unwrap_or_default().to_le_bytes();
-    let orders = [&number(frame.len())[..], &frame, &number(digits_at)].concat();
-    control.write_all(&orders).map_err(|error| error.to_string())?;
+    let data = message(if options.mode == Mode::Media { MEDIA_SIZE } else { options.size });
+    let parts = [&br#"{"type":"message","topic":1,"sequence":"#[..], &[br#","data":"#, &data[..], b"}"].concat()];
+    for part in parts {
+        let size = u32::try_from(part.len()).unwrap_or_default().to_le_bytes();
+        control.write_all(&[&size, part].concat()).map_err(|error| error.to_string())?;
+    }
     drive(&mut load, &mut Bare(control, Vec::new()), &ceiling, options)
 }
 
@@ -308,7 +357,8 @@ fn drive(load: &mut Load, publisher: &mut dyn Publisher, target: &Target, option
     let readers = load.readers();
     let (mut sent, mut done) = (0, 0);
     let warm = clock::now() + WARM_UP;
-    let mut figures = Figures::default();
+    // Asked before the first publication, for it takes its time.
+    let mut figures = Figures { kernel_before: target.kernel(), ..Figures::default() };
     let mut begun = None;
     let mut due = clock::now();
     loop {
@@ -365,6 +415,7 @@ fn drive(load: &mut Load, publisher: &mut dyn Publisher, target: &Target, option
         load_cpu: target::cpu(std::process::id()).since(own),
         latency: [latency.share_us(0.5), latency.share_us(0.99), latency.share_us(0.999), latency.max_us()],
         memory_after: target.memory(),
+        kernel_after: target.kernel(),
         ..figures
     })
 }

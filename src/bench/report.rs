@@ -19,16 +19,13 @@ pub fn render(options: Options, relay: &[Figures], ceiling: &[Figures]) -> Strin
         }
         return format!("{report}\n");
     }
-    let mut out = format!(
-        "{name}: {} pages, {} under way, {} B, {} s, {} run(s)\n\n{:<34}{:>12}",
-        options.pages, options.under_way, options.size, options.seconds, options.runs, "", "relay"
-    );
+    let mut out = format!("{name}: {}\n\n{:<36}{:>12}", settings(options), "", "relay");
     if !ceiling.is_empty() {
         out += &format!("{:>12}{:>9}{:>17}", "ceiling", "ratio", "ratios of runs");
     }
     out.push('\n');
     for (index, (label, values)) in relay.iter().enumerate() {
-        out += &format!("{label:<34}{:>12}", number(median(values)));
+        out += &format!("{label:<36}{:>12}", number(median(values)));
         // A ratio says nothing where the ceiling does nothing of the kind.
         if let Some((_, bare)) = ceiling.get(index).filter(|(_, bare)| median(bare) > 0.0) {
             let ratios: Vec<f64> = values.iter().zip(bare).map(|(ours, bare)| ours / bare).collect();
@@ -39,8 +36,26 @@ pub fn render(options: Options, relay: &[Figures], ceiling: &[Figures]) -> Strin
         }
         out.push('\n');
     }
+    if options.mode != Mode::Idle && relay.iter().any(|(label, values)| *label == LOAD_BUSY && median(values) > 0.97) {
+        out += "\nThe load generator was busy all the time: it may have been the limit, not the relay.\n";
+    }
     out
 }
+
+/// What counts in a mode.
+fn settings(options: Options) -> String {
+    let Options { pages, under_way, size, seconds, rate, runs, .. } = options;
+    let runs = if runs == 1 { "1 run".to_owned() } else { format!("medians of {runs} runs") };
+    match options.mode {
+        Mode::Flat | Mode::Stalled => format!("{pages} pages, {under_way} under way, {size} B, {seconds} s, {runs}"),
+        Mode::Rate => format!("{pages} pages, {rate} a second, {size} B, {seconds} s, {runs}"),
+        Mode::Media => format!("{pages} pages, 1.2 Mbit/s each, {seconds} s, {runs}"),
+        Mode::Idle | Mode::Arrivals => format!("{pages} pages, {runs}"),
+    }
+}
+
+/// The row that tells whether the bench itself was the limit.
+const LOAD_BUSY: &str = "load generator busy, share";
 
 type Rows = Vec<(&'static str, Vec<f64>)>;
 
@@ -50,32 +65,53 @@ fn rows(options: Options, runs: &[Figures]) -> Rows {
     }
     let row = |label, of: &dyn Fn(&Figures) -> f64| (label, runs.iter().map(of).collect::<Vec<_>>());
     let each = |figures: &Figures, ms: f64| ms * 1000.0 / figures.deliveries.max(1) as f64;
+    // Of a relay on another machine nothing is known but what it sends.
+    let has_process = options.attached.is_none_or(|attached| attached.process.is_some());
+    let has_kernel = runs.iter().all(|run| run.kernel_before.is_some() && run.kernel_after.is_some());
+    let kernel = |f: &Figures| f.kernel_after.unwrap_or(0).saturating_sub(f.kernel_before.unwrap_or(0)) as f64;
+    let resident = |f: &Figures| f.memory_after.saturating_sub(f.memory_before) as f64;
+    let mut rows = Vec::new();
     if matches!(options.mode, Mode::Idle | Mode::Arrivals) {
-        return vec![
-            row("arrivals a second", &|f| f.arrivals as f64 / f.seconds),
-            row("processor for each arrival, us", &|f| f.cpu.total_ms * 1000.0 / f.arrivals.max(1) as f64),
-            row("  in user mode, us", &|f| f.cpu.user_ms * 1000.0 / f.arrivals.max(1) as f64),
-            row("user memory for each page, B", &|f| {
-                f.memory_after.saturating_sub(f.memory_before) as f64 / f.arrivals.max(1) as f64
-            }),
-        ];
+        let each = |figures: &Figures, value: f64| value / figures.arrivals.max(1) as f64;
+        rows.push(row("arrivals a second", &|f| f.arrivals as f64 / f.seconds));
+        if has_process {
+            rows.push(row("processor for each arrival, us", &|f| each(f, f.cpu.total_ms * 1000.0)));
+            rows.push(row("  in user mode, us", &|f| each(f, f.cpu.user_ms * 1000.0)));
+            rows.push(row("user memory for each page, B", &|f| each(f, resident(f))));
+        }
+        if has_kernel {
+            rows.push(row("queued in the kernel for each, B", &|f| each(f, kernel(f))));
+        }
+        rows.push(row("a page's pong meanwhile, p50, us", &|f| f.latency[0] as f64));
+        rows.push(row("a page's pong meanwhile, p99, us", &|f| f.latency[1] as f64));
+        rows.push(row("a page's pong meanwhile, max, us", &|f| f.latency[3] as f64));
+        return rows;
     }
-    vec![
-        row("processor for each delivery, us", &|f| each(f, f.cpu.total_ms)),
-        row("  in user mode, us", &|f| each(f, f.cpu.user_ms)),
-        row("  in the kernel, us", &|f| each(f, f.cpu.system_ms)),
-        row("deliveries a second", &|f| f.deliveries as f64 / f.seconds),
-        row("MB a second", &|f| f.bytes as f64 / 1e6 / f.seconds),
-        row("latency p50, us", &|f| f.latency[0] as f64),
-        row("latency p99, us", &|f| f.latency[1] as f64),
-        row("latency p99.9, us", &|f| f.latency[2] as f64),
-        row("latency max, us", &|f| f.latency[3] as f64),
-        row("processor busy, share", &|f| f.cpu.total_ms / 1000.0 / f.seconds),
-        row("load generator busy, share", &|f| f.load_cpu.total_ms / 1000.0 / f.seconds),
-        row("growth of RSS, KiB", &|f| f.memory_after.saturating_sub(f.memory_before) as f64 / 1024.0),
-        row("told as gaps", &|f| f.gaps as f64),
-        row("lost and not told", &|f| f.lost as f64),
-    ]
+    if has_process {
+        rows.push(row("processor for each delivery, us", &|f| each(f, f.cpu.total_ms)));
+        rows.push(row("  in user mode, us", &|f| each(f, f.cpu.user_ms)));
+        rows.push(row("  in the kernel, us", &|f| each(f, f.cpu.system_ms)));
+    }
+    rows.push(row("deliveries a second", &|f| f.deliveries as f64 / f.seconds));
+    rows.push(row("MB a second", &|f| f.bytes as f64 / 1e6 / f.seconds));
+    rows.push(row("MB in all", &|f| f.bytes as f64 / 1e6));
+    rows.push(row("latency p50, us", &|f| f.latency[0] as f64));
+    rows.push(row("latency p99, us", &|f| f.latency[1] as f64));
+    rows.push(row("latency p99.9, us", &|f| f.latency[2] as f64));
+    rows.push(row("latency max, us", &|f| f.latency[3] as f64));
+    if has_process {
+        rows.push(row("processor busy, share", &|f| f.cpu.total_ms / 1000.0 / f.seconds));
+    }
+    rows.push(row(LOAD_BUSY, &|f| f.load_cpu.total_ms / 1000.0 / f.seconds));
+    if has_process {
+        rows.push(row("growth of RSS, KiB", &|f| resident(f) / 1024.0));
+    }
+    if has_kernel {
+        rows.push(row("growth of queues in the kernel, KiB", &|f| kernel(f) / 1024.0));
+    }
+    rows.push(row("told as gaps", &|f| f.gaps as f64));
+    rows.push(row("lost and not told", &|f| f.lost as f64));
+    rows
 }
 
 fn object(rows: &Rows) -> Value {

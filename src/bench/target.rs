@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::Attached;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -14,9 +15,12 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 const END_STEPS: usize = 500;
 const END_STEP: Duration = Duration::from_millis(10);
 
-/// A child process that accepts pages.
+/// A process that accepts pages.
 pub struct Target {
-    child: Child,
+    /// Where the bench started it.
+    child: Option<Child>,
+    /// Where it is on this machine.
+    process: Option<u32>,
     config: Option<PathBuf>,
     /// Where pages connect.
     pub address: SocketAddr,
@@ -66,6 +70,11 @@ impl Target {
         Self::start(command, core)
     }
 
+    /// A relay that somebody else started.
+    pub fn attached(attached: Attached) -> Self {
+        Self { child: None, process: attached.process, config: None, address: attached.relay }
+    }
+
     fn start(mut command: Command, core: Option<usize>) -> Result<Self, String> {
         let mut child =
             command.stderr(Stdio::piped()).spawn().map_err(|error| format!("can't start itself: {error}"))?;
@@ -89,35 +98,50 @@ impl Target {
                 eprintln!("relay: {line}");
             }
         });
-        Ok(Self { child, config: None, address })
+        Ok(Self { process: Some(child.id()), child: Some(child), config: None, address })
     }
 
-    /// Ends it in good order where it can be: a profiler's report is written at the end.
-    fn end(&mut self) {
-        let term = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or_default());
-        if let Some(process) = term {
+    /// Ends it in good order where the bench started it: a profiler's report is written at the end.
+    pub fn end(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        if let Some(process) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(process, Signal::TERM);
         }
         for _ in 0..END_STEPS {
-            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+            if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
                 return;
             }
             std::thread::sleep(END_STEP);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 
     /// Its processor time so far.
     pub fn cpu(&self) -> Cpu {
-        cpu(self.child.id())
+        self.process.map_or_else(Cpu::default, cpu)
     }
 
     /// Its resident memory, bytes.
     pub fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let Some(process) = self.process else { return 0 };
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+    }
+
+    /// What waits in the kernel in its pages' sockets, both ways, bytes; `None` where `ss` can't tell.
+    pub fn kernel(&self) -> Option<u64> {
+        let port = format!("sport = :{}", self.address.port());
+        let output = Command::new("ss").args(["-tamnHO", &port]).stderr(Stdio::null()).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok().filter(|text| text.contains("skmem:("))?;
+        // r: what came; w: what goes; o: options; bl: what came while the socket was held.
+        let fields = text.lines().filter_map(|line| line.split_once("skmem:(")?.1.split(')').next());
+        let held = fields.flat_map(|fields| fields.split(',')).filter_map(|field| {
+            let (name, bytes) = field.split_at(field.find(|c: char| c.is_ascii_digit())?);
+            matches!(name, "r" | "w" | "o" | "bl").then(|| bytes.parse::<u64>().ok()).flatten()
+        });
+        Some(held.sum())
     }
 }
 

@@ -153,6 +153,8 @@ impl Future for Page {
             match page.read(context) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(()),
+                // The answer to a ping comes into the slot with the next read, which found nothing.
+                Poll::Pending if !page.connection.control.borrow().is_empty() => {}
                 Poll::Pending => match page.connection.stream.poll_readable(context) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(()),

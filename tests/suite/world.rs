@@ -174,8 +174,14 @@ impl Process {
 
     /// The same with further sections in its configuration.
     pub fn start_with(name: &str, business: SocketAddr, sections: &str) -> Self {
+        Self::start_as(name, &(config_text(business) + sections))
+    }
+
+    /// Starts a relay with a configuration of its own; pages connect to any free port where it doesn't say.
+    pub fn start_as(name: &str, config: &str) -> Self {
+        let listen = if config.contains("[pages]") { "" } else { "[pages]\nlisten = \"127.0.0.1:0\"\n" };
         let folder = Folder::new(name);
-        let config = folder.write("relay.toml", &(config_text(business) + sections));
+        let config = folder.write("relay.toml", &format!("{listen}{config}"));
         let mut child =
             program().args(["run", "--config"]).arg(&config).stderr(Stdio::piped()).spawn().expect("the relay starts");
         let log = child.stderr.take().unwrap();

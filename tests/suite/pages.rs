@@ -1,0 +1,29 @@
+//! Pages on real sockets: what tungstenite's own frames and the relay's do to each other.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use async_tungstenite::tungstenite::Message;
+
+use crate::world::{Business, Process, connect, next_text};
+
+/// A pong is tungstenite's and goes out through the control slot, with nothing else to carry it.
+#[test]
+fn a_ping_is_answered_at_once_however_quiet_the_page_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Process::start("pings", listener.local_addr().unwrap());
+    let mut business = Business::meet(&listener);
+    let mut page = connect(relay.address);
+    page.send(r#"{"type":"subscribe","id":1,"link":"pings"}"#.into()).unwrap();
+    business.accept(7);
+    assert!(next_text(&mut page).contains("subscribed"));
+    page.get_ref().set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    for number in 0..100_u8 {
+        page.send(Message::Ping(vec![number].into())).unwrap();
+        match page.read().expect("a pong within 3 s") {
+            Message::Pong(said) => assert_eq!(said[..], [number]),
+            other => panic!("{other:?} came in place of a pong"),
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(number % 7)));
+    }
+}
