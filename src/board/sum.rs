@@ -13,7 +13,7 @@ pub const SESSION_SIZE: usize = 176;
 /// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
 pub const SUBSCRIPTION_SIZE: usize = 128;
 /// One share link: its text (128), grant, times, lists of those that wait and of those admitted.
-pub const LINK_SIZE: usize = 240;
+pub const LINK_SIZE: usize = 256;
 /// One topic's row: six rings' heads, epoch, timers, the list of its subscriptions.
 pub const TOPIC_SIZE: usize = 976;
 /// One frame's entry in the index of its ring.

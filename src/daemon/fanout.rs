@@ -5,12 +5,14 @@
 //! wait in the connection's control slot and go out first, between two frames of ours.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice, Write};
+use std::io::IoSlice;
 use std::iter;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::task::Waker;
 
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use smol::{Async, future};
 
 use super::Daemon;
@@ -214,18 +216,18 @@ fn write_once(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> 
     if is_everything { Written::Everything } else { Written::Some }
 }
 
-/// One `writev`; how many bytes the socket took, 0 where it takes none now.
-fn send(stream: &Async<TcpStream>, slices: &Slices<'_>) -> io::Result<usize> {
-    let mut socket = stream.get_ref();
+/// One `writev`; how many bytes the socket took, 0 where it takes none now. Without the C library in between,
+/// which would look for a thread's cancellation at each call.
+fn send(stream: &Async<TcpStream>, slices: &Slices<'_>) -> rustix::io::Result<usize> {
     loop {
         let result = match slices.as_slice() {
             // What most deliveries are: one slice takes the kernel's shorter way.
-            [slice] => socket.write(slice),
-            slices => socket.write_vectored(slices),
+            [slice] => rustix::net::send(stream.get_ref(), slice, SendFlags::NOSIGNAL),
+            slices => rustix::io::writev(stream.get_ref(), slices),
         };
         match result {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(0),
             result => return result,
         }
     }

@@ -888,7 +888,9 @@ impl Relay {
 
     pub(super) fn find_link(&self, name: &str) -> Option<u32> {
         let hash = self.hash_of(name);
-        self.links.iter().find(|(_, link)| link.hash == hash && link.name == name).map(|(index, _)| index)
+        let from = self.link_hashes.partition_point(|(other, _)| *other < hash);
+        let same = self.link_hashes.iter().skip(from).take_while(|(other, _)| *other == hash);
+        same.map(|(_, link)| *link).find(|link| self.links[*link].name == name)
     }
 
     fn link_for(&mut self, name: &str) -> Option<u32> {
@@ -904,8 +906,11 @@ impl Relay {
             let (index, _) = spare?;
             self.remove_link(index);
         }
-        let link = Link::new(String::try_from(name).ok()?, self.hash_of(name));
-        self.links.insert(link).ok()
+        let hash = self.hash_of(name);
+        let link = self.links.insert(Link::new(String::try_from(name).ok()?, hash)).ok()?;
+        let place = self.link_hashes.partition_point(|known| *known < (hash, link));
+        self.link_hashes.insert(place, (hash, link));
+        Some(link)
     }
 
     /// The answer to a request was worked on.
@@ -922,9 +927,11 @@ impl Relay {
     }
 
     fn remove_link(&mut self, link: u32) {
-        if let Some(row) = self.links.remove(link)
-            && let Some((_, reason)) = row.denied
-        {
+        let Some(row) = self.links.remove(link) else { return };
+        if let Ok(place) = self.link_hashes.binary_search(&(row.hash, link)) {
+            self.link_hashes.remove(place);
+        }
+        if let Some((_, reason)) = row.denied {
             self.reasons.release_reason(reason);
         }
     }

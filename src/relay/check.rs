@@ -231,6 +231,8 @@ impl Relay {
     }
 
     fn check_links(&self) {
+        assert_eq!(self.link_hashes.len(), self.links.len() as usize, "links are indexed wrongly");
+        assert!(self.link_hashes.is_sorted(), "the index of links is out of order");
         for (link, row) in self.links.iter() {
             assert_eq!(row.hash, self.hash_of(&row.name), "link {link} has another's hash");
             assert_eq!(self.find_link(&row.name), Some(link), "link {link} is there twice");

@@ -76,17 +76,10 @@ impl Draft {
         self.is_closing
     }
 
-    /// A steady page's draft, where it is the one before's: the page stands where that one stood.
-    pub(super) fn repeat(&mut self, subscription: u32, live: &Live) -> bool {
-        if !self.step.as_ref().is_some_and(|step| step.topic == live.topic && step.before == live.cursors) {
-            return false;
-        }
-        for segment in &mut self.segments {
-            if let What::Log { subscription: known, .. } = &mut segment.what {
-                *known = subscription;
-            }
-        }
-        true
+    /// Whether a steady page's draft is the one before's: the page stands where that one stood. The segments'
+    /// subscription is that one's still.
+    pub(super) fn is_repeated(&self, live: &Live) -> bool {
+        self.step.as_ref().is_some_and(|step| step.topic == live.topic && step.before == live.cursors)
     }
 
     /// The bytes of a notice.
@@ -115,7 +108,7 @@ impl Draft {
 }
 
 /// Pages in step: where they stand, and where they are once they have been sent the draft's segments.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Step {
     /// The topic's row.
     pub topic: u32,
@@ -127,6 +120,8 @@ pub(super) struct Step {
     pub deliveries: [u64; 4],
     /// States that were skipped for a newer one.
     pub superseded: u64,
+    /// The segments' bytes in the store, where they are one piece.
+    pub piece: Option<core::ops::Range<usize>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -152,6 +147,16 @@ pub(super) enum What {
     },
     /// A notice, from a place among the draft's.
     Notice { from: usize, effect: Effect },
+}
+
+impl What {
+    /// The same for another page's subscription in step.
+    pub(super) fn of(mut self, page_subscription: u32) -> Self {
+        if let Self::Log { subscription, .. } = &mut self {
+            *subscription = page_subscription;
+        }
+        self
+    }
 }
 
 /// What a notice changes once its first byte is on its way.

@@ -133,6 +133,12 @@ impl Store {
         let base = block as usize * self.block_size;
         &self.blocks[base + from..base + to]
     }
+
+    /// The bytes of a piece that [`Log::piece`] gave, while nothing was published since.
+    #[must_use]
+    pub fn piece(&self, piece: &core::ops::Range<usize>) -> &[u8] {
+        &self.blocks[piece.clone()]
+    }
 }
 
 /// Where a log's rows begin in the store, and how many it has.
@@ -426,6 +432,19 @@ impl Log {
             at = piece_end;
         }
         at - from
+    }
+
+    /// Where the bytes between two offsets stand in the store, where they are in one block.
+    #[must_use]
+    pub fn piece(&self, store: &Store, from: u64, to: u64) -> Option<core::ops::Range<usize>> {
+        let block_size = store.block_size as u64;
+        let number = from / block_size;
+        if from < self.start || to > self.end || from >= to || (to - 1) / block_size != number {
+            return None;
+        }
+        let base = u64::from(self.block(store, number)) * block_size;
+        let at = as_usize(base + from % block_size);
+        Some(at..at + as_usize(to - from))
     }
 
     /// Checks the log's blocks and index: for tests. `owners` says who has each block.

@@ -98,6 +98,8 @@ pub struct Relay {
     /// Topics by the business server's number, sorted.
     numbers: Vec<(u32, u32)>,
     links: Table<Link>,
+    /// Links by the hash of their name, sorted.
+    link_hashes: Vec<(u64, u32)>,
     requests: Table<Request>,
     spills: Table<heapless::Vec<u8, NOTICE_SIZE_MAX>>,
     addresses: Vec<Bucket>,
@@ -149,6 +151,7 @@ impl Relay {
             topics: Table::new(board.topics_max),
             numbers: Vec::with_capacity(topics),
             links: Table::new(board.links_max),
+            link_hashes: Vec::with_capacity(board.links_max as usize),
             requests: Table::new(board.requests_max),
             spills: Table::new(spills_max(board)),
             addresses,
@@ -394,7 +397,7 @@ const _: () = {
     assert!(Table::<Session>::ROW_SIZE <= board::SESSION_SIZE);
     assert!(Table::<Subscription>::ROW_SIZE <= board::SUBSCRIPTION_SIZE);
     assert!(Table::<Topic>::ROW_SIZE <= board::TOPIC_SIZE);
-    assert!(Table::<Link>::ROW_SIZE <= board::LINK_SIZE);
+    assert!(Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() <= board::LINK_SIZE);
     assert!(Table::<Request>::ROW_SIZE <= board::REQUEST_SIZE);
     assert!(Table::<heapless::Vec<u8, NOTICE_SIZE_MAX>>::ROW_SIZE <= board::SPILL_SIZE);
     assert!(Texts::ROW_SIZE <= board::TEXT_SIZE);

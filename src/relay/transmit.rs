@@ -33,20 +33,18 @@ impl Relay {
     /// Lists what a page is to be sent next.
     pub(super) fn plan_index(&self, page: u32, draft: &mut Draft) {
         let steady = self.steady(page);
-        if let Some((subscription, live)) = steady
-            && draft.repeat(subscription, live)
-        {
+        if steady.is_some_and(|live| draft.is_repeated(live)) {
             return;
         }
         draft.clear();
         Planning { relay: self, draft }.page(page);
-        if let Some((_, live)) = steady {
+        if let Some(live) = steady {
             draft.step = self.step(live, draft);
         }
     }
 
     /// A page with one subscription, which is live, and nothing to be told but publications.
-    fn steady(&self, page: u32) -> Option<(u32, &Live)> {
+    fn steady(&self, page: u32) -> Option<&Live> {
         let session = &self.sessions[page];
         let is_plain = session.half == Half::None
             && !session.cut
@@ -56,13 +54,22 @@ impl Relay {
             && session.refused.is_none()
             && session.told_up == self.is_up();
         let row = self.subscriptions.get(session.first).filter(|row| is_plain && row.sibling == NONE)?;
-        row.live().filter(|live| !live.unconfirmed && !live.behind_epoch).map(|live| (session.first, live))
+        row.live().filter(|live| !live.unconfirmed && !live.behind_epoch)
     }
 
     /// What a draft for a steady page means for every page that stands where it stands.
     fn step(&self, live: &Live, draft: &Draft) -> Option<Step> {
-        let mut step =
-            Step { topic: live.topic, before: live.cursors, after: live.cursors, deliveries: [0; 4], superseded: 0 };
+        let mut step = Step {
+            topic: live.topic,
+            before: live.cursors,
+            after: live.cursors,
+            deliveries: [0; 4],
+            superseded: 0,
+            piece: None,
+        };
+        if let [Segment { what: What::Log { topic, track, from, to, .. }, .. }] = draft.segments[..] {
+            step.piece = self.topics[topic].log(track).piece(&self.store, from, to);
+        }
         for segment in &draft.segments {
             let What::Log { topic, track, is_init: false, from, after, passes_epoch: false, .. } = segment.what else {
                 return None;
@@ -84,6 +91,11 @@ impl Relay {
 
     /// Collects a draft's bytes as far as they find room in `out`; gives how many they are.
     pub(super) fn gather_index<'a>(&'a self, page: u32, draft: &'a Draft, out: &mut Slices<'a>) -> u64 {
+        if let Some(Step { piece: Some(piece), .. }) = &draft.step
+            && out.push(IoSlice::new(self.store.piece(piece))).is_ok()
+        {
+            return draft.size;
+        }
         let mut total = 0;
         for segment in &draft.segments {
             let covered = match segment.what {
@@ -138,7 +150,11 @@ impl Relay {
                     }
                     self.commit_notice(now, page, effect);
                 }
-                What::Log { .. } => self.commit_frames(now, page, segment.what, taken, taken == segment.size),
+                What::Log { .. } => {
+                    let what =
+                        if draft.step.is_some() { segment.what.of(self.sessions[page].first) } else { segment.what };
+                    self.commit_frames(now, page, what, taken, taken == segment.size);
+                }
             }
         }
     }
