@@ -32,6 +32,8 @@ use crate::wire::uplink::Part;
 const MEDIA_SIZE: usize = 37_500;
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// More than the messages' ring of a topic holds on any board, bytes.
+const RING_SIZE: u64 = 512 * 1024;
 /// How long a run warms up.
 const WARM_UP: Duration = Duration::from_millis(500);
 
@@ -363,14 +365,17 @@ fn drive(load: &mut Load, publisher: &mut dyn Publisher, target: &Target, option
     let mut due = clock::now();
     loop {
         let now = clock::now();
-        if begun.is_none() && now >= warm {
+        // Memory is to be seen at rest: the messages' ring is touched for the first time before that.
+        let is_touched = options.mode != Mode::Stalled || sent * options.size as u64 >= RING_SIZE;
+        if begun.is_none() && now >= warm && is_touched {
             let seen = std::mem::take(&mut load.seen.latency);
             drop(seen);
             figures.memory_before = target.memory();
             begun = Some((now, target.cpu(), target::cpu(std::process::id()), load.seen.deliveries, load.seen.bytes));
         }
-        let is_over = begun.is_some_and(|(start, ..)| now >= start + Duration::from_secs(options.seconds));
-        if is_over && (done == sent || now >= warm + Duration::from_secs(options.seconds) + PATIENCE) {
+        let end = begun.map(|(start, ..)| start + Duration::from_secs(options.seconds));
+        let is_over = end.is_some_and(|end| now >= end);
+        if is_over && (done == sent || end.is_some_and(|end| now >= end + PATIENCE)) {
             break;
         }
         let mut published = false;

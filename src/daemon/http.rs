@@ -5,6 +5,7 @@
 //! (403), and pages beyond the table (503 with `Retry-After`). A connection keeps its place among the heads
 //! until its answer is written. What a page then says is `pages.rs`.
 
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -104,7 +105,7 @@ async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAdd
 async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
     let mut filled = 0;
     loop {
-        let size = stream.read_with(|mut stream| stream.read(head.get_mut(filled..).unwrap_or_default())).await;
+        let size = read(stream, head.get_mut(filled..).unwrap_or_default()).await;
         match size {
             Ok(0) if filled == head.len() => {
                 return Err(Some(Answer::plain(431, "a request head is at most 4096 bytes\n")));
@@ -320,12 +321,36 @@ impl Answer {
     }
 }
 
+/// Reads some bytes. Waits by `poll_readable`: `Async::readable` would leave a list of waiters behind with the socket.
+async fn read(stream: &Async<TcpStream>, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.get_ref().read(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|context| stream.poll_readable(context)).await?;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Writes some bytes, with the same way of waiting.
+async fn write(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match stream.get_ref().write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|context| stream.poll_writable(context)).await?;
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Writes everything within the time for it.
 async fn timely(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
     let write = async {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let size = stream.write_with(|mut stream| stream.write(rest)).await?;
+            let size = write(stream, rest).await?;
             rest = rest.get(size..).unwrap_or_default();
         }
         Ok(())
@@ -344,7 +369,7 @@ async fn linger(stream: &Async<TcpStream>) {
     }
     let read = async {
         let mut nowhere = [0; 512];
-        while let Ok(1..) = stream.read_with(|mut stream| stream.read(&mut nowhere)).await {}
+        while let Ok(1..) = read(stream, &mut nowhere).await {}
     };
     let late = async {
         Timer::after(LINGER_TIME_MAX).await;

@@ -136,6 +136,41 @@ fn flood(mut business: Business, stop: &AtomicBool) -> (Business, u64) {
     (business, published)
 }
 
+/// Bytes that a socket takes for a peer that reads nothing, before it says that it takes no more.
+fn taken_before_notice(prepare: impl Fn(&Socket)) -> usize {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    prepare(&listener);
+    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&address.into()).unwrap();
+    listener.listen(1).unwrap();
+    let _peer = TcpStream::connect(listener.local_addr().unwrap().as_socket().unwrap()).unwrap();
+    let stream: TcpStream = listener.accept().unwrap().0.into();
+    stream.set_nonblocking(true).unwrap();
+    let mut taken = 0;
+    // The kernel moves what it took on to the peer for a while.
+    for _ in 0..20 {
+        while let Ok(size) = (&stream).write(&[0; 1024]) {
+            taken += size;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    taken
+}
+
+/// The peer here has Linux's usual receive buffer, as a browser has.
+#[test]
+fn the_kernel_hides_little_of_a_stalled_page_from_the_relay() {
+    let plain = taken_before_notice(|_| {});
+    let board = board::HOST;
+    let ours = taken_before_notice(|socket| {
+        socket.set_send_buffer_size(board.send_buffer_size as usize).unwrap();
+        socket.set_recv_buffer_size(board.receive_buffer_size as usize).unwrap();
+        socket.set_tcp_notsent_lowat(board.notsent_size_max).unwrap();
+    });
+    println!("a peer that reads nothing: {plain} bytes with Linux's own buffers, {ours} with the board's");
+    assert!(ours < plain / 4, "{ours} of {plain}");
+}
+
 #[test]
 fn the_relay_keeps_to_its_memory_sum_whatever_is_done_to_it() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

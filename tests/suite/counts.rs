@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use allocation_counter::AllocationInfo;
 use sharelinkd::board;
 use sharelinkd::config::{Config, Surroundings};
 use sharelinkd::daemon;
@@ -25,44 +26,29 @@ fn publish(business: &mut Business, sequence: u64) {
     business.send(&ToRelay::Publish { topic: 7, track, sequence, part, data });
 }
 
-/// The daemon runs in this thread, its pages and its business server in another: what is allocated here is
-/// the daemon's own.
-#[test]
-fn a_delivery_to_a_page_that_keeps_up_allocates_nothing() {
+/// What the other thread tells the daemon's: that it is warm, and that what was to be counted is done.
+struct World {
+    listener: TcpListener,
+    address: mpsc::Receiver<SocketAddr>,
+    warm: mpsc::Sender<()>,
+    go: mpsc::Receiver<()>,
+    done: mpsc::Sender<()>,
+}
+
+/// Counts what the daemon allocates between two moments of a world. The daemon runs in this thread, its pages and
+/// its business server in another: what is allocated here is the daemon's own.
+fn count<T: Send + 'static>(world: impl FnOnce(World) -> T + Send + 'static) -> AllocationInfo {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let text = config_text(listener.local_addr().unwrap());
     let no_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
     let around = Surroundings { read_secret: &no_file, hostname: "test" };
     let config = Config::parse(&text, board::SELECTED, &around).unwrap();
-    let (tell_address, address) = mpsc::channel::<SocketAddr>();
-    let (tell_warm, warm) = mpsc::channel::<()>();
-    let (tell_go, go) = mpsc::channel::<()>();
-    let (tell_done, done) = mpsc::channel::<()>();
-    let world = std::thread::spawn(move || {
-        let mut business = Business::meet(&listener);
-        let address = address.recv().unwrap();
-        let mut pages: Vec<_> = (0..PAGES).map(|_| connect(address)).collect();
-        let (first, rest) = pages.split_first_mut().unwrap();
-        let asks = r#"{"type":"subscribe","id":1,"link":"counted"}"#;
-        first.send(asks.into()).unwrap();
-        business.accept(7);
-        assert!(next_text(first).contains("subscribed"));
-        rest.iter_mut().for_each(|page| subscribe(page, "counted"));
-        let round = |business: &mut Business, pages: &mut [crate::world::Page], sequences: std::ops::Range<u64>| {
-            for sequence in sequences {
-                publish(business, sequence);
-                for page in &mut *pages {
-                    assert!(next_text(page).contains(&format!("\"sequence\":{sequence},")));
-                }
-            }
-        };
-        round(&mut business, &mut pages, 1..20);
-        tell_warm.send(()).unwrap();
-        go.recv().unwrap();
-        round(&mut business, &mut pages, 20..20 + PUBLICATIONS);
-        tell_done.send(()).unwrap();
-        (business, pages)
-    });
+    let (tell_address, address) = mpsc::channel();
+    let (tell_warm, is_warm) = mpsc::channel();
+    let (tell_go, go) = mpsc::channel();
+    let (tell_done, is_done) = mpsc::channel();
+    let there = World { listener, address, warm: tell_warm, go, done: tell_done };
+    let world = std::thread::spawn(move || world(there));
 
     let executor = Rc::new(LocalExecutor::new());
     let told = Rc::new(Cell::new(None));
@@ -83,10 +69,39 @@ fn a_delivery_to_a_page_that_keeps_up_allocates_nothing() {
         }
     }));
     tell_address.send(told.get().unwrap()).unwrap();
-    until(&warm);
+    until(&is_warm);
     tell_go.send(()).unwrap();
-    let counted = allocation_counter::measure(|| until(&done));
+    let counted = allocation_counter::measure(|| until(&is_done));
     drop(world.join().unwrap());
+    counted
+}
+
+#[test]
+fn a_delivery_to_a_page_that_keeps_up_allocates_nothing() {
+    let counted = count(|world| {
+        let mut business = Business::meet(&world.listener);
+        let address = world.address.recv().unwrap();
+        let mut pages: Vec<_> = (0..PAGES).map(|_| connect(address)).collect();
+        let (first, rest) = pages.split_first_mut().unwrap();
+        first.send(r#"{"type":"subscribe","id":1,"link":"counted"}"#.into()).unwrap();
+        business.accept(7);
+        assert!(next_text(first).contains("subscribed"));
+        rest.iter_mut().for_each(|page| subscribe(page, "counted"));
+        let round = |business: &mut Business, pages: &mut [crate::world::Page], sequences: std::ops::Range<u64>| {
+            for sequence in sequences {
+                publish(business, sequence);
+                for page in &mut *pages {
+                    assert!(next_text(page).contains(&format!("\"sequence\":{sequence},")));
+                }
+            }
+        };
+        round(&mut business, &mut pages, 1..20);
+        world.warm.send(()).unwrap();
+        world.go.recv().unwrap();
+        round(&mut business, &mut pages, 20..20 + PUBLICATIONS);
+        world.done.send(()).unwrap();
+        (business, pages)
+    });
     let deliveries = PUBLICATIONS * PAGES as u64;
     println!("{counted:?} for {PUBLICATIONS} publications, {deliveries} deliveries");
     // async-io's reactor takes and gives back a small block or two for each of its turns, and a publication
@@ -97,6 +112,35 @@ fn a_delivery_to_a_page_that_keeps_up_allocates_nothing() {
         counted.count_total
     );
     assert!(counted.count_current.abs() < 50, "{} blocks stayed", counted.count_current);
+}
+
+#[test]
+fn a_page_that_comes_and_goes_takes_a_fixed_few_blocks_and_gives_all_back() {
+    const COMINGS: u64 = 400;
+    let counted = count(|world| {
+        let mut business = Business::meet(&world.listener);
+        let address = world.address.recv().unwrap();
+        let mut first = connect(address);
+        first.send(r#"{"type":"subscribe","id":1,"link":"counted"}"#.into()).unwrap();
+        business.accept(7);
+        assert!(next_text(&mut first).contains("subscribed"));
+        let come_and_go = || {
+            let mut page = connect(address);
+            subscribe(&mut page, "counted");
+            page.close(None).unwrap();
+            while page.read().is_ok() {}
+        };
+        (0..20).for_each(|_| come_and_go());
+        world.warm.send(()).unwrap();
+        world.go.recv().unwrap();
+        (0..COMINGS).for_each(|_| come_and_go());
+        world.done.send(()).unwrap();
+        (business, first)
+    });
+    println!("{counted:?} for {COMINGS} pages");
+    assert!(counted.count_total < 100 * COMINGS, "{} allocations for {COMINGS} pages", counted.count_total);
+    assert!(counted.count_current.abs() < 50, "{} blocks stayed", counted.count_current);
+    assert!(counted.bytes_current.abs() < 16_384, "{} bytes stayed", counted.bytes_current);
 }
 
 #[test]
