@@ -59,7 +59,7 @@ fn build() -> Result<(), Vec<String>> {
     let path = Path::new(&directory).join("boards.rs");
     fs::write(&path, constants(&boards, selected, &target))
         .map_err(|error| vec![format!("{}: {error}", path.display())])?;
-    println!("cargo::warning=board {}: {}", selected.name, source::sum_text(selected));
+    println!("cargo::warning=note: board {}: {}", selected.name, source::sum_text(selected));
     Ok(())
 }
 

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lexopt::Arg;
-use sharelinkd::bench;
 use sharelinkd::config::nearest;
+use sharelinkd::{bench, demo};
 
 /// What the user wants done.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,12 +22,7 @@ pub enum Command {
     /// Print the commented default configuration.
     Config,
     /// Relay and demo business server in one process.
-    Demo {
-        /// Where the share page is served.
-        pages_port: u16,
-        /// Where the host page is served.
-        host_port: u16,
-    },
+    Demo(demo::Options),
     /// Measure the relay on this machine.
     Bench(bench::Options),
     /// Be the ceiling of a bench, for so many pages.
@@ -42,11 +37,6 @@ pub enum Command {
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError(pub String);
 
-/// The default port of the demo's share page.
-const DEMO_PAGES_PORT: u16 = 8080;
-/// The default port of the demo's host page.
-const DEMO_HOST_PORT: u16 = 8081;
-
 /// A command's name, the options that it takes, and its help.
 struct About {
     name: &'static str,
@@ -58,7 +48,7 @@ const COMMANDS: [About; 7] = [
     About { name: "run", options: &["--config", "--help"], help: RUN },
     About { name: "check", options: &["--config", "--help"], help: CHECK },
     About { name: "config", options: &["--help"], help: CONFIG },
-    About { name: "demo", options: &["--port", "--host-port", "--help"], help: DEMO },
+    About { name: "demo", options: &["--port", "--host-port", "--origin", "--help"], help: DEMO },
     About { name: "bench", options: &BENCH_OPTIONS, help: BENCH },
     About { name: "help", options: &["--help"], help: HELP },
     About { name: "version", options: &["--help"], help: VERSION },
@@ -83,8 +73,8 @@ Options:
   -h, --help      Print this; behind a command, the help of that command
   -V, --version   Print version, board and target
 
-Exit codes: 0 done, 64 wrong arguments, 74 output failed, 78 wrong
-configuration.
+Exit codes: 0 done, 1 could not be done (the last line says why), 64 wrong
+arguments, 74 output failed, 78 wrong configuration.
 ";
 
 const RUN: &str = "\
@@ -128,14 +118,16 @@ Run a relay and a demo business server in one process, connected by a real
 uplink over loopback, with a room that lives by itself. Prints two addresses:
 the share page, which viewers see, and the host page, which runs the room.
 
-Usage: sharelinkd demo [--port N] [--host-port N]
+Usage: sharelinkd demo [--port N] [--host-port N] [--origin ORIGIN]...
 
 Options:
   -p, --port N      Port of the share page, on loopback [default: 8080]
   --host-port N     Port of the host page, on loopback [default: 8081]
+  --origin ORIGIN   Pages of this origin may connect too, such as your own
+                    page's http://localhost:3000; may be given several times
   -h, --help        Print this
 
-Port 0 takes any free one.
+Port 0 takes any free one. Where a default port is taken, the next is used.
 ";
 
 const BENCH_OPTIONS: [&str; 13] = [
@@ -256,7 +248,8 @@ fn next(parser: &mut lexopt::Parser) -> Result<Option<Word>, UsageError> {
 
 fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let name = about.name;
-    let (mut config, mut pages_port, mut host_port, mut topic) = (None, None, None, None);
+    let (mut config, mut topic) = (None, None);
+    let mut demo = demo::Options::default();
     let mut bench = Bench::default();
     while let Some(word) = next(parser)? {
         let option = match word {
@@ -270,14 +263,20 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
         match (name, option.as_str()) {
             (_, "-h" | "--help") => return Ok(Command::Help(about.help)),
             ("run" | "check", "-c" | "--config") => {
-                once(&mut config, "--config", PathBuf::from(value(parser, name, "--config FILE")?))?
+                once(&mut config, "--config", PathBuf::from(value(parser, "--config", "--config FILE")?))?
             }
-            ("demo", "-p" | "--port") => once(&mut pages_port, "--port", port(parser, "--port")?)?,
-            ("demo", "--host-port") => once(&mut host_port, "--host-port", port(parser, "--host-port")?)?,
+            ("demo", "-p" | "--port") => once(&mut demo.pages_port, "--port", port(parser, "--port")?)?,
+            ("demo", "--host-port") => once(&mut demo.host_port, "--host-port", port(parser, "--host-port")?)?,
+            ("demo", "--origin") => {
+                let origin = value(parser, "--origin", "--origin https://app.example")?;
+                demo.origins.push(origin.to_string_lossy().into_owned());
+            }
             ("bench", option) if bench.take(parser, option)? => {}
             _ => {
-                let near = suggestion(&option, about.options.iter().copied());
-                return wrong(&format!("unknown option {option} of {name}{near}"));
+                return match nearest(&option, about.options.iter().copied()) {
+                    Some(near) => wrong(&format!("unknown option {option} of {name}: did you mean {near}?")),
+                    None => wrong(&format!("unknown option {option} of {name}: see `sharelinkd {name} --help`")),
+                };
             }
         }
     }
@@ -287,7 +286,7 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
         ("run" | "check", None) => {
             wrong(&format!("{name} needs --config FILE: `sharelinkd config > FILE` writes one to start from"))
         }
-        ("demo", _) => demo(pages_port.unwrap_or(DEMO_PAGES_PORT), host_port.unwrap_or(DEMO_HOST_PORT)),
+        ("demo", _) => demo_command(demo),
         ("bench", _) => bench.command(),
         ("config", _) => Ok(Command::Config),
         ("version", _) => Ok(Command::Version),
@@ -345,13 +344,13 @@ impl Bench {
     }
 }
 
-fn demo(pages_port: u16, host_port: u16) -> Result<Command, UsageError> {
-    if pages_port == host_port && pages_port != 0 {
-        return wrong(&format!(
-            "the share page and the host page can't both have port {pages_port}: choose another with --port or --host-port"
-        ));
+fn demo_command(demo: demo::Options) -> Result<Command, UsageError> {
+    match (demo.pages_port, demo.host_port) {
+        (Some(pages), Some(host)) if pages == host && pages != 0 => wrong(&format!(
+            "the share page and the host page can't both have port {pages}: choose another with --port or --host-port"
+        )),
+        _ => Ok(Command::Demo(demo)),
     }
-    Ok(Command::Demo { pages_port, host_port })
 }
 
 fn help(topic: Option<&str>) -> Result<Command, UsageError> {
@@ -389,7 +388,13 @@ fn mode(parser: &mut lexopt::Parser) -> Result<bench::Mode, UsageError> {
     let text = value(parser, "--mode", "--mode flat")?.to_string_lossy().into_owned();
     match bench::Mode::ALL.iter().find(|(name, _)| *name == text) {
         Some((_, mode)) => Ok(*mode),
-        None => wrong(&format!("unknown mode {text:?}{}", suggestion(&text, bench::Mode::ALL.map(|(name, _)| name)))),
+        None => {
+            let modes = bench::Mode::ALL.map(|(name, _)| name);
+            match nearest(&text, modes) {
+                Some(near) => wrong(&format!("unknown mode {text:?}: did you mean {near}?")),
+                None => wrong(&format!("unknown mode {text:?}: choose one of {}", modes.join(", "))),
+            }
+        }
     }
 }
 
@@ -434,8 +439,12 @@ mod tests {
         assert_eq!(parsed("run --config=a.toml"), Ok(Command::Run("a.toml".into())));
         assert_eq!(parsed("check -c a.toml"), Ok(Command::Check("a.toml".into())));
         assert_eq!(parsed("config"), Ok(Command::Config));
-        assert_eq!(parsed("demo"), Ok(Command::Demo { pages_port: 8080, host_port: 8081 }));
-        assert_eq!(parsed("demo --port 0 --host-port=0"), Ok(Command::Demo { pages_port: 0, host_port: 0 }));
+        assert_eq!(parsed("demo"), Ok(Command::Demo(demo::Options::default())));
+        let (port, origins) = (Some(0), vec!["https://app.example".to_owned()]);
+        assert_eq!(
+            parsed("demo --port 0 --host-port=0 --origin https://app.example"),
+            Ok(Command::Demo(demo::Options { pages_port: port, host_port: port, origins }))
+        );
         for line in ["--version", "-V", "version"] {
             assert_eq!(parsed(line), Ok(Command::Version), "{line}");
         }
@@ -461,7 +470,7 @@ mod tests {
             ("run a.toml", "unexpected \"a.toml\""),
             ("config --port 1", "unknown option --port of config"),
             ("demo --port 65536", "is no port: write a number"),
-            ("demo --port 8081", "can't both have port 8081"),
+            ("demo --port 9081 --host-port 9081", "can't both have port 9081"),
             ("help rnu", "did you mean run?"),
         ];
         for (line, text) in cases {
@@ -481,8 +490,8 @@ mod tests {
             assert!(about.help.lines().all(|line| line.len() <= 80) && about.help.ends_with('\n'));
         }
         assert!(
-            DEMO.contains(&format!("[default: {DEMO_PAGES_PORT}]"))
-                && DEMO.contains(&format!("[default: {DEMO_HOST_PORT}]"))
+            DEMO.contains(&format!("[default: {}]", demo::PAGES_PORT))
+                && DEMO.contains(&format!("[default: {}]", demo::HOST_PORT))
         );
     }
 

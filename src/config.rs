@@ -172,7 +172,7 @@ impl Config {
             pages: sections::pages(&mut document),
             uplink: sections::uplink(&mut document, around),
             console: sections::console(&mut document),
-            metrics: sections::off_or(&mut document, "metrics", "listen", values::listener),
+            metrics: sections::off_or(&mut document, "metrics", "listen", values::metrics_listener),
             log_level: sections::log_level(&mut document),
             pages_per_address: sections::whole(
                 &mut document,
@@ -195,9 +195,10 @@ impl Config {
         include_str!("../systemd/sharelinkd.toml")
     }
 
-    /// What is configured and not built yet, a line for each: to be logged at start and told by `check`.
+    /// What an operator should know of a good configuration, a line for each: to be logged at start and told by
+    /// `check`.
     #[must_use]
-    pub fn not_built_yet(&self) -> Vec<String> {
+    pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let mut note = |is_set: bool, key: &str| {
             if is_set {
@@ -205,11 +206,19 @@ impl Config {
             }
         };
         note(self.console.serial.is_some(), "[console] serial");
+        note(self.console.control, "[console] control");
         note(self.console.socket.is_some(), "[console] socket");
         note(self.metrics.is_some(), "[metrics] listen");
+        let size = self.uplink.secret.bytes().len();
+        if size < SECRET_SIZE_GOOD && self.uplink.addresses.iter().any(|address| !address.is_local()) {
+            notes.push(format!("[uplink] the secret has {size} bytes and goes beyond this machine: {SECRET_SIZE_GOOD} random ones can't be guessed"));
+        }
         notes
     }
 }
+
+/// A secret of fewer bytes may be guessed by whoever saw a handshake.
+const SECRET_SIZE_GOOD: usize = 16;
 
 fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -257,7 +266,7 @@ mod tests {
             (30, "box", LevelFilter::Info)
         );
         assert_eq!((config.board, config.pages_per_address), (HOST, 0));
-        assert!(config.not_built_yet().is_empty());
+        assert!(config.notes().is_empty());
     }
 
     #[test]
@@ -309,7 +318,7 @@ mod tests {
         let config = parse(text).unwrap_or_else(|told| panic!("{told:?}"));
         assert_eq!(config.uplink.secret.bytes(), b"hunter2");
         assert_eq!(config.board.pages_max, 7);
-        assert_eq!(config.not_built_yet().len(), 3);
+        assert_eq!(config.notes().len(), 4, "console, its socket, metrics, a short secret: {:?}", config.notes());
         let printed = config.to_string();
         assert!(
             printed.contains("# secret: set, 7 bytes") && printed.contains("pages = 7 # lowered from 10000"),

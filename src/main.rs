@@ -24,16 +24,14 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run(path)) => match Config::load(&path, board::SELECTED) {
             Ok(config) => sharelinkd::daemon::run(config, path),
-            Err(errors) => refuse(&errors),
+            Err(errors) => refuse(&errors, "; nothing was started"),
         },
         Ok(Command::Check(path)) => match Config::load(&path, board::SELECTED) {
             Ok(config) => print(&checked(&path, &config)),
-            Err(errors) => refuse(&errors),
+            Err(errors) => refuse(&errors, ""),
         },
         Ok(Command::Config) => print(Config::default_text()),
-        Ok(Command::Demo { pages_port, host_port }) => {
-            sharelinkd::demo::run(sharelinkd::demo::Options { pages_port, host_port })
-        }
+        Ok(Command::Demo(options)) => sharelinkd::demo::run(options),
         Ok(Command::Bench(options)) => sharelinkd::bench::run(options),
         Ok(Command::BenchCeiling(pages)) => sharelinkd::bench::run_ceiling(pages),
         Ok(Command::Help(text)) => print(text),
@@ -44,22 +42,22 @@ fn main() -> ExitCode {
 
 /// What `check` says of a good configuration.
 fn checked(path: &Path, config: &Config) -> String {
-    let notes: String = config.not_built_yet().iter().map(|note| format!("# note: {note}\n")).collect();
+    let notes: String = config.notes().iter().map(|note| format!("# note: {note}\n")).collect();
+    let table: String = board::table(&config.board).lines().map(|line| format!("# {line}\n")).collect();
     format!(
-        "# {}: good. What it means:\n{notes}\n{config}\n# What the relay takes at most:\n{}",
-        path.display(),
-        board::table(&config.board)
+        "# {}: good. What it means:\n{notes}\n{config}\n# What the relay takes at most:\n#\n{table}",
+        path.display()
     )
 }
 
-fn refuse(errors: &[ConfigError]) -> ExitCode {
+fn refuse(errors: &[ConfigError], consequence: &str) -> ExitCode {
     let mut out = String::new();
     for error in errors {
         out.push_str(&format!("{error}\n"));
     }
     let count = errors.len();
     out.push_str(&format!(
-        "sharelinkd: the configuration has {count} error{}; nothing was started\n",
+        "sharelinkd: the configuration has {count} error{}{consequence}\n",
         if count == 1 { "" } else { "s" }
     ));
     // Where nobody hears it, the exit code says it.

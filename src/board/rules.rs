@@ -106,17 +106,17 @@ pub const fn rules(board: &Board) -> [Rule; RULE_COUNT] {
         // The kernel takes unsent bytes up to the mark; above the send buffer it would mark nothing.
         rule(
             board.notsent_size_max <= board.send_buffer_size,
-            "kernel.notsent_size_max must not exceed kernel.send_buffer_size, or it limits nothing",
+            "the mark for unsent bytes above the send buffer would limit nothing: kernel.notsent_size_max must not exceed kernel.send_buffer_size",
         ),
         // Linux doubles both buffers; a page alone must fit, or it is closed for being the slowest of one.
         rule(
             2 * (board.send_buffer_size as u64 + board.receive_buffer_size as u64) <= board.kernel_size_max,
-            "kernel.kernel_size_max must hold one page's send and receive buffers, doubled as Linux does",
+            "it must hold one page's send and receive buffers, doubled as Linux does: raise kernel.kernel_size_max",
         ),
         // A frame is written whole into the buffer, or it waits: one that never fits would wait for ever.
         rule(
             board.uplink_out_size >= UPLINK_FRAME_SIZE_MAX,
-            "uplink.uplink_out_size must hold the largest frame to the business server (644 bytes)",
+            "it must hold the largest frame to the business server, 644 bytes: raise uplink.uplink_out_size",
         ),
         // Known when it is built, never exceeded.
         rule(

@@ -58,7 +58,7 @@ impl<'i> Document<'i> {
             if document.line_text(line).trim_start().starts_with('[') && error.message() != "duplicate key" {
                 document.headers_ok = false;
             }
-            document.refuse(line, error.message().to_owned(), syntax_remedy(error.message()));
+            document.refuse(line, syntax_what(error.message()), syntax_remedy(error.message()));
         }
         document
     }
@@ -114,6 +114,17 @@ impl<'i> Document<'i> {
 
     /// Takes a whole number from `least` to `most`.
     pub fn number(&mut self, section: &'static str, key: &'static str, least: u64, most: u64) -> Option<At<u64>> {
+        self.number_within(section, key, (least, most), (least, most))
+    }
+
+    /// The same, where the range that is told is narrower than what is taken.
+    pub fn number_within(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        (least, most): (u64, u64),
+        told: (u64, u64),
+    ) -> Option<At<u64>> {
         let At { line, value } = self.take(section, key)?;
         let DeValue::Integer(number) = &value else {
             self.refuse_type(
@@ -121,7 +132,7 @@ impl<'i> Document<'i> {
                 key,
                 line,
                 &value,
-                &format!("write a whole number from {least} to {most}, without quotes"),
+                &format!("write a whole number from {} to {}, without quotes", told.0, told.1),
             );
             return None;
         };
@@ -133,7 +144,7 @@ impl<'i> Document<'i> {
                 self.refuse(
                     line,
                     format!("{} = {number} is out of range", name(section, key)),
-                    format!("choose a number from {least} to {most}"),
+                    format!("choose a number from {} to {}", told.0, told.1),
                 );
                 None
             }
@@ -252,7 +263,16 @@ impl<'i> Document<'i> {
             self.known.iter().map(|(section, _)| *section).filter(|section| !section.is_empty()).collect();
         match nearest(section, sections) {
             Some(near) => format!("did you mean [{near}]?"),
-            None => "remove it, or see the documented default".to_owned(),
+            None => {
+                let mut sections: Vec<String> = Vec::new();
+                for (section, _) in self.known.iter().filter(|(section, _)| !section.is_empty()) {
+                    let section = format!("[{section}]");
+                    if !sections.contains(&section) {
+                        sections.push(section);
+                    }
+                }
+                format!("remove it: the sections are {}", sections.join(", "))
+            }
         }
     }
 
@@ -306,6 +326,12 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 
 fn name(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("[{section}] {key}") }
+}
+
+/// The parser's words, where they say something to whoever wrote the file.
+fn syntax_what(message: &str) -> &str {
+    let is_guess = ["float", "integer", "date"].iter().any(|guess| message.contains(guess));
+    if is_guess { "this value is no number, no list and no text in quotes" } else { message }
 }
 
 fn syntax_remedy(message: &str) -> &'static str {
@@ -408,7 +434,7 @@ mod tests {
     fn syntax_errors_are_all_told_once_and_without_consequences() {
         let told = problems("[pages]\nlisten = 127.0.0.1:80\nstrict = yes\n[uplink]\nsecret = \"x\nsecret = \"y\"\n");
         assert_eq!(told.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3, 5, 6], "{told:?}");
-        assert!(told[0].1.contains("double quotes"));
+        assert!(told[0].1.starts_with("this value is no number") && told[0].1.contains("double quotes"), "{told:?}");
         assert!(told[3].1.contains("duplicate key; keep one"));
         // A broken header: the keys below it are not reported as unknown.
         assert_eq!(problems("[pages\nlisten = \"a\"\n").len(), 1);

@@ -58,9 +58,12 @@ pub const LIMITS: [Limit; 23] = [
 /// topics or requests than those, fewer topics no more of them on a page.
 pub fn lowered(document: &mut Document<'_>, board: &Board) -> Board {
     let mut lowered = *board;
+    let mut set = Vec::new();
     for limit in &LIMITS {
-        let Some(At { line, value }) = document.number("limits", limit.key, 0, u64::MAX) else { continue };
         let (most, key) = ((limit.of)(board), limit.key);
+        let Some(At { line, value }) = document.number_within("limits", key, (0, u64::MAX), (limit.least, most)) else {
+            continue;
+        };
         if value > most {
             document.refuse(
                 line,
@@ -78,20 +81,58 @@ pub fn lowered(document: &mut Document<'_>, board: &Board) -> Board {
             );
         } else {
             (limit.set)(&mut lowered, value);
+            set.push((limit, line, value));
         }
     }
-    lowered.topics_max = lowered.topics_max.min(lowered.links_max);
-    lowered.requests_max = lowered.requests_max.min(lowered.links_max);
-    lowered.topics_per_page_max = lowered.topics_per_page_max.min(lowered.topics_max).min(lowered.subscriptions_max);
-    for rule in rules(&lowered).iter().filter(|rule| !rule.holds) {
-        let line = document.section_line("limits").unwrap_or(0);
+    follow(&mut lowered);
+    refuse_misfits(document, board, &lowered, &set);
+    lowered
+}
+
+/// What can't be more than another limit follows it down.
+fn follow(board: &mut Board) {
+    board.topics_max = board.topics_max.min(board.links_max);
+    board.requests_max = board.requests_max.min(board.links_max);
+    board.topics_per_page_max = board.topics_per_page_max.min(board.topics_max).min(board.subscriptions_max);
+}
+
+/// Refuses the keys that break a rule between limits, each once, with the least value that breaks none.
+fn refuse_misfits(document: &mut Document<'_>, board: &Board, lowered: &Board, set: &[(&Limit, u32, u64)]) {
+    let holds = |limit: &Limit, value: u64, rule: usize| {
+        let mut tried = *lowered;
+        (limit.set)(&mut tried, value);
+        follow(&mut tried);
+        rules(&tried).get(rule).is_some_and(|rule| rule.holds)
+    };
+    let mut told: Vec<(&Limit, u32, u64, u64, &str)> = Vec::new();
+    for (index, rule) in rules(lowered).iter().enumerate().filter(|(_, rule)| !rule.holds) {
+        let why = rule.text.split(": ").next().unwrap_or(rule.text);
+        let blamed = set.iter().find(|(limit, ..)| holds(limit, (limit.of)(board), index));
+        let Some((limit, line, value)) = blamed else {
+            let line = document.section_line("limits").unwrap_or(0);
+            document.refuse(line, format!("[limits] don't fit together: {why}"), "raise them, or remove some");
+            continue;
+        };
+        // Between what was chosen, which is too low, and the board's own, which is not.
+        let (mut low, mut high) = (*value, (limit.of)(board));
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if holds(limit, middle, index) { high = middle } else { low = middle }
+        }
+        match told.iter_mut().find(|(known, ..)| known.key == limit.key) {
+            Some(known) if known.3 < high => (known.3, known.4) = (high, why),
+            Some(_) => {}
+            None => told.push((limit, *line, *value, high, why)),
+        }
+    }
+    for (limit, line, value, least, why) in told {
+        let (key, most) = (limit.key, (limit.of)(board));
         document.refuse(
             line,
-            "[limits] don't fit together",
-            format!("{} (as named in board/{}.toml)", rule.text, board.name),
+            format!("[limits] {key} = {value} is too low: {why}"),
+            format!("choose {least} to {most}, or lower what it must hold"),
         );
     }
-    lowered
 }
 
 #[cfg(test)]
@@ -152,11 +193,23 @@ mod tests {
 
     #[test]
     fn limits_that_no_longer_fit_are_told() {
-        let (_, problems) = lower("[limits]\narena_blocks = 100\n");
+        let (_, problems) = lower("[limits]\npages = 10\n\narena_blocks = 100\nuplink_out_size = 10\n");
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        // 128 topics of 48 + 66 blocks, and one topic's media: 96 + 1024 + 2 * 36.
+        assert!(problems[0].starts_with("4: [limits] arena_blocks = 100 is too low: "), "{problems:?}");
         assert!(
-            problems.len() == 2 && problems[0].contains("the arena must hold")
-                || problems[1].contains("the arena must hold"),
+            problems[0].contains("the arena must hold") && problems[0].contains("; choose 15784 to 49152"),
             "{problems:?}"
         );
+        assert!(problems[1].starts_with("5: [limits] uplink_out_size = 10 is too low: "), "{problems:?}");
+        assert!(problems[1].contains("; choose 644 to 65536"), "{problems:?}");
+        assert!(problems.iter().all(|text| !text.contains("_max")), "{problems:?}");
+        assert_eq!(lower("[limits]\narena_blocks = 15784\nuplink_out_size = 644\n").1, [""; 0]);
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_told_the_limit_s_own_range() {
+        let (_, problems) = lower("[limits]\nkernel_size = \"1G\"\n");
+        assert!(matches!(problems.as_slice(), [text] if text.contains("from 1024 to 268435456")), "{problems:?}");
     }
 }

@@ -70,7 +70,12 @@ pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink 
         && (value.len() > REASON_SIZE_MAX || value.chars().any(char::is_control))
     {
         let remedy = format!("choose at most {REASON_SIZE_MAX} bytes without control characters");
-        document.refuse(*line, format!("[uplink] name has {} bytes or control characters", value.len()), remedy);
+        let what = if value.len() > REASON_SIZE_MAX {
+            format!("[uplink] name has {} bytes", value.len())
+        } else {
+            "[uplink] name has control characters".to_owned()
+        };
+        document.refuse(*line, what, remedy);
     }
     Uplink {
         addresses: plain(addresses),
@@ -99,6 +104,14 @@ fn secret(document: &mut Document<'_>, around: &Surroundings<'_>) -> Option<Secr
     match (around.read_secret)(Path::new(&value)) {
         Ok(bytes) => {
             let secret = Secret::new(trimmed(bytes));
+            if secret.bytes().contains(&b'\n') {
+                document.refuse(
+                    line,
+                    format!("[uplink] secret_file {value:?} has several lines"),
+                    "write the secret alone into it, on one line",
+                );
+                return None;
+            }
             if secret.is_empty() {
                 document.refuse(
                     line,
@@ -151,8 +164,34 @@ pub fn log_level(document: &mut Document<'_>) -> LevelFilter {
     })
 }
 
-/// Refuses metrics on the pages' port.
+/// Refuses metrics on the pages' port, two listeners of which one covers the other, and an uplink to the relay's own.
 pub fn refuse_shared_listeners(document: &mut Document<'_>, config: &Config) {
+    let section = document.section_line("pages").unwrap_or(0);
+    for (index, one) in config.pages.listen.iter().enumerate() {
+        for other in config.pages.listen.iter().skip(index + 1).filter(|other| *other != one) {
+            let is_one_family = one.is_ipv4() == other.is_ipv4();
+            let covers = one.ip().is_unspecified() || other.ip().is_unspecified();
+            if one.port() == other.port() && one.port() != 0 && is_one_family && covers {
+                document.refuse(
+                    section,
+                    format!("[pages] listen has {one} and {other}, of which one is part of the other"),
+                    "keep the wider one alone, or give them different ports",
+                );
+            }
+        }
+    }
+    let own = config.uplink.addresses.iter().find(|address| match address {
+        UplinkAddress::Tcp(address) => config.pages.listen.contains(address),
+        UplinkAddress::Unix(_) => false,
+    });
+    if let Some(own) = own {
+        let line = document.section_line("uplink").unwrap_or(0);
+        document.refuse(
+            line,
+            format!("[uplink] addresses has {own}, where this relay itself listens for pages"),
+            "write the business server's address and port",
+        );
+    }
     if let Some(metrics) = config.metrics
         && metrics.port() != 0
         && config.pages.listen.contains(&metrics)

@@ -164,6 +164,11 @@ pub fn listener(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().map_err(|_| address_wrong(text, "127.0.0.1:8080"))
 }
 
+/// Where metrics are served: the same, with another example.
+pub fn metrics_listener(text: &str) -> Result<SocketAddr, Wrong> {
+    text.parse().map_err(|_| address_wrong(text, "127.0.0.1:9400"))
+}
+
 /// Where the uplink dials.
 pub fn uplink_address(text: &str) -> Result<UplinkAddress, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {
@@ -222,7 +227,11 @@ pub fn origin(text: &str) -> Result<String, Wrong> {
     if !scheme_good && text.bytes().any(|byte| byte.is_ascii_uppercase())
         || host.bytes().any(|byte| byte.is_ascii_uppercase())
     {
-        return wrong("browsers send lower case", &format!("write {:?}", text.to_ascii_lowercase()));
+        let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+        return wrong(
+            "browsers send lower case",
+            &format!("write {:?}", format!("{scheme}://{host}").to_ascii_lowercase()),
+        );
     }
     if let Some(path) = host.find(['/', '?', '#']) {
         let (bare, _) = host.split_at(path);
@@ -278,6 +287,11 @@ fn address_wrong(text: &str, example: &str) -> Wrong {
         let bare = if text.contains(':') { format!("[{text}]:{port}") } else { format!("{text}:{port}") };
         return ("the port is missing".to_owned(), format!("write {bare:?}"));
     }
+    if let Some((_, port)) = text.rsplit_once(':')
+        && port.parse::<u64>().is_ok_and(|port| port > u64::from(u16::MAX))
+    {
+        return ("a port is at most 65535".to_owned(), format!("write for example {example:?}"));
+    }
     if text.parse::<u16>().is_ok() || text.starts_with(':') {
         return (
             "the address is missing".to_owned(),
@@ -294,6 +308,18 @@ fn wrong<T>(what: &str, remedy: &str) -> Result<T, Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_said() {
+        let told = |text: &str| listener(text).unwrap_err().0;
+        assert_eq!(told("0.0.0.0:80800"), "a port is at most 65535");
+        assert_eq!(told("8080"), "the address is missing");
+        assert_eq!(told("127.0.0.1"), "the port is missing");
+        assert!(told("localhost:80").starts_with("names are not resolved"));
+        assert!(metrics_listener("9400").unwrap_err().1.contains("127.0.0.1:9400"));
+        let origin = origin("https://Share.example/x").unwrap_err();
+        assert_eq!(origin.1, "write \"https://share.example\"");
+    }
 
     #[test]
     fn networks_contain_what_shares_their_prefix() {

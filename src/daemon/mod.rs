@@ -86,7 +86,12 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("{error}");
+            if log::log_enabled!(log::Level::Error) {
+                log::error!("{error}");
+            } else {
+                // Whoever started it must hear why it ended, however little else is to be logged.
+                eprintln!("sharelinkd: {error}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -107,7 +112,7 @@ pub async fn serve(
     let (listeners, addresses) = listen::bind(&config)?;
     listen::raise_descriptor_limit(&config.board);
     let daemon = Daemon::new(config)?;
-    for note in daemon.config.borrow().not_built_yet() {
+    for note in daemon.config.borrow().notes() {
         log::warn!("{note}");
     }
     log::info!("sharelinkd {} on board {}, {}", env!("CARGO_PKG_VERSION"), board::SELECTED.name, memory_text(&daemon));

@@ -39,9 +39,16 @@ pub async fn run(daemon: Rc<Daemon>) {
             Err(ending) => ending,
         };
         let was_up = daemon.relay.borrow().is_up();
-        let line = format!("the business server at {address}: {ending}");
         let level = if was_up { log::Level::Error } else { log::Level::Warn };
-        daemon.step(|relay, now| relay.handle_uplink_lost(now));
+        let wait_ms = daemon.step(|relay, now| {
+            relay.handle_uplink_lost(now);
+            relay.uplink_deadline().since(now)
+        });
+        // Something answers there, but not as a business server does.
+        let hint =
+            if was_up || matches!(ending, Ending::Dial(_)) { "" } else { " (is that the business server's port?)" };
+        let wait_s = format!("{}.{}", wait_ms / 1000, wait_ms % 1000 / 100);
+        let line = format!("the business server at {address}: {ending}{hint}; the next try is in {wait_s} s");
         daemon.logged.borrow_mut().log(level, daemon.clock.now(), &line);
     }
 }

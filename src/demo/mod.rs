@@ -39,15 +39,21 @@ use crate::{
 use business::{Business, Settings};
 use stage::Stage;
 
-/// What the demo is started with. Port 0 takes any free one.
-#[derive(Clone, Copy, Debug)]
+/// What the demo is started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The share page's port, on loopback.
-    pub pages_port: u16,
-    /// The host page's port, on loopback.
-    pub host_port: u16,
+    /// The share page's port, on loopback: 0 for any free one; none for the usual one or, where that is taken, the next.
+    pub pages_port: Option<u16>,
+    /// The host page's port, in the same way.
+    pub host_port: Option<u16>,
+    /// Origins besides the demo's own whose pages may connect.
+    pub origins: Vec<String>,
 }
 
+/// The usual port of the share page.
+pub const PAGES_PORT: u16 = 8080;
+/// The usual port of the host page.
+pub const HOST_PORT: u16 = 8081;
 /// Where a port is taken, so many after it are tried.
 const PORTS_TRIED: u16 = 20;
 /// The relay is connected within milliseconds; after so long something is wrong.
@@ -74,11 +80,11 @@ pub fn run(options: Options) -> ExitCode {
 }
 
 async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<(), String> {
-    let host_listener = listen(options.host_port, options.pages_port, "--host-port")?;
+    let host_listener = listen(options.host_port, HOST_PORT, options.pages_port.unwrap_or(PAGES_PORT), "--host-port")?;
     let host = address(&host_listener)?;
     // The relay binds its own listener; this one only finds out which port is free.
-    let pages = address(&listen(options.pages_port, host.port(), "--port")?)?;
-    let uplink_listener = listen(0, 0, "")?;
+    let pages = address(&listen(options.pages_port, PAGES_PORT, host.port(), "--port")?)?;
+    let uplink_listener = listen(Some(0), 0, 0, "")?;
     let uplink = address(&uplink_listener)?;
     let share = format!("http://{pages}/s/{}", stage::LINK);
 
@@ -107,7 +113,7 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
         pending().await
     };
     // What ends first ends the demo: the relay by Ctrl-C, once it has said goodbye to its pages, or a failure.
-    let relay = relay(executor, pages, uplink, &secret);
+    let relay = relay(executor, pages, uplink, &secret, &options.origins);
     let servers = Box::pin(business_server).or(Box::pin(host_server)).or(Box::pin(room));
     Box::pin(relay).or(servers).or(Box::pin(told)).await
 }
@@ -118,12 +124,17 @@ async fn relay(
     pages: SocketAddr,
     uplink: SocketAddr,
     secret: &str,
+    origins: &[String],
 ) -> Result<(), String> {
-    let text = format!("[pages]\nlisten = \"{pages}\"\n[uplink]\naddresses = [\"{uplink}\"]\nsecret = \"{secret}\"\n");
+    // Debug's quotes and escapes are TOML's for whatever an origin may have in it.
+    let text = format!(
+        "[pages]\nlisten = \"{pages}\"\norigins = {origins:?}\n[uplink]\naddresses = [\"{uplink}\"]\nsecret = \"{secret}\"\n"
+    );
     let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let around = Surroundings { read_secret: &no_file, hostname: "demo" };
-    let config = Config::parse(&text, board::SELECTED, &around)
-        .map_err(|problems| format!("the demo's own configuration is wrong: {problems:?}"))?;
+    let config = Config::parse(&text, board::SELECTED, &around).map_err(|problems| {
+        problems.iter().map(|it| format!("{}; {}", it.what, it.remedy)).collect::<Vec<_>>().join("\n")
+    })?;
     // The one call into the daemon.
     daemon::serve(executor, config, None, |_| {}).await.map_err(|error| error.to_string())
 }
@@ -150,9 +161,10 @@ async fn tell(business: &Business, share: &str, host: SocketAddr) -> Result<(), 
     Ok(())
 }
 
-/// A listener on loopback: on `port`, or the next that is free and isn't `other`.
-fn listen(port: u16, other: u16, option: &str) -> Result<TcpListener, String> {
-    let last = if port == 0 { 0 } else { port.saturating_add(PORTS_TRIED) };
+/// A listener on loopback: on the port that was chosen, else on the usual one or the next that is free and isn't `other`.
+fn listen(chosen: Option<u16>, usual: u16, other: u16, option: &str) -> Result<TcpListener, String> {
+    let port = chosen.unwrap_or(usual);
+    let last = if chosen.is_some() { port } else { port.saturating_add(PORTS_TRIED) };
     for tried in port..=last {
         if tried == other && tried != 0 {
             continue;
@@ -164,7 +176,7 @@ fn listen(port: u16, other: u16, option: &str) -> Result<TcpListener, String> {
                 }
                 return Ok(listener);
             }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && chosen.is_none() => {}
             Err(error) => {
                 return Err(format!("can't listen on 127.0.0.1:{tried}: {error}; choose another with {option} N"));
             }
@@ -194,14 +206,14 @@ mod tests {
 
     #[test]
     fn a_port_that_is_taken_gives_way_to_the_next() {
-        let taken = listen(0, 0, "--port").unwrap();
+        let taken = listen(Some(0), 0, 0, "--port").unwrap();
         let port = address(&taken).unwrap().port();
         if port > u16::MAX - PORTS_TRIED {
             return;
         }
-        let next = address(&listen(port, 0, "--port").unwrap()).unwrap().port();
+        let next = address(&listen(None, port, 0, "--port").unwrap()).unwrap().port();
         assert!(next > port && next <= port + PORTS_TRIED);
-        let other = address(&listen(port, next, "--port").unwrap()).unwrap().port();
+        let other = address(&listen(None, port, next, "--port").unwrap()).unwrap().port();
         assert!(other != port && other != next);
     }
 
