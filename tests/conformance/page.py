@@ -296,9 +296,9 @@ class Page:
         return {name: Track(name, following if name == "messages" else None) for name in ("state", "messages", "audio", "video")}
 
 
-async def open_page(test, name, port, origin=None, extra=None, source=None, receive_buffer=None):
+async def open_page(test, name, port, origin=None, extra=None, source=None, receive_buffer=None, opener=asyncio.open_connection):
     if receive_buffer is None:
-        opened = await websocket.connect(port, origin=origin, extra=extra, source=source)
+        opened = await websocket.connect(port, origin=origin, extra=extra, source=source, opener=opener)
         return Page(test, name, *opened)
     # A page that stops reading must not be helped by its own kernel's buffer.
     raw_open = asyncio.open_connection
