@@ -15,6 +15,8 @@ use super::{World, ensure};
 pub const SECRET: &[u8] = b"secret";
 /// Messages that the business server still holds.
 const HELD: usize = 8;
+/// Sequences stay below it.
+const SEQUENCE_END: u64 = 1 << 53;
 
 /// What a link shows and allows.
 pub struct Link {
@@ -38,6 +40,8 @@ pub struct Room {
 pub struct Outgoing {
     pub bytes: Vec<u8>,
     pub effect: Effect,
+    /// Nothing that the relay may understand: it ends the connection.
+    pub is_garbage: bool,
 }
 
 /// What a frame changes in the model once the relay has it.
@@ -78,13 +82,46 @@ pub struct Server {
     pub numbers: HashSet<u32>,
 }
 
+fn encoded(frame: &ToRelay<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; 1 << 21];
+    let size = encode(frame, &mut bytes).expect("every frame of the simulation fits");
+    bytes.truncate(size);
+    bytes
+}
+
 impl World {
     /// Sends a frame of the business server.
     pub fn push(&mut self, frame: &ToRelay<'_>, effect: Effect) {
-        let mut bytes = vec![0; 8192];
-        let size = encode(frame, &mut bytes).expect("every frame of the simulation fits");
-        bytes.truncate(size);
-        self.server.outbox.push_back(Outgoing { bytes, effect });
+        let bytes = encoded(frame);
+        self.server.outbox.push_back(Outgoing { bytes, effect, is_garbage: false });
+    }
+
+    /// Sends something that ends the connection, at whatever point of the conversation.
+    pub fn push_garbage(&mut self) {
+        let (topic, sequence, data) = (1, 1, &b"1"[..]);
+        let publish = |track, sequence, part| encoded(&ToRelay::Publish { topic, track, sequence, part, data });
+        let framed = |body: &[u8]| [&u32::try_from(body.len()).unwrap().to_le_bytes()[..], body].concat();
+        let mime = "m".repeat(300);
+        let whole = encoded(&ToRelay::Pong { nonce: 1 });
+        let bytes = match self.rng.below(12) {
+            0 => vec![0; 4],
+            1 => vec![0xff; 9],
+            2 => framed(&[&whole[4..], b"x"].concat()),
+            3 => framed(&whole[4..whole.len() - 1]),
+            4 => framed(&[77, 1, 2]),
+            5 => publish(Track::Messages, 0, Part::Whole),
+            6 => publish(Track::State, SEQUENCE_END, Part::Whole),
+            7 => publish(Track::Video, sequence, Part::Whole),
+            8 => publish(Track::Messages, sequence, Part::Start),
+            9 => framed(&[3, 1, 2, 0xff, 0xfe]),
+            10 => framed(&[5, 200, 1]),
+            _ => {
+                // A MIME type that is too long is no fault of the frame, but of the publication: dropped alone. So cut it.
+                let long = publish(Track::Audio, sequence, Part::Init { mime: &mime });
+                framed(&long[4..long.len() - 2])
+            }
+        };
+        self.server.outbox.push_back(Outgoing { bytes, effect: Effect::None, is_garbage: true });
     }
 
     /// The business server reads so many whole frames.
@@ -143,7 +180,13 @@ impl World {
         let shared = link.shared.unwrap_or_else(|| self.rng.below(2) == 0);
         let grant = Grant { shared, ttl_s: link.ttl_s, page_messages: link.page_messages, replay: link.replay };
         let (topic, epoch, replay) = (self.rooms[link.room].topic, self.rooms[link.room].epoch, link.replay);
-        self.push(&ToRelay::Accept { request, topic, epoch, grant }, Effect::Accept { request, topic, epoch });
+        let is_twice = self.rng.below(12) == 0;
+        if is_twice {
+            self.did("an answer given twice");
+        }
+        for _ in 0..1 + u64::from(is_twice) {
+            self.push(&ToRelay::Accept { request, topic, epoch, grant }, Effect::Accept { request, topic, epoch });
+        }
         self.server.subscribed.insert(topic, epoch);
         for track in Track::ALL {
             self.replay(topic, epoch, track, since, replay);
@@ -215,9 +258,17 @@ impl World {
             history.next = history.next() + 1 + rng.below(3);
         }
         let sequence = history.next();
+        if sequence >= SEQUENCE_END {
+            // Only a new epoch has more.
+            self.did("counters that are used up");
+            self.new_epoch(room);
+            return;
+        }
         history.next = sequence + 1;
         let init = history.newest(What::Init).unwrap_or(0);
-        let size = if rng.below(4) == 0 { max } else { 4 + rng.below(max as u64 - 4) as usize };
+        // The largest there is, often only where that is small.
+        let often = if max < 1_000 { 4 } else { 40 };
+        let size = if rng.below(often) == 0 { max } else { 4 + rng.below(max.min(2_000) as u64 - 4) as usize };
         let mime = if rng.below(8) == 0 { "m".repeat(255) } else { "video/mp4".to_owned() };
         let mut data = if track.is_media() {
             (0..size).map(|_| rng.bits().to_be_bytes()[0]).collect()
@@ -270,11 +321,28 @@ impl World {
         }
     }
 
-    /// A room begins anew: the relay learns of it by the next `Accept`.
+    /// A room begins anew, or goes back to an epoch that it had before: the relay learns of it by the next `Accept`.
     pub fn new_epoch(&mut self, room: usize) {
+        let is_back = self.rooms[room].epoch > 1 && self.one_in(4);
+        if is_back {
+            self.did("an epoch that was there before");
+        }
         let room = &mut self.rooms[room];
-        room.epoch += 1 + self.rng.below(3);
+        room.epoch = match self.rng.below(4) {
+            _ if is_back => 1 + self.rng.below(room.epoch - 1),
+            more => room.epoch + 1 + more % 3,
+        };
         self.server.subscribed.remove(&room.topic);
+    }
+
+    /// Rooms whose counters are nearly used up begin anew.
+    pub fn refresh_counters(&mut self) {
+        for room in &mut self.rooms {
+            let next = |archive: &mut Archive, epoch, track| archive.of(room.topic, epoch, track).next();
+            while Track::ALL.iter().any(|&track| next(&mut self.archive, room.epoch, track) > SEQUENCE_END - 100) {
+                room.epoch += 1;
+            }
+        }
     }
 
     /// Looks at frames that the relay has just encoded.
@@ -401,7 +469,10 @@ impl World {
                         let has_good = self.delivered.iter().any(|&(of, in_epoch, sequence)| {
                             (of, in_epoch) == (topic, old) && self.archive.is_good(of, old, Track::Messages, sequence)
                         });
-                        self.closed.insert((topic, old), (next[Track::Messages.index()], has_good));
+                        let told = (next[Track::Messages.index()], has_good);
+                        self.closed.entry((topic, old)).or_default().push(told);
+                        // What the relay had of that epoch, if it was there before, it has forgotten.
+                        self.delivered.retain(|&(of, in_epoch, _)| (of, in_epoch) != (topic, epoch));
                         self.told.insert(topic, (epoch, [0; 4]));
                     }
                     Some(_) => {}
@@ -432,8 +503,14 @@ impl World {
 
 /// A model of links, and rooms behind them.
 pub fn scene(archive: &mut Archive, rng: &mut Jitter) -> (Vec<Room>, Vec<Link>) {
-    let _ = archive;
-    let rooms = (1..=3).map(|topic| Room { topic, epoch: 1 + rng.below(5) }).collect();
+    let rooms: Vec<Room> = (1..=3).map(|topic| Room { topic, epoch: 1 + rng.below(5) }).collect();
+    for room in &rooms {
+        if rng.below(4) == 0 {
+            // Near the end of all counters.
+            let track = Track::ALL[rng.below(4) as usize];
+            archive.of(room.topic, room.epoch, track).next = SEQUENCE_END - 1 - rng.below(60);
+        }
+    }
     let mut link = |name: &str, room, shared, ttl_s| Link {
         name: name.to_owned(),
         room,

@@ -2,8 +2,8 @@
 //! docs/protocol.md, [`business`] is the other side of the uplink and holds the relay's frames to it, and after every step
 //! `Relay::check` holds the machine's tables to its invariants.
 //!
-//! `SIM_SEED=n` runs one seed, `SIM_SEEDS=n` so many, `SIM_STEPS=n` steps of each. A failure tells its seed, its step
-//! and the shortest prefix that fails.
+//! `SIM_SEED=n` runs one seed, `SIM_SEEDS=n` so many, `SIM_STEPS=n` steps of each; `SIM_SECONDS=n` runs fresh seeds for so
+//! long. A failure tells its seed, its step and the shortest prefix that fails.
 
 #![expect(clippy::cast_possible_truncation, reason = "numbers of the simulation's own making, all small")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a broken simulation fails its test")]
@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use sharelinkd::board::{Board, TINY, TrackLimits};
+use sharelinkd::board::{Board, HOST, TINY, TrackLimits};
 use sharelinkd::relay::draft::Draft;
 use sharelinkd::relay::pages::{Peer, Refusal, Verdict};
 use sharelinkd::relay::session::Session;
@@ -106,7 +106,7 @@ struct World {
     /// The relay's own epoch and next sequences, by topic: what it was told, counted by the model.
     told: HashMap<u32, (u64, [u64; 4])>,
     delivered: HashSet<(u32, u64, u64)>,
-    closed: HashMap<(u32, u64), (u64, bool)>,
+    closed: HashMap<(u32, u64), Vec<(u64, bool)>>,
     /// Where pages have been: link, epoch, next message.
     places: VecDeque<(String, u64, u64)>,
     /// Whether pages read all at once, so that what they have seen is what the machine knows.
@@ -115,12 +115,27 @@ struct World {
     /// Pages that are gone.
     left: VecDeque<Id<Session>>,
     settled: u64,
+    settings: Settings,
+    /// What relays counted that were restarted since.
+    spent: Vec<Counters>,
+    /// Nothing crosses the uplink any more, and neither side was told.
+    is_half_open: bool,
+    /// When the relay that drains is gone.
+    ends_at: Option<Instant>,
+    /// What the world did, that no counter of the relay tells.
+    deeds: BTreeMap<&'static str, u64>,
+}
+
+/// What one seed came to.
+struct Ran {
+    counters: Vec<Counters>,
+    deeds: BTreeMap<&'static str, u64>,
 }
 
 impl World {
     fn new(seed: u64, board: &Board, is_roomy: bool) -> Self {
         let mut rng = Jitter::new(seed);
-        let now = Instant(1 + rng.below(100_000));
+        let now = beginning(&mut rng);
         let settings = Settings {
             name: "box".to_owned(),
             secret: SECRET.to_vec(),
@@ -133,7 +148,12 @@ impl World {
         Self {
             board: *board,
             is_roomy,
-            relay: Relay::new(board, settings, rng.bits(), now),
+            relay: Relay::new(board, settings.clone(), rng.bits(), now),
+            settings,
+            spent: Vec::new(),
+            is_half_open: false,
+            ends_at: None,
+            deeds: BTreeMap::new(),
             now,
             rng,
             draft: Draft::default(),
@@ -166,6 +186,10 @@ impl World {
         }
     }
 
+    fn did(&mut self, deed: &'static str) {
+        *self.deeds.entry(deed).or_default() += 1;
+    }
+
     fn one_in(&mut self, n: u64) -> bool {
         self.rng.below(n) == 0
     }
@@ -176,6 +200,7 @@ impl World {
 
     /// One thing happens in the world, and what follows from it.
     fn step(&mut self) -> Result<(), String> {
+        self.strike()?;
         match self.rng.below(100) {
             0..8 => self.open()?,
             8..18 => self.subscribe()?,
@@ -229,15 +254,54 @@ impl World {
         self.settle()
     }
 
+    /// Now and then something fails as a whole.
+    fn strike(&mut self) -> Result<(), String> {
+        if self.ends_at.is_some_and(|at| at <= self.now) {
+            self.restart();
+        }
+        match self.rng.below(400) {
+            0 => self.restart(),
+            1 if self.ends_at.is_none() => {
+                self.did("a drain");
+                self.relay.drain(self.now);
+                self.ends_at = Some(self.now.after(self.rng.below(3_000)));
+            }
+            2 if self.wire == Wire::Connected => self.is_half_open = true,
+            3 if self.wire == Wire::Connected => self.push_garbage(),
+            _ => {}
+        }
+        if self.is_half_open {
+            self.pass(2_000)?;
+        }
+        Ok(())
+    }
+
+    /// The relay is killed and started again: pages and the business server lose their connections, and it knows nothing.
+    fn restart(&mut self) {
+        self.did("a restart of the relay");
+        self.spent.push(*self.relay.counters());
+        while !self.pages.is_empty() {
+            self.remember(0);
+        }
+        self.left.clear();
+        self.now = beginning(&mut self.rng);
+        let seed = self.rng.bits();
+        self.relay = Relay::new(&self.board, self.settings.clone(), seed, self.now);
+        (self.wire, self.is_half_open, self.ends_at) = (Wire::Down, false, None);
+        self.server = Server::default();
+        (self.observed, self.written, self.opened) = (0, 0, 0);
+        self.audience_at.clear();
+        self.told.clear();
+        self.delivered.clear();
+        self.closed.clear();
+    }
+
     /// The checks after every mutation.
     fn settle(&mut self) -> Result<(), String> {
         while self.relay.poll_event().is_some() {}
         self.observe()?;
-        // The roomy board's tables are large: looked at now and then.
         self.settled += 1;
-        if !self.is_roomy || self.settled.is_multiple_of(8) {
-            self.relay.check();
-        }
+        self.check();
         let gone: Vec<u32> = self.told.keys().copied().filter(|&topic| !self.relay.holds_topic(topic)).collect();
         gone.into_iter().for_each(|topic| self.model_forgets(topic));
         ensure!(self.relay.pages() as usize == self.pages.len(), "pages were lost");
@@ -254,7 +318,17 @@ impl World {
             self.relay.handle_measured(page, u32::try_from(size).unwrap(), 0);
         }
         self.relay.handle_measures_done(self.now);
-        if !self.is_roomy {
+        self.check();
+    }
+
+    /// The invariants; of a board whose tables are large, now and then.
+    fn check(&self) {
+        let rarely = match self.board.blocks_max {
+            ..1_000 => 1,
+            ..30_000 => 8,
+            _ => 64,
+        };
+        if self.settled.is_multiple_of(rarely) {
             self.relay.check();
         }
     }
@@ -284,6 +358,7 @@ impl World {
             Wire::Dialing if self.one_in(4) => self.lose_uplink(),
             Wire::Dialing if self.one_in(2) => self.connect(),
             Wire::Dialing => {}
+            Wire::Connected if self.is_half_open => {}
             Wire::Connected => {
                 let size = self.relay.uplink_transmit().len();
                 let size = if self.one_in(3) { self.any(size + 1) } else { size };
@@ -294,25 +369,31 @@ impl World {
             }
         }
         if self.wire != Wire::Down && self.relay.uplink_fault(self.now).is_some() {
+            if self.is_half_open {
+                self.did("an uplink given up in silence");
+            }
             self.lose_uplink();
         }
         self.settle()
     }
 
     fn connect(&mut self) {
-        self.wire = Wire::Connected;
+        (self.wire, self.is_half_open) = (Wire::Connected, false);
         self.server = Server { nonce: [self.rng.below(256) as u8; 16], ..Server::default() };
         (self.observed, self.written) = (0, 0);
         self.audience_at.clear();
         self.deframer.reset();
         let nonce = [self.rng.below(256) as u8; 16];
         self.relay.handle_uplink_connected(self.now, nonce);
+        if !self.is_prompt && self.one_in(20) {
+            self.push_garbage();
+        }
         let nonce = self.server.nonce;
         self.push(&ToRelay::Challenge { version: VERSION, nonce }, Effect::None);
     }
 
     fn lose_uplink(&mut self) {
-        self.wire = Wire::Down;
+        (self.wire, self.is_half_open) = (Wire::Down, false);
         self.server = Server::default();
         self.relay.handle_uplink_lost(self.now);
         (self.observed, self.written) = (0, self.relay.uplink_transmit().len());
@@ -323,7 +404,7 @@ impl World {
     /// So many frames of the business server arrive, cut anywhere.
     fn flush(&mut self, frames: u64) -> Result<(), String> {
         for _ in 0..frames {
-            if self.wire != Wire::Connected {
+            if self.wire != Wire::Connected || self.is_half_open {
                 return Ok(());
             }
             self.observe()?;
@@ -335,16 +416,28 @@ impl World {
                 self.deframer.space()[..size].copy_from_slice(now);
                 self.deframer.filled(size);
                 bytes = later;
-                while let Some(incoming) = self.deframer.next_frame().map_err(|error| error.to_string())? {
-                    self.relay.handle_uplink(self.now, incoming).map_err(|error| error.to_string())?;
+                if let Err(fault) = self.hear() {
+                    ensure!(outgoing.is_garbage, "a frame that is in order ended the connection: {fault}");
+                    self.did("nonsense from the business server");
+                    self.lose_uplink();
+                    return self.settle();
                 }
             }
+            ensure!(!outgoing.is_garbage, "nonsense was taken: {:?}", outgoing.bytes);
             self.delivered(outgoing.effect)?;
             self.note(|world| format!("relay got {:?}; its own next {:?}", outgoing.effect, world.told));
             self.settle()?;
             if self.is_prompt {
                 self.serve(u64::MAX)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The relay takes what has come whole.
+    fn hear(&mut self) -> Result<(), String> {
+        while let Some(incoming) = self.deframer.next_frame().map_err(|error| error.to_string())? {
+            self.relay.handle_uplink(self.now, incoming).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -356,6 +449,7 @@ impl World {
         match self.relay.handle_page_open(self.now, Peer { address, origin: &origin }) {
             Ok(id) => {
                 ensure!(!full, "BOUND: a page beyond the table");
+                ensure!(!self.relay.is_draining(), "a page was let in while the relay drains");
                 self.opened += 1;
                 let is_fast = self.rng.below(3) > 0;
                 let credit = self.rng.below(3_000);
@@ -383,7 +477,11 @@ impl World {
                 ensure!(full, "a page was refused and the table is not full");
                 Ok(())
             }
-            Err(Refusal::Address { .. } | Refusal::Draining { .. }) => Ok(()),
+            Err(Refusal::Draining { .. }) => {
+                ensure!(self.relay.is_draining(), "a page was refused for a drain that there is not");
+                Ok(())
+            }
+            Err(Refusal::Address { .. }) => Ok(()),
         }
     }
 
@@ -559,9 +657,7 @@ impl World {
                 self.measure();
                 self.draft.begin(self.now);
             }
-            if !self.is_roomy {
-                self.relay.check();
-            }
+            self.check();
             turns += 1;
             ensure!(turns < 10_000, "pages are served for ever");
         }
@@ -654,23 +750,31 @@ impl World {
         self.settle()
     }
 
-    /// A page's connection is gone.
-    fn gone(&mut self, at: usize) -> Result<(), String> {
+    /// A page's connection is gone; where it was it comes back to.
+    fn remember(&mut self, at: usize) -> Id<Session> {
         let page = self.pages.remove(at);
-        for view in page.views.into_values() {
+        // In an order that is the same in each run.
+        let views: BTreeMap<u32, page::View> = page.views.into_iter().collect();
+        for view in views.into_values() {
             if let Some(next) = view.messages.filter(|_| !view.beyond) {
                 self.places.push_back((view.link, view.epoch, next));
             }
         }
-        if self.places.len() > 20 {
+        while self.places.len() > 20 {
             self.places.pop_front();
         }
-        self.relay.handle_page_closed(self.now, page.id);
-        self.left.push_back(page.id);
+        page.id
+    }
+
+    /// The relay hears that a page's connection is gone.
+    fn gone(&mut self, at: usize) -> Result<(), String> {
+        let id = self.remember(at);
+        self.relay.handle_page_closed(self.now, id);
+        self.left.push_back(id);
         if self.left.len() > 4 {
             self.left.pop_front();
         }
-        ensure!(self.relay.verdict(page.id) == Verdict::Cut, "NAME: page {} is gone and resolves", page.id);
+        ensure!(self.relay.verdict(id) == Verdict::Cut, "NAME: page {id} is gone and resolves");
         self.settle()
     }
 
@@ -682,6 +786,10 @@ impl World {
         for page in &mut self.pages {
             (page.is_fast, page.is_silent) = (true, false);
         }
+        if self.ends_at.is_some() {
+            self.restart();
+        }
+        self.refresh_counters();
         // Rooms whose new epoch the relay does not know yet need a new connection.
         if self.wire == Wire::Connected {
             self.lose_uplink();
@@ -796,8 +904,19 @@ thread_local! {
     static LAST: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs one seed; the step that failed (or the number of steps, where it was the end) and why.
-fn run(seed: u64, steps: u64, board: &Board, is_roomy: bool) -> Result<Counters, (u64, String)> {
+/// When a relay's time begins: usually with its process, sometimes just before a number in which milliseconds (32 bits) or
+/// tenths of a second (a `Stamp`) are counted runs over or out.
+fn beginning(rng: &mut Jitter) -> Instant {
+    let early = 1 + rng.below(100_000);
+    Instant(match rng.below(8) {
+        0 => u64::from(u32::MAX) - early,
+        1 => u64::from(u32::MAX) * 100 - 20_000_000 - early,
+        _ => early,
+    })
+}
+
+/// Runs one seed; what it came to, or the step that failed (or the number of steps, where it was the end) and why.
+fn run(seed: u64, steps: u64, board: &Board, is_roomy: bool) -> Result<Ran, (u64, String)> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let other = std::panic::take_hook();
@@ -819,7 +938,8 @@ fn run(seed: u64, steps: u64, board: &Board, is_roomy: bool) -> Result<Counters,
             world.step()?;
         }
         world.quiesce().map_err(|error| format!("at quiescence: {error}"))?;
-        Ok(*world.relay.counters())
+        world.spent.push(*world.relay.counters());
+        Ok(Ran { counters: world.spent, deeds: world.deeds })
     }));
     IS_QUIET.set(false);
     match result {
@@ -832,11 +952,18 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-fn simulate(board: &Board, is_roomy: bool, seeds: u64, steps: u64) -> Vec<Counters> {
+/// Runs the seeds that are asked for; what each came to.
+fn simulate(board: &Board, is_roomy: bool, seeds: u64, steps: u64) -> Vec<Ran> {
     let steps = number("SIM_STEPS").unwrap_or(steps);
-    let seeds = match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 1..1 + number("SIM_SEEDS").unwrap_or(seeds),
+    let begun = std::time::Instant::now();
+    let (seeds, seconds) = match (number("SIM_SEED"), number("SIM_SECONDS")) {
+        (Some(seed), _) => (seed..seed + 1, None),
+        // Seeds that nobody has tried: a failure tells which.
+        (None, Some(seconds)) => {
+            let first = getrandom::u64().expect("the system gives random bytes") >> 8;
+            (first..u64::MAX, Some(seconds))
+        }
+        (None, None) => (1..1 + number("SIM_SEEDS").unwrap_or(seeds), None),
     };
     let run_one = |seed| match run(seed, steps, board, is_roomy) {
         Ok(counters) => counters,
@@ -850,16 +977,19 @@ fn simulate(board: &Board, is_roomy: bool, seeds: u64, steps: u64) -> Vec<Counte
             );
         }
     };
-    seeds.map(run_one).collect()
+    let is_time = |_: &u64| seconds.is_none_or(|seconds| begun.elapsed().as_secs() < seconds);
+    let runs: Vec<_> = seeds.take_while(is_time).map(run_one).collect();
+    println!("{} seeds of {steps} steps in {} s", runs.len(), begun.elapsed().as_secs());
+    runs
 }
 
 #[test]
 fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
-    let runs = simulate(&TINY, false, 80, 400);
-    if runs.len() >= 80 {
+    let runs = simulate(&TINY, false, 250, 400);
+    if runs.len() >= 250 {
         // The world is bad enough: every way out was taken.
         let all = |name: &str, count: fn(&Counters) -> u64| {
-            let sum: u64 = runs.iter().map(count).sum();
+            let sum: u64 = runs.iter().flat_map(|run| &run.counters).map(count).sum();
             println!("{name}: {sum}");
             assert!(sum > 0, "no seed came to {name}");
         };
@@ -883,13 +1013,32 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
         all("unanswered requests", |counters| counters.requests_unanswered);
         all("topics refused", |counters| counters.topics_refused);
         all("uplink losses", |counters| counters.uplink_losses);
-        for track in 0..4 {
-            assert!(runs.iter().any(|counters| counters.deliveries[track] > 0), "nothing was delivered on {track}");
+        for track in Track::ALL {
+            let count = |run: &Ran| run.counters.iter().map(|counters| counters.deliveries[track.index()]).sum::<u64>();
+            assert!(runs.iter().any(|run| count(run) > 0), "nothing was delivered on {}", track.name());
+        }
+        for deed in [
+            "a restart of the relay",
+            "a drain",
+            "an uplink given up in silence",
+            "nonsense from the business server",
+            "an answer given twice",
+            "an epoch that was there before",
+            "counters that are used up",
+        ] {
+            let sum: u64 = runs.iter().filter_map(|run| run.deeds.get(deed)).sum();
+            println!("{deed}: {sum}");
+            assert!(sum > 0, "no seed came to {deed}");
         }
     }
 }
 
 #[test]
+fn every_page_gets_what_its_tracks_promise_on_the_host_board() {
+    simulate(&HOST, false, 24, 400);
+}
+
+#[test]
 fn every_page_gets_everything_on_a_roomy_board() {
-    simulate(&ROOMY, true, 30, 300);
+    simulate(&ROOMY, true, 60, 300);
 }

@@ -13,8 +13,9 @@ use super::ensure;
 /// What the simulation knows of the machine while a page reads.
 pub struct Truth<'a> {
     pub archive: &'a Archive,
-    /// The relay's own next message as an epoch ended, and whether any could be shown, by topic and epoch.
-    pub closed: &'a HashMap<(u32, u64), (u64, bool)>,
+    /// The relay's own next message as an epoch ended, and whether any could be shown, by topic and epoch: once for each
+    /// time that it ended.
+    pub closed: &'a HashMap<(u32, u64), Vec<(u64, bool)>>,
     /// The relay's own next messages now, by topic.
     pub told: &'a HashMap<u32, (u64, [u64; 4])>,
     /// Messages that the relay took, by topic, epoch and sequence.
@@ -134,8 +135,10 @@ impl Page {
                 let (topic, epoch) = (number("topic")? as u32, epoch()?);
                 let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
                 ensure!(view.epoch != epoch, "the epoch is no new one");
-                let (closed, has_good) =
-                    truth.closed.get(&(topic, view.epoch)).copied().ok_or("that epoch has not ended")?;
+                let ends = truth.closed.get(&(topic, view.epoch)).ok_or("that epoch has not ended")?;
+                // A page may be behind by more than one epoch: of one that ended twice, the lesser.
+                let closed = ends.iter().map(|end| end.0).min().unwrap_or(0);
+                let has_good = ends.iter().all(|end| end.1);
                 match view.messages {
                     // A place from before this relay may be beyond all that it was told of that epoch.
                     Some(next) => ensure!(next >= closed || view.beyond, "messages {next} to {closed} were not told"),
@@ -205,11 +208,11 @@ impl Page {
         let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
         ensure!(1 <= from && from <= to, "an empty gap");
         if truth.is_roomy && !track.is_media() {
-            for sequence in from..=to {
-                let is_good = truth.archive.is_good(topic, view.epoch, track, sequence);
-                let is_there = truth.delivered.contains(&(topic, view.epoch, sequence));
-                ensure!(!(is_good && is_there), "the relay has {sequence}");
-            }
+            // The relay has them, so it must not say that they won't come.
+            let there = truth.delivered.iter().filter(|of| (of.0, of.1) == (topic, view.epoch));
+            let mut good = there.filter(|of| truth.archive.is_good(topic, view.epoch, track, of.2));
+            let lost = good.find(|of| (from..=to).contains(&of.2));
+            ensure!(lost.is_none(), "the relay has {lost:?}");
         }
         match track {
             Track::State => Err("a gap on state".to_owned()),
@@ -306,7 +309,13 @@ fn frame(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, String> {
             ensure!(size > 125, "a length that is too long");
             (4, size)
         }
-        127 => return Err("a frame beyond every limit of the board".to_owned()),
+        127 => {
+            let Some(size) = bytes.get(2..10) else { return Ok(None) };
+            let size = usize::try_from(u64::from_be_bytes(size.try_into().unwrap())).map_err(|error| error.to_string())?;
+            ensure!(size > 0xffff, "a length that is too long");
+            ensure!(size <= 2 << 20, "a frame beyond every limit");
+            (10, size)
+        }
         size => (2, usize::from(size)),
     };
     Ok((bytes.len() >= from + size).then_some((first & 0xf, from, from + size)))
