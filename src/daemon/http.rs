@@ -11,19 +11,13 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_tungstenite::tungstenite::handshake::server::create_response;
-use async_tungstenite::tungstenite::http::{Method, Request, Version};
 use smol::{Async, LocalExecutor, Timer, future};
 
+use super::head::{self, Answer, Asked, HEAD_SIZE_MAX, NO_STORE, Upgrade};
 use super::{Daemon, listen::Heads, pages, preview};
-use crate::config::{Config, Origins};
 use crate::relay::pages::{Peer, Refusal};
-use crate::wire::{is_link, page::SUBPROTOCOL};
+use crate::relay::{session::Session, table::Id};
 
-/// A request head is at most so many bytes.
-const HEAD_SIZE_MAX: usize = 4096;
-/// Header lines of a request at most.
-const HEADERS_MAX: usize = 64;
 /// An answer must be taken within this time.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a connection is read on after its answer: dropping it resets it, and what was not taken is lost.
@@ -33,7 +27,6 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
 const CONTENT_SECURITY_POLICY: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' https: data:; media-src 'self' blob:; connect-src 'self' ws: wss:; base-uri 'none'; \
      form-action 'none'; frame-ancestors *\r\nReferrer-Policy: no-referrer\r\nX-Content-Type-Options: nosniff\r\n";
-const NO_STORE: &str = "Cache-Control: no-store\r\n";
 /// A new version of the relay must reach its pages soon.
 const ASSET: &str = "Cache-Control: public, max-age=300\r\nX-Content-Type-Options: nosniff\r\n";
 
@@ -66,7 +59,7 @@ pub async fn serve(
     }
 }
 
-type NewPage = (crate::relay::table::Id<crate::relay::session::Session>, Vec<u8>);
+type NewPage = (Id<Session>, Vec<u8>);
 
 async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAddr) -> Option<NewPage> {
     let mut head = vec![0; HEAD_SIZE_MAX].into_boxed_slice();
@@ -75,27 +68,31 @@ async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAdd
         Timer::after(time_max).await;
         Err(Some(Answer::plain(408, "the request head took too long\n")))
     };
-    let answer = match future::or(read_head(stream, &mut head), late).await {
+    let read = future::or(read_head(stream, &mut head), late).await;
+    let answered = match read {
         Ok((size, filled)) => {
             let (bytes, early) = head.get(..filled)?.split_at(size.min(filled));
-            match route(daemon, bytes, address) {
-                Routed::Answer(answer) => answer,
-                Routed::Upgrade(response, page) => {
-                    let early = early.to_vec();
-                    let written = timely(stream, response.as_bytes()).await;
-                    if written.is_err() {
-                        daemon.step(|relay, now| relay.handle_page_closed(now, page));
-                        return None;
+            let asked = head::read(bytes, &daemon.config.borrow().pages, address);
+            match asked {
+                Asked::Refused(answer) => answer,
+                Asked::Path { path, is_head } => without_body(is_head, file(daemon, &path)),
+                Asked::SharePage { link, is_head } => without_body(is_head, share_page(daemon, &link)),
+                Asked::Upgrade(upgrade) => match enter(daemon, &upgrade) {
+                    Err(refusal) => refused(refusal),
+                    Ok(page) => {
+                        if timely(stream, upgrade.response.as_bytes()).await.is_err() {
+                            daemon.step(|relay, now| relay.handle_page_closed(now, page));
+                            return None;
+                        }
+                        return Some((page, early.to_vec()));
                     }
-                    return Some((page, early));
-                }
+                },
             }
         }
         Err(Some(answer)) => answer,
         Err(None) => return None,
     };
-    let body = if answer.is_head { &[] } else { &*answer.body };
-    if timely(stream, &answer.head()).await.is_ok() && timely(stream, body).await.is_ok() {
+    if timely(stream, &answered.head()).await.is_ok() && timely(stream, answered.body()).await.is_ok() {
         linger(stream).await;
     }
     None
@@ -105,171 +102,42 @@ async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAdd
 async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
     let mut filled = 0;
     loop {
-        let size = read(stream, head.get_mut(filled..).unwrap_or_default()).await;
-        match size {
-            Ok(0) if filled == head.len() => {
-                return Err(Some(Answer::plain(431, "a request head is at most 4096 bytes\n")));
-            }
+        match read(stream, head.get_mut(filled..).unwrap_or_default()).await {
             Ok(0) | Err(_) => return Err(None),
             Ok(size) => filled += size,
         }
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(head.get(..filled).unwrap_or_default()) {
-            Ok(httparse::Status::Complete(size)) => return Ok((size, filled)),
-            Ok(httparse::Status::Partial) if filled == head.len() => {
-                return Err(Some(Answer::plain(431, "a request head is at most 4096 bytes\n")));
-            }
-            Ok(httparse::Status::Partial) => {}
-            Err(httparse::Error::TooManyHeaders) => {
-                return Err(Some(Answer::plain(431, "a request has at most 64 header lines\n")));
-            }
-            Err(error) => return Err(Some(Answer::plain(400, &format!("not an HTTP request: {error}\n")))),
+        if let Some(size) = head::size(head.get(..filled).unwrap_or_default()).map_err(Some)? {
+            return Ok((size, filled));
         }
     }
 }
 
-enum Routed {
-    Answer(Answer),
-    Upgrade(String, crate::relay::table::Id<crate::relay::session::Session>),
-}
-
-fn route(daemon: &Daemon, head: &[u8], address: IpAddr) -> Routed {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut parsed = httparse::Request::new(&mut headers);
-    let (Ok(_), Some(method), Some(target)) = (parsed.parse(head), parsed.method, parsed.path) else {
-        return Routed::Answer(Answer::plain(400, "not an HTTP request\n"));
-    };
-    let path = target.split(['?', '#']).next().unwrap_or_default();
-    if path == "/ws" {
-        return upgrade(daemon, &parsed, address).unwrap_or_else(Routed::Answer);
-    }
-    if !matches!(method, "GET" | "HEAD") {
-        return Routed::Answer(Answer { headers: "Allow: GET, HEAD\r\n".into(), ..Answer::plain(405, "GET only\n") });
-    }
-    let mut answer = file(daemon, path);
-    answer.is_head = method == "HEAD";
-    Routed::Answer(answer)
+/// The machine lets a page in, or not.
+fn enter(daemon: &Daemon, upgrade: &Upgrade) -> Result<Id<Session>, Refusal> {
+    let peer = Peer { address: upgrade.address, origin: &upgrade.origin };
+    daemon.step(|relay, now| relay.handle_page_open(now, peer))
 }
 
 fn file(daemon: &Daemon, path: &str) -> Answer {
     if let Some((_, kind, headers, body)) = FILES.iter().find(|(file, ..)| *file == path) {
         return Answer { kind, headers: format!("{ASSET}{headers}"), body: (*body).into(), ..Answer::plain(200, "") };
     }
-    if path == "/healthz" {
-        return if daemon.relay.borrow().is_draining() {
-            Answer::plain(503, "draining\n")
-        } else {
-            Answer::plain(200, "ok")
-        };
+    if path != "/healthz" {
+        return Answer::plain(404, "nothing is here; a share page is /s/<link>\n");
     }
-    match path.strip_prefix("/s/") {
-        Some(link) if is_link(link) => {
-            let state = daemon.relay.borrow().preview(daemon.clock.now(), link);
-            let body = preview::share_page(state.as_deref()).into_bytes();
-            let headers = format!("{CONTENT_SECURITY_POLICY}{NO_STORE}");
-            Answer { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Answer::plain(200, "") }
-        }
-        _ => Answer::plain(404, "nothing is here; a share page is /s/<link>\n"),
-    }
+    if daemon.relay.borrow().is_draining() { Answer::plain(503, "draining\n") } else { Answer::plain(200, "ok") }
 }
 
-/// Lets a page in, or says why not.
-fn upgrade(daemon: &Daemon, parsed: &httparse::Request<'_, '_>, address: IpAddr) -> Result<Routed, Answer> {
-    let request = upgrade_request(parsed)?;
-    let response = create_response(&request).map_err(|error| {
-        let is_upgrade = header(parsed, "upgrade").is_some();
-        let code = if is_upgrade { 400 } else { 426 };
-        let headers = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n".into();
-        Answer { headers, ..Answer::plain(code, &format!("/ws takes a WebSocket upgrade: {error}\n")) }
-    })?;
-    let offers = parsed.headers.iter().filter(|line| line.name.eq_ignore_ascii_case("sec-websocket-protocol"));
-    let offered = offers
-        .filter_map(|line| std::str::from_utf8(line.value).ok())
-        .any(|offer| offer.split(',').any(|protocol| protocol.trim() == SUBPROTOCOL));
-    if !offered {
-        return Err(Answer::plain(
-            400,
-            "/ws speaks the subprotocol sharelink.v1: offer it in Sec-WebSocket-Protocol\n",
-        ));
-    }
-    let config = daemon.config.borrow();
-    let origin = check_origin(parsed, &config)?;
-    let peer = Peer { address: page_address(parsed, &config, address), origin };
-    let page = daemon.step(|relay, now| relay.handle_page_open(now, peer)).map_err(refused)?;
-    let mut text = String::from("HTTP/1.1 101 Switching Protocols\r\n");
-    for (name, value) in response.headers() {
-        text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
-    }
-    text.push_str(&format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"));
-    Ok(Routed::Upgrade(text, page))
+fn share_page(daemon: &Daemon, link: &str) -> Answer {
+    let state = daemon.relay.borrow().preview(daemon.clock.now(), link);
+    let body = preview::share_page(state.as_deref()).into_bytes();
+    let headers = format!("{CONTENT_SECURITY_POLICY}{NO_STORE}");
+    Answer { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Answer::plain(200, "") }
 }
 
-/// The request as tungstenite's own check wants it.
-fn upgrade_request(parsed: &httparse::Request<'_, '_>) -> Result<Request<()>, Answer> {
-    let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let method = parsed.method.and_then(|method| Method::from_bytes(method.as_bytes()).ok()).unwrap_or_default();
-    let mut request = Request::builder().method(method).uri("/ws").version(version);
-    for line in parsed.headers.iter() {
-        request = request.header(line.name, line.value);
-    }
-    request.body(()).map_err(|error| Answer::plain(400, &format!("a header line is wrong: {error}\n")))
-}
-
-fn header<'a>(parsed: &'a httparse::Request<'_, '_>, name: &str) -> Option<&'a str> {
-    let line = parsed.headers.iter().find(|line| line.name.eq_ignore_ascii_case(name))?;
-    std::str::from_utf8(line.value).ok().map(str::trim)
-}
-
-/// The page's origin, where it may connect; empty where it has none.
-fn check_origin<'a>(parsed: &'a httparse::Request<'_, '_>, config: &Config) -> Result<&'a str, Answer> {
-    let Some(origin) = header(parsed, "origin") else {
-        return if config.pages.require_origin {
-            Err(Answer::plain(403, "an Origin is required here (pages.require_origin)\n"))
-        } else {
-            Ok("")
-        };
-    };
-    let is_own = header(parsed, "host").is_some_and(|host| is_same_host(origin, host));
-    if is_own || matches!(config.pages.origins, Origins::Any) || config.pages.origins.allows(origin) {
-        return Ok(origin);
-    }
-    Err(Answer::plain(403, "pages of this origin may not connect; the operator allows them in pages.origins\n"))
-}
-
-/// Whether an origin's host, with its port, is the request's own.
-fn is_same_host(origin: &str, host: &str) -> bool {
-    let (port, authority) = match origin.split_once("://") {
-        Some(("http", authority)) => (":80", authority),
-        Some(("https", authority)) => (":443", authority),
-        _ => return false,
-    };
-    let bare = |name: &str| name.strip_suffix(port).unwrap_or(name).to_ascii_lowercase();
-    !authority.is_empty() && bare(authority) == bare(host)
-}
-
-/// Where the page is: behind proxies that are trusted, the rightmost address that is not trusted itself.
-fn page_address(parsed: &httparse::Request<'_, '_>, config: &Config, peer: IpAddr) -> IpAddr {
-    let is_trusted = |address: IpAddr| config.pages.trusted_proxies.iter().any(|network| network.contains(address));
-    let mut address = peer.to_canonical();
-    let lines = parsed.headers.iter().rev().filter(|line| line.name.eq_ignore_ascii_case("x-forwarded-for"));
-    let hops = lines.flat_map(|line| std::str::from_utf8(line.value).unwrap_or_default().rsplit(','));
-    for hop in hops {
-        if !is_trusted(address) {
-            break;
-        }
-        match forwarded_address(hop.trim()) {
-            Some(hop) => address = hop.to_canonical(),
-            None => break,
-        }
-    }
-    address
-}
-
-/// An address as proxies write it, with or without a port.
-fn forwarded_address(text: &str) -> Option<IpAddr> {
-    let parsed = text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
-    parsed.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+/// The answer to HEAD tells the size of the body that GET would bring, and leaves it out.
+fn without_body(is_head: bool, answer: Answer) -> Answer {
+    Answer { is_head, ..answer }
 }
 
 fn refused(refusal: Refusal) -> Answer {
@@ -279,46 +147,6 @@ fn refused(refusal: Refusal) -> Answer {
         Refusal::Address { retry_ms } => (503, "this address has as many pages as it may have\n", retry_ms),
     };
     Answer { headers: format!("Retry-After: {}\r\n", retry_ms.div_ceil(1000)), ..Answer::plain(code, text) }
-}
-
-/// An answer that closes its connection.
-struct Answer {
-    code: u16,
-    kind: &'static str,
-    headers: String,
-    body: std::borrow::Cow<'static, [u8]>,
-    is_head: bool,
-}
-
-impl Answer {
-    fn plain(code: u16, text: &str) -> Self {
-        let (kind, headers) = ("text/plain; charset=utf-8", NO_STORE.to_owned());
-        Self { code, kind, headers, body: text.as_bytes().to_vec().into(), is_head: false }
-    }
-
-    fn head(&self) -> Vec<u8> {
-        let reason = match self.code {
-            200 => "OK",
-            400 => "Bad Request",
-            403 => "Forbidden",
-            404 => "Not Found",
-            405 => "Method Not Allowed",
-            408 => "Request Timeout",
-            426 => "Upgrade Required",
-            431 => "Request Header Fields Too Large",
-            _ => "Service Unavailable",
-        };
-        // The header lines of an upgrade's refusal name their own Connection.
-        let connection = if self.headers.contains("Connection:") { "" } else { "Connection: close\r\n" };
-        format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{connection}{}\r\n",
-            self.code,
-            self.kind,
-            self.body.len(),
-            self.headers
-        )
-        .into_bytes()
-    }
 }
 
 /// Reads some bytes. Waits by `poll_readable`: `Async::readable` would leave a list of waiters behind with the socket.

@@ -15,6 +15,7 @@
 mod boundary;
 mod clock;
 mod fanout;
+pub mod head;
 mod http;
 mod listen;
 mod logging;

@@ -8,6 +8,7 @@ mod bounds;
 mod browser;
 mod counts;
 mod documents;
+mod fuzzing;
 mod pages;
 mod preview;
 mod program;
