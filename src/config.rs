@@ -59,6 +59,8 @@ pub struct Pages {
     pub require_origin: bool,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<Network>,
+    /// Seconds that a drain may take, before the process ends with pages left.
+    pub drain_s: u32,
 }
 
 /// The business server, and how to reach it.

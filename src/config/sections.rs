@@ -40,6 +40,7 @@ pub fn pages(document: &mut Document<'_>) -> Pages {
         trusted_proxies: plain(
             list(document, "pages", "trusted_proxies", LISTED_MAX, values::network).unwrap_or_default(),
         ),
+        drain_s: whole(document, "pages", "drain_s", 1, 600).unwrap_or(10),
     }
 }
 

@@ -1,30 +1,128 @@
-//! The log: `simple_logger` on standard error; without times where the journal adds them.
+//! The log: lines on standard error, and the last of them in a ring for the console.
 //!
-//! What one step reports may be reported thousands of times a second by a business server that does
-//! something wrong: equal lines are counted and told once a second.
+//! Owns how lines go out: through `simple_logger`, with times, or under systemd (`JOURNAL_STREAM`) bare and with the
+//! journal's priorities. A standard error that takes nothing (a full pipe, a reader that is gone) costs lines, which
+//! are counted and told when it takes some again; it never holds up the relay, whose one thread writes them. What one step
+//! reports may be reported thousands of times a second by a business server that does something wrong: such lines
+//! are counted and told once a second. Decides nothing about what is worth a line.
 
-use std::fmt::Display;
+use std::collections::VecDeque;
+use std::fmt::{Display, Write as _};
+use std::io::{Write as _, stderr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
-use log::{Level, LevelFilter};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use simple_logger::SimpleLogger;
 
 use crate::relay::time::Instant;
 
 /// Lines that repeat are told at most this often, with a count.
 const REPEAT_MS: u64 = 1_000;
+/// The last lines are kept: so many, and of each so many bytes. They are a term of the memory sum.
+pub const KEPT_MAX: usize = 64;
+const KEPT_SIZE_MAX: usize = 240;
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// Starts the log. A log that was started already stays as it is.
 pub fn init(level: LevelFilter) {
-    // Our own lines alone: what libraries trace holds the bytes of pages, links among them.
-    let logger = simple_logger::SimpleLogger::new()
-        .with_level(LevelFilter::Off)
-        .with_module_level(env!("CARGO_PKG_NAME"), LevelFilter::Trace);
-    let logger = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        logger.without_timestamps()
-    } else {
-        logger.with_utc_timestamps()
-    };
-    if logger.init().is_ok() {
+    let logger = LOGGER.get_or_init(|| Logger {
+        // Our own lines alone: what libraries trace holds the bytes of pages, links among them.
+        plain: SimpleLogger::new()
+            .with_level(LevelFilter::Off)
+            .with_module_level(env!("CARGO_PKG_NAME"), LevelFilter::Trace)
+            .with_utc_timestamps(),
+        is_journal: std::env::var_os("JOURNAL_STREAM").is_some(),
+        kept: Mutex::default(),
+        unwritten: AtomicU64::new(0),
+    });
+    if log::set_logger(logger).is_ok() {
         log::set_max_level(level);
+    }
+}
+
+/// The last lines, oldest first, and how many were not written because standard error took nothing.
+pub fn kept() -> (Vec<String>, u64) {
+    let Some(logger) = LOGGER.get() else { return (Vec::new(), 0) };
+    let lines = logger.kept.lock().map(|kept| kept.iter().cloned().collect()).unwrap_or_default();
+    (lines, logger.unwritten.load(Ordering::Relaxed))
+}
+
+struct Logger {
+    plain: SimpleLogger,
+    is_journal: bool,
+    kept: Mutex<VecDeque<String>>,
+    unwritten: AtomicU64,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.plain.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        self.keep(record);
+        if !takes_a_line() {
+            self.unwritten.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let unwritten = self.unwritten.swap(0, Ordering::Relaxed);
+        if unwritten > 0 {
+            let _ = writeln!(
+                stderr(),
+                "{}{unwritten} lines were not written: standard error took none",
+                self.prefix(Level::Warn)
+            );
+        }
+        if self.is_journal {
+            // A line that can't be written is nobody's fault here.
+            let _ = writeln!(stderr(), "{}{}", self.prefix(record.level()), record.args());
+        } else {
+            self.plain.log(record);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl Logger {
+    /// The journal's own mark of a line's priority (`sd-daemon(3)`); nothing elsewhere.
+    const fn prefix(&self, level: Level) -> &'static str {
+        match level {
+            _ if !self.is_journal => "",
+            Level::Error => "<3>",
+            Level::Warn => "<4>",
+            Level::Info => "<6>",
+            Level::Debug | Level::Trace => "<7>",
+        }
+    }
+
+    fn keep(&self, record: &Record<'_>) {
+        let Ok(mut kept) = self.kept.lock() else { return };
+        // The oldest line's room is the newest one's.
+        let mut line = if kept.len() >= KEPT_MAX { kept.pop_front().unwrap_or_default() } else { String::new() };
+        line.clear();
+        let _ = write!(line, "{:5} {}", record.level(), record.args());
+        let end = line.floor_char_boundary(KEPT_SIZE_MAX);
+        line.truncate(end);
+        line.shrink_to(KEPT_SIZE_MAX);
+        kept.push_back(line);
+    }
+}
+
+/// Whether standard error would take a line at once: a pipe says so where a whole page of it is free.
+fn takes_a_line() -> bool {
+    let stderr = stderr();
+    let mut watched = [PollFd::new(&stderr, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut watched, Some(&now)) {
+        Ok(_) => watched.iter().all(|descriptor| descriptor.revents() == PollFlags::OUT),
+        Err(_) => false,
     }
 }
 

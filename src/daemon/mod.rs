@@ -46,8 +46,6 @@ use crate::config::Config;
 use crate::relay::draft::Draft;
 use crate::relay::{Relay, Settings, time::Instant};
 
-/// How long a drain may take before the process ends with pages left.
-const DRAIN_MS_MAX: u64 = 10_000;
 /// How often the machine's clock ticks.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -237,7 +235,7 @@ async fn drain(daemon: &Daemon) {
     daemon.step(|relay, now| relay.drain(now));
     let pages = daemon.relay.borrow().pages();
     log::info!("going away: {pages} pages are told to come back");
-    let end = daemon.clock.now().after(DRAIN_MS_MAX);
+    let end = daemon.clock.now().after(u64::from(daemon.config.borrow().pages.drain_s) * 1000);
     while daemon.relay.borrow().pages() > 0 && daemon.clock.now() < end {
         Timer::after(TICK / 4).await;
     }

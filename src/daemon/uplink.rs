@@ -4,14 +4,17 @@
 //! that a business server which publishes faster than pages can be served is held back by TCP. What goes
 //! wrong ends the connection with one line in the log; the machine says when and where to dial next.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use smol::Async;
+use rustix::net::RecvFlags;
+use smol::{Async, Timer};
 use socket2::SockRef;
 
 use super::Daemon;
@@ -24,20 +27,30 @@ const READ_SIZE_MAX: usize = 64 * 1024;
 /// The kernel's buffers of the uplink's socket, as asked for (Linux doubles them).
 const KERNEL_BUFFER_SIZE: usize = 128 * 1024;
 
+/// The first address has so long to answer, where it is tried beside another.
+const KNOCK_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Keeps the uplink for as long as the daemon runs.
 pub async fn run(daemon: Rc<Daemon>) {
     let data_size_max = daemon.config.borrow().board.data_size_max() as usize;
     let mut deframer = Deframer::new(data_size_max);
     loop {
         let address = poll_fn(|context| poll_dial(&daemon, context)).await;
-        let Some(address) = address else { continue };
-        let ending = match dial(&daemon, &address).await {
+        let Some(mut address) = address else { continue };
+        let mut ending = match dial(&daemon, &address).await {
             Ok(stream) => {
                 deframer.reset();
                 converse(&daemon, stream, &mut deframer).await
             }
             Err(ending) => ending,
         };
+        while let Ending::Returns(stream, first) = ending {
+            daemon.step(|relay, now| relay.handle_uplink_returned(now));
+            log::info!("the business server at {first} answers again: back from {address}");
+            address = first;
+            deframer.reset();
+            ending = converse(&daemon, stream, &mut deframer).await;
+        }
         let was_up = daemon.relay.borrow().is_up();
         let level = if was_up { log::Level::Error } else { log::Level::Warn };
         let wait_ms = daemon.step(|relay, now| {
@@ -62,13 +75,30 @@ fn poll_dial(daemon: &Daemon, context: &Context<'_>) -> Poll<Option<UplinkAddres
     }
 }
 
-async fn dial(daemon: &Daemon, address: &UplinkAddress) -> Result<Stream, Ending> {
-    let connect = async {
-        match address {
-            UplinkAddress::Tcp(address) => Async::<TcpStream>::connect(*address).await.map(Stream::Tcp),
-            UplinkAddress::Unix(path) => Async::<UnixStream>::connect(path).await.map(Stream::Unix),
-        }
+async fn connect(address: &UplinkAddress) -> io::Result<Stream> {
+    let stream = match address {
+        UplinkAddress::Tcp(address) => Stream::Tcp(Async::<TcpStream>::connect(*address).await?),
+        UplinkAddress::Unix(path) => Stream::Unix(Async::<UnixStream>::connect(path).await?),
     };
+    stream.prepare()?;
+    Ok(stream)
+}
+
+/// A connection to an address at which a business server speaks: it speaks first.
+async fn knock(address: UplinkAddress) -> Option<Stream> {
+    let answer = async {
+        let stream = connect(&address).await.ok()?;
+        poll_fn(|context| stream.poll_readable(context)).await.ok()?;
+        matches!(stream.peek(), Ok(1..)).then_some(stream)
+    };
+    let late = async {
+        Timer::after(KNOCK_TIME_MAX).await;
+        None
+    };
+    smol::future::or(answer, late).await
+}
+
+async fn dial(daemon: &Daemon, address: &UplinkAddress) -> Result<Stream, Ending> {
     let given_up = async {
         loop {
             daemon.uplink.wait().await;
@@ -78,9 +108,7 @@ async fn dial(daemon: &Daemon, address: &UplinkAddress) -> Result<Stream, Ending
             }
         }
     };
-    let stream = smol::future::or(connect, given_up).await.map_err(Ending::Dial)?;
-    stream.prepare().map_err(Ending::Dial)?;
-    Ok(stream)
+    smol::future::or(connect(address), given_up).await.map_err(Ending::Dial)
 }
 
 /// Why a connection, or an attempt, is over.
@@ -89,6 +117,8 @@ enum Ending {
     Io(io::Error),
     Closed,
     Fault(PeerError),
+    /// The first of the addresses answers again, on this connection.
+    Returns(Stream, UplinkAddress),
 }
 
 impl std::fmt::Display for Ending {
@@ -99,6 +129,7 @@ impl std::fmt::Display for Ending {
             Self::Io(error) => write!(f, "the connection broke: {error}"),
             Self::Closed => f.write_str("it closed the connection"),
             Self::Fault(fault) => write!(f, "the connection was ended: {fault}"),
+            Self::Returns(_, first) => write!(f, "{first} answers again"),
         }
     }
 }
@@ -110,6 +141,7 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
         return Ending::Io(io::Error::other(error));
     }
     daemon.step(|relay, now| relay.handle_uplink_connected(now, nonce));
+    let mut knocking: Option<Pin<Box<dyn Future<Output = Option<Stream>>>>> = None;
     poll_fn(|context| {
         // Ordered: what must be said goes out before more is heard.
         while daemon.uplink.poll(context).is_ready() {}
@@ -118,6 +150,9 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
             return Poll::Ready(Ending::Fault(fault));
         }
         if let Err(ending) = write(daemon, &stream, context) {
+            return Poll::Ready(ending);
+        }
+        if let Some(ending) = poll_return(daemon, &mut knocking, context) {
             return Poll::Ready(ending);
         }
         match stream.read(deframer.space()) {
@@ -143,6 +178,21 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
         }
     })
     .await
+}
+
+/// Tries the first address when the machine wants it; the end of this connection where it answers.
+fn poll_return(
+    daemon: &Daemon,
+    knocking: &mut Option<Pin<Box<dyn Future<Output = Option<Stream>>>>>,
+    context: &mut Context<'_>,
+) -> Option<Ending> {
+    let first = daemon.config.borrow().uplink.addresses.first()?.clone();
+    if knocking.is_none() && daemon.step(|relay, now| relay.poll_return(now)) {
+        *knocking = Some(Box::pin(knock(first.clone())));
+    }
+    let Poll::Ready(answer) = knocking.as_mut()?.as_mut().poll(context) else { return None };
+    *knocking = None;
+    answer.map(|stream| Ending::Returns(stream, first))
 }
 
 fn handle(daemon: &Daemon, deframer: &mut Deframer) -> Result<(), PeerError> {
@@ -198,6 +248,16 @@ impl Stream {
             Self::Tcp(stream) => stream.get_ref().read(into),
             Self::Unix(stream) => stream.get_ref().read(into),
         }
+    }
+
+    /// How many bytes are there to be read, of one.
+    fn peek(&self) -> io::Result<usize> {
+        let mut byte = [0];
+        let peeked = match self {
+            Self::Tcp(stream) => rustix::net::recv(stream.get_ref(), &mut byte, RecvFlags::PEEK),
+            Self::Unix(stream) => rustix::net::recv(stream.get_ref(), &mut byte, RecvFlags::PEEK),
+        };
+        Ok(peeked?.0)
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {

@@ -33,6 +33,10 @@ const RETRY_MS_MIN: u64 = 200;
 const RETRY_MS_MAX: u64 = 30_000;
 /// A connection that held for so long resets the back-off.
 const HELD_MS: u64 = 10_000;
+/// While a later address serves, the first one is tried again after so long, twice as long after each try that came to
+/// nothing, at most [`RETURN_DOUBLINGS_MAX`] times: 16 min. Earlier would make pages pay for a server that comes and goes.
+const RETURN_MS: u64 = 30_000;
+const RETURN_DOUBLINGS_MAX: u32 = 5;
 /// Room kept in the buffer for what must not wait for room: pings, pongs, unsubscribes. A small buffer keeps
 /// less, so that the largest frame always fits into an empty one.
 const RESERVE_SIZE_MAX: usize = 1024;
@@ -89,6 +93,9 @@ pub struct Uplink {
     failures: u32,
     addresses: u32,
     address: u32,
+    /// When the first address is to be tried again, and tries that came to nothing.
+    return_at: Instant,
+    returns: u32,
     nonce: [u8; 16],
     heard: Instant,
     pinged: Option<Instant>,
@@ -109,6 +116,8 @@ impl Uplink {
             failures: 0,
             addresses: addresses.max(1),
             address: 0,
+            return_at: Instant::NEVER,
+            returns: 0,
             nonce: [0; 16],
             heard: now,
             pinged: None,
@@ -138,7 +147,9 @@ impl Uplink {
             State::Down { retry_at } => retry_at,
             State::Dialing { since } => since.after(DIAL_MS_MAX),
             State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.heard.after(PING_MS),
-            State::Up { .. } => self.pinged.map_or(self.heard.after(PING_MS), |_| self.heard.after(DEAD_MS)),
+            State::Up { .. } => {
+                self.return_at.min(self.pinged.map_or(self.heard.after(PING_MS), |_| self.heard.after(DEAD_MS)))
+            }
         }
     }
 
@@ -183,9 +194,21 @@ impl Uplink {
         (self.out_start, self.out_end) = (0, 0);
     }
 
+    /// Plans the next try of the first address, where another one serves.
+    fn plan_return(&mut self, now: Instant, jitter: &mut Jitter) {
+        let wait_ms = RETURN_MS << self.returns.min(RETURN_DOUBLINGS_MAX);
+        self.return_at =
+            if self.address == 0 { Instant::NEVER } else { now.after(wait_ms + jitter.below(wait_ms / 2)) };
+    }
+
     fn fail(&mut self, now: Instant, jitter: &mut Jitter) {
         match self.state {
-            State::Up { since } if now.since(since) >= HELD_MS => (self.failures, self.address) = (0, 0),
+            State::Up { since } if now.since(since) >= HELD_MS => {
+                if self.address == 0 {
+                    self.returns = 0;
+                }
+                (self.failures, self.address) = (0, 0);
+            }
             _ => {
                 self.failures = self.failures.saturating_add(1);
                 self.address = (self.address + 1) % self.addresses;
@@ -241,6 +264,30 @@ impl Relay {
         }
     }
 
+    /// Whether the first of the configured addresses is to be tried now, beside the connection to another one. It is given
+    /// back by [`handle_uplink_returned`](Self::handle_uplink_returned) where it answers; else nothing is owed.
+    pub fn poll_return(&mut self, now: Instant) -> bool {
+        let is_due = self.is_up() && self.uplink.return_at <= now && !self.draining;
+        if is_due {
+            self.uplink.returns = self.uplink.returns.saturating_add(1);
+            self.uplink.plan_return(now, &mut self.jitter);
+        }
+        is_due
+    }
+
+    /// The first address answers again: the connection to the other one ends, and
+    /// [`handle_uplink_connected`](Self::handle_uplink_connected) or [`handle_uplink_lost`](Self::handle_uplink_lost) is owed.
+    pub fn handle_uplink_returned(&mut self, now: Instant) {
+        let was_up = self.is_up();
+        (self.uplink.failures, self.uplink.address) = (0, 0);
+        self.uplink.state = State::Dialing { since: now };
+        if was_up {
+            self.counters.uplink_losses += 1;
+            self.drop_requests(now);
+            self.tell_uplink();
+        }
+    }
+
     /// One frame of the business server.
     ///
     /// # Errors
@@ -271,6 +318,7 @@ impl Relay {
                     return Err(PeerError::Proof);
                 }
                 self.uplink.state = State::Up { since: now };
+                self.uplink.plan_return(now, &mut self.jitter);
                 self.uplink.connection += 1;
                 self.uplink.order = 0;
                 self.unsubscribed.clear();

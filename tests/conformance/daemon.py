@@ -53,9 +53,11 @@ class Daemon:
         self.log_path = test.directory / f"{name}.log"
         self.config.write_text(text if text is not None else toml(sections))
         self.process, self.said, self.expected_end = None, b"", False
+        self.environment, self.stderr = {}, None
 
     async def spawn(self):
         environment = {k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC")}
+        environment.update(self.environment)
         if self.notify:
             path = self.config.with_suffix(".notify")
             if path.exists():
@@ -66,7 +68,8 @@ class Daemon:
             environment["NOTIFY_SOCKET"] = str(path)
         with open(self.log_path, "ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                binary(), "run", "--config", str(self.config), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+                binary(), "run", "--config", str(self.config), stdin=asyncio.subprocess.DEVNULL, stdout=log,
+                stderr=log if self.stderr is None else self.stderr, env=environment)
         return self
 
     async def start(self, timeout=10 * SLACK):

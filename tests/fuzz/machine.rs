@@ -159,7 +159,10 @@ impl World {
         let topic = script.below(4);
         let text = match script.below(5) {
             0 => format!(r#"{{"type":"unsubscribe","topic":{topic}}}"#),
-            1 => format!(r#"{{"type":"send","topic":{topic},"data":"{}"}}"#, "x".repeat(usize::from(script.below(255)) * 3)),
+            1 => format!(
+                r#"{{"type":"send","topic":{topic},"data":"{}"}}"#,
+                "x".repeat(usize::from(script.below(255)) * 3)
+            ),
             2 => return self.relay.handle_page_binary(self.now, id),
             3 => return self.relay.handle_page_leaving(self.now, id),
             _ => {

@@ -368,6 +368,13 @@ impl World {
                 self.relay.uplink_wrote(self.now, size);
             }
         }
+        if self.wire == Wire::Connected && self.relay.poll_return(self.now) && !self.is_prompt && self.one_in(2) {
+            self.did("a return to the first address");
+            self.lose_wire();
+            self.relay.handle_uplink_returned(self.now);
+            self.forget_wire();
+            self.wire = Wire::Dialing;
+        }
         if self.wire != Wire::Down && self.relay.uplink_fault(self.now).is_some() {
             if self.is_half_open {
                 self.did("an uplink given up in silence");
@@ -393,9 +400,18 @@ impl World {
     }
 
     fn lose_uplink(&mut self) {
+        self.lose_wire();
+        self.relay.handle_uplink_lost(self.now);
+        self.forget_wire();
+    }
+
+    fn lose_wire(&mut self) {
         (self.wire, self.is_half_open) = (Wire::Down, false);
         self.server = Server::default();
-        self.relay.handle_uplink_lost(self.now);
+    }
+
+    /// What the relay had still to say on the connection that is gone was said in vain.
+    fn forget_wire(&mut self) {
         (self.observed, self.written) = (0, self.relay.uplink_transmit().len());
         self.observed = self.written;
         self.written = 0;
@@ -1022,6 +1038,7 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
             "a drain",
             "an uplink given up in silence",
             "nonsense from the business server",
+            "a return to the first address",
             "an answer given twice",
             "an epoch that was there before",
             "counters that are used up",

@@ -311,7 +311,8 @@ fn frame(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, String> {
         }
         127 => {
             let Some(size) = bytes.get(2..10) else { return Ok(None) };
-            let size = usize::try_from(u64::from_be_bytes(size.try_into().unwrap())).map_err(|error| error.to_string())?;
+            let size =
+                usize::try_from(u64::from_be_bytes(size.try_into().unwrap())).map_err(|error| error.to_string())?;
             ensure!(size > 0xffff, "a length that is too long");
             ensure!(size <= 2 << 20, "a frame beyond every limit");
             (10, size)
