@@ -4,7 +4,7 @@
 //! journal's priorities. A standard error that takes nothing (a full pipe, a reader that is gone) costs lines, which
 //! are counted and told when it takes some again; it never holds up the relay, whose one thread writes them. What one step
 //! reports may be reported thousands of times a second by a business server that does something wrong: such lines
-//! are counted and told once a second. Decides nothing about what is worth a line.
+//! are counted and told once a second; one line that comes again and again, every 10 s. Decides nothing about what is worth a line.
 
 use std::collections::VecDeque;
 use std::fmt::{Display, Write as _};
@@ -20,6 +20,8 @@ use crate::relay::time::Instant;
 
 /// Lines that repeat are told at most this often, with a count.
 const REPEAT_MS: u64 = 1_000;
+/// One line that comes again and again is told once in so long, with a count.
+const SAME_MS: u64 = 10_000;
 /// The last lines are kept: so many, and of each so many bytes. They are a term of the memory sum.
 pub const KEPT_MAX: usize = 64;
 const KEPT_SIZE_MAX: usize = 240;
@@ -44,6 +46,7 @@ pub fn init(level: LevelFilter) {
 }
 
 /// The last lines, oldest first, and how many were not written because standard error took nothing.
+#[expect(dead_code, reason = "the console is to show them")]
 pub fn kept() -> (Vec<String>, u64) {
     let Some(logger) = LOGGER.get() else { return (Vec::new(), 0) };
     let lines = logger.kept.lock().map(|kept| kept.iter().cloned().collect()).unwrap_or_default();
@@ -126,13 +129,23 @@ fn takes_a_line() -> bool {
     }
 }
 
-/// Holds back lines that come too often.
+/// Holds back lines that come too often: equal ones at once, any beyond a burst for their second.
 #[derive(Debug, Default)]
 pub struct Repeats {
     since: Instant,
     lines: u32,
     held: u32,
     last: Option<(Level, String)>,
+    same: Option<Same>,
+}
+
+/// The newest line, and how often it came again.
+#[derive(Debug)]
+struct Same {
+    level: Level,
+    line: String,
+    since: Instant,
+    count: u32,
 }
 
 /// The name that lines of the machine's events bear.
@@ -144,19 +157,30 @@ impl Repeats {
     /// Logs a line, or holds it back.
     pub fn log(&mut self, level: Level, now: Instant, line: &dyn Display) {
         self.flush(now);
+        if !log::log_enabled!(level) {
+            return;
+        }
+        let line = line.to_string();
+        if let Some(same) = self.same.as_mut().filter(|same| same.level == level && same.line == line) {
+            same.count += 1;
+            return;
+        }
+        self.tell_same();
         if self.lines < BURST {
             self.lines += 1;
             log::log!(target: TARGET, level, "{line}");
+            self.same = Some(Same { level, line, since: now, count: 0 });
         } else {
             self.held += 1;
-            if log::log_enabled!(level) {
-                self.last = Some((level, line.to_string()));
-            }
+            self.last = Some((level, line));
         }
     }
 
-    /// Tells how many were held back, once their second is over.
+    /// Tells how many were held back, once their time is over.
     pub fn flush(&mut self, now: Instant) {
+        if self.same.as_ref().is_some_and(|same| now.since(same.since) >= SAME_MS) {
+            self.tell_same();
+        }
         if now.since(self.since) < REPEAT_MS {
             return;
         }
@@ -166,5 +190,11 @@ impl Repeats {
             log::log!(target: TARGET, level, "{line} (and {} lines before it were held back)", self.held.saturating_sub(1));
         }
         self.held = 0;
+    }
+
+    fn tell_same(&mut self) {
+        if let Some(Same { level, line, count: count @ 1.., .. }) = self.same.take() {
+            log::log!(target: TARGET, level, "{line} ({count} times more)");
+        }
     }
 }

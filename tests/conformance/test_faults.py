@@ -288,19 +288,21 @@ async def page_stopped(t):
     stopped = await asyncio.create_subprocess_exec(
         sys.executable, str(pathlib.Path(__file__).with_name("viewer.py")), str(daemon.port), link, stdout=asyncio.subprocess.PIPE)
     assert (await asyncio.wait_for(stopped.stdout.readline(), 20 * SLACK)).startswith(b"subscribed")
-    for seconds in (3, 8):
+    # For 3 s its own kernel takes it all; then its socket is full and the ring overtakes it; then it is given up.
+    for seconds, size in (3, 2000), (8, 8000), (26, 8000):
         stopped.send_signal(signal.SIGSTOP)
         for _ in range(seconds * 20):
             room.count += 1
-            room.uplink.message(7, room.count, data=b'"%s"' % (b"y" * 8000))
+            room.uplink.message(7, room.count, data=b'"%s"' % (b"y" * size))
             await asyncio.sleep(0.05)
         stopped.send_signal(signal.SIGCONT)
-        await asyncio.sleep(1)
+        await asyncio.sleep(3)
     await goes_on(room, viewers)
     room.count += 1
     room.uplink.message(7, room.count, data=b'"the last"')
     said = (await asyncio.wait_for(stopped.communicate(), 30 * SLACK))[0].decode().split()
-    assert said[0] == "whole" and int(said[-1]) == room.count, said
+    assert said[0] == "whole" and int(said[1]) == room.count, said
+    assert int(said[3]) > 0 and int(said[5]) > 0, f"it was neither overtaken nor given up: {said}"
 
 
 @test("a flood of connections beyond the table and beyond the descriptors: the pages that are there don't notice, and the loop does not spin", waits=True)
@@ -311,7 +313,8 @@ async def flooded(t):
     await business.uplink()
     viewers = await crowd(t, daemon, room, t.link(), 20)
     held = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
-    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (held + 30, held + 30))
+    hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (held + 30, hard))
     flood = []
     try:
         for _ in range(300):
@@ -331,10 +334,12 @@ async def flooded(t):
             await asyncio.sleep(0.2)
         used = (processor_s(daemon) - before) / (time.monotonic() - began)
         assert used < 0.5, f"the relay spins: {used:.0%} of a processor with nothing to do"
+        lines = daemon.log().count("no connection can be accepted")
+        assert 1 <= lines <= 4, f"{lines} lines in the log of one condition"
     finally:
         for writer in flood:
             writer.transport.abort()
-    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (4096, 4096))
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
     until = time.monotonic() + 20 * SLACK
     while True:
         try:
@@ -406,7 +411,6 @@ async def clock_set_back(t):
     days = {line[:10] for line in daemon.log().splitlines() if line[:2] == "20"}
     assert len(days) >= 2, f"the daemon's clock was not set back: {days}"
     assert not any(viewer.returns for viewer in viewers), "a page was closed for the clock"
-    assert any(event["type"] == "alive" for _, event in viewers[0].page.events.history) or True
 
 
 @test("the first address returns: the relay goes back to it within a minute, and no message is lost or doubled", waits=True)
@@ -436,43 +440,54 @@ async def first_returns(t):
     assert not any(viewer.returns for viewer in viewers), "a page was lost"
 
 
-@test("publications faster than anyone can carry them: pings, health and other pages go on, and TCP holds the business server back", waits=True)
+@test("publications faster than anyone can carry them: pings, health and other topics' pages go on, and TCP holds the business server back", waits=True)
 async def overload(t):
-    room, business = Room(), await t.business()
-    business.auto = room.admit
+    busy_room, room, business = Room(), Room(8), await t.business()
+    busy_link, link = t.link(), t.link()
+    business.auto = lambda uplink, subscribe: (busy_room if subscribe.link == busy_link else room).admit(uplink, subscribe)
     daemon = await t.daemon([business.address]).start()
     up = await business.uplink()
-    link = t.link()
     crowded = [await t.page(daemon, receive_buffer=4096) for _ in range(100)]
     for page in crowded:
-        await page.join(link)
+        await page.join(busy_link)
         page.reading.clear()  # reads nothing more
-    quiet = await t.page(daemon)
-    busy = asyncio.ensure_future(flood(up))
-    waited = []
+    viewers = await crowd(t, daemon, room, link, 3)
+    quiet, waited, published = viewers[0].page, [], [0]
+    busy = asyncio.ensure_future(flood(up, published))
+    resident = resident_size(daemon)
     try:
-        for turn in range(20):
+        for turn in range(40):
             began = time.monotonic()
             quiet.raw(websocket.frame(websocket.PING, b"%d" % turn))
+            room.say()
             while b"%d" % turn not in quiet.pongs:
-                assert time.monotonic() - began < 5 * SLACK, "no pong"
+                assert time.monotonic() - began < 5 * SLACK, f"no pong in turn {turn}, after {waited}"
                 await asyncio.sleep(0.01)
             assert (await http(daemon.port, "/healthz", timeout=5 * SLACK)).status == 200
+            for viewer in viewers:
+                await viewer.reached(room.count, 5 * SLACK)
             waited.append(time.monotonic() - began)
-            if turn == 3:
-                await quiet.join(link)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)
     finally:
         busy.cancel()
     assert sorted(waited)[len(waited) // 2] < 1.0 * SLACK, waited
+    # 100 MB and more went through; what the daemon keeps of it is its rings.
+    assert published[0] > 1500, f"no flood: {published}"
+    assert resident_size(daemon) - resident < 16 << 20, "memory grew with the flood"
+    await goes_on(room, viewers)
+    assert not any(viewer.returns for viewer in viewers), "a page was lost"
 
 
-async def flood(up):
+async def flood(up, published):
     """All that the relay takes; `drain` waits where it takes no more."""
-    sequence = 0
     data = b'"%s"' % (b"z" * 60000)
     while True:
-        sequence += 1
-        up.publish(7, "messages", sequence, "whole", data)
+        published[0] += 1
+        up.publish(7, "messages", published[0], "whole", data)
         await up.writer.drain()
         await asyncio.sleep(0)
+
+
+def resident_size(daemon):
+    fields = pathlib.Path(f"/proc/{daemon.process.pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")

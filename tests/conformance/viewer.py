@@ -1,35 +1,60 @@
-"""A page in a process of its own, which a test may stop: `viewer.py PORT LINK`. It ends with the message "the last" and says
-`whole N` where each message up to N came once and in order, or a gap covered it."""
+"""A page in a process of its own, which a test may stop: `viewer.py PORT LINK`. It comes back with its place when its connection
+ends. It ends with the message "the last" and says `whole N gaps G returns R` where each message up to N came once and in
+order, or a gap covered it."""
 import asyncio
 import json
+import random
 import sys
 
 import websocket
 
+EPOCH = "7"
 
-async def main(port, link):
-    reader, writer, _ = await websocket.connect(port)
-    writer.write(websocket.frame(websocket.TEXT, json.dumps({"type": "subscribe", "id": 1, "link": link})))
-    following = None
-    while True:
-        opcode, payload = await websocket.read_frame(reader)
-        if opcode == websocket.PING:
-            writer.write(websocket.frame(websocket.PONG, payload))
-        if opcode == websocket.CLOSE:
-            return print("closed", payload)
-        if opcode != websocket.TEXT:
-            continue
-        event = json.loads(payload)
-        if event["type"] == "subscribed":
+
+class Viewer:
+    def __init__(self, port, link):
+        self.port, self.link, self.following, self.gaps, self.returns = port, link, None, 0, -1
+
+    async def watch(self):
+        """One connection, until it ends; what it says at the end of all."""
+        request = {"type": "subscribe", "id": 1, "link": self.link}
+        if self.following:
+            request["since"] = {"epoch": EPOCH, "next": [0, self.following, 0, 0]}
+        reader, writer, _ = await websocket.connect(self.port)
+        self.returns += 1
+        writer.write(websocket.frame(websocket.TEXT, json.dumps(request)))
+        while True:
+            opcode, payload = await websocket.read_frame(reader)
+            if opcode == websocket.PING:
+                writer.write(websocket.frame(websocket.PONG, payload))
+            if opcode == websocket.CLOSE:
+                return writer.close()
+            if opcode == websocket.TEXT and (said := self.shown(json.loads(payload))):
+                return said
+
+    def shown(self, event):
+        if event["type"] == "subscribed" and self.returns == 0:
             print("subscribed", flush=True)
         first = {"message": "sequence", "gap": "from"}.get(event["type"])
         if first is None:
-            continue
-        if following is not None and event[first] != following:
-            return print("broken", event[first], "expected", following)
-        following = event.get("to", event.get("sequence")) + 1
+            return None
+        if self.following is not None and event[first] != self.following:
+            return f"broken {event[first]} expected {self.following}"
+        self.gaps += event["type"] == "gap"
+        self.following = event.get("to", event.get("sequence")) + 1
         if event.get("data") == "the last":
-            return print("whole", event["sequence"])
+            return f"whole {event['sequence']} gaps {self.gaps} returns {self.returns}"
+
+
+async def main(port, link):
+    viewer = Viewer(port, link)
+    while True:
+        try:
+            if said := await viewer.watch():
+                return print(said)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        await asyncio.sleep(random.uniform(0, 1))
 
 
 asyncio.run(main(int(sys.argv[1]), sys.argv[2]))

@@ -300,7 +300,7 @@ impl World {
                 let size = usize::from(script.below(24)).min(script.0.len());
                 let (bytes, rest) = script.0.split_at(size);
                 script.0 = rest;
-                self.arrive(&bytes.to_vec());
+                self.arrive(bytes);
             }
         }
     }

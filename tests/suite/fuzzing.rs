@@ -7,10 +7,12 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
+type Target = fn(&[u8]);
+
 #[test]
 fn the_fuzzers_corpora_are_replayed() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
-    let targets: [(&str, fn(&[u8])); 6] = [
+    let targets: [(&str, Target); 6] = [
         ("uplink", targets::uplink),
         ("page_json", targets::page_json),
         ("http_head", targets::http_head),
