@@ -4,12 +4,17 @@
 //! know with the nearest thing that it does. Does nothing: `main.rs` carries commands out. Knows
 //! nothing of files, configurations or sockets.
 
+mod help;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lexopt::Arg;
+
+use self::help::{BENCH, BENCH_OPTIONS, CHECK, CONFIG, CONSOLE, DEMO, HELP, RUN, STATUS, VERSION};
 use sharelinkd::config::nearest;
+use sharelinkd::terminal::{SOCKET, Way};
 use sharelinkd::{bench, demo};
 
 /// What the user wants done.
@@ -21,6 +26,10 @@ pub enum Command {
     Check(PathBuf),
     /// Print the commented default configuration.
     Config,
+    /// Talk to a running relay's console; with words, ask it one command.
+    Console(Way, Vec<String>),
+    /// Say how the relay behind this socket is; as JSON.
+    Status(PathBuf, bool),
     /// Relay and demo business server in one process.
     Demo(demo::Options),
     /// Measure the relay on this machine.
@@ -44,157 +53,17 @@ struct About {
     help: &'static str,
 }
 
-const COMMANDS: [About; 7] = [
+const COMMANDS: [About; 9] = [
     About { name: "run", options: &["--config", "--help"], help: RUN },
     About { name: "check", options: &["--config", "--help"], help: CHECK },
     About { name: "config", options: &["--help"], help: CONFIG },
+    About { name: "status", options: &["--socket", "--json", "--help"], help: STATUS },
+    About { name: "console", options: &["--socket", "--serial", "--speed", "--help"], help: CONSOLE },
     About { name: "demo", options: &["--port", "--host-port", "--origin", "--help"], help: DEMO },
     About { name: "bench", options: &BENCH_OPTIONS, help: BENCH },
     About { name: "help", options: &["--help"], help: HELP },
     About { name: "version", options: &["--help"], help: VERSION },
 ];
-
-const HELP: &str = "\
-sharelinkd shows a social app's live content on the web page behind a share
-link.
-
-Usage: sharelinkd COMMAND [OPTIONS]
-
-Commands:
-  demo      Relay and demo business server in one process: try this first
-  config    Print a commented configuration to start from
-  check     Check a configuration: its errors, or what it means and costs
-  run       Serve
-  bench     Measure what the relay costs on this machine
-  help      Print this, or the help of a command: sharelinkd help run
-  version   Print version, board and target
-
-Options:
-  -h, --help      Print this; behind a command, the help of that command
-  -V, --version   Print version, board and target
-
-Exit codes: 0 done, 1 could not be done (the last line says why), 64 wrong
-arguments, 74 output failed, 78 wrong configuration.
-";
-
-const RUN: &str = "\
-Serve pages and keep the uplink to the business server.
-
-Usage: sharelinkd run --config FILE
-
-Options:
-  -c, --config FILE   The configuration, in TOML; `sharelinkd config` prints one
-  -h, --help          Print this
-
-SIGTERM drains and exits 0, SIGHUP reads the configuration again. Of a
-configuration that is wrong every error is told with its line, and nothing
-starts (exit 78).
-";
-
-const CHECK: &str = "\
-Check a configuration as `run` would, start nothing, and print what it means:
-every key with its value, and the relay's memory sum, term by term.
-
-Usage: sharelinkd check --config FILE
-
-Options:
-  -c, --config FILE   The configuration
-  -h, --help          Print this
-
-Exits 0 where `run` would start, else 78 with every error on standard error.
-";
-
-const CONFIG: &str = "\
-Print the configuration as shipped: every key with its default, commented.
-
-Usage: sharelinkd config > sharelinkd.toml
-
-Options:
-  -h, --help   Print this
-";
-
-const DEMO: &str = "\
-Run a relay and a demo business server in one process, connected by a real
-uplink over loopback, with a room that lives by itself. Prints two addresses:
-the share page, which viewers see, and the host page, which runs the room.
-
-Usage: sharelinkd demo [--port N] [--host-port N] [--origin ORIGIN]...
-
-Options:
-  -p, --port N      Port of the share page, on loopback [default: 8080]
-  --host-port N     Port of the host page, on loopback [default: 8081]
-  --origin ORIGIN   Pages of this origin may connect too, such as your own
-                    page's http://localhost:3000; may be given several times
-  -h, --help        Print this
-
-Port 0 takes any free one. Where a default port is taken, the next is used.
-";
-
-const BENCH_OPTIONS: [&str; 13] = [
-    "--mode",
-    "--pages",
-    "--under-way",
-    "--size",
-    "--seconds",
-    "--rate",
-    "--runs",
-    "--ceiling",
-    "--json",
-    "--relay",
-    "--business",
-    "--process",
-    "--help",
-];
-
-const BENCH: &str = "\
-Measure what the relay costs on this machine: starts one, is its business
-server and its pages over the real protocols on loopback, and reports.
-
-Usage: sharelinkd bench [--mode MODE] [OPTIONS]
-
-Modes:
-  flat       So many publications under way, as fast as pages get them [default]
-  rate       So many publications a second: latency
-  idle       Pages that are subscribed and get nothing: memory
-  arrivals   Pages that arrive as fast as they can
-  stalled    One page in a hundred reads nothing
-  media      A stream of 1.2 Mbit/s to every page
-
-Options:
-  --mode MODE     What is measured
-  --pages N       Pages [default: 1000]
-  --under-way N   Publications under way at the same time [default: 1]
-  --size N        Bytes of a publication's frame [default: 200]
-  --seconds N     Length of a run [default: 5]
-  --rate N        Publications a second, in mode rate [default: 100]
-  --runs N        Runs, of which the medians are reported [default: 1]
-  --ceiling       In turn with the relay, the least that any relay could do:
-                  one thread that writes a ready frame to each socket
-  --json          Report as JSON
-  --relay ADDRESS
-                  Measure the relay whose pages connect here, in place of one
-                  of the bench's own
-  --business ADDRESS
-                  Be that relay's business server here: one of its
-                  uplink.addresses; its secret must be empty
-  --process ID    That relay's process, where it is on this machine: without
-                  it nothing is known of its processor time and memory
-  -h, --help      Print this
-
-Examples:
-  sharelinkd bench --under-way 4 --runs 5 --ceiling
-  sharelinkd bench --mode idle --pages 8000
-  sharelinkd bench --relay 192.0.2.7:8080 --business 0.0.0.0:7400
-
-Fails where a message was lost and not told by a gap.
-";
-
-const VERSION: &str = "\
-Print the version, the board that the relay was built for, and the target that
-it was compiled for.
-
-Usage: sharelinkd version
-";
 
 /// Reads arguments, the program's name excluded.
 ///
@@ -249,6 +118,7 @@ fn next(parser: &mut lexopt::Parser) -> Result<Option<Word>, UsageError> {
 fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let name = about.name;
     let (mut config, mut topic) = (None, None);
+    let mut attached = Attached::default();
     let mut demo = demo::Options::default();
     let mut bench = Bench::default();
     while let Some(word) = next(parser)? {
@@ -256,6 +126,10 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
             Word::Option(option) => option,
             Word::Value(value) if name == "help" && topic.is_none() => {
                 topic = Some(value);
+                continue;
+            }
+            Word::Value(value) if name == "console" => {
+                attached.words.push(value);
                 continue;
             }
             Word::Value(value) => return wrong(&format!("unexpected {value:?}: see `sharelinkd {name} --help`")),
@@ -272,6 +146,7 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
                 demo.origins.push(origin.to_string_lossy().into_owned());
             }
             ("bench", option) if bench.take(parser, option)? => {}
+            ("console" | "status", option) if attached.take(name, parser, option)? => {}
             _ => {
                 return match nearest(&option, about.options.iter().copied()) {
                     Some(near) => wrong(&format!("unknown option {option} of {name}: did you mean {near}?")),
@@ -288,11 +163,62 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
         }
         ("demo", _) => demo_command(demo),
         ("bench", _) => bench.command(),
+        ("console", _) => attached.console(),
+        ("status", _) => Ok(Command::Status(attached.socket(), attached.json)),
         ("config", _) => Ok(Command::Config),
         ("version", _) => Ok(Command::Version),
-        _ => help(topic.as_deref()),
+        _ => help_on(topic.as_deref()),
     }
 }
+
+/// The words of `console` and `status`.
+#[derive(Default)]
+struct Attached {
+    socket: Option<PathBuf>,
+    serial: Option<PathBuf>,
+    speed: Option<u32>,
+    json: bool,
+    words: Vec<String>,
+}
+
+impl Attached {
+    /// Takes an option and its value; `false` where the command has no such option.
+    fn take(&mut self, name: &str, parser: &mut lexopt::Parser, option: &str) -> Result<bool, UsageError> {
+        match (name, option) {
+            (_, "--socket") => once(&mut self.socket, "--socket", value(parser, "--socket", "--socket PATH")?.into())?,
+            ("status", "--json") => self.json = true,
+            ("console", "--serial") => {
+                once(&mut self.serial, "--serial", value(parser, "--serial", "--serial /dev/ttyUSB0")?.into())?;
+            }
+            ("console", "--speed") => {
+                let speed = number(parser, "--speed", 50..=4_000_000)?;
+                once(&mut self.speed, "--speed", u32::try_from(speed).unwrap_or(SPEED))?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| SOCKET.into())
+    }
+
+    fn console(self) -> Result<Command, UsageError> {
+        let way = match (&self.serial, &self.socket, self.speed) {
+            (Some(_), Some(_), _) => return wrong("--serial and --socket are two ways to one console: choose one"),
+            (Some(serial), None, speed) => Way::Serial(serial.clone(), speed.unwrap_or(SPEED)),
+            (None, _, Some(_)) => return wrong("--speed is a serial line's: add --serial DEVICE"),
+            (None, _, None) => Way::Socket(self.socket()),
+        };
+        if matches!(way, Way::Serial(..)) && !self.words.is_empty() {
+            return wrong("over a serial line commands are typed there: leave the command away");
+        }
+        Ok(Command::Console(way, self.words))
+    }
+}
+
+/// Bits a second of a serial line, where nothing else is said.
+const SPEED: u32 = 115_200;
 
 /// The words of `bench`.
 #[derive(Default)]
@@ -353,7 +279,7 @@ fn demo_command(demo: demo::Options) -> Result<Command, UsageError> {
     }
 }
 
-fn help(topic: Option<&str>) -> Result<Command, UsageError> {
+fn help_on(topic: Option<&str>) -> Result<Command, UsageError> {
     let Some(topic) = topic else { return Ok(Command::Help(HELP)) };
     match COMMANDS.iter().find(|about| about.name == topic) {
         Some(about) => Ok(Command::Help(about.help)),

@@ -23,6 +23,7 @@ use log::LevelFilter;
 use crate::board::Board;
 pub use document::nearest;
 use document::{Document, Problem, line_of};
+pub use limits::LIMITS;
 pub use values::{Network, Origins, Secret, Serial, UplinkAddress};
 
 /// A configuration file has at most so many bytes: the term "events and configuration" of the memory sum relies on it.
@@ -207,9 +208,6 @@ impl Config {
                 notes.push(format!("{key} is set, but this version of sharelinkd does not have it yet: it is ignored"));
             }
         };
-        note(self.console.serial.is_some(), "[console] serial");
-        note(self.console.control, "[console] control");
-        note(self.console.socket.is_some(), "[console] socket");
         note(self.metrics.is_some(), "[metrics] listen");
         let size = self.uplink.secret.bytes().len();
         if size < SECRET_SIZE_GOOD && self.uplink.addresses.iter().any(|address| !address.is_local()) {
@@ -320,7 +318,7 @@ mod tests {
         let config = parse(text).unwrap_or_else(|told| panic!("{told:?}"));
         assert_eq!(config.uplink.secret.bytes(), b"hunter2");
         assert_eq!(config.board.pages_max, 7);
-        assert_eq!(config.notes().len(), 4, "console, its socket, metrics, a short secret: {:?}", config.notes());
+        assert_eq!(config.notes().len(), 2, "metrics, a short secret: {:?}", config.notes());
         let printed = config.to_string();
         assert!(
             printed.contains("# secret: set, 7 bytes") && printed.contains("pages = 7 # lowered from 10000"),

@@ -45,12 +45,19 @@
 //! its remedy. It may lower a board's limits and never raises them. It resolves no names and opens no
 //! socket.
 //!
+//! # The console
+//!
+//! [`console`] is what an engineer types at the box and what is answered, as text: bytes in, bytes out. It reads the machine
+//! through its getters and changes nothing by itself.
+//!
 //! # The shell
 //!
 //! [`daemon`] is the sockets around the machine, on one thread of a smol executor. Tasks send each other
 //! no bytes: each mutates the machine in one step, and the step wakes whoever has work, who then pulls.
 //! One task writes to all pages, straight out of the arena; a page's own task reads, closes, and waits
 //! where its socket is full. It reads the only clock that the machine hears of.
+//!
+//! [`terminal`] is the console's other end, for the engineer: `sharelinkd console` and `sharelinkd status`.
 //!
 //! # The demo
 //!
@@ -61,7 +68,10 @@
 pub mod bench;
 pub mod board;
 pub mod config;
+pub mod console;
 pub mod daemon;
 pub mod demo;
 pub mod relay;
+pub mod terminal;
+mod tty;
 pub mod wire;

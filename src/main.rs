@@ -31,6 +31,8 @@ fn main() -> ExitCode {
             Err(errors) => refuse(&errors, ""),
         },
         Ok(Command::Config) => print(Config::default_text()),
+        Ok(Command::Console(way, words)) => sharelinkd::terminal::console(&way, &words),
+        Ok(Command::Status(path, as_json)) => sharelinkd::terminal::status(&path, as_json),
         Ok(Command::Demo(options)) => sharelinkd::demo::run(options),
         Ok(Command::Bench(options)) => sharelinkd::bench::run(options),
         Ok(Command::BenchCeiling(pages)) => sharelinkd::bench::run_ceiling(pages),

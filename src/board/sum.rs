@@ -46,6 +46,10 @@ pub const HEAD_SIZE: usize = 4096 + 18 * 1024 + 2048;
 pub const UPLINK_IN_EXTRA_SIZE: usize = 640 + 64 * 1024 + 64;
 /// The rings of the last events and of the last log lines.
 pub const EVENTS_SIZE: usize = 32 * 1024;
+/// Engineers at the console's socket at once.
+pub const CONSOLES_MAX: usize = 4;
+/// One console: its output (8 KiB, and as much while it is put together), what was typed, its task.
+pub const CONSOLE_SIZE: usize = 24 * 1024;
 /// The configuration as parsed (the file has at most 64 KiB) and its successor during a reload.
 pub const CONFIG_SIZE: usize = 4 * 64 * 1024;
 
@@ -113,7 +117,7 @@ impl Term {
 }
 
 /// Terms of the memory sum.
-pub const TERM_COUNT: usize = 26;
+pub const TERM_COUNT: usize = 27;
 
 /// Everything that the process and its sockets may take, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,6 +235,13 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 EVENTS_SIZE + CONFIG_SIZE,
                 Buffer,
                 "rings of the last events; the file, parsed",
+            ),
+            own(
+                "consoles",
+                CONSOLES_MAX as u64 + 1,
+                CONSOLE_SIZE,
+                Buffer,
+                "four at the socket, one on the serial line",
             ),
             own(
                 "code and stacks",

@@ -5,7 +5,7 @@ use std::time::Instant as Reading;
 use crate::relay::time::Instant;
 
 /// Monotonic time since the daemon's start: a wall clock that is set has no effect.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Clock(Reading);
 
 impl Clock {

@@ -6,8 +6,7 @@
 //! reports may be reported thousands of times a second by a business server that does something wrong: such lines
 //! are counted and told once a second; one line that comes again and again, every 10 s. Decides nothing about what is worth a line.
 
-use std::collections::VecDeque;
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::{Write as _, stderr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -16,20 +15,18 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use simple_logger::SimpleLogger;
 
+use super::clock::Clock;
+use crate::console::Lines;
 use crate::relay::time::Instant;
 
 /// Lines that repeat are told at most this often, with a count.
 const REPEAT_MS: u64 = 1_000;
 /// One line that comes again and again is told once in so long, with a count.
 const SAME_MS: u64 = 10_000;
-/// The last lines are kept: so many, and of each so many bytes. They are a term of the memory sum.
-pub const KEPT_MAX: usize = 64;
-const KEPT_SIZE_MAX: usize = 240;
-
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// Starts the log. A log that was started already stays as it is.
-pub fn init(level: LevelFilter) {
+pub fn init(level: LevelFilter, clock: Clock) {
     let logger = LOGGER.get_or_init(|| Logger {
         // Our own lines alone: what libraries trace holds the bytes of pages, links among them.
         plain: SimpleLogger::new()
@@ -37,27 +34,31 @@ pub fn init(level: LevelFilter) {
             .with_module_level(env!("CARGO_PKG_NAME"), LevelFilter::Trace)
             .with_utc_timestamps(),
         is_journal: std::env::var_os("JOURNAL_STREAM").is_some(),
+        clock,
         kept: Mutex::default(),
         unwritten: AtomicU64::new(0),
+        unwritten_ever: AtomicU64::new(0),
     });
     if log::set_logger(logger).is_ok() {
         log::set_max_level(level);
     }
 }
 
-/// The last lines, oldest first, and how many were not written because standard error took nothing.
-#[expect(dead_code, reason = "the console is to show them")]
-pub fn kept() -> (Vec<String>, u64) {
-    let Some(logger) = LOGGER.get() else { return (Vec::new(), 0) };
-    let lines = logger.kept.lock().map(|kept| kept.iter().cloned().collect()).unwrap_or_default();
-    (lines, logger.unwritten.load(Ordering::Relaxed))
+/// Shows the last lines, and how many were not written because standard error took nothing. Nothing may be logged meanwhile.
+pub fn with_lines<T>(see: impl FnOnce(&Lines, u64) -> T) -> T {
+    match LOGGER.get().and_then(|logger| Some((logger, logger.kept.lock().ok()?))) {
+        Some((logger, kept)) => see(&kept, logger.unwritten_ever.load(Ordering::Relaxed)),
+        None => see(&Lines::default(), 0),
+    }
 }
 
 struct Logger {
     plain: SimpleLogger,
     is_journal: bool,
-    kept: Mutex<VecDeque<String>>,
+    clock: Clock,
+    kept: Mutex<Lines>,
     unwritten: AtomicU64,
+    unwritten_ever: AtomicU64,
 }
 
 impl Log for Logger {
@@ -72,6 +73,7 @@ impl Log for Logger {
         self.keep(record);
         if !takes_a_line() {
             self.unwritten.fetch_add(1, Ordering::Relaxed);
+            self.unwritten_ever.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let unwritten = self.unwritten.swap(0, Ordering::Relaxed);
@@ -106,15 +108,9 @@ impl Logger {
     }
 
     fn keep(&self, record: &Record<'_>) {
-        let Ok(mut kept) = self.kept.lock() else { return };
-        // The oldest line's room is the newest one's.
-        let mut line = if kept.len() >= KEPT_MAX { kept.pop_front().unwrap_or_default() } else { String::new() };
-        line.clear();
-        let _ = write!(line, "{:5} {}", record.level(), record.args());
-        let end = line.floor_char_boundary(KEPT_SIZE_MAX);
-        line.truncate(end);
-        line.shrink_to(KEPT_SIZE_MAX);
-        kept.push_back(line);
+        if let Ok(mut kept) = self.kept.lock() {
+            kept.add(self.clock.now(), record.level(), *record.args());
+        }
     }
 }
 

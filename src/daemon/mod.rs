@@ -14,6 +14,7 @@
 
 mod boundary;
 mod clock;
+mod console;
 mod fanout;
 pub mod head;
 mod http;
@@ -21,8 +22,10 @@ mod listen;
 mod logging;
 mod pages;
 mod preview;
+mod proc;
 mod queues;
 mod reload;
+mod serial;
 mod signal;
 mod systemd;
 mod uplink;
@@ -31,6 +34,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -54,6 +58,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub enum DaemonError {
     /// An address can't be listened on.
     Listen(SocketAddr, io::Error),
+    /// The console's socket can't be listened on.
+    Console(PathBuf, io::Error),
     /// The system gives no random bytes.
     Random(getrandom::Error),
     /// Signals can't be received.
@@ -70,6 +76,9 @@ impl fmt::Display for DaemonError {
                 write!(f, "can't listen on {address}: not allowed; ports below 1024 need CAP_NET_BIND_SERVICE")
             }
             Self::Listen(address, error) => write!(f, "can't listen on {address}: {error}; check pages.listen"),
+            Self::Console(path, error) => {
+                write!(f, "the console can't listen on {}: {error}; check console.socket", path.display())
+            }
             Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
             Self::Signals(error) => write!(f, "signals can't be received: {error}"),
         }
@@ -79,7 +88,8 @@ impl fmt::Display for DaemonError {
 /// Runs the daemon until it is told to end; the process's exit code.
 #[must_use]
 pub fn run(config: Config, path: PathBuf) -> ExitCode {
-    logging::init(config.log_level);
+    logging::init(config.log_level, Clock::start());
+    last_words();
     let executor = Rc::new(LocalExecutor::new());
     let served = smol::block_on(executor.run(serve(Rc::clone(&executor), config, Some(path), |_| {})));
     match served {
@@ -96,6 +106,15 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
     }
 }
 
+/// A panic is a bug of ours: it is told to the log and on the serial line before the process ends.
+fn last_words() {
+    panic::set_hook(Box::new(|told| {
+        let text = format!("sharelinkd {} panicked, which is a bug: {told}", env!("CARGO_PKG_VERSION"));
+        log::error!("{text}");
+        serial::last_words(&format!("\n[P1] {text}\n"));
+    }));
+}
+
 /// Serves on an executor until the process is told to end (SIGTERM, SIGINT) and every page is gone.
 /// `ready` is called once with the addresses that pages may connect to.
 ///
@@ -109,8 +128,12 @@ pub async fn serve(
 ) -> Result<(), DaemonError> {
     let signals = reload::signals().map_err(DaemonError::Signals)?;
     let (listeners, addresses) = listen::bind(&config)?;
+    let console = match &config.console.socket {
+        Some(path) => Some(console::bind(path).map_err(|error| DaemonError::Console(path.clone(), error))?),
+        None => None,
+    };
     listen::raise_descriptor_limit(&config.board);
-    let daemon = Daemon::new(config)?;
+    let daemon = Daemon::new(config, path, addresses.clone())?;
     for note in daemon.config.borrow().notes() {
         log::warn!("{note}");
     }
@@ -122,6 +145,12 @@ pub async fn serve(
     tasks.push(executor.spawn(fanout::run(Rc::clone(&daemon))));
     tasks.push(executor.spawn(uplink::run(Rc::clone(&daemon))));
     tasks.push(executor.spawn(tick(Rc::clone(&daemon))));
+    if let Some(listener) = console {
+        tasks.push(executor.spawn(console::accept(Rc::clone(&daemon), Rc::clone(&executor), listener)));
+    }
+    if let Some(serial) = daemon.config.borrow().console.serial.clone() {
+        tasks.push(executor.spawn(serial::run(Rc::clone(&daemon), serial)));
+    }
     let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if log::log_enabled!(log::Level::Info) {
         log::info!("ready: pages connect to {list}");
@@ -131,9 +160,13 @@ pub async fn serve(
     }
     systemd::notify("READY=1");
     ready(&addresses);
-    reload::until_told_to_end(&daemon, path, signals).await;
+    reload::until_told_to_end(&daemon, signals).await;
     systemd::notify("STOPPING=1");
     drain(&daemon).await;
+    if let Some(path) = &daemon.config.borrow().console.socket {
+        // Where it stays, the next relay replaces it.
+        let _ = std::fs::remove_file(path);
+    }
     for task in tasks {
         task.cancel().await;
     }
@@ -146,7 +179,13 @@ pub(crate) struct Daemon {
     connections: RefCell<Connections>,
     draft: RefCell<Draft>,
     config: RefCell<Config>,
+    /// Where the configuration was read from; none in the demo.
+    path: Option<PathBuf>,
+    /// Where pages connect.
+    listening: Vec<SocketAddr>,
     clock: Clock,
+    /// An engineer wants the relay to go away.
+    end: Signal,
     /// Pages are to be served.
     serve: Signal,
     /// The uplink has something to write, or something to decide.
@@ -156,7 +195,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: Config) -> Result<Rc<Self>, DaemonError> {
+    fn new(config: Config, path: Option<PathBuf>, listening: Vec<SocketAddr>) -> Result<Rc<Self>, DaemonError> {
         let clock = Clock::start();
         let seed = getrandom::u64().map_err(DaemonError::Random)?;
         let relay = Relay::new(&config.board, settings(&config), seed, clock.now());
@@ -166,7 +205,10 @@ impl Daemon {
             relay: RefCell::new(relay),
             draft: RefCell::default(),
             config: RefCell::new(config),
+            path,
+            listening,
             clock,
+            end: Signal::default(),
             serve: Signal::default(),
             uplink: Signal::default(),
             logged: RefCell::default(),

@@ -1,14 +1,13 @@
 //! Signals: end (SIGTERM, SIGINT) and read the configuration again (SIGHUP).
 
 use std::io;
-use std::path::PathBuf;
 
 use async_signal::{Signal, Signals};
-use futures_lite::StreamExt;
+use futures_lite::{StreamExt, future};
 
 use super::{Daemon, settings, systemd};
 use crate::board;
-use crate::config::Config;
+use crate::config::{self, Config, ConfigError};
 
 /// The signals that the daemon listens to.
 pub fn signals() -> io::Result<Signals> {
@@ -16,48 +15,64 @@ pub fn signals() -> io::Result<Signals> {
 }
 
 /// Waits for the end; reads the configuration again as often as it is told to.
-pub async fn until_told_to_end(daemon: &Daemon, path: Option<PathBuf>, mut signals: Signals) {
-    while let Some(signal) = signals.next().await {
-        match (signal, &path) {
-            (Ok(Signal::Hup), Some(path)) => {
-                systemd::notify("RELOADING=1");
-                match Config::load(path, board::SELECTED) {
-                    Ok(config) => take(daemon, config),
-                    Err(errors) => {
-                        for error in &errors {
-                            log::error!("{error}");
-                        }
-                        log::error!("the configuration stays as it was: {} error(s) in the new one", errors.len());
-                    }
-                }
-                systemd::notify("READY=1");
+pub async fn until_told_to_end(daemon: &Daemon, mut signals: Signals) {
+    loop {
+        let told = async { signals.next().await };
+        let at_the_console = async {
+            daemon.end.wait().await;
+            None
+        };
+        match future::or(told, at_the_console).await {
+            Some(Ok(Signal::Hup)) => {
+                let _ = again(daemon);
             }
-            (Ok(Signal::Hup), None) => {}
-            (Ok(_), _) => return,
-            (Err(error), _) => log::warn!("a signal was lost: {error}"),
+            Some(Err(error)) => log::warn!("a signal was lost: {error}"),
+            Some(Ok(_)) | None => return,
         }
     }
 }
 
+/// Reads the configuration again; the keys that changed and wait for a restart.
+///
+/// # Errors
+/// Everything that is wrong with it; then the one in force stays, whole.
+pub fn again(daemon: &Daemon) -> Result<Vec<&'static str>, Vec<ConfigError>> {
+    let Some(path) = &daemon.path else { return Ok(Vec::new()) };
+    systemd::notify("RELOADING=1");
+    let result = Config::load(path, board::SELECTED).map(|config| take(daemon, config));
+    if let Err(errors) = &result {
+        for error in errors {
+            log::error!("{error}");
+        }
+        log::error!("the configuration stays as it was: {} error(s) in the new one", errors.len());
+    }
+    systemd::notify("READY=1");
+    result
+}
+
 /// Takes what can change while pages are connected; says what waits for a restart.
-fn take(daemon: &Daemon, config: Config) {
+fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let mut running = daemon.config.borrow_mut();
     let waits = [
         ("pages.listen", running.pages.listen != config.pages.listen),
         ("uplink.addresses", running.uplink.addresses != config.uplink.addresses),
         ("[limits]", running.board != config.board),
-        ("[console]", running.console != config.console),
+        (
+            "[console] serial, speed, socket",
+            running.console.serial != config.console.serial || running.console.socket != config.console.socket,
+        ),
         ("metrics.listen", running.metrics != config.metrics),
     ];
-    for (key, _) in waits.iter().filter(|(_, changed)| *changed) {
+    let waits: Vec<&str> = waits.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect();
+    for key in &waits {
         log::warn!("{key} changed: that takes a restart");
     }
     log::set_max_level(config.log_level);
     let kept = Config {
-        uplink: crate::config::Uplink { addresses: running.uplink.addresses.clone(), ..config.uplink },
-        pages: crate::config::Pages { listen: running.pages.listen.clone(), ..config.pages },
+        uplink: config::Uplink { addresses: running.uplink.addresses.clone(), ..config.uplink },
+        pages: config::Pages { listen: running.pages.listen.clone(), ..config.pages },
         board: running.board,
-        console: running.console.clone(),
+        console: config::Console { control: config.console.control, ..running.console.clone() },
         metrics: running.metrics,
         ..config
     };
@@ -66,4 +81,5 @@ fn take(daemon: &Daemon, config: Config) {
     drop(running);
     daemon.step(|relay, _| relay.reconfigure(settings));
     log::info!("the configuration was read again");
+    waits
 }

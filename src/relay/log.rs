@@ -107,6 +107,12 @@ impl Store {
         self.blocks_max - self.fresh + self.freed.len() as u32
     }
 
+    /// The most blocks that were ever in logs at the same time: freed ones are taken before fresh ones.
+    #[must_use]
+    pub const fn used_highest(&self) -> u32 {
+        self.fresh
+    }
+
     /// Checks the free blocks: for tests. `owners` says who has each block; free ones are noted there.
     ///
     /// # Panics

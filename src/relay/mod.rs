@@ -24,6 +24,7 @@ pub mod cursor;
 pub mod draft;
 pub mod event;
 mod fanout;
+pub mod inspect;
 pub mod link;
 pub mod log;
 pub mod pages;
@@ -124,6 +125,7 @@ pub struct Relay {
     draining: bool,
     /// Bytes in the kernel for all pages, and who is to be measured: from which row on, every how manieth.
     kernel_size: u64,
+    kernel_size_highest: u64,
     measure_next: u32,
     measure_step: u32,
     /// Above so many bytes all pages are measured.
@@ -176,6 +178,7 @@ impl Relay {
             tick: 0,
             draining: false,
             kernel_size: 0,
+            kernel_size_highest: 0,
             measure_next: NONE,
             measure_step: 1,
             measure_above: queued::limit(board),

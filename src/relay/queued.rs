@@ -69,6 +69,7 @@ impl Relay {
     /// Everything that was to be measured is: where it is too much the slowest pages go.
     pub fn handle_measures_done(&mut self, now: Instant) {
         let limit = limit(&self.board);
+        self.kernel_size_highest = self.kernel_size_highest.max(self.kernel_size);
         if self.measure_step == 1 {
             let held = self.kernel_size;
             let pages = if held > limit { self.close_slowest(now, held - limit) } else { 0 };
@@ -89,6 +90,12 @@ impl Relay {
     #[must_use]
     pub const fn kernel_size(&self) -> u64 {
         self.kernel_size
+    }
+
+    /// The most that [`kernel_size`](Self::kernel_size) was when the kernel had been asked: about ten times a second.
+    #[must_use]
+    pub const fn kernel_size_highest(&self) -> u64 {
+        self.kernel_size_highest
     }
 
     /// The pages of this tick are to be measured.

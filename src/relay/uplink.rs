@@ -106,7 +106,53 @@ pub struct Uplink {
     order: u64,
 }
 
+/// The connection as an engineer reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UplinkRow {
+    /// `up`, `down`, `dialing` or `handshake`.
+    pub state: &'static str,
+    /// The place of the address in use, or to be tried next, in the configured list.
+    pub address: u32,
+    /// Milliseconds since it is up or dialling.
+    pub for_ms: Option<u64>,
+    /// Milliseconds until it is dialled.
+    pub retry_ms: Option<u64>,
+    /// Milliseconds until the first address is tried again, while another one serves.
+    pub return_ms: Option<u64>,
+    /// Milliseconds since a frame came.
+    pub heard_ms: u64,
+    /// Connections whose handshake was done.
+    pub connections: u64,
+    /// Dials that failed in a row.
+    pub failures: u32,
+    /// Bytes that wait to be written.
+    pub out_size: usize,
+}
+
 impl Uplink {
+    /// The connection as it is now.
+    #[must_use]
+    pub fn row(&self, now: Instant) -> UplinkRow {
+        let (state, for_ms, retry_ms) = match self.state {
+            State::Down { retry_at } => ("down", None, Some(retry_at.since(now))),
+            State::Dialing { since } => ("dialing", Some(now.since(since)), None),
+            State::AwaitsChallenge | State::AwaitsWelcome { .. } => ("handshake", None, None),
+            State::Up { since } => ("up", Some(now.since(since)), None),
+        };
+        let returns = self.is_up() && self.return_at != Instant::NEVER;
+        UplinkRow {
+            state,
+            address: self.address,
+            for_ms,
+            retry_ms,
+            return_ms: returns.then(|| self.return_at.since(now)),
+            heard_ms: now.since(self.heard),
+            connections: self.connection,
+            failures: self.failures,
+            out_size: self.out_end - self.out_start,
+        }
+    }
+
     /// A connection that is to be dialled at once.
     #[must_use]
     pub fn new(now: Instant, addresses: u32, out_size: u32) -> Self {
@@ -455,16 +501,21 @@ impl Relay {
         }
     }
 
+    /// Free blocks that `state` and `messages` are still guaranteed.
+    pub(super) fn kept_blocks(&self) -> u32 {
+        let per_topic = self.board.state.blocks_max + self.board.messages.blocks_max;
+        let held: u32 = self.topics.iter().map(|(_, topic)| topic.guaranteed_blocks(&self.store)).sum();
+        (per_topic * self.board.topics_max).saturating_sub(held)
+    }
+
     /// Frees blocks for media until so many may be taken: `state` and `messages` keep what they are
     /// guaranteed, and the longest media log forgets its oldest frames first.
     fn make_room(&mut self, blocks: u32) -> bool {
         let per_topic = self.board.state.blocks_max + self.board.messages.blocks_max;
-        let guaranteed = per_topic * self.board.topics_max;
-        if self.store.free() >= guaranteed + blocks {
+        if self.store.free() >= per_topic * self.board.topics_max + blocks {
             return true;
         }
-        let held: u32 = self.topics.iter().map(|(_, topic)| topic.guaranteed_blocks(&self.store)).sum();
-        let kept = guaranteed.saturating_sub(held);
+        let kept = self.kept_blocks();
         loop {
             if self.store.free() >= kept + blocks {
                 return true;

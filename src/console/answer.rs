@@ -1,0 +1,304 @@
+//! Answers that are one short text: status, uplink, memory, limits, counters, events, version.
+//!
+//! Fixed columns, at most 79 wide, sizes and times with their units. A text is a few dozen lines whatever the relay
+//! holds; lists of pages and topics, which may be long, are `list.rs`'s.
+
+use core::fmt::Write as _;
+
+use super::View;
+use super::condition::{self, Condition};
+use super::text::{percent, plain, span, within};
+use crate::board::{self, Known, Term, memory_sum, size_text};
+use crate::config::LIMITS;
+use crate::relay::InUse;
+
+/// The line of `version`.
+pub fn version(view: &View<'_>) -> String {
+    format!("sharelinkd {}  board {}  {}\n", env!("CARGO_PKG_VERSION"), view.relay.board().name, board::TARGET)
+}
+
+/// What is said where somebody comes, and at boot: version, board, addresses, memory sum.
+pub fn banner(view: &View<'_>) -> String {
+    let sum = memory_sum(view.relay.board());
+    let mut out = version(view);
+    let listening: Vec<String> = view.listening.iter().map(ToString::to_string).collect();
+    let _ = writeln!(out, "pages at   {}", within(&listening.join(" "), 66));
+    let addresses: Vec<String> = view.config.uplink.addresses.iter().map(ToString::to_string).collect();
+    let _ = writeln!(out, "uplink to  {}", within(&plain(&addresses.join(" ")), 66));
+    let _ = writeln!(
+        out,
+        "memory     at most {}: process {}, kernel {}; budget {}",
+        size_text(sum.total()),
+        size_text(sum.process()),
+        size_text(sum.kernel()),
+        size_text(view.relay.board().memory_budget)
+    );
+    let _ = writeln!(out, "`help` lists the commands");
+    out
+}
+
+/// `status`.
+pub fn status(view: &View<'_>) -> String {
+    let (relay, board) = (view.relay, view.relay.board());
+    let (used, highest) = (relay.in_use(), relay.highest());
+    let conditions = condition::conditions(view);
+    let mut out = version(view);
+    let _ = writeln!(out, "name        {}", within(&plain(&view.config.uplink.name), 60));
+    let _ = writeln!(out, "up for      {}", span(view.now.0));
+    let _ = writeln!(out, "health      {}", condition::health(view, &conditions).name());
+    let row = relay.uplink_row(view.now);
+    let address = view.config.uplink.addresses.get(row.address as usize).map_or(String::new(), plain);
+    let since = row.for_ms.map_or(String::new(), |ms| format!(" for {}", span(ms)));
+    let _ = writeln!(out, "uplink      {}{since}, {}", row.state, within(&address, 44));
+    let _ = writeln!(out, "{:<12}{:>10} {:>10} {:>10} {:>6}", "", "used", "limit", "highest", "used %");
+    for (name, used, limit, highest) in [
+        ("pages", used.pages, board.pages_max, highest.pages),
+        ("topics", used.topics, board.topics_max, highest.topics),
+        ("links", used.links, board.links_max, highest.links),
+        ("blocks", used.blocks, board.blocks_max, highest.blocks),
+    ] {
+        let part = percent(used.into(), limit.into());
+        let _ = writeln!(out, "{name:<12}{used:>10} {limit:>10} {highest:>10} {part:>5}%");
+    }
+    let sum = memory_sum(board);
+    let process = (view.process)();
+    for (name, used, limit, highest) in [
+        ("resident", process.resident_size, sum.process(), process.resident_size_highest),
+        ("in kernel", relay.kernel_size(), board.kernel_size_max, relay.kernel_size_highest()),
+    ] {
+        let part = percent(used, limit);
+        let (used, limit, highest) = (size_text(used), size_text(limit), size_text(highest));
+        let _ = writeln!(out, "{name:<12}{used:>10} {limit:>10} {highest:>10} {part:>5}%");
+    }
+    if conditions.is_empty() {
+        out.push_str("conditions  none\n");
+    }
+    for Condition { code, text } in conditions {
+        let _ = writeln!(out, "[{code}] {}", within(&plain(&text), 74));
+    }
+    out
+}
+
+/// `json`: the same as one line.
+pub fn json(view: &View<'_>) -> String {
+    let (relay, board) = (view.relay, view.relay.board());
+    let (used, highest) = (relay.in_use(), relay.highest());
+    let conditions = condition::conditions(view);
+    let health = condition::health(view, &conditions);
+    let row = relay.uplink_row(view.now);
+    let address = view.config.uplink.addresses.get(row.address as usize).map(ToString::to_string);
+    let table =
+        |used: u32, limit: u32, highest: u32| serde_json::json!({"used": used, "limit": limit, "highest": highest});
+    let sum = memory_sum(board);
+    let process = (view.process)();
+    let conditions: Vec<serde_json::Value> =
+        conditions.iter().map(|found| serde_json::json!({"code": found.code, "text": found.text})).collect();
+    let value = serde_json::json!({
+        "health": health.name(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "board": board.name,
+        "target": board::TARGET,
+        "name": view.config.uplink.name,
+        "uptime_s": view.now.0 / 1000,
+        "draining": relay.is_draining(),
+        "uplink": {"up": relay.is_up(), "state": row.state, "address": address, "connections": row.connections},
+        "pages": table(used.pages, board.pages_max, highest.pages),
+        "subscriptions": table(used.subscriptions, board.subscriptions_max, highest.subscriptions),
+        "topics": table(used.topics, board.topics_max, highest.topics),
+        "links": table(used.links, board.links_max, highest.links),
+        "blocks": table(used.blocks, board.blocks_max, highest.blocks),
+        "memory": {
+            "resident_bytes": process.resident_size,
+            "process_limit_bytes": sum.process(),
+            "kernel_bytes": relay.kernel_size(),
+            "kernel_limit_bytes": board.kernel_size_max,
+        },
+        "conditions": conditions,
+    });
+    format!("{value}\n")
+}
+
+/// One line of `watch`: the head with its columns, then the figures.
+pub fn watch(view: &View<'_>, deliveries_before: u64, ms: u64) -> String {
+    let (relay, used) = (view.relay, view.relay.in_use());
+    let counters = relay.counters();
+    let deliveries: u64 = counters.deliveries.iter().sum();
+    let rate = deliveries.saturating_sub(deliveries_before).saturating_mul(1000) / ms.max(1);
+    let (resident, kernel) = ((view.process)().resident_size, relay.kernel_size());
+    format!(
+        "{:<9} {:>7} {:>5} {:>7} {:>9} {:>9} {:>10} {:>9} {:>5}\n",
+        relay.uplink_row(view.now).state,
+        used.pages,
+        relay.slow_pages(),
+        used.topics,
+        rate,
+        counters.missed.iter().sum::<u64>(),
+        size_text(resident),
+        size_text(kernel),
+        condition::conditions(view).len()
+    )
+}
+
+/// The columns of `watch`.
+pub fn watch_head() -> String {
+    format!(
+        "{:<9} {:>7} {:>5} {:>7} {:>9} {:>9} {:>10} {:>9} {:>5}\n",
+        "uplink", "pages", "slow", "topics", "rate /s", "missed", "resident", "kernel", "cond."
+    )
+}
+
+/// `uplink`.
+pub fn uplink(view: &View<'_>) -> String {
+    let (relay, row) = (view.relay, view.relay.uplink_row(view.now));
+    let counters = relay.counters();
+    let mut out = String::new();
+    let _ = writeln!(out, "state       {}", row.state);
+    for (name, ms) in [("since", row.for_ms), ("next try in", row.retry_ms), ("first address in", row.return_ms)] {
+        if let Some(ms) = ms {
+            let _ = writeln!(out, "{name:<17} {:>10}", span(ms));
+        }
+    }
+    let heard = if relay.is_up() { span(row.heard_ms) } else { "-".to_owned() };
+    let _ = writeln!(out, "{:<17} {heard:>10}", "heard before");
+    for (name, number) in [
+        ("connections", row.connections),
+        ("dials", counters.dials),
+        ("losses", counters.uplink_losses),
+        ("failures in a row", row.failures.into()),
+        ("requests waiting", relay.in_use().requests.into()),
+        ("bytes to write", row.out_size as u64),
+    ] {
+        let _ = writeln!(out, "{name:<17} {number:>10}");
+    }
+    for (index, address) in view.config.uplink.addresses.iter().enumerate() {
+        let mark = if index == row.address as usize { "in use or next" } else { "" };
+        let _ = writeln!(out, "address {:<3} {:<50} {mark}", index + 1, within(&plain(address), 50));
+    }
+    if !relay.is_up() {
+        let _ = writeln!(out, "[U1] the business server is not connected");
+    }
+    out
+}
+
+/// `memory`: the sum term by term.
+pub fn memory(view: &View<'_>) -> String {
+    let (relay, board) = (view.relay, view.relay.board());
+    let sum = memory_sum(board);
+    let mut out = format!("{:<26} {:>12} {:>12} {:>12}  {}\n", "memory", "limit", "used", "highest", "known by");
+    let (used, highest) = (relay.in_use(), relay.highest());
+    let mut rows = |name: &str, limit: u64, used: Option<u64>, highest: Option<u64>, known: &str| {
+        let text = |size: Option<u64>| size.map_or("-".to_owned(), size_text);
+        let _ = writeln!(out, "{name:<26} {:>12} {:>12} {:>12}  {known}", size_text(limit), text(used), text(highest));
+    };
+    for term in &sum.terms {
+        let (now, most) = match term.name {
+            "kernel queues" => (Some(relay.kernel_size()), Some(relay.kernel_size_highest())),
+            _ => (in_use(view, term, &used), in_use(view, term, &highest)),
+        };
+        rows(term.name, term.bytes(), now, most, term.known.name());
+    }
+    let process = (view.process)();
+    rows(
+        "process, resident",
+        sum.process(),
+        Some(process.resident_size),
+        Some(process.resident_size_highest),
+        "the kernel",
+    );
+    rows("kernel", sum.kernel(), None, None, "sum");
+    rows("all", sum.total(), None, None, "sum");
+    rows("budget", board.memory_budget, None, None, "board");
+    out
+}
+
+/// Bytes of a term that so many rows use; none where the relay doesn't count them.
+fn in_use(view: &View<'_>, term: &Term, rows: &InUse) -> Option<u64> {
+    let (reasons, origins) = view.relay.texts_in_use();
+    let pages = u64::from(rows.pages);
+    let topics = u64::from(rows.topics);
+    let limits = view.relay.board();
+    let per_topic = term.count.checked_div(limits.topics_max.into()).unwrap_or(0);
+    let count = match term.name {
+        "session rows" | "connection rows" | "page tasks" | "executor and reactor" => pages,
+        "subscription rows" => rows.subscriptions.into(),
+        "link rows" => rows.links.into(),
+        "topic rows" => topics,
+        "frame index" | "block directories" => topics * per_topic,
+        "request rows" => rows.requests.into(),
+        "reasons" => reasons as u64,
+        "origins" => origins as u64,
+        "spilled notices" => rows.half_notices.into(),
+        "arena" => rows.blocks.into(),
+        "kernel sockets" => pages,
+        // Taken at start, as a whole.
+        _ if term.known == Known::Buffer && term.count == 1 => 1,
+        "arena free list" | "address buckets" => term.count,
+        _ => return None,
+    };
+    Some(count.saturating_mul(term.size))
+}
+
+/// `limits`.
+pub fn limits(view: &View<'_>) -> String {
+    let (built, board) = (board::SELECTED, view.relay.board());
+    let (used, highest) = (view.relay.in_use(), view.relay.highest());
+    let mut out = format!("{:<20} {:>13} {:>13} {:>12} {:>12}\n", "limit", "board", "configured", "used", "highest");
+    for limit in &LIMITS {
+        let now = |rows: &InUse| match limit.key {
+            "pages" => rows.pages.to_string(),
+            "topics" => rows.topics.to_string(),
+            "subscriptions" => rows.subscriptions.to_string(),
+            "links" => rows.links.to_string(),
+            "requests" => rows.requests.to_string(),
+            "arena_blocks" => rows.blocks.to_string(),
+            _ => "-".to_owned(),
+        };
+        let (now, most) = match limit.key {
+            "kernel_size" => (view.relay.kernel_size().to_string(), view.relay.kernel_size_highest().to_string()),
+            _ => (now(&used), now(&highest)),
+        };
+        let (of_board, configured) = ((limit.of)(built), (limit.of)(board));
+        let _ = writeln!(out, "{:<20} {of_board:>13} {configured:>13} {now:>12} {most:>12}", limit.key);
+    }
+    let none = view.config.pages_per_address;
+    let text = if none == 0 { "none".to_owned() } else { none.to_string() };
+    let _ = writeln!(out, "{:<20} {:>13} {text:>13} {:>12} {:>12}", "pages_per_address", "none", "-", "-");
+    out
+}
+
+/// `counters`: two columns of names and numbers.
+pub fn counters(view: &View<'_>) -> String {
+    let mut out = String::new();
+    let rows = view.relay.counters().rows();
+    for pair in rows.chunks(2) {
+        for (at, (name, number)) in pair.iter().enumerate() {
+            let _ = write!(out, "{}{name:<24} {number:>13}", if at == 0 { "" } else { "  " });
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// `events`: the last notable lines.
+pub fn events(view: &View<'_>) -> String {
+    let mut out = format!("{:>9} {:>6} {:<5} {}\n", "age", "count", "level", "event");
+    for line in view.lines.iter().filter(|line| line.level <= log::Level::Info) {
+        let age = span(view.now.since(line.at));
+        let text = plain(&line.text);
+        let mut pieces = text.as_bytes().chunks(EVENT_COLUMNS).map(String::from_utf8_lossy);
+        let first = pieces.next().unwrap_or_default();
+        let _ = writeln!(out, "{age:>9} {:>6} {:<5} {first}", line.count, line.level);
+        for piece in pieces {
+            let _ = writeln!(out, "{:>22} {piece}", "");
+        }
+    }
+    out
+}
+
+/// An event's text has so many columns; it goes on in the next line.
+const EVENT_COLUMNS: usize = 56;
+
+/// `log`: which lines are logged.
+pub fn log_level(view: &View<'_>) -> String {
+    format!("log level {}; {} lines were not written\n", view.log_level.as_str().to_ascii_lowercase(), view.unwritten)
+}

@@ -1,0 +1,246 @@
+//! One line of input as it is typed: echo, editing, the last commands. Any noise is survived.
+//!
+//! Takes bytes, gives what is to be echoed and, at Enter, the line. Printable ASCII is taken, up to
+//! [`LINE_SIZE_MAX`] bytes; Backspace, Ctrl-U (whole line), Ctrl-W (word), Ctrl-C (give up) and the arrows up and down work as
+//! anywhere; every other byte and escape sequence is ignored. The echo uses backspaces and blanks only: no terminal is
+//! needed. Knows no command.
+
+use std::collections::VecDeque;
+
+/// A line has at most so many bytes; what is typed beyond is not taken, and not echoed.
+pub const LINE_SIZE_MAX: usize = 64;
+/// So many of the last lines can be fetched back.
+const HISTORY_MAX: usize = 16;
+
+const CTRL_C: u8 = 0x03;
+const CTRL_D: u8 = 0x04;
+const BACKSPACE: u8 = 0x08;
+const CTRL_U: u8 = 0x15;
+const CTRL_W: u8 = 0x17;
+const ESCAPE: u8 = 0x1b;
+const DELETE: u8 = 0x7f;
+
+/// What a byte came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// Nothing but its echo.
+    Nothing,
+    /// The line is done.
+    Line(String),
+    /// The line was given up (Ctrl-C).
+    GivenUp,
+    /// Ctrl-D on an empty line: whoever typed it wants to go.
+    Leave,
+}
+
+/// Where an escape sequence stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sequence {
+    #[default]
+    None,
+    Escape,
+    /// Behind `ESC [` or `ESC O`, until a letter or `~`.
+    Parameters,
+}
+
+/// The line that is being typed.
+#[derive(Debug, Default)]
+pub struct Editor {
+    line: String,
+    history: VecDeque<String>,
+    /// Which line of the history is shown, from the newest; none while it is a new one.
+    shown: Option<usize>,
+    sequence: Sequence,
+    after_return: bool,
+}
+
+impl Editor {
+    /// Takes a byte; its echo goes to `echo`.
+    pub fn take(&mut self, byte: u8, echo: &mut Vec<u8>) -> Typed {
+        // Enter is CR, LF, or both.
+        let is_second = byte == b'\n' && self.after_return;
+        self.after_return = byte == b'\r';
+        if is_second {
+            return Typed::Nothing;
+        }
+        match self.sequence {
+            Sequence::Escape => {
+                self.sequence = if matches!(byte, b'[' | b'O') { Sequence::Parameters } else { Sequence::None };
+                return Typed::Nothing;
+            }
+            Sequence::Parameters => {
+                if (0x40..=0x7e).contains(&byte) {
+                    self.sequence = Sequence::None;
+                    match byte {
+                        b'A' => self.recall(true, echo),
+                        b'B' => self.recall(false, echo),
+                        _ => {}
+                    }
+                } else if !(0x20..0x40).contains(&byte) {
+                    // No sequence has such a byte: it was noise.
+                    self.sequence = Sequence::None;
+                }
+                return Typed::Nothing;
+            }
+            Sequence::None => {}
+        }
+        match byte {
+            b'\r' | b'\n' => {
+                echo.extend_from_slice(b"\r\n");
+                return Typed::Line(self.done());
+            }
+            CTRL_C => {
+                echo.extend_from_slice(b"^C\r\n");
+                self.line.clear();
+                self.shown = None;
+                return Typed::GivenUp;
+            }
+            CTRL_D if self.line.is_empty() => return Typed::Leave,
+            BACKSPACE | DELETE => self.erase(1, echo),
+            CTRL_U => self.erase(self.line.len(), echo),
+            CTRL_W => {
+                let kept = self.line.trim_end().rfind(' ').map_or(0, |blank| blank + 1);
+                self.erase(self.line.len() - kept, echo);
+            }
+            ESCAPE => self.sequence = Sequence::Escape,
+            b' '..=b'~' if self.line.len() < LINE_SIZE_MAX => {
+                self.line.push(char::from(byte));
+                echo.push(byte);
+            }
+            _ => {}
+        }
+        Typed::Nothing
+    }
+
+    fn done(&mut self) -> String {
+        let line = std::mem::take(&mut self.line);
+        self.shown = None;
+        if !line.trim().is_empty() && self.history.front() != Some(&line) {
+            self.history.truncate(HISTORY_MAX - 1);
+            self.history.push_front(line.clone());
+        }
+        line
+    }
+
+    fn erase(&mut self, count: usize, echo: &mut Vec<u8>) {
+        for _ in 0..count {
+            if self.line.pop().is_some() {
+                echo.extend_from_slice(b"\x08 \x08");
+            }
+        }
+    }
+
+    fn recall(&mut self, older: bool, echo: &mut Vec<u8>) {
+        let wanted = match (self.shown, older) {
+            (None, true) => Some(0),
+            (Some(shown), true) => Some(shown + 1),
+            (Some(shown), false) => shown.checked_sub(1),
+            (None, false) => return,
+        };
+        let line = match wanted {
+            Some(index) => match self.history.get(index) {
+                Some(line) => line.clone(),
+                None => return,
+            },
+            None => String::new(),
+        };
+        self.erase(self.line.len(), echo);
+        echo.extend_from_slice(line.as_bytes());
+        self.line = line;
+        self.shown = wanted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a screen shows of an echo: the last line, with backspaces carried out.
+    fn screen(echo: &[u8]) -> String {
+        let (mut cells, mut at) = (Vec::new(), 0_usize);
+        for &byte in echo {
+            match byte {
+                BACKSPACE => at = at.saturating_sub(1),
+                b'\r' => {}
+                b'\n' => (cells, at) = (Vec::new(), 0),
+                _ => {
+                    cells.truncate(at);
+                    cells.push(byte);
+                    at += 1;
+                }
+            }
+        }
+        String::from_utf8_lossy(&cells).trim_end().to_owned()
+    }
+
+    fn typed(editor: &mut Editor, bytes: &[u8]) -> (Vec<Typed>, Vec<u8>) {
+        let mut echo = Vec::new();
+        let came = bytes.iter().map(|byte| editor.take(*byte, &mut echo)).filter(|typed| *typed != Typed::Nothing);
+        (came.collect(), echo)
+    }
+
+    fn lines(bytes: &[u8]) -> Vec<Typed> {
+        typed(&mut Editor::default(), bytes).0
+    }
+
+    fn line(text: &str) -> Typed {
+        Typed::Line(text.to_owned())
+    }
+
+    #[test]
+    fn enter_is_any_of_its_three_forms() {
+        assert_eq!(lines(b"a\rb\nc\r\nd\r\r\n"), [line("a"), line("b"), line("c"), line("d"), line("")]);
+    }
+
+    #[test]
+    fn editing_shows_on_the_screen_what_the_line_is() {
+        for keys in
+            [&b"statsu\x7f\x7fus"[..], b"wrong\x15status", b"status pages\x17\x08", b"\x7f\x08status", b"st\x1b[Catus"]
+        {
+            let mut editor = Editor::default();
+            let (_, echo) = typed(&mut editor, keys);
+            assert_eq!(screen(&echo), editor.line.trim_end(), "{keys:?}");
+            assert_eq!(editor.line.as_str(), "status", "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn the_arrows_go_through_the_last_commands() {
+        let mut editor = Editor::default();
+        let _ = typed(&mut editor, b"one\rtwo\rtwo\r");
+        let (_, echo) = typed(&mut editor, b"x\x1b[A");
+        assert_eq!((editor.line.as_str(), screen(&echo)), ("two", "two".to_owned()));
+        let _ = typed(&mut editor, b"\x1bOA");
+        assert_eq!(editor.line.as_str(), "one");
+        let _ = typed(&mut editor, b"\x1b[A");
+        assert_eq!(editor.line.as_str(), "one", "there is nothing before");
+        let _ = typed(&mut editor, b"\x1b[B");
+        assert_eq!(editor.line.as_str(), "two");
+        let _ = typed(&mut editor, b"\x1b[B");
+        assert_eq!(editor.line.as_str(), "");
+    }
+
+    #[test]
+    fn a_line_has_an_end_and_ctrl_c_gives_it_up() {
+        let mut editor = Editor::default();
+        let (_, echo) = typed(&mut editor, &[b'x'; 500]);
+        assert_eq!((editor.line.len(), echo.len()), (LINE_SIZE_MAX, LINE_SIZE_MAX));
+        assert_eq!(typed(&mut editor, b"\x03").0, [Typed::GivenUp]);
+        assert_eq!(editor.line.as_str(), "");
+        assert_eq!(typed(&mut editor, b"\x04").0, [Typed::Leave]);
+    }
+
+    #[test]
+    fn noise_is_survived_and_screen_and_line_agree() {
+        let mut seed = crate::relay::time::Jitter::new(7);
+        let mut editor = Editor::default();
+        for _ in 0..2_000 {
+            let noise: Vec<u8> = (0..seed.below(40)).map(|_| seed.bits().to_le_bytes()[0]).collect();
+            let _ = typed(&mut editor, &noise);
+            let _ = typed(&mut editor, b"\x1b\x18\x03");
+            let (_, echo) = typed(&mut editor, b"status");
+            assert_eq!((editor.line.as_str(), screen(&echo)), ("status", "status".to_owned()));
+            assert_eq!(typed(&mut editor, b"\r").0, [line("status")]);
+        }
+    }
+}

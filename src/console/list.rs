@@ -1,0 +1,253 @@
+//! Answers that may be long: pages and topics, a line at a time, as the line takes them.
+//!
+//! A list is a place in a table: between two lines pages come and go, and nothing of what was not shown yet is kept. One
+//! page or one topic with all that belongs to it is a short text again.
+
+use core::fmt::Write as _;
+
+use super::View;
+use super::command::Row;
+use super::text::{link, plain, sequence, span, within};
+use crate::board::size_text;
+use crate::relay::inspect::{PageRow, PageState};
+use crate::wire::Track;
+
+/// A list that is being shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct List {
+    kind: Kind,
+    next: u32,
+    shown: u32,
+    has_head: bool,
+}
+
+/// What is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Every page.
+    Pages,
+    /// The pages whose sockets take no more.
+    SlowPages,
+    /// Every topic.
+    Topics,
+}
+
+/// Rows that are looked at for one line: a long table without anything to show must not hold up the relay.
+const LOOKS_MAX: u32 = 256;
+
+/// What a list has to say next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A line.
+    Line(String),
+    /// Nothing yet: it is looking.
+    Looking,
+    /// That was all.
+    Done,
+}
+
+impl List {
+    /// A list from its beginning.
+    #[must_use]
+    pub const fn new(kind: Kind) -> Self {
+        Self { kind, next: 0, shown: 0, has_head: false }
+    }
+
+    /// The next line.
+    pub fn next(&mut self, view: &View<'_>) -> Next {
+        if !self.has_head {
+            self.has_head = true;
+            return Next::Line(self.head());
+        }
+        let end = match self.kind {
+            Kind::Pages | Kind::SlowPages => view.relay.pages_end(),
+            Kind::Topics => view.relay.topics_end(),
+        };
+        for _ in 0..LOOKS_MAX {
+            if self.next >= end {
+                return Next::Done;
+            }
+            let index = self.next;
+            self.next += 1;
+            let line = match self.kind {
+                Kind::Topics => topic_line(view, index),
+                _ => view
+                    .relay
+                    .page_row(view.now, index)
+                    .filter(|row| self.kind == Kind::Pages || row.state == PageState::Slow)
+                    .map(|row| page_line(&row)),
+            };
+            if let Some(line) = line {
+                self.shown += 1;
+                return Next::Line(line);
+            }
+        }
+        Next::Looking
+    }
+
+    /// The line behind the last one.
+    #[must_use]
+    pub fn foot(&self) -> String {
+        let name = match self.kind {
+            Kind::Pages => "page",
+            Kind::SlowPages => "slow page",
+            Kind::Topics => "topic",
+        };
+        format!("{} {name}{}\n", self.shown, if self.shown == 1 { "" } else { "s" })
+    }
+
+    fn head(&self) -> String {
+        match self.kind {
+            Kind::Topics => format!(
+                "{:>10} {:>6} {:>5} {:>6} {:>12} {:>12} {:>9} {:>9}\n",
+                "topic", "pages", "links", "blocks", "state", "messages", "audio", "video"
+            ),
+            _ => format!(
+                "{:<14} {:>10} {:>6} {:>9} {:>9} {:>10} {:<11}\n",
+                "page", "number", "topics", "open", "idle", "kernel", "state"
+            ),
+        }
+    }
+}
+
+fn page_line(row: &PageRow<'_>) -> String {
+    let half = if row.is_half { ", half" } else { "" };
+    format!(
+        "{:<14} {:>10} {:>6} {:>9} {:>9} {:>10} {:<11}\n",
+        row.id.to_string(),
+        row.number,
+        row.subscriptions,
+        span(row.open_ms),
+        span(row.wrote_ms),
+        size_text(row.kernel_size.into()),
+        format!("{}{half}", state(row.state)),
+    )
+}
+
+fn state(state: PageState) -> String {
+    match state {
+        PageState::New => "new".to_owned(),
+        PageState::Live => "live".to_owned(),
+        PageState::Slow => "slow".to_owned(),
+        PageState::Closing(code) => format!("closing {code}"),
+        PageState::Cut => "cut".to_owned(),
+    }
+}
+
+fn topic_line(view: &View<'_>, index: u32) -> Option<String> {
+    let row = view.relay.topic_at(view.now, index)?;
+    let blocks: u32 = row.rings.iter().map(|ring| ring.blocks).sum();
+    let [state, messages, audio, video] = row.next.map(sequence);
+    Some(format!(
+        "{:>10} {:>6} {:>5} {blocks:>6} {state:>12} {messages:>12} {audio:>9} {video:>9}\n",
+        row.number, row.pages, row.links
+    ))
+}
+
+/// `pages`: how many do what.
+pub fn pages(view: &View<'_>) -> String {
+    let (relay, board) = (view.relay, view.relay.board());
+    let mut out = String::new();
+    for (name, number) in [
+        ("connected", u64::from(relay.pages())),
+        ("limit", board.pages_max.into()),
+        ("highest", relay.highest().pages.into()),
+        ("slow", relay.slow_pages().into()),
+        ("subscriptions", relay.in_use().subscriptions.into()),
+        ("opened so far", relay.counters().pages_opened),
+        ("closed so far", relay.counters().pages_closed),
+    ] {
+        let _ = writeln!(out, "{name:<15} {number:>10}");
+    }
+    let _ = writeln!(out, "{:<15} {:>10}", "in the kernel", size_text(relay.kernel_size()));
+    out
+}
+
+/// `pages #ID`: all of one page.
+///
+/// # Errors
+/// Where it is not there.
+pub fn page(view: &View<'_>, wanted: Row) -> Result<String, String> {
+    let row = find(view, wanted)?;
+    let mut out = format!("page {}  number {}  {}\n", row.id, row.number, state(row.state));
+    let _ = writeln!(out, "address     {}", row.address);
+    let _ = writeln!(
+        out,
+        "origin      {}",
+        if row.origin.is_empty() { "-".to_owned() } else { within(&plain(&row.origin), 60) }
+    );
+    let _ =
+        writeln!(out, "open {}, heard {} ago, wrote {} ago", span(row.open_ms), span(row.heard_ms), span(row.wrote_ms));
+    let half = if row.is_half { "; a frame is half written" } else { "" };
+    let _ = writeln!(out, "kernel {}, faults {}{half}", size_text(row.kernel_size.into()), row.faults);
+    let _ = writeln!(
+        out,
+        "{:>10} {:<8} {:<8} {:>11} {:>12} {:>12} {:>12}",
+        "topic", "link", "stage", "state", "messages", "audio", "video"
+    );
+    for subscription in view.relay.subscription_rows(wanted.index) {
+        let [state, messages, audio, video] = subscription.next.map(sequence);
+        let topic = subscription.topic.map_or("-".to_owned(), |topic| topic.to_string());
+        let link = subscription.link.as_ref().map_or("-".to_owned(), link);
+        let _ = writeln!(
+            out,
+            "{topic:>10} {link:<8} {:<8} {state:>11} {messages:>12} {audio:>12} {video:>12}",
+            subscription.stage
+        );
+    }
+    Ok(out)
+}
+
+/// The page of this name.
+///
+/// # Errors
+/// That it is not there, or that another one stands there now.
+pub fn find<'a>(view: &'a View<'_>, wanted: Row) -> Result<PageRow<'a>, String> {
+    let Row { index, generation } = wanted;
+    match view.relay.page_row(view.now, index) {
+        Some(row) if generation.is_none_or(|generation| row.id.to_string() == format!("#{index}.{generation}")) => {
+            Ok(row)
+        }
+        Some(row) => Err(format!("[E3] that page is gone; {} stands there now", row.id)),
+        None => Err(format!("[E3] no page #{index}: `pages all` lists them")),
+    }
+}
+
+/// `topics NUMBER`: all of one topic.
+///
+/// # Errors
+/// Where it is not held.
+pub fn topic(view: &View<'_>, number: u32) -> Result<String, String> {
+    let missing = || format!("[E3] no topic {number}: `topics` lists them");
+    let index = view.relay.topic_index(number).ok_or_else(missing)?;
+    let row = view.relay.topic_at(view.now, index).ok_or_else(missing)?;
+    let mut out = format!("topic {number}  epoch {}  pages {}  links {}\n", row.epoch, row.pages, row.links);
+    if let Some(ms) = row.lingers_ms {
+        let _ = writeln!(out, "no page is left: it is forgotten in {}", span(ms));
+    }
+    if !row.is_accepted {
+        let _ = writeln!(out, "not accepted by the business server since it was lost");
+    }
+    if row.is_ended {
+        let _ = writeln!(out, "it has ended");
+    }
+    let _ = writeln!(out, "{:<12} {:>12} {:>8} {:>11} {:>8}", "track", "next", "frames", "held", "blocks");
+    let names = Track::ALL.iter().map(|track| track.name()).chain(["audio init", "video init"]);
+    for (at, (name, ring)) in names.zip(row.rings).enumerate() {
+        let next = row.next.get(at).map_or("-".to_owned(), |next| sequence(*next));
+        let _ =
+            writeln!(out, "{name:<12} {next:>12} {:>8} {:>11} {:>8}", ring.frames, size_text(ring.size), ring.blocks);
+    }
+    let links: Vec<String> = view
+        .relay
+        .topic_links(index)
+        .take(LINKS_SHOWN_MAX)
+        .map(|(shown, shared)| format!("{}{}", link(&shown), if shared { "" } else { " (one page each)" }))
+        .collect();
+    let more = if row.links as usize > LINKS_SHOWN_MAX { " ..." } else { "" };
+    let _ = writeln!(out, "links       {}{more}", links.join(" "));
+    Ok(out)
+}
+
+/// So many links of a topic are shown.
+const LINKS_SHOWN_MAX: usize = 4;

@@ -1,0 +1,115 @@
+//! What waits for the line: a bounded buffer of whole lines, each cut to the columns of a screen.
+
+use super::text::COLUMNS;
+
+/// Output that waits for the line: some 100 lines. An answer goes on when there is room again.
+pub const OUT_SIZE_MAX: usize = 8 * 1024;
+/// A list goes on while less than this waits: a line that takes some gets more at once.
+const LOW_SIZE: usize = OUT_SIZE_MAX / 2;
+
+/// The buffer.
+#[derive(Debug)]
+pub struct Out {
+    bytes: Vec<u8>,
+    written: usize,
+    dropped: u32,
+    /// How a line ends: a terminal needs the return.
+    pub ends: &'static str,
+}
+
+impl Out {
+    /// An empty buffer; its memory is taken now.
+    pub fn new() -> Self {
+        Self { bytes: Vec::with_capacity(OUT_SIZE_MAX), written: 0, dropped: 0, ends: "\r\n" }
+    }
+
+    /// What is to be written.
+    pub fn waiting(&self) -> &[u8] {
+        self.bytes.get(self.written..).unwrap_or_default()
+    }
+
+    /// So many bytes of it were.
+    pub fn wrote(&mut self, size: usize) {
+        self.written = (self.written + size).min(self.bytes.len());
+        if self.written == self.bytes.len() {
+            self.bytes.clear();
+            self.written = 0;
+        }
+    }
+
+    /// Whether a list may go on.
+    pub fn has_room(&self) -> bool {
+        self.waiting().len() < LOW_SIZE
+    }
+
+    /// Adds lines, each cut to the columns of a screen.
+    pub fn say(&mut self, text: &str) {
+        for line in text.split_inclusive('\n') {
+            let (line, ends) = line.strip_suffix('\n').map_or((line, false), |line| (line, true));
+            let line = line.get(..line.floor_char_boundary(COLUMNS)).unwrap_or_default();
+            self.put(line.as_bytes());
+            if ends {
+                self.put(self.ends.as_bytes());
+            }
+        }
+    }
+
+    /// Adds a line that comes by itself, or counts it where the line takes none.
+    pub fn offer(&mut self, line: &str) {
+        if self.waiting().len() + line.len() + COLUMNS > OUT_SIZE_MAX {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        }
+        self.tell_dropped();
+        self.say(line);
+    }
+
+    /// Says how many lines were dropped since it was last said.
+    pub fn tell_dropped(&mut self) {
+        if self.dropped > 0 {
+            let dropped = std::mem::take(&mut self.dropped);
+            self.say(&format!("[E6] {dropped} lines were dropped: this line was too slow\n"));
+        }
+    }
+
+    /// Adds bytes as they are, as many as there is room for.
+    pub fn put(&mut self, bytes: &[u8]) {
+        if self.written > 0 {
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+        let room = OUT_SIZE_MAX.saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(bytes.get(..bytes.len().min(room)).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_by_itself_is_dropped_with_a_count_where_the_line_is_stuck() {
+        let mut out = Out::new();
+        for _ in 0..1_000 {
+            out.offer("a line of some thirty bytes....\n");
+        }
+        assert!(out.waiting().len() <= OUT_SIZE_MAX && out.bytes.capacity() == OUT_SIZE_MAX);
+        let kept = out.waiting().split(|byte| *byte == b'\n').count() - 1;
+        out.wrote(OUT_SIZE_MAX);
+        out.offer("again\n");
+        let text = String::from_utf8_lossy(out.waiting()).into_owned();
+        assert_eq!(text, format!("[E6] {} lines were dropped: this line was too slow\r\nagain\r\n", 1_000 - kept));
+    }
+
+    #[test]
+    fn nothing_is_wider_than_a_screen_nor_more_than_the_buffer() {
+        let mut out = Out::new();
+        out.say(&format!("{}\n", "門".repeat(100)));
+        assert!(out.waiting().len() <= COLUMNS + 2);
+        out.say(&"x\n".repeat(OUT_SIZE_MAX));
+        assert_eq!(out.waiting().len(), OUT_SIZE_MAX);
+        out.wrote(10);
+        out.put(b"0123456789abcdef");
+        assert!(out.waiting().ends_with(b"0123456789") && out.bytes.capacity() == OUT_SIZE_MAX);
+    }
+}

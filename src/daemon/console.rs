@@ -1,0 +1,216 @@
+//! The console's lines: the Unix socket, and what is carried out for whoever types.
+//!
+//! One task for each line, over a socket here and over a tty in `serial.rs`; both end in [`converse`]. What is said and
+//! understood is `console.rs`'s. At most [`CONSOLES_MAX`] engineers at once over the socket; one more is told so. Nothing waits for a
+//! line that takes nothing: what it doesn't take stays in its bounded buffer.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use smol::{Async, LocalExecutor, Timer, future};
+
+use super::{Daemon, logging, proc, reload};
+use crate::board::CONSOLES_MAX;
+use crate::console::{Console, Request, Row, View};
+
+/// Who may connect: the relay's user and its group.
+const MODE: u32 = 0o660;
+/// A connection that says nothing for so long is greeted: a person is there, not a program.
+const GREET_AFTER: Duration = Duration::from_millis(150);
+/// Keys read in one turn.
+const READ_SIZE: usize = 256;
+
+/// Binds the socket; one that a relay left behind which is gone is replaced.
+pub fn bind(path: &Path) -> io::Result<Async<UnixListener>> {
+    if let Err(error) = UnixStream::connect(path) {
+        if error.kind() == ErrorKind::ConnectionRefused {
+            fs::remove_file(path)?;
+        }
+    } else {
+        return Err(io::Error::new(ErrorKind::AddrInUse, "another relay listens there"));
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    Async::new(listener)
+}
+
+/// Accepts engineers for as long as the daemon runs.
+pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Async<UnixListener>) {
+    let places = Rc::new(());
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) if Rc::strong_count(&places) > CONSOLES_MAX => {
+                let _ = stream.get_ref().write(b"[E7] all consoles are in use: close one of them\r\n");
+            }
+            Ok((stream, _)) => {
+                let (daemon, place) = (Rc::clone(&daemon), Rc::clone(&places));
+                executor
+                    .spawn(async move {
+                        // It ends with an error where somebody just left.
+                        let _ = attend(&daemon, &stream).await;
+                        drop(place);
+                    })
+                    .detach();
+            }
+            Err(error) => {
+                let line = format!("no console can be accepted for a moment: {error}");
+                daemon.logged.borrow_mut().log(log::Level::Warn, daemon.clock.now(), &line);
+                Timer::after(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// One engineer, or one program, at the socket.
+async fn attend(daemon: &Daemon, stream: &Async<UnixStream>) -> io::Result<()> {
+    let mut console = Box::new(Console::new(true));
+    let spoke = async { stream.readable().await.is_ok() };
+    let silent = async {
+        Timer::after(GREET_AFTER).await;
+        false
+    };
+    if !future::or(spoke, silent).await {
+        daemon.look(|view| console.greet(view));
+    }
+    converse(daemon, stream, &mut console).await
+}
+
+/// Carries bytes between a line and its console until either is over.
+///
+/// # Errors
+/// Why the line is gone.
+pub async fn converse<T>(daemon: &Daemon, line: &Async<T>, console: &mut Console) -> io::Result<()>
+where
+    for<'a> &'a T: Read + Write,
+{
+    let mut keys = [0; READ_SIZE];
+    loop {
+        while let Some(request) = console.poll_request() {
+            let text = carry_out(daemon, request);
+            daemon.look(|view| console.handle_answer(view, &text));
+        }
+        let is_stuck = write(daemon, line.get_ref(), console)?;
+        if console.is_over() && console.transmit().is_empty() {
+            return Ok(());
+        }
+        let deadline = console.poll_timeout();
+        let keys_came = async {
+            line.readable().await?;
+            Ok(true)
+        };
+        let room_came = async {
+            if !is_stuck {
+                future::pending::<()>().await;
+            }
+            line.writable().await?;
+            Ok(false)
+        };
+        let time_came = async {
+            match deadline {
+                Some(deadline) => drop(Timer::after(Duration::from_millis(deadline.since(daemon.clock.now()))).await),
+                None => future::pending().await,
+            }
+            Ok::<bool, io::Error>(false)
+        };
+        let came = future::or(room_came, future::or(keys_came, time_came)).await?;
+        if came {
+            match line.get_ref().read(&mut keys) {
+                Ok(0) => return Ok(()),
+                Ok(size) => {
+                    let keys = keys.get(..size).unwrap_or_default();
+                    daemon.look(|view| console.handle_input(view, keys));
+                }
+                Err(error) if is_for_now(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        daemon.look(|view| console.handle_timeout(view));
+        // Pages, pings and the watchdog have their turn, however fast somebody types.
+        future::yield_now().await;
+    }
+}
+
+/// Writes what the line takes; whether something waits.
+fn write<T>(daemon: &Daemon, mut line: &T, console: &mut Console) -> io::Result<bool>
+where
+    for<'a> &'a T: Write,
+{
+    if console.transmit().is_empty() {
+        return Ok(false);
+    }
+    match line.write(console.transmit()) {
+        Ok(0) => return Err(ErrorKind::WriteZero.into()),
+        Ok(size) => daemon.look(|view| console.wrote(view, size)),
+        Err(error) if is_for_now(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(!console.transmit().is_empty())
+}
+
+fn is_for_now(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Does what an engineer wants done; what came of it.
+fn carry_out(daemon: &Daemon, request: Request) -> String {
+    log::info!("at the console: {request:?}");
+    match request {
+        Request::Close(row) => daemon.step(|relay, now| close(relay, now, row)),
+        Request::End(number) => match daemon.step(|relay, now| relay.end_by_hand(now, number)) {
+            Some(pages) => format!("topic {number} has ended, {pages} pages are told\n"),
+            None => format!("[E3] no topic {number}: `topics` lists them\n"),
+        },
+        Request::Drain => {
+            daemon.end.raise();
+            "the relay sends its pages away and ends\n".to_owned()
+        }
+        Request::Reload => match reload::again(daemon) {
+            Ok(waits) => {
+                let waits: String = waits.iter().map(|key| format!("{key} changed: that takes a restart\n")).collect();
+                format!("{waits}the configuration was read again\n")
+            }
+            Err(errors) => {
+                let count = errors.len();
+                let errors: String = errors.iter().map(|error| format!("{error}\n")).collect();
+                format!("{errors}[E8] the configuration stays as it was: {count} error(s)\n")
+            }
+        },
+        Request::LogLevel(level) => {
+            log::set_max_level(level);
+            format!("log level {}\n", level.as_str().to_ascii_lowercase())
+        }
+    }
+}
+
+fn close(relay: &mut crate::relay::Relay, now: crate::relay::time::Instant, row: Row) -> String {
+    let Some(id) = relay.page_row(now, row.index).map(|page| page.id) else {
+        return format!("[E3] no page #{}: `pages all` lists them\n", row.index);
+    };
+    match relay.close_by_hand(now, id) {
+        true => format!("page {id} is being closed\n"),
+        false => format!("[E3] page {id} is being closed already\n"),
+    }
+}
+
+impl Daemon {
+    /// Lets the console look at everything.
+    pub(super) fn look<T>(&self, see: impl FnOnce(&View<'_>) -> T) -> T {
+        logging::with_lines(|lines, unwritten| {
+            see(&View {
+                relay: &self.relay.borrow(),
+                now: self.clock.now(),
+                config: &self.config.borrow(),
+                listening: &self.listening,
+                lines,
+                log_level: log::max_level(),
+                unwritten,
+                process: &proc::process,
+            })
+        })
+    }
+}

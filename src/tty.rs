@@ -1,0 +1,32 @@
+//! A serial device, opened raw: 8 data bits, no parity, one stop bit, no flow control, no modem lines.
+//!
+//! Three wires are enough for both ends of the console: the daemon's on the box, and the terminal's on the engineer's laptop.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::termios::{ControlModes, OptionalActions, isatty, tcgetattr, tcsetattr};
+
+/// Opens a device so that neither opening nor reading nor writing ever waits.
+///
+/// # Errors
+/// Where it can't be opened, is no serial line, or has no such speed (bits a second).
+pub fn open(device: &Path, speed: u32) -> io::Result<File> {
+    // Without O_NONBLOCK an open waits for a carrier that three wires don't have.
+    let line =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open(device)?;
+    if !isatty(&line) {
+        return Err(io::Error::other("it is no serial line"));
+    }
+    let mut modes = tcgetattr(&line)?;
+    modes.make_raw();
+    modes
+        .control_modes
+        .remove(ControlModes::CSIZE | ControlModes::PARENB | ControlModes::CSTOPB | ControlModes::CRTSCTS);
+    modes.control_modes.insert(ControlModes::CS8 | ControlModes::CLOCAL | ControlModes::CREAD);
+    modes.set_speed(speed)?;
+    tcsetattr(&line, OptionalActions::Now, &modes)?;
+    Ok(line)
+}
