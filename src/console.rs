@@ -20,6 +20,8 @@ mod lines;
 mod list;
 mod out;
 mod text;
+#[cfg(test)]
+mod transcripts;
 
 use std::net::SocketAddr;
 
@@ -33,6 +35,7 @@ pub use self::lines::{LINE_SIZE_MAX, LINES_MAX, Lines};
 use self::list::{Kind, List, Next};
 use self::out::Out;
 use self::text::plain;
+use crate::board::Board;
 use crate::config::Config;
 use crate::relay::{Relay, time::Instant};
 
@@ -65,6 +68,8 @@ pub struct View<'a> {
     pub now: Instant,
     /// The configuration in force.
     pub config: &'a Config,
+    /// The board that this binary was built for.
+    pub built: &'a Board,
     /// Where pages connect.
     pub listening: &'a [SocketAddr],
     /// The last lines of the log.

@@ -27,7 +27,7 @@ pub fn banner(view: &View<'_>) -> String {
     let _ = writeln!(out, "uplink to  {}", within(&plain(&addresses.join(" ")), 66));
     let _ = writeln!(
         out,
-        "memory     at most {}: process {}, kernel {}; budget {}",
+        "memory     at most {}: process {}, kernel {}; of {}",
         size_text(sum.total()),
         size_text(sum.process()),
         size_text(sum.kernel()),
@@ -240,7 +240,7 @@ fn in_use(view: &View<'_>, term: &Term, rows: &InUse) -> Option<u64> {
 
 /// `limits`.
 pub fn limits(view: &View<'_>) -> String {
-    let (built, board) = (board::SELECTED, view.relay.board());
+    let (built, board) = (view.built, view.relay.board());
     let (used, highest) = (view.relay.in_use(), view.relay.highest());
     let mut out = format!("{:<20} {:>13} {:>13} {:>12} {:>12}\n", "limit", "board", "configured", "used", "highest");
     for limit in &LIMITS {

@@ -55,6 +55,9 @@ pub const CODES: [(&str, &str); 9] = [
 /// A table counts as nearly full from so many percents on.
 const FULL_PERCENT: u64 = 90;
 
+/// Fewer slow pages than this are no condition, whatever part they are: phones in tunnels.
+const SLOW_PAGES_MIN: u32 = 10;
+
 /// What there is to look at now; the worst first.
 #[must_use]
 pub fn conditions(view: &View<'_>) -> Vec<Condition> {
@@ -91,7 +94,7 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
         add("K1", format!("{kernel} of {max} wait in the kernel: the slowest pages are cut off"));
     }
     let slow = relay.slow_pages();
-    if slow > 0 && percent(slow.into(), used.pages.into()) >= 10 {
+    if slow >= SLOW_PAGES_MIN && percent(slow.into(), used.pages.into()) >= 10 {
         add("S1", format!("{slow} of {} pages are slow: is the network towards them full?", used.pages));
     }
     let process = (view.process)();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use smol::{Async, LocalExecutor, Timer, future};
 
 use super::{Daemon, logging, proc, reload};
-use crate::board::CONSOLES_MAX;
+use crate::board::{self, CONSOLES_MAX};
 use crate::console::{Console, Request, Row, View};
 
 /// Who may connect: the relay's user and its group.
@@ -205,6 +205,7 @@ impl Daemon {
                 relay: &self.relay.borrow(),
                 now: self.clock.now(),
                 config: &self.config.borrow(),
+                built: board::SELECTED,
                 listening: &self.listening,
                 lines,
                 log_level: log::max_level(),

@@ -5,12 +5,12 @@
 //! time is an argument. After each mutation the caller drains: events, the uplink's bytes, pages.
 //!
 //! ```text
-//! uplink frame -> uplink.rs -> topic.rs -> log.rs        (encoded once, into a ring)
-//!                      |                      |
-//!                  asking.rs              cursor.rs      (what is ahead of a page)
-//!                      |                      |
-//! page frame  -> pages.rs -> session.rs -> transmit.rs   (one plan, one writev)
-//!                                fanout.rs               (who is next)
+//! uplink frame -> uplink.rs -> publish.rs -> topic.rs -> log.rs   (encoded once, into a ring)
+//!                      |                                    |
+//!                  asking.rs                            cursor.rs  (what is ahead of a page)
+//!                      |                                    |
+//! page frame  -> pages.rs -> session.rs ------------> transmit.rs  (one plan, one writev)
+//!                                                      fanout.rs   (who is next)
 //! ```
 //!
 //! All memory is taken in [`Relay::new`]: tables of fixed capacity, the arena, the buffer to the
@@ -28,9 +28,10 @@ pub mod inspect;
 pub mod link;
 pub mod log;
 pub mod pages;
+mod publish;
 mod queued;
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 pub mod session;
 pub mod table;
 pub mod texts;

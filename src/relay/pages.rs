@@ -243,7 +243,7 @@ impl Relay {
 
     /// Looks after one page: called about once a second for each.
     pub(super) fn sweep_page(&mut self, now: Instant, page: u32) {
-        let Some(session) = self.sessions.get(page) else { return };
+        let Some(session) = self.sessions.get(page).filter(|session| !session.cut) else { return };
         let board = &self.board;
         if session.newcomer
             && session.closing.is_none()

@@ -94,8 +94,8 @@ impl Relay {
 
     /// The most that [`kernel_size`](Self::kernel_size) was when the kernel had been asked: about ten times a second.
     #[must_use]
-    pub const fn kernel_size_highest(&self) -> u64 {
-        self.kernel_size_highest
+    pub fn kernel_size_highest(&self) -> u64 {
+        self.kernel_size_highest.max(self.kernel_size)
     }
 
     /// The pages of this tick are to be measured.

@@ -18,7 +18,7 @@ PORTS = Ports()
 def test(sentence, waits=False, timeout=60):
     """Registers a test under the sentence of the protocol that it proves. `waits`: it mostly sleeps and runs beside all others."""
     def register(function):
-        TESTS.append((f"{function.__module__.replace('test_', '')}: {sentence}", function, waits, 130 if waits else timeout))
+        TESTS.append((f"{function.__module__.replace('test_', '')}: {sentence}", function, waits, max(130, timeout) if waits else timeout))
         return function
     return register
 

@@ -1,0 +1,240 @@
+//! The manual's transcripts, played: every block of `docs/console.md` that begins with a prompt is typed and compared.
+//!
+//! `SHARELINKD_TRANSCRIPTS=write cargo test transcripts` writes what is said now into the manual; read the difference.
+
+use std::fs;
+use std::path::Path;
+
+use log::{Level, LevelFilter};
+
+use super::{CODES, COMMANDS, Console, Lines, PROMPT, Process, Request, View};
+use crate::board::{self, HOST};
+use crate::config::{Config, Surroundings};
+use crate::relay::rig::{Rig, SHARED};
+use crate::relay::time::Instant;
+use crate::wire::Track;
+use crate::wire::uplink::Part;
+
+/// A box on an evening: an uplink, a topic with two pages of which one is slow, a link that waits for its answer.
+struct Evening {
+    rig: Rig,
+    config: Config,
+    lines: Lines,
+}
+
+impl Evening {
+    fn begin() -> Self {
+        let none = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let around = Surroundings { read_secret: &none, hostname: "gate-7" };
+        let text = "[pages]\nlisten = \"0.0.0.0:8080\"\n[uplink]\naddresses = [\"10.0.0.9:7400\", \"10.0.0.10:7400\"]\nplaintext = true\n\
+                    secret = \"a secret that is long\"\n[console]\ncontrol = true\n[limits]\npages = 4000\n";
+        let config = Config::parse(text, &HOST, &around).unwrap();
+        let mut rig = Rig::up(&config.board);
+        let mut lines = Lines::default();
+        let mut note = |now: Instant, level, text: &str| lines.add(now, level, format_args!("{text}"));
+        note(Instant(0), Level::Info, "ready: pages connect to 0.0.0.0:8080");
+        note(Instant(400), Level::Info, "the business server is connected");
+        let first = rig.viewer();
+        let second = rig.page();
+        rig.subscribe(second, 1, "link");
+        rig.read(second);
+        rig.publish(7, Track::State, 1, Part::Whole, br#"{"title":"An evening"}"#);
+        rig.publish(7, Track::Video, 1, Part::Init { mime: "video/webm" }, &[1; 700]);
+        rig.publish(7, Track::Video, 2, Part::Start, &[2; 20_000]);
+        rig.messages(1..=41);
+        rig.read(first);
+        rig.take(second, 5_000);
+        rig.relay.blocked(second);
+        rig.pass(12_300);
+        for _ in 0..3 {
+            note(
+                rig.now,
+                Level::Warn,
+                "publication 42 on messages of topic 7 was dropped: its data is not one JSON value in UTF-8",
+            );
+        }
+        rig.pass(2_000);
+        rig.read(first);
+        let third = rig.page();
+        rig.subscribe(third, 1, "another-link");
+        let _ = (rig.said(), SHARED);
+        Self { rig, config, lines }
+    }
+
+    fn look<T>(&self, see: impl FnOnce(&View<'_>) -> T) -> T {
+        let process =
+            || Process { resident_size: 4_100_000, resident_size_highest: 4_300_000, descriptors_max: 16_384 };
+        see(&View {
+            relay: &self.rig.relay,
+            now: self.rig.now,
+            config: &self.config,
+            built: &HOST,
+            listening: &self.config.pages.listen,
+            lines: &self.lines,
+            log_level: LevelFilter::Info,
+            unwritten: 0,
+            process: &process,
+        })
+    }
+
+    /// Everything that the console says until it asks for the next command, or for so long.
+    fn type_in(&mut self, console: &mut Console, line: &str) -> String {
+        self.look(|view| console.handle_input(view, format!("{line}\r").as_bytes()));
+        let mut said = Vec::new();
+        for turn in 0..200 {
+            said.extend_from_slice(console.transmit());
+            let size = console.transmit().len();
+            self.look(|view| console.wrote(view, size));
+            if let Some(request) = console.poll_request() {
+                let told = self.carry_out(request);
+                self.look(|view| console.handle_answer(view, &told));
+            }
+            if line == "watch" && turn <= 5 {
+                self.rig.pass(1_000);
+                if turn == 5 {
+                    self.look(|view| console.handle_input(view, b" "));
+                }
+            }
+            self.look(|view| console.handle_timeout(view));
+        }
+        let text =
+            String::from_utf8(said).unwrap().replace("\r\n", "\n").replace(board::TARGET, "x86_64-unknown-linux-gnu");
+        assert!(line == "json" || text.lines().all(|line| line.len() <= 80 && line.is_ascii()), "{text}");
+        format!("{PROMPT}{}", text.strip_suffix(PROMPT).unwrap_or_else(|| panic!("no prompt behind {text:?}")))
+    }
+
+    /// As the shell would, but for what ends it.
+    fn carry_out(&mut self, request: Request) -> String {
+        let (relay, now) = (&mut self.rig.relay, self.rig.now);
+        match request {
+            Request::Close(row) => {
+                let id = relay.page_row(now, row.index).unwrap().id;
+                assert!(relay.close_by_hand(now, id) && !relay.close_by_hand(now, id));
+                format!("page {id} is being closed\n")
+            }
+            Request::End(number) => {
+                let pages = relay.end_by_hand(now, number).unwrap();
+                format!("topic {number} has ended, {pages} pages are told\n")
+            }
+            Request::Drain => "the relay sends its pages away and ends\n".to_owned(),
+            Request::Reload => "the configuration was read again\n".to_owned(),
+            Request::LogLevel(level) => format!("log level {}\n", level.as_str().to_ascii_lowercase()),
+        }
+    }
+}
+
+#[test]
+fn the_manual_s_transcripts_are_what_the_console_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/console.md");
+    let manual = fs::read_to_string(&path).unwrap();
+    let writes = std::env::var("SHARELINKD_TRANSCRIPTS").is_ok_and(|value| value == "write");
+    let mut evening = Evening::begin();
+    let mut console = Console::new(false);
+    evening.look(|view| console.greet(view));
+    console.transmit().to_vec();
+    let size = console.transmit().len();
+    evening.look(|view| console.wrote(view, size));
+    let mut written = String::new();
+    let mut played = Vec::new();
+    for (at, block) in manual.split("```").enumerate() {
+        let Some(body) = block.strip_prefix("text\n").filter(|body| at % 2 == 1 && body.starts_with(PROMPT)) else {
+            written += &format!("{}{block}", if at == 0 { "" } else { "```" });
+            continue;
+        };
+        let line = body.lines().next().unwrap().strip_prefix(PROMPT).unwrap();
+        let said = evening.type_in(&mut console, line);
+        let said = said.lines().map(str::trim_end).fold(String::new(), |all, line| all + line + "\n");
+        if !writes {
+            assert_eq!(body, said, "docs/console.md: {line}");
+        }
+        written += &format!("```text\n{said}");
+        played.push(line.split(' ').next().unwrap().to_owned());
+    }
+    if writes {
+        fs::write(&path, written).unwrap();
+    }
+    for about in &COMMANDS {
+        assert!(played.iter().any(|name| name == about.name), "docs/console.md has no transcript of {}", about.name);
+    }
+    for (code, meaning) in CODES {
+        assert!(manual.contains(&format!("| `[{code}]` | {meaning}")), "docs/console.md lacks [{code}]: {meaning}");
+    }
+}
+
+#[test]
+fn no_answer_shows_more_of_a_link_than_its_beginning() {
+    let evening = Evening::begin();
+    let mut console = Console::new(false);
+    let mut all = String::new();
+    for line in ["status", "pages all", "pages #2", "topics", "topics 7", "uplink", "events", "json"] {
+        evening.look(|view| console.handle_input(view, format!("{line}\r").as_bytes()));
+        while !console.transmit().is_empty() {
+            all += &String::from_utf8_lossy(console.transmit());
+            let size = console.transmit().len();
+            evening.look(|view| console.wrote(view, size));
+        }
+    }
+    assert!(all.contains("anot..") && !all.contains("anoth"), "{all}");
+}
+
+#[test]
+fn a_long_list_is_whole_however_slowly_the_line_takes_it() {
+    let mut evening = Evening::begin();
+    for _ in 0..1_500 {
+        evening.rig.page();
+    }
+    let mut console = Console::new(false);
+    evening.look(|view| console.handle_input(view, b"pages all\r"));
+    let mut said = Vec::new();
+    // Nothing else waits: what is typed meanwhile is carried out behind it.
+    evening.look(|view| console.handle_input(view, b"version\r"));
+    while !console.transmit().is_empty() {
+        let size = console.transmit().len().min(100);
+        said.extend_from_slice(&console.transmit()[..size]);
+        evening.look(|view| console.wrote(view, size));
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(said.lines().filter(|line| line.starts_with('#')).count(), 1_503);
+    assert!(
+        said.contains("1503 pages\r\n") && said.trim_end().ends_with("sharelinkd>") && said.contains("sharelinkd 0.")
+    );
+}
+
+#[test]
+fn ctrl_c_ends_a_long_list_and_a_stuck_line_holds_nothing_up() {
+    let mut evening = Evening::begin();
+    for _ in 0..1_500 {
+        evening.rig.page();
+    }
+    let mut console = Console::new(false);
+    evening.look(|view| console.handle_input(view, b"pages all\r"));
+    assert!(console.transmit().len() <= super::out::OUT_SIZE_MAX && console.poll_timeout().is_none());
+    for _ in 0..100 {
+        evening.look(|view| console.handle_input(view, &[b'x'; 100]));
+        evening.look(|view| console.handle_timeout(view));
+    }
+    assert!(console.transmit().len() <= super::out::OUT_SIZE_MAX);
+    evening.look(|view| console.handle_input(view, b"\x03"));
+    let text = String::from_utf8_lossy(console.transmit()).into_owned();
+    assert!(text.contains("^C"), "{}", &text[text.len() - 200..]);
+}
+
+#[test]
+fn a_program_asks_one_line_and_gets_the_answer_alone() {
+    let evening = Evening::begin();
+    for (asked, answer) in [("@version\n", "sharelinkd 0."), ("@nonsense\r\n", "[E1] "), ("@watch\n", "[E5] ")] {
+        let mut console = Console::new(true);
+        evening.look(|view| console.handle_input(view, asked.as_bytes()));
+        let text = String::from_utf8_lossy(console.transmit()).into_owned();
+        assert!(
+            text.starts_with(answer) && text.ends_with('\n') && !text.contains('\r') && !text.contains(PROMPT),
+            "{text:?}"
+        );
+        assert!(console.is_over());
+    }
+    let mut console = Console::new(true);
+    evening.look(|view| console.handle_input(view, b"@json\n"));
+    let value: serde_json::Value = serde_json::from_slice(console.transmit()).unwrap();
+    assert_eq!(value["pages"]["used"], 3);
+    assert_eq!(value["health"], "healthy");
+}

@@ -1,0 +1,327 @@
+"""The console: on a pty as on a serial line, over its Unix socket, and by `sharelinkd console` and `status`."""
+import asyncio
+import json
+import os
+import pathlib
+import pty
+import random
+import re
+import stat
+import time
+import tty
+
+import daemon as daemon_module
+from harness import test
+from inbox import SLACK, Mismatch
+from test_faults import Room, crowd, processor_s
+from websocket import http
+
+PROMPT = b"sharelinkd> "
+
+
+class Line:
+    """A serial line whose other end the relay opens by a name that stays."""
+
+    def __init__(self, name):
+        self.name, self.seen, self.far = pathlib.Path(name), b"", None
+        self.plug()
+
+    def plug(self):
+        self.far, near = pty.openpty()
+        tty.setraw(near)
+        os.set_blocking(self.far, False)
+        self.near = near
+        if self.name.is_symlink():
+            self.name.unlink()
+        self.name.symlink_to(os.ttyname(near))
+
+    def hold(self):
+        """A pty's near side that nobody has open reads as hung up: held until the relay has it."""
+        if self.near is not None:
+            os.close(self.near)
+            self.near = None
+
+    def pull(self):
+        self.hold()
+        os.close(self.far)
+
+    def take(self):
+        try:
+            while data := os.read(self.far, 65536):
+                self.seen += data
+        except (BlockingIOError, OSError):
+            pass
+        return self.seen
+
+    async def until(self, wanted, timeout=10 * SLACK):
+        began = time.monotonic()
+        while wanted not in self.take():
+            if time.monotonic() - began > timeout:
+                raise Mismatch(f"the line did not say {wanted!r}; it said {self.seen[-1500:]!r}")
+            await asyncio.sleep(0.01)
+        before, _, self.seen = self.seen.partition(wanted)
+        return before.decode()
+
+    async def type(self, keys):
+        for at in range(0, len(keys), 256):
+            while True:
+                try:
+                    os.write(self.far, keys[at:at + 256])
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(0.01)
+
+    async def ask(self, command, timeout=10 * SLACK):
+        await self.type(command.encode() + b"\r")
+        await self.until(command.encode() + b"\r\n", timeout)
+        return await self.until(PROMPT, timeout)
+
+
+async def program(*words, keys=None):
+    process = await asyncio.create_subprocess_exec(daemon_module.binary(), *words, stdin=asyncio.subprocess.PIPE if keys else asyncio.subprocess.DEVNULL,
+                                                   stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    out, err = await asyncio.wait_for(process.communicate(keys), 20 * SLACK)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def boxed(t, control=False, **changes):
+    """A relay with a console on a line and over a socket."""
+    line, socket = Line(t.path("line")), t.path("console.sock")
+    room, business = Room(), await t.business()
+    business.auto = room.admit
+    console = {"serial": str(line.name), "socket": socket, "control": control}
+    daemon = await t.daemon([business.address], console=console, **changes).start()
+    await business.uplink()
+    await line.until(PROMPT)
+    line.hold()
+    return line, socket, room, business, daemon
+
+
+@test("the line is greeted at boot with version, board, addresses and memory sum; noise of any kind is survived; the arrows fetch commands")
+async def greeted(t):
+    line, socket, room, business, daemon = await boxed(t)
+    code, told, _ = await program("console", "--socket", socket, "version")
+    assert code == 0 and re.fullmatch(r"sharelinkd \S+  board \S+  \S+\n", told), told
+    assert (await line.ask("version")).replace("\r", "") == told
+    assert "[E1]" in await line.ask("stauts")
+    for _ in range(20):
+        await line.type(bytes(random.randrange(256) for _ in range(500)))
+    await asyncio.sleep(0.3)
+    await line.type(b"\x18\x03")
+    await line.until(b"^C\r\n" + PROMPT)
+    assert (await line.ask("version")).replace("\r", "") == told
+    await line.type(b"\x1b[A")
+    await line.until(b"version")
+    await line.type(b"\x15uplunk\x7f\x7f\x7fink\r")
+    assert "state       up" in await line.until(PROMPT)
+    assert (await http(daemon.port, "/healthz")).status == 200
+
+
+@test("every command's answer fits 80 columns of plain text, with pages and topics there", waits=True)
+async def fits(t):
+    line, socket, room, business, daemon = await boxed(t, control=True)
+    link = t.link()
+    await crowd(t, daemon, room, link, 20)
+    listed = re.findall(r"^(\w+) ", await line.ask("help"), re.M)
+    assert {"status", "pages", "topics", "uplink", "memory", "limits", "counters", "events", "log", "version"} <= set(listed), listed
+    said = ""
+    for command in [c for c in listed if c not in ("watch", "close", "end", "drain", "json", "quit")] + [
+            "pages all", "pages slow", "pages #3", "topics 7", "help close"]:
+        said += await line.ask(command)
+    assert all(len(row) <= 80 and row.isascii() and row.isprintable() for row in said.replace("\r", "").split("\n")), said
+    assert "[E" not in said, said
+    assert re.search(r"pages +20 ", said) and "#19.0" in said and "20 pages" in said, said
+    assert link[:4] + ".." in said and link[:5] not in said, "a link's secret part is shown"
+
+
+@test("a thousand pages watch, one engineer looks: the list is whole, the pages don't notice", timeout=180)
+async def recorded(t):
+    line, socket, room, business, daemon = await boxed(t)
+    viewers = await crowd(t, daemon, room, t.link())
+    session = ""
+    for command in ("status", "pages", "pages all", "topics", "uplink", "memory"):
+        asked = asyncio.ensure_future(line.ask(command, 30 * SLACK))
+        while not asked.done():
+            room.say()
+            began = time.monotonic()
+            await viewers[0].reached(room.count, 5 * SLACK)
+            assert time.monotonic() - began < 2 * SLACK
+            await asyncio.sleep(0.05)
+        session += f"sharelinkd> {command}\n" + asked.result().replace("\r", "")
+        if command == "pages all":
+            rows = re.findall(r"^#(\d+)\.\d+ ", asked.result(), re.M)
+            assert sorted(map(int, rows)) == list(range(1000)), f"{len(rows)} rows"
+    record = pathlib.Path(daemon_module.binary()).parent.parent / "console-session.txt"
+    record.write_text(session)
+    for viewer in viewers:
+        await viewer.reached(room.count, 20 * SLACK)
+        assert not viewer.gaps and not viewer.returns
+
+
+@test("a line that takes nothing more holds nobody up; what comes by itself is dropped with a count", waits=True)
+async def stuck(t):
+    line, socket, room, business, daemon = await boxed(t)
+    viewers = await crowd(t, daemon, room, t.link(), 5)
+    await line.type(b"log tail\r")
+    before, began = processor_s(daemon), time.monotonic()
+    for number in range(400):  # each worth a line of the log
+        room.uplink.publish(7, "state", 1 + number, "whole", b"no JSON " + b"x" * (number % 50))
+        if number % 10 == 0:
+            room.say()
+            await viewers[0].reached(room.count, 5 * SLACK)
+            await asyncio.sleep(0.25)
+    used = (processor_s(daemon) - before) / (time.monotonic() - began)
+    assert used < 0.5, f"the relay spins on a stuck line: {used:.0%}"
+    assert (await http(daemon.port, "/healthz")).status == 200
+    said = await line.until(b"held back", 20 * SLACK)
+    assert "was dropped" in said
+    await line.type(b"q")
+    await line.until(PROMPT)
+
+
+@test("a line that vanishes is taken up again when it returns", waits=True)
+async def vanishes(t):
+    line, socket, room, business, daemon = await boxed(t)
+    before = processor_s(daemon)
+    line.pull()
+    began = time.monotonic()
+    while "opened again" not in daemon.log():
+        assert time.monotonic() - began < 10 * SLACK, daemon.log()[-500:]
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(3)
+    assert processor_s(daemon) - before < 1, "the relay spins where its line is gone"
+    line.seen = b""
+    line.plug()
+    await line.until(PROMPT, 10 * SLACK)
+    line.hold()
+    assert "state       up" in await line.ask("uplink")
+    # Nobody's console, the pages' port went on.
+    assert daemon.log().count("can't be the console's line") <= 1
+    assert (await http(daemon.port, "/healthz")).status == 200
+
+
+@test("the socket is for its owner and group alone; four engineers at once, a fifth is told; a place that is free again is taken")
+async def places(t):
+    line, socket, room, business, daemon = await boxed(t)
+    assert stat.S_IMODE(os.stat(socket).st_mode) == 0o660
+    inside = []
+    for _ in range(4):
+        reader, writer = await asyncio.open_unix_connection(socket)
+        await asyncio.wait_for(reader.readuntil(PROMPT), 5 * SLACK)
+        inside.append((reader, writer))
+    reader, writer = await asyncio.open_unix_connection(socket)
+    assert b"[E7]" in await asyncio.wait_for(reader.read(), 5 * SLACK)
+    inside[0][1].write(b"\x04")
+    await asyncio.wait_for(inside[0][0].read(), 5 * SLACK)
+    await asyncio.sleep(0.1)
+    reader, writer = await asyncio.open_unix_connection(socket)
+    await asyncio.wait_for(reader.readuntil(PROMPT), 5 * SLACK)
+
+
+@test("without control the console only looks; with it pages are closed, topics ended, the level set, the configuration read again, the relay drained")
+async def controls(t):
+    line, socket, room, business, daemon = await boxed(t)
+    for command in ("close #0", "end 7", "drain", "reload"):
+        assert "[E4]" in await line.ask(command), command
+    line, socket, room, business, daemon = await boxed(t, control=True)
+    link = t.link()
+    first, second = await t.page(daemon), await t.page(daemon)
+    await first.join(link)
+    await second.join(link)
+    assert "is being closed" in await line.ask("close #0")
+    gone = await first.gone()
+    assert gone["code"] == 1008 and "console" in gone["reason"], gone
+    assert "[E3]" in await line.ask("close #0") and "[E3]" in await line.ask("end 8")
+    assert "1 pages are told" in await line.ask("end 7")
+    await second.until("end", topic=7)
+    await room.uplink.expect("Unsubscribe", topic=7)
+    assert "log level debug" in await line.ask("log debug") and "log level debug" in await line.ask("log")
+    text = daemon.config.read_text()
+    daemon.config.write_text(text + "\n[nonsense]\n")
+    assert "[E8]" in await line.ask("reload")
+    daemon.config.write_text(text)
+    assert "was read again" in await line.ask("reload")
+    assert "log level info" in await line.ask("log")
+    assert daemon.log().count("at the console:") >= 5, "what was done by hand is in the log"
+    daemon.expected_end = True
+    await line.type(b"drain\r")
+    assert (await second.gone())["code"] == 1012
+    assert await daemon.exit() == 0
+    assert not os.path.exists(socket), "the socket is left behind"
+
+
+@test("`sharelinkd status` tells healthy, degraded and down by its exit code, to people and to scripts")
+async def status(t):
+    line, socket, room, business, daemon = await boxed(t)
+    code, told, _ = await program("status", "--socket", socket)
+    assert code == 0 and "health      healthy" in told, told
+    code, told, _ = await program("status", "--json", "--socket", socket)
+    assert code == 0 and json.loads(told)["uplink"]["up"] is True, told
+    business.stop()
+    for _ in range(100):
+        code, told, _ = await program("status", "--json", "--socket", socket)
+        if code == 1:
+            break
+        await asyncio.sleep(0.1)
+    value = json.loads(told)
+    assert code == 1 and value["health"] == "degraded" and value["conditions"][0]["code"] == "U1", told
+    code, told, _ = await program("status", "--socket", socket)
+    assert code == 1 and "[U1]" in told, told
+    daemon.expected_end = True
+    daemon.process.kill()
+    await daemon.process.wait()
+    code, told, complaint = await program("status", "--socket", socket)
+    assert code == 2 and "start it" in complaint, (code, told, complaint)
+    code, told, _ = await program("status", "--json", "--socket", socket)
+    assert code == 2 and json.loads(told)["health"] == "down"
+    # The socket that it left behind is replaced; one that is in use is not.
+    await daemon.start()
+    code, told, _ = await program("console", "--socket", socket, "version")
+    assert code == 0, told
+    other = await t.daemon([business.address], console={"socket": socket}).spawn()
+    assert await other.exit() == 1 and "another relay listens there" in other.log()
+    code, told, complaint = await program("console", "--socket", t.path("nowhere.sock"))
+    assert code == 69 and "is the relay running" in complaint
+
+
+@test("`sharelinkd console` carries a terminal to the socket and to a serial line, and gives it back as it was")
+async def terminal(t):
+    line, socket, room, business, daemon = await boxed(t)
+    code, told, _ = await program("console", "--socket", socket, keys=b"version\nuplink\n")
+    assert code == 0 and "board" in told and "state       up" in told, told
+    for words in (["--socket", socket], None):
+        far, near = pty.openpty()
+        os.set_blocking(far, False)
+        if words is None:
+            # A cable between a laptop's line and the box's: two ptys, carried across.
+            cable = Line(t.path("laptop"))
+            words = ["--serial", str(cable.name), "--speed", "115200"]
+            carrying = asyncio.ensure_future(carry(cable.far, line.far))
+        before = tty.tcgetattr(near) if hasattr(tty, "tcgetattr") else __import__("termios").tcgetattr(near)
+        process = await asyncio.create_subprocess_exec(daemon_module.binary(), "console", *words, stdin=near, stdout=near, stderr=near)
+        screen = Screen(far)
+        await screen.until(b"Ctrl-] leaves\r\n")
+        os.write(far, b"\rversion\r")
+        await screen.until(b"version\r\nsharelinkd ")
+        await screen.until(PROMPT)
+        os.write(far, b"\x1d")
+        assert await asyncio.wait_for(process.wait(), 5 * SLACK) == 0
+        assert __import__("termios").tcgetattr(near) == before, "the terminal is not as it was"
+        os.close(near)
+        os.close(far)
+    carrying.cancel()
+
+
+class Screen(Line):
+    def __init__(self, far):
+        self.far, self.seen, self.near = far, b"", None
+
+
+async def carry(one, other):
+    while True:
+        for source, sink in ((one, other), (other, one)):
+            try:
+                os.write(sink, os.read(source, 1024))
+            except OSError:
+                pass
+        await asyncio.sleep(0.005)
