@@ -62,6 +62,8 @@ pub struct Pages {
     pub trusted_proxies: Vec<Network>,
     /// Seconds that a drain may take, before the process ends with pages left.
     pub drain_s: u32,
+    /// Whether many pages are written to by one call, where the kernel has it.
+    pub io_uring: bool,
 }
 
 /// The business server, and how to reach it.

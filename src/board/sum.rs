@@ -58,6 +58,12 @@ pub const CODE_SIZE: usize = 4 * 1024 * 1024;
 /// Resident stack of the one thread and of async-io's helper, and the allocator's own state.
 pub const STACKS_SIZE: usize = 1024 * 1024;
 
+/// What the ring of the fan-out shares with the kernel: 256 requests of 64 bytes, 512 results of 16, their queues.
+pub const RING_SIZE: usize = 32 * 1024;
+
+/// The kernel's objects for the ring: a request of 256 bytes (slab io_kiocb, Linux 6.18) for each of 256 under way, kept for
+/// the next batch, and the ring itself.
+pub const KERNEL_RING_SIZE: usize = 96 * 1024;
 /// The kernel's objects for one open TCP socket with nothing queued.
 pub const KERNEL_SOCKET_SIZE: usize = 4096;
 /// Sockets that are always there or may be: listeners, uplink, console, metrics, a refused page.
@@ -117,7 +123,7 @@ impl Term {
 }
 
 /// Terms of the memory sum.
-pub const TERM_COUNT: usize = 27;
+pub const TERM_COUNT: usize = 29;
 
 /// Everything that the process and its sockets may take, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,6 +235,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 "the largest publication, its head, read-ahead",
             ),
             own("uplink out", 1, board.uplink_out_size as usize, Buffer, "one buffer"),
+            own("batch ring", 1, RING_SIZE, Buffer, "io_uring's queues, mapped; none where there is no ring"),
             own(
                 "events and configuration",
                 1,
@@ -257,6 +264,13 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 KERNEL_SOCKET_SIZE as u64,
                 Measured,
                 "slabs TCPv6 2496, inode 832, file 192, dentry 192, epoll 128 (Linux 6.18)",
+            ),
+            sockets(
+                "kernel ring",
+                1,
+                KERNEL_RING_SIZE as u64,
+                Measured,
+                "slab io_kiocb 256 for 256 requests (Linux 6.18)",
             ),
             // ... one cap for all that is queued in the pages' ...
             sockets(

@@ -20,7 +20,7 @@ impl fmt::Display for Config {
         }
         writeln!(f, "require_origin = {}", pages.require_origin)?;
         writeln!(f, "trusted_proxies = {}", List(&pages.trusted_proxies))?;
-        writeln!(f, "drain_s = {}", pages.drain_s)?;
+        writeln!(f, "drain_s = {}\nio_uring = {}", pages.drain_s, pages.io_uring)?;
 
         writeln!(f, "\n[uplink]\naddresses = {}", List(&uplink.addresses))?;
         writeln!(f, "# secret: {}", uplink.secret)?;

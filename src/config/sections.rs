@@ -41,6 +41,7 @@ pub fn pages(document: &mut Document<'_>) -> Pages {
             list(document, "pages", "trusted_proxies", LISTED_MAX, values::network).unwrap_or_default(),
         ),
         drain_s: whole(document, "pages", "drain_s", 1, 600).unwrap_or(10),
+        io_uring: document.flag("pages", "io_uring").is_none_or(|flag| flag.value),
     }
 }
 

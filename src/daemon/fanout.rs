@@ -1,4 +1,5 @@
-//! The fan-out: one task that serves the pages the machine names, one `writev` each, with a budget for each turn.
+//! The fan-out: one task that serves the pages the machine names, one `writev` each, with a budget for each turn. Pages that stand
+//! in step, which are nearly all, get the same piece of the arena, handed to the kernel by one call for all of them.
 //!
 //! It owns the row of sockets beside the machine's session table. A page's own task is woken only when
 //! its socket took no more, or when it is to be closed. tungstenite's own small frames (pong, close)
@@ -6,28 +7,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::IoSlice;
-use std::iter;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::task::Waker;
 
-use rustix::io::Errno;
-use rustix::net::SendFlags;
 use smol::{Async, future};
 
 use super::Daemon;
 use super::boundary::Boundary;
 use super::queues;
+use super::sending::{BATCH_SIZE_MAX, Batch, TakenByEach, send_slices};
 use crate::relay::Relay;
 use crate::relay::draft::Draft;
 use crate::relay::session::Session;
 use crate::relay::table::Id;
 use crate::relay::transmit::Slices;
 
-/// Pages looked up together.
-const BATCH: usize = 16;
-/// Batches served before other tasks have their turn: 256 writes are about 1.3 ms.
-const BATCHES_PER_TURN: usize = 16;
 /// Writes to one page in one turn, at most: more than one only where a plan didn't hold everything.
 const WRITES_PER_PAGE: usize = 4;
 /// tungstenite's control frames are at most so many bytes.
@@ -55,6 +50,11 @@ impl Connection {
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *known = Some(waker.clone());
         }
+    }
+
+    /// Whether nothing of tungstenite's is to go out first.
+    fn takes_ours_at_once(&self) -> bool {
+        !self.broken.get() && self.control.borrow().is_empty()
     }
 
     /// The page's task has something to do.
@@ -104,16 +104,17 @@ impl Connections {
 
 /// Serves pages for as long as the daemon runs.
 pub async fn run(daemon: Rc<Daemon>) {
+    let mut batch = Batch::open(daemon.config.borrow().pages.io_uring);
     loop {
         daemon.serve.wait().await;
-        while serve_turn(&daemon) {
+        while serve_turn(&daemon, &mut batch) {
             future::yield_now().await;
         }
     }
 }
 
 /// Serves a turn's pages; whether there may be more.
-fn serve_turn(daemon: &Daemon) -> bool {
+fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
     if daemon.relay.borrow_mut().poll_full() {
         queues::measure(daemon);
         return true;
@@ -122,22 +123,51 @@ fn serve_turn(daemon: &Daemon) -> bool {
     let mut draft = daemon.draft.borrow_mut();
     let connections = daemon.connections.borrow();
     draft.begin(daemon.clock.now());
-    for _ in 0..BATCHES_PER_TURN {
-        let batch: heapless::Vec<_, BATCH> = iter::from_fn(|| relay.poll_page()).take(BATCH).collect();
-        // The kernel's work for one page drives the rows of the next out of the cache: a batch of them is
-        // fetched at once, while nothing waits for each single one.
-        let sockets: heapless::Vec<_, BATCH> = batch.iter().filter_map(|page| connections.get(*page)).collect();
-        for connection in sockets {
+    let mut pages = heapless::Vec::<_, BATCH_SIZE_MAX>::new();
+    let ready = relay.poll_pages(&mut pages);
+    // The kernel's work drives the rows of pages out of the cache: a turn's are fetched at once, while nothing
+    // waits for each single one.
+    let sockets: heapless::Vec<_, BATCH_SIZE_MAX> =
+        pages.iter().enumerate().filter_map(|(at, page)| Some((at < ready, connections.get(*page)?))).collect();
+    let mut together = Together::new();
+    for (may_come_again, connection) in sockets {
+        let is_in_step =
+            !may_come_again && connection.takes_ours_at_once() && relay.is_in_step(connection.page, &draft);
+        if !is_in_step || together.push(connection).is_err() {
+            write_together(&mut relay, &mut draft, batch, &mut together);
             write(&mut relay, &mut draft, connection);
         }
-        if !batch.is_full() {
-            return false;
-        }
-        if relay.is_full() {
-            return true;
+    }
+    write_together(&mut relay, &mut draft, batch, &mut together);
+    relay.check_bounds();
+    relay.has_pages_to_serve()
+}
+
+/// Pages in step, which are sent the same piece.
+type Together<'a> = heapless::Vec<&'a Connection, BATCH_SIZE_MAX>;
+
+/// Writes the draft's piece to all of them, and forgets them.
+fn write_together(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, together: &mut Together<'_>) {
+    if together.is_empty() {
+        return;
+    }
+    let mut taken = TakenByEach::new();
+    let piece = relay.piece(draft);
+    let size = piece.len();
+    batch.send(together.iter().map(|connection| connection.stream.get_ref()), piece, &mut taken);
+    for (connection, taken) in together.iter().zip(&taken) {
+        let Ok(taken) = *taken else {
+            connection.broken.set(true);
+            connection.wake();
+            continue;
+        };
+        relay.wrote(connection.page, draft, taken as u64);
+        if taken < size {
+            relay.blocked(connection.page);
+            connection.wake();
         }
     }
-    true
+    together.clear();
 }
 
 /// Writes to a page whatever it is to be sent, as far as its socket takes it.
@@ -191,7 +221,7 @@ fn write_once(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> 
         let _ = slices.push(IoSlice::new(&control));
     }
     let gathered = relay.gather(page, draft, &mut slices);
-    let sent = send(&connection.stream, &slices);
+    let sent = send_slices(&connection.stream, &slices);
     drop(slices);
     drop(control);
     let Ok(taken) = sent else {
@@ -214,21 +244,4 @@ fn write_once(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> 
     }
     let is_everything = gathered == draft.size() && !draft.is_shortened() && !draft.is_closing();
     if is_everything { Written::Everything } else { Written::Some }
-}
-
-/// One `writev`; how many bytes the socket took, 0 where it takes none now. Without the C library in between,
-/// which would look for a thread's cancellation at each call.
-fn send(stream: &Async<TcpStream>, slices: &Slices<'_>) -> rustix::io::Result<usize> {
-    loop {
-        let result = match slices.as_slice() {
-            // What most deliveries are: one slice takes the kernel's shorter way.
-            [slice] => rustix::net::send(stream.get_ref(), slice, SendFlags::NOSIGNAL),
-            slices => rustix::io::writev(stream.get_ref(), slices),
-        };
-        match result {
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Ok(0),
-            result => return result,
-        }
-    }
 }

@@ -25,6 +25,7 @@ mod preview;
 mod proc;
 mod queues;
 mod reload;
+mod sending;
 mod serial;
 mod signal;
 mod systemd;
@@ -215,11 +216,12 @@ impl Daemon {
         }))
     }
 
-    /// The one step: mutates the machine, logs what it reports, and wakes whoever has work now.
+    /// The one step: mutates the machine, checks its bounds, logs what it reports, and wakes whoever has work now.
     fn step<T>(&self, mutate: impl FnOnce(&mut Relay, Instant) -> T) -> T {
         let now = self.clock.now();
         let mut relay = self.relay.borrow_mut();
         let result = mutate(&mut relay, now);
+        relay.check_bounds();
         while let Some(event) = relay.poll_event() {
             let level = if event.is_warning() { log::Level::Warn } else { log::Level::Info };
             self.logged.borrow_mut().log(level, now, &event);

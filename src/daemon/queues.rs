@@ -1,6 +1,6 @@
 //! What a socket holds in the kernel, asked of the kernel itself (`SO_MEMINFO`, Linux 4.12 and later).
 //!
-//! The one `unsafe` call of the crate: neither std nor rustix nor socket2 has it, `/proc/net/tcp` costs a line of text
+//! One of the crate's two `unsafe` calls: neither std nor rustix nor socket2 has it, `/proc/net/tcp` costs a line of text
 //! for every socket of the machine, and the memory sum's largest term can't be kept without it.
 
 use std::io;

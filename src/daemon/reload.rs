@@ -55,6 +55,7 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let mut running = daemon.config.borrow_mut();
     let waits = [
         ("pages.listen", running.pages.listen != config.pages.listen),
+        ("pages.io_uring", running.pages.io_uring != config.pages.io_uring),
         ("uplink.addresses", running.uplink.addresses != config.uplink.addresses),
         ("[limits]", running.board != config.board),
         (

@@ -1,8 +1,9 @@
 //! The machine's invariants, checked from its own tables: BOUND (nothing exceeds the board), NAME (nothing
 //! names a row that is gone) and SUM as far as tables show it (a cursor stands where its sequence is).
 //!
-//! [`Relay::check`] walks everything, so tests and the simulation call it after each step and a release never
-//! does. It allocates, changes nothing, and panics with what is wrong: each failure is a bug of the machine.
+//! [`Relay::check_bounds`] looks at sizes and counts alone, some tens of comparisons, and the shell calls it after every
+//! mutation, in a release too. [`Relay::check`] walks everything: tests and the simulation call it after each step. It
+//! allocates. Both change nothing, and panic with what is wrong: each failure is a bug of the machine.
 
 use super::{
     Relay, UNSUBSCRIBED_MAX,
@@ -23,6 +24,7 @@ impl Relay {
     /// Where one doesn't hold, with what is wrong.
     pub fn check(&self) {
         self.check_bounds();
+        self.check_tables();
         self.check_sessions();
         self.check_ready();
         self.check_subscriptions();
@@ -33,14 +35,25 @@ impl Relay {
         self.check_arena();
     }
 
-    fn check_bounds(&self) {
+    /// Checks what costs next to nothing: BOUND as far as sizes tell it, and that nothing under way is counted that can't be.
+    ///
+    /// # Panics
+    /// Where one doesn't hold, with what is wrong.
+    pub fn check_bounds(&self) {
         let board = &self.board;
-        self.sessions.check("sessions", board.pages_max);
-        self.subscriptions.check("subscriptions", board.subscriptions_max);
-        self.topics.check("topics", board.topics_max);
-        self.links.check("links", board.links_max);
-        self.requests.check("requests", board.requests_max);
-        self.spills.check("spills", spills_max(board));
+        self.sessions.check_size("sessions", board.pages_max);
+        self.subscriptions.check_size("subscriptions", board.subscriptions_max);
+        self.topics.check_size("topics", board.topics_max);
+        self.links.check_size("links", board.links_max);
+        self.requests.check_size("requests", board.requests_max);
+        self.spills.check_size("spills", spills_max(board));
+        assert!(self.store.free() <= board.blocks_max, "BOUND: the arena has more free blocks than blocks");
+        assert_eq!(self.ready_first == NONE, self.ready_last == NONE, "the ready queue has one end only");
+        assert!(
+            self.sessions.len() > 0 || self.kernel_size == 0,
+            "no page is left, and {} B in the kernel",
+            self.kernel_size
+        );
         assert!(self.reasons.len() <= board.reasons_max as usize, "BOUND: more reasons than the board allows");
         assert!(self.origins.len() <= board.origins_max as usize, "BOUND: more origins than the board allows");
         assert_eq!(self.addresses.len(), board.addresses_max as usize, "BOUND: the table of addresses has changed");
@@ -48,6 +61,16 @@ impl Relay {
         assert!(self.dirty.len() <= board.topics_max as usize, "BOUND: more dirty topics than topics");
         assert!(self.unsubscribed.len() <= UNSUBSCRIBED_MAX, "BOUND: too many topics remembered as unsubscribed");
         self.uplink.check();
+    }
+
+    fn check_tables(&self) {
+        let board = &self.board;
+        self.sessions.check("sessions", board.pages_max);
+        self.subscriptions.check("subscriptions", board.subscriptions_max);
+        self.topics.check("topics", board.topics_max);
+        self.links.check("links", board.links_max);
+        self.requests.check("requests", board.requests_max);
+        self.spills.check("spills", spills_max(board));
     }
 
     fn check_sessions(&self) {

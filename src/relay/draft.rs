@@ -82,6 +82,11 @@ impl Draft {
         self.step.as_ref().is_some_and(|step| step.topic == live.topic && step.before == live.cursors)
     }
 
+    /// Where the bytes for the pages in step stand in the store, where they are one piece.
+    pub(super) fn piece(&self) -> Option<&core::ops::Range<usize>> {
+        self.step.as_ref()?.piece.as_ref()
+    }
+
     /// The bytes of a notice.
     pub(super) fn notice(&self, from: usize, size: u64) -> &[u8] {
         let rest = self.notices.get(from..).unwrap_or_default();

@@ -5,6 +5,8 @@
 //! each page gets everything that has gathered, on all of its tracks. A blocked page is passed by: its
 //! socket will say when it can be written to. Walks of several topics take turns.
 
+use heapless::Vec;
+
 use super::{
     Relay,
     session::Session,
@@ -15,29 +17,48 @@ use super::{
 
 /// Pages of one topic's walk before the next topic's has its turn.
 const WALK_TURN: u32 = 64;
+/// Pages that are served at once however little room is left in the kernel's share of the memory.
+const TURN_MIN: usize = 16;
 
 impl Relay {
     /// The next page to be served. `None` until something happens.
     pub fn poll_page(&mut self) -> Option<Id<Session>> {
-        if let Some(page) = self.pop_ready() {
-            return self.sessions.id(page);
+        let mut next = Vec::<_, 1>::new();
+        self.poll_pages(&mut next);
+        next.pop()
+    }
+
+    /// The next pages to be served, as many as `into` has room for and as may be written to before the kernel is to be
+    /// asked how much it holds; fewer where there are no more until something happens. Gives how many of them
+    /// stand first and may come again behind: from there on each comes once.
+    pub fn poll_pages<const N: usize>(&mut self, into: &mut Vec<Id<Session>, N>) -> usize {
+        let most = self.pages_before_full().clamp(TURN_MIN.min(N), N);
+        while into.len() < most
+            && let Some(page) = self.pop_ready()
+        {
+            into.extend(self.sessions.id(page));
         }
-        while let Some(&row) = self.dirty.front() {
-            let topic = &mut self.topics[row];
-            if topic.walk_left == 0 || topic.walk == NONE {
-                // The next walk begins with somebody else: nobody is always last.
-                if topic.walk != NONE {
-                    topic.walk = self.subscriptions[topic.walk].next;
-                }
-                topic.walk_left = 0;
+        let ready = into.len();
+        while into.len() < most
+            && let Some(&row) = self.dirty.front()
+        {
+            if self.walk(row, most, into) {
                 self.dirty.pop_front();
                 self.walk_turn = WALK_TURN;
-                continue;
-            }
-            if self.walk_turn == 0 {
+            } else if self.walk_turn == 0 {
                 self.dirty.rotate_left(1);
                 self.walk_turn = WALK_TURN;
-                continue;
+            }
+        }
+        ready
+    }
+
+    /// Goes on with a topic's walk; whether it is done.
+    fn walk<const N: usize>(&mut self, row: u32, most: usize, into: &mut Vec<Id<Session>, N>) -> bool {
+        let topic = &mut self.topics[row];
+        while topic.walk_left > 0 && topic.walk != NONE {
+            if self.walk_turn == 0 || into.len() >= most {
+                return false;
             }
             let subscription = &self.subscriptions[topic.walk];
             topic.walk = subscription.next;
@@ -45,10 +66,15 @@ impl Relay {
             self.walk_turn -= 1;
             let session = &self.sessions[subscription.page];
             if !session.blocked && session.closing.is_none() {
-                return self.sessions.id(subscription.page);
+                into.extend(self.sessions.id(subscription.page));
             }
         }
-        None
+        // The next walk begins with somebody else: nobody is always last.
+        if topic.walk != NONE {
+            topic.walk = self.subscriptions[topic.walk].next;
+        }
+        topic.walk_left = 0;
+        true
     }
 
     /// Whether [`poll_page`](Self::poll_page) may have somebody.
@@ -180,7 +206,7 @@ mod tests {
         rig.subscribe(second, 1, "link");
         while rig.relay.poll_page().is_some() {}
         rig.messages(1..=3);
-        let served: Vec<_> = core::iter::from_fn(|| rig.relay.poll_page()).collect();
+        let served: std::vec::Vec<_> = core::iter::from_fn(|| rig.relay.poll_page()).collect();
         assert_eq!(served.len(), 2);
         assert!(served.contains(&first) && served.contains(&second));
         assert!(!rig.relay.has_pages_to_serve());
@@ -207,7 +233,7 @@ mod tests {
         }
         rig.relay.handle_page_closed(rig.now, pages[1]);
         rig.relay.check();
-        let served: Vec<_> = core::iter::from_fn(|| rig.relay.poll_page()).collect();
+        let served: std::vec::Vec<_> = core::iter::from_fn(|| rig.relay.poll_page()).collect();
         assert_eq!(served, [pages[0], pages[2]]);
     }
 }

@@ -256,6 +256,19 @@ impl Relay {
         }
     }
 
+    /// Whether a page is to be sent the very piece that the draft was made of for the page before: it stands where that
+    /// one stood, and there is nothing else to tell it.
+    #[must_use]
+    pub fn is_in_step(&self, page: Id<Session>, draft: &Draft) -> bool {
+        self.sessions.resolve(page).is_some_and(|page| self.is_in_step_index(page, draft))
+    }
+
+    /// The bytes for the pages in step with the draft's; none where they are more than one piece.
+    #[must_use]
+    pub fn piece(&self, draft: &Draft) -> &[u8] {
+        draft.piece().map_or(&[], |piece| self.store.piece(piece))
+    }
+
     /// Collects the draft's bytes for one `writev`; gives how many they are. The draft must be of the page
     /// as it is now.
     pub fn gather<'a>(&'a self, page: Id<Session>, draft: &'a Draft, out: &mut Slices<'a>) -> u64 {

@@ -86,6 +86,12 @@ impl Relay {
         self.kernel_size > self.measure_above
     }
 
+    /// So many pages may be written to, each as much as its socket takes, before what was counted passes the cap.
+    pub(super) fn pages_before_full(&self) -> usize {
+        let of_each = OVERHEAD * 2 * u64::from(self.board.send_buffer_size);
+        usize::try_from(self.measure_above.saturating_sub(self.kernel_size) / of_each).unwrap_or(usize::MAX)
+    }
+
     /// Bytes in the kernel for all pages: measured, and what was written since at its most.
     #[must_use]
     pub const fn kernel_size(&self) -> u64 {

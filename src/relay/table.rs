@@ -209,12 +209,21 @@ impl<T> Table<T> {
         (self.id(id.index)? == id).then_some(id.index)
     }
 
+    /// Checks that the table has not grown.
+    ///
+    /// # Panics
+    /// Where there are more than `max` rows, or more than there ever were.
+    pub fn check_size(&self, name: &str, max: u32) {
+        let rows = self.end();
+        assert!(self.capacity <= max && rows <= self.capacity && self.len <= rows, "BOUND: {name} has grown");
+    }
+
     /// Checks the table's own order: for tests.
     ///
     /// # Panics
     /// Where a row is neither used nor free, or there are more than `max`.
     pub fn check(&self, name: &str, max: u32) {
-        assert!(self.capacity <= max && self.end() <= self.capacity, "BOUND: {name} has grown");
+        self.check_size(name, max);
         let used = self.slots.iter().filter(|slot| matches!(slot.row, Row::Used(_))).count();
         assert_eq!(used, self.len as usize, "{name} counts its rows wrongly");
         let (mut free, mut at) = (0, self.free);

@@ -43,6 +43,11 @@ impl Relay {
         }
     }
 
+    /// Whether the draft of the page before, one piece of the store, is this page's too.
+    pub(super) fn is_in_step_index(&self, page: u32, draft: &Draft) -> bool {
+        draft.piece().is_some() && self.steady(page).is_some_and(|live| draft.is_repeated(live))
+    }
+
     /// A page with one subscription, which is live, and nothing to be told but publications.
     fn steady(&self, page: u32) -> Option<&Live> {
         let session = &self.sessions[page];

@@ -1,0 +1,258 @@
+//! Handing bytes to sockets without waiting: to one page by a call of its own, or the same bytes to many pages by one call
+//! for all of them (io_uring), where the kernel has that, allows it, and the configuration wants it.
+//!
+//! Owns the ring that such a batch goes through. Nothing of it is under way between two calls: each request says that
+//! it must not wait (`MSG_DONTWAIT`), so the kernel has done them all when the call returns, and none outlives the bytes
+//! that it was given. A ring that fails is given up, and a batch is a loop from then on. Doesn't know pages.
+
+use std::io::IoSlice;
+use std::net::TcpStream;
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use smol::Async;
+
+pub use self::batch::Batch;
+
+/// What a socket took: bytes, 0 where it takes none now.
+pub type Taken = Result<usize, Errno>;
+
+/// Sockets of one batch, at most: some 1.2 ms of the kernel's work, while which nothing else is done. Smaller ones gain less: the
+/// same bytes to 64 sockets cost 0.92 of as many calls, to 256 sockets 0.87.
+pub const BATCH_SIZE_MAX: usize = 256;
+
+/// One `writev`. Without the C library in between, which would look for a thread's cancellation at each call.
+pub fn send_slices(stream: &Async<TcpStream>, slices: &[IoSlice<'_>]) -> Taken {
+    match slices {
+        // What most deliveries are: one slice takes the kernel's shorter way.
+        [slice] => send(stream.get_ref(), slice),
+        slices => again(|| rustix::io::writev(stream.get_ref(), slices)),
+    }
+}
+
+fn send(stream: &TcpStream, bytes: &[u8]) -> Taken {
+    again(|| rustix::net::send(stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
+}
+
+fn again(call: impl Fn() -> Taken) -> Taken {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(0),
+            result => return result,
+        }
+    }
+}
+
+/// What each socket of a batch took, in their order.
+pub type TakenByEach = heapless::Vec<Taken, BATCH_SIZE_MAX>;
+
+fn send_each<'a>(sockets: impl Iterator<Item = &'a TcpStream>, bytes: &[u8], taken: &mut TakenByEach) {
+    taken.clear();
+    taken.extend(sockets.take(BATCH_SIZE_MAX).map(|socket| send(socket, bytes)));
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod batch {
+    use std::io;
+    use std::net::TcpStream;
+    use std::os::fd::AsRawFd;
+
+    use io_uring::{IoUring, Probe, opcode, types::Fd};
+    use rustix::io::Errno;
+
+    use super::{BATCH_SIZE_MAX, Taken, TakenByEach, send, send_each};
+
+    /// The ring's, a power of two.
+    const ENTRIES: u32 = 256;
+    const _: () = assert!(ENTRIES as usize == BATCH_SIZE_MAX);
+
+    /// Stands for a request that the kernel has not done yet.
+    const NOT_YET: Taken = Err(Errno::INPROGRESS);
+
+    /// Sends the same bytes to many sockets.
+    pub struct Batch {
+        ring: Option<IoUring>,
+    }
+
+    impl Batch {
+        /// By a ring where one is wanted and the kernel gives it, else by a loop.
+        pub fn open(wants_ring: bool) -> Self {
+            let ring =
+                if wants_ring { ring().inspect_err(|error| log::debug!("no io_uring: {error}")).ok() } else { None };
+            Self { ring }
+        }
+
+        /// Sends the bytes to each of the sockets, of which there are at most [`BATCH_SIZE_MAX`], without waiting.
+        pub fn send<'a>(
+            &mut self,
+            sockets: impl Iterator<Item = &'a TcpStream> + Clone,
+            bytes: &[u8],
+            taken: &mut TakenByEach,
+        ) {
+            let Some(ring) = &mut self.ring else { return send_each(sockets, bytes, taken) };
+            taken.clear();
+            if let Err(error) = send_by(ring, sockets.clone(), bytes, taken) {
+                log::warn!("io_uring failed, each page is written to by a call of its own from now on: {error}");
+                let is_over =
+                    ring.submission().len() + taken.iter().filter(|taken| **taken != NOT_YET).count() == taken.len();
+                self.ring = None;
+                if is_over {
+                    // What the kernel did not take from the ring was not sent, and goes with it.
+                    for (taken, socket) in taken.iter_mut().zip(sockets).filter(|(taken, _)| **taken == NOT_YET) {
+                        *taken = send(socket, bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ring() -> io::Result<IoUring> {
+        let ring = IoUring::builder().dontfork().build(ENTRIES)?;
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        if probe.is_supported(opcode::Send::CODE) { Ok(ring) } else { Err(io::ErrorKind::Unsupported.into()) }
+    }
+
+    /// Has the kernel send to all of them.
+    ///
+    /// # Errors
+    /// The ring's own; what was not done by then stands as [`NOT_YET`].
+    fn send_by<'a>(
+        ring: &mut IoUring,
+        sockets: impl Iterator<Item = &'a TcpStream>,
+        bytes: &[u8],
+        taken: &mut TakenByEach,
+    ) -> io::Result<()> {
+        let size = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        let mut requests = ring.submission();
+        for (index, socket) in sockets.take(BATCH_SIZE_MAX).enumerate() {
+            let request = opcode::Send::new(Fd(socket.as_raw_fd()), bytes.as_ptr(), size)
+                .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+                .build()
+                .user_data(index as u64);
+            #[expect(
+                unsafe_code,
+                reason = "the kernel reads `bytes` until the request is done, which is before this returns"
+            )]
+            let pushed = unsafe { requests.push(&request) };
+            pushed.map_err(io::Error::other)?;
+            let _ = taken.push(NOT_YET);
+        }
+        drop(requests);
+        let mut left = taken.len();
+        while left > 0 {
+            let waited = ring.submit_and_wait(left);
+            for done in ring.completion() {
+                let place = usize::try_from(done.user_data()).ok().and_then(|index| taken.get_mut(index));
+                if let Some(place) = place.filter(|place| **place == NOT_YET) {
+                    *place = result(done.result());
+                    left -= 1;
+                }
+            }
+            match waited {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A request's result: bytes, or the negative of an error's number.
+    fn result(result: i32) -> Taken {
+        if result == -libc::EAGAIN || result == -libc::EINTR {
+            return Ok(0);
+        }
+        usize::try_from(result).map_err(|_| Errno::from_raw_os_error(result.saturating_neg()))
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod batch {
+    use std::net::TcpStream;
+
+    use super::{TakenByEach, send_each};
+
+    /// Sends the same bytes to many sockets.
+    pub struct Batch;
+
+    impl Batch {
+        /// By a loop: the crate of the ring doesn't know this processor.
+        pub fn open(_wants_ring: bool) -> Self {
+            Self
+        }
+
+        /// Sends the bytes to each of the sockets, of which there are at most [`super::BATCH_SIZE_MAX`], without waiting.
+        pub fn send<'a>(
+            &mut self,
+            sockets: impl Iterator<Item = &'a TcpStream> + Clone,
+            bytes: &[u8],
+            taken: &mut TakenByEach,
+        ) {
+            send_each(sockets, bytes, taken);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let near = listener.accept().unwrap().0;
+        near.set_nonblocking(true).unwrap();
+        (near, far)
+    }
+
+    #[test]
+    fn each_socket_takes_what_it_can_and_none_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for wants_ring in [true, false] {
+            let mut batch = Batch::open(wants_ring);
+            let mut taken = TakenByEach::new();
+            let pairs: Vec<_> = (0..40).map(|_| pair(&listener)).collect();
+            // One that is full, one with room for a part, one that can't send any more.
+            let bytes = vec![7; 30_000];
+            while send(&pairs[3].0, &bytes).unwrap() > 0 {}
+            while send(&pairs[4].0, &bytes).unwrap() == bytes.len() {}
+            let mut nowhere = vec![0; 20 * bytes.len()];
+            let room = (&pairs[4].1).read(&mut nowhere).unwrap();
+            assert!(room > 0);
+            pairs[5].0.shutdown(std::net::Shutdown::Write).unwrap();
+            for _ in 0..3 {
+                batch.send(pairs.iter().map(|(near, _)| near), &bytes, &mut taken);
+                assert_eq!(taken.len(), pairs.len());
+                assert_eq!(taken[3], Ok(0), "ring: {wants_ring}");
+                assert_eq!(taken[5], Err(Errno::PIPE));
+            }
+            for (at, (_, far)) in pairs.iter().enumerate().filter(|(at, _)| !(3..=5).contains(at)) {
+                assert_eq!(taken[at], Ok(bytes.len()));
+                let mut read = vec![0; 3 * bytes.len()];
+                (&*far).read_exact(&mut read).unwrap();
+                assert!(read.iter().all(|byte| *byte == 7), "socket {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_of_the_most_and_of_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (near, mut far) = pair(&listener);
+        for wants_ring in [true, false] {
+            let mut batch = Batch::open(wants_ring);
+            let mut taken = TakenByEach::new();
+            batch.send(std::iter::empty(), b"x", &mut taken);
+            assert!(taken.is_empty());
+            // One more than there is room for is left out.
+            batch.send(std::iter::repeat_n(&near, BATCH_SIZE_MAX + 1), b"xyz", &mut taken);
+            assert!(taken.len() == BATCH_SIZE_MAX && taken.iter().all(|taken| *taken == Ok(3)));
+            let mut read = [0; 3 * BATCH_SIZE_MAX];
+            far.read_exact(&mut read).unwrap();
+            assert!(read.chunks(3).all(|piece| piece == b"xyz"));
+        }
+    }
+}
