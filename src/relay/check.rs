@@ -50,7 +50,7 @@ impl Relay {
         assert!(self.store.free() <= board.blocks_max, "BOUND: the arena has more free blocks than blocks");
         assert_eq!(self.ready_first == NONE, self.ready_last == NONE, "the ready queue has one end only");
         assert!(
-            self.sessions.len() > 0 || self.kernel_size == 0,
+            !self.sessions.is_empty() || self.kernel_size == 0,
             "no page is left, and {} B in the kernel",
             self.kernel_size
         );
