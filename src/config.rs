@@ -16,6 +16,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
@@ -123,13 +124,16 @@ pub struct Surroundings<'a> {
     pub read_secret: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
     /// The machine's name: the relay's, unless it is given one.
     pub hostname: &'a str,
+    /// The directory that the service manager made for sockets: the console's is there, unless it is told otherwise.
+    pub runtime_directory: Option<&'a Path>,
 }
 
 impl Config {
     /// Reads and checks a file for a relay that was built for `board`.
     ///
     /// A `secret_file` that is not absolute is looked for in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential`) where
-    /// that is set, else beside the configuration.
+    /// that is set, else beside the configuration. The console's socket is `console.sock` in `$RUNTIME_DIRECTORY` (systemd's
+    /// `RuntimeDirectory`) where that is set and nothing else is said.
     ///
     /// # Errors
     /// Everything that is wrong, in the order of lines.
@@ -161,7 +165,12 @@ impl Config {
             read(&file, SECRET_SIZE_MAX)
                 .map_err(|cause| io::Error::new(cause.kind(), format!("{}: {cause}", file.display())))
         };
-        let around = Surroundings { read_secret: &read_secret, hostname: &hostname() };
+        let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+        let around = Surroundings {
+            read_secret: &read_secret,
+            hostname: &hostname(),
+            runtime_directory: runtime_directory.as_deref(),
+        };
         Self::parse(text, board, &around).map_err(|problems| {
             problems.into_iter().map(|Problem { line, what, remedy }| error(line, what, &remedy)).collect()
         })
@@ -176,7 +185,7 @@ impl Config {
         let config = Self {
             pages: sections::pages(&mut document),
             uplink: sections::uplink(&mut document, around),
-            console: sections::console(&mut document),
+            console: sections::console(&mut document, around),
             metrics: sections::off_or(&mut document, "metrics", "listen", values::metrics_listener),
             log_level: sections::log_level(&mut document),
             pages_per_address: sections::whole(
@@ -211,6 +220,11 @@ impl Config {
             }
         };
         note(self.metrics.is_some(), "[metrics] listen");
+        if let Some(Serial { device, .. }) = &self.console.serial
+            && std::fs::metadata(device).is_ok_and(|found| !found.file_type().is_char_device())
+        {
+            notes.push(format!("[console] serial: {} is no device, so there is no console on it", device.display()));
+        }
         let size = self.uplink.secret.bytes().len();
         if size < SECRET_SIZE_GOOD && self.uplink.addresses.iter().any(|address| !address.is_local()) {
             notes.push(format!("[uplink] the secret has {size} bytes and goes beyond this machine: {SECRET_SIZE_GOOD} random ones can't be guessed"));
@@ -249,7 +263,7 @@ mod tests {
             Some("empty") => Ok(b"\n".to_vec()),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         };
-        let around = Surroundings { read_secret: &read_secret, hostname: "box" };
+        let around = Surroundings { read_secret: &read_secret, hostname: "box", runtime_directory: None };
         let told = |problem: Problem| format!("{}: {}; {}", problem.line, problem.what, problem.remedy);
         Config::parse(text, &HOST, &around).map_err(|problems| problems.into_iter().map(told).collect())
     }
@@ -269,6 +283,32 @@ mod tests {
         );
         assert_eq!((config.board, config.pages_per_address), (HOST, 0));
         assert!(config.notes().is_empty());
+    }
+
+    #[test]
+    fn the_console_s_socket_is_where_the_service_manager_made_room_for_it_unless_it_is_told_otherwise() {
+        let read_secret = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
+        let directory = Some(Path::new("/run/sharelinkd"));
+        let around = Surroundings { read_secret: &read_secret, hostname: "box", runtime_directory: directory };
+        for (text, socket) in [
+            ("", Some("/run/sharelinkd/console.sock")),
+            ("[console]\nsocket = \"off\"\n", None),
+            ("[console]\nsocket = \"/run/other.sock\"\n", Some("/run/other.sock")),
+        ] {
+            let config = Config::parse(text, &HOST, &around).unwrap_or_else(|told| panic!("{told:?}"));
+            assert_eq!(config.console.socket.as_deref(), socket.map(Path::new), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_console_on_what_is_no_device_is_noted() {
+        let notes = |device: &str| {
+            let config = parse(&format!("[console]\nserial = {device:?}\n")).unwrap_or_else(|told| panic!("{told:?}"));
+            config.notes()
+        };
+        assert!(matches!(&notes("/proc/self/status")[..], [note] if note.contains("is no device")));
+        assert_eq!(notes("/dev/ttyUSB-that-comes-later"), [""; 0]);
+        assert_eq!(notes("/dev/null"), [""; 0]);
     }
 
     #[test]

@@ -22,10 +22,9 @@ mod out;
 mod text;
 #[cfg(test)]
 mod transcripts;
+mod view;
 
-use std::net::SocketAddr;
-
-use log::LevelFilter;
+use std::collections::VecDeque;
 
 use self::command::Command;
 pub use self::command::{COMMANDS, Row};
@@ -34,10 +33,8 @@ use self::editor::{Editor, Typed};
 pub use self::lines::{LINE_SIZE_MAX, LINES_MAX, Lines};
 use self::list::{Kind, List, Next};
 use self::out::Out;
-use self::text::plain;
-use crate::board::Board;
-use crate::config::Config;
-use crate::relay::{Relay, time::Instant};
+pub use self::view::{Process, Request, View};
+use crate::relay::time::Instant;
 
 /// Keys that were typed while an answer was written.
 const AHEAD_SIZE_MAX: usize = 256;
@@ -48,54 +45,6 @@ const WATCH_LINES: u32 = 20;
 /// `log tail` looks for new lines so often.
 const TAIL_MS: u64 = 200;
 const PROMPT: &str = "sharelinkd> ";
-
-/// What the process is to the kernel.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Process {
-    /// Bytes resident; 0 where the kernel doesn't say.
-    pub resident_size: u64,
-    /// The most that were.
-    pub resident_size_highest: u64,
-    /// Descriptors that it may open; 0 where that is not known.
-    pub descriptors_max: u64,
-}
-
-/// What the console looks at.
-pub struct View<'a> {
-    /// The machine.
-    pub relay: &'a Relay,
-    /// Time since the relay's start.
-    pub now: Instant,
-    /// The configuration in force.
-    pub config: &'a Config,
-    /// The board that this binary was built for.
-    pub built: &'a Board,
-    /// Where pages connect.
-    pub listening: &'a [SocketAddr],
-    /// The last lines of the log.
-    pub lines: &'a Lines,
-    /// The log's level.
-    pub log_level: LevelFilter,
-    /// Lines of the log that were not written.
-    pub unwritten: u64,
-    /// Asks the kernel about the process.
-    pub process: &'a dyn Fn() -> Process,
-}
-
-/// What an engineer wants done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Close the page at this index; it was there.
-    Close(Row),
-    /// End a topic for all its pages.
-    End(u32),
-    /// Send every page away and end.
-    Drain,
-    /// Read the configuration again.
-    Reload,
-    /// Log these lines from now on.
-    LogLevel(LevelFilter),
-}
 
 /// What is going on besides typing.
 #[derive(Clone, Copy, Debug)]
@@ -122,13 +71,15 @@ pub struct Console {
     editor: Editor,
     mode: Mode,
     out: Out,
-    ahead: Vec<u8>,
+    ahead: VecDeque<u8>,
     request: Option<Request>,
     /// One line is answered, without echo and prompt; then it is over.
     is_once: bool,
     is_over: bool,
     leaves: bool,
     is_begun: bool,
+    /// Whoever types has gone: it is over once everything is answered.
+    has_ended: bool,
 }
 
 /// A connection whose first byte is this one is for a program: it asks one line and gets the answer alone.
@@ -142,12 +93,13 @@ impl Console {
             editor: Editor::default(),
             mode: Mode::Prompt,
             out: Out::new(),
-            ahead: Vec::new(),
+            ahead: VecDeque::new(),
             request: None,
             is_once: false,
             is_over: false,
             leaves,
             is_begun: false,
+            has_ended: false,
         }
     }
 
@@ -194,8 +146,10 @@ impl Console {
             }
             Mode::Tail { next, mut after } if next <= view.now => {
                 while let Some(line) = view.lines.after(after) {
+                    // The ring had no room for those between.
+                    self.out.missed(line.number - after - 1);
                     after = line.number;
-                    self.out.offer(&format!("{:<5} {}\n", line.level, plain(&line.text)));
+                    self.out.offer(&answer::log_line(line));
                 }
                 self.mode = Mode::Tail { next: view.now.after(TAIL_MS), after };
             }
@@ -213,6 +167,19 @@ impl Console {
             Mode::Listing(_) if self.out.has_room() => Some(Instant(0)),
             _ => None,
         }
+    }
+
+    /// Nothing more will be typed; what was asked for is still answered. What goes on by itself ends.
+    pub fn handle_end(&mut self, view: &View<'_>) {
+        self.has_ended = true;
+        if self.is_once {
+            // The line feed may be left away.
+            self.take(view, b'\n');
+        }
+        if matches!(self.mode, Mode::Watch { .. } | Mode::Tail { .. }) {
+            self.finish();
+        }
+        self.go_on(view);
     }
 
     /// What an engineer wants done; [`handle_answer`](Self::handle_answer) is owed.
@@ -239,6 +206,12 @@ impl Console {
         self.go_on(view);
     }
 
+    /// Whether somebody can go from it: a socket, not a line.
+    #[must_use]
+    pub const fn may_leave(&self) -> bool {
+        self.leaves
+    }
+
     /// Whether nothing more comes, once everything was written.
     #[must_use]
     pub const fn is_over(&self) -> bool {
@@ -248,7 +221,8 @@ impl Console {
     fn take(&mut self, view: &View<'_>, byte: u8) {
         match self.mode {
             _ if self.is_over => {}
-            Mode::Prompt => {
+            // An answer is carried out where there is room for it: what is typed waits until then.
+            Mode::Prompt if self.out.has_room() => {
                 let mut echo = Vec::new();
                 let typed = self.editor.take(byte, &mut echo);
                 if !self.is_once {
@@ -270,9 +244,9 @@ impl Console {
                 self.out.say("^C\n");
                 self.finish();
             }
-            Mode::Listing(_) | Mode::Asked => {
+            Mode::Prompt | Mode::Listing(_) | Mode::Asked => {
                 if self.ahead.len() < AHEAD_SIZE_MAX {
-                    self.ahead.push(byte);
+                    self.ahead.push_back(byte);
                 }
             }
         }
@@ -289,7 +263,7 @@ impl Console {
             }
         };
         let text = match command {
-            Command::Help(about) => help(about, view.config.console.control),
+            Command::Help(about) => command::help(about, view.config.console.control),
             Command::Status => answer::status(view),
             Command::StatusJson => {
                 // A program reads it: it is not cut.
@@ -297,16 +271,16 @@ impl Console {
                 return self.finish();
             }
             Command::Pages => list::pages(view),
-            Command::PagesAll => return self.list(view, Kind::Pages),
-            Command::PagesSlow => return self.list(view, Kind::SlowPages),
+            Command::PagesAll => return self.list(Kind::Pages),
+            Command::PagesSlow => return self.list(Kind::SlowPages),
             Command::Page(row) => told(list::page(view, row)),
-            Command::Topics => return self.list(view, Kind::Topics),
+            Command::Topics => return self.list(Kind::Topics),
             Command::Topic(number) => told(list::topic(view, number)),
             Command::Uplink => answer::uplink(view),
             Command::Memory => answer::memory(view),
             Command::Limits => answer::limits(view),
             Command::Counters => answer::counters(view),
-            Command::Events => answer::events(view),
+            Command::Events => return self.list(Kind::Events),
             Command::Log => answer::log_level(view),
             Command::Version => answer::version(view),
             Command::LogLevel(level) => return self.ask(Request::LogLevel(level)),
@@ -338,32 +312,32 @@ impl Console {
         self.mode = Mode::Asked;
     }
 
-    fn list(&mut self, view: &View<'_>, kind: Kind) {
+    fn list(&mut self, kind: Kind) {
         self.mode = Mode::Listing(List::new(kind));
-        self.go_on(view);
     }
 
     /// Goes on with what waits for room, and with what was typed meanwhile.
     fn go_on(&mut self, view: &View<'_>) {
-        while let Mode::Listing(mut list) = self.mode {
-            if !self.out.has_room() {
-                return;
-            }
-            let next = list.next(view);
-            self.mode = Mode::Listing(list);
-            match next {
-                Next::Line(line) => self.out.say(&line),
-                // The relay has other things to do; `poll_timeout` brings it back.
-                Next::Looking => return,
-                Next::Done => {
-                    self.out.say(&list.foot());
-                    self.finish();
+        while self.out.has_room() && !self.is_over {
+            match self.mode {
+                Mode::Listing(mut list) => {
+                    let next = list.next(view);
+                    self.mode = Mode::Listing(list);
+                    match next {
+                        Next::Line(line) => self.out.say(&line),
+                        // The relay has other things to do; `poll_timeout` brings it back.
+                        Next::Looking => return,
+                        Next::Done => {
+                            self.out.say(&list.foot());
+                            self.finish();
+                        }
+                    }
                 }
-            }
-        }
-        if matches!(self.mode, Mode::Prompt) && !self.ahead.is_empty() && self.out.has_room() {
-            for byte in std::mem::take(&mut self.ahead) {
-                self.take(view, byte);
+                Mode::Prompt => match self.ahead.pop_front() {
+                    Some(byte) => self.take(view, byte),
+                    None => return self.is_over |= self.has_ended,
+                },
+                Mode::Watch { .. } | Mode::Tail { .. } | Mode::Asked => return,
             }
         }
     }
@@ -394,26 +368,4 @@ impl Console {
 
 fn told(answer: Result<String, String>) -> String {
     answer.unwrap_or_else(|told| format!("{told}\n"))
-}
-
-fn help(about: Option<&command::About>, may_control: bool) -> String {
-    let mut out = String::new();
-    match about {
-        Some(about) => {
-            out = format!("{}\n  {}\n", about.usage, about.what);
-            for line in about.more.lines() {
-                out.push_str(&format!("  {line}\n"));
-            }
-            if about.control && !may_control {
-                out.push_str("  Not here: control = true in [console] allows it.\n");
-            }
-        }
-        None => {
-            for about in COMMANDS.iter().filter(|about| may_control || !about.control) {
-                out.push_str(&format!("{:<10}{}\n", about.name, about.what));
-            }
-            out.push_str("`help COMMAND` says more of one.\n");
-        }
-    }
-    out
 }

@@ -26,7 +26,13 @@ pub fn open(device: &Path, speed: u32) -> io::Result<File> {
         .control_modes
         .remove(ControlModes::CSIZE | ControlModes::PARENB | ControlModes::CSTOPB | ControlModes::CRTSCTS);
     modes.control_modes.insert(ControlModes::CS8 | ControlModes::CLOCAL | ControlModes::CREAD);
-    modes.set_speed(speed)?;
+    let no_such_speed = || io::Error::other(format!("the device has no speed of {speed} bits a second"));
+    modes.set_speed(speed).map_err(|_| no_such_speed())?;
     tcsetattr(&line, OptionalActions::Now, &modes)?;
+    // A driver that can't do it takes the nearest that it can, and says nothing. A few percents do no harm.
+    let taken = tcgetattr(&line)?.output_speed();
+    if taken.abs_diff(speed) > speed / 20 {
+        return Err(no_such_speed());
+    }
     Ok(line)
 }

@@ -245,10 +245,10 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             ),
             own(
                 "consoles",
-                CONSOLES_MAX as u64 + 1,
+                CONSOLES_MAX as u64 + 2,
                 CONSOLE_SIZE,
                 Buffer,
-                "four at the socket, one on the serial line",
+                "four engineers and a program at the socket, one on the serial line",
             ),
             own(
                 "code and stacks",

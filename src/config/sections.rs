@@ -133,7 +133,7 @@ fn secret(document: &mut Document<'_>, around: &Surroundings<'_>) -> Option<Secr
 }
 
 /// `[console]`.
-pub fn console(document: &mut Document<'_>) -> Console {
+pub fn console(document: &mut Document<'_>, around: &Surroundings<'_>) -> Console {
     let serial = off_or(document, "console", "serial", values::device);
     let speed = document.number("console", "speed", 1, 4_000_000);
     if let Some(At { line, value }) = speed
@@ -149,7 +149,11 @@ pub fn console(document: &mut Document<'_>) -> Console {
     Console {
         serial: serial.map(|device| Serial { device, speed }),
         control: document.flag("console", "control").is_some_and(|flag| flag.value),
-        socket: off_or(document, "console", "socket", values::socket),
+        socket: if document.contains("console", "socket") {
+            off_or(document, "console", "socket", values::socket)
+        } else {
+            around.runtime_directory.map(|directory| directory.join("console.sock"))
+        },
     }
 }
 

@@ -1,13 +1,14 @@
-//! Answers that are one short text: status, uplink, memory, limits, counters, events, version.
+//! Answers that are one short text: status, uplink, memory, limits, counters, version.
 //!
 //! Fixed columns, at most 79 wide, sizes and times with their units. A text is a few dozen lines whatever the relay
-//! holds; lists of pages and topics, which may be long, are `list.rs`'s.
+//! holds: there is room for it in what waits for the line. Lists, which may be long, are `list.rs`'s.
 
 use core::fmt::Write as _;
 
 use super::View;
 use super::condition::{self, Condition};
-use super::text::{percent, plain, span, within};
+use super::lines::Line;
+use super::text::{percent, plain, span, within, wrapped};
 use crate::board::{self, Known, Term, memory_sum, size_text};
 use crate::config::LIMITS;
 use crate::relay::InUse;
@@ -42,14 +43,20 @@ pub fn status(view: &View<'_>) -> String {
     let (relay, board) = (view.relay, view.relay.board());
     let (used, highest) = (relay.in_use(), relay.highest());
     let conditions = condition::conditions(view);
-    let mut out = version(view);
-    let _ = writeln!(out, "name        {}", within(&plain(&view.config.uplink.name), 60));
-    let _ = writeln!(out, "up for      {}", span(view.now.0));
+    let mut out = String::new();
     let _ = writeln!(out, "health      {}", condition::health(view, &conditions).name());
+    for Condition { code, text } in &conditions {
+        for (at, piece) in wrapped(&plain(text), CONDITION_COLUMNS).enumerate() {
+            let mark = if at == 0 { format!("[{code}]") } else { String::new() };
+            let _ = writeln!(out, "{mark:<4} {piece}");
+        }
+    }
     let row = relay.uplink_row(view.now);
     let address = view.config.uplink.addresses.get(row.address as usize).map_or(String::new(), plain);
     let since = row.for_ms.map_or(String::new(), |ms| format!(" for {}", span(ms)));
     let _ = writeln!(out, "uplink      {}{since}, {}", row.state, within(&address, 44));
+    let _ = writeln!(out, "name        {}, up for {}", within(&plain(&view.config.uplink.name), 48), span(view.now.0));
+    let _ = write!(out, "version     {}", version(view));
     let _ = writeln!(out, "{:<12}{:>10} {:>10} {:>10} {:>6}", "", "used", "limit", "highest", "used %");
     for (name, used, limit, highest) in [
         ("pages", used.pages, board.pages_max, highest.pages),
@@ -70,14 +77,11 @@ pub fn status(view: &View<'_>) -> String {
         let (used, limit, highest) = (size_text(used), size_text(limit), size_text(highest));
         let _ = writeln!(out, "{name:<12}{used:>10} {limit:>10} {highest:>10} {part:>5}%");
     }
-    if conditions.is_empty() {
-        out.push_str("conditions  none\n");
-    }
-    for Condition { code, text } in conditions {
-        let _ = writeln!(out, "[{code}] {}", within(&plain(&text), 74));
-    }
     out
 }
+
+/// A condition's text has so many columns behind its code.
+const CONDITION_COLUMNS: usize = 74;
 
 /// `json`: the same as one line.
 pub fn json(view: &View<'_>) -> String {
@@ -153,13 +157,14 @@ pub fn uplink(view: &View<'_>) -> String {
     let counters = relay.counters();
     let mut out = String::new();
     let _ = writeln!(out, "state       {}", row.state);
-    for (name, ms) in [("since", row.for_ms), ("next try in", row.retry_ms), ("first address in", row.return_ms)] {
+    let since = if relay.is_up() { "up for" } else { "trying for" };
+    for (name, ms) in [(since, row.for_ms), ("next try in", row.retry_ms), ("first address in", row.return_ms)] {
         if let Some(ms) = ms {
             let _ = writeln!(out, "{name:<17} {:>10}", span(ms));
         }
     }
     let heard = if relay.is_up() { span(row.heard_ms) } else { "-".to_owned() };
-    let _ = writeln!(out, "{:<17} {heard:>10}", "heard before");
+    let _ = writeln!(out, "{:<17} {heard:>10}", "last heard ago");
     for (name, number) in [
         ("connections", row.connections),
         ("dials", counters.dials),
@@ -171,7 +176,11 @@ pub fn uplink(view: &View<'_>) -> String {
         let _ = writeln!(out, "{name:<17} {number:>10}");
     }
     for (index, address) in view.config.uplink.addresses.iter().enumerate() {
-        let mark = if index == row.address as usize { "in use or next" } else { "" };
+        let mark = match (index == row.address as usize, relay.is_up()) {
+            (true, true) => "in use",
+            (true, false) => "tried now or next",
+            (false, _) => "",
+        };
         let _ = writeln!(out, "address {:<3} {:<50} {mark}", index + 1, within(&plain(address), 50));
     }
     if !relay.is_up() {
@@ -242,7 +251,12 @@ fn in_use(view: &View<'_>, term: &Term, rows: &InUse) -> Option<u64> {
 pub fn limits(view: &View<'_>) -> String {
     let (built, board) = (view.built, view.relay.board());
     let (used, highest) = (view.relay.in_use(), view.relay.highest());
-    let mut out = format!("{:<20} {:>13} {:>13} {:>12} {:>12}\n", "limit", "board", "configured", "used", "highest");
+    let mut out = String::new();
+    let mut row = |key: &str, unit: &str, figures: [&str; 4]| {
+        let [of_board, configured, used, highest] = figures;
+        let _ = writeln!(out, "{key:<20} {unit:<4} {of_board:>12} {configured:>12} {used:>12} {highest:>12}");
+    };
+    row("limit", "unit", ["board", "configured", "used", "highest"]);
     for limit in &LIMITS {
         let now = |rows: &InUse| match limit.key {
             "pages" => rows.pages.to_string(),
@@ -257,13 +271,25 @@ pub fn limits(view: &View<'_>) -> String {
             "kernel_size" => (view.relay.kernel_size().to_string(), view.relay.kernel_size_highest().to_string()),
             _ => (now(&used), now(&highest)),
         };
-        let (of_board, configured) = ((limit.of)(built), (limit.of)(board));
-        let _ = writeln!(out, "{:<20} {of_board:>13} {configured:>13} {now:>12} {most:>12}", limit.key);
+        let (of_board, configured) = ((limit.of)(built).to_string(), (limit.of)(board).to_string());
+        row(limit.key, unit(limit.key), [&of_board, &configured, &now, &most]);
     }
-    let none = view.config.pages_per_address;
-    let text = if none == 0 { "none".to_owned() } else { none.to_string() };
-    let _ = writeln!(out, "{:<20} {:>13} {text:>13} {:>12} {:>12}", "pages_per_address", "none", "-", "-");
+    let most = match view.config.pages_per_address {
+        0 => "none".to_owned(),
+        most => most.to_string(),
+    };
+    row("pages_per_address", "", ["none", &most, "-", "-"]);
     out
+}
+
+/// The unit that a limit's name tells; none where it counts things.
+fn unit(key: &str) -> &'static str {
+    match key.rsplit_once('_') {
+        Some((_, "ms")) => "ms",
+        Some((_, "size")) => "B",
+        Some(("address_asks_per", "s")) => "/s",
+        _ => "",
+    }
 }
 
 /// `counters`: two columns of names and numbers.
@@ -279,26 +305,20 @@ pub fn counters(view: &View<'_>) -> String {
     out
 }
 
-/// `events`: the last notable lines.
-pub fn events(view: &View<'_>) -> String {
-    let mut out = format!("{:>9} {:>6} {:<5} {}\n", "age", "count", "level", "event");
-    for line in view.lines.iter().filter(|line| line.level <= log::Level::Info) {
-        let age = span(view.now.since(line.at));
-        let text = plain(&line.text);
-        let mut pieces = text.as_bytes().chunks(EVENT_COLUMNS).map(String::from_utf8_lossy);
-        let first = pieces.next().unwrap_or_default();
-        let _ = writeln!(out, "{age:>9} {:>6} {:<5} {first}", line.count, line.level);
-        for piece in pieces {
-            let _ = writeln!(out, "{:>22} {piece}", "");
-        }
-    }
-    out
-}
-
-/// An event's text has so many columns; it goes on in the next line.
-const EVENT_COLUMNS: usize = 56;
-
 /// `log`: which lines are logged.
 pub fn log_level(view: &View<'_>) -> String {
     format!("log level {}; {} lines were not written\n", view.log_level.as_str().to_ascii_lowercase(), view.unwritten)
 }
+
+/// A line of `log tail`: its level, its text in as many rows as it takes.
+pub fn log_line(line: &Line) -> String {
+    let mut out = String::new();
+    for (at, piece) in wrapped(&plain(&line.text), TAIL_COLUMNS).enumerate() {
+        let level = if at == 0 { line.level.as_str() } else { "" };
+        let _ = writeln!(out, "{level:<5} {piece}");
+    }
+    out
+}
+
+/// A line's text has so many columns there.
+const TAIL_COLUMNS: usize = 73;

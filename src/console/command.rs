@@ -214,6 +214,29 @@ pub fn parse(line: &str, may_control: bool) -> Result<Option<Command>, String> {
     command(about, word).map(Some).ok_or_else(|| format!("[E2] {}", usage(name)))
 }
 
+/// The answer of `help`: every command that may be given here, or about one.
+pub fn help(about: Option<&About>, may_control: bool) -> String {
+    let mut out = String::new();
+    match about {
+        Some(about) => {
+            out = format!("{}\n  {}\n", about.usage, about.what);
+            for line in about.more.lines() {
+                out.push_str(&format!("  {line}\n"));
+            }
+            if about.control && !may_control {
+                out.push_str("  Not here: control = true in [console] allows it.\n");
+            }
+        }
+        None => {
+            for about in COMMANDS.iter().filter(|about| may_control || !about.control) {
+                out.push_str(&format!("{:<10}{}\n", about.name, about.what));
+            }
+            out.push_str("`help COMMAND` says more of one.\n");
+        }
+    }
+    out
+}
+
 fn usage(name: &str) -> String {
     match COMMANDS.iter().find(|about| about.name == name) {
         Some(about) => format!("write `{}`", about.usage),

@@ -64,6 +64,8 @@ impl Editor {
             return Typed::Nothing;
         }
         match self.sequence {
+            // No sequence has a control byte: what came before was noise, and this key counts.
+            _ if byte < b' ' => self.sequence = Sequence::None,
             Sequence::Escape => {
                 self.sequence = if matches!(byte, b'[' | b'O') { Sequence::Parameters } else { Sequence::None };
                 return Typed::Nothing;
@@ -237,7 +239,7 @@ mod tests {
         for _ in 0..2_000 {
             let noise: Vec<u8> = (0..seed.below(40)).map(|_| seed.bits().to_le_bytes()[0]).collect();
             let _ = typed(&mut editor, &noise);
-            let _ = typed(&mut editor, b"\x1b\x18\x03");
+            assert!(typed(&mut editor, b"\x03").0.ends_with(&[Typed::GivenUp]), "noise swallows a key");
             let (_, echo) = typed(&mut editor, b"status");
             assert_eq!((editor.line.as_str(), screen(&echo)), ("status", "status".to_owned()));
             assert_eq!(typed(&mut editor, b"\r").0, [line("status")]);

@@ -1,4 +1,4 @@
-//! Answers that may be long: pages and topics, a line at a time, as the line takes them.
+//! Answers that may be long: pages, topics and the last events, a line at a time, as the line takes them.
 //!
 //! A list is a place in a table: between two lines pages come and go, and nothing of what was not shown yet is kept. One
 //! page or one topic with all that belongs to it is a short text again.
@@ -7,7 +7,7 @@ use core::fmt::Write as _;
 
 use super::View;
 use super::command::Row;
-use super::text::{link, plain, sequence, span, within};
+use super::text::{link, plain, sequence, span, within, wrapped};
 use crate::board::size_text;
 use crate::relay::inspect::{PageRow, PageState};
 use crate::wire::Track;
@@ -16,7 +16,8 @@ use crate::wire::Track;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct List {
     kind: Kind,
-    next: u32,
+    /// The index that is looked at next; of events, the number of the last one that was shown.
+    next: u64,
     shown: u32,
     has_head: bool,
 }
@@ -30,10 +31,15 @@ pub enum Kind {
     SlowPages,
     /// Every topic.
     Topics,
+    /// The last notable lines of the log.
+    Events,
 }
 
 /// Rows that are looked at for one line: a long table without anything to show must not hold up the relay.
 const LOOKS_MAX: u32 = 256;
+
+/// An event's text has so many columns; it goes on in the next line.
+const EVENT_COLUMNS: usize = 56;
 
 /// What a list has to say next.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,12 +68,10 @@ impl List {
         let end = match self.kind {
             Kind::Pages | Kind::SlowPages => view.relay.pages_end(),
             Kind::Topics => view.relay.topics_end(),
+            Kind::Events => return self.next_event(view),
         };
         for _ in 0..LOOKS_MAX {
-            if self.next >= end {
-                return Next::Done;
-            }
-            let index = self.next;
+            let Some(index) = u32::try_from(self.next).ok().filter(|next| *next < end) else { return Next::Done };
             self.next += 1;
             let line = match self.kind {
                 Kind::Topics => topic_line(view, index),
@@ -85,6 +89,21 @@ impl List {
         Next::Looking
     }
 
+    fn next_event(&mut self, view: &View<'_>) -> Next {
+        let lines = core::iter::successors(view.lines.after(self.next), |line| view.lines.after(line.number));
+        let Some(line) = lines.into_iter().find(|line| line.level <= log::Level::Info) else { return Next::Done };
+        (self.next, self.shown) = (line.number, self.shown + 1);
+        let (age, text) = (span(view.now.since(line.at)), plain(&line.text));
+        let mut out = String::new();
+        for (at, piece) in wrapped(&text, EVENT_COLUMNS).enumerate() {
+            let _ = match at {
+                0 => writeln!(out, "{age:>9} {:>6} {:<5} {piece}", line.count, line.level),
+                _ => writeln!(out, "{:>22} {piece}", ""),
+            };
+        }
+        Next::Line(out)
+    }
+
     /// The line behind the last one.
     #[must_use]
     pub fn foot(&self) -> String {
@@ -92,6 +111,7 @@ impl List {
             Kind::Pages => "page",
             Kind::SlowPages => "slow page",
             Kind::Topics => "topic",
+            Kind::Events => "event",
         };
         format!("{} {name}{}\n", self.shown, if self.shown == 1 { "" } else { "s" })
     }
@@ -102,7 +122,8 @@ impl List {
                 "{:>10} {:>6} {:>5} {:>6} {:>12} {:>12} {:>9} {:>9}\n",
                 "topic", "pages", "links", "blocks", "state", "messages", "audio", "video"
             ),
-            _ => format!(
+            Kind::Events => format!("{:>9} {:>6} {:<5} {}\n", "age", "count", "level", "event"),
+            Kind::Pages | Kind::SlowPages => format!(
                 "{:<14} {:>10} {:>6} {:>9} {:>9} {:>10} {:<11}\n",
                 "page", "number", "topics", "open", "idle", "kernel", "state"
             ),

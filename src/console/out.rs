@@ -4,15 +4,16 @@ use super::text::COLUMNS;
 
 /// Output that waits for the line: some 100 lines. An answer goes on when there is room again.
 pub const OUT_SIZE_MAX: usize = 8 * 1024;
-/// A list goes on while less than this waits: a line that takes some gets more at once.
-const LOW_SIZE: usize = OUT_SIZE_MAX / 2;
+/// A list goes on, and a command is carried out, while less than this waits: there is room for the longest answer that is no
+/// list, and a line that takes some gets more at once.
+pub const LOW_SIZE: usize = OUT_SIZE_MAX / 2;
 
 /// The buffer.
 #[derive(Debug)]
 pub struct Out {
     bytes: Vec<u8>,
     written: usize,
-    dropped: u32,
+    dropped: u64,
     /// How a line ends: a terminal needs the return.
     pub ends: &'static str,
 }
@@ -37,7 +38,7 @@ impl Out {
         }
     }
 
-    /// Whether a list may go on.
+    /// Whether a list may go on, or a command be carried out.
     pub fn has_room(&self) -> bool {
         self.waiting().len() < LOW_SIZE
     }
@@ -54,14 +55,18 @@ impl Out {
         }
     }
 
-    /// Adds a line that comes by itself, or counts it where the line takes none.
-    pub fn offer(&mut self, line: &str) {
-        if self.waiting().len() + line.len() + COLUMNS > OUT_SIZE_MAX {
-            self.dropped = self.dropped.saturating_add(1);
-            return;
+    /// Adds what comes by itself (a line, or one in several rows), or counts it where the line takes none.
+    pub fn offer(&mut self, rows: &str) {
+        if self.waiting().len() + rows.len() + 2 * COLUMNS > OUT_SIZE_MAX {
+            return self.missed(1);
         }
         self.tell_dropped();
-        self.say(line);
+        self.say(rows);
+    }
+
+    /// So many lines that should have come by themselves did not.
+    pub fn missed(&mut self, lines: u64) {
+        self.dropped = self.dropped.saturating_add(lines);
     }
 
     /// Says how many lines were dropped since it was last said.

@@ -48,6 +48,25 @@ pub fn within(text: &str, columns: usize) -> String {
     format!("{}..", text.get(..columns.saturating_sub(2)).unwrap_or_default())
 }
 
+/// A plain text in pieces of at most so many columns, broken between words where there are any.
+pub fn wrapped(mut text: &str, columns: usize) -> impl Iterator<Item = &str> {
+    let mut is_first = true;
+    core::iter::from_fn(move || {
+        if text.is_empty() && !core::mem::take(&mut is_first) {
+            return None;
+        }
+        is_first = false;
+        let whole = text.get(..columns).filter(|_| text.len() > columns);
+        let end = whole.map_or(text.len(), |piece| match text.as_bytes().get(columns) {
+            Some(b' ') => columns,
+            _ => piece.rfind(' ').filter(|blank| *blank > 0).unwrap_or(columns),
+        });
+        let (piece, rest) = text.split_at_checked(end).unwrap_or((text, ""));
+        text = rest.trim_start_matches(' ');
+        Some(piece)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +99,18 @@ mod tests {
     #[test]
     fn percents_are_rounded_up() {
         assert_eq!((percent(0, 10), percent(1, 1000), percent(1000, 1000), percent(1, 0)), (0, 1, 100, 0));
+    }
+
+    #[test]
+    fn long_texts_are_broken_between_words() {
+        let pieces = |text, columns| wrapped(text, columns).collect::<Vec<_>>();
+        assert_eq!(pieces("", 5), [""]);
+        assert_eq!(pieces("short", 5), ["short"]);
+        assert_eq!(pieces("two words", 5), ["two", "words"]);
+        assert_eq!(pieces("exact words", 5), ["exact", "words"]);
+        assert_eq!(pieces("unbreakable", 5), ["unbre", "akabl", "e"]);
+        assert_eq!(pieces(" a long_one", 5), [" a", "long_", "one"]);
+        assert_eq!(pieces("門門", 2), ["門門"], "plain texts alone are broken");
     }
 
     #[test]

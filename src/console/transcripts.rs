@@ -25,7 +25,7 @@ struct Evening {
 impl Evening {
     fn begin() -> Self {
         let none = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
-        let around = Surroundings { read_secret: &none, hostname: "gate-7" };
+        let around = Surroundings { read_secret: &none, hostname: "gate-7", runtime_directory: None };
         let text = "[pages]\nlisten = \"0.0.0.0:8080\"\n[uplink]\naddresses = [\"10.0.0.9:7400\", \"10.0.0.10:7400\"]\nplaintext = true\n\
                     secret = \"a secret that is long\"\n[console]\ncontrol = true\n[limits]\npages = 4000\n";
         let config = Config::parse(text, &HOST, &around).unwrap();
@@ -114,7 +114,7 @@ impl Evening {
             }
             Request::End(number) => {
                 let pages = relay.end_by_hand(now, number).unwrap();
-                format!("topic {number} has ended, {pages} pages are told\n")
+                format!("topic {number} has ended; pages told: {pages}\n")
             }
             Request::Drain => "the relay sends its pages away and ends\n".to_owned(),
             Request::Reload => "the configuration was read again\n".to_owned(),
@@ -237,4 +237,89 @@ fn a_program_asks_one_line_and_gets_the_answer_alone() {
     let value: serde_json::Value = serde_json::from_slice(console.transmit()).unwrap();
     assert_eq!(value["pages"]["used"], 3);
     assert_eq!(value["health"], "healthy");
+}
+
+/// Everything that is said to these keys, by a line that takes some bytes at a time.
+fn said(evening: &Evening, console: &mut Console, keys: &[u8], size: usize) -> String {
+    evening.look(|view| console.handle_input(view, keys));
+    let mut said = Vec::new();
+    while !console.transmit().is_empty() {
+        let size = console.transmit().len().min(size);
+        said.extend_from_slice(&console.transmit()[..size]);
+        evening.look(|view| console.wrote(view, size));
+        evening.look(|view| console.handle_timeout(view));
+    }
+    String::from_utf8(said).unwrap()
+}
+
+#[test]
+fn every_short_answer_has_room_behind_what_waits_already() {
+    let evening = Evening::begin();
+    for line in [
+        "help", "help log", "status", "json", "pages", "pages #0", "topics 7", "uplink", "memory", "limits", "counters",
+    ] {
+        let mut console = Console::new(false);
+        let text = said(&evening, &mut console, format!("{line}\r").as_bytes(), usize::MAX);
+        assert!(text.len() < super::out::OUT_SIZE_MAX - super::out::LOW_SIZE, "{line}: {} bytes", text.len());
+    }
+}
+
+#[test]
+fn commands_that_are_pasted_at_once_are_answered_whole_and_in_order() {
+    let evening = Evening::begin();
+    let mut console = Console::new(false);
+    let text = said(&evening, &mut console, "memory\rcounters\revents\r".repeat(10).as_bytes(), 100);
+    let rows: Vec<&str> = text.lines().collect();
+    for (last, next) in [("budget ", "counters"), ("uplink_losses ", "events"), ("3 events", "")] {
+        let next = format!("{PROMPT}{next}");
+        let good = rows.windows(2).filter(|pair| pair[0].starts_with(last) && pair[1].starts_with(&next));
+        assert_eq!(good.count(), 10, "{last}: {text}");
+    }
+}
+
+#[test]
+fn the_events_are_whole_when_the_ring_is_full_of_long_lines() {
+    let mut evening = Evening::begin();
+    for number in 0..2 * super::LINES_MAX {
+        let words = "words that have no end ".repeat(20);
+        evening.lines.add(evening.rig.now, Level::Warn, format_args!("line {number} of {words}"));
+    }
+    let mut console = Console::new(false);
+    let text = said(&evening, &mut console, b"events\r", 500);
+    assert_eq!(text.matches(" WARN  line ").count(), super::LINES_MAX);
+    assert!(text.ends_with(&format!("{} events\r\n{PROMPT}", super::LINES_MAX)), "{}", &text[text.len() - 300..]);
+    assert!(text.lines().all(|line| line.len() <= 79 && !line.ends_with(" wor")), "{text}");
+}
+
+#[test]
+fn a_tail_counts_what_the_ring_had_no_room_for() {
+    let mut evening = Evening::begin();
+    let mut console = Console::new(false);
+    let _ = said(&evening, &mut console, b"log tail\r", usize::MAX);
+    for number in 0..super::LINES_MAX + 5 {
+        evening.lines.add(evening.rig.now, Level::Warn, format_args!("line {number}"));
+    }
+    evening.rig.pass(1_000);
+    evening.look(|view| console.handle_timeout(view));
+    let text = said(&evening, &mut console, b"q", usize::MAX);
+    assert!(text.starts_with("[E6] 5 lines were dropped") && text.contains("WARN  line 5\r\n"), "{text}");
+    assert_eq!(text.matches("WARN  line ").count(), super::LINES_MAX);
+}
+
+#[test]
+fn what_was_asked_is_answered_after_whoever_asked_has_ended_its_input() {
+    let mut evening = Evening::begin();
+    for _ in 0..500 {
+        evening.rig.page();
+    }
+    for (asked, rows) in
+        [("@pages all\n", 503), ("@pages all", 503), ("pages all\rtopics\rpages all\r", 1006), ("watch\r", 0)]
+    {
+        let mut console = Console::new(true);
+        evening.look(|view| console.handle_input(view, asked.as_bytes()));
+        evening.look(|view| console.handle_end(view));
+        let text = said(&evening, &mut console, b"", 300);
+        assert_eq!(text.lines().filter(|line| line.starts_with('#')).count(), rows, "{asked}");
+        assert!(console.is_over(), "{asked}");
+    }
 }

@@ -1,12 +1,13 @@
 //! The console's lines: the Unix socket, and what is carried out for whoever types.
 //!
 //! One task for each line, over a socket here and over a tty in `serial.rs`; both end in [`converse`]. What is said and
-//! understood is `console.rs`'s. At most [`CONSOLES_MAX`] engineers at once over the socket; one more is told so. Nothing waits for a
-//! line that takes nothing: what it doesn't take stays in its bounded buffer.
+//! understood is `console.rs`'s. At most [`CONSOLES_MAX`] engineers at once over the socket; one more is told so, but a program that
+//! asks one line (`sharelinkd status`) has a place of its own. Nothing waits for a line that takes nothing: what it
+//! doesn't take stays in its bounded buffer.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::rc::Rc;
@@ -16,23 +17,27 @@ use smol::{Async, LocalExecutor, Timer, future};
 
 use super::{Daemon, logging, proc, reload};
 use crate::board::{self, CONSOLES_MAX};
-use crate::console::{Console, Request, Row, View};
+use crate::console::{Console, ONCE, Request, Row, View};
 
 /// Who may connect: the relay's user and its group.
 const MODE: u32 = 0o660;
 /// A connection that says nothing for so long is greeted: a person is there, not a program.
 const GREET_AFTER: Duration = Duration::from_millis(150);
+/// Whoever has the place that is kept for programs gives it back within this time.
+const PROGRAM_TIME_MAX: Duration = Duration::from_secs(10);
 /// Keys read in one turn.
 const READ_SIZE: usize = 256;
+/// So many errors of a configuration are told at the console; the log has all.
+const ERRORS_TOLD_MAX: usize = 8;
 
 /// Binds the socket; one that a relay left behind which is gone is replaced.
 pub fn bind(path: &Path) -> io::Result<Async<UnixListener>> {
-    if let Err(error) = UnixStream::connect(path) {
-        if error.kind() == ErrorKind::ConnectionRefused {
-            fs::remove_file(path)?;
-        }
-    } else {
-        return Err(io::Error::new(ErrorKind::AddrInUse, "another relay listens there"));
+    // Connecting to a file that is no socket is refused too: that file is somebody else's.
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    match UnixStream::connect(path) {
+        Ok(_) => return Err(io::Error::new(ErrorKind::AddrInUse, "another relay listens there")),
+        Err(error) if is_socket && error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+        Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
@@ -44,15 +49,17 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
     let places = Rc::new(());
     loop {
         match listener.accept().await {
-            Ok((stream, _)) if Rc::strong_count(&places) > CONSOLES_MAX => {
-                let _ = stream.get_ref().write(b"[E7] all consoles are in use: close one of them\r\n");
-            }
+            Ok((stream, _)) if Rc::strong_count(&places) > CONSOLES_MAX + 1 => refuse(&stream),
             Ok((stream, _)) => {
+                let is_last = Rc::strong_count(&places) > CONSOLES_MAX;
                 let (daemon, place) = (Rc::clone(&daemon), Rc::clone(&places));
                 executor
                     .spawn(async move {
                         // It ends with an error where somebody just left.
-                        let _ = attend(&daemon, &stream).await;
+                        let _ = match is_last {
+                            true => future::or(answer_one(&daemon, &stream), give_up()).await,
+                            false => attend(&daemon, &stream).await,
+                        };
                         drop(place);
                     })
                     .detach();
@@ -66,18 +73,46 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
     }
 }
 
+fn refuse(stream: &Async<UnixStream>) {
+    let _ = stream.get_ref().write(b"[E7] all consoles are in use: close one of them\r\n");
+}
+
 /// One engineer, or one program, at the socket.
 async fn attend(daemon: &Daemon, stream: &Async<UnixStream>) -> io::Result<()> {
     let mut console = Box::new(Console::new(true));
+    if !speaks(stream).await {
+        daemon.look(|view| console.greet(view));
+    }
+    converse(daemon, stream, &mut console).await
+}
+
+/// The place that is kept for programs; an engineer is told that there is none.
+async fn answer_one(daemon: &Daemon, stream: &Async<UnixStream>) -> io::Result<()> {
+    let mut asked = [0; READ_SIZE];
+    let size = if speaks(stream).await { stream.get_ref().read(&mut asked)? } else { 0 };
+    let asked = asked.get(..size).unwrap_or_default();
+    if asked.first() != Some(&ONCE) {
+        refuse(stream);
+        return Ok(());
+    }
+    let mut console = Box::new(Console::new(true));
+    daemon.look(|view| console.handle_input(view, asked));
+    converse(daemon, stream, &mut console).await
+}
+
+async fn give_up() -> io::Result<()> {
+    Timer::after(PROGRAM_TIME_MAX).await;
+    Ok(())
+}
+
+/// Whether something comes at once, as from a program.
+async fn speaks(stream: &Async<UnixStream>) -> bool {
     let spoke = async { stream.readable().await.is_ok() };
     let silent = async {
         Timer::after(GREET_AFTER).await;
         false
     };
-    if !future::or(spoke, silent).await {
-        daemon.look(|view| console.greet(view));
-    }
-    converse(daemon, stream, &mut console).await
+    future::or(spoke, silent).await
 }
 
 /// Carries bytes between a line and its console until either is over.
@@ -89,6 +124,7 @@ where
     for<'a> &'a T: Read + Write,
 {
     let mut keys = [0; READ_SIZE];
+    let mut listens = true;
     loop {
         while let Some(request) = console.poll_request() {
             let text = carry_out(daemon, request);
@@ -100,6 +136,9 @@ where
         }
         let deadline = console.poll_timeout();
         let keys_came = async {
+            if !listens {
+                future::pending::<()>().await;
+            }
             line.readable().await?;
             Ok(true)
         };
@@ -120,7 +159,12 @@ where
         let came = future::or(room_came, future::or(keys_came, time_came)).await?;
         if came {
             match line.get_ref().read(&mut keys) {
-                Ok(0) => return Ok(()),
+                // A line hung up. Over the socket, what was asked for is still to be answered.
+                Ok(0) if !console.may_leave() => return Ok(()),
+                Ok(0) => {
+                    listens = false;
+                    daemon.look(|view| console.handle_end(view));
+                }
                 Ok(size) => {
                     let keys = keys.get(..size).unwrap_or_default();
                     daemon.look(|view| console.handle_input(view, keys));
@@ -158,11 +202,11 @@ fn is_for_now(error: &io::Error) -> bool {
 
 /// Does what an engineer wants done; what came of it.
 fn carry_out(daemon: &Daemon, request: Request) -> String {
-    log::info!("at the console: {request:?}");
+    log::info!("at the console: {request}");
     match request {
         Request::Close(row) => daemon.step(|relay, now| close(relay, now, row)),
         Request::End(number) => match daemon.step(|relay, now| relay.end_by_hand(now, number)) {
-            Some(pages) => format!("topic {number} has ended, {pages} pages are told\n"),
+            Some(pages) => format!("topic {number} has ended; pages told: {pages}\n"),
             None => format!("[E3] no topic {number}: `topics` lists them\n"),
         },
         Request::Drain => {
@@ -176,8 +220,9 @@ fn carry_out(daemon: &Daemon, request: Request) -> String {
             }
             Err(errors) => {
                 let count = errors.len();
-                let errors: String = errors.iter().map(|error| format!("{error}\n")).collect();
-                format!("{errors}[E8] the configuration stays as it was: {count} error(s)\n")
+                let told: String = errors.iter().take(ERRORS_TOLD_MAX).map(|error| format!("{error}\n")).collect();
+                let more = if count > ERRORS_TOLD_MAX { ", the log has them all" } else { "" };
+                format!("{told}[E8] the configuration stays as it was: {count} error(s){more}\n")
             }
         },
         Request::LogLevel(level) => {

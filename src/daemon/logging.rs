@@ -108,7 +108,8 @@ impl Logger {
     }
 
     fn keep(&self, record: &Record<'_>) {
-        if let Ok(mut kept) = self.kept.lock() {
+        // Never waits: who panics while the console looks at these lines logs that on the same thread.
+        if let Ok(mut kept) = self.kept.try_lock() {
             kept.add(self.clock.now(), record.level(), *record.args());
         }
     }

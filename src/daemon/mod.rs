@@ -111,8 +111,8 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
 fn last_words() {
     panic::set_hook(Box::new(|told| {
         let text = format!("sharelinkd {} panicked, which is a bug: {told}", env!("CARGO_PKG_VERSION"));
-        log::error!("{text}");
         serial::last_words(&format!("\n[P1] {text}\n"));
+        log::error!("{text}");
     }));
 }
 

@@ -131,7 +131,7 @@ async fn relay(
         "[pages]\nlisten = \"{pages}\"\norigins = {origins:?}\n[uplink]\naddresses = [\"{uplink}\"]\nsecret = \"{secret}\"\n"
     );
     let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
-    let around = Surroundings { read_secret: &no_file, hostname: "demo" };
+    let around = Surroundings { read_secret: &no_file, hostname: "demo", runtime_directory: None };
     let config = Config::parse(&text, board::SELECTED, &around).map_err(|problems| {
         problems.iter().map(|it| format!("{}; {}", it.what, it.remedy)).collect::<Vec<_>>().join("\n")
     })?;

@@ -35,7 +35,7 @@ pub enum Event {
         /// The new epoch.
         epoch: u64,
     },
-    /// The business server ended a topic.
+    /// A topic was ended, by the business server or at the console.
     Ended {
         /// The business server's number.
         topic: u32,
@@ -90,9 +90,7 @@ impl fmt::Display for Event {
                 }
             }
             Self::Epoch { topic, epoch } => write!(f, "topic {topic} begins epoch {epoch}"),
-            Self::Ended { topic, pages } => {
-                write!(f, "topic {topic} was ended by the business server, {pages} pages told")
-            }
+            Self::Ended { topic, pages } => write!(f, "topic {topic} has ended; pages told: {pages}"),
             Self::TopicsFull { topic } => {
                 write!(f, "no room for topic {topic}: its pages are told to come back (limit: topics)")
             }

@@ -100,7 +100,7 @@ pub fn http_head(data: &[u8]) {
     let config = Config::parse(
         "[pages]\norigins = [\"https://share.example\"]\ntrusted_proxies = [\"10.0.0.0/8\", \"fd00::/8\"]\n",
         &HOST,
-        &Surroundings { read_secret: &|_| Ok(Vec::new()), hostname: "box" },
+        &Surroundings { read_secret: &|_| Ok(Vec::new()), hostname: "box", runtime_directory: None },
     )
     .expect("a configuration that is good");
     let bytes = &data[..data.len().min(head::HEAD_SIZE_MAX)];
@@ -141,7 +141,7 @@ pub fn config(data: &[u8]) {
             Err(std::io::ErrorKind::NotFound.into())
         }
     };
-    let around = Surroundings { read_secret: &read, hostname: "box" };
+    let around = Surroundings { read_secret: &read, hostname: "box", runtime_directory: None };
     let parsed = Config::parse(text, &HOST, &around);
     let lines = u32::try_from(text.split('\n').count()).unwrap_or(u32::MAX);
     match &parsed {

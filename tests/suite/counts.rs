@@ -41,7 +41,7 @@ fn count<T: Send + 'static>(world: impl FnOnce(World) -> T + Send + 'static) -> 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let text = config_text(listener.local_addr().unwrap());
     let no_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
-    let around = Surroundings { read_secret: &no_file, hostname: "test" };
+    let around = Surroundings { read_secret: &no_file, hostname: "test", runtime_directory: None };
     let config = Config::parse(&text, board::SELECTED, &around).unwrap();
     let (tell_address, address) = mpsc::channel();
     let (tell_warm, is_warm) = mpsc::channel();

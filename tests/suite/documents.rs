@@ -196,7 +196,7 @@ fn every_command_and_option_in_a_document_exists() {
 
 #[test]
 fn every_configuration_in_a_document_is_good() {
-    let around = Surroundings { read_secret: &|_| Ok(b"secret".to_vec()), hostname: "box" };
+    let around = Surroundings { read_secret: &|_| Ok(b"secret".to_vec()), hostname: "box", runtime_directory: None };
     let mut count = 0;
     for (path, text) in documents() {
         for block in blocks(&text, "toml").into_iter().filter(|block| block.contains("[pages]")) {
