@@ -1,8 +1,9 @@
 //! The other end of the console: `sharelinkd console` and `sharelinkd status`, at the box or on the engineer's laptop.
 //!
 //! Carries bytes between a terminal and the daemon's Unix socket, or a serial device, and understands none of
-//! them: echo and editing are the daemon's. The terminal is raw meanwhile and given back as it was. Asks one line where
-//! it is given one, and exits by the answer. No runtime: one loop over `poll(2)`.
+//! them: echo and editing are the daemon's. The terminal is raw meanwhile and given back as it was, whoever ends it: Ctrl-],
+//! the other end, a signal. Asks one line where it is given one, and exits by the answer. No runtime: one loop
+//! over `poll(2)`.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write, stdin, stdout};
@@ -12,7 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use async_signal::{Signal, Signals};
+use futures_lite::{StreamExt, future};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{Shutdown, shutdown};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::console::{Health, ONCE};
@@ -22,6 +26,8 @@ use crate::tty;
 pub const SOCKET: &str = "/run/sharelinkd/console.sock";
 /// Leaves the terminal: Ctrl-].
 const LEAVE: u8 = 0x1d;
+/// What a script asked over a serial line is answered once nothing came for so long: that line has no end.
+const QUIET: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// The daemon answers a program within this time, however busy it is.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Nobody to ask: `EX_UNAVAILABLE` of sysexits.h.
@@ -45,8 +51,8 @@ pub enum Way {
 #[must_use]
 pub fn console(way: &Way, words: &[String]) -> ExitCode {
     match (way, words) {
-        (Way::Socket(path), []) => attach(connect(path).map(|line| (line, path.as_path()))),
-        (Way::Serial(path, speed), []) => attach(open(path, *speed).map(|line| (line, path.as_path()))),
+        (Way::Socket(path), []) => attach(connect(path), path),
+        (Way::Serial(path, speed), []) => attach(open(path, *speed), path),
         (Way::Socket(path), words) => match ask(path, &words.join(" ")) {
             Ok(answer) => {
                 let _ = stdout().write_all(answer.as_bytes());
@@ -62,9 +68,9 @@ pub fn console(way: &Way, words: &[String]) -> ExitCode {
 /// `sharelinkd status`: the exit code tells healthy (0), degraded (1), down (2).
 #[must_use]
 pub fn status(path: &Path, as_json: bool) -> ExitCode {
-    let answers = ask(path, "json")
-        .and_then(|json| if as_json { Ok((json.clone(), json)) } else { Ok((ask(path, "status")?, json)) });
-    let (shown, json) = match answers {
+    let answers =
+        ask(path, "json").and_then(|json| Ok((health(&json)?, if as_json { json } else { ask(path, "status")? })));
+    let (health, shown) = match answers {
         Ok(answers) => answers,
         Err(told) if as_json => {
             let value = serde_json::json!({"health": Health::Down.name(), "error": told});
@@ -74,12 +80,20 @@ pub fn status(path: &Path, as_json: bool) -> ExitCode {
         Err(told) => return complain(&told, EXIT_DOWN),
     };
     let _ = stdout().write_all(shown.as_bytes());
-    let value: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
-    match value.get("health").and_then(serde_json::Value::as_str) {
-        Some(health) if health == Health::Healthy.name() => ExitCode::SUCCESS,
-        Some(health) if health == Health::Degraded.name() => ExitCode::from(EXIT_DEGRADED),
-        _ => ExitCode::from(EXIT_DOWN),
+    match health {
+        Health::Healthy => ExitCode::SUCCESS,
+        Health::Degraded => ExitCode::from(EXIT_DEGRADED),
+        Health::Down => ExitCode::from(EXIT_DOWN),
     }
+}
+
+/// The health that an answer of `json` tells.
+fn health(json: &str) -> Result<Health, String> {
+    let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    let name = value.get("health").and_then(serde_json::Value::as_str);
+    let known =
+        [Health::Healthy, Health::Degraded, Health::Down].into_iter().find(|health| name == Some(health.name()));
+    known.ok_or_else(|| format!("the relay says {:?}", json.trim_end()))
 }
 
 fn complain(told: &str, code: u8) -> ExitCode {
@@ -118,92 +132,154 @@ fn open(path: &Path, speed: u32) -> Result<File, String> {
     })
 }
 
-/// The terminal's modes as they were, given back when this goes.
-struct Restored(Option<Termios>);
+/// A terminal that was made raw: its modes as they were, given back when this goes, and the signals that end it before.
+struct Raw {
+    modes: Termios,
+    signals: Signals,
+}
 
-impl Drop for Restored {
-    fn drop(&mut self) {
-        if let Some(modes) = &self.0 {
-            let _ = tcsetattr(stdin(), OptionalActions::Drain, modes);
-        }
+impl Raw {
+    /// Makes the terminal raw.
+    fn make() -> io::Result<Self> {
+        let modes = tcgetattr(stdin())?;
+        let signals = Signals::new([Signal::Term, Signal::Hup, Signal::Int, Signal::Quit])?;
+        let mut raw = modes.clone();
+        raw.make_raw();
+        tcsetattr(stdin(), OptionalActions::Drain, &raw)?;
+        Ok(Self { modes, signals })
     }
 }
 
-fn attach<T: AsFd>(line: Result<(T, &Path), String>) -> ExitCode
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.modes);
+    }
+}
+
+/// How carrying ended.
+enum Ended {
+    /// Whoever typed left.
+    Left,
+    /// The other end closed.
+    Closed,
+    /// A signal came.
+    Told(Signal),
+}
+
+fn attach<T: AsFd>(line: Result<T, String>, path: &Path) -> ExitCode
 where
     for<'a> &'a T: Read + Write,
 {
-    let (line, path) = match line {
+    let line = match line {
         Ok(line) => line,
         Err(told) => return complain(&told, EXIT_UNAVAILABLE),
     };
-    let restored = Restored(stdin().is_terminal().then(|| tcgetattr(stdin()).ok()).flatten());
-    if let Some(modes) = &restored.0 {
-        let mut raw = modes.clone();
-        raw.make_raw();
-        if let Err(error) = tcsetattr(stdin(), OptionalActions::Drain, &raw) {
-            return complain(&format!("the terminal can't be made raw: {error}"), EXIT_IO);
-        }
+    let mut raw = match stdin().is_terminal().then(Raw::make).transpose() {
+        Ok(raw) => raw,
+        Err(error) => return complain(&format!("the terminal can't be made raw: {error}"), EXIT_IO),
+    };
+    let is_typed = raw.is_some();
+    // Asked now: what hung up is no terminal any more.
+    let is_serial = line.as_fd().is_terminal();
+    if is_typed {
         let _ = write!(stdout(), "{}: Ctrl-] leaves\r\n", path.display());
     }
-    let ended = carry(&line, restored.0.is_some());
-    drop(restored);
+    let ended = carry(&line, raw.as_mut());
+    drop(raw);
+    if is_typed {
+        let _ = writeln!(stdout());
+    }
     match ended {
-        Ok(()) => {
-            let _ = writeln!(stdout());
+        Ok(Ended::Left) => ExitCode::SUCCESS,
+        Ok(Ended::Closed) if is_serial => complain(&format!("{}: the line hung up", path.display()), EXIT_IO),
+        Ok(Ended::Closed) => {
+            if is_typed {
+                let _ = writeln!(stdout(), "{}: closed by the relay", path.display());
+            }
             ExitCode::SUCCESS
         }
+        // As a shell tells it.
+        Ok(Ended::Told(signal)) => ExitCode::from(u8::try_from(signal as i32).unwrap_or(0).saturating_add(128)),
         Err(error) => complain(&format!("{}: {error}", path.display()), EXIT_IO),
     }
 }
 
-/// Carries bytes both ways until either side ends, or Ctrl-] is typed at a terminal.
-fn carry<T: AsFd>(line: &T, is_typed: bool) -> io::Result<()>
+/// Carries bytes both ways until either side ends, a signal comes, or Ctrl-] is typed at a terminal.
+fn carry<T: AsFd>(line: &T, mut raw: Option<&mut Raw>) -> io::Result<Ended>
 where
     for<'a> &'a T: Read + Write,
 {
     let mut bytes = [0; 1024];
-    let mut listens = true;
+    let (mut listens, mut quiet) = (true, None);
     loop {
-        let (keys, answers) = readable(listens.then(stdin), line.as_fd())?;
-        if answers {
+        let signals = raw.as_ref().map(|raw| raw.signals.as_fd());
+        let came = wait(line.as_fd(), listens.then(stdin), signals, quiet)?;
+        if came.signal
+            && let Some(raw) = raw.as_mut()
+            && let Some(signal) = future::block_on(raw.signals.next())
+        {
+            return Ok(Ended::Told(signal?));
+        }
+        if came.answers {
             let mut line = line;
             match line.read(&mut bytes) {
-                Ok(0) => return Ok(()),
+                Ok(0) => return Ok(Ended::Closed),
                 Ok(size) => show(bytes.get(..size).unwrap_or_default())?,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error),
             }
         }
-        if keys {
+        if came.keys {
             let size = rustix::io::read(stdin(), &mut bytes)?;
             let typed = bytes.get(..size).unwrap_or_default();
-            let end = typed.iter().position(|byte| is_typed && *byte == LEAVE);
+            let end = typed.iter().position(|byte| raw.is_some() && *byte == LEAVE);
             send(line, typed.get(..end.unwrap_or(size)).unwrap_or_default())?;
-            if end.is_some() {
-                return Ok(());
+            if end.is_some() || (raw.is_some() && size == 0) {
+                return Ok(Ended::Left);
             }
-            // A script's standard input has ended: what it asked for is still to be answered.
-            listens = size > 0;
-            if !listens {
-                send(line, &[0x04])?;
+            if size == 0 {
+                // A script's input has ended: what it asked for is still to be answered.
+                listens = false;
+                quiet = shutdown(line, Shutdown::Write).is_err().then_some(QUIET);
             }
+        }
+        if !came.any() && quiet.is_some() {
+            return Ok(Ended::Left);
         }
     }
 }
 
-/// Which of both has something to read; waits until one has.
-fn readable(keys: Option<io::Stdin>, line: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
-    let mut watched = vec![PollFd::from_borrowed_fd(line, PollFlags::IN)];
-    if let Some(keys) = &keys {
-        watched.push(PollFd::new(keys, PollFlags::IN));
+/// What there is to do.
+struct Came {
+    answers: bool,
+    keys: bool,
+    signal: bool,
+}
+
+impl Came {
+    const fn any(&self) -> bool {
+        self.answers || self.keys || self.signal
     }
-    match poll(&mut watched, None) {
+}
+
+/// Waits until something has come, or for so long.
+fn wait(
+    line: BorrowedFd<'_>,
+    keys: Option<io::Stdin>,
+    signals: Option<BorrowedFd<'_>>,
+    most: Option<Timespec>,
+) -> io::Result<Came> {
+    let mut watched = vec![PollFd::from_borrowed_fd(line, PollFlags::IN)];
+    watched.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
+    watched.extend(keys.as_ref().map(|keys| PollFd::new(keys, PollFlags::IN)));
+    match poll(&mut watched, most.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
-    let has = |at: usize| watched.get(at).is_some_and(|watched| !watched.revents().is_empty());
-    Ok((has(1), has(0)))
+    let mut came = watched.iter().map(|watched| !watched.revents().is_empty());
+    let answers = came.next() == Some(true);
+    let signal = signals.is_some() && came.next() == Some(true);
+    Ok(Came { answers, signal, keys: keys.is_some() && came.next() == Some(true) })
 }
 
 fn show(bytes: &[u8]) -> io::Result<()> {

@@ -6,7 +6,10 @@ import pathlib
 import pty
 import random
 import re
+import signal
 import stat
+import string
+import termios
 import time
 import tty
 
@@ -42,7 +45,9 @@ class Line:
             self.near = None
 
     def pull(self):
+        """The device goes away with its name, as that of a USB adapter does; its number may be another line's at once."""
         self.hold()
+        self.name.unlink()
         os.close(self.far)
 
     def take(self):
@@ -86,7 +91,8 @@ async def program(*words, keys=None):
 
 async def boxed(t, control=False, **changes):
     """A relay with a console on a line and over a socket."""
-    line, socket = Line(t.path("line")), t.path("console.sock")
+    place = len(t.daemons)
+    line, socket = Line(t.path(f"line{place}")), t.path(f"console{place}.sock")
     room, business = Room(), await t.business()
     business.auto = room.admit
     console = {"serial": str(line.name), "socket": socket, "control": control}
@@ -151,6 +157,12 @@ async def recorded(t):
         if command == "pages all":
             rows = re.findall(r"^#(\d+)\.\d+ ", asked.result(), re.M)
             assert sorted(map(int, rows)) == list(range(1000)), f"{len(rows)} rows"
+    reader, writer = await asyncio.open_unix_connection(socket)
+    writer.write(b"@pages all")
+    writer.write_eof()
+    await asyncio.sleep(0.5)
+    told = (await asyncio.wait_for(reader.read(), 20 * SLACK)).decode()
+    assert len(re.findall(r"^#\d+\.\d+ ", told, re.M)) == 1000 and told.endswith("1000 pages\n"), told[-200:]
     record = pathlib.Path(daemon_module.binary()).parent.parent / "console-session.txt"
     record.write_text(session)
     for viewer in viewers:
@@ -158,25 +170,37 @@ async def recorded(t):
         assert not viewer.gaps and not viewer.returns
 
 
-@test("a line that takes nothing more holds nobody up; what comes by itself is dropped with a count", waits=True)
+def errors(number):
+    """A configuration with so many errors, of which no two say the same, not even but for their numbers."""
+    return "".join(f"[{''.join(random.choices(string.ascii_lowercase, k=40))}]\n" for _ in range(number))
+
+
+@test("a line that takes nothing more holds nobody up; what comes by itself is dropped with a count, and all that was logged was shown or counted", waits=True)
 async def stuck(t):
     line, socket, room, business, daemon = await boxed(t)
     viewers = await crowd(t, daemon, room, t.link(), 5)
     await line.type(b"log tail\r")
-    before, began = processor_s(daemon), time.monotonic()
-    for number in range(400):  # each worth a line of the log
-        room.uplink.publish(7, "state", 1 + number, "whole", b"no JSON " + b"x" * (number % 50))
-        if number % 10 == 0:
-            room.say()
-            await viewers[0].reached(room.count, 5 * SLACK)
-            await asyncio.sleep(0.25)
+    await line.until(b"until a key\r\n")
+    logged, before, began = len(daemon.log().splitlines()), processor_s(daemon), time.monotonic()
+    daemon.config.write_text(daemon.config.read_text() + errors(50))
+    while len(daemon.log()) < 60_000 and time.monotonic() - began < 60:
+        daemon.signal(signal.SIGHUP)
+        daemon.ready()  # takes what it tells its service manager, as one does
+        room.say()
+        await viewers[0].reached(room.count, 5 * SLACK)
+        await asyncio.sleep(0.3)
     used = (processor_s(daemon) - before) / (time.monotonic() - began)
     assert used < 0.5, f"the relay spins on a stuck line: {used:.0%}"
     assert (await http(daemon.port, "/healthz")).status == 200
-    said = await line.until(b"held back", 20 * SLACK)
-    assert "was dropped" in said
+    said = await line.until(b"[E6] ", 20 * SLACK)
+    dropped = int((await line.until(b" lines were dropped")).split()[0])
     await line.type(b"q")
-    await line.until(PROMPT)
+    said += await line.until(PROMPT)
+    more = re.findall(r"\[E6\] (\d+) lines were dropped", said)
+    shown = len(re.findall(r"^(?:ERROR|WARN |INFO ) ", said, re.M))
+    dropped += sum(map(int, more))
+    logged = len(daemon.log().splitlines()) - logged
+    assert dropped > 0 and shown + dropped == logged, f"{shown} shown, {dropped} dropped, {logged} logged"
 
 
 @test("a line that vanishes is taken up again when it returns", waits=True)
@@ -200,7 +224,34 @@ async def vanishes(t):
     assert (await http(daemon.port, "/healthz")).status == 200
 
 
-@test("the socket is for its owner and group alone; four engineers at once, a fifth is told; a place that is free again is taken")
+@test("a line that is not there at the start is taken up when it comes; what is no serial line is told once, and costs nothing", waits=True)
+async def absent(t):
+    for what, told in (("/dev/null", "it is no serial line"), ("file", "is no device"), ("nowhere", "No such file")):
+        device = pathlib.Path(what if what.startswith("/") else t.path(what))
+        if what == "file":
+            device.write_text("somebody's")
+        daemon = await t.daemon(["127.0.0.1:1"], console={"serial": str(device)}).start()
+        before = processor_s(daemon)
+        await asyncio.sleep(4.5)
+        assert told in daemon.log() and daemon.log().count("can't be the console's line") == 1, daemon.log()
+        assert processor_s(daemon) - before < 0.3, "the relay spins where its line is no line"
+    assert pathlib.Path(t.path("file")).read_text() == "somebody's"
+    line = Line(device)
+    await line.until(PROMPT)
+    line.hold()
+    assert "[U1]" in await line.ask("status")
+
+
+@test("the console's socket takes the place of a dead relay's alone: a file is left as it is")
+async def somebody_s(t):
+    path = pathlib.Path(t.path("console.sock"))
+    path.write_text("somebody's")
+    daemon = await t.daemon(["127.0.0.1:1"], console={"socket": str(path)}).spawn()
+    assert await daemon.exit() == 1 and "check console.socket" in daemon.log(), daemon.log()
+    assert path.read_text() == "somebody's"
+
+
+@test("the socket is for its owner and group alone; four engineers at once, a fifth is told; a program has a place of its own; a place that is free again is taken", waits=True)
 async def places(t):
     line, socket, room, business, daemon = await boxed(t)
     assert stat.S_IMODE(os.stat(socket).st_mode) == 0o660
@@ -211,6 +262,12 @@ async def places(t):
         inside.append((reader, writer))
     reader, writer = await asyncio.open_unix_connection(socket)
     assert b"[E7]" in await asyncio.wait_for(reader.read(), 5 * SLACK)
+    # Whoever watches over the relay is answered all the same, and can't keep its place.
+    code, told, _ = await program("status", "--socket", socket)
+    assert code == 0 and "health      healthy" in told, told
+    kept, holds = await asyncio.open_unix_connection(socket)
+    holds.write(b"@")
+    await asyncio.wait_for(kept.read(), 15 * SLACK)
     inside[0][1].write(b"\x04")
     await asyncio.wait_for(inside[0][0].read(), 5 * SLACK)
     await asyncio.sleep(0.1)
@@ -231,8 +288,10 @@ async def controls(t):
     assert "is being closed" in await line.ask("close #0")
     gone = await first.gone()
     assert gone["code"] == 1008 and "console" in gone["reason"], gone
+    while "[E3] no page #0" not in await line.ask("pages #0"):
+        await asyncio.sleep(0.05)
     assert "[E3]" in await line.ask("close #0") and "[E3]" in await line.ask("end 8")
-    assert "1 pages are told" in await line.ask("end 7")
+    assert "pages told: 1" in await line.ask("end 7")
     await second.until("end", topic=7)
     await room.uplink.expect("Unsubscribe", topic=7)
     assert "log level debug" in await line.ask("log debug") and "log level debug" in await line.ask("log")
@@ -242,7 +301,8 @@ async def controls(t):
     daemon.config.write_text(text)
     assert "was read again" in await line.ask("reload")
     assert "log level info" in await line.ask("log")
-    assert daemon.log().count("at the console:") >= 5, "what was done by hand is in the log"
+    for done in ("close #0", "end 7", "log debug", "reload"):
+        assert f"at the console: {done}" in daemon.log(), "what was done by hand is not in the log"
     daemon.expected_end = True
     await line.type(b"drain\r")
     assert (await second.gone())["code"] == 1012
@@ -289,32 +349,64 @@ async def terminal(t):
     line, socket, room, business, daemon = await boxed(t)
     code, told, _ = await program("console", "--socket", socket, keys=b"version\nuplink\n")
     assert code == 0 and "board" in told and "state       up" in told, told
-    for words in (["--socket", socket], None):
-        far, near = pty.openpty()
-        os.set_blocking(far, False)
-        if words is None:
-            # A cable between a laptop's line and the box's: two ptys, carried across.
-            cable = Line(t.path("laptop"))
-            words = ["--serial", str(cable.name), "--speed", "115200"]
-            carrying = asyncio.ensure_future(carry(cable.far, line.far))
-        before = tty.tcgetattr(near) if hasattr(tty, "tcgetattr") else __import__("termios").tcgetattr(near)
-        process = await asyncio.create_subprocess_exec(daemon_module.binary(), "console", *words, stdin=near, stdout=near, stderr=near)
-        screen = Screen(far)
-        await screen.until(b"Ctrl-] leaves\r\n")
-        os.write(far, b"\rversion\r")
+    # A cable between a laptop's line and the box's: two ptys, carried across.
+    cable = Line(t.path("laptop"))
+    carrying = asyncio.ensure_future(carry(cable.far, line.far))
+    over_cable = ["--serial", str(cable.name), "--speed", "115200"]
+    code, told, _ = await program("console", *over_cable, keys=b"version\ruplink\r")
+    assert code == 0 and "board" in told and "state       up" in told, told
+    for words in (["--socket", socket], over_cable):
+        screen = await Screen.at("console", *words)
+        await screen.type(b"\rversion\r")
         await screen.until(b"version\r\nsharelinkd ")
         await screen.until(PROMPT)
-        os.write(far, b"\x1d")
-        assert await asyncio.wait_for(process.wait(), 5 * SLACK) == 0
-        assert __import__("termios").tcgetattr(near) == before, "the terminal is not as it was"
-        os.close(near)
-        os.close(far)
+        await screen.type(b"\x1d")
+        assert await screen.left() == 0
     carrying.cancel()
 
 
+@test("`sharelinkd console` gives the terminal back when a signal ends it, when the relay goes away, and when the line does")
+async def given_back(t):
+    line, socket, room, business, daemon = await boxed(t)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        screen = await Screen.at("console", "--socket", socket)
+        await screen.until(PROMPT)
+        screen.process.send_signal(number)
+        assert await screen.left() == 128 + number
+    cable = Line(t.path("laptop"))
+    on_cable = await Screen.at("console", "--serial", str(cable.name))
+    cable.pull()
+    assert await on_cable.left() == 74
+    screen = await Screen.at("console", "--socket", socket)
+    await screen.until(PROMPT)
+    daemon.expected_end = True
+    daemon.process.kill()
+    await screen.until(b"closed by the relay")
+    assert await screen.left() == 0
+
+
 class Screen(Line):
-    def __init__(self, far):
-        self.far, self.seen, self.near = far, b"", None
+    """A terminal with the program at it."""
+
+    def __init__(self):
+        self.far, self.near = pty.openpty()
+        self.seen = b""
+        os.set_blocking(self.far, False)
+        self.before = termios.tcgetattr(self.near)
+
+    @classmethod
+    async def at(cls, *words):
+        screen = cls()
+        screen.process = await asyncio.create_subprocess_exec(daemon_module.binary(), *words, stdin=screen.near, stdout=screen.near, stderr=screen.near)
+        await screen.until(b"Ctrl-] leaves\r\n")
+        return screen
+
+    async def left(self):
+        code = await asyncio.wait_for(self.process.wait(), 5 * SLACK)
+        assert termios.tcgetattr(self.near) == self.before, "the terminal is not as it was"
+        self.hold()
+        os.close(self.far)
+        return code
 
 
 async def carry(one, other):
