@@ -134,9 +134,9 @@ impl Console {
         match self.mode {
             Mode::Watch { next, since, deliveries, lines } if next <= view.now => {
                 if lines.is_multiple_of(WATCH_LINES) {
-                    self.out.offer(&answer::watch_head());
+                    self.out.offer(&answer::watch_head(), 0);
                 }
-                self.out.offer(&answer::watch(view, deliveries, view.now.since(since)));
+                self.out.offer(&answer::watch(view, deliveries, view.now.since(since)), 1);
                 self.mode = Mode::Watch {
                     next: view.now.after(WATCH_MS),
                     since: view.now,
@@ -146,10 +146,12 @@ impl Console {
             }
             Mode::Tail { next, mut after } if next <= view.now => {
                 while let Some(line) = view.lines.after(after) {
-                    // The ring had no room for those between.
-                    self.out.missed(line.number - after - 1);
+                    // Those between are like it, or the ring had no room for them.
+                    let between = line.number - after - 1;
+                    let like_it = between.min(line.count - 1);
+                    self.out.missed(between - like_it);
+                    self.out.offer(&answer::log_line(line, like_it), 1 + like_it);
                     after = line.number;
-                    self.out.offer(&answer::log_line(line));
                 }
                 self.mode = Mode::Tail { next: view.now.after(TAIL_MS), after };
             }

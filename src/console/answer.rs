@@ -23,16 +23,16 @@ pub fn banner(view: &View<'_>) -> String {
     let sum = memory_sum(view.relay.board());
     let mut out = version(view);
     let listening: Vec<String> = view.listening.iter().map(ToString::to_string).collect();
-    let _ = writeln!(out, "pages at   {}", within(&listening.join(" "), 66));
+    let _ = writeln!(out, "pages at   {}", within(&listening.join(", "), 66));
     let addresses: Vec<String> = view.config.uplink.addresses.iter().map(ToString::to_string).collect();
-    let _ = writeln!(out, "uplink to  {}", within(&plain(&addresses.join(" ")), 66));
+    let _ = writeln!(out, "uplink to  {}", within(&plain(&addresses.join(", ")), 66));
     let _ = writeln!(
         out,
-        "memory     at most {}: process {}, kernel {}; of {}",
+        "memory     at most {} of {}: process {}, kernel {}",
         size_text(sum.total()),
+        size_text(view.relay.board().memory_budget),
         size_text(sum.process()),
         size_text(sum.kernel()),
-        size_text(view.relay.board().memory_budget)
     );
     let _ = writeln!(out, "`help` lists the commands");
     out
@@ -156,7 +156,7 @@ pub fn uplink(view: &View<'_>) -> String {
     let (relay, row) = (view.relay, view.relay.uplink_row(view.now));
     let counters = relay.counters();
     let mut out = String::new();
-    let _ = writeln!(out, "state       {}", row.state);
+    let _ = writeln!(out, "{:<17} {:>10}", "state", row.state);
     let since = if relay.is_up() { "up for" } else { "trying for" };
     for (name, ms) in [(since, row.for_ms), ("next try in", row.retry_ms), ("first address in", row.return_ms)] {
         if let Some(ms) = ms {
@@ -178,10 +178,10 @@ pub fn uplink(view: &View<'_>) -> String {
     for (index, address) in view.config.uplink.addresses.iter().enumerate() {
         let mark = match (index == row.address as usize, relay.is_up()) {
             (true, true) => "in use",
-            (true, false) => "tried now or next",
+            (true, false) => "tried",
             (false, _) => "",
         };
-        let _ = writeln!(out, "address {:<3} {:<50} {mark}", index + 1, within(&plain(address), 50));
+        let _ = writeln!(out, "address {:<9} {mark:>10}  {}", index + 1, within(&plain(address), 50));
     }
     if !relay.is_up() {
         let _ = writeln!(out, "[U1] the business server is not connected");
@@ -310,10 +310,14 @@ pub fn log_level(view: &View<'_>) -> String {
     format!("log level {}; {} lines were not written\n", view.log_level.as_str().to_ascii_lowercase(), view.unwritten)
 }
 
-/// A line of `log tail`: its level, its text in as many rows as it takes.
-pub fn log_line(line: &Line) -> String {
+/// A line of `log tail`: its level, its text in as many rows as it takes, how many before it were like it.
+pub fn log_line(line: &Line, like_it: u64) -> String {
     let mut out = String::new();
-    for (at, piece) in wrapped(&plain(&line.text), TAIL_COLUMNS).enumerate() {
+    let text = match like_it {
+        0 => plain(&line.text),
+        _ => format!("{} (and {like_it} like it before)", plain(&line.text)),
+    };
+    for (at, piece) in wrapped(&text, TAIL_COLUMNS).enumerate() {
         let level = if at == 0 { line.level.as_str() } else { "" };
         let _ = writeln!(out, "{level:<5} {piece}");
     }

@@ -1,11 +1,12 @@
 //! The last lines of the log, each with its age and how often it came in a row.
 //!
 //! A ring of [`LINES_MAX`] lines of at most [`LINE_SIZE_MAX`] bytes: they are in the memory sum. A line that comes again at
-//! once is counted, not kept twice. Lines are numbered from 1 in the order in which they came first, so that a
-//! reader can tell what is new to it. It writes nothing and reads no clock.
+//! once, be it with other numbers in it, is counted and takes the place of the one before: a business server that is
+//! away for a night leaves one line, not a ring full. Lines are numbered from 1 as they came, so that a reader can
+//! tell what is new to it. It writes nothing and reads no clock.
 
 use std::collections::VecDeque;
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use log::Level;
 
@@ -19,14 +20,14 @@ pub const LINE_SIZE_MAX: usize = 240;
 /// A line, and how often it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Counted from 1.
+    /// Which it was, counted from 1: the newest of those that came in a row.
     pub number: u64,
     /// When it came last.
     pub at: Instant,
     /// How bad it is.
     pub level: Level,
-    /// How often it came in a row.
-    pub count: u32,
+    /// How often it came in a row, but for its numbers.
+    pub count: u64,
     /// What it says.
     pub text: String,
 }
@@ -41,20 +42,20 @@ pub struct Lines {
 impl Lines {
     /// Keeps a line.
     pub fn add(&mut self, now: Instant, level: Level, line: fmt::Arguments<'_>) {
-        // The oldest line's room is the newest one's.
-        let spare = if self.ring.len() >= LINES_MAX { self.ring.pop_front() } else { None };
-        let mut text = spare.map(|line| line.text).unwrap_or_default();
-        text.clear();
-        let _ = write!(text, "{line}");
+        let mut text = line.to_string();
         text.truncate(text.floor_char_boundary(LINE_SIZE_MAX));
         text.shrink_to(LINE_SIZE_MAX);
-        if let Some(last) = self.ring.back_mut().filter(|last| last.level == level && last.text == text) {
-            last.count = last.count.saturating_add(1);
-            last.at = now;
-            return;
-        }
         self.number += 1;
-        self.ring.push_back(Line { number: self.number, at: now, level, count: 1, text });
+        let number = self.number;
+        match self.ring.back_mut().filter(|last| last.level == level && is_like(&last.text, &text)) {
+            Some(last) => *last = Line { number, at: now, level, count: last.count + 1, text },
+            None => {
+                if self.ring.len() >= LINES_MAX {
+                    self.ring.pop_front();
+                }
+                self.ring.push_back(Line { number, at: now, level, count: 1, text });
+            }
+        }
     }
 
     /// The lines, oldest first.
@@ -75,12 +76,24 @@ impl Lines {
     }
 }
 
+/// Whether two lines say the same, but for the numbers in them.
+fn is_like(one: &str, other: &str) -> bool {
+    let words =
+        |text| str::split(text, |letter: char| matches!(letter, '0'..='9' | '.')).filter(|word| !word.is_empty());
+    words(one).eq(words(other))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn texts(lines: &Lines) -> Vec<(u64, u32, &str)> {
+    fn texts(lines: &Lines) -> Vec<(u64, u64, &str)> {
         lines.iter().map(|line| (line.number, line.count, line.text.as_str())).collect()
+    }
+
+    /// A number that is no number to whoever compares.
+    fn letters(number: usize) -> String {
+        [number / 26, number % 26].iter().map(|digit| char::from(b'a' + *digit as u8)).collect()
     }
 
     #[test]
@@ -90,22 +103,32 @@ mod tests {
             lines.add(Instant(at), Level::Warn, format_args!("a"));
         }
         lines.add(Instant(3), Level::Info, format_args!("a"));
-        assert_eq!(texts(&lines), [(1, 3, "a"), (2, 1, "a")]);
+        assert_eq!(texts(&lines), [(3, 3, "a"), (4, 1, "a")]);
         assert_eq!(lines.iter().next().map(|line| line.at), Some(Instant(2)));
         for number in 0..LINES_MAX {
-            lines.add(Instant(4), Level::Info, format_args!("{number}"));
+            lines.add(Instant(4), Level::Info, format_args!("{}", letters(number)));
         }
         assert_eq!(lines.iter().count(), LINES_MAX);
-        assert_eq!(lines.after(2).map(|line| line.text.as_str()), Some("0"));
-        assert_eq!(lines.newest(), 2 + LINES_MAX as u64);
+        assert_eq!(lines.after(4).map(|line| line.text.as_str()), Some("aa"));
+        assert_eq!(lines.newest(), 4 + LINES_MAX as u64);
         assert_eq!(lines.after(lines.newest()), None);
+    }
+
+    #[test]
+    fn what_differs_in_its_numbers_alone_is_a_repeat_and_the_newest_is_kept() {
+        let mut lines = Lines::default();
+        for (port, wait) in [(7400, "0.1"), (7401, "12.5"), (7400, "30")] {
+            lines.add(Instant(0), Level::Warn, format_args!("10.0.0.9:{port} is away; next try in {wait} s"));
+        }
+        lines.add(Instant(0), Level::Warn, format_args!("10.0.0.9:7400 is back"));
+        assert_eq!(texts(&lines), [(3, 3, "10.0.0.9:7400 is away; next try in 30 s"), (4, 1, "10.0.0.9:7400 is back")]);
     }
 
     #[test]
     fn a_line_keeps_its_beginning_and_no_more_memory() {
         let mut lines = Lines::default();
         for number in 0..3 * LINES_MAX {
-            lines.add(Instant(0), Level::Info, format_args!("{number}{}", "é".repeat(4_000)));
+            lines.add(Instant(0), Level::Info, format_args!("{}{}", letters(number), "é".repeat(4_000)));
         }
         assert!(lines.iter().all(|line| line.text.len() <= LINE_SIZE_MAX && line.text.capacity() <= 2 * LINE_SIZE_MAX));
     }

@@ -43,11 +43,12 @@ impl Out {
         self.waiting().len() < LOW_SIZE
     }
 
-    /// Adds lines, each cut to the columns of a screen.
+    /// Adds lines, each cut to the columns of a screen; blanks at their ends take a slow line's time for nothing.
     pub fn say(&mut self, text: &str) {
         for line in text.split_inclusive('\n') {
             let (line, ends) = line.strip_suffix('\n').map_or((line, false), |line| (line, true));
             let line = line.get(..line.floor_char_boundary(COLUMNS)).unwrap_or_default();
+            let line = if ends { line.trim_end_matches(' ') } else { line };
             self.put(line.as_bytes());
             if ends {
                 self.put(self.ends.as_bytes());
@@ -55,10 +56,10 @@ impl Out {
         }
     }
 
-    /// Adds what comes by itself (a line, or one in several rows), or counts it where the line takes none.
-    pub fn offer(&mut self, rows: &str) {
+    /// Adds what comes by itself and stands for so many lines, or counts them where the line takes none.
+    pub fn offer(&mut self, rows: &str, lines: u64) {
         if self.waiting().len() + rows.len() + 2 * COLUMNS > OUT_SIZE_MAX {
-            return self.missed(1);
+            return self.missed(lines);
         }
         self.tell_dropped();
         self.say(rows);
@@ -96,12 +97,12 @@ mod tests {
     fn what_comes_by_itself_is_dropped_with_a_count_where_the_line_is_stuck() {
         let mut out = Out::new();
         for _ in 0..1_000 {
-            out.offer("a line of some thirty bytes....\n");
+            out.offer("a line of some thirty bytes....\n", 1);
         }
         assert!(out.waiting().len() <= OUT_SIZE_MAX && out.bytes.capacity() == OUT_SIZE_MAX);
         let kept = out.waiting().split(|byte| *byte == b'\n').count() - 1;
         out.wrote(OUT_SIZE_MAX);
-        out.offer("again\n");
+        out.offer("again\n", 1);
         let text = String::from_utf8_lossy(out.waiting()).into_owned();
         assert_eq!(text, format!("[E6] {} lines were dropped: this line was too slow\r\nagain\r\n", 1_000 - kept));
     }
