@@ -81,7 +81,6 @@ mod tests {
     use std::io::Read;
     use std::os::unix::ffi::OsStrExt;
     use std::process::{Command, Stdio};
-    use std::time::Instant;
     use std::{env, path::Path, thread};
 
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -93,7 +92,7 @@ mod tests {
     use crate::daemon::{clock::Clock, logging, serve};
 
     /// The child has panicked long before.
-    const CHILD_TIME_MAX: Duration = Duration::from_secs(60);
+    const CHILD_MS_MAX: u64 = 60_000;
     /// Tells this test's own child on which line it is to panic.
     const LINE_OF_CHILD: &str = "SHARELINKD_TEST_PANICS_ON";
 
@@ -113,9 +112,9 @@ mod tests {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let began = Instant::now();
+        let clock = Clock::start();
         while child.try_wait().unwrap().is_none() {
-            if began.elapsed() > CHILD_TIME_MAX {
+            if clock.now().0 > CHILD_MS_MAX {
                 child.kill().unwrap();
                 panic!("who panicked hangs");
             }

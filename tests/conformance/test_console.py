@@ -168,7 +168,9 @@ async def recorded(t):
     told = (await asyncio.wait_for(reader.read(), 20 * SLACK)).decode()
     assert len(re.findall(r"^#\d+\.\d+ ", told, re.M)) == 1000 and told.endswith("1000 pages\n"), told[-200:]
     await line.type(b"watch\r")
-    await asyncio.sleep(4.5)
+    for _ in range(20):
+        room.say()
+        await asyncio.sleep(0.22)
     await line.type(b"q")
     watched = (await line.until(PROMPT)).replace("\r", "")
     assert len(re.findall(r"^up +1000 ", watched, re.M)) >= 2, watched
