@@ -145,7 +145,10 @@ fn the_manual_s_transcripts_are_what_the_console_says() {
         let said = evening.type_in(&mut console, line);
         let said = said.lines().map(str::trim_end).fold(String::new(), |all, line| all + line + "\n");
         if !writes {
-            assert_eq!(body, said, "docs/console.md: {line}");
+            assert_eq!(
+                body, said,
+                "docs/console.md: {line}; SHARELINKD_TRANSCRIPTS=write cargo test transcripts mends it"
+            );
         }
         written += &format!("```text\n{said}");
         played.push(line.split(' ').next().unwrap().to_owned());

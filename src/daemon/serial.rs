@@ -92,7 +92,7 @@ mod tests {
     use crate::daemon::{clock::Clock, logging, serve};
 
     /// The child has panicked long before.
-    const CHILD_MS_MAX: u64 = 60_000;
+    const CHILD_MS_MAX: u64 = 30_000;
     /// Tells this test's own child on which line it is to panic.
     const LINE_OF_CHILD: &str = "SHARELINKD_TEST_PANICS_ON";
 
