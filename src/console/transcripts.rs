@@ -2,6 +2,8 @@
 //!
 //! `SHARELINKD_TRANSCRIPTS=write cargo test transcripts` writes what is said now into the manual; read the difference.
 
+#![cfg(test)]
+
 use std::fs;
 use std::path::Path;
 
