@@ -1,69 +1,32 @@
 //! The fan-out: one task that serves the pages the machine names, one `writev` each, with a budget for each turn. Pages that stand
 //! in step, which are nearly all, get the same piece of the arena, handed to the kernel by one call for all of them.
 //!
-//! It owns the row of sockets beside the machine's session table. A page's own task is woken only when
-//! its socket took no more, or when it is to be closed. tungstenite's own small frames (pong, close)
-//! wait in the connection's control slot and go out first, between two frames of ours.
+//! It owns the row of sockets beside the machine's session table, and is what the daemon is to a page's task
+//! ([`Behind`]). A page's own task is woken only when its socket took no more, or when it is to be closed. How a
+//! socket is written to is `connection.rs`; what is written, the machine's.
 
-use std::cell::{Cell, RefCell};
-use std::io::IoSlice;
-use std::net::TcpStream;
 use std::rc::Rc;
-use std::task::Waker;
 
-use smol::{Async, future};
+use smol::future;
 
 use super::Daemon;
-use super::boundary::Boundary;
+use super::connection::{self, Outgoing};
+use super::pages::Behind;
 use super::queues;
-use super::sending::{BATCH_SIZE_MAX, Batch, TakenByEach, send_slices};
+use super::sending::{BATCH_SIZE_MAX, Batch, TakenByEach};
 use crate::relay::Relay;
 use crate::relay::draft::Draft;
+use crate::relay::pages::Verdict;
 use crate::relay::session::Session;
 use crate::relay::table::Id;
 use crate::relay::transmit::Slices;
+use crate::wire::page::PAGE_FRAME_SIZE_MAX;
 
 /// Writes to one page in one turn, at most: more than one only where a plan didn't hold everything.
 const WRITES_PER_PAGE: usize = 4;
-/// tungstenite's control frames are at most so many bytes.
-pub const CONTROL_SIZE_MAX: usize = 127;
 
-/// A page's socket, shared by its task and the fan-out.
-#[derive(Debug)]
-pub struct Connection {
-    pub page: Id<Session>,
-    pub stream: Async<TcpStream>,
-    /// Frames of tungstenite's own that wait for a place between two of ours.
-    pub control: RefCell<Vec<u8>>,
-    /// The page's task.
-    pub waker: RefCell<Option<Waker>>,
-    /// The socket failed: its task is to end.
-    pub broken: Cell<bool>,
-    /// Where the page's own frames stand.
-    pub boundary: Cell<Boundary>,
-}
-
-impl Connection {
-    /// Whom to wake for the page.
-    pub fn set_waker(&self, waker: &Waker) {
-        let mut known = self.waker.borrow_mut();
-        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *known = Some(waker.clone());
-        }
-    }
-
-    /// Whether nothing of tungstenite's is to go out first.
-    fn takes_ours_at_once(&self) -> bool {
-        !self.broken.get() && self.control.borrow().is_empty()
-    }
-
-    /// The page's task has something to do.
-    fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
-            waker.wake_by_ref();
-        }
-    }
-}
+/// A socket of one of the session table's pages.
+pub type Connection = connection::Connection<Id<Session>>;
 
 /// The sockets of the session table's pages, by their row.
 pub struct Connections {
@@ -135,7 +98,9 @@ fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
             !may_come_again && connection.takes_ours_at_once() && relay.is_in_step(connection.page, &draft);
         if !is_in_step || together.push(connection).is_err() {
             write_together(&mut relay, &mut draft, batch, &mut together);
-            write(&mut relay, &mut draft, connection);
+            if !write(&mut relay, &mut draft, connection) {
+                connection.wake();
+            }
         }
     }
     write_together(&mut relay, &mut draft, batch, &mut together);
@@ -157,7 +122,7 @@ fn write_together(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, toget
     batch.send(together.iter().map(|connection| connection.stream.get_ref()), piece, &mut taken);
     for (connection, taken) in together.iter().zip(&taken) {
         let Ok(taken) = *taken else {
-            connection.broken.set(true);
+            connection.fail();
             connection.wake();
             continue;
         };
@@ -170,26 +135,65 @@ fn write_together(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, toget
     together.clear();
 }
 
-/// Writes to a page whatever it is to be sent, as far as its socket takes it.
-pub fn serve(daemon: &Daemon, connection: &Connection) {
-    let mut draft = daemon.draft.borrow_mut();
-    draft.begin(daemon.clock.now());
-    let mut relay = daemon.relay.borrow_mut();
-    write(&mut relay, &mut draft, connection);
-    if relay.is_full() {
-        daemon.serve.raise();
+impl Behind for Daemon {
+    type Page = Id<Session>;
+    const MESSAGE_SIZE_MAX: usize = PAGE_FRAME_SIZE_MAX;
+
+    fn text(&self, page: Id<Session>, text: &str) {
+        self.step(|relay, now| relay.handle_page_text(now, page, text));
+    }
+
+    fn binary(&self, page: Id<Session>, _: &[u8]) {
+        self.step(|relay, now| relay.handle_page_binary(now, page));
+    }
+
+    fn heard(&self, page: Id<Session>) {
+        self.step(|relay, now| relay.handle_page_heard(now, page));
+    }
+
+    fn leaving(&self, page: Id<Session>) {
+        self.step(|relay, now| relay.handle_page_leaving(now, page));
+    }
+
+    fn gone(&self, page: Id<Session>) {
+        self.connections.borrow_mut().remove(page);
+        self.step(|relay, now| relay.handle_page_closed(now, page));
+    }
+
+    fn verdict(&self, page: Id<Session>) -> Verdict {
+        self.relay.borrow().verdict(page)
+    }
+
+    fn is_blocked(&self, page: Id<Session>) -> bool {
+        self.relay.borrow().is_blocked(page)
+    }
+
+    fn unblocked(&self, page: Id<Session>) {
+        self.step(|relay, _| relay.unblocked(page));
+    }
+
+    fn serve(&self, connection: &Connection) {
+        let mut draft = self.draft.borrow_mut();
+        draft.begin(self.clock.now());
+        let mut relay = self.relay.borrow_mut();
+        write(&mut relay, &mut draft, connection);
+        if relay.is_full() {
+            self.serve.raise();
+        }
     }
 }
 
-fn write(relay: &mut Relay, draft: &mut Draft, connection: &Connection) {
+/// Writes to a page whatever it is to be sent, as far as its socket takes it; `false` where its own task must do
+/// something: wait, close, or end.
+fn write(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> bool {
     for _ in 0..WRITES_PER_PAGE {
         match write_once(relay, draft, connection) {
-            Written::Everything => return,
+            Written::Everything => return true,
             Written::Some => {}
             Written::Nothing => break,
         }
     }
-    connection.wake();
+    false
 }
 
 enum Written {
@@ -208,40 +212,34 @@ fn write_once(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> 
         relay.handle_page_overtaken(page);
         return Written::Nothing;
     }
-    let control = connection.control.borrow();
-    if draft.is_closing() && control.is_empty() {
+    let has_control = connection.has_control();
+    if draft.is_closing() && !has_control {
         return Written::Nothing;
     }
-    let first = if draft.is_between_frames() { control.len() } else { 0 };
-    if first == 0 && draft.is_empty() {
+    if draft.is_empty() && !(has_control && draft.is_between_frames()) {
         return Written::Everything;
     }
-    let mut slices = Slices::new();
-    if first > 0 {
-        let _ = slices.push(IoSlice::new(&control));
-    }
-    let gathered = relay.gather(page, draft, &mut slices);
-    let sent = send_slices(&connection.stream, &slices);
-    drop(slices);
-    drop(control);
-    let Ok(taken) = sent else {
-        connection.broken.set(true);
+    let Some(sent) = connection.write(draft.is_between_frames(), &Drafted { relay, draft, page }) else {
         return Written::Nothing;
     };
-    let of_control = taken.min(first);
-    if of_control > 0 {
-        let mut control = connection.control.borrow_mut();
-        control.drain(..of_control);
-        if control.is_empty() {
-            // It is rare: an idle page keeps no buffer for it.
-            *control = Vec::new();
-        }
-    }
-    relay.wrote(page, draft, (taken - of_control) as u64);
-    if taken < first + usize::try_from(gathered).unwrap_or(usize::MAX) {
+    relay.wrote(page, draft, sent.size);
+    if !sent.is_whole {
         relay.blocked(page);
         return Written::Nothing;
     }
-    let is_everything = gathered == draft.size() && !draft.is_shortened() && !draft.is_closing();
+    let is_everything = sent.size == draft.size() && !draft.is_shortened() && !draft.is_closing();
     if is_everything { Written::Everything } else { Written::Some }
+}
+
+/// A page's draft, with the machine that has its bytes.
+struct Drafted<'a> {
+    relay: &'a Relay,
+    draft: &'a Draft,
+    page: Id<Session>,
+}
+
+impl Outgoing for Drafted<'_> {
+    fn gather<'a>(&'a self, out: &mut Slices<'a>) -> u64 {
+        self.relay.gather(self.page, self.draft, out)
+    }
 }

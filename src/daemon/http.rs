@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use smol::{Async, LocalExecutor, Timer, future};
 
+use super::connection::Connection;
 use super::head::{self, Answer, Asked, HEAD_SIZE_MAX, NO_STORE, Upgrade};
 use super::{Daemon, listen::Heads, pages, preview};
 use crate::relay::pages::{Peer, Refusal};
@@ -54,7 +55,11 @@ pub async fn serve(
     Heads::leave(&daemon.heads, &stream);
     let Some((page, early)) = end else { return };
     match Rc::into_inner(stream) {
-        Some(stream) => pages::begin(daemon, &executor, page, stream, early),
+        Some(stream) => {
+            let connection = Rc::new(Connection::new(page, stream));
+            daemon.connections.borrow_mut().insert(Rc::clone(&connection));
+            pages::begin(daemon, &executor, connection, early);
+        }
         None => daemon.step(|relay, now| relay.handle_page_closed(now, page)),
     }
 }
@@ -98,8 +103,11 @@ async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAdd
     None
 }
 
-/// Reads until the head is whole; its size and how many bytes were read. `Err(None)`: the peer is gone.
-async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
+/// Reads until a request head is whole; its size and how many bytes were read.
+///
+/// # Errors
+/// The answer to what can't become one; none where the peer is gone.
+pub async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
     let mut filled = 0;
     loop {
         match read(stream, head.get_mut(filled..).unwrap_or_default()).await {
@@ -173,8 +181,11 @@ async fn write(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Writes everything within the time for it.
-async fn timely(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
+/// Writes everything within the time that an answer has for it.
+///
+/// # Errors
+/// The socket's own, or that it took too long.
+pub async fn timely(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
     let write = async {
         let mut rest = bytes;
         while !rest.is_empty() {

@@ -44,7 +44,11 @@ pub fn bind(config: &Config) -> Result<(Vec<Async<TcpListener>>, Vec<SocketAddr>
     Ok((listeners, addresses))
 }
 
-fn listener(address: SocketAddr, board: &Board) -> io::Result<Async<TcpListener>> {
+/// A listener whose accepted sockets have the board's options.
+///
+/// # Errors
+/// The system's own.
+pub fn listener(address: SocketAddr, board: &Board) -> io::Result<Async<TcpListener>> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // One listener, one family: both are wanted where both are written.

@@ -14,13 +14,14 @@
 
 mod boundary;
 mod clock;
+pub mod connection;
 mod console;
 mod fanout;
 pub mod head;
 mod http;
 mod listen;
 mod logging;
-mod pages;
+pub mod pages;
 mod preview;
 mod proc;
 mod queues;
@@ -45,6 +46,8 @@ use smol::{LocalExecutor, Timer};
 
 use self::clock::Clock;
 use self::fanout::Connections;
+pub use self::http::{read_head, timely};
+pub use self::listen::listener;
 use self::signal::Signal;
 use crate::board;
 use crate::config::Config;

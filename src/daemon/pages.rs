@@ -1,15 +1,15 @@
-//! One page's task: reads, closes, waits for its socket. What is written to a page is the fan-out's.
+//! One page's task: reads, closes, waits for its socket. What is written to a page comes from whoever is behind it.
 //!
 //! A hand-written future, small because there are thousands: tungstenite's state is built when bytes come and
 //! dropped when they completed a message. The task alone polls the socket: tungstenite
 //! reads through [`Lower`], which never waits, and writes its own pong and close frames into the
 //! connection's control slot, from where they go out between two frames of ours. While the socket takes
-//! nothing more, nothing is read either: a page that doesn't listen is not heard.
+//! nothing more, nothing is read either: a page that doesn't listen is not heard. Doesn't know what messages
+//! mean: they are for [`Behind`], which is the daemon with its machine, and an echo in the tests.
 
-use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, Read};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -19,15 +19,11 @@ use async_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError}
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use futures_lite::{AsyncRead, AsyncWrite, Stream};
-use smol::{Async, LocalExecutor};
+use smol::LocalExecutor;
 
-use super::Daemon;
-use super::fanout::{CONTROL_SIZE_MAX, Connection, serve};
+use super::connection::{CONTROL_SIZE_MAX, Connection};
 use crate::relay::pages::Verdict;
-use crate::relay::session::Session;
-use crate::relay::table::Id;
 use crate::relay::texts::shortened;
-use crate::wire::page::PAGE_FRAME_SIZE_MAX;
 
 /// Frames read from a page before others have their turn.
 const FRAMES_PER_TURN: usize = 16;
@@ -36,44 +32,64 @@ const READ_BUFFER_SIZE: usize = 512;
 /// Bytes of a page that is being closed which are read and thrown away in one turn.
 const DISCARD_SIZE: usize = 1024;
 
-/// tungstenite's five sizes. Nothing of ours passes through its write buffer but pong and close.
-fn web_socket_config() -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_SIZE)
-        .write_buffer_size(0)
-        .max_write_buffer_size(2 * CONTROL_SIZE_MAX)
-        .max_message_size(Some(PAGE_FRAME_SIZE_MAX))
-        .max_frame_size(Some(PAGE_FRAME_SIZE_MAX))
+/// Whom pages talk to. Told of a page by its task alone, one thing at a time.
+pub trait Behind: 'static {
+    /// A page's name.
+    type Page: Copy + 'static;
+    /// A page's own messages are at most so many bytes, in one frame or in several; more is closed with 1009.
+    const MESSAGE_SIZE_MAX: usize;
+
+    /// The page said something.
+    fn text(&self, page: Self::Page, text: &str);
+    /// The page sent bytes.
+    fn binary(&self, page: Self::Page, bytes: &[u8]);
+    /// A sign of life: a ping or a pong.
+    fn heard(&self, page: Self::Page);
+    /// The page began the closing handshake, or broke the WebSocket protocol: what was begun is to be finished, and
+    /// nothing new to be begun.
+    fn leaving(&self, page: Self::Page);
+    /// The connection is gone.
+    fn gone(&self, page: Self::Page);
+    /// What is to be done with the connection besides writing.
+    fn verdict(&self, page: Self::Page) -> Verdict;
+    /// Whether the socket took no more when it was last written to.
+    fn is_blocked(&self, page: Self::Page) -> bool;
+    /// The socket can be written to again.
+    fn unblocked(&self, page: Self::Page);
+    /// Writes what the page is to be sent, the control slot's frames included, as far as the socket takes it. Where
+    /// it took not all, [`is_blocked`](Self::is_blocked) says so from then on.
+    fn serve(&self, connection: &Connection<Self::Page>);
 }
 
 /// Starts a page's task, once it is upgraded. `early` are bytes that came behind the request head.
-pub fn begin(
-    daemon: Rc<Daemon>,
+pub fn begin<B: Behind>(
+    behind: Rc<B>,
     executor: &LocalExecutor<'static>,
-    page: Id<Session>,
-    stream: Async<TcpStream>,
+    connection: Rc<Connection<B::Page>>,
     early: Vec<u8>,
 ) {
-    let connection = Rc::new(Connection {
-        page,
-        stream,
-        control: RefCell::default(),
-        waker: RefCell::default(),
-        broken: Cell::default(),
-        boundary: Cell::default(),
-    });
-    daemon.connections.borrow_mut().insert(Rc::clone(&connection));
-    let socket = if early.is_empty() { None } else { open_socket(&connection, early) };
-    executor.spawn(Page { daemon, connection, socket, state: State::Open }).detach();
+    let socket = if early.is_empty() { None } else { open_socket::<B>(&connection, early) };
+    executor.spawn(Page { behind, connection, socket, state: State::Open }).detach();
 }
 
+/// tungstenite's five sizes. Nothing of ours passes through its write buffer but pong and close.
+fn web_socket_config(message_size_max: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_SIZE)
+        .write_buffer_size(0)
+        .max_write_buffer_size(CONTROL_SIZE_MAX)
+        .max_message_size(Some(message_size_max))
+        .max_frame_size(Some(message_size_max))
+}
+
+type Socket<B> = Box<WebSocketStream<Lower<<B as Behind>::Page>>>;
+
 /// WebSocket state for what comes from a page; `early` was read already.
-fn open_socket(connection: &Rc<Connection>, early: Vec<u8>) -> Option<Box<WebSocketStream<Lower>>> {
-    let mut boundary = connection.boundary.get();
-    boundary.pass(&early);
-    connection.boundary.set(boundary);
+fn open_socket<B: Behind>(connection: &Rc<Connection<B::Page>>, early: Vec<u8>) -> Option<Socket<B>> {
+    connection.pass(&early);
     let lower = Lower(Rc::clone(connection));
-    let opening = WebSocketStream::from_partially_read(lower, early, Role::Server, Some(web_socket_config()));
+    let config = web_socket_config(B::MESSAGE_SIZE_MAX);
+    let opening = WebSocketStream::from_partially_read(lower, early, Role::Server, Some(config));
     // There is nothing in it to wait for.
     match pin!(opening).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(socket) => Some(Box::new(socket)),
@@ -95,15 +111,15 @@ enum State {
     Ended,
 }
 
-struct Page {
-    daemon: Rc<Daemon>,
-    connection: Rc<Connection>,
+struct Page<B: Behind> {
+    behind: Rc<B>,
+    connection: Rc<Connection<B::Page>>,
     /// There while a message is half read or the connection is being closed.
-    socket: Option<Box<WebSocketStream<Lower>>>,
+    socket: Option<Socket<B>>,
     state: State,
 }
 
-impl Future for Page {
+impl<B: Behind> Future for Page<B> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -111,11 +127,7 @@ impl Future for Page {
         page.connection.set_waker(context.waker());
         let mut frames = 0;
         loop {
-            if page.connection.broken.get() {
-                return Poll::Ready(());
-            }
-            let verdict = page.daemon.relay.borrow().verdict(page.connection.page);
-            match verdict {
+            match page.behind.verdict(page.connection.page) {
                 Verdict::Cut => return Poll::Ready(()),
                 Verdict::Close(code, reason) if page.state == State::Open => {
                     page.close(context, code, &reason);
@@ -123,20 +135,22 @@ impl Future for Page {
                 }
                 Verdict::Close(..) | Verdict::Serve => {}
             }
-            if !page.connection.control.borrow().is_empty() {
-                serve(&page.daemon, &page.connection);
+            // A socket that is full is left alone until it can be written to: trying again would be a loop without end.
+            if page.connection.has_control() && !page.is_blocked() {
+                page.behind.serve(&page.connection);
             }
-            let is_written = page.connection.control.borrow().is_empty();
-            if is_written && page.state == State::Ending {
+            if page.connection.is_broken() {
+                return Poll::Ready(());
+            }
+            if page.state == State::Ending && !page.connection.has_control() {
                 let _ = page.connection.stream.get_ref().shutdown(Shutdown::Write);
                 page.state = State::Ended;
             }
-            let is_blocked = page.daemon.relay.borrow().is_blocked(page.connection.page);
-            if is_blocked {
+            if page.is_blocked() {
                 match page.connection.stream.poll_writable(context) {
                     Poll::Ready(Ok(())) => {
-                        page.daemon.step(|relay, _| relay.unblocked(page.connection.page));
-                        serve(&page.daemon, &page.connection);
+                        page.behind.unblocked(page.connection.page);
+                        page.behind.serve(&page.connection);
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -154,7 +168,7 @@ impl Future for Page {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(()),
                 // The answer to a ping comes into the slot with the next read, which found nothing.
-                Poll::Pending if !page.connection.control.borrow().is_empty() => {}
+                Poll::Pending if page.connection.has_control() && !page.is_blocked() => {}
                 Poll::Pending => match page.connection.stream.poll_readable(context) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -165,7 +179,11 @@ impl Future for Page {
     }
 }
 
-impl Page {
+impl<B: Behind> Page<B> {
+    fn is_blocked(&self) -> bool {
+        self.behind.is_blocked(self.connection.page)
+    }
+
     /// Reads one frame; `false` where the connection is over.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         if matches!(self.state, State::Ending | State::Ended) {
@@ -175,7 +193,7 @@ impl Page {
         let message = match Pin::new(socket).poll_next(context) {
             Poll::Ready(message) => message,
             Poll::Pending => {
-                if self.state == State::Open && self.connection.boundary.get().is_between_messages() {
+                if self.state == State::Open && self.connection.is_between_messages() {
                     self.socket = None;
                 }
                 return Poll::Pending;
@@ -188,7 +206,7 @@ impl Page {
             }
             Some(Err(error)) => Poll::Ready(self.fail(context, &error)),
             None => {
-                // The closing handshake is done.
+                // The closing handshake is done: the last of it is in the control slot.
                 self.state = State::Ending;
                 Poll::Ready(true)
             }
@@ -198,40 +216,40 @@ impl Page {
     fn handle(&mut self, message: Message) {
         let page = self.connection.page;
         match message {
-            Message::Text(text) => self.daemon.step(|relay, now| relay.handle_page_text(now, page, &text)),
-            Message::Binary(_) => self.daemon.step(|relay, now| relay.handle_page_binary(now, page)),
+            Message::Text(text) => self.behind.text(page, &text),
+            Message::Binary(bytes) => self.behind.binary(page, &bytes),
             Message::Close(_) => {
-                self.daemon.step(|relay, now| relay.handle_page_leaving(now, page));
+                self.behind.leaving(page);
                 if self.state == State::Open {
-                    // tungstenite has put the answer into the control slot.
+                    // tungstenite puts its answer into the control slot with the next read.
                     self.state = State::Closing;
                 }
             }
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
-                self.daemon.step(|relay, now| relay.handle_page_heard(now, page));
-            }
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => self.behind.heard(page),
         }
         // A step's answer goes out before the next frame is read.
-        serve(&self.daemon, &self.connection);
+        self.behind.serve(&self.connection);
     }
 
     /// A page broke the WebSocket protocol or a limit of it: it is told which, as far as that is possible.
     fn fail(&mut self, context: &mut Context<'_>, error: &Error) -> bool {
+        let too_long;
         let (code, reason) = match error {
-            Error::Capacity(CapacityError::MessageTooLong { .. }) => (1009, "a page's frames are at most 4096 bytes"),
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+                too_long = format!("a page's frames are at most {} bytes", B::MESSAGE_SIZE_MAX);
+                (1009, too_long.as_str())
+            }
             Error::Capacity(_) => (1009, "too large"),
             Error::Utf8(_) => (1007, "a text frame is not UTF-8"),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return false,
             Error::Protocol(_) => (1002, "that is not the WebSocket protocol"),
             _ => return false,
         };
-        let page = self.connection.page;
-        self.daemon.step(|relay, now| relay.handle_page_leaving(now, page));
+        self.behind.leaving(self.connection.page);
         if self.state == State::Open {
             self.close(context, code, reason);
         }
         self.state = State::Ending;
-        serve(&self.daemon, &self.connection);
         true
     }
 
@@ -240,14 +258,14 @@ impl Page {
         let reason = shortened(reason, 123).to_owned().into();
         if let Some(socket) = self.socket() {
             let closing = socket.close(Some(CloseFrame { code: CloseCode::from(code), reason }));
-            // The slot takes it at once; where it is full, its end is written with the next read.
+            // The slot takes it at once: it has room for a pong and for this.
             let _ = pin!(closing).poll(context);
         }
     }
 
-    fn socket(&mut self) -> Option<&mut WebSocketStream<Lower>> {
+    fn socket(&mut self) -> Option<&mut WebSocketStream<Lower<B::Page>>> {
         if self.socket.is_none() {
-            self.socket = open_socket(&self.connection, Vec::new());
+            self.socket = open_socket::<B>(&self.connection, Vec::new());
         }
         self.socket.as_deref_mut()
     }
@@ -264,25 +282,21 @@ impl Page {
     }
 }
 
-impl Drop for Page {
+impl<B: Behind> Drop for Page<B> {
     fn drop(&mut self) {
-        let page = self.connection.page;
-        self.daemon.connections.borrow_mut().remove(page);
-        self.daemon.step(|relay, now| relay.handle_page_closed(now, page));
+        self.behind.gone(self.connection.page);
     }
 }
 
 /// What tungstenite reads from and writes to: it never waits, since the page's task alone polls the socket.
 #[derive(Debug)]
-struct Lower(Rc<Connection>);
+struct Lower<P>(Rc<Connection<P>>);
 
-impl AsyncRead for Lower {
+impl<P> AsyncRead for Lower<P> {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         match self.0.stream.get_ref().read(into) {
             Ok(size) => {
-                let mut boundary = self.0.boundary.get();
-                boundary.pass(into.get(..size).unwrap_or_default());
-                self.0.boundary.set(boundary);
+                self.0.pass(into.get(..size).unwrap_or_default());
                 Poll::Ready(Ok(size))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -291,14 +305,9 @@ impl AsyncRead for Lower {
     }
 }
 
-impl AsyncWrite for Lower {
+impl<P> AsyncWrite for Lower<P> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut control = self.0.control.borrow_mut();
-        if control.len() + bytes.len() > CONTROL_SIZE_MAX {
-            return Poll::Pending;
-        }
-        control.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
+        if self.0.push_control(bytes) { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

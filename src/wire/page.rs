@@ -23,7 +23,7 @@ pub const SUBPROTOCOL: &str = "sharelink.v1";
 /// A page's own frames are at most so many bytes.
 pub const PAGE_FRAME_SIZE_MAX: usize = 4096;
 /// A WebSocket frame's header is at most so many bytes (unmasked).
-const HEADER_SIZE_MAX: usize = 10;
+pub const HEADER_SIZE_MAX: usize = 10;
 /// The head of a binary frame before an init's MIME type.
 const MEDIA_HEAD_SIZE: usize = 14;
 /// The longest head of a publication's frame: an init with its MIME type.
@@ -31,10 +31,18 @@ pub const HEAD_SIZE_MAX: usize = HEADER_SIZE_MAX + MEDIA_HEAD_SIZE + 1 + super::
 /// The longest notice: a reason of 256 bytes of which each needs an escape of 6.
 pub const NOTICE_SIZE_MAX: usize = HEADER_SIZE_MAX + 6 * super::REASON_SIZE_MAX + 128;
 
-const TEXT: u8 = 0x1;
-const BINARY: u8 = 0x2;
-const PING: u8 = 0x9;
 const FINAL: u8 = 0x80;
+
+/// What a frame is (RFC 6455, section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opcode {
+    /// UTF-8.
+    Text = 0x1,
+    /// Bytes.
+    Binary = 0x2,
+    /// A question whether the peer is there.
+    Ping = 0x9,
+}
 
 /// A publication as the frame that goes to every page.
 #[derive(Debug)]
@@ -70,7 +78,7 @@ impl<'a> Encoded<'a> {
         // 23 + 7 + 10 + 16 digits at most: well within 96.
         let _ = write!(Bytes(&mut text), r#"{{"type":"{kind}","topic":{topic},"sequence":{sequence},"data":"#);
         let tail = b"}";
-        let mut head = header(TEXT, text.len() + data.len() + tail.len());
+        let mut head = header(Opcode::Text, text.len() + data.len() + tail.len());
         let _ = head.extend_from_slice(&text);
         Self { head, data, tail }
     }
@@ -89,7 +97,7 @@ impl<'a> Encoded<'a> {
             let _ = fixed.push(u8::try_from(mime.len()).unwrap_or(u8::MAX));
             let _ = fixed.extend_from_slice(mime.as_bytes());
         }
-        let mut head = header(BINARY, fixed.len() + data.len());
+        let mut head = header(Opcode::Binary, fixed.len() + data.len());
         let _ = head.extend_from_slice(&fixed);
         Self { head, data, tail: b"" }
     }
@@ -191,9 +199,8 @@ impl Notice<'_> {
             Self::Error { reason } => write!(out, r#"{{"type":"error","reason":"{}"}}"#, Escaped(reason)),
             Self::Ping => Ok(()),
         };
-        let mut frame = Vec::new();
-        let _ = frame
-            .extend_from_slice(&header::<HEADER_SIZE_MAX>(if *self == Self::Ping { PING } else { TEXT }, text.len()));
+        let opcode = if *self == Self::Ping { Opcode::Ping } else { Opcode::Text };
+        let mut frame = header(opcode, text.len());
         let _ = frame.extend_from_slice(&text);
         frame
     }
@@ -300,10 +307,12 @@ pub fn decode_request(text: &str) -> Result<Request<'_>, &'static str> {
     }
 }
 
-/// A WebSocket header of a final, unmasked frame.
-fn header<const N: usize>(opcode: u8, size: usize) -> Vec<u8, N> {
+/// The header of a final, unmasked frame with a payload of so many bytes; there is to be room for [`HEADER_SIZE_MAX`].
+#[must_use]
+pub fn header<const N: usize>(opcode: Opcode, size: usize) -> Vec<u8, N> {
+    const { assert!(N >= HEADER_SIZE_MAX) };
     let mut header = Vec::new();
-    let _ = header.push(FINAL | opcode);
+    let _ = header.push(FINAL | opcode as u8);
     let _ = match (u8::try_from(size), u16::try_from(size)) {
         (Ok(small @ 0..=125), _) => header.push(small).map_err(drop),
         (_, Ok(medium)) => {
