@@ -71,6 +71,7 @@ class Page:
         self.events, self.pings, self.pongs = Mailbox(name), [], []
         self.pending, self.topics, self.next_id = {}, {}, 1
         self.pongs_back, self.reading, self.closed = True, asyncio.Event(), False
+        self.ended = asyncio.get_running_loop().create_future()  # what came last: an end (True), or a reset or a part of a frame
         self.reading.set()
         self.opened_at = self.last_at = time.monotonic()
         self.task = asyncio.ensure_future(self.run())
@@ -209,7 +210,8 @@ class Page:
                 await self.reading.wait()
                 opcode, payload = await websocket.read_frame(self.reader)
                 self.frame(opcode, payload)
-        except (asyncio.IncompleteReadError, ConnectionError, OSError):
+        except (asyncio.IncompleteReadError, ConnectionError, OSError) as error:
+            self.ended.set_result(isinstance(error, asyncio.IncompleteReadError) and not error.partial)
             if not any(e["type"] == "close" for e in self.events.items):
                 self.events.put({"type": "cut"})
         except Exception as error:  # whatever could not be read as the protocol says
@@ -296,9 +298,9 @@ class Page:
         return {name: Track(name, following if name == "messages" else None) for name in ("state", "messages", "audio", "video")}
 
 
-async def open_page(test, name, port, origin=None, extra=None, source=None, receive_buffer=None, opener=asyncio.open_connection):
+async def open_page(test, name, port, origin=None, extra=None, source=None, receive_buffer=None, opener=asyncio.open_connection, **options):
     if receive_buffer is None:
-        opened = await websocket.connect(port, origin=origin, extra=extra, source=source, opener=opener)
+        opened = await websocket.connect(port, origin=origin, extra=extra, source=source, opener=opener, **options)
         return Page(test, name, *opened)
     # A page that stops reading must not be helped by its own kernel's buffer.
     raw_open = asyncio.open_connection
@@ -312,5 +314,5 @@ async def open_page(test, name, port, origin=None, extra=None, source=None, rece
         await asyncio.get_event_loop().sock_connect(raw, (host, port_))
         return await raw_open(sock=raw, limit=4096)
 
-    opened = await websocket.connect(port, origin=origin, extra=extra, source=source, opener=small)
+    opened = await websocket.connect(port, origin=origin, extra=extra, source=source, opener=small, **options)
     return Page(test, name, *opened)

@@ -76,13 +76,15 @@ def upgrade_headers(port, key, origin=None, extra=None):
     return fields
 
 
-async def connect(port, origin=None, extra=None, source=None, target="/ws", timeout=10, opener=asyncio.open_connection):
-    """Upgrades and returns (reader, writer, response headers); raises Refused. `extra`: (name, value) pairs that replace or, by None, remove."""
+async def connect(port, origin=None, extra=None, source=None, target="/ws", timeout=10, opener=asyncio.open_connection,
+                  behind_head=b""):
+    """Upgrades and returns (reader, writer, response headers); raises Refused. `extra`: (name, value) pairs that replace or, by None, remove.
+    `behind_head`: frames that don't wait for the answer."""
     reader, writer = await opener("127.0.0.1", port, limit=2**16, local_addr=(source, 0) if source else None)
     try:
         key = base64.b64encode(os.urandom(16)).decode()
         fields = upgrade_headers(port, key, origin, extra)
-        writer.write(f"GET {target} HTTP/1.1\r\n".encode() + b"".join(f"{k}: {v}\r\n".encode() for k, v in fields) + b"\r\n")
+        writer.write(f"GET {target} HTTP/1.1\r\n".encode() + b"".join(f"{k}: {v}\r\n".encode() for k, v in fields) + b"\r\n" + behind_head)
         try:
             status, headers = await asyncio.wait_for(read_head(reader), timeout)
         except (ConnectionError, asyncio.IncompleteReadError):
