@@ -1,0 +1,192 @@
+//! The public conformance suite for WebSockets (Autobahn|Testsuite) against the daemon's own page connection.
+//!
+//! What is tested is the product's code: its listener's socket options, the request head and the upgrade, the page's task with
+//! its tungstenite settings, the control slot, the frame writer. Behind it stands an echo in place of the machine, and the
+//! sizes are raised, since the suite sends messages of 16 MiB. No harness, so that what the suite says is seen and nothing
+//! counts as passed where it could not be run: `tests/conformance/autobahn.py` does the rest.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::rc::Rc;
+use std::sync::mpsc;
+
+use sharelinkd::board;
+use sharelinkd::config::{self, Config, Surroundings};
+use sharelinkd::daemon::connection::{Connection, Outgoing};
+use sharelinkd::daemon::head::{self, Asked, HEAD_SIZE_MAX};
+use sharelinkd::daemon::pages::{Behind, begin};
+use sharelinkd::daemon::{listener, read_head, timely};
+use sharelinkd::relay::pages::Verdict;
+use sharelinkd::relay::transmit::Slices;
+use sharelinkd::wire::page::{HEADER_SIZE_MAX, Opcode, header};
+use smol::{Async, LocalExecutor};
+
+const NAME: &str = "the_page_connection_conforms_to_rfc_6455";
+
+fn main() -> ExitCode {
+    // What cargo passes on: tests are chosen by a part of their name, or only listed.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        println!("{NAME}: test");
+        return ExitCode::SUCCESS;
+    }
+    let mut chosen = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
+    if chosen.peek().is_some() && !chosen.any(|part| NAME.contains(part.as_str())) {
+        println!("{NAME} was not chosen");
+        return ExitCode::SUCCESS;
+    }
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || serve(&tell));
+    let address = told.recv().expect("the echo listens");
+    let runner = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/autobahn.py");
+    let status = Command::new("python3").arg(runner).arg(format!("ws://{address}/ws")).status();
+    if status.expect("python3 is there").success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Lets pages in for as long as the process runs.
+fn serve(tell: &mpsc::Sender<SocketAddr>) {
+    let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let around = Surroundings { read_secret: &no_file, hostname: "test", runtime_directory: None };
+    let config = Config::parse(Config::default_text(), board::SELECTED, &around).unwrap();
+    let pages = Rc::new(config.pages);
+    let listener = listener("127.0.0.1:0".parse().unwrap(), board::SELECTED).unwrap();
+    tell.send(listener.get_ref().local_addr().unwrap()).unwrap();
+    let executor = Rc::new(LocalExecutor::new());
+    smol::block_on(executor.run(async {
+        loop {
+            listener.readable().await.unwrap();
+            if let Ok((stream, address)) = listener.get_ref().accept() {
+                let (executor_of_page, pages) = (Rc::clone(&executor), Rc::clone(&pages));
+                executor.spawn(upgrade(executor_of_page, pages, Async::new(stream).unwrap(), address)).detach();
+            }
+        }
+    }));
+}
+
+/// Reads the request, answers it, and gives the connection an echo of its own.
+async fn upgrade(
+    executor: Rc<LocalExecutor<'static>>,
+    pages: Rc<config::Pages>,
+    stream: Async<TcpStream>,
+    address: SocketAddr,
+) {
+    let mut bytes = vec![0; HEAD_SIZE_MAX];
+    let Ok((size, filled)) = read_head(&stream, &mut bytes).await else { return };
+    match head::read(&bytes[..size], &pages, address.ip()) {
+        Asked::Upgrade(upgrade) => {
+            timely(&stream, upgrade.response.as_bytes()).await.unwrap();
+            let connection = Rc::new(Connection::new((), stream));
+            begin(Rc::new(Echo::default()), &executor, connection, bytes[size..filled].to_vec());
+        }
+        other => panic!("the suite asked for {other:?}"),
+    }
+}
+
+/// Sends back what one page says.
+#[derive(Default)]
+struct Echo {
+    /// Whole frames, oldest first.
+    frames: RefCell<VecDeque<Vec<u8>>>,
+    /// Bytes of the first one that are out.
+    sent: Cell<usize>,
+    is_blocked: Cell<bool>,
+    is_leaving: Cell<bool>,
+}
+
+impl Echo {
+    fn answer(&self, opcode: Opcode, payload: &[u8]) {
+        if !self.is_leaving.get() {
+            let header = header::<HEADER_SIZE_MAX>(opcode, payload.len());
+            self.frames.borrow_mut().push_back([&header[..], payload].concat());
+        }
+    }
+
+    fn advance(&self, size: u64) {
+        let mut frames = self.frames.borrow_mut();
+        let mut sent = self.sent.get() + usize::try_from(size).unwrap();
+        while let Some(first) = frames.front().filter(|first| first.len() <= sent) {
+            sent -= first.len();
+            frames.pop_front();
+        }
+        self.sent.set(sent);
+    }
+}
+
+impl Behind for Echo {
+    type Page = ();
+    const MESSAGE_SIZE_MAX: usize = 16 << 20;
+
+    fn text(&self, (): (), text: &str) {
+        self.answer(Opcode::Text, text.as_bytes());
+    }
+
+    fn binary(&self, (): (), bytes: &[u8]) {
+        self.answer(Opcode::Binary, bytes);
+    }
+
+    fn heard(&self, (): ()) {}
+
+    /// As in the machine: what was begun is finished, nothing new is begun.
+    fn leaving(&self, (): ()) {
+        self.is_leaving.set(true);
+        self.frames.borrow_mut().truncate(usize::from(self.sent.get() > 0));
+    }
+
+    fn gone(&self, (): ()) {}
+
+    fn verdict(&self, (): ()) -> Verdict {
+        Verdict::Serve
+    }
+
+    fn is_blocked(&self, (): ()) -> bool {
+        self.is_blocked.get()
+    }
+
+    fn unblocked(&self, (): ()) {
+        self.is_blocked.set(false);
+    }
+
+    fn serve(&self, connection: &Connection<()>) {
+        loop {
+            let waiting = Waiting { frames: self.frames.borrow(), sent: self.sent.get() };
+            let is_between_frames = waiting.sent == 0;
+            if waiting.frames.is_empty() && !(is_between_frames && connection.has_control()) {
+                return;
+            }
+            let Some(sent) = connection.write(is_between_frames, &waiting) else { return };
+            drop(waiting);
+            self.advance(sent.size);
+            if !sent.is_whole {
+                self.is_blocked.set(true);
+                return;
+            }
+        }
+    }
+}
+
+/// What an echo has still to say.
+struct Waiting<'a> {
+    frames: Ref<'a, VecDeque<Vec<u8>>>,
+    sent: usize,
+}
+
+impl Outgoing for Waiting<'_> {
+    fn gather<'a>(&'a self, out: &mut Slices<'a>) -> u64 {
+        let mut size = 0;
+        let mut from = self.sent;
+        for frame in &*self.frames {
+            let rest = &frame[std::mem::take(&mut from)..];
+            if out.push(IoSlice::new(rest)).is_err() {
+                break;
+            }
+            size += rest.len() as u64;
+        }
+        size
+    }
+}
