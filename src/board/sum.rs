@@ -14,8 +14,8 @@ pub const SESSION_SIZE: usize = 176;
 pub const SUBSCRIPTION_SIZE: usize = 112;
 /// One share link: its text (128), grant, times, lists of those that wait and of those admitted.
 pub const LINK_SIZE: usize = 256;
-/// One topic's row: six rings' heads, epoch, timers, the list of its subscriptions.
-pub const TOPIC_SIZE: usize = 976;
+/// One topic's row: six rings' heads, epoch, timers, the list of its subscriptions, what is timed.
+pub const TOPIC_SIZE: usize = 1008;
 /// One frame's entry in the index of its ring.
 pub const INDEX_ROW_SIZE: usize = 16;
 /// One entry of a ring's block directory, and of the arena's list of free blocks.

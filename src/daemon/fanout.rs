@@ -155,6 +155,10 @@ impl Behind for Daemon {
         self.step(|relay, now| relay.handle_page_leaving(now, page));
     }
 
+    fn broken(&self, page: Id<Session>, code: u16) {
+        self.step(|relay, now| relay.handle_page_broken(now, page, code));
+    }
+
     fn gone(&self, page: Id<Session>) {
         self.connections.borrow_mut().remove(page);
         self.step(|relay, now| relay.handle_page_closed(now, page));

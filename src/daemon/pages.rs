@@ -45,9 +45,10 @@ pub trait Behind: 'static {
     fn binary(&self, page: Self::Page, bytes: &[u8]);
     /// A sign of life: a ping or a pong.
     fn heard(&self, page: Self::Page);
-    /// The page began the closing handshake, or broke the WebSocket protocol: what was begun is to be finished, and
-    /// nothing new to be begun.
+    /// The page began the closing handshake: what was begun is to be finished, and nothing new to be begun.
     fn leaving(&self, page: Self::Page);
+    /// The page broke the WebSocket protocol, or a limit of it: the same, with the code that it is told.
+    fn broken(&self, page: Self::Page, code: u16);
     /// The connection is gone.
     fn gone(&self, page: Self::Page);
     /// What is to be done with the connection besides writing.
@@ -245,7 +246,7 @@ impl<B: Behind> Page<B> {
             Error::Protocol(_) => (1002, "that is not the WebSocket protocol"),
             _ => return false,
         };
-        self.behind.leaving(self.connection.page);
+        self.behind.broken(self.connection.page, code);
         if self.state == State::Open {
             self.close(context, code, reason);
         }

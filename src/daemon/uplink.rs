@@ -159,7 +159,7 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
             Ok(0) => Poll::Ready(Ending::Closed),
             Ok(size) => {
                 deframer.filled(size);
-                if let Err(fault) = handle(daemon, deframer) {
+                if let Err(fault) = handle(daemon, deframer, size) {
                     return Poll::Ready(Ending::Fault(fault));
                 }
                 // Pages first: reading on at once would only make them skip.
@@ -195,8 +195,9 @@ fn poll_return(
     answer.map(|stream| Ending::Returns(stream, first))
 }
 
-fn handle(daemon: &Daemon, deframer: &mut Deframer) -> Result<(), PeerError> {
+fn handle(daemon: &Daemon, deframer: &mut Deframer, size: usize) -> Result<(), PeerError> {
     daemon.step(|relay, now| {
+        relay.handle_uplink_read(size);
         while let Some(incoming) = deframer.next_frame().map_err(PeerError::Frame)? {
             relay.handle_uplink(now, incoming)?;
         }

@@ -11,7 +11,7 @@ use super::{
     cursor::{epoch_cursors, late_cursors, late_messages},
     event::Event,
     link::{Link, Request},
-    session::{Cursor, Live, Stage, Subscription, UNPLACED, ring_insert, ring_remove},
+    session::{Cursor, Live, Pace, Stage, Subscription, UNPLACED, ring_insert, ring_remove},
     table::NONE,
     texts::Reason,
     time::Instant,
@@ -32,6 +32,7 @@ pub(super) const SETTLED_MS: u64 = 2_000;
 impl Relay {
     /// A page asks for a link.
     pub(super) fn subscribe(&mut self, now: Instant, page: u32, id: u32, name: &str, since: Option<Since>) {
+        self.counters.asked += 1;
         let Some(subscription) = self.new_subscription(now, page, id, since) else {
             self.counters.denied += 1;
             if self.sessions[page].refused.replace(id).is_some() {
@@ -610,7 +611,7 @@ impl Relay {
         let row = Subscription { page, link: NONE, id, sibling: NONE, next: NONE, previous: NONE, stage };
         let index = self.subscriptions.insert(row).ok()?;
         let session = &mut self.sessions[page];
-        session.newcomer = false;
+        session.pace = Pace::CatchesUp;
         session.subscriptions += 1;
         let mut last = session.first;
         if last == NONE {
@@ -661,6 +662,7 @@ impl Relay {
         row.audience_told = None;
         row.forget_at = Instant::NEVER;
         self.counters.subscribed += 1;
+        self.sessions[page].pace = Pace::CatchesUp;
         self.push_ready(page);
     }
 

@@ -1,5 +1,8 @@
 //! What the machine counts: every way out has a counter, every table says how much of it is in use.
 
+/// The codes that pages are closed with: by themselves or by a frame of theirs, by a rule, by a drain, for want of room or progress.
+pub const CLOSE_CODES: [u16; 7] = [1000, 1002, 1007, 1008, 1009, 1012, 1013];
+
 /// What has happened since the start, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each name says what is counted")]
@@ -8,14 +11,16 @@ pub struct Counters {
     pub pages_closed: u64,
     pub refused_full: u64,
     pub refused_address: u64,
+    pub refused_draining: u64,
     pub page_frames: u64,
     pub page_faults: u64,
     pub page_messages: u64,
     pub sends_limited: u64,
     pub asks_limited: u64,
+    pub asked: u64,
     pub subscribed: u64,
     pub denied: u64,
-    pub closed: u64,
+    pub closed: [u64; CLOSE_CODES.len()],
     pub closed_slow: u64,
     pub closed_for_memory: u64,
     pub cut: u64,
@@ -25,7 +30,7 @@ pub struct Counters {
     pub deliveries: [u64; 4],
     pub missed: [u64; 4],
     pub superseded: u64,
-    pub gaps: u64,
+    pub gaps: [u64; 4],
     pub inits_repeated: u64,
     pub bytes_sent: u64,
     pub writes: u64,
@@ -38,23 +43,35 @@ pub struct Counters {
     pub topics_refused: u64,
     pub dials: u64,
     pub uplink_losses: u64,
+    pub uplink_frames_in: u64,
+    pub uplink_bytes_in: u64,
+    pub uplink_bytes_out: u64,
 }
 
 impl Counters {
+    /// A page is to be closed.
+    pub(super) fn count_close(&mut self, code: u16) {
+        if let Some(place) = CLOSE_CODES.iter().position(|known| *known == code) {
+            self.closed[place] += 1;
+        }
+    }
+
     /// Every counter with its name, those by track one for each.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 43] {
+    pub fn rows(&self) -> [(&'static str, u64); 57] {
         // Without `..`: whoever adds a counter is told here to show it.
         let Self {
             pages_opened,
             pages_closed,
             refused_full,
             refused_address,
+            refused_draining,
             page_frames,
             page_faults,
             page_messages,
             sends_limited,
             asks_limited,
+            asked,
             subscribed,
             denied,
             closed,
@@ -80,20 +97,31 @@ impl Counters {
             topics_refused,
             dials,
             uplink_losses,
+            uplink_frames_in,
+            uplink_bytes_in,
+            uplink_bytes_out,
         } = self;
         [
             ("pages_opened", *pages_opened),
             ("pages_closed", *pages_closed),
             ("refused_full", *refused_full),
             ("refused_address", *refused_address),
+            ("refused_draining", *refused_draining),
             ("page_frames", *page_frames),
             ("page_faults", *page_faults),
             ("page_messages", *page_messages),
             ("sends_limited", *sends_limited),
             ("asks_limited", *asks_limited),
+            ("asked", *asked),
             ("subscribed", *subscribed),
             ("denied", *denied),
-            ("closed", *closed),
+            ("closed_1000", closed[0]),
+            ("closed_1002", closed[1]),
+            ("closed_1007", closed[2]),
+            ("closed_1008", closed[3]),
+            ("closed_1009", closed[4]),
+            ("closed_1012", closed[5]),
+            ("closed_1013", closed[6]),
             ("closed_slow", *closed_slow),
             ("closed_for_memory", *closed_for_memory),
             ("cut", *cut),
@@ -112,7 +140,10 @@ impl Counters {
             ("missed_audio", missed[2]),
             ("missed_video", missed[3]),
             ("superseded", *superseded),
-            ("gaps", *gaps),
+            ("gaps_state", gaps[0]),
+            ("gaps_messages", gaps[1]),
+            ("gaps_audio", gaps[2]),
+            ("gaps_video", gaps[3]),
             ("inits_repeated", *inits_repeated),
             ("bytes_sent", *bytes_sent),
             ("writes", *writes),
@@ -125,6 +156,9 @@ impl Counters {
             ("topics_refused", *topics_refused),
             ("dials", *dials),
             ("uplink_losses", *uplink_losses),
+            ("uplink_frames_in", *uplink_frames_in),
+            ("uplink_bytes_in", *uplink_bytes_in),
+            ("uplink_bytes_out", *uplink_bytes_out),
         ]
     }
 }

@@ -5,11 +5,14 @@
 //! moment pages that stand in step (the same topic, the same four cursors, nothing else to be told) are
 //! sent the same bytes: what was worked out for the first of them is kept and serves the others.
 
+use core::cell::Cell;
+
 use heapless::Vec;
 
 use super::{
     session::{Cursor, Live},
     time::Instant,
+    traffic::Share,
 };
 use crate::wire::{Track, page::NOTICE_SIZE_MAX};
 
@@ -125,6 +128,10 @@ pub(super) struct Step {
     pub deliveries: [u64; 4],
     /// States that were skipped for a newer one.
     pub superseded: u64,
+    /// What one page's share of it counts.
+    pub share: Share,
+    /// The relay's own number of it, once a page was sent it.
+    pub tally: Cell<u64>,
     /// The segments' bytes in the store, where they are one piece.
     pub piece: Option<core::ops::Range<usize>>,
 }

@@ -9,8 +9,7 @@ use heapless::Vec;
 
 use super::{
     Relay,
-    session::Session,
-    session::Stage,
+    session::{Pace, Session, Stage},
     table::{Id, NONE},
     time::Instant,
 };
@@ -86,7 +85,11 @@ impl Relay {
     /// The page's socket took no more: it is left alone until [`unblocked`](Self::unblocked).
     pub fn blocked(&mut self, page: Id<Session>) {
         if let Some(page) = self.sessions.resolve(page) {
-            self.sessions[page].blocked = true;
+            let session = &mut self.sessions[page];
+            session.blocked = true;
+            if session.pace == Pace::KeepsUp {
+                session.pace = Pace::CatchesUp;
+            }
             self.counters.blocked += 1;
             self.count_unread(page);
         }
@@ -157,6 +160,7 @@ impl Relay {
         if row.walk_left == 0 && !self.dirty.contains(&topic) {
             self.dirty.push_back(topic);
         }
+        row.probe.walk_again(row.walk_left, row.pages);
         row.walk_left = row.pages;
     }
 

@@ -10,7 +10,7 @@ use super::{
     counters::InUse,
     link::Shown,
     log::Log,
-    session::{Half, Session, Stage},
+    session::{Half, Pace, Session, Stage},
     table::{Id, NONE},
     time::Instant,
     topic::LOGS,
@@ -123,7 +123,7 @@ impl Relay {
             _ if session.cut => PageState::Cut,
             Some(close) => PageState::Closing(close.code),
             None if session.blocked => PageState::Slow,
-            None if session.newcomer => PageState::New,
+            None if session.pace == Pace::Newcomer => PageState::New,
             None => PageState::Live,
         };
         Some(PageRow {

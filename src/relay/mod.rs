@@ -37,6 +37,7 @@ pub mod table;
 pub mod texts;
 pub mod time;
 pub mod topic;
+pub mod traffic;
 pub mod transmit;
 pub mod uplink;
 
@@ -56,6 +57,7 @@ use self::{
     texts::{Reason, Texts},
     time::{Instant, Jitter},
     topic::Topic,
+    traffic::{Tally, Traffic},
     transmit::Slices,
     uplink::Uplink,
 };
@@ -110,6 +112,7 @@ pub struct Relay {
     uplink: Uplink,
     unsubscribed: Deque<(u32, u64), UNSUBSCRIBED_MAX>,
     counters: Counters,
+    tally: Tally,
     events: Events,
     jitter: Jitter,
     hash_seed: u64,
@@ -164,6 +167,7 @@ impl Relay {
             settings,
             unsubscribed: Deque::new(),
             counters: Counters::default(),
+            tally: Tally::default(),
             events: Events::default(),
             hash_seed: jitter.bits(),
             jitter,
@@ -309,6 +313,12 @@ impl Relay {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What reached pages' sockets, and how quickly.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.tally.traffic()
     }
 
     /// Whether the machine holds a topic of the business server, with or without pages.

@@ -11,7 +11,7 @@ use heapless::String;
 
 use super::{
     Relay,
-    session::{Bucket, Close, Half, Session, Stage},
+    session::{Bucket, Close, Half, Pace, Session, Stage},
     table::{Id, NONE},
     texts::{Reason, shortened},
     time::Instant,
@@ -74,6 +74,7 @@ impl Relay {
     /// Why it is not let in; nothing was changed but a counter.
     pub fn handle_page_open(&mut self, now: Instant, peer: Peer<'_>) -> Result<Id<Session>, Refusal> {
         if self.draining {
+            self.counters.refused_draining += 1;
             return Err(Refusal::Draining { retry_ms: self.retry_ms() });
         }
         if self.sessions.is_full() {
@@ -110,7 +111,7 @@ impl Relay {
             queued: false,
             blocked: false,
             cut: false,
-            newcomer: true,
+            pace: Pace::Newcomer,
             asks: Bucket::new(burst(self.board.page_asks_burst), now),
             sends: Bucket::new(burst(self.board.sends_burst), now),
             opened: stamp,
@@ -184,11 +185,17 @@ impl Relay {
         }
     }
 
-    /// A page began the closing handshake, or its own frames broke the WebSocket protocol: what was begun is
-    /// finished, nothing new is begun.
+    /// A page began the closing handshake: what was begun is finished, nothing new is begun.
     pub fn handle_page_leaving(&mut self, now: Instant, page: Id<Session>) {
         if let Some(page) = self.resolve(page) {
             self.close_page(now, page, 1000, Reason::Own(""), None);
+        }
+    }
+
+    /// A page's own frames broke the WebSocket protocol, or a limit of it: the same, with the code that it is told.
+    pub fn handle_page_broken(&mut self, now: Instant, page: Id<Session>, code: u16) {
+        if let Some(page) = self.resolve(page) {
+            self.close_page(now, page, code, Reason::Own(""), None);
         }
     }
 
@@ -228,7 +235,7 @@ impl Relay {
             return;
         }
         self.sessions[page].closing = Some(Close { code, reason, retry_ms, at: now.stamp() });
-        self.counters.closed += 1;
+        self.counters.count_close(code);
         self.push_ready(page);
     }
 
@@ -245,7 +252,7 @@ impl Relay {
     pub(super) fn sweep_page(&mut self, now: Instant, page: u32) {
         let Some(session) = self.sessions.get(page).filter(|session| !session.cut) else { return };
         let board = &self.board;
-        if session.newcomer
+        if session.pace == Pace::Newcomer
             && session.closing.is_none()
             && session.opened.age_ms(now) > board.first_subscribe_ms_max.into()
         {

@@ -51,6 +51,10 @@ impl Relay {
         if changed {
             self.mark_dirty(row);
         }
+        if result.is_ok() {
+            let topic = &mut self.topics[row];
+            topic.probe.offer(track, end, now, topic.pages);
+        }
     }
 
     /// One came whose frame was too large to be read: its bytes were skipped.

@@ -53,8 +53,8 @@ pub struct Session {
     pub is_unread: bool,
     /// It is to be cut off.
     pub cut: bool,
-    /// It never subscribed to anything.
-    pub newcomer: bool,
+    /// How far behind it may be.
+    pub pace: Pace,
     /// `subscribe` frames that it may send.
     pub asks: Bucket,
     /// `send` frames that it may send.
@@ -71,6 +71,17 @@ pub struct Session {
     pub pinged: Stamp,
     /// Bytes in the kernel: as measured, and what was written since at its most.
     pub kernel_size: u32,
+}
+
+/// How far behind a page may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// It never subscribed to anything.
+    Newcomer,
+    /// It may lack more than the newest: how soon it gets something says nothing of the relay.
+    CatchesUp,
+    /// It was sent everything that there was.
+    KeepsUp,
 }
 
 /// A page is to be closed.
@@ -155,6 +166,12 @@ impl Cursor {
     #[must_use]
     pub const fn is_placed(self) -> bool {
         self.at < OWED
+    }
+
+    /// The offset, or another one where there is none yet.
+    #[must_use]
+    pub const fn or_at(self, other: u64) -> u64 {
+        if self.is_placed() { self.at } else { other }
     }
 
     /// A place in a media track from where the page needs an init segment first: the first group that

@@ -10,6 +10,7 @@ use super::{
     log::{Entry, Extent, Kind, Log, Store},
     table::NONE,
     time::Instant,
+    traffic::Probe,
 };
 use crate::{
     board::{Board, TrackLimits},
@@ -61,6 +62,8 @@ pub struct Topic {
     pub replay_from: u64,
     /// `End` came: nothing is published here any more, and no page is subscribed.
     pub ended: bool,
+    /// The publication that is timed.
+    pub(super) probe: Probe,
 }
 
 /// What a media track knows besides its logs.
@@ -155,6 +158,7 @@ impl Topic {
             audience_at: Instant(0),
             replay_from: 0,
             ended: false,
+            probe: Probe::default(),
         }
     }
 
@@ -453,6 +457,17 @@ pub const fn data_size_max(board: &Board, track: Track, part: Part<'_>) -> u32 {
 #[must_use]
 pub const fn init_log_index(track: Track) -> usize {
     INIT_LOGS + media_index(track)
+}
+
+/// The track whose frames, or whose init segments, the log at a place holds.
+#[must_use]
+pub const fn log_track(log: u8) -> Track {
+    match log {
+        0 => Track::State,
+        1 => Track::Messages,
+        2 | 4 => Track::Audio,
+        _ => Track::Video,
+    }
 }
 
 const fn media_index(track: Track) -> usize {

@@ -7,6 +7,7 @@
 //! half decided. No bytes are copied but notices'. Pages in step with the one before are planned and
 //! committed by comparing and setting their cursors.
 
+use core::cell::Cell;
 use std::io::IoSlice;
 
 use heapless::Vec;
@@ -16,10 +17,11 @@ use super::{
     cursor::{Ahead, ahead, epoch_cursors},
     draft::{Draft, Effect, Segment, Step, What},
     log::Kind,
-    session::{Cursor, Half, Live, Stage, Subscription, UNPLACED},
+    session::{Cursor, Half, Live, Pace, Stage, Subscription, UNPLACED},
     table::NONE,
     time::Instant,
-    topic::init_log_index,
+    topic::{init_log_index, log_track},
+    traffic::Share,
 };
 use crate::wire::{Track, page::Notice};
 
@@ -57,7 +59,8 @@ impl Relay {
             && !session.ping_due
             && session.error.is_none()
             && session.refused.is_none()
-            && session.told_up == self.is_up();
+            && session.told_up == self.is_up()
+            && session.pace == Pace::KeepsUp;
         let row = self.subscriptions.get(session.first).filter(|row| is_plain && row.sibling == NONE)?;
         row.live().filter(|live| !live.unconfirmed && !live.behind_epoch)
     }
@@ -70,15 +73,21 @@ impl Relay {
             after: live.cursors,
             deliveries: [0; 4],
             superseded: 0,
+            share: Share::default(),
+            tally: Cell::new(0),
             piece: None,
         };
         if let [Segment { what: What::Log { topic, track, from, to, .. }, .. }] = draft.segments[..] {
             step.piece = self.topics[topic].log(track).piece(&self.store, from, to);
         }
         for segment in &draft.segments {
-            let What::Log { topic, track, is_init: false, from, after, passes_epoch: false, .. } = segment.what else {
+            let What::Log { topic, track, is_init: false, from, to, after, passes_epoch: false, .. } = segment.what else {
                 return None;
             };
+            step.share.sent[track.index()] += segment.size;
+            let place = live.cursors[track.index()].or_at(from);
+            let age_ms = self.topics[topic].probe.age_ms(track, place, to, draft.now);
+            step.share.age_ms = step.share.age_ms.or(age_ms);
             let before = live.cursors[track.index()].sequence;
             let behind = after.sequence.saturating_sub(before);
             if track == Track::State {
@@ -162,6 +171,10 @@ impl Relay {
                 }
             }
         }
+        let session = &mut self.sessions[page];
+        if size == draft.size && !draft.is_shortened && session.pace == Pace::CatchesUp {
+            session.pace = Pace::KeepsUp;
+        }
     }
 
     fn wrote_step(&mut self, page: u32, step: &Step, now: Instant) {
@@ -173,6 +186,7 @@ impl Relay {
             *count += more;
         }
         self.counters.superseded += step.superseded;
+        self.tally.add_step(step);
         if let Some(live) = self.live_mut(subscription) {
             live.cursors = step.after;
         }
@@ -192,6 +206,9 @@ impl Relay {
     }
 
     fn commit_rest(&mut self, page: u32, taken: u64, whole: bool) {
+        if let Half::Log { log, .. } = self.sessions[page].half {
+            self.tally.add_bytes(log_track(log), taken);
+        }
         if whole {
             self.drop_half(page);
             return;
@@ -242,7 +259,7 @@ impl Relay {
             }
             Effect::Over { subscription } => self.forget_subscription(subscription),
             Effect::Gap { subscription, track, after, missed } => {
-                self.counters.gaps += 1;
+                self.counters.gaps[track.index()] += 1;
                 self.counters.missed[track.index()] += missed;
                 if let Some(live) = self.live_mut(subscription) {
                     live.cursors[track.index()] = after;
@@ -267,9 +284,11 @@ impl Relay {
         let What::Log { subscription, topic: row, track, is_init, from, to, after, passes_epoch } = what else {
             return;
         };
+        self.tally.add_bytes(track, taken);
         let session = &mut self.sessions[page];
         session.told = now.stamp();
         session.alive_due = false;
+        let is_timed = session.pace == Pace::KeepsUp && !is_init;
         let topic = &self.topics[row];
         let log = if is_init { topic.init_log(track) } else { topic.log(track) };
         let before = self.subscriptions[subscription].live().map_or(after, |live| live.cursors[track.index()]);
@@ -293,6 +312,9 @@ impl Relay {
                 place = Cursor { sequence, at };
                 passed = false;
             }
+        }
+        if is_timed && let Some(age_ms) = topic.probe.age_ms(track, before.or_at(from), stop, now) {
+            self.tally.add_age(age_ms);
         }
         if is_init {
             self.counters.inits_repeated += 1;
@@ -332,7 +354,7 @@ impl Relay {
             }
             match entry.kind {
                 Kind::Gap => {
-                    counters.gaps += 1;
+                    counters.gaps[track.index()] += 1;
                     counters.missed[track.index()] += log.entry_told(&self.store, number) - entry.sequence;
                 }
                 Kind::Epoch => {}

@@ -100,6 +100,8 @@ pub struct Uplink {
     out_end: usize,
     /// Frames sent on this connection: the order of what the business server gets.
     order: u64,
+    /// Frames sent on all of them.
+    sent: u64,
 }
 
 /// The connection as an engineer reads it.
@@ -123,6 +125,8 @@ pub struct UplinkRow {
     pub failures: u32,
     /// Bytes that wait to be written.
     pub out_size: usize,
+    /// Frames put there since the start.
+    pub sent: u64,
 }
 
 impl Uplink {
@@ -146,6 +150,7 @@ impl Uplink {
             connections: self.connection,
             failures: self.failures,
             out_size: self.out_end - self.out_start,
+            sent: self.sent,
         }
     }
 
@@ -167,6 +172,7 @@ impl Uplink {
             out_start: 0,
             out_end: 0,
             order: 0,
+            sent: 0,
         }
     }
 
@@ -215,6 +221,7 @@ impl Uplink {
         let room = self.out.get_mut(self.out_end..room_end)?;
         self.out_end += encode(frame, room)?;
         self.order += 1;
+        self.sent += 1;
         Some(self.order)
     }
 
@@ -330,6 +337,11 @@ impl Relay {
         }
     }
 
+    /// So many bytes came from the business server: a part of a frame, or several.
+    pub fn handle_uplink_read(&mut self, size: usize) {
+        self.counters.uplink_bytes_in += size as u64;
+    }
+
     /// One frame of the business server.
     ///
     /// # Errors
@@ -337,6 +349,7 @@ impl Relay {
     pub fn handle_uplink(&mut self, now: Instant, incoming: Incoming<'_>) -> Result<(), PeerError> {
         self.uplink.heard = now;
         self.uplink.pinged = None;
+        self.counters.uplink_frames_in += 1;
         match (self.uplink.state, incoming) {
             (State::Up { .. }, Incoming::Frame(frame)) => self.handle_frame(now, frame),
             (State::Up { .. }, Incoming::Oversize(oversize)) => {
@@ -389,6 +402,7 @@ impl Relay {
     /// So many bytes of it were written.
     pub fn uplink_wrote(&mut self, now: Instant, size: usize) {
         self.uplink.out_start = (self.uplink.out_start + size).min(self.uplink.out_end);
+        self.counters.uplink_bytes_out += size as u64;
         self.ask_more(now);
     }
 

@@ -138,6 +138,10 @@ impl Behind for Echo {
         self.frames.borrow_mut().truncate(usize::from(self.sent.get() > 0));
     }
 
+    fn broken(&self, (): (), _: u16) {
+        self.leaving(());
+    }
+
     fn gone(&self, (): ()) {}
 
     fn verdict(&self, (): ()) -> Verdict {
