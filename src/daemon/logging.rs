@@ -3,8 +3,10 @@
 //! Owns how lines go out: through `simple_logger`, with times, or under systemd (`JOURNAL_STREAM`) bare and with the
 //! journal's priorities. A standard error that takes nothing (a full pipe, a reader that is gone) costs lines, which
 //! are counted and told when it takes some again; it never holds up the relay, whose one thread writes them. What one step
-//! reports may be reported thousands of times a second by a business server that does something wrong: such lines
-//! are counted and told once a second; one line that comes again and again, every 10 s. Decides nothing about what is worth a line.
+//! reports may be reported thousands of times a second by a business server that does something wrong. Lines that differ
+//! only in their numbers are one kind: the first few are told at once, then one every 10 s with the count of those held back; so is
+//! one line that comes again and again. Whatever else comes beyond a burst is counted and told once a second. Decides nothing about
+//! what is worth a line.
 
 use std::fmt::Display;
 use std::io::{Write as _, stderr};
@@ -19,10 +21,10 @@ use super::clock::Clock;
 use crate::console::Lines;
 use crate::relay::time::Instant;
 
-/// Lines that repeat are told at most this often, with a count.
-const REPEAT_MS: u64 = 1_000;
-/// One line that comes again and again is told once in so long, with a count.
-const SAME_MS: u64 = 10_000;
+/// Lines beyond a burst are told at most this often, with a count.
+const BURST_MS: u64 = 1_000;
+/// Lines of one kind that were held back are told once in so long, with a count.
+const KIND_MS: u64 = 10_000;
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// Starts the log. A log that was started already stays as it is.
@@ -126,72 +128,223 @@ fn takes_a_line() -> bool {
     }
 }
 
-/// Holds back lines that come too often: equal ones at once, any beyond a burst for their second.
+/// Holds back lines that come too often: of one kind, and any beyond a burst for their second.
 #[derive(Debug, Default)]
 pub struct Repeats {
     since: Instant,
     lines: u32,
     held: u32,
     last: Option<(Level, String)>,
-    same: Option<Same>,
+    kinds: Vec<Kind>,
 }
 
-/// The newest line, and how often it came again.
+/// Lines that differ only in their numbers, of the last 10 s.
 #[derive(Debug)]
-struct Same {
+struct Kind {
     level: Level,
+    /// The newest of them.
     line: String,
     since: Instant,
-    count: u32,
+    /// How many were told at once.
+    told: u32,
+    /// How many were held back since one was told.
+    held: u32,
+    /// Whether those were all the same as the one told.
+    is_same: bool,
 }
 
 /// The name that lines of the machine's events bear.
 const TARGET: &str = "sharelinkd";
 /// Lines that go out at once within one second.
 const BURST: u32 = 20;
+/// Lines of one kind that go out at once within 10 s: after that only the newest of them does.
+const FIRST: u32 = 5;
+/// Kinds that are remembered; the oldest makes room.
+const KINDS_MAX: usize = 16;
 
 impl Repeats {
     /// Logs a line, or holds it back.
     pub fn log(&mut self, level: Level, now: Instant, line: &dyn Display) {
-        self.flush(now);
         if !log::log_enabled!(level) {
             return;
         }
-        let line = line.to_string();
-        if let Some(same) = self.same.as_mut().filter(|same| same.level == level && same.line == line) {
-            same.count += 1;
-            return;
-        }
-        self.tell_same();
-        if self.lines < BURST {
-            self.lines += 1;
-            log::log!(target: TARGET, level, "{line}");
-            self.same = Some(Same { level, line, since: now, count: 0 });
-        } else {
-            self.held += 1;
-            self.last = Some((level, line));
-        }
+        self.hear(level, now, line.to_string(), &mut tell);
     }
 
     /// Tells how many were held back, once their time is over.
     pub fn flush(&mut self, now: Instant) {
-        if self.same.as_ref().is_some_and(|same| now.since(same.since) >= SAME_MS) {
-            self.tell_same();
+        self.pass(now, &mut tell);
+    }
+
+    fn hear(&mut self, level: Level, now: Instant, line: String, tell: &mut dyn FnMut(Level, &str)) {
+        self.pass(now, tell);
+        if let Some(kind) = self.kinds.iter_mut().find(|kind| kind.is_of(level, &line)) {
+            let is_same = kind.line == line;
+            if is_same || kind.told >= FIRST {
+                kind.is_same &= is_same;
+                kind.held = kind.held.saturating_add(1);
+                kind.line = line;
+                return;
+            }
         }
-        if now.since(self.since) < REPEAT_MS {
+        if self.lines >= BURST {
+            self.held += 1;
+            self.last = Some((level, line));
+            return;
+        }
+        self.lines += 1;
+        let known = self.kinds.iter().position(|kind| kind.is_of(level, &line));
+        let mut kind = match known {
+            Some(place) => self.kinds.remove(place),
+            None => Kind { level, line: String::new(), since: now, told: 0, held: 0, is_same: true },
+        };
+        kind.tell_held(tell);
+        tell(level, &line);
+        kind.told += 1;
+        kind.line = line;
+        if self.kinds.len() >= KINDS_MAX {
+            self.kinds.remove(0).tell_held(tell);
+        }
+        self.kinds.push(kind);
+    }
+
+    fn pass(&mut self, now: Instant, tell: &mut dyn FnMut(Level, &str)) {
+        self.kinds.retain_mut(|kind| {
+            if now.since(kind.since) < KIND_MS {
+                return true;
+            }
+            let goes_on = kind.held > 0;
+            kind.tell_held(tell);
+            // As long as it goes on, one is told in each such time, and none at once.
+            (kind.since, kind.told) = (now, FIRST);
+            goes_on
+        });
+        if now.since(self.since) < BURST_MS {
             return;
         }
         self.since = now;
         self.lines = 0;
         if let Some((level, line)) = self.last.take() {
-            log::log!(target: TARGET, level, "{line} (and {} lines before it were held back)", self.held.saturating_sub(1));
+            tell(level, &format!("{line} (and {} lines before it were held back)", self.held.saturating_sub(1)));
         }
         self.held = 0;
     }
+}
 
-    fn tell_same(&mut self) {
-        if let Some(Same { level, line, count: count @ 1.., .. }) = self.same.take() {
-            log::log!(target: TARGET, level, "{line} ({count} times more)");
+impl Kind {
+    fn is_of(&self, level: Level, line: &str) -> bool {
+        self.level == level && is_one_kind(&self.line, line)
+    }
+
+    fn tell_held(&mut self, tell: &mut dyn FnMut(Level, &str)) {
+        let held = core::mem::take(&mut self.held);
+        match (held, core::mem::replace(&mut self.is_same, true)) {
+            (0, _) => {}
+            (times, true) => tell(self.level, &format!("{} ({times} times more)", self.line)),
+            (1, false) => tell(self.level, &self.line),
+            (held, false) => {
+                tell(self.level, &format!("{} (and {} like it before were held back)", self.line, held - 1));
+            }
         }
+    }
+}
+
+fn tell(level: Level, line: &str) {
+    log::log!(target: TARGET, level, "{line}");
+}
+
+/// Whether two lines are the same but for their numbers.
+fn is_one_kind(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
+    loop {
+        match (one, other) {
+            ([], []) => return true,
+            ([a, ..], [b, ..]) if a.is_ascii_digit() && b.is_ascii_digit() => {
+                (one, other) = (behind_number(one), behind_number(other));
+            }
+            ([a, rest @ ..], [b, others @ ..]) if a == b => (one, other) = (rest, others),
+            _ => return false,
+        }
+    }
+}
+
+fn behind_number(text: &[u8]) -> &[u8] {
+    let size = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    text.get(size..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of lines that come at these moments; then time passes until `end`.
+    fn told(lines: impl IntoIterator<Item = (u64, String)>, end: u64) -> Vec<String> {
+        let (mut repeats, mut told) = (Repeats::default(), Vec::new());
+        let mut tell = |_: Level, line: &str| told.push(line.to_owned());
+        let mut at = 0;
+        for (when, line) in lines {
+            while at < when {
+                at += 100;
+                repeats.pass(Instant(at), &mut tell);
+            }
+            repeats.hear(Level::Warn, Instant(at), line, &mut tell);
+        }
+        while at < end {
+            at += 100;
+            repeats.pass(Instant(at), &mut tell);
+        }
+        told
+    }
+
+    #[test]
+    fn lines_that_differ_in_their_numbers_alone_are_one_kind() {
+        assert!(is_one_kind("publication 9 of topic 7", "publication 10 of topic 7"));
+        assert!(is_one_kind("3.2 s", "0.25 s") && is_one_kind("", ""));
+        assert!(!is_one_kind("publication 9", "publication ") && !is_one_kind("a 1", "a x"));
+        assert!(!is_one_kind("topic 7 ended", "topic 7 began") && !is_one_kind("1", "1a"));
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_is_told_five_times_at_once_and_then_once_in_ten_seconds() {
+        let flood = (0..600).map(|n| (n * 50, format!("publication {n} was dropped")));
+        let told = told(flood, 60_000);
+        assert_eq!(told[..5], [0, 1, 2, 3, 4].map(|n| format!("publication {n} was dropped")));
+        assert!(told[5].contains("(and 19") && told[5].ends_with("like it before were held back)"), "{}", told[5]);
+        assert_eq!(told[8..], ["publication 599 was dropped"], "{told:#?}");
+        // Nothing is lost from the count: five at once, the four that are told later, and those before them.
+        let counted: u64 = told[5..8]
+            .iter()
+            .map(|line| line.split("(and ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum();
+        assert_eq!(5 + 4 + counted, 600);
+    }
+
+    #[test]
+    fn one_line_again_and_again_is_told_once_and_then_counted() {
+        let told = told((0..30).map(|n| (n * 1_000, "the same".to_owned())), 60_000);
+        assert_eq!(
+            told,
+            ["the same", "the same (9 times more)", "the same (10 times more)", "the same (10 times more)"]
+        );
+    }
+
+    #[test]
+    fn what_is_rare_or_different_is_told_at_once_whatever_else_floods() {
+        let mut lines: Vec<_> = (0..400).map(|n| (n * 25, format!("publication {n} was dropped"))).collect();
+        lines.push((10_000, "the business server at 10.0.0.9:7400: it closed the connection".to_owned()));
+        lines.sort_by_key(|(at, _)| *at);
+        let told = told(lines, 9_900);
+        assert!(told.iter().any(|line| line.ends_with("it closed the connection")), "{told:#?}");
+        // And a minute later the kind is new again.
+        let told = self::told([(0, "topic 1 ended".to_owned()), (60_000, "topic 2 ended".to_owned())], 60_000);
+        assert_eq!(told.len(), 2);
+    }
+
+    #[test]
+    fn beyond_a_burst_of_different_lines_the_rest_of_the_second_is_counted() {
+        let words: Vec<String> = (0..60).map(|n| "x".repeat(n + 1)).collect();
+        let told = told(words.into_iter().map(|line| (0, line)), 2_000);
+        assert_eq!(told.len(), 21, "{told:#?}");
+        assert!(told[20].ends_with("(and 39 lines before it were held back)"), "{}", told[20]);
     }
 }
