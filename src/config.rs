@@ -214,16 +214,15 @@ impl Config {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        let mut note = |is_set: bool, key: &str| {
-            if is_set {
-                notes.push(format!("{key} is set, but this version of sharelinkd does not have it yet: it is ignored"));
-            }
-        };
-        note(self.metrics.is_some(), "[metrics] listen");
         if let Some(Serial { device, .. }) = &self.console.serial
             && std::fs::metadata(device).is_ok_and(|found| !found.file_type().is_char_device())
         {
             notes.push(format!("[console] serial: {} is no device, so there is no console on it", device.display()));
+        }
+        if let Some(address) = self.metrics.filter(|address| !address.ip().to_canonical().is_loopback()) {
+            notes.push(format!(
+                "[metrics] listen is {address}, beyond this machine: whoever reaches it reads the figures, unencrypted"
+            ));
         }
         let size = self.uplink.secret.bytes().len();
         if size < SECRET_SIZE_GOOD && self.uplink.addresses.iter().any(|address| !address.is_local()) {
@@ -360,7 +359,9 @@ mod tests {
         let config = parse(text).unwrap_or_else(|told| panic!("{told:?}"));
         assert_eq!(config.uplink.secret.bytes(), b"hunter2");
         assert_eq!(config.board.pages_max, 7);
-        assert_eq!(config.notes().len(), 2, "metrics, a short secret: {:?}", config.notes());
+        assert_eq!(config.notes().len(), 1, "a short secret: {:?}", config.notes());
+        let open = parse("[metrics]\nlisten = \"[::]:9400\"").unwrap_or_else(|told| panic!("{told:?}"));
+        assert!(open.notes()[0].contains("beyond this machine"), "{:?}", open.notes());
         let printed = config.to_string();
         assert!(
             printed.contains("# secret: set, 7 bytes") && printed.contains("pages = 7 # lowered from 10000"),

@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 
 use self::command::Command;
 pub use self::command::{COMMANDS, Row};
-pub use self::condition::{CODES, Health};
+pub use self::condition::{CODES, Condition, Health, conditions};
 use self::editor::{Editor, Typed};
 pub use self::lines::{LINE_SIZE_MAX, LINES_MAX, Lines};
 use self::list::{Kind, List, Next};

@@ -50,6 +50,8 @@
 //! [`console`] is what an engineer types at the box and what is answered, as text: bytes in, bytes out. It reads the machine
 //! through its getters and changes nothing by itself.
 //!
+//! [`metrics`] are the same figures for Prometheus, as text too.
+//!
 //! # The shell
 //!
 //! [`daemon`] is the sockets around the machine, on one thread of a smol executor. Tasks send each other
@@ -71,6 +73,7 @@ pub mod config;
 pub mod console;
 pub mod daemon;
 pub mod demo;
+pub mod metrics;
 pub mod relay;
 pub mod terminal;
 mod tty;

@@ -50,6 +50,18 @@ pub const EVENTS_SIZE: usize = 32 * 1024;
 pub const CONSOLES_MAX: usize = 4;
 /// One console: its output (8 KiB, and as much while it is put together), what was typed, its task.
 pub const CONSOLE_SIZE: usize = 24 * 1024;
+/// Scrapers of the metrics at once.
+pub const METRICS_MAX: usize = 2;
+/// The metrics as text: no more whatever their values.
+pub const METRICS_SIZE: usize = 32 * 1024;
+/// What one scraper takes besides: a request's head, its task.
+pub const SCRAPER_SIZE: usize = 4096 + 2048;
+/// Scrapers that wait to be accepted.
+pub const METRICS_BACKLOG: usize = 4;
+/// Their sockets' buffers for what goes, as asked for (Linux doubles them).
+pub const METRICS_SEND_SIZE: usize = 16 * 1024;
+/// The same for what comes.
+pub const METRICS_RECEIVE_SIZE: usize = 4 * 1024;
 /// The configuration as parsed (the file has at most 64 KiB) and its successor during a reload.
 pub const CONFIG_SIZE: usize = 4 * 64 * 1024;
 
@@ -67,7 +79,7 @@ pub const KERNEL_RING_SIZE: usize = 96 * 1024;
 /// The kernel's objects for one open TCP socket with nothing queued.
 pub const KERNEL_SOCKET_SIZE: usize = 4096;
 /// Sockets that are always there or may be: listeners, uplink, console, metrics, a refused page.
-pub const KERNEL_SOCKETS_EXTRA: u64 = 16;
+pub const KERNEL_SOCKETS_EXTRA: u64 = 24;
 /// The uplink socket's two queues in the kernel, as capped by its own options.
 pub const KERNEL_UPLINK_SIZE: usize = 512 * 1024;
 
@@ -123,7 +135,7 @@ impl Term {
 }
 
 /// Terms of the memory sum.
-pub const TERM_COUNT: usize = 29;
+pub const TERM_COUNT: usize = 31;
 
 /// Everything that the process and its sockets may take, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,6 +263,13 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 "four engineers and a program at the socket, one on the serial line",
             ),
             own(
+                "metrics",
+                METRICS_MAX as u64,
+                METRICS_SIZE + SCRAPER_SIZE,
+                Buffer,
+                "a text, a request's head, a task for each scraper",
+            ),
+            own(
                 "code and stacks",
                 1,
                 CODE_SIZE + STACKS_SIZE,
@@ -287,6 +306,13 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 2 * (board.send_buffer_size as u64 + board.receive_buffer_size as u64),
                 Buffer,
                 "SO_SNDBUF and SO_RCVBUF of a connection that is no page",
+            ),
+            sockets(
+                "kernel metrics",
+                (METRICS_MAX + METRICS_BACKLOG + 1) as u64,
+                2 * (METRICS_SEND_SIZE + METRICS_RECEIVE_SIZE) as u64,
+                Buffer,
+                "SO_SNDBUF and SO_RCVBUF of a scraper, being served or waiting",
             ),
             sockets(
                 "kernel backlog",

@@ -82,13 +82,36 @@ pub fn read(head: &[u8], pages: &Pages, address: IpAddr) -> Asked {
     if path == "/ws" {
         return upgrade(&parsed, pages, address).map_or_else(Asked::Refused, Asked::Upgrade);
     }
-    if !matches!(method, "GET" | "HEAD") {
-        return Asked::Refused(Answer { headers: "Allow: GET, HEAD\r\n".into(), ..Answer::plain(405, "GET only\n") });
-    }
-    let is_head = method == "HEAD";
+    let is_head = match is_head(method) {
+        Ok(is_head) => is_head,
+        Err(answer) => return Asked::Refused(answer),
+    };
     match path.strip_prefix("/s/").filter(|link| is_link(link)) {
         Some(link) => Asked::SharePage { link: link.to_owned(), is_head },
         None => Asked::Path { path: path.to_owned(), is_head },
+    }
+}
+
+/// The path, without query, that a whole head asks for, and whether only the answer's head is wanted.
+///
+/// # Errors
+/// The answer to another method, or to no HTTP.
+pub fn path(head: &[u8]) -> Result<(String, bool), Answer> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let (Ok(_), Some(method), Some(target)) = (parsed.parse(head), parsed.method, parsed.path) else {
+        return Err(Answer::plain(400, "not an HTTP request\n"));
+    };
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    Ok((path.to_owned(), is_head(method)?))
+}
+
+/// Whether only the answer's head is wanted; the answer to what is neither `GET` nor `HEAD`.
+fn is_head(method: &str) -> Result<bool, Answer> {
+    match method {
+        "GET" => Ok(false),
+        "HEAD" => Ok(true),
+        _ => Err(Answer { headers: "Allow: GET, HEAD\r\n".into(), ..Answer::plain(405, "GET only\n") }),
     }
 }
 

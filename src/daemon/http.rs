@@ -68,13 +68,7 @@ type NewPage = (Id<Session>, Vec<u8>);
 
 async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAddr) -> Option<NewPage> {
     let mut head = vec![0; HEAD_SIZE_MAX].into_boxed_slice();
-    let time_max = Duration::from_millis(daemon.config.borrow().board.head_ms_max.into());
-    let late = async {
-        Timer::after(time_max).await;
-        Err(Some(Answer::plain(408, "the request head took too long\n")))
-    };
-    let read = future::or(read_head(stream, &mut head), late).await;
-    let answered = match read {
+    let answered = match receive(daemon, stream, &mut head).await {
         Ok((size, filled)) => {
             let (bytes, early) = head.get(..filled)?.split_at(size.min(filled));
             let asked = head::read(bytes, &daemon.config.borrow().pages, address);
@@ -85,6 +79,7 @@ async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAdd
                 Asked::Upgrade(upgrade) => match enter(daemon, &upgrade) {
                     Err(refusal) => refused(refusal),
                     Ok(page) => {
+                        daemon.answers.borrow_mut().count(101);
                         if timely(stream, upgrade.response.as_bytes()).await.is_err() {
                             daemon.step(|relay, now| relay.handle_page_closed(now, page));
                             return None;
@@ -97,10 +92,58 @@ async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAdd
         Err(Some(answer)) => answer,
         Err(None) => return None,
     };
-    if timely(stream, &answered.head()).await.is_ok() && timely(stream, answered.body()).await.is_ok() {
+    daemon.answers.borrow_mut().count(answered.code);
+    send(stream, &answered).await;
+    None
+}
+
+/// Reads a request's head within the time for it; its size and how many bytes were read.
+///
+/// # Errors
+/// The answer to what is none; `None` where the peer is gone.
+pub async fn receive(
+    daemon: &Daemon,
+    stream: &Async<TcpStream>,
+    head: &mut [u8],
+) -> Result<(usize, usize), Option<Answer>> {
+    let time_max = Duration::from_millis(daemon.config.borrow().board.head_ms_max.into());
+    let late = async {
+        Timer::after(time_max).await;
+        Err(Some(Answer::plain(408, "the request head took too long\n")))
+    };
+    future::or(read_head(stream, head), late).await
+}
+
+/// Sends an answer, and sees the connection to its end.
+pub async fn send(stream: &Async<TcpStream>, answer: &Answer) {
+    if timely(stream, &answer.head()).await.is_ok() && timely(stream, answer.body()).await.is_ok() {
         linger(stream).await;
     }
-    None
+}
+
+/// How many requests were answered with which status.
+#[derive(Debug, Default)]
+pub struct Answers([u64; CODES.len()]);
+
+/// Every status that is answered with.
+const CODES: [u16; 10] = [101, 200, 400, 403, 404, 405, 408, 426, 431, 503];
+
+impl Answers {
+    fn count(&mut self, code: u16) {
+        let of_code = CODES.iter().zip(&mut self.0).find(|(known, _)| **known == code);
+        if let Some((_, count)) = of_code {
+            *count += 1;
+        }
+    }
+
+    /// The statuses and their counts.
+    pub fn rows(&self) -> [(u16, u64); CODES.len()] {
+        let mut rows = CODES.map(|code| (code, 0));
+        for (row, count) in rows.iter_mut().zip(self.0) {
+            row.1 = count;
+        }
+        rows
+    }
 }
 
 /// Reads until a request head is whole; its size and how many bytes were read.

@@ -142,16 +142,17 @@ fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: Tcp
 pub struct Heads {
     places: VecDeque<(Instant, Weak<Async<TcpStream>>)>,
     places_max: usize,
+    cut: u64,
 }
 
 impl Heads {
     /// So many places.
     pub fn new(places_max: u32) -> Self {
-        Self { places: VecDeque::with_capacity(places_max as usize), places_max: places_max as usize }
+        Self { places: VecDeque::with_capacity(places_max as usize), places_max: places_max as usize, cut: 0 }
     }
 
     /// Whether there is a place; the oldest is made free where it was held for too long.
-    fn make_room(&mut self, now: Instant) -> bool {
+    pub fn make_room(&mut self, now: Instant) -> bool {
         if self.places.len() < self.places_max {
             return true;
         }
@@ -162,13 +163,24 @@ impl Heads {
         if let Some(oldest) = oldest.upgrade() {
             // Its task sees the end and goes.
             let _ = oldest.get_ref().shutdown(Shutdown::Both);
+            self.cut += 1;
         }
         self.places.pop_front();
         true
     }
 
+    /// Places that are taken.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Connections that lost their place to others.
+    pub const fn cut(&self) -> u64 {
+        self.cut
+    }
+
     /// Takes a place.
-    fn enter(&mut self, now: Instant, stream: &Rc<Async<TcpStream>>) {
+    pub fn enter(&mut self, now: Instant, stream: &Rc<Async<TcpStream>>) {
         self.places.push_back((now, Rc::downgrade(stream)));
     }
 

@@ -21,6 +21,7 @@ pub mod head;
 mod http;
 mod listen;
 mod logging;
+mod metrics;
 pub mod pages;
 mod preview;
 mod proc;
@@ -64,6 +65,8 @@ pub enum DaemonError {
     Listen(SocketAddr, io::Error),
     /// The console's socket can't be listened on.
     Console(PathBuf, io::Error),
+    /// The metrics' address can't be listened on.
+    Metrics(SocketAddr, io::Error),
     /// The system gives no random bytes.
     Random(getrandom::Error),
     /// Signals can't be received.
@@ -82,6 +85,9 @@ impl fmt::Display for DaemonError {
             Self::Listen(address, error) => write!(f, "can't listen on {address}: {error}; check pages.listen"),
             Self::Console(path, error) => {
                 write!(f, "the console can't listen on {}: {error}; check console.socket", path.display())
+            }
+            Self::Metrics(address, error) => {
+                write!(f, "the metrics can't be served at {address}: {error}; check metrics.listen")
             }
             Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
             Self::Signals(error) => write!(f, "signals can't be received: {error}"),
@@ -136,6 +142,10 @@ pub async fn serve(
         Some(path) => Some(console::bind(path).map_err(|error| DaemonError::Console(path.clone(), error))?),
         None => None,
     };
+    let metrics = match config.metrics {
+        Some(address) => Some(metrics::bind(address).map_err(|error| DaemonError::Metrics(address, error))?),
+        None => None,
+    };
     listen::raise_descriptor_limit(&config.board);
     let daemon = Daemon::new(config, path, addresses.clone())?;
     for note in daemon.config.borrow().notes() {
@@ -151,6 +161,12 @@ pub async fn serve(
     tasks.push(executor.spawn(tick(Rc::clone(&daemon))));
     if let Some(listener) = console {
         tasks.push(executor.spawn(console::accept(Rc::clone(&daemon), Rc::clone(&executor), listener)));
+    }
+    if let Some(listener) = metrics {
+        if let Ok(address) = listener.get_ref().local_addr() {
+            log::info!("metrics are served at http://{address}/metrics");
+        }
+        tasks.push(executor.spawn(metrics::accept(Rc::clone(&daemon), Rc::clone(&executor), listener)));
     }
     if let Some(serial) = daemon.config.borrow().console.serial.clone() {
         tasks.push(executor.spawn(serial::run(Rc::clone(&daemon), serial)));
@@ -195,6 +211,8 @@ pub(crate) struct Daemon {
     /// The uplink has something to write, or something to decide.
     uplink: Signal,
     heads: RefCell<listen::Heads>,
+    answers: RefCell<http::Answers>,
+    scrapers: RefCell<listen::Heads>,
     logged: RefCell<logging::Repeats>,
 }
 
@@ -206,6 +224,8 @@ impl Daemon {
         Ok(Rc::new(Self {
             connections: RefCell::new(Connections::new(config.board.pages_max)),
             heads: RefCell::new(listen::Heads::new(config.board.heads_max)),
+            answers: RefCell::default(),
+            scrapers: RefCell::new(listen::Heads::new(board::METRICS_MAX as u32)),
             relay: RefCell::new(relay),
             draft: RefCell::default(),
             config: RefCell::new(config),

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{Resource, getrlimit};
 
 use crate::console::Process;
@@ -17,5 +18,74 @@ pub fn process() -> Process {
         resident_size: size("VmRSS:"),
         resident_size_highest: size("VmHWM:"),
         descriptors_max: getrlimit(Resource::Nofile).current.unwrap_or(0),
+    }
+}
+
+/// What the process used, as far as the kernel says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Milliseconds of processor, user and system.
+    pub cpu_ms: Option<u64>,
+    /// Descriptors open.
+    pub descriptors: Option<u64>,
+    /// When it started, in milliseconds since 1970 by the kernel's clock: a clock that is set moves it.
+    pub started_ms: Option<u64>,
+}
+
+/// Asks the kernel.
+pub fn usage() -> Usage {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name before them may hold spaces, and ends with the last parenthesis; the state is field 3.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
+    let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok()).map(ms);
+    let booted = fs::read_to_string("/proc/stat").ok().and_then(|stat| {
+        let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+        line.trim().parse::<u64>().ok()
+    });
+    Usage {
+        cpu_ms: ticks(UTIME).zip(ticks(STIME)).map(|(user, system)| user + system),
+        descriptors: descriptors(),
+        started_ms: ticks(STARTTIME).zip(booted).map(|(ms, booted)| booted.saturating_mul(1000).saturating_add(ms)),
+    }
+}
+
+/// Fields of `/proc/self/stat`, counted from 1 (`proc(5)`).
+const UTIME: usize = 14;
+const STIME: usize = 15;
+const STARTTIME: usize = 22;
+/// A table of more descriptors than this is not counted one by one: that would take milliseconds.
+const COUNTED_MAX: u64 = 1024;
+
+fn ms(ticks: u64) -> u64 {
+    ticks.saturating_mul(1000) / clock_ticks_per_second().max(1)
+}
+
+/// Linux 6.2 and later tell the number as the directory's size; before, it is counted where that is quick.
+fn descriptors() -> Option<u64> {
+    let told = fs::metadata("/proc/self/fd").ok()?.len();
+    if told > 0 {
+        return Some(told);
+    }
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let size: u64 = status.lines().find_map(|line| line.strip_prefix("FDSize:"))?.trim().parse().ok()?;
+    if size > COUNTED_MAX {
+        return None;
+    }
+    // The one that reads the directory is gone with it.
+    fs::read_dir("/proc/self/fd").ok().map(|entries| (entries.count() as u64).saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_what_this_process_used() {
+        let usage = usage();
+        assert!(usage.descriptors.unwrap() >= 3 && usage.cpu_ms.is_some());
+        let now = std::process::Command::new("date").arg("+%s").output().unwrap();
+        let now: u64 = String::from_utf8(now.stdout).unwrap().trim().parse().unwrap();
+        let started = usage.started_ms.unwrap() / 1000;
+        assert!(now.saturating_sub(started) < 24 * 3600 && started <= now + 2, "{started} {now}");
     }
 }

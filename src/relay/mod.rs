@@ -46,7 +46,7 @@ use std::collections::VecDeque;
 
 use heapless::Deque;
 
-pub use self::counters::{Counters, InUse};
+pub use self::counters::{CLOSE_CODES, Counters, InUse};
 use self::{
     draft::Draft,
     event::{Event, Events},
@@ -222,6 +222,12 @@ impl Relay {
     /// The oldest event since the last call.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.poll()
+    }
+
+    /// Events that found no room between two calls of [`poll_event`](Self::poll_event).
+    #[must_use]
+    pub const fn events_lost(&self) -> u64 {
+        self.events.lost()
     }
 
     /// Begins to go away: no page is let in, every page is told to come back.

@@ -81,7 +81,8 @@ impl Relay {
             step.piece = self.topics[topic].log(track).piece(&self.store, from, to);
         }
         for segment in &draft.segments {
-            let What::Log { topic, track, is_init: false, from, to, after, passes_epoch: false, .. } = segment.what else {
+            let What::Log { topic, track, is_init: false, from, to, after, passes_epoch: false, .. } = segment.what
+            else {
                 return None;
             };
             step.share.sent[track.index()] += segment.size;

@@ -1,0 +1,112 @@
+//! Where Prometheus scrapes: a listener of its own, and one answer for each connection.
+//!
+//! At most [`METRICS_MAX`](crate::board::METRICS_MAX) scrapers at once; one that holds its place for a second while another waits is cut off, and
+//! none holds it for longer than a head and an answer may take. `GET` and `HEAD` of `/metrics`, nothing else (404). The text is made
+//! at once, so that its figures belong together, and given back with the connection; the sockets' buffers are small and in the
+//! memory sum. What the figures are is `metrics.rs`'s.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::time::Duration;
+
+use smol::{Async, LocalExecutor, Timer, future};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::head::{self, Answer, HEAD_SIZE_MAX, NO_STORE};
+use super::listen::Heads;
+use super::{Daemon, http, proc};
+use crate::board::{METRICS_BACKLOG, METRICS_RECEIVE_SIZE, METRICS_SEND_SIZE};
+use crate::metrics::{self, Figures};
+
+/// How long accepting waits before it looks for a place, or for room in the kernel, again.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// Binds the address; as it came out (port 0 takes any).
+pub fn bind(address: SocketAddr) -> io::Result<Async<TcpListener>> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_send_buffer_size(METRICS_SEND_SIZE)?;
+    socket.set_recv_buffer_size(METRICS_RECEIVE_SIZE)?;
+    socket.set_tcp_nodelay(true)?;
+    // As for pages: what a scraper leaves behind stays nowhere.
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(METRICS_BACKLOG).unwrap_or(i32::MAX))?;
+    Async::new(socket.into())
+}
+
+/// Accepts scrapers for as long as the daemon runs.
+pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Async<TcpListener>) {
+    loop {
+        // Somebody waits: only then a place is taken from whoever holds it for long.
+        let waits = listener.readable().await;
+        while !daemon.scrapers.borrow_mut().make_room(daemon.clock.now()) {
+            Timer::after(WAIT).await;
+        }
+        match waits.and_then(|()| listener.get_ref().accept()).and_then(|(stream, _)| Async::new(stream)) {
+            Ok(stream) => {
+                let stream = Rc::new(stream);
+                daemon.scrapers.borrow_mut().enter(daemon.clock.now(), &stream);
+                executor.spawn(serve(Rc::clone(&daemon), stream)).detach();
+                // However many come, pages have their turn.
+                future::yield_now().await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                log::debug!("no scraper can be accepted for a moment: {error}");
+                Timer::after(WAIT).await;
+            }
+        }
+    }
+}
+
+async fn serve(daemon: Rc<Daemon>, stream: Rc<Async<TcpStream>>) {
+    converse(&daemon, &stream).await;
+    Heads::leave(&daemon.scrapers, &stream);
+}
+
+async fn converse(daemon: &Daemon, stream: &Async<TcpStream>) {
+    let mut head = vec![0; HEAD_SIZE_MAX].into_boxed_slice();
+    let answer = match http::receive(daemon, stream, &mut head).await {
+        Ok((size, _)) => answer(daemon, head.get(..size).unwrap_or_default()),
+        Err(Some(answer)) => answer,
+        Err(None) => return,
+    };
+    drop(head);
+    http::send(stream, &answer).await;
+}
+
+fn answer(daemon: &Daemon, head: &[u8]) -> Answer {
+    match head::path(head) {
+        Ok((path, is_head)) if path == "/metrics" => {
+            let body = text(daemon).into_bytes().into();
+            Answer {
+                kind: metrics::CONTENT_TYPE,
+                headers: NO_STORE.to_owned(),
+                body,
+                is_head,
+                ..Answer::plain(200, "")
+            }
+        }
+        Ok((_, is_head)) => Answer { is_head, ..Answer::plain(404, "nothing is here but /metrics\n") },
+        Err(answer) => answer,
+    }
+}
+
+fn text(daemon: &Daemon) -> String {
+    let usage = proc::usage();
+    let heads = daemon.heads.borrow();
+    let figures = Figures {
+        answers: &daemon.answers.borrow().rows(),
+        heads: heads.count(),
+        heads_cut: heads.cut(),
+        cpu_ms: usage.cpu_ms,
+        descriptors: usage.descriptors,
+        started_ms: usage.started_ms,
+    };
+    daemon.look(|view| metrics::render(view, &figures))
+}

@@ -1,0 +1,591 @@
+//! The metrics: what the relay counts and holds, in Prometheus's text format (version 0.0.4).
+//!
+//! Pure: reads the machine through the console's [`View`], and what only the shell knows through [`Figures`]; gives one
+//! text of a bounded size. Owns the names, types and meanings, which `docs/metrics.md` repeats. Labels are tracks, causes,
+//! codes, tables and the memory sum's terms: their number is fixed when the relay is built, and nothing is told of a single page,
+//! topic or link. Refuses nothing and counts nothing itself.
+
+mod text;
+
+use self::text::{Kind, Seconds, Text};
+use crate::board::{self, memory_sum};
+use crate::console::{self, View};
+use crate::relay::traffic::BOUNDS_MS;
+use crate::relay::{CLOSE_CODES, InUse};
+use crate::wire::Track;
+
+/// The content type of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the shell and the kernel know.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures<'a> {
+    /// Answers to HTTP requests on the pages' port, by status.
+    pub answers: &'a [(u16, u64)],
+    /// Connections that are no page yet.
+    pub heads: u32,
+    /// Connections that were cut off because others waited for their place.
+    pub heads_cut: u64,
+    /// Milliseconds of processor used; none where the kernel doesn't say, like all of the following.
+    pub cpu_ms: Option<u64>,
+    /// Descriptors open.
+    pub descriptors: Option<u64>,
+    /// When the process started, in milliseconds since 1970.
+    pub started_ms: Option<u64>,
+}
+
+/// Everything, as of now.
+#[must_use]
+pub fn render(view: &View<'_>, figures: &Figures<'_>) -> String {
+    let mut out = Text::new();
+    whole(&mut out, view);
+    pages(&mut out, view, figures);
+    subscriptions(&mut out, view);
+    publications(&mut out, view);
+    deliveries(&mut out, view);
+    uplink(&mut out, view);
+    tables(&mut out, view);
+    memory(&mut out, view);
+    process(&mut out, view, figures);
+    out.finish()
+}
+
+fn whole(out: &mut Text, view: &View<'_>) {
+    out.family(
+        "sharelinkd_build_info",
+        Kind::Gauge,
+        "1; the labels say which version was built for which board and target.",
+    );
+    let (version, board, target) = (env!("CARGO_PKG_VERSION"), view.relay.board().name, board::TARGET);
+    out.row(&[("version", version), ("board", board), ("target", target)], 1);
+    let conditions = console::conditions(view);
+    out.family(
+        "sharelinkd_condition",
+        Kind::Gauge,
+        "1 where the console tells this condition now, else 0; docs/console.md has the codes.",
+    );
+    for (code, _) in console::CODES {
+        let is_found = conditions.iter().any(|condition| condition.code == code);
+        out.row(&[("code", code)], u8::from(is_found));
+    }
+    out.gauge(
+        "sharelinkd_draining",
+        "1 while the relay goes away and lets no page in, else 0.",
+        u8::from(view.relay.is_draining()),
+    );
+    out.counter(
+        "sharelinkd_log_unwritten_lines_total",
+        "Lines of the log that standard error did not take.",
+        view.unwritten,
+    );
+    out.counter(
+        "sharelinkd_events_lost_total",
+        "Events that one step had too many of for the log.",
+        view.relay.events_lost(),
+    );
+}
+
+fn pages(out: &mut Text, view: &View<'_>, figures: &Figures<'_>) {
+    let (relay, counters) = (view.relay, view.relay.counters());
+    out.gauge("sharelinkd_pages", "Pages connected.", relay.pages());
+    out.gauge("sharelinkd_pages_limit", "Pages that may be connected at once.", relay.board().pages_max);
+    out.gauge("sharelinkd_pages_slow", "Pages whose sockets take no more now.", relay.slow_pages());
+    out.counter("sharelinkd_pages_opened_total", "Pages that were let in.", counters.pages_opened);
+    out.counter(
+        "sharelinkd_pages_gone_total",
+        "Pages whose connections are gone, for whatever reason.",
+        counters.pages_closed,
+    );
+    let origin = figures.answers.iter().find(|(code, _)| *code == 403).map_or(0, |(_, count)| *count);
+    out.labelled(
+        "sharelinkd_pages_refused_total",
+        Kind::Counter,
+        "Pages that were not let in: the table is full, their address has as many as it may, the relay drains, their origin is not allowed.",
+        "cause",
+        [
+            ("full", counters.refused_full),
+            ("address", counters.refused_address),
+            ("draining", counters.refused_draining),
+            ("origin", origin),
+        ],
+    );
+    out.family(
+        "sharelinkd_pages_closed_total",
+        Kind::Counter,
+        "Pages that began to be closed, by WebSocket close code; 1000 is a page's own wish.",
+    );
+    for (code, count) in CLOSE_CODES.iter().zip(counters.closed) {
+        out.row(&[("code", &code.to_string())], count);
+    }
+    out.counter(
+        "sharelinkd_pages_closed_slow_total",
+        "Of them, pages that took nothing for too long, or were among the slowest when the kernel held too much.",
+        counters.closed_slow,
+    );
+    out.counter(
+        "sharelinkd_pages_closed_for_memory_total",
+        "Pages closed or cut off because the kernel held too much for all pages.",
+        counters.closed_for_memory,
+    );
+    out.counter(
+        "sharelinkd_pages_dead_total",
+        "Pages cut off because nothing came from them and nothing could be written.",
+        counters.dead,
+    );
+    out.counter(
+        "sharelinkd_pages_cut_total",
+        "Pages cut off without a close frame, for whatever reason.",
+        counters.cut,
+    );
+    out.gauge("sharelinkd_heads", "Connections on the pages' port that are no page (yet).", figures.heads);
+    out.counter(
+        "sharelinkd_heads_cut_total",
+        "Such connections that were cut off because others waited for their place.",
+        figures.heads_cut,
+    );
+    out.family(
+        "sharelinkd_http_answers_total",
+        Kind::Counter,
+        "HTTP answers on the pages' port, by status; 101 is a page let in.",
+    );
+    for (code, count) in figures.answers {
+        out.row(&[("code", &code.to_string())], count);
+    }
+    out.counter("sharelinkd_page_frames_total", "Text and binary frames that pages sent.", counters.page_frames);
+    out.counter(
+        "sharelinkd_page_faults_total",
+        "Frames of pages that were no request, or one that is not allowed.",
+        counters.page_faults,
+    );
+    out.counter(
+        "sharelinkd_page_messages_total",
+        "Messages of pages that were passed on to the business server.",
+        counters.page_messages,
+    );
+    out.counter(
+        "sharelinkd_page_messages_limited_total",
+        "Messages of pages that came too often.",
+        counters.sends_limited,
+    );
+}
+
+fn subscriptions(out: &mut Text, view: &View<'_>) {
+    let counters = view.relay.counters();
+    out.counter("sharelinkd_subscriptions_asked_total", "Subscribe requests of pages.", counters.asked);
+    out.counter("sharelinkd_subscriptions_granted_total", "Subscriptions that were granted.", counters.subscribed);
+    out.counter(
+        "sharelinkd_subscriptions_denied_total",
+        "Subscriptions that were denied, by the business server or for want of room.",
+        counters.denied,
+    );
+    out.counter(
+        "sharelinkd_subscriptions_limited_total",
+        "Of them, denied because the page or its address asked too often.",
+        counters.asks_limited,
+    );
+}
+
+fn publications(out: &mut Text, view: &View<'_>) {
+    let counters = view.relay.counters();
+    out.by_track(
+        "sharelinkd_publications_total",
+        "Publications of the business server that were taken, by track.",
+        counters.published,
+    );
+    out.labelled(
+        "sharelinkd_publications_dropped_total",
+        Kind::Counter,
+        "Publications that were not taken: they can't be shown (the log says why), were published before, or belong to no accepted topic.",
+        "cause",
+        [
+            ("unusable", counters.dropped),
+            ("superfluous", counters.superfluous),
+            ("unknown_topic", counters.unknown_topic),
+        ],
+    );
+    out.counter(
+        "sharelinkd_media_shed_total",
+        "Media frames forgotten early because the arena was full.",
+        counters.media_shed,
+    );
+}
+
+fn deliveries(out: &mut Text, view: &View<'_>) {
+    let (counters, traffic) = (view.relay.counters(), view.relay.traffic());
+    out.by_track(
+        "sharelinkd_deliveries_total",
+        "Publications that pages' sockets began to take, by track.",
+        counters.deliveries,
+    );
+    out.by_track("sharelinkd_delivered_bytes_total", "Bytes of frames that pages' sockets took, by track; repeated init segments and gaps told in a track's log included.", traffic.sent);
+    out.counter(
+        "sharelinkd_sent_bytes_total",
+        "Bytes of all frames that pages' sockets took, notices included; pongs and close frames are not.",
+        counters.bytes_sent,
+    );
+    out.counter("sharelinkd_socket_writes_total", "Writes to pages' sockets that took something.", counters.writes);
+    out.counter("sharelinkd_socket_full_total", "Times that a page's socket took no more.", counters.blocked);
+    out.by_track("sharelinkd_gaps_total", "Gaps that pages were told, by track.", counters.gaps);
+    out.by_track(
+        "sharelinkd_missed_publications_total",
+        "Publications that were told to pages as missing, by track.",
+        counters.missed,
+    );
+    out.counter(
+        "sharelinkd_superseded_states_total",
+        "States that a page was not sent because a newer one was there.",
+        counters.superseded,
+    );
+    out.counter(
+        "sharelinkd_repeated_inits_total",
+        "Init segments that were sent to a page again.",
+        counters.inits_repeated,
+    );
+    out.family(
+        "sharelinkd_delivery_latency_seconds",
+        Kind::Histogram,
+        "From reading a publication off the uplink to the fan-out's turn in which a page's socket took its first byte, to the millisecond. \
+         One publication of each topic is timed at once, to every page that had everything before it.",
+    );
+    let mut below = 0;
+    for (count, bound) in traffic.latency.counts.iter().zip(BOUNDS_MS.iter().map(Some).chain([None])) {
+        below += count;
+        let bound = bound.map_or_else(|| "+Inf".to_owned(), |ms| Seconds(*ms).to_string());
+        out.part("_bucket", &[("le", &bound)], below);
+    }
+    out.part("_sum", &[], Seconds(traffic.latency.sum_ms));
+    out.part("_count", &[], below);
+}
+
+fn uplink(out: &mut Text, view: &View<'_>) {
+    let (counters, row) = (view.relay.counters(), view.relay.uplink_row(view.now));
+    out.gauge(
+        "sharelinkd_uplink_up",
+        "1 while the business server is connected, else 0.",
+        u8::from(view.relay.is_up()),
+    );
+    let states = ["down", "dialing", "handshake", "up"];
+    out.labelled(
+        "sharelinkd_uplink_state",
+        Kind::Gauge,
+        "1 for the state that the connection to the business server is in, 0 for the others.",
+        "state",
+        states.map(|state| (state, u64::from(state == row.state))),
+    );
+    out.counter(
+        "sharelinkd_uplink_dials_total",
+        "Times that an address of the business server was dialled.",
+        counters.dials,
+    );
+    out.counter(
+        "sharelinkd_uplink_connections_total",
+        "Connections whose handshake was done; beyond the first, reconnects.",
+        row.connections,
+    );
+    out.counter(
+        "sharelinkd_uplink_losses_total",
+        "Connections that were lost after their handshake.",
+        counters.uplink_losses,
+    );
+    out.gauge("sharelinkd_uplink_failures", "Dials that failed in a row until now.", row.failures);
+    out.counter(
+        "sharelinkd_uplink_received_frames_total",
+        "Frames that came from the business server.",
+        counters.uplink_frames_in,
+    );
+    out.counter(
+        "sharelinkd_uplink_received_bytes_total",
+        "Bytes that came from the business server.",
+        counters.uplink_bytes_in,
+    );
+    out.counter("sharelinkd_uplink_sent_frames_total", "Frames put into the buffer to the business server.", row.sent);
+    out.counter(
+        "sharelinkd_uplink_sent_bytes_total",
+        "Bytes that the uplink's socket took.",
+        counters.uplink_bytes_out,
+    );
+    out.gauge("sharelinkd_uplink_queued_bytes", "Bytes that wait to be written to the business server.", row.out_size);
+    out.counter("sharelinkd_uplink_requests_total", "Subscribe requests to the business server.", counters.requests);
+    out.counter(
+        "sharelinkd_uplink_requests_unanswered_total",
+        "Of them, those that were not answered in time.",
+        counters.requests_unanswered,
+    );
+    out.counter(
+        "sharelinkd_topics_refused_total",
+        "Topics that were accepted and found no row.",
+        counters.topics_refused,
+    );
+}
+
+fn tables(out: &mut Text, view: &View<'_>) {
+    let (relay, board) = (view.relay, view.relay.board());
+    let (reasons, origins) = relay.texts_in_use();
+    let texts = [("reasons", reasons as u64), ("origins", origins as u64)];
+    let rows = |rows: InUse| {
+        [
+            ("pages", u64::from(rows.pages)),
+            ("subscriptions", rows.subscriptions.into()),
+            ("topics", rows.topics.into()),
+            ("links", rows.links.into()),
+            ("requests", rows.requests.into()),
+            ("half_notices", rows.half_notices.into()),
+        ]
+    };
+    let (used, highest) = (relay.in_use(), relay.highest());
+    let limits = rows(InUse {
+        pages: board.pages_max,
+        subscriptions: board.subscriptions_max,
+        topics: board.topics_max,
+        links: board.links_max,
+        requests: board.requests_max,
+        half_notices: crate::relay::spills_max(board),
+        blocks: board.blocks_max,
+    });
+    let text_limits = [("reasons", u64::from(board.reasons_max)), ("origins", board.origins_max.into())];
+    let (name, help) = ("sharelinkd_table_used", "Rows of each table that are in use.");
+    out.labelled(name, Kind::Gauge, help, "table", rows(used).into_iter().chain(texts));
+    let (name, help) = ("sharelinkd_table_limit", "Rows that each table has.");
+    out.labelled(name, Kind::Gauge, help, "table", limits.into_iter().chain(text_limits));
+    let (name, help) = ("sharelinkd_table_highest", "The most rows of each table that were in use since the start.");
+    out.labelled(name, Kind::Gauge, help, "table", rows(highest));
+    let block = u64::from(board.block_size);
+    for (name, help, blocks) in [
+        ("sharelinkd_arena_used_bytes", "Bytes of the arena's blocks that hold frames.", used.blocks),
+        ("sharelinkd_arena_limit_bytes", "Bytes of all blocks of the arena.", board.blocks_max),
+        (
+            "sharelinkd_arena_highest_bytes",
+            "The most bytes of blocks that held frames since the start.",
+            highest.blocks,
+        ),
+    ] {
+        out.gauge(name, help, u64::from(blocks) * block);
+    }
+}
+
+fn memory(out: &mut Text, view: &View<'_>) {
+    let (relay, board) = (view.relay, view.relay.board());
+    for (name, help, size) in [
+        (
+            "sharelinkd_kernel_queued_bytes",
+            "Bytes that wait in the kernel for all pages: measured, and what was written since at its most.",
+            relay.kernel_size(),
+        ),
+        (
+            "sharelinkd_kernel_queued_limit_bytes",
+            "Bytes that may wait there; past an eighth below it the slowest pages are closed.",
+            board.kernel_size_max,
+        ),
+        (
+            "sharelinkd_kernel_queued_highest_bytes",
+            "The most bytes that waited there since the start.",
+            relay.kernel_size_highest(),
+        ),
+    ] {
+        out.gauge(name, help, size);
+    }
+    let sum = memory_sum(board);
+    out.family("sharelinkd_memory_limit_bytes", Kind::Gauge, "The memory sum, term by term: what each owner may take at most. part is the process's own or the kernel's for its sockets.");
+    for term in &sum.terms {
+        let part = if term.kernel { "kernel" } else { "process" };
+        out.row(&[("term", term.name), ("part", part)], term.bytes());
+    }
+    out.gauge("sharelinkd_memory_budget_bytes", "What the board allows for the whole sum.", board.memory_budget);
+}
+
+/// The names are those of Prometheus's own clients. What the kernel doesn't say is left out.
+fn process(out: &mut Text, view: &View<'_>, figures: &Figures<'_>) {
+    let kernel = (view.process)();
+    if let Some(ms) = figures.cpu_ms {
+        out.counter(
+            "process_cpu_seconds_total",
+            "Seconds of processor that the process used, in user and system.",
+            Seconds(ms),
+        );
+    }
+    if kernel.resident_size > 0 {
+        out.gauge("process_resident_memory_bytes", "Bytes of the process that are resident.", kernel.resident_size);
+    }
+    if let Some(count) = figures.descriptors {
+        out.gauge("process_open_fds", "Descriptors that the process has open.", count);
+    }
+    if kernel.descriptors_max > 0 {
+        out.gauge("process_max_fds", "Descriptors that the process may open.", kernel.descriptors_max);
+    }
+    if let Some(ms) = figures.started_ms {
+        out.gauge(
+            "process_start_time_seconds",
+            "When the process started, in seconds since 1970 by the kernel's clock.",
+            Seconds(ms),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+    use std::path::Path;
+
+    use log::LevelFilter;
+
+    use super::*;
+    use crate::board::{HOST, METRICS_SIZE};
+    use crate::config::{Config, Surroundings};
+    use crate::console::{Lines, Process};
+    use crate::relay::rig::Rig;
+    use crate::wire::uplink::Part;
+
+    fn scrape(rig: &Rig) -> String {
+        let none = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let config = Config::parse("", &HOST, &Surroundings { read_secret: &none, hostname: "box" }).unwrap();
+        let process =
+            || Process { resident_size: 4_100_000, resident_size_highest: 4_300_000, descriptors_max: 16_384 };
+        let view = View {
+            relay: &rig.relay,
+            now: rig.now,
+            config: &config,
+            built: &HOST,
+            listening: &[],
+            lines: &Lines::default(),
+            log_level: LevelFilter::Info,
+            unwritten: 3,
+            process: &process,
+        };
+        let answers = [101, 200, 400, 403, 404, 405, 408, 426, 431, 503].map(|code| (code, 7));
+        let (cpu_ms, started_ms) = (Some(1_250), Some(1_700_000_000_120));
+        render(&view, &Figures { answers: &answers, heads: 2, heads_cut: 1, cpu_ms, descriptors: Some(9), started_ms })
+    }
+
+    fn value(text: &str, row: &str) -> u64 {
+        let found = text.lines().find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("no {row} in {text}")).parse().unwrap()
+    }
+
+    fn read(path: &str) -> String {
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    }
+
+    #[test]
+    fn what_happened_is_what_is_told() {
+        let mut rig = Rig::up(&HOST);
+        let pages = [rig.viewer(), rig.page()];
+        rig.subscribe(pages[1], 1, "link");
+        rig.read(pages[1]);
+        rig.messages(1..=3);
+        rig.publish(7, Track::State, 1, Part::Whole, b"no JSON");
+        for page in pages {
+            rig.read(page);
+        }
+        let text = scrape(&rig);
+        for (row, expected) in [
+            ("sharelinkd_pages", 2),
+            ("sharelinkd_subscriptions_asked_total", 2),
+            ("sharelinkd_publications_total{track=\"messages\"}", 3),
+            ("sharelinkd_publications_dropped_total{cause=\"unusable\"}", 1),
+            ("sharelinkd_deliveries_total{track=\"messages\"}", 6),
+            ("sharelinkd_delivery_latency_seconds_bucket{le=\"0.001\"}", 2),
+            ("sharelinkd_delivery_latency_seconds_bucket{le=\"+Inf\"}", 2),
+            ("sharelinkd_delivery_latency_seconds_count", 2),
+            ("sharelinkd_uplink_up", 1),
+            ("sharelinkd_uplink_state{state=\"up\"}", 1),
+            ("sharelinkd_uplink_state{state=\"down\"}", 0),
+            ("sharelinkd_condition{code=\"L1\"}", 1),
+            ("sharelinkd_condition{code=\"U1\"}", 0),
+            ("sharelinkd_pages_refused_total{cause=\"origin\"}", 7),
+            ("sharelinkd_table_limit{table=\"pages\"}", u64::from(HOST.pages_max)),
+        ] {
+            assert_eq!(value(&text, row), expected, "{row}");
+        }
+        assert!(text.contains("\nprocess_cpu_seconds_total 1.25\n"));
+        assert!(text.contains("\nprocess_start_time_seconds 1700000000.12\n"));
+    }
+
+    #[test]
+    fn no_values_make_the_text_larger_than_its_term() {
+        let text = scrape(&Rig::up(&HOST));
+        let rows = text.lines().filter(|line| !line.starts_with('#')).count();
+        // A number has at most 20 digits.
+        assert!(text.len() + 20 * rows <= METRICS_SIZE, "{} bytes, {rows} rows", text.len());
+    }
+
+    /// Families by name: type and meaning.
+    fn families(text: &str) -> BTreeMap<String, (String, String)> {
+        let mut families = BTreeMap::new();
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+                let kind = lines.next().unwrap().rsplit(' ').next().unwrap().to_owned();
+                assert!(families.insert(name.to_owned(), (kind, help.to_owned())).is_none(), "{name} twice");
+            }
+        }
+        families
+    }
+
+    /// The labels of a family's rows, without those of a histogram's buckets.
+    fn labels(text: &str, name: &str) -> String {
+        let mut names = BTreeSet::new();
+        for row in text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')) {
+            names.extend(row.split("=\"").filter_map(|piece| piece.rsplit(['"', ',', '{']).next()));
+        }
+        names.into_iter().filter(|name| name.chars().all(|c| c.is_ascii_lowercase()) && !name.is_empty()).fold(
+            String::new(),
+            |all, name| if all.is_empty() { format!("`{name}`") } else { format!("{all}, `{name}`") },
+        )
+    }
+
+    #[test]
+    fn the_manual_lists_every_metric_with_its_meaning_and_no_other() {
+        let text = scrape(&Rig::up(&HOST));
+        let families = families(&text);
+        let manual = read("docs/metrics.md");
+        let rows: BTreeSet<String> = manual.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect();
+        let wanted: BTreeSet<String> = families
+            .iter()
+            .map(|(name, (kind, help))| format!("| `{name}` | {kind} | {} | {help} |", labels(&text, name)))
+            .collect();
+        let missing: Vec<_> = wanted.difference(&rows).collect();
+        let extra: Vec<_> = rows.difference(&wanted).collect();
+        assert!(missing.is_empty() && extra.is_empty(), "docs/metrics.md lacks {missing:#?} and has {extra:#?}");
+    }
+
+    #[test]
+    fn dashboard_and_alerts_name_only_what_there_is() {
+        let text = scrape(&Rig::up(&HOST));
+        let families = families(&text);
+        for (path, count_min) in [("docs/grafana.json", 30), ("docs/alerts.yml", 10), ("tests/metrics/alerts.yml", 8)] {
+            let document = read(path).replace("\\\"", "\"");
+            let mut used = BTreeSet::new();
+            for prefix in ["sharelinkd_", "process_"] {
+                for (at, _) in document.match_indices(prefix) {
+                    let rest = &document[at..];
+                    let name: &str = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+                    if document[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+                        continue;
+                    }
+                    let family = ["_bucket", "_sum", "_count"]
+                        .iter()
+                        .find_map(|ending| name.strip_suffix(ending).filter(|name| families.contains_key(*name)))
+                        .unwrap_or(name);
+                    assert!(families.contains_key(family), "{path}: there is no metric {name}");
+                    used.insert(family.to_owned());
+                    let Some(selector) = rest[name.len()..].strip_prefix('{') else { continue };
+                    for pair in selector.split('}').next().unwrap().split(',') {
+                        let Some((label, value)) = pair.trim().split_once("=\"") else { continue };
+                        let value = value.trim_end_matches('"');
+                        let is_ours = !matches!(label, "job" | "instance");
+                        let is_there = text.lines().any(|line| {
+                            line.starts_with(&format!("{name}{{")) && line.contains(&format!("{label}=\"{value}\""))
+                        });
+                        assert!(!is_ours || is_there, "{path}: {name} has no {label}=\"{value}\"");
+                    }
+                }
+            }
+            assert!(used.len() >= count_min, "{path} uses only {} metrics", used.len());
+        }
+        let alerts = read("docs/alerts.yml");
+        for (code, _) in console::CODES {
+            assert!(alerts.contains(&format!("[{code}]")), "docs/alerts.yml cites no [{code}]");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Prometheus's text format: families with their help and type, rows with their labels.
+//!
+//! Owns the form: one `HELP` and one `TYPE` line before a family's rows, escapes in label values, times in seconds. Knows
+//! no metric.
+
+use core::fmt::{self, Display, Write as _};
+
+use super::Track;
+use crate::board::METRICS_SIZE;
+
+/// What a family is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Milliseconds, told in seconds.
+pub struct Seconds(pub u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0 / 1000)?;
+        match self.0 % 1000 {
+            0 => Ok(()),
+            ms => f.write_str(format!(".{ms:03}").trim_end_matches('0')),
+        }
+    }
+}
+
+/// A text in the making.
+pub struct Text {
+    out: String,
+    family: &'static str,
+}
+
+impl Text {
+    /// An empty one; its memory is taken at once.
+    pub fn new() -> Self {
+        Self { out: String::with_capacity(METRICS_SIZE), family: "" }
+    }
+
+    /// Begins a family.
+    pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
+        self.family = name;
+        let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {}", kind.name());
+    }
+
+    /// A row of the family.
+    pub fn row(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.part("", labels, value);
+    }
+
+    /// A row of the family whose name has an ending of its own.
+    pub fn part(&mut self, ending: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.out, "{}{ending}", self.family);
+        for (at, (name, value)) in labels.iter().enumerate() {
+            let before = if at == 0 { "{" } else { "," };
+            let _ = write!(self.out, "{before}{name}=\"{}\"", Escaped(value));
+        }
+        let behind = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.out, "{behind} {value}");
+    }
+
+    /// A family of one counter.
+    pub fn counter(&mut self, name: &'static str, help: &str, value: impl Display) {
+        self.family(name, Kind::Counter, help);
+        self.row(&[], value);
+    }
+
+    /// A family of one gauge.
+    pub fn gauge(&mut self, name: &'static str, help: &str, value: impl Display) {
+        self.family(name, Kind::Gauge, help);
+        self.row(&[], value);
+    }
+
+    /// A family whose rows differ in one label.
+    pub fn labelled<'a>(
+        &mut self,
+        name: &'static str,
+        kind: Kind,
+        help: &str,
+        label: &str,
+        rows: impl IntoIterator<Item = (&'a str, u64)>,
+    ) {
+        self.family(name, kind, help);
+        for (of, value) in rows {
+            self.row(&[(label, of)], value);
+        }
+    }
+
+    /// A family of counters by track.
+    pub fn by_track(&mut self, name: &'static str, help: &str, values: [u64; 4]) {
+        let tracks = [Track::State, Track::Messages, Track::Audio, Track::Video];
+        self.labelled(name, Kind::Counter, help, "track", tracks.map(|track| (track.name(), values[track.index()])));
+    }
+
+    /// The whole text.
+    pub fn finish(self) -> String {
+        self.out
+    }
+}
+
+/// A label's value as the format wants it.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '\\' | '"' => write!(f, "\\{character}")?,
+                '\n' => f.write_str("\\n")?,
+                character => f.write_char(character)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_and_labels_are_escaped() {
+        for (ms, text) in [(0, "0"), (1, "0.001"), (20, "0.02"), (1_000, "1"), (12_340, "12.34"), (5_005, "5.005")] {
+            assert_eq!(Seconds(ms).to_string(), text);
+        }
+        let mut text = Text::new();
+        text.family("a", Kind::Gauge, "What it is.");
+        text.row(&[("b", "c\"d\\e\nf"), ("g", "h")], 3);
+        assert_eq!(text.finish(), "# HELP a What it is.\n# TYPE a gauge\na{b=\"c\\\"d\\\\e\\nf\",g=\"h\"} 3\n");
+    }
+}
