@@ -51,7 +51,7 @@ pub const CONSOLES_MAX: usize = 4;
 /// One console: its output (8 KiB, and as much while it is put together), what was typed, its task.
 pub const CONSOLE_SIZE: usize = 24 * 1024;
 /// Scrapers of the metrics at once.
-pub const METRICS_MAX: usize = 2;
+pub const METRICS_MAX: u32 = 2;
 /// The metrics as text: no more whatever their values.
 pub const METRICS_SIZE: usize = 32 * 1024;
 /// What one scraper takes besides: a request's head, its task.
@@ -309,7 +309,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             ),
             sockets(
                 "kernel metrics",
-                (METRICS_MAX + METRICS_BACKLOG + 1) as u64,
+                METRICS_MAX as u64 + METRICS_BACKLOG as u64 + 1,
                 2 * (METRICS_SEND_SIZE + METRICS_RECEIVE_SIZE) as u64,
                 Buffer,
                 "SO_SNDBUF and SO_RCVBUF of a scraper, being served or waiting",

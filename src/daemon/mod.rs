@@ -225,7 +225,7 @@ impl Daemon {
             connections: RefCell::new(Connections::new(config.board.pages_max)),
             heads: RefCell::new(listen::Heads::new(config.board.heads_max)),
             answers: RefCell::default(),
-            scrapers: RefCell::new(listen::Heads::new(board::METRICS_MAX as u32)),
+            scrapers: RefCell::new(listen::Heads::new(board::METRICS_MAX)),
             relay: RefCell::new(relay),
             draft: RefCell::default(),
             config: RefCell::new(config),
