@@ -14,7 +14,6 @@ use super::{
     table::{Id, NONE},
     time::Instant,
     topic::LOGS,
-    uplink::UplinkRow,
 };
 
 /// One page, as it is now.
@@ -106,6 +105,31 @@ pub struct RingRow {
     pub size: u64,
     /// Blocks of the arena that it holds.
     pub blocks: u32,
+}
+
+/// The connection as an engineer reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UplinkRow {
+    /// `up`, `down`, `dialing` or `handshake`.
+    pub state: &'static str,
+    /// The place of the address in use, or to be tried next, in the configured list.
+    pub address: u32,
+    /// Milliseconds since it is up or dialling.
+    pub for_ms: Option<u64>,
+    /// Milliseconds until it is dialled.
+    pub retry_ms: Option<u64>,
+    /// Milliseconds until the first address is tried again, while another one serves.
+    pub return_ms: Option<u64>,
+    /// Milliseconds since a frame came.
+    pub heard_ms: u64,
+    /// Connections whose handshake was done.
+    pub connections: u64,
+    /// Dials that failed in a row.
+    pub failures: u32,
+    /// Bytes that wait to be written.
+    pub out_size: usize,
+    /// Frames put there since the start.
+    pub sent: u64,
 }
 
 impl Relay {

@@ -9,6 +9,7 @@ use core::fmt;
 use super::{
     Relay,
     event::Event,
+    inspect::UplinkRow,
     time::{Instant, Jitter},
 };
 use crate::wire::uplink::{
@@ -102,31 +103,6 @@ pub struct Uplink {
     order: u64,
     /// Frames sent on all of them.
     sent: u64,
-}
-
-/// The connection as an engineer reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UplinkRow {
-    /// `up`, `down`, `dialing` or `handshake`.
-    pub state: &'static str,
-    /// The place of the address in use, or to be tried next, in the configured list.
-    pub address: u32,
-    /// Milliseconds since it is up or dialling.
-    pub for_ms: Option<u64>,
-    /// Milliseconds until it is dialled.
-    pub retry_ms: Option<u64>,
-    /// Milliseconds until the first address is tried again, while another one serves.
-    pub return_ms: Option<u64>,
-    /// Milliseconds since a frame came.
-    pub heard_ms: u64,
-    /// Connections whose handshake was done.
-    pub connections: u64,
-    /// Dials that failed in a row.
-    pub failures: u32,
-    /// Bytes that wait to be written.
-    pub out_size: usize,
-    /// Frames put there since the start.
-    pub sent: u64,
 }
 
 impl Uplink {
