@@ -225,7 +225,8 @@ impl Repeats {
         self.since = now;
         self.lines = 0;
         if let Some((level, line)) = self.last.take() {
-            tell(level, &format!("{line} (and {} lines before it were held back)", self.held.saturating_sub(1)));
+            // The count stands first: a console shows the beginning of a line.
+            tell(level, &format!("{} lines before this one were held back: {line}", self.held.saturating_sub(1)));
         }
         self.held = 0;
     }
@@ -240,10 +241,10 @@ impl Kind {
         let held = core::mem::take(&mut self.held);
         match (held, core::mem::replace(&mut self.is_same, true)) {
             (0, _) => {}
-            (times, true) => tell(self.level, &format!("{} ({times} times more)", self.line)),
+            (times, true) => tell(self.level, &format!("{times} times more: {}", self.line)),
             (1, false) => tell(self.level, &self.line),
             (held, false) => {
-                tell(self.level, &format!("{} (and {} like it before were held back)", self.line, held - 1));
+                tell(self.level, &format!("{} like this one were held back: {}", held - 1, self.line));
             }
         }
     }
@@ -309,23 +310,21 @@ mod tests {
         let flood = (0..600).map(|n| (n * 50, format!("publication {n} was dropped")));
         let told = told(flood, 60_000);
         assert_eq!(told[..5], [0, 1, 2, 3, 4].map(|n| format!("publication {n} was dropped")));
-        assert!(told[5].contains("(and 19") && told[5].ends_with("like it before were held back)"), "{}", told[5]);
+        assert!(
+            told[5].starts_with("19") && told[5].contains(" like this one were held back: publication "),
+            "{}",
+            told[5]
+        );
         assert_eq!(told[8..], ["publication 599 was dropped"], "{told:#?}");
         // Nothing is lost from the count: five at once, the four that are told later, and those before them.
-        let counted: u64 = told[5..8]
-            .iter()
-            .map(|line| line.split("(and ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap())
-            .sum();
+        let counted: u64 = told[5..8].iter().map(|line| line.split(' ').next().unwrap().parse::<u64>().unwrap()).sum();
         assert_eq!(5 + 4 + counted, 600);
     }
 
     #[test]
     fn one_line_again_and_again_is_told_once_and_then_counted() {
         let told = told((0..30).map(|n| (n * 1_000, "the same".to_owned())), 60_000);
-        assert_eq!(
-            told,
-            ["the same", "the same (9 times more)", "the same (10 times more)", "the same (10 times more)"]
-        );
+        assert_eq!(told, ["the same", "9 times more: the same", "10 times more: the same", "10 times more: the same"]);
     }
 
     #[test]
@@ -345,6 +344,6 @@ mod tests {
         let words: Vec<String> = (0..60).map(|n| "x".repeat(n + 1)).collect();
         let told = told(words.into_iter().map(|line| (0, line)), 2_000);
         assert_eq!(told.len(), 21, "{told:#?}");
-        assert!(told[20].ends_with("(and 39 lines before it were held back)"), "{}", told[20]);
+        assert!(told[20].starts_with("39 lines before this one were held back: x"), "{}", told[20]);
     }
 }

@@ -170,18 +170,30 @@ mod tests {
             rig.read(page);
         }
         rig.publish(7, Track::State, 1, Part::Whole, b"{}");
-        rig.messages(1..=2);
+        rig.messages(1..=1);
+        for page in pages {
+            rig.read(page);
+        }
+        while rig.relay.poll_page().is_some() {}
+        let before = rig.relay.traffic();
+        rig.publish(7, Track::State, 2, Part::Whole, b"{}");
+        rig.messages(2..=3);
         rig.now = rig.now.after(3);
         rig.draft.begin(rig.now);
         let mut sent = 0;
         for page in pages {
             sent += rig.take_in_step(page, u64::MAX).len() as u64;
+            assert!(rig.draft.step.is_some());
         }
         let traffic = rig.relay.traffic();
         assert_eq!(traffic.latency.counts[2], 4, "the first one of the walk is timed, the others are not");
-        assert_eq!(traffic.latency.sum_ms, 12);
-        assert_eq!(traffic.sent.iter().sum::<u64>(), sent);
-        assert_eq!(rig.relay.counters().deliveries[..2], [4, 8]);
+        assert_eq!(traffic.latency.sum_ms - before.latency.sum_ms, 12);
+        assert_eq!(traffic.sent.iter().sum::<u64>() - before.sent.iter().sum::<u64>(), sent);
+        assert_eq!(rig.relay.counters().deliveries[..2], [8, 12]);
+        // Another step begins: what was counted of the one before stays.
+        rig.messages(4..=4);
+        rig.take(pages[0], u64::MAX);
+        assert_eq!(rig.relay.traffic().latency.counts[2], 4);
     }
 
     #[test]
