@@ -25,6 +25,7 @@ use crate::board::Board;
 pub use document::nearest;
 use document::{Document, Problem, line_of};
 pub use limits::LIMITS;
+pub use sections::listen_default;
 pub use values::{Network, Origins, Secret, Serial, UplinkAddress};
 
 /// A configuration file has at most so many bytes: the term "events and configuration" of the memory sum relies on it.
@@ -201,6 +202,22 @@ impl Config {
         sections::refuse_shared_listeners(&mut document, &config);
         let problems = document.finish();
         if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// What an empty file says for a relay that was built for `board`.
+    ///
+    /// # Errors
+    /// None that a board which built has: its limits are within themselves.
+    pub fn of_defaults(board: &Board) -> Result<Self, Vec<ConfigError>> {
+        let around = Surroundings {
+            read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
+            hostname: "",
+            runtime_directory: None,
+        };
+        Self::parse("", board, &around).map_err(|problems| {
+            let error = |Problem { line, what, remedy }| ConfigError { file: PathBuf::new(), line, what, remedy };
+            problems.into_iter().map(error).collect()
+        })
     }
 
     /// The configuration as shipped: every key with its default, commented.
