@@ -132,14 +132,9 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
             while !daemon.heads.borrow_mut().make_room(daemon.clock.now()) {
                 Timer::after(PLACE_WAIT).await;
             }
-            match listener.get_ref().accept() {
-                Ok((stream, address)) => {
-                    if are_waiting {
-                        // One that is gone already is found out when it is read.
-                        let _ = prepare(&SockRef::from(&stream), &daemon.config.borrow().board);
-                    }
-                    begin(&daemon, &executor, stream, address);
-                }
+            let taken = take(listener.get_ref(), are_waiting.then_some(&daemon.config.borrow().board));
+            match taken {
+                Ok((stream, address)) => begin(&daemon, &executor, stream, address),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     are_waiting = false;
                     break;
@@ -156,6 +151,16 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
         }
         future::yield_now().await;
     }
+}
+
+/// Accepts one; `options` where it may have come before its listener had them.
+fn take(listener: &TcpListener, options: Option<&Board>) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, address) = listener.accept()?;
+    if let Some(board) = options {
+        // One that is gone already is found out when it is read.
+        let _ = prepare(&SockRef::from(&stream), board);
+    }
+    Ok((stream, address))
 }
 
 /// Errors of `accept(2)` that are about the one connection, which is gone.
@@ -234,19 +239,50 @@ impl Heads {
 mod tests {
     use super::*;
 
+    fn assert_has_all_options(socket: &SockRef<'_>) {
+        let board = &crate::board::HOST;
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), board.notsent_size_max);
+        let timeout = Duration::from_millis(board.user_timeout_ms.into());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(timeout));
+        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * board.send_buffer_size as usize);
+        assert_eq!(socket.recv_buffer_size().unwrap(), 2 * board.receive_buffer_size as usize);
+    }
+
+    fn accepted(listener: &Async<TcpListener>, options: Option<&Board>) -> TcpStream {
+        smol::block_on(listener.readable()).unwrap();
+        take(listener.get_ref(), options).unwrap().0
+    }
+
     #[test]
     fn an_accepted_socket_has_all_of_its_options_from_the_listener() {
         let listener = listener("127.0.0.1:0".parse().unwrap(), &crate::board::HOST).unwrap();
         let _peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
-        smol::block_on(listener.readable()).unwrap();
-        let (stream, _) = listener.get_ref().accept().unwrap();
-        let socket = SockRef::from(&stream);
-        assert!(socket.tcp_nodelay().unwrap());
-        assert_eq!(socket.tcp_notsent_lowat().unwrap(), crate::board::HOST.notsent_size_max);
-        let timeout = Duration::from_millis(crate::board::HOST.user_timeout_ms.into());
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(timeout));
-        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
-        assert_eq!(socket.send_buffer_size().unwrap(), 2 * crate::board::HOST.send_buffer_size as usize);
-        assert_eq!(socket.recv_buffer_size().unwrap(), 2 * crate::board::HOST.receive_buffer_size as usize);
+        assert_has_all_options(&SockRef::from(&accepted(&listener, None)));
+    }
+
+    #[test]
+    fn a_listener_that_was_passed_on_is_as_our_own() {
+        let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = passed.local_addr().unwrap();
+        let adopted = adopted(passed, &crate::board::HOST).unwrap();
+        assert!(SockRef::from(&adopted).nonblocking().unwrap());
+        let _peer = TcpStream::connect(address).unwrap();
+        assert_has_all_options(&SockRef::from(&accepted(&adopted, None)));
+    }
+
+    #[test]
+    fn one_that_waited_before_the_options_were_set_gets_them() {
+        let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = passed.local_addr().unwrap();
+        let _peers = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+        let config = crate::config::Config::of_defaults(&crate::board::HOST).unwrap();
+        let listeners = bind(&config, vec![passed]).unwrap();
+        let [socket] = &listeners.sockets[..] else { panic!("one was passed") };
+        assert_eq!((&listeners.addresses[..], listeners.are_inherited), (&[address][..], true));
+        let stream = accepted(socket, None);
+        assert!(SockRef::from(&stream).linger().unwrap().is_none(), "it came too early");
+        assert_has_all_options(&SockRef::from(&accepted(socket, Some(&config.board))));
     }
 }
