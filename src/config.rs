@@ -20,6 +20,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
+use rustix::system::uname;
 
 use crate::board::Board;
 pub use document::nearest;
@@ -262,10 +263,10 @@ fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The machine's name, or the program's where the machine has none.
+/// The machine's name, or the program's where the machine has none. Asked of the kernel: in the unit's sandbox `/proc` has
+/// processes alone.
 fn hostname() -> String {
-    let name = read(Path::new("/proc/sys/kernel/hostname"), 256).unwrap_or_default();
-    let name = String::from_utf8_lossy(&name).trim().to_owned();
+    let name = uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() || name == "(none)" { "sharelinkd".to_owned() } else { name }
 }
 
