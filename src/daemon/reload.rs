@@ -54,8 +54,12 @@ pub fn again(daemon: &Daemon) -> Result<Vec<&'static str>, Vec<ConfigError>> {
 /// Takes what can change while pages are connected; says what waits for a restart.
 fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let mut running = daemon.config.borrow_mut();
+    let other_pages = running.pages.listen != config.pages.listen;
+    if daemon.is_inherited && other_pages {
+        log::warn!("pages.listen changed, and has no effect: the service manager listens (sharelinkd.socket)");
+    }
     let waits = [
-        ("pages.listen", running.pages.listen != config.pages.listen),
+        ("pages.listen", !daemon.is_inherited && other_pages),
         ("pages.io_uring", running.pages.io_uring != config.pages.io_uring),
         ("uplink.addresses", running.uplink.addresses != config.uplink.addresses),
         ("[limits]", running.board != config.board),

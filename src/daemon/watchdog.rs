@@ -122,7 +122,7 @@ mod tests {
     /// The relay's real tasks, but for those that are left out, then what happens with them.
     fn relay(manager: &Manager, without: &[Part], happens: impl AsyncFnOnce(&Daemon)) {
         let none = |_: &Path| Err(ErrorKind::NotFound.into());
-        let around = Surroundings { read_secret: &none, hostname: "box" };
+        let around = Surroundings { read_secret: &none, hostname: "box", runtime_directory: None };
         let text = "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"unix:/nowhere/business.sock\"]\n";
         let config = Config::parse(text, &TINY, &around).unwrap();
         let listeners = listen::bind(&config, Vec::new()).unwrap();

@@ -323,17 +323,16 @@ fn what_holds_is_told_where_unit_and_configuration_differ() {
         let config = folder.write("relay.toml", &format!("{line}[uplink]\naddresses = [\"unix:/nowhere\"]\n"));
         let manager = Manager::at(format!("@sharelinkd-test-differ-{}-{level:?}", std::process::id()));
         let mut command = activated(&config, &[&held], "http");
-        let log = fs::File::create(folder.0.join("log")).unwrap();
-        let relay = start(
-            {
-                command.stderr(log);
-                command
-            },
-            &manager,
-        );
+        command.stderr(fs::File::create(folder.0.join("log")).unwrap());
+        let relay = start(command, &manager);
+        folder.write("relay.toml", "[pages]\nlisten = \"127.0.0.1:10\"\n[uplink]\naddresses = [\"unix:/nowhere\"]\n");
+        signal(&relay.0, "HUP");
+        manager.hear_of("RELOADING=1");
+        manager.hear_of("READY=1");
         assert_eq!(relay.end(), Some(0));
         let log = fs::read_to_string(folder.0.join("log")).unwrap();
-        let found = log.lines().find(|line| line.contains("has no effect"));
+        assert!(log.contains("pages.listen changed, and has no effect"), "{log}");
+        let found = log.lines().find(|line| line.contains("where the service manager listens"));
         assert_eq!(found.is_some(), level.is_some(), "{listen}: {log}");
         if let (Some(found), Some(level)) = (found, level) {
             assert!(found.contains(level) && found.contains(&format!("pages connect to {address}")), "{found}");
