@@ -11,6 +11,7 @@
 mod limits;
 mod rules;
 mod sum;
+mod unit;
 
 // Compiled into `board/build.rs`; here for its tests alone.
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod source;
 pub use limits::{Board, TrackLimits};
 pub use rules::{ENVELOPE_SIZE_MAX, INIT_ENVELOPE_SIZE_MAX, Rule, broken, rules};
 pub use sum::*;
+pub use unit::{descriptors, drop_in};
 
 #[cfg(test)]
 use crate::config::document;

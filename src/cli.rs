@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
-use self::help::{BENCH, BENCH_OPTIONS, CHECK, CONFIG, CONSOLE, DEMO, HELP, RUN, STATUS, VERSION};
+use self::help::{BENCH, BENCH_OPTIONS, CHECK, CONFIG, CONSOLE, DEMO, DROP_IN, HELP, RUN, STATUS, VERSION};
 use sharelinkd::config::nearest;
 use sharelinkd::terminal::{SOCKET, Way};
 use sharelinkd::{bench, demo};
@@ -30,6 +30,8 @@ pub enum Command {
     Console(Way, Vec<String>),
     /// Say how the relay behind this socket is; as JSON.
     Status(PathBuf, bool),
+    /// Print what the service manager is to be told about this board, with this configuration.
+    DropIn(Option<String>, Option<PathBuf>),
     /// Relay and demo business server in one process.
     Demo(demo::Options),
     /// Measure the relay on this machine.
@@ -53,7 +55,7 @@ struct About {
     help: &'static str,
 }
 
-const COMMANDS: [About; 9] = [
+const COMMANDS: [About; 10] = [
     About { name: "run", options: &["--config", "--help"], help: RUN },
     About { name: "check", options: &["--config", "--help"], help: CHECK },
     About { name: "config", options: &["--help"], help: CONFIG },
@@ -61,6 +63,7 @@ const COMMANDS: [About; 9] = [
     About { name: "console", options: &["--socket", "--serial", "--speed", "--help"], help: CONSOLE },
     About { name: "demo", options: &["--port", "--host-port", "--origin", "--help"], help: DEMO },
     About { name: "bench", options: &BENCH_OPTIONS, help: BENCH },
+    About { name: "drop-in", options: &["--board", "--config", "--help"], help: DROP_IN },
     About { name: "help", options: &["--help"], help: HELP },
     About { name: "version", options: &["--help"], help: VERSION },
 ];
@@ -117,7 +120,7 @@ fn next(parser: &mut lexopt::Parser) -> Result<Option<Word>, UsageError> {
 
 fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let name = about.name;
-    let (mut config, mut topic) = (None, None);
+    let (mut config, mut board, mut topic) = (None, None, None);
     let mut attached = Attached::default();
     let mut demo = demo::Options::default();
     let mut bench = Bench::default();
@@ -136,8 +139,12 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
         };
         match (name, option.as_str()) {
             (_, "-h" | "--help") => return Ok(Command::Help(about.help)),
-            ("run" | "check", "-c" | "--config") => {
+            ("run" | "check" | "drop-in", "-c" | "--config") => {
                 once(&mut config, "--config", PathBuf::from(value(parser, "--config", "--config FILE")?))?
+            }
+            ("drop-in", "--board") => {
+                let name = value(parser, "--board", "--board NAME")?;
+                once(&mut board, "--board", name.to_string_lossy().into_owned())?;
             }
             ("demo", "-p" | "--port") => once(&mut demo.pages_port, "--port", port(parser, "--port")?)?,
             ("demo", "--host-port") => once(&mut demo.host_port, "--host-port", port(parser, "--host-port")?)?,
@@ -161,6 +168,7 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
         ("run" | "check", None) => {
             wrong(&format!("{name} needs --config FILE: `sharelinkd config > FILE` writes one to start from"))
         }
+        ("drop-in", config) => Ok(Command::DropIn(board, config)),
         ("demo", _) => demo_command(demo),
         ("bench", _) => bench.command(),
         ("console", _) => attached.console(),

@@ -20,11 +20,13 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
+use rustix::system::uname;
 
 use crate::board::Board;
 pub use document::nearest;
 use document::{Document, Problem, line_of};
 pub use limits::LIMITS;
+pub use sections::listen_default;
 pub use values::{Network, Origins, Secret, Serial, UplinkAddress};
 
 /// A configuration file has at most so many bytes: the term "events and configuration" of the memory sum relies on it.
@@ -203,6 +205,22 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
+    /// What an empty file says for a relay that was built for `board`.
+    ///
+    /// # Errors
+    /// None that a board which built has: its limits are within themselves.
+    pub fn of_defaults(board: &Board) -> Result<Self, Vec<ConfigError>> {
+        let around = Surroundings {
+            read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
+            hostname: "",
+            runtime_directory: None,
+        };
+        Self::parse("", board, &around).map_err(|problems| {
+            let error = |Problem { line, what, remedy }| ConfigError { file: PathBuf::new(), line, what, remedy };
+            problems.into_iter().map(error).collect()
+        })
+    }
+
     /// The configuration as shipped: every key with its default, commented.
     #[must_use]
     pub const fn default_text() -> &'static str {
@@ -244,10 +262,10 @@ fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The machine's name, or the program's where the machine has none.
+/// The machine's name, or the program's where the machine has none. Asked of the kernel: in the unit's sandbox `/proc` has
+/// processes alone.
 fn hostname() -> String {
-    let name = read(Path::new("/proc/sys/kernel/hostname"), 256).unwrap_or_default();
-    let name = String::from_utf8_lossy(&name).trim().to_owned();
+    let name = uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() || name == "(none)" { "sharelinkd".to_owned() } else { name }
 }
 

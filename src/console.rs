@@ -13,6 +13,7 @@
 //! ```
 
 mod answer;
+mod brief;
 mod command;
 mod condition;
 mod editor;
@@ -26,6 +27,7 @@ mod view;
 
 use std::collections::VecDeque;
 
+pub use self::brief::brief;
 use self::command::Command;
 pub use self::command::{COMMANDS, Row};
 pub use self::condition::{CODES, Condition, Health, conditions};

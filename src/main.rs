@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             Ok(config) => print(&checked(&path, &config)),
             Err(errors) => refuse(&errors, ""),
         },
+        Ok(Command::DropIn(board, path)) => drop_in(board.as_deref(), path.as_deref()),
         Ok(Command::Config) => print(Config::default_text()),
         Ok(Command::Console(way, words)) => sharelinkd::terminal::console(&way, &words),
         Ok(Command::Status(path, as_json)) => sharelinkd::terminal::status(&path, as_json),
@@ -50,6 +51,22 @@ fn checked(path: &Path, config: &Config) -> String {
         "# {}: good. What it means:\n{notes}\n{config}\n# What the relay takes at most:\n#\n{table}",
         path.display()
     )
+}
+
+fn drop_in(name: Option<&str>, path: Option<&Path>) -> ExitCode {
+    let board = name.map_or(Some(board::SELECTED), board::by_name);
+    let Some(board) = board else {
+        let names: Vec<&str> = board::ALL.iter().map(|board| board.name).collect();
+        let text = format!("there is no board {:?}: choose one of {}", name.unwrap_or_default(), names.join(", "));
+        return complain(&text, EXIT_USAGE);
+    };
+    match path.map_or_else(|| Config::of_defaults(board), |path| Config::load(path, board)) {
+        Ok(config) => {
+            let serial = config.console.serial.as_ref().map(|serial| serial.device.as_path());
+            print(&board::drop_in(&config.board, serial))
+        }
+        Err(errors) => refuse(&errors, ""),
+    }
 }
 
 fn refuse(errors: &[ConfigError], consequence: &str) -> ExitCode {

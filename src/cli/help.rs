@@ -16,6 +16,7 @@ Commands:
   status    Say how the running relay is; the exit code says it too
   console   Talk to the running relay, or to a box over a serial cable
   bench     Measure what the relay costs on this machine
+  drop-in   Print the limits that systemd is to set for this board
   help      Print this, or the help of a command: sharelinkd help run
   version   Print version, board and target
 
@@ -96,6 +97,23 @@ Options:
 
 With a command, prints its answer and exits 0, or 1 where it can't be done:
   sharelinkd console pages slow
+";
+
+pub const DROP_IN: &str = "\
+Print a drop-in for sharelinkd.service: what systemd is to allow the relay, as
+its board and its configuration say (memory, tasks, open files, and no login
+prompt on the console's serial line). Packages bring one.
+
+Usage: sharelinkd drop-in [--board NAME] [--config FILE]
+
+Options:
+  --board NAME        Of another board than this binary was built for
+  -c, --config FILE   With this configuration in place of the default one
+  -h, --help          Print this
+
+Example, for a serial line that the configuration names:
+  sharelinkd drop-in --config /etc/sharelinkd/sharelinkd.toml \\
+    > /etc/systemd/system/sharelinkd.service.d/20-configuration.conf
 ";
 
 pub const DEMO: &str = "\

@@ -35,7 +35,7 @@ pub fn pages(document: &mut Document<'_>) -> Pages {
     }
     Pages {
         origins: if any.is_some() { Origins::Any } else { Origins::Listed(plain(origins)) },
-        listen: listen.map_or_else(|| vec![SocketAddr::from(([127, 0, 0, 1], 8080))], plain),
+        listen: listen.map_or_else(listen_default, plain),
         require_origin: document.flag("pages", "require_origin").is_some_and(|flag| flag.value),
         trusted_proxies: plain(
             list(document, "pages", "trusted_proxies", LISTED_MAX, values::network).unwrap_or_default(),
@@ -43,6 +43,11 @@ pub fn pages(document: &mut Document<'_>) -> Pages {
         drain_s: whole(document, "pages", "drain_s", 1, 600).unwrap_or(10),
         io_uring: document.flag("pages", "io_uring").is_none_or(|flag| flag.value),
     }
+}
+
+/// Where pages connect, where nothing is said.
+pub fn listen_default() -> Vec<SocketAddr> {
+    vec![SocketAddr::from(([127, 0, 0, 1], 8080))]
 }
 
 /// `[uplink]`.

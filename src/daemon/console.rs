@@ -9,14 +9,15 @@ use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use smol::{Async, LocalExecutor, Timer, future};
 
-use super::{Daemon, logging, proc, reload};
+use super::{Daemon, DaemonError, logging, proc, reload};
 use crate::board::{self, CONSOLES_MAX};
+use crate::config::Config;
 use crate::console::{Console, ONCE, Request, Row, View};
 
 /// Who may connect: the relay's user and its group.
@@ -30,8 +31,35 @@ const READ_SIZE: usize = 256;
 /// So many errors of a configuration are told at the console; the log has all.
 const ERRORS_TOLD_MAX: usize = 8;
 
+/// Where engineers connect.
+pub struct Listener {
+    /// The listening socket.
+    pub socket: Rc<Async<UnixListener>>,
+    /// What is to be removed at the end; none where the service manager holds it.
+    pub path: Option<PathBuf>,
+}
+
+/// The socket that was passed on, else the configured one, else none.
+pub fn listener(config: &Config, inherited: Option<UnixListener>) -> Result<Option<Listener>, DaemonError> {
+    let configured = config.console.socket.as_deref();
+    if let Some(socket) = inherited {
+        let held = socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+        if let Some(configured) = configured.filter(|path| held.as_deref() != Some(*path)) {
+            log::warn!(
+                "the console is where the service manager listens (sharelinkd-console.socket); console.socket = {} has no effect",
+                configured.display()
+            );
+        }
+        let socket = Rc::new(Async::new(socket).map_err(DaemonError::Passed)?);
+        return Ok(Some(Listener { socket, path: None }));
+    }
+    let Some(path) = configured else { return Ok(None) };
+    let socket = bind(path).map_err(|error| DaemonError::Console(path.to_owned(), error))?;
+    Ok(Some(Listener { socket: Rc::new(socket), path: Some(path.to_owned()) }))
+}
+
 /// Binds the socket; one that a relay left behind which is gone is replaced.
-pub fn bind(path: &Path) -> io::Result<Async<UnixListener>> {
+fn bind(path: &Path) -> io::Result<Async<UnixListener>> {
     // Connecting to a file that is no socket is refused too: that file is somebody else's.
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     match UnixStream::connect(path) {
@@ -45,7 +73,7 @@ pub fn bind(path: &Path) -> io::Result<Async<UnixListener>> {
 }
 
 /// Accepts engineers for as long as the daemon runs.
-pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Async<UnixListener>) {
+pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Async<UnixListener>>) {
     let places = Rc::new(());
     loop {
         match listener.accept().await {

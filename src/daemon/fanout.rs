@@ -14,6 +14,7 @@ use super::connection::{self, Outgoing};
 use super::pages::Behind;
 use super::queues;
 use super::sending::{BATCH_SIZE_MAX, Batch, TakenByEach};
+use super::watchdog::Part;
 use crate::relay::Relay;
 use crate::relay::draft::Draft;
 use crate::relay::pages::Verdict;
@@ -71,8 +72,10 @@ pub async fn run(daemon: Rc<Daemon>) {
     loop {
         daemon.serve.wait().await;
         while serve_turn(&daemon, &mut batch) {
+            daemon.turns.pass(Part::Fanout);
             future::yield_now().await;
         }
+        daemon.turns.pass(Part::Fanout);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Listening: binds the pages' addresses, accepts in batches, bounds what is no page yet.
+//! Listening: binds the pages' addresses, or takes the listeners that the service manager holds; accepts in batches, bounds
+//! what is no page yet.
 //!
 //! Every connection begins as an HTTP request head in one of a fixed number of places. Where all are
 //! taken, accepting waits for one, and whoever has held a place for a second is cut off for it: who sends
@@ -14,10 +15,10 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use smol::{Async, LocalExecutor, Timer, future};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Daemon, DaemonError, http};
-use crate::board::Board;
+use crate::board::{self, Board};
 use crate::config::Config;
 use crate::relay::time::Instant;
 
@@ -27,21 +28,46 @@ const BATCH: usize = 64;
 const REST: Duration = Duration::from_millis(100);
 /// How long accepting waits before it looks for a place again.
 const PLACE_WAIT: Duration = Duration::from_millis(5);
-/// Descriptors besides the pages': listeners, the uplink, the reactor's own, the log.
-const DESCRIPTORS_EXTRA: u64 = 32;
 /// A place is nobody's for longer than this while others wait for one.
-const PLACE_MS_MAX: u64 = 1_000;
+pub const PLACE_MS_MAX: u64 = 1_000;
 
-/// Binds every configured address; the addresses as they came out (port 0 takes any).
-pub fn bind(config: &Config) -> Result<(Vec<Async<TcpListener>>, Vec<SocketAddr>), DaemonError> {
-    let mut listeners = Vec::new();
-    let mut addresses = Vec::new();
-    for &address in &config.pages.listen {
-        let listener = listener(address, &config.board).map_err(|error| DaemonError::Listen(address, error))?;
-        addresses.push(listener.get_ref().local_addr().unwrap_or(address));
-        listeners.push(listener);
+/// Where pages connect.
+pub struct Listeners {
+    /// In the order of their addresses.
+    pub sockets: Vec<Rc<Async<TcpListener>>>,
+    /// As they came out (port 0 takes any).
+    pub addresses: Vec<SocketAddr>,
+    /// The service manager holds them too, and goes on when this relay ends: then no connection is taken any more that
+    /// the next one can serve.
+    pub are_inherited: bool,
+}
+
+/// Binds every configured address; none where the service manager passed listeners on.
+pub fn bind(config: &Config, inherited: Vec<TcpListener>) -> Result<Listeners, DaemonError> {
+    let mut listeners = Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: !inherited.is_empty() };
+    let mut add = |listener: Async<TcpListener>, address| {
+        listeners.addresses.push(listener.get_ref().local_addr().unwrap_or(address));
+        listeners.sockets.push(Rc::new(listener));
+    };
+    if inherited.is_empty() {
+        for &address in &config.pages.listen {
+            add(listener(address, &config.board).map_err(|error| DaemonError::Listen(address, error))?, address);
+        }
     }
-    Ok((listeners, addresses))
+    for socket in inherited {
+        let address = socket.local_addr().map_err(DaemonError::Passed)?;
+        add(adopted(socket, &config.board).map_err(|error| DaemonError::Listen(address, error))?, address);
+    }
+    Ok(listeners)
+}
+
+/// Makes a listener that was passed on what our own are: the unit knows neither the board nor all of the options.
+fn adopted(socket: TcpListener, board: &Board) -> io::Result<Async<TcpListener>> {
+    let socket = Socket::from(socket);
+    prepare(&socket, board)?;
+    // Again: it changes the backlog alone.
+    socket.listen(i32::try_from(board.backlog_max).unwrap_or(i32::MAX))?;
+    Async::new(socket.into())
 }
 
 /// A listener whose accepted sockets have the board's options.
@@ -55,7 +81,15 @@ pub fn listener(address: SocketAddr, board: &Board) -> io::Result<Async<TcpListe
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit all of it: the window is right from the first packet on, and no call is made for each.
+    prepare(&socket, board)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(board.backlog_max).unwrap_or(i32::MAX))?;
+    Async::new(socket.into())
+}
+
+/// The options of the pages' sockets. Accepted ones inherit all of it from their listener: the window is right from the first
+/// packet on, and no call is made for each.
+fn prepare(socket: &Socket, board: &Board) -> io::Result<()> {
     socket.set_send_buffer_size(board.send_buffer_size as usize)?;
     socket.set_recv_buffer_size(board.receive_buffer_size as usize)?;
     // Without it one stalled peer was seen to delay others in rounds of 40 ms.
@@ -64,15 +98,12 @@ pub fn listener(address: SocketAddr, board: &Board) -> io::Result<Async<TcpListe
     socket.set_tcp_user_timeout(Some(Duration::from_millis(board.user_timeout_ms.into())))?;
     // SO_LINGER of 0: a socket that is dropped takes its queues with it. The kernel would keep them, uncounted, for as long as
     // a peer that doesn't read likes. Whoever ends in good order waits for the peer's end first.
-    socket.set_linger(Some(Duration::ZERO))?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(board.backlog_max).unwrap_or(i32::MAX))?;
-    Async::new(socket.into())
+    socket.set_linger(Some(Duration::ZERO))
 }
 
 /// Allows the process as many descriptors as its pages need, or says how many it will do with.
 pub fn raise_descriptor_limit(board: &Board) {
-    let needed = u64::from(board.pages_max) + u64::from(board.heads_max) + DESCRIPTORS_EXTRA;
+    let needed = board::descriptors(board);
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return;
@@ -89,7 +120,9 @@ pub fn raise_descriptor_limit(board: &Board) {
 }
 
 /// Accepts for as long as the daemon runs.
-pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Async<TcpListener>) {
+pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Async<TcpListener>>) {
+    // What waited in a listener that was passed on may have come before its options were set.
+    let mut are_waiting = daemon.is_inherited;
     loop {
         if let Err(error) = listener.readable().await {
             log::warn!("a listener can't be waited for: {error}");
@@ -99,9 +132,13 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
             while !daemon.heads.borrow_mut().make_room(daemon.clock.now()) {
                 Timer::after(PLACE_WAIT).await;
             }
-            match listener.get_ref().accept() {
+            let taken = take(listener.get_ref(), are_waiting.then_some(&daemon.config.borrow().board));
+            match taken {
                 Ok((stream, address)) => begin(&daemon, &executor, stream, address),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    are_waiting = false;
+                    break;
+                }
                 Err(error) if is_of_one_peer(&error) => {}
                 Err(error) => {
                     let now = daemon.clock.now();
@@ -114,6 +151,16 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
         }
         future::yield_now().await;
     }
+}
+
+/// Accepts one; `options` where it may have come before its listener had them.
+fn take(listener: &TcpListener, options: Option<&Board>) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, address) = listener.accept()?;
+    if let Some(board) = options {
+        // One that is gone already is found out when it is read.
+        let _ = prepare(&SockRef::from(&stream), board);
+    }
+    Ok((stream, address))
 }
 
 /// Errors of `accept(2)` that are about the one connection, which is gone.
@@ -133,6 +180,8 @@ fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: Tcp
         }
     };
     daemon.heads.borrow_mut().enter(daemon.clock.now(), &stream);
+    // A listener for both families, which only a unit makes, tells IPv4 addresses in an IPv6 form.
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let task = http::serve(Rc::clone(daemon), Rc::clone(executor), stream, address);
     executor.spawn(task).detach();
 }
@@ -196,21 +245,51 @@ impl Heads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use socket2::SockRef;
+
+    fn assert_has_all_options(socket: &SockRef<'_>) {
+        let board = &crate::board::HOST;
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), board.notsent_size_max);
+        let timeout = Duration::from_millis(board.user_timeout_ms.into());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(timeout));
+        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * board.send_buffer_size as usize);
+        assert_eq!(socket.recv_buffer_size().unwrap(), 2 * board.receive_buffer_size as usize);
+    }
+
+    fn accepted(listener: &Async<TcpListener>, options: Option<&Board>) -> TcpStream {
+        smol::block_on(listener.readable()).unwrap();
+        take(listener.get_ref(), options).unwrap().0
+    }
 
     #[test]
     fn an_accepted_socket_has_all_of_its_options_from_the_listener() {
         let listener = listener("127.0.0.1:0".parse().unwrap(), &crate::board::HOST).unwrap();
         let _peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
-        smol::block_on(listener.readable()).unwrap();
-        let (stream, _) = listener.get_ref().accept().unwrap();
-        let socket = SockRef::from(&stream);
-        assert!(socket.tcp_nodelay().unwrap());
-        assert_eq!(socket.tcp_notsent_lowat().unwrap(), crate::board::HOST.notsent_size_max);
-        let timeout = Duration::from_millis(crate::board::HOST.user_timeout_ms.into());
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(timeout));
-        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
-        assert_eq!(socket.send_buffer_size().unwrap(), 2 * crate::board::HOST.send_buffer_size as usize);
-        assert_eq!(socket.recv_buffer_size().unwrap(), 2 * crate::board::HOST.receive_buffer_size as usize);
+        assert_has_all_options(&SockRef::from(&accepted(&listener, None)));
+    }
+
+    #[test]
+    fn a_listener_that_was_passed_on_is_as_our_own() {
+        let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = passed.local_addr().unwrap();
+        let adopted = adopted(passed, &crate::board::HOST).unwrap();
+        assert!(SockRef::from(&adopted).nonblocking().unwrap());
+        let _peer = TcpStream::connect(address).unwrap();
+        assert_has_all_options(&SockRef::from(&accepted(&adopted, None)));
+    }
+
+    #[test]
+    fn one_that_waited_before_the_options_were_set_gets_them() {
+        let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = passed.local_addr().unwrap();
+        let _peers = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+        let config = crate::config::Config::of_defaults(&crate::board::HOST).unwrap();
+        let listeners = bind(&config, vec![passed]).unwrap();
+        let [socket] = &listeners.sockets[..] else { panic!("one was passed") };
+        assert_eq!((&listeners.addresses[..], listeners.are_inherited), (&[address][..], true));
+        let stream = accepted(socket, None);
+        assert!(SockRef::from(&stream).linger().unwrap().is_none(), "it came too early");
+        assert_has_all_options(&SockRef::from(&accepted(socket, Some(&config.board))));
     }
 }

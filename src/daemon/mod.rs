@@ -19,6 +19,7 @@ mod console;
 mod fanout;
 pub mod head;
 mod http;
+mod inherited;
 mod listen;
 mod logging;
 mod metrics;
@@ -32,6 +33,7 @@ mod serial;
 mod signal;
 mod systemd;
 mod uplink;
+mod watchdog;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -48,10 +50,15 @@ use smol::{LocalExecutor, Timer};
 use self::clock::Clock;
 use self::fanout::Connections;
 pub use self::http::{read_head, timely};
+use self::inherited::Inherited;
 pub use self::listen::listener;
+
 use self::signal::Signal;
+use self::systemd::Notify;
+use self::watchdog::{Part, Turns};
 use crate::board;
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::console as told;
 use crate::relay::draft::Draft;
 use crate::relay::{Relay, Settings, time::Instant};
 
@@ -63,6 +70,10 @@ const TICK: Duration = Duration::from_millis(100);
 pub enum DaemonError {
     /// An address can't be listened on.
     Listen(SocketAddr, io::Error),
+    /// A socket of this name was passed on by the service manager and is not what it should be.
+    Inherited(String, String),
+    /// A socket that was passed on is broken.
+    Passed(io::Error),
     /// The console's socket can't be listened on.
     Console(PathBuf, io::Error),
     /// The metrics' address can't be listened on.
@@ -83,6 +94,10 @@ impl fmt::Display for DaemonError {
                 write!(f, "can't listen on {address}: not allowed; ports below 1024 need CAP_NET_BIND_SERVICE")
             }
             Self::Listen(address, error) => write!(f, "can't listen on {address}: {error}; check pages.listen"),
+            Self::Inherited(name, why) => {
+                write!(f, "the socket {name:?} that the service manager passed on {why}; check sharelinkd.socket")
+            }
+            Self::Passed(error) => write!(f, "a socket that the service manager passed on is broken: {error}"),
             Self::Console(path, error) => {
                 write!(f, "the console can't listen on {}: {error}; check console.socket", path.display())
             }
@@ -100,8 +115,12 @@ impl fmt::Display for DaemonError {
 pub fn run(config: Config, path: PathBuf) -> ExitCode {
     logging::init(config.log_level, Clock::start());
     last_words();
-    let executor = Rc::new(LocalExecutor::new());
-    let served = smol::block_on(executor.run(serve(Rc::clone(&executor), config, Some(path), |_| {})));
+    // Before smol starts a thread.
+    let served = Inherited::take().and_then(|inherited| {
+        let executor = Rc::new(LocalExecutor::new());
+        let manager = (inherited, Notify::from_environment());
+        smol::block_on(executor.run(serve_for(Rc::clone(&executor), config, Some(path), manager, |_| {})))
+    });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -136,30 +155,45 @@ pub async fn serve(
     path: Option<PathBuf>,
     ready: impl FnOnce(&[SocketAddr]),
 ) -> Result<(), DaemonError> {
+    serve_for(executor, config, path, (Inherited::default(), Notify::default()), ready).await
+}
+
+/// Serves for a service manager: on the sockets that it holds, and telling it how the relay is.
+async fn serve_for(
+    executor: Rc<LocalExecutor<'static>>,
+    config: Config,
+    path: Option<PathBuf>,
+    (inherited, notify): (Inherited, Notify),
+    ready: impl FnOnce(&[SocketAddr]),
+) -> Result<(), DaemonError> {
     let signals = reload::signals().map_err(DaemonError::Signals)?;
-    let (listeners, addresses) = listen::bind(&config)?;
-    let console = match &config.console.socket {
-        Some(path) => Some(console::bind(path).map_err(|error| DaemonError::Console(path.clone(), error))?),
-        None => None,
-    };
+    let listeners = listen::bind(&config, inherited.pages)?;
+    let console = console::listener(&config, inherited.console)?;
     let metrics = match config.metrics {
         Some(address) => Some(metrics::bind(address).map_err(|error| DaemonError::Metrics(address, error))?),
         None => None,
     };
     listen::raise_descriptor_limit(&config.board);
-    let daemon = Daemon::new(config, path, addresses.clone())?;
+    let daemon = Daemon::new(config, path, &listeners, notify)?;
     for note in daemon.config.borrow().notes() {
         log::warn!("{note}");
     }
     log::info!("sharelinkd {} on board {}, {}", env!("CARGO_PKG_VERSION"), board::SELECTED.name, memory_text(&daemon));
     let mut tasks = Vec::new();
-    for listener in listeners {
-        tasks.push(executor.spawn(listen::accept(Rc::clone(&daemon), Rc::clone(&executor), listener)));
-    }
+    let accepting: Vec<_> = listeners
+        .sockets
+        .iter()
+        .map(|socket| executor.spawn(listen::accept(Rc::clone(&daemon), Rc::clone(&executor), Rc::clone(socket))))
+        .collect();
     tasks.push(executor.spawn(fanout::run(Rc::clone(&daemon))));
     tasks.push(executor.spawn(uplink::run(Rc::clone(&daemon))));
     tasks.push(executor.spawn(tick(Rc::clone(&daemon))));
-    if let Some(listener) = console {
+    tasks.push(executor.spawn(watchdog::feed(Rc::clone(&daemon))));
+    if daemon.notify.is_heard() {
+        tasks.push(executor.spawn(systemd::keep_status(Rc::clone(&daemon))));
+    }
+    if let Some(listener) = &console {
+        let listener = Rc::clone(&listener.socket);
         tasks.push(executor.spawn(console::accept(Rc::clone(&daemon), Rc::clone(&executor), listener)));
     }
     if let Some(listener) = metrics {
@@ -171,19 +205,28 @@ pub async fn serve(
     if let Some(serial) = daemon.config.borrow().console.serial.clone() {
         tasks.push(executor.spawn(serial::run(Rc::clone(&daemon), serial)));
     }
-    let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let list = addresses_text(&daemon.listening);
+    tell_which_addresses_hold(&daemon);
     if log::log_enabled!(log::Level::Info) {
         log::info!("ready: pages connect to {list}");
-    } else if !systemd::notifies() {
+    } else if !daemon.notify.is_heard() {
         // Whoever started it waits for this line, however little else is to be logged.
         eprintln!("ready: pages connect to {list}");
     }
-    systemd::notify("READY=1");
-    ready(&addresses);
+    daemon.notify.ready(&daemon.look(told::brief));
+    ready(&daemon.listening);
     reload::until_told_to_end(&daemon, signals).await;
-    systemd::notify("STOPPING=1");
+    daemon.notify.stopping(Duration::from_secs(daemon.config.borrow().pages.drain_s.into()));
+    if daemon.is_inherited {
+        // Whoever comes now waits in the kernel for the next relay, which is better than to be sent away by this one.
+        for task in accepting {
+            task.cancel().await;
+        }
+    } else {
+        tasks.extend(accepting);
+    }
     drain(&daemon).await;
-    if let Some(path) = &daemon.config.borrow().console.socket {
+    if let Some(path) = console.and_then(|console| console.path) {
         // Where it stays, the next relay replaces it.
         let _ = std::fs::remove_file(path);
     }
@@ -191,6 +234,26 @@ pub async fn serve(
         task.cancel().await;
     }
     Ok(())
+}
+
+fn addresses_text(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Two places say where pages connect: which of them holds must be plain.
+fn tell_which_addresses_hold(daemon: &Daemon) {
+    let written = &daemon.config.borrow().pages.listen;
+    if !daemon.is_inherited || *written == daemon.listening {
+        return;
+    }
+    let (held, written_text) = (addresses_text(&daemon.listening), addresses_text(written));
+    let line = format!(
+        "pages connect to {held}, where the service manager listens (ListenStream= in sharelinkd.socket); \
+         pages.listen = {written_text} has no effect"
+    );
+    // A default was not written by anybody.
+    let level = if *written == config::listen_default() { log::Level::Info } else { log::Level::Warn };
+    log::log!(level, "{line}");
 }
 
 /// Everything that the tasks share.
@@ -203,6 +266,10 @@ pub(crate) struct Daemon {
     path: Option<PathBuf>,
     /// Where pages connect.
     listening: Vec<SocketAddr>,
+    /// The service manager listens there, whatever the configuration says.
+    is_inherited: bool,
+    notify: Notify,
+    turns: Turns,
     clock: Clock,
     /// An engineer wants the relay to go away.
     end: Signal,
@@ -217,7 +284,12 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: Config, path: Option<PathBuf>, listening: Vec<SocketAddr>) -> Result<Rc<Self>, DaemonError> {
+    fn new(
+        config: Config,
+        path: Option<PathBuf>,
+        listeners: &listen::Listeners,
+        notify: Notify,
+    ) -> Result<Rc<Self>, DaemonError> {
         let clock = Clock::start();
         let seed = getrandom::u64().map_err(DaemonError::Random)?;
         let relay = Relay::new(&config.board, settings(&config), seed, clock.now());
@@ -230,7 +302,10 @@ impl Daemon {
             draft: RefCell::default(),
             config: RefCell::new(config),
             path,
-            listening,
+            listening: listeners.addresses.clone(),
+            is_inherited: listeners.are_inherited,
+            notify,
+            turns: Turns::default(),
             clock,
             end: Signal::default(),
             serve: Signal::default(),
@@ -294,6 +369,7 @@ async fn tick(daemon: Rc<Daemon>) {
         }
         queues::measure(&daemon);
         daemon.logged.borrow_mut().flush(daemon.clock.now());
+        daemon.turns.pass(Part::Tick);
     }
 }
 
@@ -302,8 +378,17 @@ async fn drain(daemon: &Daemon) {
     daemon.step(|relay, now| relay.drain(now));
     let pages = daemon.relay.borrow().pages();
     log::info!("going away: {pages} pages are told to come back");
-    let end = daemon.clock.now().after(u64::from(daemon.config.borrow().pages.drain_s) * 1000);
-    while daemon.relay.borrow().pages() > 0 && daemon.clock.now() < end {
+    let begun = daemon.clock.now();
+    let end = begun.after(u64::from(daemon.config.borrow().pages.drain_s) * 1000);
+    // Whoever was accepted before is answered.
+    let heads_end = end.min(begun.after(listen::PLACE_MS_MAX));
+    loop {
+        let now = daemon.clock.now();
+        let pages_wait = daemon.relay.borrow().pages() > 0 && now < end;
+        let heads_wait = daemon.heads.borrow().count() > 0 && now < heads_end;
+        if !pages_wait && !heads_wait {
+            break;
+        }
         Timer::after(TICK / 4).await;
     }
     let left = daemon.relay.borrow().pages();

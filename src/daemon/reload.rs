@@ -5,9 +5,10 @@ use std::io;
 use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt, future};
 
-use super::{Daemon, settings, systemd};
+use super::{Daemon, settings};
 use crate::board;
 use crate::config::{self, Config, ConfigError};
+use crate::console;
 
 /// The signals that the daemon listens to.
 pub fn signals() -> io::Result<Signals> {
@@ -38,7 +39,7 @@ pub async fn until_told_to_end(daemon: &Daemon, mut signals: Signals) {
 /// Everything that is wrong with it; then the one in force stays, whole.
 pub fn again(daemon: &Daemon) -> Result<Vec<&'static str>, Vec<ConfigError>> {
     let Some(path) = &daemon.path else { return Ok(Vec::new()) };
-    systemd::notify("RELOADING=1");
+    daemon.notify.reloading();
     let result = Config::load(path, board::SELECTED).map(|config| take(daemon, config));
     if let Err(errors) = &result {
         for error in errors {
@@ -46,15 +47,19 @@ pub fn again(daemon: &Daemon) -> Result<Vec<&'static str>, Vec<ConfigError>> {
         }
         log::error!("the configuration stays as it was: {} error(s) in the new one", errors.len());
     }
-    systemd::notify("READY=1");
+    daemon.notify.ready(&daemon.look(console::brief));
     result
 }
 
 /// Takes what can change while pages are connected; says what waits for a restart.
 fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let mut running = daemon.config.borrow_mut();
+    let other_pages = running.pages.listen != config.pages.listen;
+    if daemon.is_inherited && other_pages {
+        log::warn!("pages.listen changed, and has no effect: the service manager listens (sharelinkd.socket)");
+    }
     let waits = [
-        ("pages.listen", running.pages.listen != config.pages.listen),
+        ("pages.listen", !daemon.is_inherited && other_pages),
         ("pages.io_uring", running.pages.io_uring != config.pages.io_uring),
         ("uplink.addresses", running.uplink.addresses != config.uplink.addresses),
         ("[limits]", running.board != config.board),

@@ -18,6 +18,7 @@ use smol::{Async, Timer};
 use socket2::SockRef;
 
 use super::Daemon;
+use super::watchdog::Part;
 use crate::config::UplinkAddress;
 use crate::relay::uplink::PeerError;
 use crate::wire::uplink::Deframer;
@@ -68,6 +69,7 @@ pub async fn run(daemon: Rc<Daemon>) {
 
 /// Waits until the machine wants an address dialled.
 fn poll_dial(daemon: &Daemon, context: &Context<'_>) -> Poll<Option<UplinkAddress>> {
+    daemon.turns.pass(Part::Uplink);
     while daemon.uplink.poll(context).is_ready() {}
     match daemon.step(|relay, now| relay.poll_dial(now)) {
         Some(place) => Poll::Ready(daemon.config.borrow().uplink.addresses.get(place).cloned()),
@@ -102,6 +104,7 @@ async fn dial(daemon: &Daemon, address: &UplinkAddress) -> Result<Stream, Ending
     let given_up = async {
         loop {
             daemon.uplink.wait().await;
+            daemon.turns.pass(Part::Uplink);
             let now = daemon.clock.now();
             if daemon.relay.borrow().uplink_fault(now).is_some() {
                 return Err(io::ErrorKind::TimedOut.into());
@@ -143,6 +146,7 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
     daemon.step(|relay, now| relay.handle_uplink_connected(now, nonce));
     let mut knocking: Option<Pin<Box<dyn Future<Output = Option<Stream>>>>> = None;
     poll_fn(|context| {
+        daemon.turns.pass(Part::Uplink);
         // Ordered: what must be said goes out before more is heard.
         while daemon.uplink.poll(context).is_ready() {}
         let fault = daemon.relay.borrow().uplink_fault(daemon.clock.now());

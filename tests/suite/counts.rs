@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use allocation_counter::AllocationInfo;
@@ -35,9 +35,13 @@ struct World {
     done: mpsc::Sender<()>,
 }
 
+/// One daemon in this process at a time: the reactor is the process's, and takes for one thread what another gives back.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Counts what the daemon allocates between two moments of a world. The daemon runs in this thread, its pages and
 /// its business server in another: what is allocated here is the daemon's own.
 fn count<T: Send + 'static>(world: impl FnOnce(World) -> T + Send + 'static) -> AllocationInfo {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let text = config_text(listener.local_addr().unwrap());
     let no_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());

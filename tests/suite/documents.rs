@@ -239,6 +239,48 @@ fn every_key_in_a_document_is_in_the_configuration() {
     }
 }
 
+/// The words of a text that are options.
+fn options(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
+    words.filter(|word| word.starts_with("--") && word.len() > 2).collect()
+}
+
+#[test]
+fn the_manual_page_is_the_help() {
+    let text = read("docs/sharelinkd.8.md");
+    let help = sharelinkd(&["--help"]);
+    let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let mut told = help.clone();
+    for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
+        assert!(text.contains(&format!("**sharelinkd {name}**")), "the synopsis lacks {name}");
+        assert!(text.contains(&format!("\n**{name}**\n: ")), "{name} is not described");
+        told.push_str(&sharelinkd(&[name, "--help"]));
+    }
+    let (told, known) = (options(&told), options(&text));
+    assert!(told.len() > 20, "only {told:?}");
+    assert_eq!(told, known, "the helps' options, and the manual page's");
+    for option in told {
+        assert!(text.contains(&format!("**{option}**")), "{option} has no entry");
+    }
+    // Each exit code of the help has its entry.
+    let codes = help.split("Exit codes:").nth(1).unwrap();
+    let codes: BTreeSet<&str> = codes.split([' ', ',', ';', '\n']).filter(|word| word.parse::<u8>().is_ok()).collect();
+    assert_eq!(codes.len(), 7, "{codes:?}");
+    for code in codes {
+        assert!(text.contains(&format!("\n**{code}**\n: ")), "exit code {code}");
+    }
+    for path in ["systemd/sharelinkd.service", "systemd/sharelinkd.socket", "systemd/sharelinkd-console.socket"] {
+        let name = path.split('/').next_back().unwrap();
+        assert!(root().join(path).exists() && text.contains(&format!("**{name}**")), "{name}");
+    }
+    // What is read from the environment by name.
+    for path in files(&[".rs"]).iter().filter(|path| path.starts_with("src/daemon/") || *path == "src/config.rs") {
+        for name in read(path).split("env::var").skip(1).filter_map(|rest| rest.split('"').nth(1)) {
+            assert!(text.contains(&format!("**{name}**")), "{path} reads {name}");
+        }
+    }
+}
+
 /// A board file's values by `section.key`.
 fn board_values(text: &str) -> BTreeMap<String, u64> {
     let mut values = BTreeMap::new();

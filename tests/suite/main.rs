@@ -12,6 +12,7 @@ mod fuzzing;
 mod pages;
 mod preview;
 mod program;
+mod service;
 mod simulation;
 mod vectors;
 mod world;

@@ -1,0 +1,85 @@
+//! What the service manager is told about a board: memory, tasks, descriptors, and whose the serial line is.
+//!
+//! Owns the drop-in that a package installs beside the unit, and the figures in it that are no field of the board. Pure text:
+//! knows neither where it is written nor whether there is a service manager. The unit as shipped has board host's
+//! figures; `tests/suite/service.rs` compares them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::limits::Board;
+
+/// Descriptors besides the pages': listeners, the uplink, the reactor's own, the log.
+const DESCRIPTORS_EXTRA: u64 = 32;
+/// The thread of tasks and the helper that async-io parks; `check` and `kill` during a reload; and as many to spare.
+const TASKS_MAX: u32 = 8;
+/// Serial drivers that the unit allows already (`DeviceAllow=char-…`).
+const DRIVERS: [&str; 4] = ["ttyS", "ttyAMA", "ttyUSB", "ttyACM"];
+
+/// Open files that the relay needs.
+#[must_use]
+pub const fn descriptors(board: &Board) -> u64 {
+    board.pages_max as u64 + board.heads_max as u64 + DESCRIPTORS_EXTRA
+}
+
+/// The drop-in for `sharelinkd.service`; `serial` is the console's line, where it has one.
+#[must_use]
+pub fn drop_in(board: &Board, serial: Option<&Path>) -> String {
+    let mut text = format!("# What follows from board {}; `sharelinkd drop-in` printed it.\n", board.name);
+    let tty = serial.and_then(tty);
+    if let Some(tty) = tty {
+        let _ = write!(
+            text,
+            "\n[Unit]\n# The console's line: no login prompt beside it.\nConflicts=serial-getty@{tty}.service\nAfter=serial-getty@{tty}.service\n"
+        );
+    }
+    let _ = write!(
+        text,
+        "\n[Service]\nMemoryMax={}\nTasksMax={TASKS_MAX}\nLimitNOFILE={}\n",
+        board.memory_budget,
+        descriptors(board)
+    );
+    if let Some(serial) = serial.filter(|_| !tty.is_some_and(is_allowed)) {
+        let _ = writeln!(text, "DeviceAllow={} rw", serial.display());
+    }
+    text
+}
+
+/// The name of a tty right below `/dev`: only such a one can have a login prompt.
+fn tty(device: &Path) -> Option<&str> {
+    let name = device.strip_prefix("/dev").ok()?.to_str()?;
+    (name.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(name)
+}
+
+fn is_allowed(tty: &str) -> bool {
+    DRIVERS.contains(&tty.trim_end_matches(|letter: char| letter.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::{HOST, TINY};
+
+    #[test]
+    fn the_figures_are_the_boards() {
+        for board in [&HOST, &TINY] {
+            let text = drop_in(board, None);
+            let has = |line: String| assert!(text.lines().any(|found| found == line), "{line}: {text}");
+            has(format!("MemoryMax={}", board.memory_budget));
+            has(format!("LimitNOFILE={}", board.pages_max + board.heads_max + 32));
+            has("TasksMax=8".to_owned());
+            assert!(!text.contains("[Unit]") && !text.contains("DeviceAllow"));
+        }
+    }
+
+    #[test]
+    fn a_serial_line_is_allowed_and_has_no_login_prompt() {
+        let text = drop_in(&HOST, Some(Path::new("/dev/ttyAMA0")));
+        assert!(text.contains("\n[Unit]\n") && text.contains("\nConflicts=serial-getty@ttyAMA0.service\n"));
+        assert!(!text.contains("DeviceAllow"), "the unit allows it already");
+        let text = drop_in(&HOST, Some(Path::new("/dev/ttymxc3")));
+        assert!(text.contains("serial-getty@ttymxc3") && text.ends_with("\nDeviceAllow=/dev/ttymxc3 rw\n"));
+        let text = drop_in(&HOST, Some(Path::new("/dev/serial/by-id/usb-1")));
+        assert!(!text.contains("getty") && text.ends_with("\nDeviceAllow=/dev/serial/by-id/usb-1 rw\n"));
+    }
+}

@@ -1,0 +1,392 @@
+//! The relay under a service manager: what it is told, the sockets that it holds, and the units as shipped.
+//!
+//! The manager is played: a datagram socket to be told at, and a listener that stays while relays come and go. `tests/run`
+//! has systemd itself judge the units.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sharelinkd::board::{self, HOST};
+
+use crate::world::{Business, Folder, PATIENCE, config_text, connect, subscribe};
+
+/// Where a relay tells how it is.
+struct Manager {
+    socket: UnixDatagram,
+    name: String,
+}
+
+impl Manager {
+    fn at(name: String) -> Self {
+        let address = match name.strip_prefix('@') {
+            Some(name) => UnixAddress::from_abstract_name(name).unwrap(),
+            None => UnixAddress::from_pathname(&name).unwrap(),
+        };
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, name }
+    }
+
+    fn in_folder(folder: &Folder) -> Self {
+        Self::at(folder.0.join("notify").to_str().unwrap().to_owned())
+    }
+
+    /// The next message.
+    fn hear(&self) -> String {
+        let mut text = [0; 1024];
+        let size = self.socket.recv(&mut text).expect("the relay says something in time");
+        String::from_utf8(text[..size].to_vec()).unwrap()
+    }
+
+    /// The next message that has this in it.
+    fn hear_of(&self, word: &str) -> String {
+        let end = now() + PATIENCE;
+        loop {
+            let text = self.hear();
+            if text.contains(word) {
+                return text;
+            }
+            assert!(now() < end, "no {word} in time, at last {text:?}");
+        }
+    }
+}
+
+/// A relay, ended with its test.
+struct Relay(Child);
+
+impl Relay {
+    /// Ends it in good order; its exit code.
+    fn end(mut self) -> Option<i32> {
+        signal(&self.0, "TERM");
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a service manager waits in real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// A relay to which the sockets are passed under these names, as `sd_listen_fds(3)` wants it.
+fn activated(config: &Path, sockets: &[&OwnedFd], names: &str) -> Command {
+    // A shell has its own number to tell, and moves what it was given to where it is looked for.
+    let moves = ["", "3<&0 </dev/null", "4<&1 3<&0 </dev/null >/dev/null"][sockets.len()];
+    let script = format!("export LISTEN_PID=$$ LISTEN_FDS={}; exec {moves}; exec \"$0\" \"$@\"", sockets.len());
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_sharelinkd"), "run", "--config"]).arg(config);
+    command.env("LISTEN_FDNAMES", names).stderr(Stdio::null());
+    let passed = |socket: &OwnedFd| Stdio::from(socket.try_clone().unwrap());
+    if let Some(socket) = sockets.first() {
+        command.stdin(passed(socket));
+    }
+    if let Some(socket) = sockets.get(1) {
+        command.stdout(passed(socket));
+    }
+    command
+}
+
+fn start(mut command: Command, manager: &Manager) -> Relay {
+    let relay = Relay(command.env("NOTIFY_SOCKET", &manager.name).spawn().unwrap());
+    manager.hear_of("READY=1");
+    relay
+}
+
+fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn the_service_manager_is_told_how_the_relay_is() {
+    let folder = Folder::new("told");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let business = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let text = config_text(business.local_addr().unwrap()).replace("127.0.0.1:0", &address.to_string());
+    let config = folder.write("relay.toml", &text);
+    let abstract_name = format!("@sharelinkd-test-{}", std::process::id());
+    for manager in [Manager::in_folder(&folder), Manager::at(abstract_name)] {
+        let mut command = crate::world::program();
+        command.args(["run", "--config"]).arg(&config).stderr(Stdio::null());
+        command.env("NOTIFY_SOCKET", &manager.name);
+        let relay = Relay(command.spawn().unwrap());
+        let first = manager.hear();
+        assert!(first.starts_with("READY=1\nSTATUS=0 of 10000 pages, 0 topics; uplink "), "{first}");
+        assert!(first.contains("; memory ") && first.contains(" MiB"), "{first}");
+        assert!(get(address, "/healthz").unwrap().ends_with("ok"), "ready means that it serves");
+
+        let mut business = Business::meet(&business);
+        manager.hear_of("STATUS=0 of 10000 pages, 0 topics; uplink up (127.0.0.1:");
+        let mut page = connect(address);
+        let asks = thread::spawn(move || {
+            subscribe(&mut page, "link");
+            page
+        });
+        business.accept(7);
+        let page = asks.join().unwrap();
+        manager.hear_of("STATUS=1 of 10000 pages, 1 topics; uplink up");
+
+        signal(&relay.0, "HUP");
+        let reloading = manager.hear_of("RELOADING=1");
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        let uptime_s: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        let (_, us) = reloading.split_once("\nMONOTONIC_USEC=").expect(&reloading);
+        let us: f64 = us.parse().unwrap();
+        // The clock stands still while a machine sleeps; the uptime does not.
+        assert!(us > 0.0 && us / 1e6 < uptime_s + 1.0, "{us} of {uptime_s} s");
+        assert!(manager.hear_of("=1").starts_with("READY=1\nSTATUS=1 of 10000"));
+
+        signal(&relay.0, "TERM");
+        let stopping = manager.hear_of("STOPPING=1");
+        assert_eq!(stopping, "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000", "the drain's ten seconds, and five");
+        drop(page);
+        assert_eq!(relay.end(), Some(0));
+    }
+}
+
+#[test]
+fn nothing_is_said_where_nothing_changed() {
+    let folder = Folder::new("unchanged");
+    let manager = Manager::in_folder(&folder);
+    let config =
+        folder.write("relay.toml", "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"unix:/nowhere\"]\n");
+    let mut command = crate::world::program();
+    command.args(["run", "--config"]).arg(config).stderr(Stdio::null());
+    let _relay = start(command, &manager);
+    let begun = now();
+    let mut said = Vec::new();
+    manager.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut text = [0; 1024];
+    while begun.elapsed() < Duration::from_secs(8) {
+        if let Ok(size) = manager.socket.recv(&mut text) {
+            said.push(String::from_utf8_lossy(&text[..size]).into_owned());
+        }
+    }
+    // The uplink is `down` or being dialled; a line every two seconds at most, and no other.
+    assert!(said.len() <= 5, "{said:?}");
+    assert!(said.windows(2).all(|pair| pair[0] != pair[1]), "{said:?}");
+}
+
+#[test]
+fn the_watchdog_is_fed_where_it_is_this_process_that_is_watched() {
+    let folder = Folder::new("watchdog");
+    let config =
+        folder.write("relay.toml", "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"unix:/nowhere\"]\n");
+    for (whose, is_fed) in [("$$", true), ("1", false)] {
+        let manager = Manager::at(format!("@sharelinkd-test-watchdog-{}-{is_fed}", std::process::id()));
+        let script = format!("export WATCHDOG_PID={whose}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_sharelinkd"), "run", "--config"]).arg(&config);
+        command.env("WATCHDOG_USEC", "1000000").stderr(Stdio::null());
+        let _relay = start(command, &manager);
+        manager.socket.set_read_timeout(Some(Duration::from_millis(1000))).unwrap();
+        let begun = now();
+        let mut signs = Vec::new();
+        let mut text = [0; 1024];
+        while begun.elapsed() < Duration::from_secs(4) {
+            if let Ok(size) = manager.socket.recv(&mut text)
+                && &text[..size] == b"WATCHDOG=1"
+            {
+                signs.push(begun.elapsed());
+            }
+        }
+        if is_fed {
+            let longest = signs.windows(2).map(|pair| pair[1] - pair[0]).max().expect("signs of life");
+            assert!(longest < Duration::from_secs(1), "{signs:?}");
+        } else {
+            assert!(signs.is_empty(), "another process is watched: {signs:?}");
+        }
+    }
+}
+
+#[test]
+fn a_restart_refuses_no_connection() {
+    let folder = Folder::new("restart");
+    let manager = Manager::in_folder(&folder);
+    // Another address than the one held: that one has no effect.
+    let config =
+        folder.write("relay.toml", "[pages]\nlisten = \"127.0.0.1:1\"\n[uplink]\naddresses = [\"unix:/nowhere\"]\n");
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let held = OwnedFd::from(held);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let comers: Vec<_> = (0..3)
+        .map(|_| {
+            let is_over = Arc::clone(&is_over);
+            thread::spawn(move || {
+                let mut count = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = get(address, "/healthz").expect("no connection is refused");
+                    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    let mut relay = start(activated(&config, &[&held], "http"), &manager);
+    for _ in 0..5 {
+        // One that is watched, so that there is something to drain.
+        let mut page = connect(address);
+        let told = thread::spawn(move || while page.read().is_ok() {});
+        thread::sleep(Duration::from_millis(200));
+        assert_eq!(relay.end(), Some(0));
+        told.join().unwrap();
+        // The next one is not there yet.
+        thread::sleep(Duration::from_millis(200));
+        relay = start(activated(&config, &[&held], "http"), &manager);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let counts: Vec<u32> = comers.into_iter().map(|comer| comer.join().expect("nobody was refused")).collect();
+    assert!(counts.iter().all(|count| *count > 5), "{counts:?}");
+    drop(relay);
+}
+
+#[test]
+fn both_sockets_are_taken_by_their_names() {
+    let folder = Folder::new("names");
+    let manager = Manager::in_folder(&folder);
+    let config = folder.write("relay.toml", "[uplink]\naddresses = [\"unix:/nowhere\"]\n");
+    let pages = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = pages.local_addr().unwrap();
+    let path = folder.0.join("console.sock");
+    let console = OwnedFd::from(UnixListener::bind(&path).unwrap());
+    let relay = start(activated(&config, &[&console, &OwnedFd::from(pages)], "console:http"), &manager);
+    let status = crate::world::program().args(["status", "--socket"]).arg(&path).output().unwrap();
+    assert_eq!(status.status.code(), Some(1), "degraded: there is no business server");
+    assert!(String::from_utf8(status.stdout).unwrap().contains("[U1]"));
+    assert!(get(address, "/healthz").unwrap().ends_with("ok"));
+    assert_eq!(relay.end(), Some(0));
+    assert!(path.exists(), "what the service manager holds, it removes itself");
+}
+
+#[test]
+fn sockets_that_are_none_to_serve_on_are_refused() {
+    let folder = Folder::new("no-sockets");
+    let config = folder.write("relay.toml", "[uplink]\naddresses = [\"unix:/nowhere\"]\n");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connected = OwnedFd::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let datagrams = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+    let unix = OwnedFd::from(UnixListener::bind(folder.0.join("unix")).unwrap());
+    let tcp = OwnedFd::from(listener);
+    for (socket, name, told) in [
+        (&datagrams, "http", "no TCP socket"),
+        (&unix, "http", "no TCP socket"),
+        (&connected, "http", "is not listening"),
+        (&tcp, "console", "no Unix stream socket"),
+        (&tcp, "httpd", "FileDescriptorName= is http or console"),
+    ] {
+        let output = activated(&config, &[socket], name).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        assert!(said.contains(told) && said.contains("sharelinkd.socket"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn what_holds_is_told_where_unit_and_configuration_differ() {
+    let folder = Folder::new("differ");
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let held = OwnedFd::from(held);
+    for (listen, level) in
+        [(String::new(), Some("INFO")), ("127.0.0.1:9".to_owned(), Some("WARN")), (address.to_string(), None)]
+    {
+        let line = if listen.is_empty() { String::new() } else { format!("[pages]\nlisten = \"{listen}\"\n") };
+        let config = folder.write("relay.toml", &format!("{line}[uplink]\naddresses = [\"unix:/nowhere\"]\n"));
+        let manager = Manager::at(format!("@sharelinkd-test-differ-{}-{level:?}", std::process::id()));
+        let mut command = activated(&config, &[&held], "http");
+        command.stderr(fs::File::create(folder.0.join("log")).unwrap());
+        let relay = start(command, &manager);
+        folder.write("relay.toml", "[pages]\nlisten = \"127.0.0.1:10\"\n[uplink]\naddresses = [\"unix:/nowhere\"]\n");
+        signal(&relay.0, "HUP");
+        manager.hear_of("RELOADING=1");
+        manager.hear_of("READY=1");
+        assert_eq!(relay.end(), Some(0));
+        let log = fs::read_to_string(folder.0.join("log")).unwrap();
+        assert!(log.contains("pages.listen changed, and has no effect"), "{log}");
+        let found = log.lines().find(|line| line.contains("where the service manager listens"));
+        assert_eq!(found.is_some(), level.is_some(), "{listen}: {log}");
+        if let (Some(found), Some(level)) = (found, level) {
+            assert!(found.contains(level) && found.contains(&format!("pages connect to {address}")), "{found}");
+        }
+    }
+}
+
+/// The values of a unit by their keys; the last of a key.
+fn unit(name: &str) -> BTreeMap<String, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name);
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn the_figures_in_the_unit_are_the_board_hosts() {
+    let unit = unit("sharelinkd.service");
+    let drop_in = board::drop_in(&HOST, None);
+    let figures: Vec<(&str, &str)> =
+        drop_in.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).collect();
+    assert_eq!(figures.iter().map(|(key, _)| *key).collect::<Vec<_>>(), ["MemoryMax", "TasksMax", "LimitNOFILE"]);
+    for (key, value) in figures {
+        assert_eq!(unit.get(key).map(String::as_str), Some(value), "{key}");
+    }
+}
+
+#[test]
+fn the_program_prints_the_drop_in_of_each_board() {
+    for board in board::ALL {
+        let output = crate::world::program().args(["drop-in", "--board", board.name]).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains(&format!("\nMemoryMax={}\n", board.memory_budget)), "{printed}");
+        assert!(printed.contains(&format!("\nLimitNOFILE={}\n", board::descriptors(board))), "{printed}");
+    }
+    let output = crate::world::program().args(["drop-in", "--board", "toaster"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let folder = Folder::new("drop-in");
+    let config = folder.write("relay.toml", "[console]\nserial = \"/dev/ttymxc1\"\n");
+    let output = crate::world::program().args(["drop-in", "--config"]).arg(config).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("\nConflicts=serial-getty@ttymxc1.service\n"), "{printed}");
+}
+
+#[test]
+fn the_units_agree_with_the_program() {
+    let service = unit("sharelinkd.service");
+    let (pages, console) = (unit("sharelinkd.socket"), unit("sharelinkd-console.socket"));
+    assert_eq!(pages["ListenStream"], "127.0.0.1:8080", "pages.listen's default");
+    assert_eq!(console["ListenStream"], sharelinkd::terminal::SOCKET);
+    assert_eq!((&*pages["FileDescriptorName"], &*console["FileDescriptorName"]), ("http", "console"));
+    let stop_s: u32 = service["TimeoutStopSec"].parse().unwrap();
+    assert!(stop_s > 10, "pages.drain_s's default");
+    // A crash loop goes on: it never reaches the limit of starts.
+    let number = |key: &str| service[key].parse::<u32>().unwrap();
+    assert!(number("RestartSec") * number("StartLimitBurst") > number("StartLimitIntervalSec"));
+}
