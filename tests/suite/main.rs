@@ -13,5 +13,6 @@ mod pages;
 mod preview;
 mod program;
 mod simulation;
+mod soak;
 mod vectors;
 mod world;
