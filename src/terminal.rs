@@ -115,8 +115,11 @@ fn connect(path: &Path) -> Result<UnixStream, String> {
     })
 }
 
-/// Asks one line, as a program does.
-fn ask(path: &Path, line: &str) -> Result<String, String> {
+/// Asks the console at this socket one line, as a program does.
+///
+/// # Errors
+/// Why there is no answer, in words for a person.
+pub fn ask(path: &Path, line: &str) -> Result<String, String> {
     let told = |error: io::Error| format!("{}: {error}: the relay does not answer", path.display());
     let mut stream = connect(path)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX)).map_err(told)?;

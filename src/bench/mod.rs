@@ -22,7 +22,8 @@ use business::{Business, LINK};
 pub use ceiling::run as run_ceiling;
 use load::{Load, WINDOW_MAX};
 use probe::Probe;
-use target::{Cpu, Target};
+use target::Target;
+pub use target::{Cpu, cpu, queued, resident};
 
 use crate::board;
 use crate::wire::Track;

@@ -124,24 +124,12 @@ impl Target {
 
     /// Its resident memory, bytes.
     pub fn memory(&self) -> u64 {
-        let Some(process) = self.process else { return 0 };
-        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+        self.process.map_or(0, resident)
     }
 
     /// What waits in the kernel in its pages' sockets, both ways, bytes; `None` where `ss` can't tell.
     pub fn kernel(&self) -> Option<u64> {
-        let port = format!("sport = :{}", self.address.port());
-        let output = Command::new("ss").args(["-tamnHO", &port]).stderr(Stdio::null()).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok().filter(|text| text.contains("skmem:("))?;
-        // r: what came; w: what goes; o: options; bl: what came while the socket was held.
-        let fields = text.lines().filter_map(|line| line.split_once("skmem:(")?.1.split(')').next());
-        let held = fields.flat_map(|fields| fields.split(',')).filter_map(|field| {
-            let (name, bytes) = field.split_at(field.find(|c: char| c.is_ascii_digit())?);
-            matches!(name, "r" | "w" | "o" | "bl").then(|| bytes.parse::<u64>().ok()).flatten()
-        });
-        Some(held.sum())
+        queued(&format!("sport = :{}", self.address.port()))
     }
 }
 
@@ -158,7 +146,30 @@ fn program() -> Result<Command, String> {
     std::env::current_exe().map(Command::new).map_err(|error| format!("can't find itself: {error}"))
 }
 
+/// The resident memory of a process, bytes.
+#[must_use]
+pub fn resident(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+}
+
+/// What waits in the kernel in the sockets that this filter of `ss` names, both ways, bytes; `None` where `ss` can't tell.
+#[must_use]
+pub fn queued(filter: &str) -> Option<u64> {
+    let output = Command::new("ss").args(["-tamnHO", filter]).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok().filter(|text| text.contains("skmem:("))?;
+    // r: what came; w: what goes; o: options; bl: what came while the socket was held.
+    let fields = text.lines().filter_map(|line| line.split_once("skmem:(")?.1.split(')').next());
+    let held = fields.flat_map(|fields| fields.split(',')).filter_map(|field| {
+        let (name, bytes) = field.split_at(field.find(|c: char| c.is_ascii_digit())?);
+        matches!(name, "r" | "w" | "o" | "bl").then(|| bytes.parse::<u64>().ok()).flatten()
+    });
+    Some(held.sum())
+}
+
 /// The processor time of a process.
+#[must_use]
 pub fn cpu(process: u32) -> Cpu {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The fields behind the name, which may hold anything but ends with the last bracket.

@@ -14,5 +14,6 @@ mod preview;
 mod program;
 mod service;
 mod simulation;
+mod soak;
 mod vectors;
 mod world;

@@ -1,0 +1,336 @@
+//! The load: all pages and the business server in one process and one epoll loop.
+//!
+//! Owns the sockets' registrations and when which page acts next. Reports once a second, as one line of JSON on standard
+//! output, what was seen; a page that was told something wrong is counted, quoted and sent away. Told to end, it falls
+//! quiet, waits, and holds every page that reads to the very last message.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::{BufRead, Write};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use sharelinkd::relay::time::Jitter;
+
+use super::business::{Business, Calendar};
+use super::clock;
+use super::page::{Manner, Page, Tally, World};
+
+/// Events taken at once.
+const EVENTS_MAX: usize = 1024;
+/// Bytes read at once.
+const BUFFER_SIZE: usize = 256 * 1024;
+/// Pages arrive at first so fast, a second.
+const ARRIVALS_PER_S: u32 = 1_000;
+/// Pages that are there while the rings are filled: some in each room.
+const FIRST: u32 = 400;
+/// Wrong things that are quoted.
+const QUOTED_MAX: usize = 20;
+/// How long it stays quiet before the end, once the uplink is there.
+const QUIET: Duration = Duration::from_secs(8);
+/// How long the uplink may take to be there.
+const QUIET_MAX: Duration = Duration::from_secs(90);
+
+/// What the load is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Places in the relay's table.
+    pub pages: u32,
+    /// Mean of a stay, seconds.
+    pub stay_s: u64,
+    pub calendar: Calendar,
+    pub seed: u64,
+}
+
+struct Load {
+    epoll: OwnedFd,
+    pages: Vec<Page>,
+    /// When each page acts next; an entry of the heap that says otherwise is past.
+    due: Vec<Instant>,
+    heap: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// The visit and the interest that each page is registered with.
+    registered: Vec<(u32, EventFlags)>,
+    business: Business,
+    jitter: Jitter,
+    tally: Tally,
+    buffer: Vec<u8>,
+    room: Vec<u8>,
+    wrong: u64,
+    quoted: Vec<String>,
+    stay_s: u64,
+    began: Instant,
+}
+
+/// Runs the load until standard input ends; what was wrong.
+pub fn run(plan: Plan) -> Result<(), String> {
+    let business = Business::new(plan.calendar, plan.seed)?;
+    let [first, second] = business.addresses();
+    say(&format!("{first} {second}"));
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if tell.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let relay = told.recv().map_err(|error| error.to_string())?;
+    let relay = relay.parse().map_err(|error| format!("{relay}: {error}"))?;
+    let mut load = Load::new(plan, business)?;
+    load.serve(relay, &told)
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Who comes: everybody's manner.
+fn population(pages: u32, stay_s: u64) -> Vec<Manner> {
+    let mut manners = vec![Manner::Resident; usize::try_from((pages / 100).max(24)).unwrap_or(24)];
+    for number in 0..48 {
+        manners.push(match number % 4 {
+            0 => Manner::Slow(6_000),
+            1 => Manner::Slow(60_000),
+            _ => Manner::Stopping,
+        });
+    }
+    manners.extend([Manner::Garbage; 12]);
+    manners.extend([Manner::HalfHead; 20]);
+    manners.extend([Manner::Mute, Manner::Hasty, Manner::Web].repeat(6));
+    // More than the table has room for, although some are always away: some are always refused.
+    let pages = u64::from(pages);
+    let all = pages + pages * 2 / stay_s + pages / 33 + 60;
+    manners.resize(usize::try_from(all).unwrap_or(0).max(manners.len()), Manner::Steady);
+    manners
+}
+
+impl Load {
+    fn new(plan: Plan, business: Business) -> Result<Self, String> {
+        let now = clock::now();
+        let manners = population(plan.pages, plan.stay_s);
+        let pages: Vec<Page> = (0..).zip(manners).map(|(number, manner)| Page::new(number, manner, now)).collect();
+        // A few at first, while every publication is one of many.
+        let fills = Duration::from_secs(plan.calendar.fill_s);
+        let arrives = |number: u32| {
+            let later = if number < FIRST { Duration::ZERO } else { fills };
+            now + later + Duration::from_secs(1) * number / ARRIVALS_PER_S
+        };
+        let due: Vec<Instant> = (0..).zip(&pages).map(|(number, _)| arrives(number)).collect();
+        let heap = due.iter().zip(0..).map(|(at, index)| Reverse((*at, index))).collect();
+        Ok(Self {
+            epoll: epoll::create(CreateFlags::CLOEXEC).map_err(|error| format!("epoll: {error}"))?,
+            registered: vec![(0, EventFlags::empty()); pages.len()],
+            pages,
+            due,
+            heap,
+            business,
+            jitter: Jitter::new(plan.seed ^ 1),
+            tally: Tally::default(),
+            buffer: vec![0; BUFFER_SIZE],
+            room: Vec::new(),
+            wrong: 0,
+            quoted: Vec::new(),
+            stay_s: plan.stay_s,
+            began: now,
+        })
+    }
+
+    fn serve(&mut self, relay: std::net::SocketAddr, told: &Receiver<String>) -> Result<(), String> {
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        let mut report_at = clock::now();
+        let mut quiet_since = None;
+        let mut up_since = None;
+        loop {
+            events.clear();
+            let wait = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(format!("epoll: {error}")),
+            }
+            let now = clock::now();
+            for event in &events {
+                self.ready(event, relay, now);
+            }
+            self.act(relay, now);
+            self.business.turn(now)?;
+            if now >= report_at {
+                report_at = now + Duration::from_secs(1);
+                self.report();
+            }
+            match quiet_since {
+                None if told.try_recv() == Err(TryRecvError::Disconnected) => {
+                    self.business.is_quiet = true;
+                    quiet_since = Some(now);
+                }
+                None => {}
+                Some(since) => {
+                    if !self.business.is_up() {
+                        up_since = None;
+                    } else if up_since.is_none() {
+                        up_since = Some(now);
+                    }
+                    if now > since + QUIET_MAX {
+                        return Err(format!("the relay did not find its business server in {QUIET_MAX:?}"));
+                    }
+                    if up_since.is_some_and(|up| now > up + QUIET) {
+                        return self.conclude();
+                    }
+                }
+            }
+        }
+    }
+
+    fn with_page(
+        &mut self,
+        relay: std::net::SocketAddr,
+        now: Instant,
+        index: usize,
+        what: impl FnOnce(&mut Page, &mut World<'_>) -> Result<Option<Instant>, String>,
+    ) {
+        let Some(page) = self.pages.get_mut(index) else { return };
+        let seconds = now.saturating_duration_since(self.began).as_secs();
+        let mut world = World {
+            relay,
+            now,
+            jitter: &mut self.jitter,
+            closed: &self.business.closed,
+            tally: &mut self.tally,
+            buffer: &mut self.buffer,
+            room: &mut self.room,
+            stay_s: self.stay_s,
+            is_quiet: self.business.is_quiet,
+            brief: u32::try_from(seconds / 20 * 4).unwrap_or(0),
+        };
+        let mut next = None;
+        match what(page, &mut world) {
+            Ok(wanted) => next = wanted,
+            Err(error) => {
+                self.wrong += 1;
+                if self.quoted.len() < QUOTED_MAX {
+                    eprintln!("soak: wrong: {error}");
+                    self.quoted.push(error);
+                }
+                page.give_up(&mut world);
+            }
+        }
+        let next = match (page.returns_at(), next) {
+            (Some(at), _) | (None, Some(at)) => at,
+            // Something may have come up that is due before.
+            (None, None) => self.due[index].min(now + Duration::from_secs(1)),
+        };
+        if next != self.due[index] {
+            self.due[index] = next;
+            self.heap.push(Reverse((next, index)));
+        }
+        self.register(index);
+    }
+
+    /// A page's socket is ready.
+    fn ready(&mut self, event: &Event, relay: std::net::SocketAddr, now: Instant) {
+        let data = event.data.u64();
+        let index = usize::try_from(data & 0xffff_ffff).unwrap_or(usize::MAX);
+        let Some(page) = self.pages.get(index) else { return };
+        if u64::from(page.visit) != data >> 32 || page.stream.is_none() {
+            return;
+        }
+        let (connects, size_max) = (page.connects(), if page.views.is_fast { BUFFER_SIZE } else { 1_024 });
+        let due = self.due[index];
+        self.with_page(relay, now, index, |page, world| {
+            if connects {
+                page.connected(world)?
+            } else {
+                page.read(world, size_max)?
+            }
+            // Whoever acts by the clock alone is left to it.
+            Ok(Some(if page.has_errands() { due.min(world.now + Duration::from_secs(1)) } else { due }))
+        });
+    }
+
+    /// Pages whose time has come.
+    fn act(&mut self, relay: std::net::SocketAddr, now: Instant) {
+        while let Some(Reverse((at, index))) = self.heap.peek().copied() {
+            if at > now {
+                return;
+            }
+            self.heap.pop();
+            if self.due.get(index) == Some(&at) {
+                self.with_page(relay, now, index, |page, world| page.act(world).map(Some));
+            }
+        }
+    }
+
+    fn register(&mut self, index: usize) {
+        let (Some(page), Some(known)) = (self.pages.get(index), self.registered.get_mut(index)) else { return };
+        let Some(stream) = &page.stream else {
+            *known = (page.visit, EventFlags::empty());
+            return;
+        };
+        let interest = match (page.connects(), page.listens()) {
+            (true, _) => EventFlags::OUT,
+            (false, true) => EventFlags::IN,
+            (false, false) => EventFlags::empty(),
+        };
+        let data = EventData::new_u64(index as u64 | u64::from(page.visit) << 32);
+        let was = if known.0 == page.visit { known.1 } else { EventFlags::empty() };
+        let _ = match (was.is_empty(), interest.is_empty()) {
+            (true, false) => epoll::add(&self.epoll, stream, data, interest),
+            (false, true) => epoll::delete(&self.epoll, stream),
+            (false, false) if was != interest => epoll::modify(&self.epoll, stream, data, interest),
+            _ => Ok(()),
+        };
+        *known = (page.visit, interest);
+    }
+
+    fn report(&mut self) {
+        let (tally, done) = (&self.tally, &self.business.done);
+        let open = self.pages.iter().filter(|page| page.is_open()).count();
+        let events = std::mem::take(&mut self.business.events);
+        say(&serde_json::json!({
+            "open": open, "wrong": self.wrong, "events": events,
+            "connected": tally.connected, "upgraded": tally.upgraded, "refused": tally.refused, "left": tally.left,
+            "subscribed": tally.subscribed, "resumed": tally.resumed, "denied": tally.denied, "ended": tally.ended,
+            "closed_by_relay": tally.closed_by_relay, "cut": tally.cut, "kicked": tally.kicked, "garbage": tally.garbage,
+            "silence_ms_max": tally.silence_ms_max, "frames": tally.seen.frames, "bytes": tally.seen.bytes,
+            "seen": tally.seen.deliveries, "gapped": tally.seen.gapped, "gapped_good": tally.seen.gapped_good,
+            "published": done.published, "requests": done.requests, "page_messages": done.page_messages,
+            "connections": done.connections, "is_up": self.business.is_up(),
+        }).to_string());
+        self.tally.silence_ms_max = 0;
+    }
+
+    /// Everything published has reached every page that reads, or was told as missing.
+    fn conclude(&mut self) -> Result<(), String> {
+        let (mut held_to, mut others) = (0_u64, 0_u64);
+        for page in &self.pages {
+            if !page.is_settled() {
+                others += 1;
+                continue;
+            }
+            for view in &page.views.list {
+                held_to += 1;
+                let end = self.business.next_message(view.topic, view.epoch);
+                let is_told = match (view.messages, end) {
+                    (Some(next), Some(end)) => next == end,
+                    // Nothing was published but what is bad.
+                    (None, Some(end)) => end <= 20,
+                    (_, None) => false,
+                };
+                if !is_told {
+                    self.wrong += 1;
+                    if self.quoted.len() < QUOTED_MAX {
+                        let error = format!("at the end: {view:?}, and {end:?} is next");
+                        eprintln!("soak: wrong: {error}");
+                        self.quoted.push(error);
+                    }
+                }
+            }
+        }
+        self.report();
+        say(&serde_json::json!({"held_to_the_end": held_to, "not_held": others, "wrong": self.wrong, "quoted": self.quoted}).to_string());
+        Ok(())
+    }
+}

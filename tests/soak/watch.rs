@@ -1,0 +1,502 @@
+//! The watcher: starts relay and load, samples the relay once a second, and ends both in good order.
+//!
+//! Owns the two processes, the relay's configuration (which it changes and has read again, also to a wrong one), and the table of samples.
+//! What it concludes from them is `verdict.rs`'s, what it draws `picture.rs`'s. Asks nothing of the relay that an operator could not ask.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use serde_json::Value;
+
+use super::business::{Calendar, SECRET};
+use super::clock;
+use super::load::Plan;
+use super::picture;
+use super::probe::Probe;
+use super::table::Table;
+use super::verdict::{self, Facts, Rest};
+
+/// Below so many seconds everything goes faster, and no trend is judged.
+const LONG_S: u64 = 420;
+/// How often the configuration is read again, seconds.
+const RELOAD_S: u64 = 45;
+/// How often the kernel is asked what waits there, seconds: a long list.
+const KERNEL_S: u64 = 5;
+/// Blocks of the arena: little more than what state and messages are guaranteed, so that media must give way within minutes.
+const ARENA_BLOCKS: u32 = 20_000;
+/// The console may be silent for so long, seconds.
+const SILENCE_S: f64 = 30.0;
+/// Errors that the soak brings about: uplinks that are lost, a configuration that is wrong.
+const EXPECTED: [&str; 3] = ["the business server at ", "relay.toml", "the configuration stays as it was"];
+/// How long anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub seconds: u64,
+    pub warm_up: Option<u64>,
+    /// Places in the table.
+    pub pages: u32,
+    /// Bytes lost with each page that goes: a leak that is planted.
+    pub leak: u64,
+    pub seed: u64,
+    pub out: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { seconds: 1_800, warm_up: None, pages: 10_000, leak: 0, seed: 1, out: PathBuf::from("target/soak") }
+    }
+}
+
+impl Options {
+    pub fn is_long(&self) -> bool {
+        self.seconds >= LONG_S
+    }
+
+    /// Until the table, the rings and the kernel's queues are as full as they get, and each thing has gone wrong once.
+    pub fn warm_up_s(&self) -> u64 {
+        self.warm_up.unwrap_or(if self.is_long() { (self.seconds / 4).min(300) } else { self.seconds / 4 })
+    }
+
+    pub fn plan(&self) -> Plan {
+        let calendar = if self.is_long() {
+            let hot_ms = [250, 25, 100, 50];
+            Calendar {
+                hot_ms,
+                fill_s: 70,
+                drop_s: 60,
+                epoch_s: 200,
+                freeze_s: 420,
+                move_s: 300,
+                revoke_s: 12,
+                end_s: 30,
+            }
+        } else {
+            // Rings are overtaken within seconds. Nothing falls silent: the relay takes 30 s to give that up.
+            let hot_ms = [100, 6, 40, 25];
+            Calendar {
+                hot_ms,
+                fill_s: 0,
+                drop_s: 13,
+                epoch_s: 17,
+                freeze_s: 100_000,
+                move_s: 25,
+                revoke_s: 2,
+                end_s: 4,
+            }
+        };
+        let stay_s = if self.is_long() { 200 } else { 15 };
+        Plan { pages: self.pages, stay_s, calendar, seed: self.seed }
+    }
+}
+
+/// A process of ours, ended with its owner.
+struct Ours(Child);
+
+impl Ours {
+    fn start(words: &[String], log: Option<&Path>) -> Result<Self, String> {
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped());
+        if log.is_some() {
+            command.stderr(Stdio::piped());
+        }
+        let mut child = command.spawn().map_err(|error| format!("can't start {words:?}: {error}"))?;
+        if let Some((mut from, log)) = child.stderr.take().zip(log) {
+            // Through a pipe, as under a service manager: a disk that is slow holds nobody up.
+            let mut file = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
+            std::thread::spawn(move || std::io::copy(&mut from, &mut file));
+        }
+        Ok(Self(child))
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(process, signal);
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        if let Some(stdin) = &mut self.0.stdin {
+            let _ = writeln!(stdin, "{line}").and_then(|()| stdin.flush());
+        }
+    }
+
+    /// Waits for its end; whether it ended well.
+    fn wait(&mut self, patience: Duration) -> Option<bool> {
+        let end = clock::now() + patience;
+        loop {
+            match self.0.try_wait() {
+                Ok(Some(status)) => return Some(status.success()),
+                Ok(None) if clock::now() < end => std::thread::sleep(Duration::from_millis(50)),
+                _ => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The last lines that a process said, and what of them is to be kept.
+#[derive(Default)]
+struct Heard {
+    last: String,
+    /// What went wrong, by the load.
+    events: Vec<String>,
+}
+
+fn hear(child: &mut Child) -> Result<Arc<Mutex<Heard>>, String> {
+    let heard = Arc::new(Mutex::new(Heard::default()));
+    let told = Arc::clone(&heard);
+    let out = child.stdout.take().ok_or("no output")?;
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            let Ok(mut told) = told.lock() else { return };
+            if line.contains(r#""events":["#)
+                && let Ok(value) = serde_json::from_str::<Value>(&line)
+            {
+                let events = value["events"].as_array().into_iter().flatten();
+                told.events.extend(events.filter_map(Value::as_str).map(str::to_owned));
+            }
+            told.last = line;
+        }
+    });
+    Ok(heard)
+}
+
+fn last(heard: &Mutex<Heard>) -> String {
+    heard.lock().map_or(String::new(), |heard| heard.last.clone())
+}
+
+fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> Result<T, String> {
+    let end = clock::now() + PATIENCE;
+    loop {
+        if let Some(found) = found() {
+            return Ok(found);
+        }
+        if clock::now() > end {
+            return Err(format!("waited {PATIENCE:?} for {what}"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Everything at work.
+struct Watch<'a> {
+    options: &'a Options,
+    load: Ours,
+    load_heard: Arc<Mutex<Heard>>,
+    relay: Ours,
+    relay_heard: Arc<Mutex<Heard>>,
+    probe: Probe,
+    table: Table,
+    began: Instant,
+    facts: Facts,
+    leaked_for: f64,
+    answered_at: f64,
+    reloads: u64,
+}
+
+/// Runs a soak; whether it passed.
+pub fn run(options: &Options) -> Result<bool, String> {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let needed = u64::from(options.pages) * 11 / 10 + 600;
+    if limit.maximum.is_some_and(|maximum| maximum < needed) {
+        return Err(format!(
+            "{needed} open files are needed, {:?} allowed: raise the limit (ulimit -Hn)",
+            limit.maximum
+        ));
+    }
+    let told = |error: std::io::Error| format!("{}: {error}", options.out.display());
+    fs::create_dir_all(&options.out).map_err(told)?;
+    let options = &Options { out: fs::canonicalize(&options.out).map_err(told)?, ..options.clone() };
+    let mut watch = Watch::start(options)?;
+    let rest_before = watch.rest()?;
+    let address = watch.probe.address;
+    watch.load.say(&address.to_string());
+    println!(
+        "soak: {} s, {} of them warm-up; {} places in the table; the relay is process {} at {address}",
+        options.seconds,
+        options.warm_up_s(),
+        options.pages,
+        watch.probe.process
+    );
+    watch.watch_for(Duration::from_secs(options.seconds))?;
+    println!("soak: nothing more is published; every page that reads is held to the last message");
+    drop(watch.load.0.stdin.take());
+    let ended = until("the load's end", || {
+        watch.sample_in_time();
+        watch.load.0.try_wait().ok().flatten()
+    })?;
+    watch.facts.end = serde_json::from_str(&last(&watch.load_heard)).unwrap_or_default();
+    if !ended.success() {
+        watch.facts.complaints.push("the load ended with an error".to_owned());
+    }
+    println!("soak: everybody has left; what stays is to be what there was before");
+    let rest_after = until("an empty table", || {
+        watch.sample_in_time();
+        watch.rest().ok().filter(|rest| rest.rows == 0.0)
+    })?;
+    watch.relay.signal(Signal::TERM);
+    match watch.relay.wait(Duration::from_secs(30)) {
+        Some(true) => {}
+        other => watch.facts.complaints.push(format!("SIGTERM: the relay ended with {other:?}")),
+    }
+    watch.conclude([rest_before, rest_after])
+}
+
+impl<'a> Watch<'a> {
+    fn start(options: &'a Options) -> Result<Self, String> {
+        let words = [
+            "load",
+            "--seconds",
+            &options.seconds.to_string(),
+            "--pages",
+            &options.pages.to_string(),
+            "--seed",
+            &options.seed.to_string(),
+        ];
+        let mut load = Ours::start(&words.map(str::to_owned), None)?;
+        let load_heard = hear(&mut load.0)?;
+        let business = until("the business server", || {
+            let line = last(&load_heard);
+            let (first, second) = line.split_once(' ')?;
+            Some([first.parse().ok()?, second.parse().ok()?])
+        })?;
+        let (log, console) = (options.out.join("relay.log"), options.out.join("console.sock"));
+        let config = options.out.join("relay.toml");
+        let _ = fs::remove_file(&console);
+        configure(options, business, 5)?;
+        let words = ["relay".to_owned(), config.display().to_string()];
+        let mut relay = Ours::start(&words, Some(&log))?;
+        let relay_heard = hear(&mut relay.0)?;
+        let address = until("the relay", || {
+            let text = fs::read_to_string(&log).ok()?;
+            text.lines().find_map(|line| line.split_once("ready: pages connect to ")?.1.trim().parse().ok())
+        })?;
+        let probe = Probe { process: relay.0.id(), address, business, console };
+        until("the count of the heap", || last(&relay_heard).contains(' ').then_some(()))?;
+        Ok(Self {
+            options,
+            load,
+            load_heard,
+            relay,
+            relay_heard,
+            probe,
+            table: Table::default(),
+            began: clock::now(),
+            facts: Facts::default(),
+            leaked_for: 0.0,
+            answered_at: 0.0,
+            reloads: 0,
+        })
+    }
+
+    fn watch_for(&mut self, time: Duration) -> Result<(), String> {
+        self.began = clock::now();
+        let mut next = self.began;
+        let mut tell_at = 30.0;
+        let mut reload_at = self.began + Duration::from_secs(RELOAD_S.min(self.options.seconds / 5));
+        while self.began.elapsed() < time {
+            next += Duration::from_secs(1);
+            std::thread::sleep(next.saturating_duration_since(clock::now()));
+            let late = clock::now().saturating_duration_since(next);
+            self.sample();
+            self.table.set("late_ms", late.as_secs_f64() * 1000.0);
+            // Where the machine stood still, what was missed is not sampled in a hurry.
+            next = next.max(clock::now() - Duration::from_secs(1));
+            if clock::now() >= reload_at {
+                reload_at += Duration::from_secs(RELOAD_S.min(self.options.seconds / 5));
+                self.reload()?;
+            }
+            let at = self.began.elapsed().as_secs_f64();
+            if at >= tell_at {
+                tell_at += 30.0;
+                self.tell(at);
+            }
+            for (who, child) in [("load", &mut self.load.0), ("relay", &mut self.relay.0)] {
+                if let Ok(Some(status)) = child.try_wait() {
+                    return Err(format!("the {who} ended by itself: {status}; see {}", self.options.out.display()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, at: f64) {
+        let figure = |name: &str| self.table.last(name).unwrap_or(f64::NAN);
+        println!(
+            "soak: {at:>5.0} s  {:.0} pages  {:.1} MB resident  {:.1} MB in the kernel  {:.0} blocks  {:.0} wrong",
+            figure("pages"),
+            figure("resident") / 1e6,
+            figure("kernel") / 1e6,
+            figure("heap_blocks"),
+            figure("load_wrong")
+        );
+    }
+
+    /// One row of the table, where the last one is a second old.
+    fn sample_in_time(&mut self) {
+        if self.began.elapsed().as_secs_f64() >= self.table.end() + 1.0 {
+            self.sample();
+        }
+    }
+
+    /// One row of the table. What can't be asked is a complaint, and the soak goes on.
+    fn sample(&mut self) {
+        let at = self.began.elapsed().as_secs_f64();
+        self.table.begin(at);
+        let table = &mut self.table;
+        table.set("resident", self.probe.resident());
+        table.set("processor", self.probe.processor());
+        if let Some(descriptors) = self.probe.descriptors() {
+            table.set("descriptors", descriptors);
+        }
+        let heap = last(&self.relay_heard);
+        if let Some((blocks, size)) = heap.split_once(' ') {
+            table.set("heap_blocks", blocks.parse().unwrap_or(f64::NAN));
+            table.set("heap_size", size.parse().unwrap_or(f64::NAN));
+        }
+        // Rows come once a second.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds")]
+        if (at as u64).is_multiple_of(KERNEL_S)
+            && let Some(kernel) = self.probe.kernel()
+        {
+            table.set("kernel", kernel);
+        }
+        let asked = clock::now();
+        let answers = self.probe.state().and_then(|state| Ok((state, self.probe.counters()?)));
+        table.set("console_ms", asked.elapsed().as_secs_f64() * 1000.0);
+        match answers {
+            Ok((state, counters)) => {
+                self.answered_at = at;
+                for name in ["pages", "subscriptions", "topics", "links", "blocks"] {
+                    table.set(name, state[name]["used"].as_f64().unwrap_or(f64::NAN));
+                }
+                table.set("blocks_highest", state["blocks"]["highest"].as_f64().unwrap_or(f64::NAN));
+                table.set("kernel_told", state["memory"]["kernel_bytes"].as_f64().unwrap_or(f64::NAN));
+                table.set("up", if state["uplink"]["up"] == true { 1.0 } else { 0.0 });
+                self.facts.process_max = state["memory"]["process_limit_bytes"].as_f64().unwrap_or(f64::NAN);
+                self.facts.kernel_max = state["memory"]["kernel_limit_bytes"].as_f64().unwrap_or(f64::NAN);
+                for (name, number) in counters {
+                    table.set(&format!("counter_{name}"), number);
+                }
+            }
+            // On a machine that does other things too it may take its time; silence is something else.
+            Err(error) if at > self.answered_at + SILENCE_S => {
+                self.facts.complaints.push(format!("at {at:.0} s, and for {SILENCE_S} s: {error}"));
+                self.answered_at = at;
+            }
+            Err(_) => {}
+        }
+        self.sample_load(at);
+        self.leak();
+    }
+
+    fn sample_load(&mut self, at: f64) {
+        let Ok(mut heard) = self.load_heard.lock() else { return };
+        let events = std::mem::take(&mut heard.events);
+        self.facts.events.extend(events.into_iter().map(|event| (at, event)));
+        let Ok(value) = serde_json::from_str::<Value>(&heard.last) else { return };
+        for (name, value) in value.as_object().into_iter().flatten() {
+            if let Some(number) = value.as_f64() {
+                self.table.set(&format!("load_{name}"), number);
+            }
+            for (track, number) in value.as_array().into_iter().flatten().enumerate() {
+                if let Some(number) = number.as_f64() {
+                    self.table.set(&format!("load_{name}_{track}"), number);
+                }
+            }
+        }
+    }
+
+    /// Plants the leak for every page that has gone.
+    fn leak(&mut self) {
+        let gone = self.table.last("counter_pages_closed").unwrap_or(0.0);
+        if self.options.leak > 0 && gone > self.leaked_for {
+            self.relay.say(&format!("{} {}", gone - self.leaked_for, self.options.leak));
+            self.leaked_for = gone;
+        }
+    }
+
+    /// The configuration changes and is read again; every third time it is wrong, and nothing may change.
+    fn reload(&mut self) -> Result<(), String> {
+        self.reloads += 1;
+        if self.reloads.is_multiple_of(3) {
+            let path = self.options.out.join("relay.toml");
+            fs::write(&path, "[pages]\nlisten = 7\n").map_err(|error| format!("{}: {error}", path.display()))?;
+        } else {
+            configure(self.options, self.probe.business, 5 + self.reloads % 3)?;
+        }
+        self.relay.signal(Signal::HUP);
+        Ok(())
+    }
+
+    /// What the relay has while nobody is there.
+    fn rest(&self) -> Result<Rest, String> {
+        let state = self.probe.state()?;
+        let used = |name: &str| state[name]["used"].as_f64().unwrap_or(f64::NAN);
+        let heap = last(&self.relay_heard);
+        let blocks = heap.split_once(' ').and_then(|(blocks, _)| blocks.parse().ok());
+        Ok(Rest {
+            rows: ["pages", "subscriptions", "topics", "blocks"].map(used).iter().sum(),
+            descriptors: self.probe.descriptors().unwrap_or(f64::NAN),
+            heap_blocks: blocks.unwrap_or(f64::NAN),
+            resident: self.probe.resident(),
+            kernel: self.probe.kernel().unwrap_or(0.0),
+        })
+    }
+
+    /// Writes everything down; whether it is good.
+    fn conclude(mut self, rests: [Rest; 2]) -> Result<bool, String> {
+        let out = &self.options.out;
+        let log = fs::read_to_string(out.join("relay.log")).unwrap_or_default();
+        self.facts.log_errors = log
+            .lines()
+            .filter(|line| line.contains("ERROR") && !EXPECTED.iter().any(|words| line.contains(words)))
+            .map(str::to_owned)
+            .collect();
+        self.facts.rests = rests;
+        let judged = verdict::judge(self.options, &self.table, &self.facts);
+        let picture = picture::draw(self.options, &self.table, &self.facts, &judged);
+        for (name, text) in [("soak.csv", self.table.text()), ("soak.svg", picture), ("soak.txt", judged.text.clone())]
+        {
+            let path = out.join(name);
+            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        print!("{}", judged.text);
+        println!(
+            "soak: the picture is {0}/soak.svg, every sample {0}/soak.csv, the relay's log {0}/relay.log",
+            out.display()
+        );
+        Ok(judged.is_good())
+    }
+}
+
+fn configure(options: &Options, business: [SocketAddr; 2], linger_s: u64) -> Result<(), String> {
+    let path = options.out.join("relay.toml");
+    let console = options.out.join("console.sock");
+    let text = format!(
+        "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"{}\", \"{}\"]\nsecret = \"{SECRET}\"\nlinger_s = {linger_s}\n\
+         [limits]\npages = {}\narena_blocks = {ARENA_BLOCKS}\n[console]\nsocket = \"{}\"\n",
+        business[0],
+        business[1],
+        options.pages,
+        console.display()
+    );
+    fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
