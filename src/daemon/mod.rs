@@ -222,6 +222,7 @@ async fn serve_for(
         for task in accepting {
             task.cancel().await;
         }
+        answer_heads(&daemon).await;
     } else {
         tasks.extend(accepting);
     }
@@ -373,22 +374,21 @@ async fn tick(daemon: Rc<Daemon>) {
     }
 }
 
+/// Waits until whoever was accepted has its answer, while it is none of a relay that drains; not for those that are slow.
+async fn answer_heads(daemon: &Daemon) {
+    let end = daemon.clock.now().after(listen::PLACE_MS_MAX);
+    while daemon.heads.borrow().count() > 0 && daemon.clock.now() < end {
+        Timer::after(TICK / 4).await;
+    }
+}
+
 /// Sends every page away and waits until they are gone, or for as long as a drain may take.
 async fn drain(daemon: &Daemon) {
     daemon.step(|relay, now| relay.drain(now));
     let pages = daemon.relay.borrow().pages();
     log::info!("going away: {pages} pages are told to come back");
-    let begun = daemon.clock.now();
-    let end = begun.after(u64::from(daemon.config.borrow().pages.drain_s) * 1000);
-    // Whoever was accepted before is answered.
-    let heads_end = end.min(begun.after(listen::PLACE_MS_MAX));
-    loop {
-        let now = daemon.clock.now();
-        let pages_wait = daemon.relay.borrow().pages() > 0 && now < end;
-        let heads_wait = daemon.heads.borrow().count() > 0 && now < heads_end;
-        if !pages_wait && !heads_wait {
-            break;
-        }
+    let end = daemon.clock.now().after(u64::from(daemon.config.borrow().pages.drain_s) * 1000);
+    while daemon.relay.borrow().pages() > 0 && daemon.clock.now() < end {
         Timer::after(TICK / 4).await;
     }
     let left = daemon.relay.borrow().pages();
