@@ -63,9 +63,9 @@ impl<'i> Document<'i> {
         document
     }
 
-    /// Notes a problem.
+    /// Notes a problem. It is one line of print, whatever the text that it names.
     pub fn refuse(&mut self, line: u32, what: impl Into<String>, remedy: impl Into<String>) {
-        self.problems.push(Problem { line, what: what.into(), remedy: remedy.into() });
+        self.problems.push(Problem { line, what: printable(what.into()), remedy: printable(remedy.into()) });
     }
 
     /// Takes a text in quotes.
@@ -374,6 +374,11 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
+/// A name in quotes may hold anything: line feeds would look like further errors, escape codes move a terminal's cursor.
+fn printable(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,6 +424,14 @@ mod tests {
                 (10, "unknown section [track.vido]; did you mean [track.video]?".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn a_problem_is_one_line_of_print_whatever_it_names() {
+        let text = "[\"\\u001b[2J\\nboard.toml:1: all is well\"]\n[track.video]\n\"blo\\ncks\" = 1\n";
+        let told = problems(text);
+        assert!(told.iter().all(|(_, text)| !text.contains(char::is_control)), "{told:?}");
+        assert!(told[0].1.starts_with("unknown section [?[2J?board.toml:1"), "{told:?}");
     }
 
     #[test]
