@@ -20,7 +20,7 @@ mod source;
 pub use limits::{Board, TrackLimits};
 pub use rules::{ENVELOPE_SIZE_MAX, INIT_ENVELOPE_SIZE_MAX, Rule, broken, rules};
 pub use sum::*;
-pub use unit::{descriptors, drop_in};
+pub use unit::{DESCRIPTORS_EXTRA, descriptors, drop_in};
 
 #[cfg(test)]
 use crate::config::document;

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::limits::Board;
 
 /// Descriptors besides the pages': listeners, the uplink, the reactor's own, the log.
-const DESCRIPTORS_EXTRA: u64 = 32;
+pub const DESCRIPTORS_EXTRA: u64 = 32;
 /// The thread of tasks and the helper that async-io parks; `check` and `kill` during a reload; and as many to spare.
 const TASKS_MAX: u32 = 8;
 /// Serial drivers that the unit allows already (`DeviceAllow=char-…`).

@@ -3,8 +3,8 @@
 //!
 //! Every connection begins as an HTTP request head in one of a fixed number of places. Where all are
 //! taken, accepting waits for one, and whoever has held a place for a second is cut off for it: who sends
-//! its head slowly can't keep others out. Running out of descriptors is waited out; it ends neither the
-//! loop nor its sleep.
+//! its head slowly can't keep others out. Running out of descriptors is waited out before it comes, so that the console
+//! and the uplink get theirs; it ends neither the loop nor its sleep.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -129,6 +129,9 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
             Timer::after(REST).await;
         }
         for _ in 0..BATCH {
+            while !has_descriptors(&daemon) {
+                Timer::after(REST).await;
+            }
             while !daemon.heads.borrow_mut().make_room(daemon.clock.now()) {
                 Timer::after(PLACE_WAIT).await;
             }
@@ -161,6 +164,23 @@ fn take(listener: &TcpListener, options: Option<&Board>) -> io::Result<(TcpStrea
         let _ = prepare(&SockRef::from(&stream), board);
     }
     Ok((stream, address))
+}
+
+/// Whether one more connection leaves descriptors for what is no page: who floods the pages' port must not keep an engineer
+/// from the console, or the relay from its business server. Heads give theirs back within the time for a head.
+fn has_descriptors(daemon: &Daemon) -> bool {
+    let Some(allowed) = getrlimit(Resource::Nofile).current else { return true };
+    let used = u64::from(daemon.relay.borrow().pages()) + daemon.heads.borrow().places.len() as u64;
+    let has_some = used + board::DESCRIPTORS_EXTRA < allowed;
+    if !has_some {
+        let line = format!(
+            "no connection can be accepted for a moment: {allowed} open files are allowed, and the last {} \
+             are kept for the console and the business server",
+            board::DESCRIPTORS_EXTRA
+        );
+        daemon.logged.borrow_mut().log(log::Level::Warn, daemon.clock.now(), &line);
+    }
+    has_some
 }
 
 /// Errors of `accept(2)` that are about the one connection, which is gone.

@@ -1,5 +1,6 @@
 """Whole programs fail: killed, stopped, cut off, flooded. Nothing may be lost in silence, and nobody else may suffer."""
 import asyncio
+import json
 import os
 import pathlib
 import random
@@ -305,13 +306,17 @@ async def page_stopped(t):
     assert int(said[3]) > 0 and int(said[5]) > 0, f"it was neither overtaken nor given up: {said}"
 
 
-@test("a flood of connections beyond the table and beyond the descriptors: the pages that are there don't notice, and the loop does not spin", waits=True)
+@test("a flood of connections beyond the table and beyond the descriptors: the pages that are there and the console don't notice, and the loop does not spin", waits=True)
 async def flooded(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
-    daemon = await t.daemon([business.address], limits={"pages": 100, "heads": 40}).start()
+    socket = t.path("console.sock")
+    daemon = await t.daemon([business.address], limits={"pages": 100, "heads": 40}, console={"socket": socket}).start()
     await business.uplink()
     viewers = await crowd(t, daemon, room, t.link(), 20)
+    # An engineer who is there already, and one who comes when no descriptor is left.
+    there = await asyncio.open_unix_connection(socket)
+    await asyncio.wait_for(there[0].readuntil(b"sharelinkd> "), 5 * SLACK)
     held = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
     hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)[1]
     resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (held + 30, hard))
@@ -331,6 +336,10 @@ async def flooded(t):
             for viewer in viewers:
                 await viewer.reached(room.count, 10 * SLACK)
             assert time.monotonic() - said < 3 * SLACK, "a page waited for the flood"
+            there[1].write(b"status\r")
+            answer = await asyncio.wait_for(there[0].readuntil(b"\nsharelinkd> "), 3 * SLACK)
+            assert b"health" in answer, answer
+            assert (await status(socket))["pages"]["used"] == 20
             await asyncio.sleep(0.2)
         used = (processor_s(daemon) - before) / (time.monotonic() - began)
         assert used < 0.5, f"the relay spins: {used:.0%} of a processor with nothing to do"
@@ -350,6 +359,41 @@ async def flooded(t):
             await asyncio.sleep(0.3)
     await late.join(viewers[0].link)
     await goes_on(room, viewers)
+
+
+@test("one byte a second in the request head: each is cut at 5 s, and nobody else waits", waits=True)
+async def slow_heads(t):
+    room, business = Room(), await t.business()
+    business.auto = room.admit
+    daemon = await t.daemon([business.address]).start()
+    await business.uplink()
+    viewers = await crowd(t, daemon, room, t.link(), 5)
+
+    async def trickle(lasted):
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+        began, reading = time.monotonic(), asyncio.ensure_future(reader.read())
+        for byte in b"GET /ws HTTP/1.1\r\n":
+            writer.write(bytes([byte]))
+            if reading in (await asyncio.wait([reading], timeout=1))[0]:
+                break
+        lasted.append(time.monotonic() - began)
+        assert reading.done(), "it was still waited for after 18 s"
+        writer.close()
+
+    lasted, turns = [], []
+    slow = asyncio.gather(*(trickle(lasted) for _ in range(20)))
+    while not slow.done():
+        began = time.monotonic()
+        room.say()
+        for viewer in viewers:
+            await viewer.reached(room.count, 5 * SLACK)
+        assert (await http(daemon.port, "/healthz", timeout=5 * SLACK)).status == 200
+        turns.append(time.monotonic() - began)
+        await asyncio.sleep(0.1)
+    await slow
+    assert all(4 < seconds < 7 + 2 * SLACK for seconds in lasted), lasted
+    assert sorted(turns)[len(turns) // 2] < 0.5 * SLACK and max(turns) < 3 * SLACK, f"others waited: {turns}"
+    await goes_on(room, viewers, 1.0)
 
 
 def processor_s(daemon):
@@ -447,19 +491,20 @@ async def first_returns(t):
     assert not any(viewer.returns for viewer in viewers), "a page was lost"
 
 
-@test("publications faster than anyone can carry them: pings, health and other topics' pages go on, and TCP holds the business server back", waits=True)
+@test("publications faster than anyone can carry them: pings, health, the console and other topics' pages go on, and TCP holds the business server back", waits=True)
 async def overload(t):
     busy_room, room, business = Room(), Room(8), await t.business()
     busy_link, link = t.link(), t.link()
     business.auto = lambda uplink, subscribe: (busy_room if subscribe.link == busy_link else room).admit(uplink, subscribe)
-    daemon = await t.daemon([business.address]).start()
+    socket = t.path("console.sock")
+    daemon = await t.daemon([business.address], console={"socket": socket}).start()
     up = await business.uplink()
     crowded = [await t.page(daemon, receive_buffer=4096) for _ in range(100)]
     for page in crowded:
         await page.join(busy_link)
         page.reading.clear()  # reads nothing more
     viewers = await crowd(t, daemon, room, link, 3)
-    quiet, waited, published = viewers[0].page, [], [0]
+    quiet, waited, published = viewers[0].page, [], [0, 0]
     busy = asyncio.ensure_future(flood(up, published))
     resident = resident_size(daemon)
     try:
@@ -471,6 +516,7 @@ async def overload(t):
                 assert time.monotonic() - began < 5 * SLACK, f"no pong in turn {turn}, after {waited}"
                 await asyncio.sleep(0.01)
             assert (await http(daemon.port, "/healthz", timeout=5 * SLACK)).status == 200
+            assert (await status(socket))["pages"]["used"] >= 3  # those who take nothing are cut off one by one
             for viewer in viewers:
                 await viewer.reached(room.count, 5 * SLACK)
             waited.append(time.monotonic() - began)
@@ -480,17 +526,31 @@ async def overload(t):
     assert sorted(waited)[len(waited) // 2] < 1.0 * SLACK, waited
     # 100 MB and more went through; what the daemon keeps of it is its rings.
     assert published[0] > 1500, f"no flood: {published}"
+    # What was not taken at once waited at the business server, in its socket's buffer.
+    assert published[1] > 100, f"TCP never pushed back: {published}"
     assert resident_size(daemon) - resident < 16 << 20, "memory grew with the flood"
     await goes_on(room, viewers)
     assert not any(viewer.returns for viewer in viewers), "a page was lost"
 
 
+async def status(socket, connection=None):
+    """What a program is told at the console's socket."""
+    reader, writer = connection or await asyncio.open_unix_connection(socket)
+    writer.write(b"@json\n")
+    said = await asyncio.wait_for(reader.read(), 5 * SLACK)
+    writer.close()
+    return json.loads(said)
+
+
 async def flood(up, published):
-    """All that the relay takes; `drain` waits where it takes no more."""
+    """All that the relay takes: more at once than the sockets between hold, then as much as TCP lets through. Notes how many
+    there were, and how many of them had to wait for it."""
     data = b'"%s"' % (b"z" * 60000)
     while True:
-        published[0] += 1
-        up.publish(7, "messages", published[0], "whole", data)
+        for _ in range(100):
+            published[0] += 1
+            up.publish(7, "messages", published[0], "whole", data)
+            published[1] += up.writer.transport.get_write_buffer_size() > 0
         await up.writer.drain()
         await asyncio.sleep(0)
 
