@@ -2,17 +2,19 @@
 //!
 //! Plain functions that panic where something is wrong: libFuzzer runs them from `fuzz_targets/`, and the suite replays
 //! their corpora with them (`tests/suite/fuzzing.rs`), without libFuzzer.
-#![allow(dead_code, reason = "each fuzz target uses one of them")]
+#![allow(dead_code, unused_imports, reason = "each fuzz target uses one of them")]
 
 #[path = "machine.rs"]
 mod machine;
+#[path = "reader.rs"]
+mod reader;
 
 use std::net::IpAddr;
 use std::path::Path;
 
 use sharelinkd::board::{self, HOST, TINY};
-use sharelinkd::config::{Config, Surroundings};
-use sharelinkd::daemon::head::{self, Asked};
+use sharelinkd::config::{Config, LIMITS, Secret, Surroundings};
+use sharelinkd::daemon::head::{self, Answer, Asked};
 use sharelinkd::wire::page::{Notice, Request, decode_request};
 use sharelinkd::wire::uplink::{Deframer, FrameError, Incoming, decode_to_business, decode_to_relay, encode};
 use sharelinkd::wire::{is_link, json};
@@ -26,14 +28,32 @@ pub fn uplink(data: &[u8]) {
     let cuts: Vec<usize> = data.iter().take(16).map(|byte| usize::from(*byte % 23) + 1).collect();
     assert_eq!(deframed(data, &cuts), whole, "cut at {cuts:?}");
     assert_eq!(deframed(data, &[1]), whole, "a byte at a time");
-    let mut out = vec![0; 2 << 20];
-    if let Ok(frame) = decode_to_relay(data) {
-        let size = encode(&frame, &mut out).expect("what was read can be written");
-        assert_eq!(decode_to_relay(&out[4..size]), Ok(frame));
+    // Each error says where: in the frame behind the last good one, at a byte that it has by its length.
+    if let (frames, Some(error)) = &whole {
+        assert_eq!(error.frame, frames.len() as u64 + 1, "{error}");
+        let (mut rest, mut size) = (data, 0);
+        for _ in 0..error.frame {
+            let (length, behind) = rest.split_first_chunk::<4>().expect("a frame with an error has a length");
+            size = u32::from_le_bytes(*length) as usize;
+            rest = behind.get(size..).unwrap_or_default();
+        }
+        assert!(error.byte <= size, "{error}, and the frame has {size}");
     }
-    if let Ok(frame) = decode_to_business(data) {
-        let size = encode(&frame, &mut out).expect("what was read can be written");
-        assert_eq!(decode_to_business(&out[4..size]), Ok(frame));
+    // Never longer than it was read: numbers may have been written with bytes to spare.
+    let mut out = vec![0; data.len() + 4];
+    match decode_to_relay(data) {
+        Ok(frame) => {
+            let size = encode(&frame, &mut out).expect("what was read can be written");
+            assert_eq!(decode_to_relay(&out[4..size]), Ok(frame));
+        }
+        Err((byte, _)) => assert!(byte <= data.len()),
+    }
+    match decode_to_business(data) {
+        Ok(frame) => {
+            let size = encode(&frame, &mut out).expect("what was read can be written");
+            assert_eq!(decode_to_business(&out[4..size]), Ok(frame));
+        }
+        Err((byte, _)) => assert!(byte <= data.len()),
     }
 }
 
@@ -71,9 +91,19 @@ pub fn page_json(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };
     match decode_request(text) {
         Ok(request) => {
-            let value: serde_json::Value = serde_json::from_str(text).expect("what was understood is JSON");
+            let value: serde_json::Value = match serde_json::from_str(text) {
+                Ok(value) => value,
+                // In a field that is unknown, and so ignored, a number may be one that no f64 holds.
+                Err(error) => return assert!(error.to_string().contains("out of range"), "understood is {error}"),
+            };
             match request {
-                Request::Subscribe { id, link, .. } => {
+                Request::Subscribe { id, link, since } => {
+                    let told = &value["since"];
+                    assert_eq!(since.is_some(), !told.is_null());
+                    if let Some(since) = since {
+                        assert_eq!(told["epoch"].as_str().and_then(|epoch| epoch.parse().ok()), Some(since.epoch));
+                        assert_eq!(told["next"], serde_json::json!(since.next));
+                    }
                     assert_eq!((value["type"].as_str(), value["id"].as_u64()), (Some("subscribe"), Some(id.into())));
                     assert_eq!(value["link"].as_str(), Some(&*link));
                     let _ = is_link(&link);
@@ -87,6 +117,9 @@ pub fn page_json(data: &[u8]) {
         }
         Err(reason) => assert!(!reason.is_empty()),
     }
+    // Whatever a page wants to send, it can say it.
+    let said = serde_json::json!({"type": "send", "topic": 7, "data": text, "more": [text]}).to_string();
+    assert_eq!(decode_request(&said), Ok(Request::Send { topic: 7, data: text.into() }));
     // Whatever a reason holds, the frame that tells it is JSON.
     let reason: String = text.chars().take(60).collect();
     let frame = Notice::Denied { id: 1, reason: &reason, retry_ms: Some(1) }.encode();
@@ -105,7 +138,8 @@ pub fn http_head(data: &[u8]) {
     .expect("a configuration that is good");
     let bytes = &data[..data.len().min(head::HEAD_SIZE_MAX)];
     let found = head::size(bytes);
-    for end in 0..bytes.len() {
+    // Of a long head not every beginning: it would be slow.
+    for end in (0..bytes.len()).step_by(1 + bytes.len() / 512) {
         match (head::size(&bytes[..end]), &found) {
             (Ok(Some(early)), Ok(Some(size))) => assert_eq!(early, *size, "the head ends where it ends"),
             (Ok(Some(_)), _) => panic!("a head of {end} bytes is none with more behind it"),
@@ -113,13 +147,14 @@ pub fn http_head(data: &[u8]) {
             _ => {}
         }
     }
-    let Ok(Some(size)) = found else { return };
+    let size = match found {
+        Ok(Some(size)) => size,
+        Ok(None) => return assert!(bytes.len() < head::HEAD_SIZE_MAX, "a head that never ends"),
+        Err(answer) => return check_answer(&answer),
+    };
     let peer: IpAddr = [10, 0, 0, 1].into();
     match head::read(&bytes[..size], &config.pages, peer) {
-        Asked::Refused(answer) => {
-            assert!((400..600).contains(&answer.code));
-            assert!(answer.head().ends_with(b"\r\n\r\n"));
-        }
+        Asked::Refused(answer) => check_answer(&answer),
         Asked::Path { path, .. } => assert!(!path.contains(['?', '#'])),
         Asked::SharePage { link, .. } => assert!(is_link(&link)),
         Asked::Upgrade(upgrade) => {
@@ -127,16 +162,42 @@ pub fn http_head(data: &[u8]) {
             assert!(upgrade.response.starts_with("HTTP/1.1 101 ") && upgrade.response.ends_with("\r\n\r\n"));
             assert!(lines.iter().all(|line| !line.contains(['\r', '\n'])), "a line within a line");
             assert!(lines.len() < 12, "the request's lines are none of the answer's");
+            let text = String::from_utf8_lossy(&bytes[..size]).into_owned();
+            assert!(
+                text.contains(&upgrade.origin) && upgrade.origin.bytes().all(|byte| byte >= b' '),
+                "its own origin"
+            );
+            // Nobody but a proxy that is trusted says where a page is.
+            let stranger: IpAddr = [192, 0, 2, 1].into();
+            match head::read(&bytes[..size], &config.pages, stranger) {
+                Asked::Upgrade(again) => assert_eq!((again.address, again.origin), (stranger, upgrade.origin)),
+                other => panic!("what is asked depends on who asks: {other:?}"),
+            }
         }
     }
 }
 
-/// A configuration: taken, or refused with lines that there are and remedies.
+/// A refusal is one whole answer: a status line that fits its code, header lines, as much of a body as it says.
+fn check_answer(answer: &Answer) {
+    assert!(matches!(answer.code, 400 | 403 | 405 | 426 | 431), "{answer:?}");
+    let head = String::from_utf8(answer.head()).expect("a head is text");
+    let (status, lines) = head.strip_suffix("\r\n\r\n").and_then(|head| head.split_once("\r\n")).expect("lines");
+    assert!(status.starts_with(&format!("HTTP/1.1 {} ", answer.code)) && !status.contains("Unavailable"), "{status}");
+    assert!(lines.split("\r\n").all(|line| line.contains(": ") && !line.contains(['\r', '\n'])), "{head:?}");
+    assert!(lines.contains(&format!("Content-Length: {}", answer.body().len())) && !answer.body().is_empty());
+    assert_eq!(lines.matches("Connection: ").count(), 1, "{head:?}");
+}
+
+/// Nothing that is told of a configuration may hold it.
+const SECRET: &str = "a secret that is long enough";
+
+/// A configuration: taken, or refused with lines that there are and remedies. What is taken fits the board, and reads back
+/// as it is printed.
 pub fn config(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };
     let read = |path: &Path| {
         if path.as_os_str().len().is_multiple_of(2) {
-            Ok(b"a secret that is long enough".to_vec())
+            Ok(SECRET.into())
         } else {
             Err(std::io::ErrorKind::NotFound.into())
         }
@@ -148,14 +209,34 @@ pub fn config(data: &[u8]) {
         Ok(config) => {
             assert!(!config.uplink.addresses.is_empty() && !config.pages.listen.is_empty());
             assert!(board::memory_sum(&config.board).total() <= board::memory_sum(&HOST).total(), "limits were raised");
-            assert!(config.notes().iter().all(|note| !note.is_empty()));
+            for limit in &LIMITS {
+                assert!((limit.of)(&config.board) <= (limit.of)(&HOST), "{} was raised", limit.key);
+            }
+            assert!(board::rules(&config.board).iter().all(|rule| rule.holds), "limits that don't fit together");
+            assert!(config.notes().iter().all(|note| !note.is_empty() && !note.contains(['\n', '\r'])));
+            let printed = config.to_string();
+            assert!(text.contains(SECRET) || !printed.contains(SECRET), "the secret is printed");
+            assert!(!printed.contains('\r'), "{printed:?}");
+            // The secret is not printed: another one takes its place.
+            let (mut config, mut printed) = (config.clone(), printed);
+            if !config.uplink.secret.is_empty() {
+                printed = printed.replacen("# secret: ", "secret_file = \"even\" #", 1);
+                config.uplink.secret = Secret::new(SECRET.into());
+            }
+            let again = Config::parse(&printed, &HOST, &around).map_err(|told| format!("{told:?}"));
+            assert_eq!(again, Ok(config), "read back from {printed}");
         }
         Err(problems) => {
             assert!(!problems.is_empty());
             for problem in problems {
                 assert!(problem.line <= lines, "line {} of {lines}: {problem:?}", problem.line);
                 assert!(!problem.what.is_empty() && !problem.remedy.is_empty(), "{problem:?}");
-                assert!(!problem.what.contains('\n') && !problem.remedy.contains('\n'), "one line each: {problem:?}");
+                assert!(
+                    !problem.what.contains(char::is_control) && !problem.remedy.contains(char::is_control),
+                    "one line each: {problem:?}"
+                );
+                let told = format!("{} {}", problem.what, problem.remedy);
+                assert!(text.contains(SECRET) || !told.contains(SECRET), "the secret is told: {told}");
             }
         }
     }
