@@ -495,6 +495,30 @@ mod tests {
     }
 
     #[test]
+    fn the_back_off_begins_anew_only_after_a_link_that_held() {
+        let mut rig = Rig::up(&BOARD);
+        // The longest of some waits, each a random part of its step, after links that broke so long after they were up.
+        let mut longest = |held_ms: u64, losses: usize| {
+            let mut longest_ms = 0;
+            for _ in 0..losses {
+                for _ in 0..held_ms / 5_000 {
+                    rig.now = rig.now.after(5_000);
+                    rig.tell(ToRelay::Ping { nonce: 1 });
+                    let _ = rig.said();
+                }
+                rig.relay.handle_uplink_lost(rig.now);
+                longest_ms = longest_ms.max(rig.relay.uplink_deadline().since(rig.now));
+                rig.connect();
+            }
+            longest_ms
+        };
+        assert!(longest(10_000, 1) <= RETRY_MS_MIN);
+        let grown = longest(5_000, 12);
+        assert!(grown > 10 * RETRY_MS_MIN, "{grown} ms: a handshake alone begins the back-off anew");
+        assert!(longest(10_000, 4) <= RETRY_MS_MIN, "a link that held does not begin it anew");
+    }
+
+    #[test]
     fn a_silent_uplink_is_pinged_and_then_dead() {
         let mut rig = Rig::up(&BOARD);
         rig.pass(10_100);

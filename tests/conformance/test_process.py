@@ -91,6 +91,41 @@ async def reloads(t):
     await (await t.page(daemon)).join(link)
 
 
+@test("SIGHUP with a configuration that is wrong in one place takes nothing of it, one that is right takes effect, and the pages stay")
+async def reloads_whole(t):
+    daemon, business, up = await t.relay()
+    page = await t.joined(daemon, up, t.link())
+    good = daemon.config.read_text()
+    wanted = good.replace("https://share.example", "https://new.example").replace('level = "info"', 'level = "debug"')
+    assert wanted != good
+
+    async def comes_from(origin):
+        try:
+            await t.page(daemon, origin=origin)
+            return True
+        except websocket.Refused as refused:
+            assert refused.response.status == 403, refused
+            return False
+
+    async def reload(text, told):
+        before = daemon.log().count(told)
+        daemon.config.write_text(text)
+        daemon.signal(signal.SIGHUP)
+        for _ in range(int(100 * SLACK)):
+            if daemon.log().count(told) > before:
+                return
+            await asyncio.sleep(0.05)
+        raise Mismatch(f"no {told!r} in the log: {daemon.log()[-800:]}")
+
+    await reload(wanted + "nonsense = 1\n", "the configuration stays as it was")
+    assert daemon.config.name + ":" in daemon.log(), "the error names no line"
+    assert not await comes_from("https://new.example") and await comes_from("https://share.example")
+    await reload(wanted, "the configuration was read again")
+    assert await comes_from("https://new.example") and not await comes_from("https://share.example")
+    up.message(7, 1)
+    await page.expect("message", sequence=1)
+
+
 async def refuses(t, text, line=None, named=()):
     daemon = t.daemon(text=text)
     await daemon.spawn()

@@ -1,0 +1,137 @@
+"""Going away in order, coming back in order: what a drain finishes, how its pages are spread, when the back-off begins anew."""
+import asyncio
+import re
+import signal
+import time
+
+import websocket
+from harness import test
+from inbox import SLACK
+from test_faults import Room, crowd
+from websocket import http
+
+RETRY = re.compile(r"retry=(\d+(?:\.\d+)?)")
+
+
+def retry_s(event):
+    assert event.get("code") == 1012, event
+    match = RETRY.fullmatch(event["reason"])
+    assert match, event
+    return float(match.group(1))
+
+
+async def stopped(t, daemon, up, room, link):
+    """Two pages that take nothing more, in whose sockets a frame stays half written."""
+    pages = [await t.page(daemon, receive_buffer=4096) for _ in range(2)]
+    for page in pages:
+        await page.join(link)
+        page.reading.clear()
+    for _ in range(3):
+        room.count += 1
+        up.message(7, room.count, data=b'"%s"' % (b"h" * 60000))
+    await up.barrier()
+    await asyncio.sleep(0.3)
+    return pages
+
+
+@test("SIGTERM: upgrades and /healthz get 503, what is half written is finished before its 1012, the uplink is closed, exit 0", waits=True)
+async def drains_in_order(t):
+    room, business = Room(), await t.business()
+    business.auto = room.admit
+    daemon = await t.daemon([business.address]).start()
+    up, link = await business.uplink(), t.link()
+    half, _ = await stopped(t, daemon, up, room, link)
+    viewers = await crowd(t, daemon, room, link, 3)
+    for viewer in viewers:
+        viewer.task.cancel()
+
+    async def refused():
+        try:
+            await t.page(daemon)
+        except websocket.Refused as refused:
+            return refused.response
+        raise AssertionError("a page was let in while the relay drains")
+    daemon.expected_end = True
+    daemon.signal(signal.SIGTERM)
+    retry_s(await viewers[0].page.gone(timeout=3 * SLACK))
+    # It goes on draining, for the two that don't listen. One of them reads on: the frame in which it stands comes whole, and
+    # nothing is begun behind it.
+    half.reading.set()
+    health, upgrade, last = await asyncio.gather(http(daemon.port, "/healthz"), refused(), half.gone(timeout=3 * SLACK))
+    assert health.status == 503, health
+    assert upgrade.status == 503 and int(upgrade.headers["retry-after"]) > 0, upgrade
+    retry_s(last)
+    seen = [event["sequence"] for _, event in half.events.history if event["type"] == "message"]
+    assert seen and seen[-1] < room.count, f"no frame was half written: {seen} of {room.count}"
+    for viewer in viewers[1:]:
+        retry_s(await viewer.page.gone(timeout=3 * SLACK))
+    # The other one never reads on. It is cut off, long before the end of what drain_s allows (10 s).
+    assert await daemon.exit(timeout=8 * SLACK) == 0
+    await up.end(timeout=3 * SLACK)
+
+
+@test("pages that answer nothing hold the end up for drain_s at most", waits=True)
+async def drains_in_time(t):
+    room, business = Room(), await t.business()
+    business.auto = room.admit
+    daemon = await t.daemon([business.address], pages={"drain_s": 1}).start()
+    up, link = await business.uplink(), t.link()
+    await stopped(t, daemon, up, room, link)
+    began = time.monotonic()
+    daemon.signal(signal.SIGTERM)
+    assert await daemon.exit(timeout=8 * SLACK) == 0
+    took = time.monotonic() - began
+    assert took > 0.9, f"it did not wait for its pages: {took:.1f} s"
+    assert "2 pages did not answer" in daemon.log(), daemon.log()[-500:]
+
+
+@test("the retry= of a drain is spread over a time that grows with the number of pages", waits=True, timeout=180)
+async def spread(t):
+    widest = []
+    for count in (10, 1000):
+        room, business = Room(), await t.business()
+        business.auto = room.admit
+        daemon = await t.daemon([business.address]).start()
+        await business.uplink()
+        viewers = await crowd(t, daemon, room, t.link(), count)
+        for viewer in viewers:
+            viewer.task.cancel()
+        daemon.expected_end = True
+        daemon.signal(signal.SIGTERM)
+        told = sorted([retry_s(await viewer.page.gone(timeout=20 * SLACK)) for viewer in viewers])
+        assert await daemon.exit() == 0
+        assert len(set(told)) > min(count // 3, 20), f"not jittered: {told}"
+        if count == 1000:
+            # Spread evenly: no tenth of the time brings more than a fifth of the pages.
+            step = (told[-1] - told[0]) / 10
+            fullest = max(sum(told[0] + step * n <= at <= told[0] + step * (n + 1) for at in told) for n in range(10))
+            assert fullest < count / 5, f"{fullest} of {count} come within {step:.2f} s"
+        widest.append(told[-1])
+    assert widest[1] > widest[0] + 1, f"at most {widest[0]} s for 10 pages, {widest[1]} s for 1000"
+
+
+@test("the back-off grows while links break at once, and begins anew only after one has held for a while", waits=True)
+async def back_off(t):
+    business = await t.business()
+    daemon = await t.daemon([business.address]).start()
+
+    async def until_next(timeout):
+        lost = time.monotonic()
+        up = await business.uplink(timeout=timeout)
+        return up, time.monotonic() - lost
+    up, waited = await business.uplink(), []
+    # Each of these shook hands, and was up: that alone must not make it dial at full speed.
+    while len(waited) < 7:
+        up.drop()
+        up, took = await until_next(40 * SLACK)
+        waited.append(took)
+    # Each is a random part of a step that doubles: with one step of 0.2 s they would all be shorter than that.
+    assert sum(waited) > 2, f"it dials at full speed: {waited}"
+    # One that holds for more than 10 s: the next dial comes within the first step again.
+    await asyncio.sleep(11)
+    assert up.open
+    up.drop()
+    up, took = await until_next(5 * SLACK)
+    assert took < 1 * SLACK, f"it still backs off after a link that held: {took:.1f} s"
+    again = re.findall(r"the next try is in (\d+\.\d) s", daemon.log())
+    assert float(again[-1]) <= 0.2, again
