@@ -160,6 +160,55 @@ fn every_symbol_in_the_architecture_is_in_the_code() {
     assert!(count > 20, "only {count} symbols were found");
 }
 
+/// What `docs/reliability.md` cites: tests by their sentence or function, words of the log, conditions, counters.
+#[test]
+fn every_fault_is_proved_by_a_test_that_there_is() {
+    let text = read("docs/reliability.md");
+    let (mut functions, mut sources) = (String::new(), String::new());
+    for path in files(&[".rs"]).iter().filter(|path| *path != "tests/suite/documents.rs") {
+        let source = read(path);
+        functions.push_str(&source);
+        if path.starts_with("src/") {
+            sources.push_str(&source);
+        }
+    }
+    let rows: Vec<Vec<&str>> = text.lines().filter_map(cells).filter(|row| row.len() == 4).collect();
+    let (mut sentences, mut names) = (0, 0);
+    for row in rows.iter().filter(|row| row[3] != "proved by" && !row[0].starts_with("---")) {
+        if section(&text, "Does the simulation find bugs?").contains(row[0]) {
+            continue;
+        }
+        let cited: Vec<&str> = code(row[3]).collect();
+        assert!(!cited.is_empty(), "nothing proves: {}", row[0]);
+        for cited in cited {
+            if let Some((file, sentence)) = cited.split_once(": ") {
+                let tests = read(&format!("tests/conformance/test_{file}.py"));
+                assert!(tests.contains(&format!("@test(\"{sentence}\"")), "test_{file}.py has no test {sentence:?}");
+                sentences += 1;
+            } else if cited.contains('_') && cited.len() > 12 {
+                assert!(functions.contains(&format!("fn {cited}() {{")), "there is no test {cited}");
+                names += 1;
+            } else {
+                assert!(
+                    root().join("tests/fuzz/fuzz_targets").join(format!("{cited}.rs")).exists(),
+                    "no target {cited}"
+                );
+            }
+        }
+        for words in row[2].split('"').skip(1).step_by(2) {
+            assert!(sources.contains(words), "nothing in src/ says {words:?}");
+        }
+        for counter in row[2].split("counter `").skip(1).filter_map(|rest| rest.split('`').next()) {
+            let is_one = sharelinkd::relay::Counters::default().rows().iter().any(|(name, _)| *name == counter);
+            assert!(is_one, "there is no counter {counter}");
+        }
+        for condition in row[2].split("`[").skip(1).filter_map(|rest| rest.split(']').next()) {
+            assert!(sharelinkd::console::CODES.iter().any(|(code, _)| *code == condition), "no condition {condition}");
+        }
+    }
+    assert!(sentences > 40 && names >= 6, "{sentences} sentences and {names} functions were found");
+}
+
 #[test]
 fn every_command_and_option_in_a_document_exists() {
     let help = sharelinkd(&["--help"]);
