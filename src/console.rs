@@ -34,6 +34,7 @@ pub use self::condition::{CODES, Condition, Health, conditions};
 use self::editor::{Editor, Typed};
 pub use self::lines::{LINE_SIZE_MAX, LINES_MAX, Lines};
 use self::list::{Kind, List, Next};
+pub use self::out::OUT_SIZE_MAX;
 use self::out::Out;
 pub use self::view::{Process, Request, View};
 use crate::relay::time::Instant;
@@ -47,6 +48,7 @@ const WATCH_LINES: u32 = 20;
 /// `log tail` looks for new lines so often.
 const TAIL_MS: u64 = 200;
 const PROMPT: &str = "sharelinkd> ";
+const CTRL_C: u8 = 0x03;
 
 /// What is going on besides typing.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +128,7 @@ impl Console {
         }
         self.greet(view);
         for &byte in bytes {
-            self.take(view, byte);
+            self.type_in(view, byte);
         }
         self.go_on(view);
     }
@@ -178,7 +180,7 @@ impl Console {
         self.has_ended = true;
         if self.is_once {
             // The line feed may be left away.
-            self.take(view, b'\n');
+            self.type_in(view, b'\n');
         }
         if matches!(self.mode, Mode::Watch { .. } | Mode::Tail { .. }) {
             self.finish();
@@ -193,7 +195,8 @@ impl Console {
 
     /// What came of a request.
     pub fn handle_answer(&mut self, view: &View<'_>, text: &str) {
-        self.out.say(text);
+        // All errors of a configuration may be more than there is room for.
+        self.out.say_whole(text);
         self.finish();
         self.go_on(view);
     }
@@ -222,6 +225,19 @@ impl Console {
         self.is_over
     }
 
+    /// A key: taken now, or behind those that wait. Ctrl-C doesn't wait, and takes the others' place.
+    fn type_in(&mut self, view: &View<'_>, byte: u8) {
+        if byte == CTRL_C {
+            self.ahead.clear();
+        }
+        if self.ahead.is_empty() {
+            self.take(view, byte);
+        } else if self.ahead.len() < AHEAD_SIZE_MAX {
+            self.ahead.push_back(byte);
+        }
+        self.go_on(view);
+    }
+
     fn take(&mut self, view: &View<'_>, byte: u8) {
         match self.mode {
             _ if self.is_over => {}
@@ -234,7 +250,7 @@ impl Console {
                 }
                 match typed {
                     Typed::Nothing => {}
-                    Typed::GivenUp => self.prompt(),
+                    Typed::GivenUp => self.finish(),
                     Typed::Leave => self.leave(),
                     Typed::Line(line) => self.carry_out(view, &line),
                 }
@@ -244,15 +260,11 @@ impl Console {
                 self.out.tell_dropped();
                 self.finish();
             }
-            Mode::Listing(_) if byte == 0x03 => {
+            Mode::Listing(_) if byte == CTRL_C => {
                 self.out.say("^C\n");
                 self.finish();
             }
-            Mode::Prompt | Mode::Listing(_) | Mode::Asked => {
-                if self.ahead.len() < AHEAD_SIZE_MAX {
-                    self.ahead.push_back(byte);
-                }
-            }
+            Mode::Prompt | Mode::Listing(_) | Mode::Asked => self.ahead.push_front(byte),
         }
     }
 
@@ -341,7 +353,13 @@ impl Console {
                     Some(byte) => self.take(view, byte),
                     None => return self.is_over |= self.has_ended,
                 },
-                Mode::Watch { .. } | Mode::Tail { .. } | Mode::Asked => return,
+                // What was typed behind `watch` ends it as any key does.
+                Mode::Watch { .. } | Mode::Tail { .. } => match self.ahead.pop_front() {
+                    Some(byte) => self.take(view, byte),
+                    None if self.has_ended => self.finish(),
+                    None => return,
+                },
+                Mode::Asked => return,
             }
         }
     }

@@ -119,7 +119,22 @@ pub fn json(view: &View<'_>) -> String {
         },
         "conditions": conditions,
     });
-    format!("{value}\n")
+    ascii(&value.to_string()) + "\n"
+}
+
+/// JSON whose texts have an escape for each letter that a serial line doesn't carry well.
+fn ascii(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() + 1);
+    for letter in json.chars() {
+        if matches!(letter, ' '..='~') {
+            out.push(letter);
+        } else {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    out
 }
 
 /// One line of `watch`: the head with its columns, then the figures.

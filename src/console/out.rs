@@ -56,6 +56,17 @@ impl Out {
         }
     }
 
+    /// Adds lines as far as there is room for them and a prompt behind, and says how many more there are.
+    pub fn say_whole(&mut self, text: &str) {
+        let mut lines = text.split_inclusive('\n');
+        for line in lines.by_ref() {
+            if self.waiting().len() + 3 * COLUMNS > OUT_SIZE_MAX {
+                return self.say(&format!("[E6] {} lines more: the log has them\n", 1 + lines.count()));
+            }
+            self.say(line);
+        }
+    }
+
     /// Adds what comes by itself and stands for so many lines, or counts them where the line takes none.
     pub fn offer(&mut self, rows: &str, lines: u64) {
         if self.waiting().len() + rows.len() + 2 * COLUMNS > OUT_SIZE_MAX {

@@ -238,10 +238,17 @@ fn a_program_asks_one_line_and_gets_the_answer_alone() {
         assert!(console.is_over());
     }
     let mut console = Console::new(true);
+    evening.look(|view| console.handle_input(view, b"@status\x03"));
+    assert!(console.is_over() && console.transmit().is_empty(), "a prompt for a program");
+    let mut evening = evening;
+    evening.config.uplink.name = "gate \u{7f} 門 \u{1d11e}".to_owned();
+    let mut console = Console::new(true);
     evening.look(|view| console.handle_input(view, b"@json\n"));
+    assert!(console.transmit().iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')), "not every line carries it");
     let value: serde_json::Value = serde_json::from_slice(console.transmit()).unwrap();
     assert_eq!(value["pages"]["used"], 3);
     assert_eq!(value["health"], "healthy");
+    assert_eq!(value["name"], evening.config.uplink.name);
 }
 
 /// Everything that is said to these keys, by a line that takes some bytes at a time.
@@ -267,6 +274,42 @@ fn every_short_answer_has_room_behind_what_waits_already() {
         let text = said(&evening, &mut console, format!("{line}\r").as_bytes(), usize::MAX);
         assert!(text.len() < super::out::OUT_SIZE_MAX - super::out::LOW_SIZE, "{line}: {} bytes", text.len());
     }
+}
+
+#[test]
+fn keys_are_taken_in_their_order_however_they_come_and_ctrl_c_takes_the_place_of_those_that_wait() {
+    let evening = Evening::begin();
+    for keys in ["end 7\rlog tail\rqversion\r", "drain\rwatch\rqversion\r"] {
+        let mut consoles = [Console::new(false), Console::new(false)];
+        evening.look(|view| consoles[0].handle_input(view, keys.as_bytes()));
+        for key in keys.bytes() {
+            evening.look(|view| consoles[1].handle_input(view, &[key]));
+        }
+        for console in &mut consoles {
+            assert!(console.poll_request().is_some());
+            evening.look(|view| console.handle_answer(view, "done\n"));
+            let text = String::from_utf8_lossy(console.transmit()).into_owned();
+            // The key behind it ended what goes on until a key, and was not typed.
+            assert!(text.contains(&format!("{PROMPT}version\r\nsharelinkd 0.")), "{text}");
+        }
+        assert_eq!(consoles[0].transmit(), consoles[1].transmit());
+    }
+    let mut console = Console::new(false);
+    evening.look(|view| console.handle_input(view, format!("drain\r{}\x03version\r", "x".repeat(500)).as_bytes()));
+    evening.look(|view| console.handle_answer(view, "done\n"));
+    let text = String::from_utf8_lossy(console.transmit()).into_owned();
+    assert!(text.contains(&format!("done\r\n{PROMPT}^C\r\n{PROMPT}version\r\nsharelinkd 0.")), "{text}");
+}
+
+#[test]
+fn an_answer_from_the_shell_leaves_room_for_the_prompt() {
+    let evening = Evening::begin();
+    let mut console = Console::new(false);
+    evening.look(|view| console.handle_input(view, b"reload\r"));
+    evening.look(|view| console.handle_answer(view, &"sharelinkd.toml:1: unknown key; remove it\n".repeat(300)));
+    let text = String::from_utf8_lossy(console.transmit()).into_owned();
+    let told = text.matches("unknown key").count();
+    assert!(text.ends_with(&format!("\r\n[E6] {} lines more: the log has them\r\n{PROMPT}", 300 - told)), "{text}");
 }
 
 #[test]

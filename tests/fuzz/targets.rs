@@ -4,6 +4,8 @@
 //! their corpora with them (`tests/suite/fuzzing.rs`), without libFuzzer.
 #![allow(dead_code, unused_imports, reason = "each fuzz target uses one of them")]
 
+#[path = "console.rs"]
+mod console;
 #[path = "machine.rs"]
 mod machine;
 #[path = "reader.rs"]
@@ -19,6 +21,7 @@ use sharelinkd::wire::page::{Notice, Request, decode_request};
 use sharelinkd::wire::uplink::{Deframer, FrameError, Incoming, decode_to_business, decode_to_relay, encode};
 use sharelinkd::wire::{is_link, json};
 
+pub use console::console;
 pub use machine::machine;
 
 /// The uplink's bytes: however they are cut, the same frames and the same error; what is read and written again is the same value.
