@@ -48,7 +48,7 @@ const MOVED_ALWAYS: [&str; 8] = [
     "refused_full",
     "page_faults",
     "page_messages",
-    "gaps",
+    "gaps_messages",
     "missed_messages",
     "cut",
     "inits_repeated",
