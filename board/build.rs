@@ -9,6 +9,7 @@
 #[expect(dead_code, reason = "the configuration reads through it too, and takes more kinds of values")]
 mod document;
 #[path = "../src/board/limits.rs"]
+#[expect(dead_code, reason = "the configuration uses the rest")]
 mod limits;
 #[path = "../src/board/rules.rs"]
 #[expect(dead_code, reason = "the crate's compile-time assertions use the rest")]
