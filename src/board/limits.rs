@@ -27,6 +27,8 @@ pub struct Board {
     pub target: &'static str,
     /// All memory of the process and of its sockets in the kernel, bytes.
     pub memory_budget: u64,
+    /// Whether the binary has the demo in it, 300 KB with its clip.
+    pub demo: bool,
 
     // Tables: rows.
     /// Pages connected at the same time; one more seat refuses politely.

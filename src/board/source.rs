@@ -26,6 +26,7 @@ pub fn board(name: &'static str, text: &str) -> Result<Board, Vec<Problem>> {
         name,
         target: source.target(),
         memory_budget: source.wide("", "memory_budget", u64::from(MIB), 1 << 40),
+        demo: source.demo(),
         pages_max: source.number("tables", "pages_max", 1, 1_000_000),
         topics_max: source.number("tables", "topics_max", 1, 65_535),
         topics_per_page_max: source.number("tables", "topics_per_page_max", 1, 255),
@@ -124,6 +125,14 @@ impl Source<'_> {
                 least
             }
         }
+    }
+
+    fn demo(&mut self) -> bool {
+        if !self.is_there("", "demo") {
+            let remedy = "add `demo = true`, or false to save 300 KB of binary, at the top of the file";
+            self.document.missing("", "demo", remedy.to_owned());
+        }
+        self.document.flag("", "demo").is_some_and(|flag| flag.value)
     }
 
     fn serial_device(&mut self) -> &'static str {
