@@ -293,6 +293,7 @@ fn attack(program: Command, board: &Board, sections: &str) {
     let mut patience = 75;
     let resting = loop {
         std::thread::sleep(Duration::from_millis(200));
+        business.attend();
         let now = taken(&relay);
         patience -= 1;
         if now.kernel < 1 << 20 || patience == 0 {
@@ -303,5 +304,6 @@ fn attack(program: Command, board: &Board, sections: &str) {
     let mut page = connect(address);
     page.send(r#"{"type":"subscribe","id":1,"link":"attacked-1"}"#.into()).unwrap();
     business.attend();
-    assert!(next_text(&mut page).starts_with(r#"{"type":"subscribed","id":1,"#));
+    let said = next_text(&mut page);
+    assert!(said.starts_with(r#"{"type":"subscribed","id":1,"#), "{said}");
 }
