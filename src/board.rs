@@ -17,7 +17,7 @@ mod unit;
 #[cfg(test)]
 mod source;
 
-pub use limits::{Board, TrackLimits};
+pub use limits::{Board, OFF, SPEEDS, TrackLimits};
 pub use rules::{ENVELOPE_SIZE_MAX, INIT_ENVELOPE_SIZE_MAX, Rule, broken, rules};
 pub use sum::*;
 pub use unit::{DESCRIPTORS_EXTRA, descriptors, drop_in};

@@ -187,7 +187,7 @@ impl Config {
         let config = Self {
             pages: sections::pages(&mut document),
             uplink: sections::uplink(&mut document, around),
-            console: sections::console(&mut document, around),
+            console: sections::console(&mut document, around, board),
             metrics: sections::off_or(&mut document, "metrics", "listen", values::metrics_listener),
             log_level: sections::log_level(&mut document),
             pages_per_address: sections::whole(

@@ -27,6 +27,8 @@ pub struct Board {
     pub target: &'static str,
     /// All memory of the process and of its sockets in the kernel, bytes.
     pub memory_budget: u64,
+    /// Whether the binary has the demo in it, 300 KB with its clip.
+    pub demo: bool,
 
     // Tables: rows.
     /// Pages connected at the same time; one more seat refuses politely.
@@ -107,9 +109,30 @@ pub struct Board {
     // The uplink.
     /// Bytes of the buffer for what goes to the business server.
     pub uplink_out_size: u32,
+
+    // The engineer's serial line, where the configuration says nothing of it.
+    /// The box's console tty, or [`OFF`].
+    pub serial_device: &'static str,
+    /// Its speed, one of [`SPEEDS`].
+    pub serial_speed: u32,
 }
 
+/// The word for no serial line.
+pub const OFF: &str = "off";
+
+/// The speeds of a serial line that every Linux knows.
+pub const SPEEDS: [u32; 18] = [
+    1_200, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600,
+    1_000_000, 1_500_000, 2_000_000, 3_000_000, 4_000_000,
+];
+
 impl Board {
+    /// The box's console tty; `None` where it has none.
+    #[must_use]
+    pub fn serial(&self) -> Option<&'static str> {
+        Some(self.serial_device).filter(|device| *device != OFF)
+    }
+
     /// Bytes of the largest publication that any track takes: what the uplink's input buffer must hold whole.
     #[must_use]
     pub const fn data_size_max(&self) -> u32 {

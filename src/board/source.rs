@@ -6,7 +6,7 @@
 //! into `board/build.rs` and, for its tests, into the crate; it reads no file and knows no path.
 
 use super::document::{Document, Problem};
-use super::limits::{Board, TrackLimits};
+use super::limits::{Board, OFF, SPEEDS, TrackLimits};
 use super::rules::rules;
 use super::sum::{memory_sum, size_text};
 
@@ -26,6 +26,7 @@ pub fn board(name: &'static str, text: &str) -> Result<Board, Vec<Problem>> {
         name,
         target: source.target(),
         memory_budget: source.wide("", "memory_budget", u64::from(MIB), 1 << 40),
+        demo: source.demo(),
         pages_max: source.number("tables", "pages_max", 1, 1_000_000),
         topics_max: source.number("tables", "topics_max", 1, 65_535),
         topics_per_page_max: source.number("tables", "topics_per_page_max", 1, 255),
@@ -63,6 +64,8 @@ pub fn board(name: &'static str, text: &str) -> Result<Board, Vec<Problem>> {
         address_asks_per_s: source.number("page", "address_asks_per_s", 1, 1_000_000),
         sends_burst: source.number("page", "sends_burst", 1, 65_535),
         uplink_out_size: source.number("uplink", "uplink_out_size", 1, 16 * MIB),
+        serial_device: source.serial_device(),
+        serial_speed: source.serial_speed(),
     };
     if source.document.problem_count() == 0 {
         for rule in rules(&board).iter().filter(|rule| !rule.holds) {
@@ -122,6 +125,38 @@ impl Source<'_> {
                 least
             }
         }
+    }
+
+    fn demo(&mut self) -> bool {
+        if !self.is_there("", "demo") {
+            let remedy = "add `demo = true`, or false to save 300 KB of binary, at the top of the file";
+            self.document.missing("", "demo", remedy.to_owned());
+        }
+        self.document.flag("", "demo").is_some_and(|flag| flag.value)
+    }
+
+    fn serial_device(&mut self) -> &'static str {
+        if !self.is_there("serial", "device") {
+            let remedy = "add `device = \"/dev/ttyS0\"`, the box's console tty, or \"off\", below [serial]";
+            self.document.missing("serial", "device", remedy.to_owned());
+        }
+        let Some(device) = self.document.text("serial", "device") else { return OFF };
+        if device.value != OFF && !device.value.starts_with("/dev/") {
+            let what = format!("[serial] device = {:?} is no device", device.value);
+            self.document.refuse(device.line, what, "write the box's console tty, such as \"/dev/ttyS0\", or \"off\"");
+        }
+        String::leak(device.value)
+    }
+
+    fn serial_speed(&mut self) -> u32 {
+        let before = self.document.problem_count();
+        let speed = self.number("serial", "speed", 1_200, 4_000_000);
+        if self.document.problem_count() == before && !SPEEDS.contains(&speed) {
+            let line = self.document.section_line("serial").unwrap_or(1);
+            let what = format!("[serial] speed = {speed} is no speed of a serial line");
+            self.document.refuse(line, what, "choose 115200, or what the other end has");
+        }
+        speed
     }
 
     fn target(&mut self) -> &'static str {

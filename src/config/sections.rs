@@ -7,13 +7,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
 use super::document::{At, Document};
 use super::values::{self, Origins, Secret, Serial, UplinkAddress};
 use super::{Config, Console, Pages, Surroundings, Uplink};
+use crate::board::{Board, OFF, SPEEDS};
 use crate::wire::REASON_SIZE_MAX;
 
 /// Addresses that pages may connect to, and that the uplink tries in turn.
@@ -137,12 +138,15 @@ fn secret(document: &mut Document<'_>, around: &Surroundings<'_>) -> Option<Secr
     }
 }
 
-/// `[console]`.
-pub fn console(document: &mut Document<'_>, around: &Surroundings<'_>) -> Console {
-    let serial = off_or(document, "console", "serial", values::device);
+/// `[console]`. Where it says nothing of the serial line, that is the board's.
+pub fn console(document: &mut Document<'_>, around: &Surroundings<'_>, board: &Board) -> Console {
+    let device = match document.contains("console", "serial") {
+        true => off_or(document, "console", "serial", values::device),
+        false => board.serial().map(PathBuf::from),
+    };
     let speed = document.number("console", "speed", 1, 4_000_000);
     if let Some(At { line, value }) = speed
-        && !values::SPEEDS.contains(&value)
+        && !SPEEDS.iter().any(|speed| u64::from(*speed) == value)
     {
         document.refuse(
             line,
@@ -150,9 +154,9 @@ pub fn console(document: &mut Document<'_>, around: &Surroundings<'_>) -> Consol
             "choose 115200, or what the other end has",
         );
     }
-    let speed = speed.and_then(|speed| u32::try_from(speed.value).ok()).unwrap_or(115_200);
+    let speed = speed.and_then(|speed| u32::try_from(speed.value).ok()).unwrap_or(board.serial_speed);
     Console {
-        serial: serial.map(|device| Serial { device, speed }),
+        serial: device.map(|device| Serial { device, speed }),
         control: document.flag("console", "control").is_some_and(|flag| flag.value),
         socket: if document.contains("console", "socket") {
             off_or(document, "console", "socket", values::socket)
@@ -224,7 +228,7 @@ pub fn off_or<T>(
     read: impl Fn(&str) -> Result<T, values::Wrong>,
 ) -> Option<T> {
     let At { line, value } = document.text(section, key)?;
-    if value == "off" {
+    if value == OFF {
         return None;
     }
     match read(&value) {

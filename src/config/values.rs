@@ -15,11 +15,6 @@ pub type Wrong = (String, String);
 const SOCKET_PATH_SIZE_MAX: usize = 107;
 /// The longest `Origin` that is compared.
 const ORIGIN_SIZE_MAX: usize = 256;
-/// The speeds of a serial line that every Linux knows.
-pub const SPEEDS: [u64; 18] = [
-    1_200, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600,
-    1_000_000, 1_500_000, 2_000_000, 3_000_000, 4_000_000,
-];
 
 /// Where the business server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

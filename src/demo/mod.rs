@@ -62,6 +62,14 @@ const RELAY_LIMIT: Duration = Duration::from_secs(10);
 /// Runs the demo until Ctrl-C.
 #[must_use]
 pub fn run(options: Options) -> ExitCode {
+    // A constant of the build: where it is false, nothing of the demo is linked in.
+    if !board::SELECTED.demo {
+        eprintln!(
+            "sharelinkd demo: a binary for the board {} has no demo; run it on another machine, and point this relay's [uplink] addresses at a business server",
+            board::SELECTED.name
+        );
+        return ExitCode::FAILURE;
+    }
     // Warnings go to standard error; a log that was started already stays as it is.
     if simple_logger::SimpleLogger::new().with_utc_timestamps().init().is_ok() {
         log::set_max_level(log::LevelFilter::Warn);

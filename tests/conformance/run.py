@@ -20,7 +20,8 @@ import harness  # noqa: E402
 async def main(options):
     for path in sorted(HERE.glob("test_*.py")):
         importlib.import_module(path.stem)
-    chosen = [t for t in harness.TESTS if options.k.lower() in t[0].lower()]
+    words = options.k.lower().split("|")
+    chosen = [t for t in harness.TESTS if any(word in t[0].lower() for word in words)]
     print(f"{len(chosen)} tests against {daemon_module.binary()}", flush=True)
     turns, failed = asyncio.Semaphore(options.jobs), []
 
@@ -44,7 +45,7 @@ async def main(options):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-k", default="", metavar="SUBSTRING", help="only the tests whose name contains it")
+    parser.add_argument("-k", default="", metavar="SUBSTRING", help="only the tests whose name contains it, or one of several with | between")
     parser.add_argument("-v", action="store_true", help="show how long each test took")
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 2) + 4, help="tests at once, those apart that only wait")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

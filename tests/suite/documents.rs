@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sharelinkd::board::HOST;
+use sharelinkd::board::{self, HOST};
 use sharelinkd::config::{Config, Surroundings};
 use sharelinkd::wire::{self, json, page, uplink};
 
@@ -617,4 +617,47 @@ fn no_source_unwraps_or_allows() {
             assert!(!is_allow, "{path}:{number}: write #[expect(…, reason = \"…\")]");
         }
     }
+}
+
+#[test]
+fn the_arithmetic_of_the_sizes_is_the_boards() {
+    let text = read("docs/sizing.md");
+    let rows: Vec<_> = text.lines().filter_map(cells).collect();
+    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes * 10 >> 20) % 10);
+    for board in board::ALL.iter().filter(|board| board.name != "tiny") {
+        let row = rows.iter().find(|row| row[0] == board.name).unwrap_or_else(|| panic!("no row for {}", board.name));
+        let blocks = u64::from(board.blocks_max);
+        let media = (blocks - board.guaranteed_blocks()) * u64::from(board.block_size);
+        let expected = [
+            board.pages_max.to_string(),
+            board.topics_max.to_string(),
+            mib(blocks * u64::from(board.block_size)),
+            mib(media),
+            format!("{} s", media / u64::from(board.topics_max) / (1_200_000 / 8)),
+            mib(board.kernel_size_max),
+            (board.kernel_size_max / 27_000).to_string(),
+        ];
+        assert_eq!(row[2..], expected, "docs/sizing.md: {}", board.name);
+        // Below where Linux begins to press, on the box that the row names.
+        let Some((size, unit)) = row[1].split_once(' ') else { panic!("{row:?}") };
+        if let (Ok(size), true) = (size.parse::<u64>(), matches!(unit, "MiB" | "GiB")) {
+            let box_size = size << if unit == "MiB" { 20 } else { 30 };
+            assert!(board.kernel_size_max < box_size / 16, "{}", board.name);
+        }
+    }
+    for row in rows.iter().filter(|row| row.len() == 4) {
+        let number = |cell: &str| cell.replace(' ', "").parse::<u64>().ok();
+        let (Some(rate), small, large) = (number(row[1]), number(row[2]), number(row[3])) else { continue };
+        assert_eq!((small, large), (Some(95_000_000 / rate), Some(950_000_000 / rate)), "docs/sizing.md: {}", row[0]);
+    }
+    let measured = read("docs/performance.md");
+    for figure in ["5.64 µs", "1.55 µs", "16.9 µs", "39 µs", "877 B", "27 KB"] {
+        assert!(text.contains(figure) && measured.contains(figure), "{figure}");
+    }
+}
+
+#[test]
+fn the_packages_have_the_version_of_the_program() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(read("systemd/debian/changelog").starts_with(&format!("sharelinkd ({version}-1) ")));
 }

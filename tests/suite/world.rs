@@ -179,11 +179,16 @@ impl Process {
 
     /// Starts a relay with a configuration of its own; pages connect to any free port where it doesn't say.
     pub fn start_as(name: &str, config: &str) -> Self {
+        Self::start_by(program(), name, config)
+    }
+
+    /// The same by another build of the program.
+    pub fn start_by(mut program: Command, name: &str, config: &str) -> Self {
         let listen = if config.contains("[pages]") { "" } else { "[pages]\nlisten = \"127.0.0.1:0\"\n" };
         let folder = Folder::new(name);
         let config = folder.write("relay.toml", &format!("{listen}{config}"));
         let mut child =
-            program().args(["run", "--config"]).arg(&config).stderr(Stdio::piped()).spawn().expect("the relay starts");
+            program.args(["run", "--config"]).arg(&config).stderr(Stdio::piped()).spawn().expect("the relay starts");
         let log = child.stderr.take().unwrap();
         let address = ready_address(log);
         Self { child, address, _folder: folder }

@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""The licences of everything that is linked into the binary for a target: a list, then each text once.
+
+    board/licences.py TARGET
+
+Read from what Cargo resolved and from the crates' own files. A crate without a licence, or one that gives no choice among those
+that this project accepts, ends it with an error: such a crate can't be shipped."""
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+ACCEPTED = {"MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unlicense", "BSD-3-Clause", "Zlib", "Unicode-3.0"}
+NAMES = re.compile(r"^(licen[cs]e|copying|unlicense|notice)", re.IGNORECASE)
+
+
+def linked(metadata):
+    """The packages below this one by ordinary dependencies, itself excluded."""
+    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+    root = metadata["resolve"]["root"]
+    seen, queue = {root}, [root]
+    while queue:
+        for dependency in nodes[queue.pop()]["deps"]:
+            ordinary = any(kind["kind"] is None for kind in dependency["dep_kinds"])
+            if ordinary and dependency["pkg"] not in seen:
+                seen.add(dependency["pkg"])
+                queue.append(dependency["pkg"])
+    return [package for package in metadata["packages"] if package["id"] in seen - {root}]
+
+
+def is_accepted(expression):
+    """Every part that is joined by AND has an accepted choice."""
+    for part in re.sub(r"[()]", "", expression.replace("/", " OR ")).split(" AND "):
+        if not {choice.strip() for choice in part.split(" OR ")} & ACCEPTED:
+            return False
+    return True
+
+
+def main(target):
+    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target]
+    packages = linked(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+    rows, texts = [], {}
+    for package in sorted(packages, key=lambda package: package["name"]):
+        label = f"{package['name']} {package['version']}"
+        licence = package["license"] or ""
+        if not is_accepted(licence):
+            raise SystemExit(f"board/licences.py: {label} has the licence {licence!r}, which gives no accepted choice")
+        rows.append(f"{label:<32}{licence}")
+        files = 0
+        for path in sorted(pathlib.Path(package["manifest_path"]).parent.iterdir()):
+            if path.is_file() and NAMES.match(path.name):
+                text = "\n".join(line.rstrip() for line in path.read_text(errors="replace").strip().splitlines())
+                # Where the choice is ours it is MIT, whose text is short and has the crate's own copyright line.
+                if not ("MIT" in licence and "Apache License" in text):
+                    texts.setdefault(text, []).append(label)
+                    files += 1
+        if files == 0:
+            rows[-1] += f"; no text in its package; by {', '.join(package['authors']) or 'its authors'}"
+    rows.append(f"{'the Rust standard library':<32}MIT OR Apache-2.0")
+    if target.endswith("musl"):
+        rows.append(f"{'musl, the C library':<32}MIT")
+    print(f"What is linked into sharelinkd for {target}, and its licences.\n")
+    print("\n".join(rows))
+    for text, owners in texts.items():
+        print(f"\n{'=' * 78}\n{', '.join(owners)}\n{'=' * 78}\n\n{text}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: board/licences.py TARGET")
+    main(sys.argv[1])

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Checks what `board/build` has put into target/packages: the Debian packages, the tarballs and the binaries in them.
+
+What is in a package and how it installs, is upgraded, removed and purged, by dpkg itself in a tree of its own; the same of the tarball's
+install.sh; lintian. The ARM binaries run under qemu-user, a part of the conformance suite against each. Nothing is installed on this
+machine, and nothing here needs systemd to run: how the units behave is tested elsewhere."""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PACKAGES = ROOT / "target" / "packages"
+VERSION = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE).group(1)
+# Debian's name, board, ELF machine, what runs it here.
+KINDS = [
+    ("amd64", "host", 62, []),
+    ("arm64", "arm64-gateway", 183, ["qemu-aarch64-static"]),
+    ("armhf", "armhf-gateway", 40, ["qemu-arm-static", "-L", "/usr/arm-linux-gnueabihf"]),
+]
+ARM_BINARY_SIZE_MAX = 1536 * 1024
+CONFIGURATION = "etc/sharelinkd/sharelinkd.toml"
+CONTENT = {
+    "usr/bin/sharelinkd", CONFIGURATION,
+    "lib/systemd/system/sharelinkd.service", "lib/systemd/system/sharelinkd.socket", "lib/systemd/system/sharelinkd-console.socket",
+    "lib/systemd/system/sharelinkd.service.d/10-board.conf",
+    "usr/share/man/man8/sharelinkd.8.gz", "usr/share/doc/sharelinkd/copyright", "usr/share/doc/sharelinkd/changelog.Debian.gz",
+    "usr/share/doc/sharelinkd/changelog.gz", "usr/share/doc/sharelinkd/third-party.txt.gz", "usr/share/doc/sharelinkd/protocol.md",
+    "usr/share/doc/sharelinkd/boards.md", "usr/share/lintian/overrides/sharelinkd",
+}
+# What an operator would have installed it for: the uplink, the pages, all four tracks, the console on a line, its end.
+MAIN_FLOW = "tracks:|handshake: with a secret|uplink_loss: a resubscription|http: GET|console: the line is greeted|console: every command's|process: SIGTERM|process: SIGHUP"
+SCRIPTS = ("postinst", "prerm", "postrm")
+failures = []
+
+
+def told(*command, **options):
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+def deb(arch):
+    return PACKAGES / f"sharelinkd_{VERSION}-1_{arch}.deb"
+
+
+def files_below(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
+
+
+def check(name, function, *arguments):
+    started = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="sharelinkd-packages-") as folder:
+            function(pathlib.Path(folder), *arguments)
+        print(f"ok   {name} ({time.monotonic() - started:.1f} s)", flush=True)
+    except (AssertionError, OSError) as error:
+        failures.append(name)
+        print(f"FAIL {name}\n{error}", flush=True)
+
+
+def content(folder, arch, board, machine, emulator):
+    """All that belongs into it, root's, nothing writable for others; the binary of the right machine and board."""
+    told("dpkg-deb", "-x", deb(arch), folder)
+    there = files_below(folder)
+    assert CONTENT <= there, f"missing: {sorted(CONTENT - there)}"
+    for line in told("dpkg-deb", "-c", deb(arch)).splitlines():
+        assert line.split()[1] in ("root/root", "0/0") and line[8] != "w", line
+    binary = folder / "usr/bin/sharelinkd"
+    head = binary.read_bytes()[:20]
+    assert head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], "little") == machine, head
+    if emulator:
+        assert binary.stat().st_size <= ARM_BINARY_SIZE_MAX, f"{binary.stat().st_size} bytes"
+    assert f"board {board}" in told(*emulator, binary, "--version")
+    assert told(*emulator, binary, "drop-in") == (folder / "lib/systemd/system/sharelinkd.service.d/10-board.conf").read_text()
+    # The default configuration is good there, and says what is left to do.
+    told(*emulator, binary, "check", "--config", folder / CONFIGURATION)
+    assert told(*emulator, binary, "config") == (folder / CONFIGURATION).read_text()
+    for word in (str(ROOT), os.path.expanduser("~/.cargo")):
+        assert word.encode() not in binary.read_bytes(), f"the binary names {word}"
+
+
+def control(folder, arch):
+    """The fields, the configuration file, the scripts."""
+    fields = dict(line.split(": ", 1) for line in told("dpkg-deb", "-f", deb(arch)).splitlines() if re.match(r"^[A-Z][\w-]*: ", line))
+    assert (fields["Package"], fields["Version"], fields["Architecture"]) == ("sharelinkd", f"{VERSION}-1", arch), fields
+    assert ("libc6" in fields["Depends"]) == (arch != "arm64"), fields
+    told("dpkg-deb", "-e", deb(arch), folder)
+    assert (folder / "conffiles").read_text() == f"/{CONFIGURATION}\n"
+    for script in SCRIPTS:
+        assert os.access(folder / script, os.X_OK), script
+        told("sh", "-n", folder / script)
+    told("shellcheck", *(folder / script for script in SCRIPTS), ROOT / "systemd/install.sh", ROOT / "board/build")
+
+
+def oldest_library(folder, arch):
+    """A dynamic binary asks for no newer C library than its package says."""
+    told("dpkg-deb", "-x", deb(arch), folder)
+    tool = {"amd64": "readelf", "armhf": "arm-linux-gnueabihf-readelf"}[arch]
+    asked = told(tool, "-VW", folder / "usr/bin/sharelinkd")
+    newest = max(tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_(\d+\.\d+)", asked))
+    depends = told("dpkg-deb", "-f", deb(arch), "Depends")
+    said = tuple(map(int, re.search(r"libc6 \(>= (\d+\.\d+)\)", depends).group(1).split(".")))
+    assert newest <= said, f"the binary needs {newest}, its package says {said}"
+
+
+def lintian(folder, arch):
+    print(told("lintian", "--allow-root", "--fail-on", "error", deb(arch)), end="")
+
+
+def dpkg(folder, *arguments):
+    database = folder / "var/lib/dpkg"
+    for name in ("info", "updates", "triggers"):
+        (database / name).mkdir(parents=True, exist_ok=True)
+    for name in ("status", "available"):
+        (database / name).touch()
+    # In a tree of its own: the scripts run with DPKG_ROOT set. What the package depends on isn't there.
+    environment = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    options = ["--force-script-chrootless", "--force-not-root", "--force-depends", "--force-architecture", "--force-confold", f"--root={folder}", "--log=/dev/null"]
+    return told("dpkg", *options, *arguments, env=environment)
+
+
+def by_dpkg(folder, arch):
+    """Install, configure, upgrade, remove, purge: what each leaves."""
+    said = dpkg(folder, "-i", deb(arch))
+    assert "[uplink] addresses" in said and "/etc/sharelinkd/secret" in said, said
+    wanted = [folder / "etc/systemd/system/sockets.target.wants/sharelinkd.socket", folder / "etc/systemd/system/multi-user.target.wants/sharelinkd.service"]
+    assert all(link.is_symlink() for link in wanted), files_below(folder / "etc")
+    configuration, secret = folder / CONFIGURATION, folder / "etc/sharelinkd/secret"
+    mine = configuration.read_text().replace('#addresses = ["127.0.0.1:7400"]', 'addresses = ["127.0.0.1:7401"]')
+    configuration.write_text(mine)
+    secret.write_text("of the operator\n")
+    wanted[1].unlink()  # disabled by the operator
+    said = dpkg(folder, "-i", deb(arch))
+    assert configuration.read_text() == mine, "an upgrade changed the configuration"
+    assert "Left to configure" not in said, said
+    assert not wanted[1].is_symlink(), "an upgrade enabled what the operator had disabled"
+    dpkg(folder, "--remove", "sharelinkd")
+    left = {path for path in files_below(folder) if not path.startswith("var/lib/")}
+    assert {CONFIGURATION, "etc/sharelinkd/secret"} <= left, left
+    assert not any("/bin/" in path or path.startswith(("usr/", "lib/")) for path in left), left
+    dpkg(folder, "--purge", "sharelinkd")
+    left = {path for path in files_below(folder) if not path.startswith("var/lib/dpkg/")}
+    assert not left, f"a purge leaves {sorted(left)}"
+
+
+def by_script(folder, arch):
+    """The same of the tarball: install, upgrade over a changed and an unchanged configuration, remove, purge."""
+    told("tar", "-C", folder, "-xzf", PACKAGES / f"sharelinkd-{VERSION}-{arch}.tar.gz")
+    script, tree = folder / f"sharelinkd-{VERSION}-{arch}" / "install.sh", folder / "tree"
+    shipped = script.parent / "files" / CONFIGURATION
+    tree.mkdir()
+    environment = {**os.environ, "DESTDIR": str(tree)}
+    install = lambda *words: told(script, *words, env=environment)  # noqa: E731
+    said = install()
+    assert "Left to configure" in said and CONTENT - {"usr/share/lintian/overrides/sharelinkd"} <= files_below(tree), said
+    links = [path for path in files_below(tree / "etc/systemd") if "wants" in path]
+    assert len(links) == 2, links
+    (script.parent / "files/usr/share/doc/sharelinkd/protocol.md").unlink()
+    shipped.write_text(shipped.read_text() + "# a new default\n")
+    install()
+    assert (tree / CONFIGURATION).read_text() == shipped.read_text(), "an unchanged configuration takes the new default"
+    assert not (tree / "usr/share/doc/sharelinkd/protocol.md").exists(), "what a version no longer has goes"
+    mine = "# mine\n" + shipped.read_text().replace("#addresses", "addresses")
+    (tree / CONFIGURATION).write_text(mine)
+    shipped.write_text(shipped.read_text() + "# a newer default\n")
+    said = install()
+    assert (tree / CONFIGURATION).read_text() == mine and "Left to configure" not in said, said
+    assert (tree / f"{CONFIGURATION}.new").read_text() == shipped.read_text()
+    # It removes itself by the copy that it left, the tarball long gone.
+    copy = tree / "usr/share/sharelinkd/install.sh"
+    told(copy, "--remove", env=environment)
+    assert files_below(tree) == {CONFIGURATION, f"{CONFIGURATION}.new"}, files_below(tree)
+    install()
+    install("--purge")
+    assert not files_below(tree), files_below(tree)
+
+
+def main_flow(folder, arch, emulator):
+    told("dpkg-deb", "-x", deb(arch), folder)
+    # Below two folders: the suite writes its record of a console's session above the daemon's own folder.
+    start = folder / "usr/bin/emulated"
+    start.write_text(f"#!/bin/sh\nexec {' '.join(emulator)} {folder}/usr/bin/sharelinkd \"$@\"\n")
+    start.chmod(0o755)
+    environment = {**os.environ, "SHARELINKD": str(start), "CONFORMANCE_SLACK": "4"}
+    said = told(sys.executable, ROOT / "tests/conformance/run.py", "-k", MAIN_FLOW, "--jobs", "3", env=environment)
+    print(said.splitlines()[-1])
+
+
+for arch, board, machine, emulator in KINDS:
+    check(f"{arch}: what is in the package", content, arch, board, machine, emulator)
+    check(f"{arch}: its fields and scripts", control, arch)
+    check(f"{arch}: lintian finds no errors", lintian, arch)
+    check(f"{arch}: installed, upgraded, removed and purged by dpkg", by_dpkg, arch)
+    check(f"{arch}: installed, upgraded, removed and purged by install.sh", by_script, arch)
+    if arch != "arm64":
+        check(f"{arch}: the C library that it asks for", oldest_library, arch)
+    if emulator:
+        check(f"{arch}: the main flow under {emulator[0]}", main_flow, arch, emulator)
+if failures:
+    sys.exit(f"{len(failures)} failed: {', '.join(failures)}")
