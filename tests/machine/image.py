@@ -1,0 +1,189 @@
+"""A Debian 12 with systemd for one architecture, as a disk for QEMU: made once in the work folder, and used again.
+
+Owns QEMU itself, the root file system, kernel and first file system, and the disk that carries files in. Knows nothing
+of sharelinkd. Everything comes from Debian's archive; the guest has no network and needs none.
+"""
+import json
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ARCHIVE = "http://deb.debian.org/debian"
+# What a small gateway has, and curl and Python, from which the trial's pages and business server are made.
+PACKAGES = "systemd-sysv,udev,dbus,iproute2,procps,curl,python3-minimal,libpython3-stdlib,less,man-db,login,util-linux,kmod,passwd"
+# Debian's kernel package, QEMU's program and what it emulates; tty is the machine's first serial line.
+MACHINES = {
+    "arm64": {"kernel": "linux-image-arm64", "qemu": "qemu-system-aarch64", "package": "qemu-system-arm", "tty": "ttyAMA0",
+              "arguments": ["-M", "virt,gic-version=3", "-cpu", "cortex-a53"]},
+    "armhf": {"kernel": "linux-image-armmp-lpae", "qemu": "qemu-system-arm", "package": "qemu-system-arm", "tty": "ttyAMA0",
+              "arguments": ["-M", "virt,highmem=off", "-cpu", "cortex-a15"]},
+    "amd64": {"kernel": "linux-image-amd64", "qemu": "qemu-system-x86_64", "package": "qemu-system-x86", "tty": "ttyS0",
+              "arguments": ["-M", "q35"]},
+}
+# Loaded before the root file system is there.
+FIRST_MODULES = ["virtio_pci", "virtio_mmio", "virtio_blk", "ext4", "crc32c_generic", "virtio_console", "virtio_rng"]
+# Directories of modules that no such guest needs: half of them by size.
+LEFT_OUT = ["drivers/gpu", "drivers/media", "drivers/net/wireless", "drivers/net/ethernet", "drivers/infiniband", "drivers/scsi",
+            "drivers/iio", "drivers/staging", "drivers/infiniband", "sound", "fs/ocfs2", "fs/xfs", "fs/btrfs"]
+
+
+def say(text):
+    print(f"-- {text}", flush=True)
+
+
+def run(*command, **options):
+    return subprocess.run([str(word) for word in command], check=True, **options)
+
+
+def debootstrap(*words, emulate=False):
+    command = ["mmdebstrap", "--mode=root", "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
+               "--aptopt=Acquire::Retries \"3\"", *words]
+    if emulate:
+        command = [sys.executable, HERE / "foreign.py", *command]
+    try:
+        run(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"{error.output.decode(errors='replace')[-3000:]}\ntests/machine: mmdebstrap failed")
+
+
+def newer(made, *sources):
+    return made.exists() and all(made.stat().st_mtime >= source.stat().st_mtime for source in sources)
+
+
+class Image:
+    def __init__(self, arch, work):
+        self.arch, self.machine = arch, MACHINES[arch]
+        self.work = pathlib.Path(work)
+        self.work.mkdir(parents=True, exist_ok=True)
+        native = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+        self.foreign = arch != native and not (arch, native) == ("armhf", "arm64")
+        self.kernel = self.work / f"vmlinuz-{arch}"
+        self.first = self.work / f"first-{arch}.cpio"
+        self.disk = self.work / f"disk-{arch}.ext4"
+
+    def qemu(self):
+        """QEMU's command: the machine's own, or one unpacked beside the images where Debian's can't be installed."""
+        name, package = self.machine["qemu"], self.machine["package"]
+        if found := shutil.which(name):
+            return [found]
+        tools = self.work / "qemu"
+        if not (tools / "usr/bin" / name).exists():
+            say(f"{package} is not installed: unpacked into {tools}")
+            shutil.rmtree(tools, ignore_errors=True)
+            sources = self.work / "qemu.list"
+            sources.write_text(f"deb {ARCHIVE} bookworm main\ndeb {ARCHIVE} bookworm-backports main\n")
+            wanted = ["qemu-system-arm", "qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"]
+            debootstrap("--variant=extract", "--include=" + ",".join([*(f"{p}/bookworm-backports" for p in wanted), "ipxe-qemu"]),
+                        "bookworm", tools, sources)
+        loader = next(path for path in sorted((tools / "lib64").iterdir()) if path.name.startswith("ld-linux"))
+        loader = tools / os.readlink(loader).lstrip("/")
+        triple = loader.parent.name
+        command = [str(loader), "--library-path", f"{tools}/usr/lib/{triple}:{tools}/lib/{triple}", f"{tools}/usr/bin/{name}"]
+        for data in ("share/qemu", "share/seabios", "lib/ipxe/qemu"):
+            command += ["-L", f"{tools}/usr/{data}"]
+        return command
+
+    def make(self):
+        root, boot = self.work / f"root-{self.arch}.tar", self.work / f"boot-{self.arch}"
+        if not newer(root):
+            say(f"a Debian for {self.arch}: some minutes, once")
+            part = root.with_suffix(".part.tar")
+            debootstrap(f"--architectures={self.arch}", "--variant=minbase", f"--include={PACKAGES}", "bookworm", part, ARCHIVE,
+                        emulate=self.foreign)
+            part.rename(root)
+        if not boot.exists():
+            say(f"its kernel")
+            part = boot.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            debootstrap(f"--architectures={self.arch}", "--variant=extract", f"--include={self.machine['kernel']},busybox-static",
+                        "bookworm", part, ARCHIVE)
+            part.rename(boot)
+        release = next((boot / "lib/modules").iterdir()).name
+        if not newer(self.disk, root, pathlib.Path(__file__)):
+            say("its disk")
+            shutil.copy(boot / f"boot/vmlinuz-{release}", self.kernel)
+            self.pack_disk(root, boot, release)
+        return self
+
+    def pack_disk(self, root, boot, release):
+        tree = self.work / f"tree-{self.arch}"
+        shutil.rmtree(tree, ignore_errors=True)
+        tree.mkdir()
+        run("tar", "-C", tree, "--exclude=./dev/*", "-xf", root)
+        modules = tree / "usr/lib/modules" / release
+        left_out = {str(boot / "lib/modules" / release / "kernel" / name) for name in LEFT_OUT}
+        shutil.copytree(boot / "lib/modules" / release, modules, symlinks=True,
+                        ignore=lambda folder, names: [name for name in names if f"{folder}/{name}" in left_out])
+        run("depmod", "-b", tree, release)
+        self.pack_first(boot, modules)
+        self.settle(tree)
+        part = self.disk.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        run("mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", tree, part, "1400M", stdout=subprocess.DEVNULL, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+        part.rename(self.disk)
+        shutil.rmtree(tree)
+
+    def settle(self, tree):
+        """What makes it a machine of this trial: a name, root without a password, the files' disk."""
+        (tree / "etc/hostname").write_text("gateway\n")
+        (tree / "etc/hosts").write_text("127.0.0.1 localhost\n127.0.1.1 gateway\n::1 localhost\n")
+        (tree / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\nLABEL=files /mnt ext4 ro,nofail 0 0\n")
+        (tree / "etc/machine-id").write_text("")
+        shadow = tree / "etc/shadow"
+        shadow.write_text(shadow.read_text().replace("root:*:", "root::", 1))
+        for name in ("apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer", "e2scrub_all.timer", "fstrim.timer", "dpkg-db-backup.timer"):
+            link = tree / "etc/systemd/system" / name
+            link.unlink(missing_ok=True)
+            link.symlink_to("/dev/null")
+        # minbase leaves the manual pages out of packages; ours is to be read.
+        for path in (tree / "etc/dpkg/dpkg.cfg.d").glob("*"):
+            path.unlink()
+        # The trial's own way in: a shell on the virtual console that no gateway has. The serial lines are as Debian leaves them.
+        drop_in = tree / "etc/systemd/system/serial-getty@hvc0.service.d"
+        drop_in.mkdir(parents=True)
+        (drop_in / "way-in.conf").write_text("[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 %I dumb\n")
+
+    def pack_first(self, boot, modules):
+        """The first file system: busybox and the modules that the disk needs, in the order of their dependencies."""
+        needs = {}
+        for line in (modules / "modules.dep").read_text().splitlines():
+            path, _, after = line.partition(":")
+            needs[pathlib.Path(path).name.split(".")[0].replace("-", "_")] = [path, *after.split()]
+        order = []
+        for name in FIRST_MODULES:
+            # A module comes after everything on its line, the last first.
+            order += [path for path in reversed(needs.get(name, [])) if path not in order]
+        files = {"bin/busybox": (0o755, (boot / "bin/busybox").read_bytes())}
+        steps = ["#!/bin/busybox sh", "/bin/busybox mkdir -p /proc /sys /dev /root", "/bin/busybox mount -t devtmpfs none /dev"]
+        for path in order:
+            files["modules/" + pathlib.Path(path).name] = (0o644, (modules / path).read_bytes())
+            steps.append(f"/bin/busybox insmod /modules/{pathlib.Path(path).name}")
+        steps += ["while ! [ -e /dev/vda ]; do /bin/busybox sleep 0.1; done", "/bin/busybox mount -t ext4 /dev/vda /root",
+                  "/bin/busybox mount --move /dev /root/dev", "exec /bin/busybox switch_root /root /sbin/init"]
+        files["init"] = (0o755, "\n".join(steps).encode() + b"\n")
+        with open(self.first, "wb") as out:
+            for number, name in enumerate(["bin", "modules", "dev"]):
+                out.write(record(name, stat.S_IFDIR | 0o755, b"", number + 1))
+            out.write(record("dev/console", stat.S_IFCHR | 0o600, b"", 9, (5, 1)))
+            for number, (name, (mode, data)) in enumerate(files.items()):
+                out.write(record(name, stat.S_IFREG | mode, data, number + 10))
+            out.write(record("TRAILER!!!", 0, b"", 0))
+
+    def files(self, folder, name):
+        """A disk with the files of a folder, which the guest finds under /mnt."""
+        disk = self.work / f"{name}.ext4"
+        disk.unlink(missing_ok=True)
+        size = sum(path.stat().st_size for path in pathlib.Path(folder).rglob("*") if path.is_file())
+        run("/sbin/mke2fs", "-q", "-t", "ext4", "-L", "files", "-d", folder, disk, f"{size * 5 // 4 // 2**20 + 8}M", stdout=subprocess.DEVNULL)
+        return disk
+
+
+def record(name, mode, data, inode, device=(0, 0)):
+    """One entry of a newc cpio archive."""
+    fields = [inode, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name) + 1, 0]
+    head = b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0"
+    return head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4)
