@@ -1,4 +1,4 @@
-//! What the service manager is told about a board: memory, tasks, descriptors, and whose the serial line is.
+//! What the service manager is told about a board: memory, tasks, descriptors, and a serial device beyond the usual ones.
 //!
 //! Owns the drop-in that a package installs beside the unit, and the figures in it that are no field of the board. Pure text:
 //! knows neither where it is written nor whether there is a service manager. The unit as shipped has board host's
@@ -27,12 +27,6 @@ pub const fn descriptors(board: &Board) -> u64 {
 pub fn drop_in(board: &Board, serial: Option<&Path>) -> String {
     let mut text = format!("# What follows from board {}; `sharelinkd drop-in` printed it.\n", board.name);
     let tty = serial.and_then(tty);
-    if let Some(tty) = tty {
-        let _ = write!(
-            text,
-            "\n[Unit]\n# The console's line: no login prompt beside it.\nConflicts=serial-getty@{tty}.service\nAfter=serial-getty@{tty}.service\n"
-        );
-    }
     let _ = write!(
         text,
         "\n[Service]\nMemoryMax={}\nTasksMax={TASKS_MAX}\nLimitNOFILE={}\n",
@@ -45,7 +39,7 @@ pub fn drop_in(board: &Board, serial: Option<&Path>) -> String {
     text
 }
 
-/// The name of a tty right below `/dev`: only such a one can have a login prompt.
+/// The name of a tty right below `/dev`, as its driver names it.
 fn tty(device: &Path) -> Option<&str> {
     let name = device.strip_prefix("/dev").ok()?.to_str()?;
     (name.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(name)
@@ -73,13 +67,11 @@ mod tests {
     }
 
     #[test]
-    fn a_serial_line_is_allowed_and_has_no_login_prompt() {
-        let text = drop_in(&HOST, Some(Path::new("/dev/ttyAMA0")));
-        assert!(text.contains("\n[Unit]\n") && text.contains("\nConflicts=serial-getty@ttyAMA0.service\n"));
-        assert!(!text.contains("DeviceAllow"), "the unit allows it already");
-        let text = drop_in(&HOST, Some(Path::new("/dev/ttymxc3")));
-        assert!(text.contains("serial-getty@ttymxc3") && text.ends_with("\nDeviceAllow=/dev/ttymxc3 rw\n"));
-        let text = drop_in(&HOST, Some(Path::new("/dev/serial/by-id/usb-1")));
-        assert!(!text.contains("getty") && text.ends_with("\nDeviceAllow=/dev/serial/by-id/usb-1 rw\n"));
+    fn a_serial_line_is_allowed() {
+        assert_eq!(drop_in(&HOST, Some(Path::new("/dev/ttyAMA0"))), drop_in(&HOST, None), "the unit allows it already");
+        for device in ["/dev/ttymxc3", "/dev/serial/by-id/usb-1"] {
+            let text = drop_in(&HOST, Some(Path::new(device)));
+            assert!(text.ends_with(&format!("\nDeviceAllow={device} rw\n")), "{text}");
+        }
     }
 }

@@ -374,7 +374,7 @@ fn the_program_prints_the_drop_in_of_each_board() {
     let config = folder.write("relay.toml", "[console]\nserial = \"/dev/ttymxc1\"\n");
     let output = crate::world::program().args(["drop-in", "--config"]).arg(config).output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert!(printed.contains("\nConflicts=serial-getty@ttymxc1.service\n"), "{printed}");
+    assert!(printed.contains("\nDeviceAllow=/dev/ttymxc1 rw\n"), "{printed}");
 }
 
 #[test]
@@ -389,4 +389,61 @@ fn the_units_agree_with_the_program() {
     // A crash loop goes on: it never reaches the limit of starts.
     let number = |key: &str| service[key].parse::<u32>().unwrap();
     assert!(number("RestartSec") * number("StartLimitBurst") > number("StartLimitIntervalSec"));
+}
+
+/// `systemd/line` with this program and configuration, on a machine where `relay` (a word of systemctl's) is the relay's state
+/// and `prompt` is the process that has the prompt's line. Its exit code, what it said, and what it asked of systemctl.
+fn line(folder: &Folder, words: &[&str], relay: &str, prompt: Option<u32>) -> (Option<i32>, String, String) {
+    use std::os::unix::fs::PermissionsExt;
+    let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/line")).unwrap();
+    let text = source
+        .replace("/usr/bin/sharelinkd", env!("CARGO_BIN_EXE_sharelinkd"))
+        .replace("/etc/sharelinkd/sharelinkd.toml", folder.0.join("relay.toml").to_str().unwrap());
+    let script = folder.write("line", &text);
+    let asked = folder.write("asked", "");
+    let systemctl = folder.write(
+        "systemctl",
+        &format!(
+            "#!/bin/sh\necho \"$*\" >>{}\ncase \"$*\" in\n*is-active*sharelinkd.service) [ {relay} = active ] ;;\n\
+             *is-active*) [ {prompt} != 0 ] ;;\n*MainPID*) echo {prompt} ;;\nesac\n",
+            asked.display(),
+            prompt = prompt.unwrap_or(0)
+        ),
+    );
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.0.display());
+    let output = std::process::Command::new("/bin/sh").arg(script).args(words).env("PATH", path).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), said, fs::read_to_string(asked).unwrap())
+}
+
+#[test]
+fn a_prompt_starts_wherever_the_console_is_not() {
+    let folder = Folder::new("line");
+    folder.write("relay.toml", "[console]\nserial = \"/dev/ttyNone7\"\n");
+    let free = |tty: &str, relay: &str| line(&folder, &["free", tty], relay, None).0 == Some(0);
+    assert!(!free("ttyNone7", "active"));
+    assert!(free("ttyNone8", "active") && free("ttyNone7", "failed"));
+    folder.write("relay.toml", "[console]\nserial = \"off\"\n");
+    assert!(free("ttyNone7", "active"));
+    folder.write("relay.toml", "nonsense\n");
+    assert!(free("ttyNone7", "active"), "a wrong configuration keeps nobody out");
+}
+
+#[test]
+fn the_console_takes_the_line_of_a_prompt_and_leaves_that_of_a_login() {
+    let folder = Folder::new("line-taken");
+    folder.write("relay.toml", "[console]\nserial = \"/dev/ttyNone7\"\n");
+    fs::copy("/bin/sleep", folder.0.join("agetty")).unwrap();
+    for (program, login) in [(folder.0.join("agetty"), false), ("/bin/sleep".into(), true)] {
+        let mut process = std::process::Command::new(program).arg("60").spawn().unwrap();
+        let (code, said, asked) = line(&folder, &["take"], "activating", Some(process.id()));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(said.contains("somebody is logged in on /dev/ttyNone7"), login, "{said}");
+        assert_eq!(asked.contains("stop serial-getty@ttyNone7.service"), !login, "{asked}");
+    }
+    let (_, _, asked) = line(&folder, &["release"], "failed", None);
+    assert_eq!(asked, "start --no-block getty.target\n");
 }
