@@ -623,7 +623,7 @@ fn no_source_unwraps_or_allows() {
 fn the_arithmetic_of_the_sizes_is_the_boards() {
     let text = read("docs/sizing.md");
     let rows: Vec<_> = text.lines().filter_map(cells).collect();
-    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes * 10 >> 20) % 10);
+    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, ((bytes * 10) >> 20) % 10);
     for board in board::ALL.iter().filter(|board| board.name != "tiny") {
         let row = rows.iter().find(|row| row[0] == board.name).unwrap_or_else(|| panic!("no row for {}", board.name));
         let blocks = u64::from(board.blocks_max);
