@@ -22,8 +22,9 @@ use crate::console::{Console, ONCE, Request, Row, View};
 
 /// Who may connect: the relay's user and its group.
 const MODE: u32 = 0o660;
-/// A connection that says nothing for so long is greeted: a person is there, not a program.
-const GREET_AFTER: Duration = Duration::from_millis(150);
+/// A connection that says nothing for so long is greeted: a person is there, not a program. One that is greeted by mistake would not
+/// get its answer alone, and a loaded machine may hold a program up between connecting and asking.
+const GREET_AFTER: Duration = Duration::from_secs(1);
 /// Whoever has the place that is kept for programs gives it back within this time.
 const PROGRAM_TIME_MAX: Duration = Duration::from_secs(10);
 /// Keys read in one turn.
