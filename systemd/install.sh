@@ -99,7 +99,10 @@ remove() {
         (cd "$root/" && rmdir -p ".$(dirname "$path")" 2>/dev/null) || true
     done <"$share/files"
     rm -rf "$share"
-    if runs_systemd; then systemctl daemon-reload; fi
+    if runs_systemd; then
+        systemctl daemon-reload
+        rmdir /run/sharelinkd 2>/dev/null || true
+    fi
 }
 
 [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "needs root, or DESTDIR"
