@@ -89,15 +89,15 @@ class Guest:
     def __enter__(self):
         machine, tty = self.image.machine, self.image.machine["tty"]
         lines = ["tty", "second", "shell"]
-        command = [*self.image.qemu(), *machine["arguments"], "-smp", "2", "-m", str(self.memory_mb), "-nographic", "-nodefaults", "-no-reboot",
+        command = [*self.image.qemu(), *machine["arguments"], "-smp", "2", "-m", str(self.memory_mb), "-nographic", "-nodefaults",
                    "-nic", "none", "-kernel", str(self.image.kernel), "-initrd", str(self.image.first),
-                   "-append", f"console={tty} panic=-1 net.ifnames=0",
+                   "-append", f"console={tty} net.ifnames=0",
                    "-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]
         if self.kvm:
             command += ["-accel", "kvm", "-cpu", "host,arch-capabilities=off"]
         for name in lines:
             command += ["-chardev", f"socket,id={name},path={self.folder}/{name},server=on,wait=off"]
-        command += ["-serial", "chardev:tty", "-serial", "chardev:second", "-device", "virtconsole,chardev=shell"]
+        command += ["-serial", "chardev:tty", *machine["second"], "-device", "virtconsole,chardev=shell"]
         disks = [(self.image.disk, "on"), (self.files, "on")]
         for number, (path, snapshot) in enumerate(disks):
             command += ["-drive", f"if=none,id=disk{number},format=raw,file={path},snapshot={snapshot}", "-device", f"virtio-blk-pci,drive=disk{number}"]
@@ -123,12 +123,14 @@ class Guest:
     def boot(self):
         """Waits for the trial's shell, and makes it quiet."""
         self.shell.until(r"root@gateway:~# ", 90)
-        self.shell.send("stty -echo -onlcr; PS1= PS2=; export TERM=dumb PAGER=cat SYSTEMD_PAGER=cat SYSTEMD_COLORS=0 COLUMNS=160; bind 'set enable-bracketed-paste off'; echo rea''dy\n")
+        self.shell.send("stty -echo -onlcr; PS1= PS2=; export TERM=dumb PAGER=cat MANPAGER=cat SYSTEMD_PAGER=cat SYSTEMD_COLORS=0 COLUMNS=200; "
+                        "bind 'set enable-bracketed-paste off'; echo rea''dy\n")
         self.shell.until("ready\n")
         self.sh("systemctl is-system-running --wait", seconds=90, right=None)
 
     def reboot(self):
-        raise NotImplementedError
+        self.shell.send("systemctl reboot\n")
+        self.boot()
 
     def sh(self, script, seconds=30, right=0):
         """What a command says on both outputs; its exit code must be `right` (None: any)."""

@@ -15,13 +15,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 ARCHIVE = "http://deb.debian.org/debian"
 # What a small gateway has, and curl and Python, from which the trial's pages and business server are made.
 PACKAGES = "systemd-sysv,udev,dbus,iproute2,procps,curl,python3-minimal,libpython3-stdlib,less,man-db,login,util-linux,kmod,passwd"
-# Debian's kernel package, QEMU's program and what it emulates; tty is the machine's first serial line.
+# Debian's kernel package, QEMU's program and what it emulates; tty and other are the two serial lines, second is how QEMU is
+# asked for the other one (older ones give the ARM machine one UART alone).
 MACHINES = {
-    "arm64": {"kernel": "linux-image-arm64", "qemu": "qemu-system-aarch64", "package": "qemu-system-arm", "tty": "ttyAMA0",
+    "arm64": {"kernel": "linux-image-arm64", "qemu": "qemu-system-aarch64", "package": "qemu-system-arm", "tty": "ttyAMA0", "other": "ttyS0", "second": ["-device", "pci-serial,chardev=second"],
               "arguments": ["-M", "virt,gic-version=3", "-cpu", "cortex-a53"]},
-    "armhf": {"kernel": "linux-image-armmp-lpae", "qemu": "qemu-system-arm", "package": "qemu-system-arm", "tty": "ttyAMA0",
+    "armhf": {"kernel": "linux-image-armmp-lpae", "qemu": "qemu-system-arm", "package": "qemu-system-arm", "tty": "ttyAMA0", "other": "ttyS0", "second": ["-device", "pci-serial,chardev=second"],
               "arguments": ["-M", "virt,highmem=off", "-cpu", "cortex-a15"]},
-    "amd64": {"kernel": "linux-image-amd64", "qemu": "qemu-system-x86_64", "package": "qemu-system-x86", "tty": "ttyS0",
+    "amd64": {"kernel": "linux-image-amd64", "qemu": "qemu-system-x86_64", "package": "qemu-system-x86", "tty": "ttyS0", "other": "ttyS1", "second": ["-serial", "chardev:second"],
               "arguments": ["-M", "q35"]},
 }
 # Loaded before the root file system is there.
@@ -158,12 +159,12 @@ class Image:
             # A module comes after everything on its line, the last first.
             order += [path for path in reversed(needs.get(name, [])) if path not in order]
         files = {"bin/busybox": (0o755, (boot / "bin/busybox").read_bytes())}
-        steps = ["#!/bin/busybox sh", "/bin/busybox mkdir -p /proc /sys /dev /root", "/bin/busybox mount -t devtmpfs none /dev"]
+        steps = ["#!/bin/busybox sh", "/bin/busybox mkdir -p /proc /sys /dev /new", "/bin/busybox mount -t devtmpfs none /dev"]
         for path in order:
             files["modules/" + pathlib.Path(path).name] = (0o644, (modules / path).read_bytes())
             steps.append(f"/bin/busybox insmod /modules/{pathlib.Path(path).name}")
-        steps += ["while ! [ -e /dev/vda ]; do /bin/busybox sleep 0.1; done", "/bin/busybox mount -t ext4 /dev/vda /root",
-                  "/bin/busybox mount --move /dev /root/dev", "exec /bin/busybox switch_root /root /sbin/init"]
+        steps += ["while ! [ -e /dev/vda ]; do /bin/busybox sleep 0.1; done", "/bin/busybox mount -t ext4 /dev/vda /new",
+                  "/bin/busybox mount --move /dev /new/dev", "exec /bin/busybox switch_root /new /sbin/init"]
         files["init"] = (0o755, "\n".join(steps).encode() + b"\n")
         with open(self.first, "wb") as out:
             for number, name in enumerate(["bin", "modules", "dev"]):

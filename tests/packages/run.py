@@ -24,7 +24,7 @@ KINDS = [
 ARM_BINARY_SIZE_MAX = 1536 * 1024
 CONFIGURATION = "etc/sharelinkd/sharelinkd.toml"
 CONTENT = {
-    "usr/bin/sharelinkd", CONFIGURATION,
+    "usr/bin/sharelinkd", "usr/lib/sharelinkd/line", "lib/systemd/system/serial-getty@.service.d/sharelinkd.conf", CONFIGURATION,
     "lib/systemd/system/sharelinkd.service", "lib/systemd/system/sharelinkd.socket", "lib/systemd/system/sharelinkd-console.socket",
     "lib/systemd/system/sharelinkd.service.d/10-board.conf",
     "usr/share/man/man8/sharelinkd.8.gz", "usr/share/doc/sharelinkd/copyright", "usr/share/doc/sharelinkd/changelog.Debian.gz",
