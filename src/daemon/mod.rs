@@ -115,6 +115,8 @@ impl fmt::Display for DaemonError {
 pub fn run(config: Config, path: PathBuf) -> ExitCode {
     logging::init(config.log_level, Clock::start());
     last_words();
+    // Where the kernel gives huge pages by itself (Debian's for ARM), the first row of each table would take 2 MiB. Without it, nothing else changes.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     // Before smol starts a thread.
     let served = Inherited::take().and_then(|inherited| {
         let executor = Rc::new(LocalExecutor::new());
