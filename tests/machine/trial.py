@@ -155,12 +155,11 @@ class Trial:
         return f"{len(COMMANDS)} commands"
 
     def booted_into_the_console(self):
+        self.tty.rest(0.2)
         self.guest.reboot()
         assert self.active("sharelinkd") and not self.active(self.prompt())
-        self.tty.send("\r")
         said, _ = self.tty.until(PROMPT, 20)
-        assert "login:" not in said, said
-        self.tty.rest(0.2)
+        assert "login:" not in said and "`help` lists the commands" in said, said
         assert "board" in self.ask(self.tty, "version")
 
     def inside(self):
