@@ -447,3 +447,13 @@ fn the_console_takes_the_line_of_a_prompt_and_leaves_that_of_a_login() {
     let (_, _, asked) = line(&folder, &["release"], "failed", None);
     assert_eq!(asked, "start --no-block getty.target\n");
 }
+
+#[test]
+fn a_relay_does_without_huge_pages() {
+    let relay = crate::world::Process::start_as("huge-pages", "");
+    let status = fs::read_to_string(format!("/proc/{}/status", relay.child.id())).unwrap();
+    // Linux 6.0 and later say it; before, nothing does.
+    if let Some(line) = status.lines().find(|line| line.starts_with("THP_enabled:")) {
+        assert!(line.ends_with('0'), "{line}: the first row of each table takes 2 MiB where they are given to all");
+    }
+}
