@@ -391,21 +391,20 @@ fn the_units_agree_with_the_program() {
     assert!(number("RestartSec") * number("StartLimitBurst") > number("StartLimitIntervalSec"));
 }
 
-/// `systemd/line` with this program and configuration, on a machine where `relay` (a word of systemctl's) is the relay's state
-/// and `prompt` is the process that has the prompt's line. Its exit code, what it said, and what it asked of systemctl.
-fn line(folder: &Folder, words: &[&str], relay: &str, prompt: Option<u32>) -> (Option<i32>, String, String) {
+/// `systemd/line` with this program and configuration, on a machine where `prompt` is the process that has the prompt's line. Its exit code, what it said, and what it asked of systemctl.
+fn line(folder: &Folder, words: &[&str], prompt: Option<u32>) -> (Option<i32>, String, String) {
     use std::os::unix::fs::PermissionsExt;
     let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/line")).unwrap();
     let text = source
         .replace("/usr/bin/sharelinkd", env!("CARGO_BIN_EXE_sharelinkd"))
+        .replace("/run/sharelinkd", folder.0.to_str().unwrap())
         .replace("/etc/sharelinkd/sharelinkd.toml", folder.0.join("relay.toml").to_str().unwrap());
     let script = folder.write("line", &text);
     let asked = folder.write("asked", "");
     let systemctl = folder.write(
         "systemctl",
         &format!(
-            "#!/bin/sh\necho \"$*\" >>{}\ncase \"$*\" in\n*is-active*sharelinkd.service) [ {relay} = active ] ;;\n\
-             *is-active*) [ {prompt} != 0 ] ;;\n*MainPID*) echo {prompt} ;;\nesac\n",
+            "#!/bin/sh\necho \"$*\" >>{}\ncase \"$*\" in\n*is-active*) [ {prompt} != 0 ] ;;\n*MainPID*) echo {prompt} ;;\nesac\n",
             asked.display(),
             prompt = prompt.unwrap_or(0)
         ),
@@ -418,16 +417,19 @@ fn line(folder: &Folder, words: &[&str], relay: &str, prompt: Option<u32>) -> (O
 }
 
 #[test]
-fn a_prompt_starts_wherever_the_console_is_not() {
+fn a_prompt_is_kept_off_while_the_relay_runs_and_no_longer() {
     let folder = Folder::new("line");
-    folder.write("relay.toml", "[console]\nserial = \"/dev/ttyNone7\"\n");
-    let free = |tty: &str, relay: &str| line(&folder, &["free", tty], relay, None).0 == Some(0);
-    assert!(!free("ttyNone7", "active"));
-    assert!(free("ttyNone8", "active") && free("ttyNone7", "failed"));
-    folder.write("relay.toml", "[console]\nserial = \"off\"\n");
-    assert!(free("ttyNone7", "active"));
-    folder.write("relay.toml", "nonsense\n");
-    assert!(free("ttyNone7", "active"), "a wrong configuration keeps nobody out");
+    let kept_off = || folder.0.join("line-ttyNone7").exists();
+    for (config, takes) in [("serial = \"/dev/ttyNone7\"", true), ("serial = \"off\"", false), ("nonsense = 1", false)]
+    {
+        folder.write("relay.toml", &format!("[console]\n{config}\n"));
+        line(&folder, &["take"], None);
+        assert_eq!(kept_off(), takes, "{config}: a wrong configuration keeps nobody out");
+        let (_, _, asked) = line(&folder, &["release"], None);
+        assert!(!kept_off() && asked == "start --no-block getty.target\n", "{asked}");
+    }
+    let prompt = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/serial-getty.conf")).unwrap();
+    assert!(prompt.contains("\nConditionPathExists=!/run/sharelinkd/line-%I\n"));
 }
 
 #[test]
@@ -437,15 +439,13 @@ fn the_console_takes_the_line_of_a_prompt_and_leaves_that_of_a_login() {
     fs::copy("/bin/sleep", folder.0.join("agetty")).unwrap();
     for (program, login) in [(folder.0.join("agetty"), false), ("/bin/sleep".into(), true)] {
         let mut process = std::process::Command::new(program).arg("60").spawn().unwrap();
-        let (code, said, asked) = line(&folder, &["take"], "activating", Some(process.id()));
+        let (code, said, asked) = line(&folder, &["take"], Some(process.id()));
         process.kill().unwrap();
         process.wait().unwrap();
         assert_eq!(code, Some(0), "{said}");
         assert_eq!(said.contains("somebody is logged in on /dev/ttyNone7"), login, "{said}");
         assert_eq!(asked.contains("stop serial-getty@ttyNone7.service"), !login, "{asked}");
     }
-    let (_, _, asked) = line(&folder, &["release"], "failed", None);
-    assert_eq!(asked, "start --no-block getty.target\n");
 }
 
 #[test]
