@@ -17,8 +17,8 @@ pub use self::batch::Batch;
 /// What a socket took: bytes, 0 where it takes none now.
 pub type Taken = Result<usize, Errno>;
 
-/// Sockets of one batch, at most: some 1.2 ms of the kernel's work, while which nothing else is done. Smaller ones gain less: the
-/// same bytes to 64 sockets cost 0.92 of as many calls, to 256 sockets 0.87.
+/// Sockets of one batch, at most: some 1.2 ms of the kernel's work, while which nothing else is done. Smaller ones gain less, larger ones
+/// a little more: 64 sockets cost 0.92 of as many calls, 1 000 cost 0.84 (docs/performance.md).
 pub const BATCH_SIZE_MAX: usize = 256;
 
 /// One `writev`. Without the C library in between, which would look for a thread's cancellation at each call.
