@@ -101,7 +101,7 @@ pub struct Request {
     pub replay_from: u64,
 }
 
-/// A link as logs and consoles may show it: its first four bytes.
+/// A link as logs and consoles may show it: its first four bytes. A link is printable ASCII (`wire`), so that four bytes are four letters.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a>(pub &'a str);
 
@@ -109,7 +109,6 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.get(..4) {
             Some(beginning) if self.0.len() > 4 => write!(f, "{beginning}…"),
-            _ if self.0.len() == 4 => write!(f, "{}", self.0),
             _ => f.write_str(self.0),
         }
     }

@@ -38,8 +38,10 @@ class Test:
             raise Mismatch("; ".join(self.faults[:5]))
 
     def link(self, size=22):
-        """A new link that nobody could guess; the log is searched for it afterwards."""
-        link = random.choice(string.ascii_letters) + "".join(random.choices(string.ascii_letters + string.digits + "-_.~", k=size - 1))
+        """A new link that nobody could guess; the log is searched for it afterwards. What begins its secret part is no dot, which
+        can't be told from the dots that stand for it, but a digit."""
+        letters = string.ascii_letters + string.digits + "-_.~"
+        link = (random.choice(string.ascii_letters) + "".join(random.choices(letters, k=3)) + random.choice(string.digits) + "".join(random.choices(letters, k=size)))[:size]
         self.links.append(link)
         return link
 

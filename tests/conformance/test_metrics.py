@@ -186,7 +186,7 @@ async def listed(t):
     link = t.link()
     await t.joined(daemon, uplink, link)
     text = (await http(port, "/metrics")).body.decode()
-    assert link[:4] not in text and "127.0.0" not in text, "the metrics tell of a single page or link"
+    assert link[:5] not in text and "127.0.0" not in text, "the metrics tell of a single page or link"
 
 
 @test("GET and HEAD of /metrics are answered, nothing else, and on their own port alone; where that is taken the relay does not start")
