@@ -232,6 +232,10 @@ impl Config {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        if self.uplink.addresses == sections::uplink_default() && self.uplink.secret.is_empty() {
+            let address = &self.uplink.addresses[0];
+            notes.push(format!("[uplink] is as shipped: the business server is looked for at {address}, without a secret; left to configure: addresses and secret_file"));
+        }
         if let Some(Serial { device, .. }) = &self.console.serial
             && std::fs::metadata(device).is_ok_and(|found| !found.file_type().is_char_device())
         {
@@ -299,7 +303,11 @@ mod tests {
             (30, "box", LevelFilter::Info)
         );
         assert_eq!((config.board, config.pages_per_address), (HOST, 0));
-        assert!(config.notes().is_empty());
+        assert!(matches!(&config.notes()[..], [note] if note.contains("left to configure")), "{:?}", config.notes());
+        for set in ["secret = \"0123456789abcdef\"", "addresses = [\"127.0.0.1:7401\"]"] {
+            let config = parse(&format!("[uplink]\n{set}\n")).unwrap_or_else(|told| panic!("{told:?}"));
+            assert_eq!(config.notes(), [""; 0], "{set}");
+        }
     }
 
     #[test]
@@ -320,8 +328,8 @@ mod tests {
     #[test]
     fn a_console_on_what_is_no_device_is_noted() {
         let notes = |device: &str| {
-            let config = parse(&format!("[console]\nserial = {device:?}\n")).unwrap_or_else(|told| panic!("{told:?}"));
-            config.notes()
+            let text = format!("[uplink]\nsecret = \"0123456789abcdef\"\n[console]\nserial = {device:?}\n");
+            parse(&text).unwrap_or_else(|told| panic!("{told:?}")).notes()
         };
         assert!(matches!(&notes("/proc/self/status")[..], [note] if note.contains("is no device")));
         assert_eq!(notes("/dev/ttyUSB-that-comes-later"), [""; 0]);
@@ -378,7 +386,8 @@ mod tests {
         assert_eq!(config.uplink.secret.bytes(), b"hunter2");
         assert_eq!(config.board.pages_max, 7);
         assert_eq!(config.notes().len(), 1, "a short secret: {:?}", config.notes());
-        let open = parse("[metrics]\nlisten = \"[::]:9400\"").unwrap_or_else(|told| panic!("{told:?}"));
+        let open = parse("[uplink]\naddresses = [\"unix:/b\"]\n[metrics]\nlisten = \"[::]:9400\"")
+            .unwrap_or_else(|told| panic!("{told:?}"));
         assert!(open.notes()[0].contains("beyond this machine"), "{:?}", open.notes());
         let printed = config.to_string();
         assert!(

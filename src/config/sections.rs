@@ -51,10 +51,15 @@ pub fn listen_default() -> Vec<SocketAddr> {
     vec![SocketAddr::from(([127, 0, 0, 1], 8080))]
 }
 
+/// Where the business server is looked for, where nothing is said.
+pub fn uplink_default() -> [UplinkAddress; 1] {
+    [UplinkAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7400)))]
+}
+
 /// `[uplink]`.
 pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink {
     let addresses = some(document, "uplink", "addresses", values::uplink_address)
-        .unwrap_or_else(|| vec![At { line: 0, value: UplinkAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7400))) }]);
+        .unwrap_or_else(|| uplink_default().map(|value| At { line: 0, value }).into());
     let plaintext = document.flag("uplink", "plaintext").is_some_and(|flag| flag.value);
     let secret = secret(document, around);
     for At { line, value } in addresses.iter().filter(|address| !address.value.is_local()) {

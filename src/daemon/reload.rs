@@ -83,6 +83,9 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
         ..config
     };
     *running = kept;
+    for note in running.notes() {
+        log::warn!("{note}");
+    }
     let settings = settings(&running);
     drop(running);
     daemon.step(|relay, _| relay.reconfigure(settings));
