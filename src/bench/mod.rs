@@ -14,6 +14,7 @@ mod probe;
 mod report;
 mod target;
 
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -166,7 +167,9 @@ pub fn run(options: Options) -> ExitCode {
             }
         }
     }
-    print!("{}", report::render(options, &relay, &ceiling));
+    if let Err(error) = io::stdout().write_all(report::render(options, &relay, &ceiling).as_bytes()) {
+        return fail(&format!("standard output: {error}"));
+    }
     let untold: u64 = relay.iter().map(|figures| figures.lost).sum();
     if untold > 0 { fail(&format!("{untold} messages were lost and not told")) } else { ExitCode::SUCCESS }
 }
@@ -233,7 +236,6 @@ impl Publisher for Bare {
     }
 
     fn flush(&mut self) -> Result<(), String> {
-        use std::io::Write;
         self.0.write_all(&self.1).map_err(|error| format!("ceiling: {error}"))?;
         self.1.clear();
         Ok(())
@@ -304,7 +306,6 @@ fn measure_pages(
 }
 
 fn measure_ceiling(options: Options) -> Result<Figures, String> {
-    use std::io::Write;
     let ceiling = Target::ceiling(options.pages, Some(0))?;
     let mut load = Load::new()?;
     for _ in 0..options.pages {

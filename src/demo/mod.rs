@@ -8,7 +8,7 @@
 
 use std::{
     future::pending,
-    io,
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     process::ExitCode,
@@ -77,7 +77,7 @@ pub fn run(options: Options) -> ExitCode {
     let executor = Rc::new(LocalExecutor::new());
     match smol::block_on(executor.run(demo(Rc::clone(&executor), options))) {
         Ok(()) => {
-            println!("\nThe demo has stopped.");
+            say("\nThe demo has stopped.");
             ExitCode::SUCCESS
         }
         Err(reason) => {
@@ -160,13 +160,18 @@ async fn tell(business: &Business, share: &str, host: SocketAddr) -> Result<(), 
         Err(format!("the relay did not connect within {} s", RELAY_LIMIT.as_secs()))
     };
     connected.or(late).await?;
-    println!(
+    say(&format!(
         "\nA room is live. Open both, side by side:\n\n\
          \x20 share page   {share}   (what viewers see)\n\
          \x20 host page    http://{host}/   (where you run the room)\n\n\
          Press Ctrl-C to stop."
-    );
+    ));
     Ok(())
+}
+
+/// Tells whoever reads the output. The room lives on where nobody does any more (`| head`).
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// A listener on loopback: on the port that was chosen, else on the usual one or the next that is free and isn't `other`.
@@ -180,7 +185,7 @@ fn listen(chosen: Option<u16>, usual: u16, other: u16, option: &str) -> Result<T
         match TcpListener::bind((Ipv4Addr::LOCALHOST, tried)) {
             Ok(listener) => {
                 if tried != port {
-                    println!("Port {port} is taken: {tried} is used instead ({option} N chooses another).");
+                    say(&format!("Port {port} is taken: {tried} is used instead ({option} N chooses another)."));
                 }
                 return Ok(listener);
             }

@@ -1,7 +1,9 @@
 //! The program as a person meets it: commands, messages, exit codes.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::world::{Folder, config_text, program};
 
@@ -86,4 +88,24 @@ fn a_reader_that_goes_away_is_no_panic() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(!text(&output.stderr).contains("panic"));
+}
+
+#[test]
+fn a_demo_whose_reader_went_away_lives_on_and_ends_in_good_order() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = program();
+    command.args(["demo", "--host-port", "0", "--port", &port.to_string()]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut tries = 400;
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        tries -= 1;
+        assert!(tries > 0, "the demo does not serve");
+        sleep(Duration::from_millis(50));
+    }
+    // It says where everything is as soon as the relay has found the business server.
+    sleep(Duration::from_millis(500));
+    assert!(Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && !text(&output.stderr).contains("panic"), "{}", text(&output.stderr));
 }
