@@ -84,13 +84,19 @@ class Daemon:
         return self
 
     def ready(self):
-        if not self.notify:
-            return "ready" in self.log()
+        return b"READY=1" in self.told() if self.notify else "ready" in self.log()
+
+    def signs(self):
+        """How often the watchdog was fed, which it is where the environment has WATCHDOG_USEC."""
+        return self.told().count(b"WATCHDOG=1")
+
+    def told(self):
+        """All that the service manager was told."""
         try:
             while True:
                 self.said += self.notify_socket.recv(4096) + b"\n"
         except BlockingIOError:
-            return b"READY=1" in self.said
+            return self.said
 
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""

@@ -491,13 +491,15 @@ async def first_returns(t):
     assert not any(viewer.returns for viewer in viewers), "a page was lost"
 
 
-@test("publications faster than anyone can carry them: pings, health, the console and other topics' pages go on, and TCP holds the business server back", waits=True)
+@test("publications faster than anyone can carry them: pings, health, the console, the watchdog and other topics' pages go on, and TCP holds the business server back", waits=True)
 async def overload(t):
     busy_room, room, business = Room(), Room(8), await t.business()
     busy_link, link = t.link(), t.link()
     business.auto = lambda uplink, subscribe: (busy_room if subscribe.link == busy_link else room).admit(uplink, subscribe)
-    socket = t.path("console.sock")
-    daemon = await t.daemon([business.address], console={"socket": socket}).start()
+    socket, watchdog = t.path("console.sock"), 4 * SLACK
+    daemon = t.daemon([business.address], console={"socket": socket})
+    daemon.environment["WATCHDOG_USEC"] = str(int(watchdog * 1e6))
+    await daemon.start()
     up = await business.uplink()
     crowded = [await t.page(daemon, receive_buffer=4096) for _ in range(100)]
     for page in crowded:
@@ -505,6 +507,7 @@ async def overload(t):
         page.reading.clear()  # reads nothing more
     viewers = await crowd(t, daemon, room, link, 3)
     quiet, waited, published = viewers[0].page, [], [0, 0]
+    alive, signs = time.monotonic(), daemon.signs()
     busy = asyncio.ensure_future(flood(up, published))
     resident = resident_size(daemon)
     try:
@@ -520,9 +523,13 @@ async def overload(t):
             for viewer in viewers:
                 await viewer.reached(room.count, 5 * SLACK)
             waited.append(time.monotonic() - began)
+            if daemon.signs() > signs:
+                alive, signs = time.monotonic(), daemon.signs()
+            assert time.monotonic() - alive < watchdog, "the service manager would have restarted the relay"
             await asyncio.sleep(0.1)
     finally:
         busy.cancel()
+    assert signs and "had no turn" not in daemon.log(), daemon.log()
     assert sorted(waited)[len(waited) // 2] < 1.0 * SLACK, waited
     # 100 MB and more went through; what the daemon keeps of it is its rings.
     assert published[0] > 1500, f"no flood: {published}"
