@@ -72,7 +72,7 @@ mod batch {
 
     /// Sends the same bytes to many sockets.
     pub struct Batch {
-        ring: Option<IoUring>,
+        pub(super) ring: Option<IoUring>,
     }
 
     impl Batch {
@@ -264,6 +264,31 @@ mod tests {
             let mut read = [0; 3 * BATCH_SIZE_MAX];
             far.read_exact(&mut read).unwrap();
             assert!(read.chunks(3).all(|piece| piece == b"xyz"));
+        }
+    }
+
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[test]
+    fn a_ring_that_fails_is_given_up_and_nobody_misses_a_byte_or_gets_it_twice() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let pairs: Vec<_> = (0..40).map(|_| pair(&listener)).collect();
+        // The kernel refuses to enter a ring that is not enabled yet.
+        let Ok(ring) = io_uring::IoUring::builder().setup_r_disabled().build(256) else {
+            assert!(Batch::open(true).ring.is_none(), "this kernel has rings, but none that begins disabled");
+            return;
+        };
+        let mut batch = Batch { ring: Some(ring) };
+        let mut taken = TakenByEach::new();
+        for piece in [b"one", b"two"] {
+            batch.send(pairs.iter().map(|(near, _)| near), piece, &mut taken);
+            assert!(taken.len() == pairs.len() && taken.iter().all(|taken| *taken == Ok(3)), "{taken:?}");
+            assert!(batch.ring.is_none());
+        }
+        for (near, far) in pairs {
+            drop(near);
+            let mut read = Vec::new();
+            (&far).read_to_end(&mut read).unwrap();
+            assert_eq!(read, b"onetwo");
         }
     }
 }
