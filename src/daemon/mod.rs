@@ -321,6 +321,7 @@ impl Daemon {
     fn step<T>(&self, mutate: impl FnOnce(&mut Relay, Instant) -> T) -> T {
         let now = self.clock.now();
         let mut relay = self.relay.borrow_mut();
+        let queued = relay.uplink_queued();
         let result = mutate(&mut relay, now);
         relay.check_bounds();
         while let Some(event) = relay.poll_event() {
@@ -330,7 +331,8 @@ impl Daemon {
         if relay.has_pages_to_serve() {
             self.serve.raise();
         }
-        if !relay.uplink_transmit().is_empty() {
+        // What was there before is the uplink's task's already: it waits for room in its socket.
+        if relay.uplink_queued() > queued {
             self.uplink.raise();
         }
         result

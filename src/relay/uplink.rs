@@ -101,8 +101,8 @@ pub struct Uplink {
     out_end: usize,
     /// Frames sent on this connection: the order of what the business server gets.
     order: u64,
-    /// Frames sent on all of them.
-    sent: u64,
+    /// Frames queued on all of them.
+    queued: u64,
 }
 
 impl Uplink {
@@ -126,7 +126,7 @@ impl Uplink {
             connections: self.connection,
             failures: self.failures,
             out_size: self.out_end - self.out_start,
-            sent: self.sent,
+            sent: self.queued,
         }
     }
 
@@ -148,7 +148,7 @@ impl Uplink {
             out_start: 0,
             out_end: 0,
             order: 0,
-            sent: 0,
+            queued: 0,
         }
     }
 
@@ -197,7 +197,7 @@ impl Uplink {
         let room = self.out.get_mut(self.out_end..room_end)?;
         self.out_end += encode(frame, room)?;
         self.order += 1;
-        self.sent += 1;
+        self.queued += 1;
         Some(self.order)
     }
 
@@ -216,6 +216,11 @@ impl Uplink {
         self.nonce = nonce;
         self.heard = now;
         self.pinged = None;
+        self.forget_out();
+    }
+
+    /// What was to be written is of a connection that is no more.
+    const fn forget_out(&mut self) {
         (self.out_start, self.out_end) = (0, 0);
     }
 
@@ -227,6 +232,7 @@ impl Uplink {
     }
 
     fn fail(&mut self, now: Instant, jitter: &mut Jitter) {
+        self.forget_out();
         match self.state {
             State::Up { since } if now.since(since) >= HELD_MS => {
                 if self.address == 0 {
@@ -306,6 +312,7 @@ impl Relay {
         let was_up = self.is_up();
         (self.uplink.failures, self.uplink.address) = (0, 0);
         self.uplink.state = State::Dialing { since: now };
+        self.uplink.forget_out();
         if was_up {
             self.counters.uplink_losses += 1;
             self.drop_requests(now);
@@ -373,6 +380,12 @@ impl Relay {
     #[must_use]
     pub fn uplink_transmit(&self) -> &[u8] {
         self.uplink.out.get(self.uplink.out_start..self.uplink.out_end).unwrap_or_default()
+    }
+
+    /// Frames that were ever queued for the business server: where it grows, there is something new to be written.
+    #[must_use]
+    pub const fn uplink_queued(&self) -> u64 {
+        self.uplink.queued
     }
 
     /// So many bytes of it were written.
@@ -455,6 +468,19 @@ mod tests {
         let mut uplink = Uplink::new(Instant(0), 1, 1_024);
         while uplink.send(&ToBusiness::Audience { topic: 1, pages: 1 }).is_some() {}
         assert!(uplink.send_reserved(&ToBusiness::Ping { nonce: 1 }).is_some());
+    }
+
+    #[test]
+    fn what_was_not_written_is_forgotten_with_its_connection() {
+        let mut rig = Rig::down(&BOARD);
+        assert_eq!(rig.relay.poll_dial(rig.now), Some(0));
+        rig.relay.handle_uplink_connected(rig.now, [1; 16]);
+        let queued = rig.relay.uplink_queued();
+        let challenge = Incoming::Frame(ToRelay::Challenge { version: VERSION, nonce: [2; 16] });
+        rig.relay.handle_uplink(rig.now, challenge).unwrap();
+        assert!(!rig.relay.uplink_transmit().is_empty() && rig.relay.uplink_queued() == queued + 1);
+        rig.relay.handle_uplink_lost(rig.now);
+        assert!(rig.relay.uplink_transmit().is_empty());
     }
 
     #[test]
