@@ -28,8 +28,8 @@ mod view;
 use std::collections::VecDeque;
 
 pub use self::brief::brief;
+pub use self::command::COMMANDS;
 use self::command::Command;
-pub use self::command::{COMMANDS, Row};
 pub use self::condition::{CODES, Condition, Health, conditions};
 use self::editor::{Editor, Typed};
 pub use self::lines::{LINE_SIZE_MAX, LINES_MAX, Lines};
@@ -311,7 +311,7 @@ impl Console {
             }
             Command::LogTail | Command::Watch => "[E5] that goes on until a key: not from a program\n".to_owned(),
             Command::Close(row) => match list::find(view, row) {
-                Ok(_) => return self.ask(Request::Close(row)),
+                Ok(page) => return self.ask(Request::Close(page.id)),
                 Err(told) => format!("{told}\n"),
             },
             Command::End(number) => return self.ask(Request::End(number)),

@@ -46,6 +46,8 @@ pub const HEAD_SIZE: usize = 4096 + 18 * 1024 + 2048;
 pub const UPLINK_IN_EXTRA_SIZE: usize = 640 + 64 * 1024 + 64;
 /// The rings of the last events and of the last log lines.
 pub const EVENTS_SIZE: usize = 32 * 1024;
+/// Addresses that pages may connect to.
+pub const LISTENERS_MAX: usize = 16;
 /// Engineers at the console's socket at once.
 pub const CONSOLES_MAX: usize = 4;
 /// One console: its output (8 KiB, and as much while it is put together), what was typed, its task.

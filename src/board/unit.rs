@@ -8,9 +8,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::limits::Board;
+use super::sum::{CONSOLES_MAX, LISTENERS_MAX, METRICS_MAX};
 
-/// Descriptors besides the pages': listeners, the uplink, the reactor's own, the log.
-pub const DESCRIPTORS_EXTRA: u64 = 32;
+/// Descriptors besides the pages': std's three, the reactor's three, two of the signals, the ring of the batches, two each of the
+/// serial line and the uplink, the service manager's, a file that is read, and one to spare; the listeners; engineers and
+/// scrapers, and one more of each who is told that there is no place.
+pub const DESCRIPTORS_EXTRA: u64 =
+    16 + (LISTENERS_MAX as u64 + 2) + (CONSOLES_MAX as u64 + 1) + (METRICS_MAX as u64 + 1);
 /// The thread of tasks and the helper that async-io parks; `check` and `kill` during a reload; and as many to spare.
 const TASKS_MAX: u32 = 8;
 /// Serial drivers that the unit allows already (`DeviceAllow=char-…`).

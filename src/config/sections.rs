@@ -14,11 +14,11 @@ use log::LevelFilter;
 use super::document::{At, Document};
 use super::values::{self, Origins, Secret, Serial, UplinkAddress};
 use super::{Config, Console, Pages, Surroundings, Uplink};
-use crate::board::{Board, OFF, SPEEDS};
+use crate::board::{Board, LISTENERS_MAX, OFF, SPEEDS};
 use crate::wire::REASON_SIZE_MAX;
 
-/// Addresses that pages may connect to, and that the uplink tries in turn.
-const ADDRESSES_MAX: usize = 16;
+/// Addresses that the uplink tries in turn; as many as pages may connect to.
+const ADDRESSES_MAX: usize = LISTENERS_MAX;
 /// Origins and trusted networks: each upgrade is compared with all of them.
 const LISTED_MAX: usize = 256;
 

@@ -98,7 +98,7 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
         add("S1", format!("{slow} of {} pages are slow: is the network towards them full?", used.pages));
     }
     let process = (view.process)();
-    let needed = u64::from(board.pages_max) + u64::from(board.heads_max);
+    let needed = crate::board::descriptors(board);
     if process.descriptors_max != 0 && process.descriptors_max < needed {
         add("F1", format!("{} open files are allowed, {needed} are needed: LimitNOFILE", process.descriptors_max));
     }

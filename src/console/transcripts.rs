@@ -109,8 +109,7 @@ impl Evening {
     fn carry_out(&mut self, request: Request) -> String {
         let (relay, now) = (&mut self.rig.relay, self.rig.now);
         match request {
-            Request::Close(row) => {
-                let id = relay.page_row(now, row.index).unwrap().id;
+            Request::Close(id) => {
                 assert!(relay.close_by_hand(now, id) && !relay.close_by_hand(now, id));
                 format!("page {id} is being closed\n")
             }
@@ -386,4 +385,29 @@ fn the_manual_shows_how_a_condition_looks() {
     let shown = text[begin..].lines().take(3).map(|line| format!("{line}\n")).collect::<String>();
     let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/console.md")).unwrap();
     assert!(manual.contains(&format!("```\n{shown}```")), "docs/console.md lacks:\n{shown}");
+}
+
+#[test]
+fn who_is_to_be_closed_is_who_was_there_when_it_was_asked_for() {
+    let mut evening = Evening::begin();
+    let mut console = Console::new(false);
+    evening.look(|view| console.handle_input(view, b"close #0\r"));
+    let Some(Request::Close(page)) = console.poll_request() else { panic!("nothing is asked for") };
+    evening.rig.relay.handle_page_closed(evening.rig.now, page);
+    let next = evening.rig.page();
+    assert_eq!(next.index(), page.index());
+    assert!(!evening.rig.relay.close_by_hand(evening.rig.now, page));
+    assert!(evening.rig.relay.close_by_hand(evening.rig.now, next));
+}
+
+#[test]
+fn too_few_descriptors_are_told_from_the_first_that_is_missing() {
+    let evening = Evening::begin();
+    let needed = board::descriptors(&evening.config.board);
+    for (allowed, is_told) in [(needed, false), (needed - 1, true)] {
+        let process = || Process { descriptors_max: allowed, ..Process::default() };
+        let codes =
+            evening.look(|view| super::conditions(&View { process: &process, ..*view })).into_iter().map(|it| it.code);
+        assert_eq!(codes.filter(|code| *code == "F1").count(), usize::from(is_told), "{allowed} of {needed}");
+    }
 }

@@ -9,11 +9,10 @@ use std::net::SocketAddr;
 
 use log::LevelFilter;
 
-use super::command::Row;
 use super::lines::Lines;
 use crate::board::Board;
 use crate::config::Config;
-use crate::relay::{Relay, time::Instant};
+use crate::relay::{Relay, session::Session, table::Id, time::Instant};
 
 /// What the process is to the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,8 +50,8 @@ pub struct View<'a> {
 /// What an engineer wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Close the page at this index; it was there.
-    Close(Row),
+    /// Close this page, which was there when it was asked for.
+    Close(Id<Session>),
     /// End a topic for all its pages.
     End(u32),
     /// Send every page away and end.
@@ -64,11 +63,10 @@ pub enum Request {
 }
 
 impl fmt::Display for Request {
-    /// As it is typed.
+    /// As it is typed; a page with its generation.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Close(Row { index, generation: Some(generation) }) => write!(f, "close #{index}.{generation}"),
-            Self::Close(Row { index, generation: None }) => write!(f, "close #{index}"),
+            Self::Close(page) => write!(f, "close {page}"),
             Self::End(number) => write!(f, "end {number}"),
             Self::Drain => f.write_str("drain"),
             Self::Reload => f.write_str("reload"),

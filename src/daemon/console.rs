@@ -18,7 +18,7 @@ use smol::{Async, LocalExecutor, Timer, future};
 use super::{Daemon, DaemonError, logging, proc, reload};
 use crate::board::{self, CONSOLES_MAX};
 use crate::config::Config;
-use crate::console::{Console, ONCE, Request, Row, View};
+use crate::console::{Console, ONCE, Request, View};
 
 /// Who may connect: the relay's user and its group.
 const MODE: u32 = 0o660;
@@ -233,7 +233,10 @@ fn is_for_now(error: &io::Error) -> bool {
 fn carry_out(daemon: &Daemon, request: Request) -> String {
     log::info!("at the console: {request}");
     match request {
-        Request::Close(row) => daemon.step(|relay, now| close(relay, now, row)),
+        Request::Close(page) => match daemon.step(|relay, now| relay.close_by_hand(now, page)) {
+            true => format!("page {page} is being closed\n"),
+            false => format!("[E3] page {page} is gone, or being closed already\n"),
+        },
         Request::End(number) => match daemon.step(|relay, now| relay.end_by_hand(now, number)) {
             Some(pages) => format!("topic {number} has ended; pages told: {pages}\n"),
             None => format!("[E3] no topic {number}: `topics` lists them\n"),
@@ -258,16 +261,6 @@ fn carry_out(daemon: &Daemon, request: Request) -> String {
             log::set_max_level(level);
             format!("log level {}\n", level.as_str().to_ascii_lowercase())
         }
-    }
-}
-
-fn close(relay: &mut crate::relay::Relay, now: crate::relay::time::Instant, row: Row) -> String {
-    let Some(id) = relay.page_row(now, row.index).map(|page| page.id) else {
-        return format!("[E3] no page #{}: `pages all` lists them\n", row.index);
-    };
-    match relay.close_by_hand(now, id) {
-        true => format!("page {id} is being closed\n"),
-        false => format!("[E3] page {id} is being closed already\n"),
     }
 }
 

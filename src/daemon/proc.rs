@@ -4,6 +4,7 @@ use std::fs;
 
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::console::Process;
 
@@ -38,14 +39,12 @@ pub fn usage() -> Usage {
     // The name before them may hold spaces, and ends with the last parenthesis; the state is field 3.
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok()).map(ms);
-    let booted = fs::read_to_string("/proc/stat").ok().and_then(|stat| {
-        let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
-        line.trim().parse::<u64>().ok()
-    });
+    // What the process's start is counted from. `/proc/stat` has it too, but not in the unit's sandbox.
+    let booted = ms_of(ClockId::Realtime).checked_sub(ms_of(ClockId::Boottime));
     Usage {
         cpu_ms: ticks(UTIME).zip(ticks(STIME)).map(|(user, system)| user + system),
         descriptors: descriptors(),
-        started_ms: ticks(STARTTIME).zip(booted).map(|(ms, booted)| booted.saturating_mul(1000).saturating_add(ms)),
+        started_ms: ticks(STARTTIME).zip(booted).map(|(ms, booted)| booted.saturating_add(ms)),
     }
 }
 
@@ -55,6 +54,12 @@ const STIME: usize = 15;
 const STARTTIME: usize = 22;
 /// A table of more descriptors than this is not counted one by one: that would take milliseconds.
 const COUNTED_MAX: u64 = 1024;
+
+fn ms_of(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    let (seconds, nanoseconds) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    seconds.unwrap_or_default().saturating_mul(1000).saturating_add(nanoseconds.unwrap_or_default() / 1_000_000)
+}
 
 fn ms(ticks: u64) -> u64 {
     ticks.saturating_mul(1000) / clock_ticks_per_second().max(1)

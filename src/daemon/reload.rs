@@ -58,10 +58,11 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     if daemon.is_inherited && other_pages {
         log::warn!("pages.listen changed, and has no effect: the service manager listens (sharelinkd.socket)");
     }
+    let other_uplink = running.uplink.addresses != config.uplink.addresses;
     let waits = [
         ("pages.listen", !daemon.is_inherited && other_pages),
         ("pages.io_uring", running.pages.io_uring != config.pages.io_uring),
-        ("uplink.addresses", running.uplink.addresses != config.uplink.addresses),
+        ("[uplink] addresses, and the secret with them,", other_uplink),
         ("[limits]", running.board != config.board),
         (
             "[console] serial, speed, socket",
@@ -74,8 +75,14 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
         log::warn!("{key} changed: that takes a restart");
     }
     log::set_max_level(config.log_level);
+    let mut uplink = config.uplink;
+    if other_uplink {
+        // A secret, or none, is for the addresses that it stands with: what may go to those must not go to these.
+        let config::Uplink { addresses, secret, plaintext, .. } = running.uplink.clone();
+        uplink = config::Uplink { addresses, secret, plaintext, ..uplink };
+    }
     let kept = Config {
-        uplink: config::Uplink { addresses: running.uplink.addresses.clone(), ..config.uplink },
+        uplink,
         pages: config::Pages { listen: running.pages.listen.clone(), ..config.pages },
         board: running.board,
         console: config::Console { control: config.console.control, ..running.console.clone() },

@@ -239,9 +239,8 @@ impl Relay {
         let was_held = self.topic_row(topic_number).is_some();
         let Some(topic) = self.topic_for(now, topic_number, epoch) else {
             self.refuse_topic(topic_number);
-            let retry_ms = self.full_retry_ms();
             let reason = Reason::Own("the relay has no room for more topics now");
-            self.answer_waiting(now, &request, reason, Some(retry_ms));
+            self.answer_waiting(now, &request, reason, Some(Self::full_retry_ms));
             self.let_go(now, request.link);
             self.hungry = true;
             return;
@@ -349,15 +348,20 @@ impl Relay {
     /// The business server ends a topic for all.
     pub(super) fn ended(&mut self, now: Instant, topic_number: u32, reason: &str) {
         let Some(topic) = self.topic_row(topic_number) else { return };
+        self.end_pages(now, topic, reason);
+        self.forget_topic(now, topic);
+    }
+
+    /// Tells all pages of a topic that it is over.
+    pub(super) fn end_pages(&mut self, now: Instant, topic: u32, reason: &str) {
         let reason = self.reasons.keep_reason(reason, "it is over");
-        let pages = self.topics[topic].pages;
+        let (number, pages) = (self.topics[topic].number, self.topics[topic].pages);
         while self.topics[topic].walk != NONE {
             let reason = self.reasons.retain_reason(reason);
             self.finish(now, self.topics[topic].walk, reason, None);
         }
         self.reasons.release_reason(reason);
-        self.events.add(Event::Ended { topic: topic_number, pages });
-        self.forget_topic(now, topic);
+        self.events.add(Event::Ended { topic: number, pages });
     }
 
     /// Gives up requests that were not answered, renews grants, forgets links of no use.
@@ -368,9 +372,8 @@ impl Relay {
                 self.events.add(Event::Unanswered { request: number });
                 self.counters.requests_unanswered += 1;
                 if let Some(request) = self.take_request(number) {
-                    let retry_ms = self.retry_ms();
                     let reason = Reason::Own("the business server did not answer");
-                    self.answer_waiting(now, &request, reason, Some(retry_ms));
+                    self.answer_waiting(now, &request, reason, Some(Self::retry_ms));
                     self.let_go(now, request.link);
                     self.hungry = true;
                 }
@@ -691,16 +694,24 @@ impl Relay {
         false
     }
 
-    /// Answers those that a request was for with `denied`.
-    fn answer_waiting(&mut self, now: Instant, request: &Request, reason: Reason, retry_ms: Option<u32>) {
+    /// Answers those that a request was for with `denied`, each with a retry of its own where there is one.
+    fn answer_waiting(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        reason: Reason,
+        draw_ms: Option<fn(&mut Self) -> u32>,
+    ) {
         if request.own {
             if let Some(Stage::Waiting { .. }) = self.subscriptions.get(request.asker).map(|row| row.stage) {
+                let retry_ms = draw_ms.map(|draw| draw(self));
                 let reason = self.reasons.retain_reason(reason);
                 self.finish(now, request.asker, reason, retry_ms);
             }
             return;
         }
         while self.links[request.link].waiting != NONE {
+            let retry_ms = draw_ms.map(|draw| draw(self));
             let reason = self.reasons.retain_reason(reason);
             self.finish(now, self.links[request.link].waiting, reason, retry_ms);
         }
@@ -976,6 +987,56 @@ mod tests {
         rig.tell(ToRelay::Deny { request: 2, reason: "no" });
         assert_eq!(rig.read(b), [r#"{"type":"denied","id":1,"reason":"no"}"#]);
         assert!(rig.read(a).is_empty());
+    }
+
+    #[test]
+    fn a_herd_that_is_not_answered_asks_again_each_at_a_time_of_its_own() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.page(), rig.page(), rig.page(), rig.page()];
+        for page in pages {
+            rig.subscribe(page, 1, "link");
+        }
+        rig.pass(super::ANSWER_MS_MAX / 2);
+        for page in pages {
+            rig.read(page);
+        }
+        rig.pass(super::ANSWER_MS_MAX / 2 + 100);
+        let told: std::collections::BTreeSet<String> = pages
+            .into_iter()
+            .map(|page| {
+                let read = rig.read(page);
+                read.iter().find(|text| text.contains("did not answer")).unwrap_or_else(|| panic!("{read:?}")).clone()
+            })
+            .collect();
+        assert!(told.len() == 4 && told.iter().all(|text| text.contains("retry")), "{told:?}");
+    }
+
+    #[test]
+    fn pages_that_there_is_no_row_for_ask_again_each_at_a_time_of_its_own() {
+        let mut rig = Rig::up(&Board { subscriptions_max: 1, ..BOARD });
+        let _ = rig.viewer();
+        let told: std::collections::BTreeSet<String> = (0..3)
+            .map(|_| {
+                let page = rig.page();
+                rig.subscribe(page, 1, "link");
+                rig.read(page).into_iter().find(|text| text.contains("no room for more subscriptions")).unwrap()
+            })
+            .collect();
+        assert!(told.len() == 3 && told.iter().all(|text| text.contains("retry")), "{told:?}");
+    }
+
+    #[test]
+    fn a_topic_that_is_ended_by_hand_is_unsubscribed_once_there_is_room_to_say_so() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.said();
+        while rig.relay.uplink.send_reserved(&super::ToBusiness::Ping { nonce: 1 }).is_some() {}
+        assert_eq!(rig.relay.end_by_hand(rig.now, 7), Some(1));
+        assert!(rig.read(page)[0].contains("end"));
+        assert!(!rig.said().iter().any(|said| said.contains("Unsubscribe")));
+        rig.pass(1_000);
+        assert_eq!(rig.said(), ["Unsubscribe 7"]);
+        assert_eq!(rig.relay.end_by_hand(rig.now, 7), None, "it is forgotten");
     }
 
     #[test]

@@ -278,14 +278,14 @@ impl Relay {
     }
 
     /// An engineer ends a topic for all its pages, as the business server's `End` would; the pages that it had. The business
-    /// server is told by `Unsubscribe`.
+    /// server is told by `Unsubscribe`, as soon as there is room for it.
     pub fn end_by_hand(&mut self, now: Instant, number: u32) -> Option<u32> {
         let topic = self.topic_row(number).filter(|row| !self.topics[*row].ended)?;
         let pages = self.topics[topic].pages;
-        if self.is_up() && self.topics[topic].accepted_on == self.uplink.connection() {
-            let _ = self.unsubscribe_topic(number);
-        }
-        self.ended(now, number, "ended at the relay's console");
+        self.end_pages(now, topic, "ended at the relay's console");
+        // The sweep forgets it; where there is no room yet to say so to the business server, as soon as there is.
+        self.topics[topic].forget_at = now;
+        self.sweep_topics(now);
         Some(pages)
     }
 }

@@ -396,8 +396,14 @@ impl Relay {
     }
 
     /// When a refused page should come back: later than others, for room comes slowly.
-    fn full_retry_ms(&self) -> u32 {
-        5_000 + (self.jitter.clone().bits() % 10_000) as u32
+    fn full_retry_ms(&mut self) -> u32 {
+        u32::try_from(FULL_RETRY_MS_MIN + self.jitter.below(FULL_RETRY_MS_SPREAD)).unwrap_or(u32::MAX)
+    }
+
+    /// The same for a refusal that is planned anew until it is sent: the page's own, and the same each time.
+    fn refused_retry_ms(&self, session: &Session) -> u32 {
+        let own = hash(self.hash_seed, &session.number.to_le_bytes()) % FULL_RETRY_MS_SPREAD;
+        u32::try_from(FULL_RETRY_MS_MIN + own).unwrap_or(u32::MAX)
     }
 
     fn hash_of(&self, text: &str) -> u64 {
@@ -421,6 +427,9 @@ pub const fn spills_max(board: &Board) -> u32 {
 /// When a page is told to come back: at least, and spread over.
 const RETRY_MS_MIN: u64 = 2_000;
 const RETRY_MS_SPREAD: u64 = 4_000;
+/// The same for a page that there was no room for.
+const FULL_RETRY_MS_MIN: u64 = 5_000;
+const FULL_RETRY_MS_SPREAD: u64 = 10_000;
 /// The spread of a drain: at least, and more for each page.
 const DRAIN_MS_MIN: u64 = 1_000;
 const DRAIN_MS_PER_PAGE: u64 = 2;

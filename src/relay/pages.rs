@@ -414,6 +414,22 @@ mod tests {
     }
 
     #[test]
+    fn pages_that_there_is_no_room_for_come_back_each_at_a_time_of_its_own() {
+        let mut rig = Rig::up(&BOARD);
+        for _ in 0..4 {
+            rig.page();
+        }
+        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "" };
+        let told: std::collections::BTreeSet<u32> = (0..20)
+            .map(|_| match rig.relay.handle_page_open(rig.now, peer) {
+                Err(Refusal::Full { retry_ms }) => retry_ms,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(told.len() > 15 && told.iter().all(|ms| (5_000..15_000).contains(ms)), "{told:?}");
+    }
+
+    #[test]
     fn the_third_fault_closes_a_page() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.page();

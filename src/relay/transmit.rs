@@ -471,7 +471,8 @@ impl Planning<'_> {
         }
         if all && let Some(id) = session.refused {
             let reason = "the relay has no room for more subscriptions now";
-            all = self.notice(&Notice::Denied { id, reason, retry_ms: Some(relay.full_retry_ms()) }, Effect::Refused);
+            let retry_ms = Some(relay.refused_retry_ms(session));
+            all = self.notice(&Notice::Denied { id, reason, retry_ms }, Effect::Refused);
         }
         if all && let Some(reason) = session.error {
             all = self.notice(&Notice::Error { reason }, Effect::Error);

@@ -1,0 +1,40 @@
+"""SIGHUP: what takes effect at once, what waits for a restart, and that the two are not mixed."""
+import asyncio
+import signal
+
+import daemon as daemon_module
+from harness import test
+from inbox import SLACK, Mismatch
+
+
+async def reload(daemon, told):
+    """Until the log has `told` once more."""
+    before = daemon.log().count(told)
+    daemon.signal(signal.SIGHUP)
+    for _ in range(int(100 * SLACK)):
+        if daemon.log().count(told) > before:
+            return
+        await asyncio.sleep(0.05)
+    raise Mismatch(f"no {told!r} in the log: {daemon.log()[-800:]}")
+
+
+@test("a new address of the business server waits for a restart, and so does the secret that goes with it")
+async def address_and_secret(t):
+    business, other = await t.business(secret=b"the first one's"), await t.business(secret=b"the other one's")
+    daemon = t.daemon([business.address], secret="the first one's")
+    await daemon.start()
+    up = await business.uplink()
+    page = await t.joined(daemon, up, t.link())
+    for changes in ({"secret": "the other one's"}, {"secret": ""}):
+        daemon.sections["uplink"].update(addresses=[other.address], **changes)
+        daemon.config.write_text(daemon_module.toml(daemon.sections))
+        await reload(daemon, "addresses, and the secret with them, changed: that takes a restart")
+        up.drop()
+        up = await business.uplink(timeout=20 * SLACK)  # it proves itself as before, to whom it did before
+        await page.until("uplink", up=True)
+    daemon.sections["uplink"].update(addresses=[business.address], secret="another for the same")
+    daemon.config.write_text(daemon_module.toml(daemon.sections))
+    business.secret = b"another for the same"
+    await reload(daemon, "the configuration was read again")
+    up.drop()
+    await business.uplink(timeout=20 * SLACK)
