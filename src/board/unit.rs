@@ -64,7 +64,7 @@ mod tests {
             let text = drop_in(board, None);
             let has = |line: String| assert!(text.lines().any(|found| found == line), "{line}: {text}");
             has(format!("MemoryMax={}", board.memory_budget));
-            has(format!("LimitNOFILE={}", board.pages_max + board.heads_max + 32));
+            has(format!("LimitNOFILE={}", board.pages_max + board.heads_max + 42));
             has("TasksMax=8".to_owned());
             assert!(!text.contains("[Unit]") && !text.contains("DeviceAllow"));
         }

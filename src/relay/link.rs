@@ -2,13 +2,13 @@
 //!
 //! A [`Link`] is there while it is of use: pages wait for it or are served by it, a request for it is
 //! under way, its grant or its denial still holds. A [`Request`] is a `Subscribe` that was sent and
-//! not answered. The rules of asking are in `asking.rs`.
+//! not answered. The rules of asking are in `asking.rs`. The machine's side finds, makes and forgets links; nothing here decides.
 
 use core::fmt;
 
 use heapless::String;
 
-use super::{table::NONE, texts::Reason, time::Instant};
+use super::{Relay, table::NONE, texts::Reason, time::Instant};
 use crate::wire::{LINK_SIZE_MAX, uplink::Grant};
 
 /// A share link that is of use.
@@ -110,6 +110,58 @@ impl fmt::Display for Shown<'_> {
         match self.0.get(..4) {
             Some(beginning) if self.0.len() > 4 => write!(f, "{beginning}…"),
             _ => f.write_str(self.0),
+        }
+    }
+}
+
+impl Relay {
+    pub(super) fn find_link(&self, name: &str) -> Option<u32> {
+        let hash = self.hash_of(name);
+        let from = self.link_hashes.partition_point(|(other, _)| *other < hash);
+        let same = self.link_hashes.iter().skip(from).take_while(|(other, _)| *other == hash);
+        same.map(|(_, link)| *link).find(|link| self.links[*link].name == name)
+    }
+
+    pub(super) fn link_for(&mut self, name: &str) -> Option<u32> {
+        if let Some(link) = self.find_link(name) {
+            return Some(link);
+        }
+        if self.links.is_full() {
+            // One that is only remembered makes room: a denial, or a grant that nobody uses.
+            let spare = self
+                .links
+                .iter()
+                .find(|(_, link)| link.waiting_count + link.live_count + link.holds == 0 && link.request == NONE);
+            let (index, _) = spare?;
+            self.remove_link(index);
+        }
+        let hash = self.hash_of(name);
+        let link = self.links.insert(Link::new(String::try_from(name).ok()?, hash)).ok()?;
+        let place = self.link_hashes.partition_point(|known| *known < (hash, link));
+        self.link_hashes.insert(place, (hash, link));
+        Some(link)
+    }
+
+    /// The answer to a request was worked on.
+    pub(super) fn let_go(&mut self, now: Instant, link: u32) {
+        self.links[link].holds -= 1;
+        self.release_link(now, link);
+    }
+
+    /// Gives a link's row back where nobody would miss it.
+    pub(super) fn release_link(&mut self, now: Instant, link: u32) {
+        if self.links.get(link).is_some_and(|row| row.is_idle(now)) {
+            self.remove_link(link);
+        }
+    }
+
+    fn remove_link(&mut self, link: u32) {
+        let Some(row) = self.links.remove(link) else { return };
+        if let Ok(place) = self.link_hashes.binary_search(&(row.hash, link)) {
+            self.link_hashes.remove(place);
+        }
+        if let Some((_, reason)) = row.denied {
+            self.reasons.release_reason(reason);
         }
     }
 }

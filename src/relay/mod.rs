@@ -7,7 +7,9 @@
 //! ```text
 //! uplink frame -> uplink.rs -> publish.rs -> topic.rs -> log.rs   (encoded once, into a ring)
 //!                      |                                    |
-//!                  asking.rs                            cursor.rs  (what is ahead of a page)
+//!        answering.rs, asking.rs                        cursor.rs  (what is ahead of a page)
+//!                      |                                    |
+//!                 admission.rs                              |
 //!                      |                                    |
 //! page frame  -> pages.rs -> session.rs ------------> transmit.rs  (one plan, one writev)
 //!                                                      fanout.rs   (who is next)
@@ -17,6 +19,8 @@
 //! business server. Running out of room is an answer (a refusal, a denial with a retry, a gap), never
 //! a panic. What panics here is our own bug: an index kept of a row that is gone.
 
+mod admission;
+mod answering;
 mod asking;
 mod check;
 mod counters;
@@ -30,6 +34,7 @@ pub mod log;
 pub mod pages;
 mod publish;
 mod queued;
+mod retry;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod session;
@@ -391,21 +396,6 @@ impl Relay {
         }
     }
 
-    fn retry_ms(&mut self) -> u32 {
-        u32::try_from(RETRY_MS_MIN + self.jitter.below(RETRY_MS_SPREAD)).unwrap_or(u32::MAX)
-    }
-
-    /// When a refused page should come back: later than others, for room comes slowly.
-    fn full_retry_ms(&mut self) -> u32 {
-        u32::try_from(FULL_RETRY_MS_MIN + self.jitter.below(FULL_RETRY_MS_SPREAD)).unwrap_or(u32::MAX)
-    }
-
-    /// The same for a refusal that is planned anew until it is sent: the page's own, and the same each time.
-    fn refused_retry_ms(&self, session: &Session) -> u32 {
-        let own = hash(self.hash_seed, &session.number.to_le_bytes()) % FULL_RETRY_MS_SPREAD;
-        u32::try_from(FULL_RETRY_MS_MIN + own).unwrap_or(u32::MAX)
-    }
-
     fn hash_of(&self, text: &str) -> u64 {
         hash(self.hash_seed, text.as_bytes())
     }
@@ -424,12 +414,6 @@ pub const fn spills_max(board: &Board) -> u32 {
     board.pages_max.div_ceil(board::PAGES_PER_SPILL)
 }
 
-/// When a page is told to come back: at least, and spread over.
-const RETRY_MS_MIN: u64 = 2_000;
-const RETRY_MS_SPREAD: u64 = 4_000;
-/// The same for a page that there was no room for.
-const FULL_RETRY_MS_MIN: u64 = 5_000;
-const FULL_RETRY_MS_SPREAD: u64 = 10_000;
 /// The spread of a drain: at least, and more for each page.
 const DRAIN_MS_MIN: u64 = 1_000;
 const DRAIN_MS_PER_PAGE: u64 = 2;

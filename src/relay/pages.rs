@@ -3,7 +3,7 @@
 //! Owns the session table's rules: who is let in, what a page may say and how often, when it is
 //! pinged, told that we live, given up. Refuses one connection beyond the table politely
 //! ([`Refusal`]); a page's own faults close that page alone. The words of the page protocol are read
-//! in `wire/page.rs`; what a `subscribe` leads to is `asking.rs`.
+//! in `wire/page.rs`; what a `subscribe` leads to is `admission.rs`.
 
 use core::net::IpAddr;
 
