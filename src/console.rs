@@ -31,7 +31,7 @@ pub use self::brief::brief;
 pub use self::command::COMMANDS;
 use self::command::Command;
 pub use self::condition::{CODES, Condition, Health, conditions};
-use self::editor::{Editor, Typed};
+use self::editor::{Editor, LINE_SIZE_MAX as TYPED_SIZE_MAX, Spoiled, Typed};
 pub use self::lines::{LINE_SIZE_MAX, LINES_MAX, Lines};
 use self::list::{Kind, List, Next};
 pub use self::out::OUT_SIZE_MAX;
@@ -253,6 +253,15 @@ impl Console {
                     Typed::GivenUp => self.finish(),
                     Typed::Leave => self.leave(),
                     Typed::Line(line) => self.carry_out(view, &line),
+                    Typed::Spoiled(why) => {
+                        self.out.say(&match why {
+                            Spoiled::TooLong => {
+                                format!("[E9] a line has at most {TYPED_SIZE_MAX} bytes: nothing was done\n")
+                            }
+                            Spoiled::Noise => "[E9] noise came into that line: nothing was done\n".to_owned(),
+                        });
+                        self.finish();
+                    }
                 }
             }
             // A key ends what would never end by itself; Ctrl-C ends what may be long.

@@ -201,17 +201,23 @@ pub fn parse(line: &str, may_control: bool) -> Result<Option<Command>, String> {
         return Err(format!("[E2] too many words: {}", usage(name)));
     }
     let name = if name == "?" { "help" } else { name };
-    let Some(about) = COMMANDS.iter().find(|about| about.name == name) else {
-        let near = nearest(name, COMMANDS.iter().map(|about| about.name));
-        return Err(match near {
-            Some(near) => format!("[E1] unknown command: did you mean `{near}`?"),
-            None => "[E1] unknown command: `help` lists them".to_owned(),
-        });
-    };
+    let about = named(name)?;
     if about.control && !may_control {
         return Err("[E4] this console only looks: `control = true` in [console] allows it to change things".to_owned());
     }
+    if let ("help", Some(word)) = (name, word) {
+        return named(word).map(|about| Some(Command::Help(Some(about))));
+    }
     command(about, word).map(Some).ok_or_else(|| format!("[E2] {}", usage(name)))
+}
+
+fn named(name: &str) -> Result<&'static About, String> {
+    COMMANDS.iter().find(|about| about.name == name).ok_or_else(|| {
+        match nearest(name, COMMANDS.iter().map(|about| about.name)) {
+            Some(near) => format!("[E1] unknown command: did you mean `{near}`?"),
+            None => "[E1] unknown command: `help` lists them".to_owned(),
+        }
+    })
 }
 
 /// The answer of `help`: every command that may be given here, or about one.
@@ -247,7 +253,6 @@ fn usage(name: &str) -> String {
 fn command(about: &'static About, word: Option<&str>) -> Option<Command> {
     Some(match (about.name, word) {
         ("help", None) => Command::Help(None),
-        ("help", Some(name)) => Command::Help(Some(COMMANDS.iter().find(|about| about.name == name)?)),
         ("status", None) => Command::Status,
         ("json", None) => Command::StatusJson,
         ("pages", None) => Command::Pages,
@@ -315,7 +320,7 @@ mod tests {
             ("topics 4294967296", "[E2] write `topics [NUMBER]`"),
             ("status now", "[E2] write `status`"),
             ("log tail 5", "[E2] too many words"),
-            ("help me", "[E2] write `help [COMMAND]`"),
+            ("help me", "[E1] unknown command"),
             ("close", "[E2] write `close #ID`"),
         ] {
             assert!(parse(line, true).is_err_and(|told| told.contains(text)), "{line}: {:?}", parse(line, true));

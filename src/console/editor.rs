@@ -2,12 +2,13 @@
 //!
 //! Takes bytes, gives what is to be echoed and, at Enter, the line. Printable ASCII is taken, up to
 //! [`LINE_SIZE_MAX`] bytes; Backspace, Ctrl-U (whole line), Ctrl-W (word), Ctrl-C (give up) and the arrows up and down work as
-//! anywhere; every other byte and escape sequence is ignored. The echo uses backspaces and blanks only: no terminal is
-//! needed. Knows no command.
+//! anywhere; other escape sequences and Tab do nothing. Whoever typed a line means it whole: one that is too long, or that bytes
+//! came into which nobody types (noise), is not taken for what is left of it. The echo uses backspaces and blanks only: no
+//! terminal is needed. Knows no command.
 
 use std::collections::VecDeque;
 
-/// A line has at most so many bytes; what is typed beyond is not taken, and not echoed.
+/// A line has at most so many bytes; what is typed beyond is not echoed, and spoils it.
 pub const LINE_SIZE_MAX: usize = 64;
 /// So many of the last lines can be fetched back.
 const HISTORY_MAX: usize = 16;
@@ -15,6 +16,7 @@ const HISTORY_MAX: usize = 16;
 const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;
 const BACKSPACE: u8 = 0x08;
+const TAB: u8 = 0x09;
 const CTRL_U: u8 = 0x15;
 const CTRL_W: u8 = 0x17;
 const ESCAPE: u8 = 0x1b;
@@ -27,10 +29,21 @@ pub enum Typed {
     Nothing,
     /// The line is done.
     Line(String),
+    /// The line is done, and is not what was typed.
+    Spoiled(Spoiled),
     /// The line was given up (Ctrl-C).
     GivenUp,
     /// Ctrl-D on an empty line: whoever typed it wants to go.
     Leave,
+}
+
+/// Why a line is not what was typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoiled {
+    /// It has more than [`LINE_SIZE_MAX`] bytes.
+    TooLong,
+    /// Bytes came into it that nobody types.
+    Noise,
 }
 
 /// Where an escape sequence stands.
@@ -52,6 +65,7 @@ pub struct Editor {
     shown: Option<usize>,
     sequence: Sequence,
     after_return: bool,
+    spoiled: Option<Spoiled>,
 }
 
 impl Editor {
@@ -89,12 +103,13 @@ impl Editor {
         match byte {
             b'\r' | b'\n' => {
                 echo.extend_from_slice(b"\r\n");
-                return Typed::Line(self.done());
+                return self.done();
             }
             CTRL_C => {
                 echo.extend_from_slice(b"^C\r\n");
                 self.line.clear();
                 self.shown = None;
+                self.spoiled = None;
                 return Typed::GivenUp;
             }
             CTRL_D if self.line.is_empty() => return Typed::Leave,
@@ -109,19 +124,26 @@ impl Editor {
                 self.line.push(char::from(byte));
                 echo.push(byte);
             }
-            _ => {}
+            b' '..=b'~' => self.spoiled = Some(Spoiled::TooLong),
+            TAB => {}
+            // In front of a line it does no harm: the line begins behind it.
+            _ if self.line.is_empty() => {}
+            _ => self.spoiled = Some(Spoiled::Noise),
         }
         Typed::Nothing
     }
 
-    fn done(&mut self) -> String {
+    fn done(&mut self) -> Typed {
         let line = std::mem::take(&mut self.line);
         self.shown = None;
+        if let Some(why) = self.spoiled.take() {
+            return Typed::Spoiled(why);
+        }
         if !line.trim().is_empty() && self.history.front() != Some(&line) {
             self.history.truncate(HISTORY_MAX - 1);
             self.history.push_front(line.clone());
         }
-        line
+        Typed::Line(line)
     }
 
     fn erase(&mut self, count: usize, echo: &mut Vec<u8>) {
@@ -129,6 +151,9 @@ impl Editor {
             if self.line.pop().is_some() {
                 echo.extend_from_slice(b"\x08 \x08");
             }
+        }
+        if self.line.is_empty() {
+            self.spoiled = None;
         }
     }
 
@@ -187,6 +212,19 @@ mod tests {
 
     fn line(text: &str) -> Typed {
         Typed::Line(text.to_owned())
+    }
+
+    #[test]
+    fn a_line_that_is_not_what_was_typed_is_not_taken_for_what_is_left_of_it() {
+        let long = [b"topics 7".as_slice(), &[b' '; 60], b"9\rstatus\r"].concat();
+        assert_eq!(lines(&long), [Typed::Spoiled(Spoiled::TooLong), line("status")]);
+        for noise in [0xff, 0x00, 0x1d] {
+            assert_eq!(lines(&[b"end 7".as_slice(), &[noise], b"7\r"].concat()), [Typed::Spoiled(Spoiled::Noise)]);
+            let (done, noise) = ([line("end 7")], [noise]);
+            assert_eq!(lines(&[noise.as_slice(), b"end 7\r"].concat()), done, "it was in front of the line");
+            assert_eq!(lines(&[b"e".as_slice(), &noise, b"\x15end 7\r"].concat()), done, "it was taken back");
+        }
+        assert_eq!(lines(b"st\tatus\x1b[D\r"), [line("status")], "keys that do nothing");
     }
 
     #[test]

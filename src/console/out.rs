@@ -1,6 +1,6 @@
 //! What waits for the line: a bounded buffer of whole lines, each cut to the columns of a screen.
 
-use super::text::COLUMNS;
+use super::text::{COLUMNS, plain, wrapped};
 
 /// Output that waits for the line: some 100 lines. An answer goes on when there is room again.
 pub const OUT_SIZE_MAX: usize = 8 * 1024;
@@ -56,14 +56,23 @@ impl Out {
         }
     }
 
-    /// Adds lines as far as there is room for them and a prompt behind, and says how many more there are.
+    /// Adds lines as far as there is room for them and a prompt behind, and says how many more there are. A long one is not cut
+    /// but goes on in the next row.
     pub fn say_whole(&mut self, text: &str) {
-        let mut lines = text.split_inclusive('\n');
-        for line in lines.by_ref() {
-            if self.waiting().len() + 3 * COLUMNS > OUT_SIZE_MAX {
+        const INDENT: &str = "  ";
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            let line = plain(&line);
+            let rows = || wrapped(&line, COLUMNS - INDENT.len());
+            let size = line.len() + rows().count() * (INDENT.len() + self.ends.len());
+            if self.waiting().len() + size + 2 * COLUMNS > OUT_SIZE_MAX {
                 return self.say(&format!("[E6] {} lines more: the log has them\n", 1 + lines.count()));
             }
-            self.say(line);
+            for (at, row) in rows().enumerate() {
+                self.say(if at == 0 { "" } else { INDENT });
+                self.say(row);
+                self.say("\n");
+            }
         }
     }
 
@@ -116,6 +125,17 @@ mod tests {
         out.offer("again\n", 1);
         let text = String::from_utf8_lossy(out.waiting()).into_owned();
         assert_eq!(text, format!("[E6] {} lines were dropped: this line was too slow\r\nagain\r\n", 1_000 - kept));
+    }
+
+    #[test]
+    fn a_long_line_that_must_be_whole_goes_on_in_the_next_row() {
+        let mut out = Out::new();
+        let words = (0..40).map(|at| format!("word{at}")).collect::<Vec<_>>().join(" ");
+        out.say_whole(&format!("{words}\n門\nend\n"));
+        let text = String::from_utf8(out.waiting().to_vec()).unwrap();
+        assert!(text.lines().all(|row| row.len() <= COLUMNS) && text.ends_with("\r\n?\r\nend\r\n"), "{text}");
+        let joined = text.lines().take_while(|row| *row != "?").map(str::trim).collect::<Vec<_>>().join(" ");
+        assert_eq!(joined, words);
     }
 
     #[test]
