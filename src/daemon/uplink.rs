@@ -52,15 +52,20 @@ pub async fn run(daemon: Rc<Daemon>) {
             deframer.reset();
             ending = converse(&daemon, stream, &mut deframer).await;
         }
-        let was_up = daemon.relay.borrow().is_up();
+        let (was_up, was_told_proof) = (daemon.relay.borrow().is_up(), daemon.relay.borrow().awaits_welcome());
         let level = if was_up { log::Level::Error } else { log::Level::Warn };
         let wait_ms = daemon.step(|relay, now| {
             relay.handle_uplink_lost(now);
             relay.uplink_deadline().since(now)
         });
-        // Something answers there, but not as a business server does.
-        let hint =
-            if was_up || matches!(ending, Ending::Dial(_)) { "" } else { " (is that the business server's port?)" };
+        let hint = match ending {
+            _ if was_up => "",
+            Ending::Dial(_) | Ending::Fault(PeerError::Proof | PeerError::Version(_)) => "",
+            // It spoke first, as a business server does, and left when it had our proof.
+            Ending::Closed | Ending::Io(_) if was_told_proof => " (is uplink.secret the same on both sides?)",
+            // Something answers there, but not as a business server does.
+            _ => " (is that the business server's port?)",
+        };
         let wait_s = format!("{}.{}", wait_ms / 1000, wait_ms % 1000 / 100);
         let line = format!("the business server at {address}: {ending}{hint}; the next try is in {wait_s} s");
         daemon.logged.borrow_mut().log(level, daemon.clock.now(), &line);

@@ -259,6 +259,12 @@ impl Relay {
         self.uplink.is_up()
     }
 
+    /// Whether the business server has the relay's proof, and has not answered it.
+    #[must_use]
+    pub const fn awaits_welcome(&self) -> bool {
+        matches!(self.uplink.state, State::AwaitsWelcome { .. })
+    }
+
     /// When the connection has something to decide: a dial, a ping, its end.
     #[must_use]
     pub fn uplink_deadline(&self) -> Instant {

@@ -595,18 +595,21 @@ fn offset(frame: &[u8], field: &[u8]) -> usize {
     (field.as_ptr() as usize).saturating_sub(frame.as_ptr() as usize)
 }
 
-/// Where decoding stopped: postcard's errors don't say, so the bytes are read once more and counted.
+/// The byte at which decoding stopped, or the first of the text: postcard's errors don't say, so the bytes are read once more
+/// and counted.
 fn byte_of_error<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> usize {
-    let at = Rc::new(Cell::new(0));
-    let mut decoder = postcard::Deserializer::from_flavor(Counted { bytes, at: Rc::clone(&at) });
+    let last = Rc::new(Cell::new(0));
+    let mut decoder = postcard::Deserializer::from_flavor(Counted { bytes, at: 0, last: Rc::clone(&last) });
     let _ = T::deserialize(&mut decoder);
-    at.get()
+    last.get()
 }
 
-/// A source for postcard that says how far it was read.
+/// A source for postcard that says what was read last.
 struct Counted<'de> {
     bytes: &'de [u8],
-    at: Rc<Cell<usize>>,
+    at: usize,
+    /// Where it began, or where it is missing.
+    last: Rc<Cell<usize>>,
 }
 
 impl<'de> Flavor<'de> for Counted<'de> {
@@ -614,15 +617,20 @@ impl<'de> Flavor<'de> for Counted<'de> {
     type Source = ();
 
     fn pop(&mut self) -> postcard::Result<u8> {
-        let byte = self.bytes.get(self.at.get()).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
-        self.at.set(self.at.get() + 1);
+        self.last.set(self.at);
+        let byte = self.bytes.get(self.at).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        self.at += 1;
         Ok(*byte)
     }
 
     fn try_take_n(&mut self, size: usize) -> postcard::Result<&'de [u8]> {
-        let end = self.at.get().checked_add(size).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
-        let taken = self.bytes.get(self.at.get()..end).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
-        self.at.set(end);
+        self.last.set(self.at);
+        let end = self.at.checked_add(size).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        let Some(taken) = self.bytes.get(self.at..end) else {
+            self.last.set(self.bytes.len());
+            return Err(postcard::Error::DeserializeUnexpectedEnd);
+        };
+        self.at = end;
         Ok(taken)
     }
 
@@ -735,7 +743,12 @@ mod tests {
         // A Publish on track 9.
         feed(&mut deframer, &[5, 0, 0, 0, 4, 7, 9, 1, 0]);
         let error = deframer.next_frame().unwrap_err();
-        assert_eq!((error.frame, error.byte), (2, 3), "{error}");
+        assert_eq!((error.frame, error.byte), (2, 2), "{error}");
+        let byte = |bytes: &[u8]| decode_to_relay(bytes).unwrap_err().0;
+        assert_eq!(byte(&[0x20]), 0, "no such frame");
+        assert_eq!(byte(&[2, 1, 7, 1, 2, 60, 1, 0]), 4, "a grant that is shared or not, or 2");
+        assert_eq!(byte(&[3, 7, 2, b'n', 0xff]), 3, "a text that is no UTF-8");
+        assert_eq!(byte(&[3, 7, 200, 1, b'n']), 5, "the end, where more was announced");
     }
 
     #[test]
