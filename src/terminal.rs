@@ -55,7 +55,9 @@ pub fn console(way: &Way, words: &[String]) -> ExitCode {
         (Way::Serial(path, speed), []) => attach(open(path, *speed), path),
         (Way::Socket(path), words) => match ask(path, &words.join(" ")) {
             Ok(answer) => {
-                let _ = stdout().write_all(answer.as_bytes());
+                if let Some(failed) = print(&answer) {
+                    return failed;
+                }
                 // The daemon's own words for what can't be done begin with their code.
                 if answer.lines().any(|line| line.starts_with("[E")) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
             }
@@ -74,12 +76,13 @@ pub fn status(path: &Path, as_json: bool) -> ExitCode {
         Ok(answers) => answers,
         Err(told) if as_json => {
             let value = serde_json::json!({"health": Health::Down.name(), "error": told});
-            let _ = writeln!(stdout(), "{value}");
-            return ExitCode::from(EXIT_DOWN);
+            return print(&format!("{value}\n")).unwrap_or(ExitCode::from(EXIT_DOWN));
         }
         Err(told) => return complain(&told, EXIT_DOWN),
     };
-    let _ = stdout().write_all(shown.as_bytes());
+    if let Some(failed) = print(&shown) {
+        return failed;
+    }
     match health {
         Health::Healthy => ExitCode::SUCCESS,
         Health::Degraded => ExitCode::from(EXIT_DEGRADED),
@@ -94,6 +97,17 @@ fn health(json: &str) -> Result<Health, String> {
     let known =
         [Health::Healthy, Health::Degraded, Health::Down].into_iter().find(|health| name == Some(health.name()));
     known.ok_or_else(|| format!("the relay says {:?}", json.trim_end()))
+}
+
+/// Writes to standard output; the exit code where it takes nothing. A reader that went away had enough.
+fn print(text: &str) -> Option<ExitCode> {
+    let mut out = stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Some(complain(&format!("standard output: {error}"), EXIT_IO))
+        }
+        _ => None,
+    }
 }
 
 fn complain(told: &str, code: u8) -> ExitCode {
@@ -120,7 +134,12 @@ fn connect(path: &Path) -> Result<UnixStream, String> {
 /// # Errors
 /// Why there is no answer, in words for a person.
 pub fn ask(path: &Path, line: &str) -> Result<String, String> {
-    let told = |error: io::Error| format!("{}: {error}: the relay does not answer", path.display());
+    let told = |error: io::Error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            format!("{}: the relay does not answer within {} s", path.display(), ANSWER_TIME_MAX.as_secs())
+        }
+        _ => format!("{}: {error}: the relay does not answer", path.display()),
+    };
     let mut stream = connect(path)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX)).map_err(told)?;
     stream.write_all(&[&[ONCE], line.as_bytes(), b"\n"].concat()).map_err(told)?;

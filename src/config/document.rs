@@ -292,7 +292,7 @@ impl<'i> Document<'i> {
                     let home = self.known.iter().find(|(_, key)| *key == near).map_or("", |(section, _)| *section);
                     format!("did you mean {}?", name(home, near))
                 }
-                None => "remove it, or see the documented default".to_owned(),
+                None => "remove it; `sharelinkd config` prints every key that there is".to_owned(),
             },
         }
     }
@@ -336,7 +336,7 @@ fn syntax_what(message: &str) -> &str {
 
 fn syntax_remedy(message: &str) -> &'static str {
     match message {
-        "duplicate key" => "keep one of them",
+        "duplicate key" => "this key or section is written twice: keep one of them",
         _ if message.contains("must be quoted") => "put the text in double quotes (an empty one is \"\")",
         _ if message.contains("unclosed table") => "close the section's name with ]",
         _ if message.contains("unclosed array") => "close the list with ]",
@@ -448,7 +448,7 @@ mod tests {
         let told = problems("[pages]\nlisten = 127.0.0.1:80\nstrict = yes\n[uplink]\nsecret = \"x\nsecret = \"y\"\n");
         assert_eq!(told.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3, 5, 6], "{told:?}");
         assert!(told[0].1.starts_with("this value is no number") && told[0].1.contains("double quotes"), "{told:?}");
-        assert!(told[3].1.contains("duplicate key; keep one"));
+        assert!(told[3].1.contains("duplicate key; this key or section is written twice: keep one"));
         // A broken header: the keys below it are not reported as unknown.
         assert_eq!(problems("[pages\nlisten = \"a\"\n").len(), 1);
     }

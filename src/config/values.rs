@@ -5,7 +5,7 @@
 //! resolved. Knows nothing of keys, lines or files.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// What is wrong with a value, and how to write it.
@@ -235,6 +235,13 @@ pub fn origin(text: &str) -> Result<String, Wrong> {
     if (scheme == "https" && host.ends_with(":443")) || (scheme == "http" && host.ends_with(":80")) {
         return wrong("browsers leave out the scheme's own port", FORM);
     }
+    let has_port = |host: &str| match host.rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok_and(|port| port > 0),
+        _ => true,
+    };
+    if !has_port(host) {
+        return wrong("a port is a number from 1 to 65535", FORM);
+    }
     let host_good = !host.is_empty()
         && host
             .bytes()
@@ -280,6 +287,17 @@ fn address_wrong(text: &str, example: &str) -> Wrong {
     if text.parse::<IpAddr>().is_ok() {
         let port = example.rsplit_once(':').map_or("", |(_, port)| port);
         let bare = if text.contains(':') { format!("[{text}]:{port}") } else { format!("{text}:{port}") };
+        // The last part of an IPv6 address may have been meant as the port.
+        if let Some((host, port)) = text.rsplit_once(':')
+            && host.parse::<Ipv6Addr>().is_ok()
+            && port.parse::<u16>().is_ok()
+        {
+            let meant = format!("[{host}]:{port}");
+            return (
+                "where is its port?".to_owned(),
+                format!("write {meant:?}, or {bare:?} where that is the address"),
+            );
+        }
         return ("the port is missing".to_owned(), format!("write {bare:?}"));
     }
     if let Some((_, port)) = text.rsplit_once(':')
@@ -310,6 +328,7 @@ mod tests {
         assert_eq!(told("0.0.0.0:80800"), "a port is at most 65535");
         assert_eq!(told("8080"), "the address is missing");
         assert_eq!(told("127.0.0.1"), "the port is missing");
+        assert!(listener("::1:8080").unwrap_err().1.contains("\"[::1]:8080\""));
         assert!(told("localhost:80").starts_with("names are not resolved"));
         assert!(metrics_listener("9400").unwrap_err().1.contains("127.0.0.1:9400"));
         let origin = origin("https://Share.example/x").unwrap_err();

@@ -229,6 +229,7 @@ async fn serve_for(
         tasks.extend(accepting);
     }
     drain(&daemon).await;
+    serial::last_words("\nsharelinkd has ended\n");
     if let Some(path) = console.and_then(|console| console.path) {
         // Where it stays, the next relay replaces it.
         let _ = std::fs::remove_file(path);
@@ -390,7 +391,10 @@ async fn answer_heads(daemon: &Daemon) {
 async fn drain(daemon: &Daemon) {
     daemon.step(|relay, now| relay.drain(now));
     let pages = daemon.relay.borrow().pages();
-    log::info!("going away: {pages} pages are told to come back");
+    log::info!(
+        "going away: {} told to come back",
+        if pages == 1 { "1 page is".into() } else { format!("{pages} pages are") }
+    );
     let end = daemon.clock.now().after(u64::from(daemon.config.borrow().pages.drain_s) * 1000);
     while daemon.relay.borrow().pages() > 0 && daemon.clock.now() < end {
         Timer::after(TICK / 4).await;

@@ -56,7 +56,8 @@ pub async fn run(daemon: Rc<Daemon>, serial: Serial) {
     }
 }
 
-/// Says something on the line without waiting; for the last words. What still waited to be sent is given up for them.
+/// Says something on the line without waiting; for the last words, at a panic as at the end. What still waited to be sent is given
+/// up for them.
 pub fn last_words(text: &str) {
     if let Ok(line) = LINE.try_lock()
         && let Some(line) = line.as_ref()

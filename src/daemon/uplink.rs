@@ -20,7 +20,7 @@ use socket2::SockRef;
 use super::Daemon;
 use super::watchdog::Part;
 use crate::config::UplinkAddress;
-use crate::relay::uplink::PeerError;
+use crate::relay::fault::PeerError;
 use crate::wire::uplink::Deframer;
 
 /// Bytes that one read takes at most: then the frames are handled and others have their turn.

@@ -88,6 +88,10 @@ pub fn run(options: Options) -> ExitCode {
 }
 
 async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<(), String> {
+    // What was asked for comes first: where it can't be had, nothing else needs telling.
+    if options.pages_port.is_some() {
+        drop(listen(options.pages_port, PAGES_PORT, 0, "--port")?);
+    }
     let host_listener = listen(options.host_port, HOST_PORT, options.pages_port.unwrap_or(PAGES_PORT), "--host-port")?;
     let host = address(&host_listener)?;
     // The relay binds its own listener; this one only finds out which port is free.
@@ -160,10 +164,12 @@ async fn tell(business: &Business, share: &str, host: SocketAddr) -> Result<(), 
         Err(format!("the relay did not connect within {} s", RELAY_LIMIT.as_secs()))
     };
     connected.or(late).await?;
+    let host = format!("http://{host}/");
+    let columns = share.len().max(host.len());
     say(&format!(
         "\nA room is live. Open both, side by side:\n\n\
-         \x20 share page   {share}   (what viewers see)\n\
-         \x20 host page    http://{host}/   (where you run the room)\n\n\
+         \x20 share page   {share:<columns$}   (what viewers see)\n\
+         \x20 host page    {host:<columns$}   (where you run the room)\n\n\
          Press Ctrl-C to stop."
     ));
     Ok(())

@@ -28,6 +28,7 @@ pub mod cursor;
 pub mod draft;
 pub mod event;
 mod fanout;
+pub mod fault;
 pub mod inspect;
 pub mod link;
 pub mod log;

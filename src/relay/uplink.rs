@@ -4,17 +4,16 @@
 //! Refuses frames out of place and proofs that are wrong, each with a [`PeerError`] that ends the
 //! connection and nothing else. Knows addresses only by their place in the configured list.
 
-use core::fmt;
-
 use super::{
     Relay,
     event::Event,
+    fault::PeerError,
     inspect::UplinkRow,
     time::{Instant, Jitter},
 };
 use crate::wire::uplink::{
-    FrameError, HEAD_SIZE_MAX, Incoming, LENGTH_SIZE, ToBusiness, ToRelay, VERSION, business_proof, encode,
-    proofs_equal, relay_proof,
+    HEAD_SIZE_MAX, Incoming, LENGTH_SIZE, ToBusiness, ToRelay, VERSION, business_proof, encode, proofs_equal,
+    relay_proof,
 };
 
 /// A `Ping` goes out when no frame came for so long.
@@ -37,38 +36,6 @@ const RETURN_DOUBLINGS_MAX: u32 = 5;
 /// Room kept in the buffer for what must not wait for room: pings, pongs, unsubscribes. A small buffer keeps
 /// less, so that the largest frame always fits into an empty one.
 const RESERVE_SIZE_MAX: usize = 1024;
-
-/// Why the uplink's connection must end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerError {
-    /// Bytes that are no frame.
-    Frame(FrameError),
-    /// A frame where it doesn't belong.
-    OutOfPlace {
-        /// The frame.
-        name: &'static str,
-        /// Where the connection stands.
-        expected: &'static str,
-    },
-    /// Another version of the protocol.
-    Version(u16),
-    /// The proof is wrong: another secret.
-    Proof,
-    /// Nothing came for too long: 10 s in the handshake, 30 s later.
-    Silent,
-}
-
-impl fmt::Display for PeerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Frame(error) => write!(f, "{error}"),
-            Self::OutOfPlace { name, expected } => write!(f, "{name} came where {expected} was expected"),
-            Self::Version(version) => write!(f, "it speaks version {version} of the protocol, this relay {VERSION}"),
-            Self::Proof => f.write_str("its proof is wrong: is uplink.secret the same on both sides?"),
-            Self::Silent => f.write_str("nothing came from it for too long (10 s in the handshake, 30 s later)"),
-        }
-    }
-}
 
 /// Where the connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

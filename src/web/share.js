@@ -32,7 +32,7 @@ const words = chinese ? {
   uplink: "等待房间恢复…", busy: "稍后自动重试…", ended: "已结束",
   endedTitle: "房间已结束", endedText: "如果重新开播，这里会自动恢复。", reopened: "房间重新开放了",
   denied: "无法打开这个链接", deniedText: "它可能已过期，或房间已关闭。", badLink: "这个链接不完整，请检查后重新打开。", again: "重试",
-  tooLong: "消息太长了", slow: "发送太快，请稍等一下", notSent: "还没有连上，消息未发送",
+  tooLong: "消息太长了", slow: "发送太快，请稍等一下", notSent: "没有连上，消息未发送",
   joined: "进入了房间", gave: "送出了礼物",
   watching: (count) => `${number.format(count)} 人在看`,
   host: (name) => `主持人：${name}`,
@@ -45,7 +45,7 @@ const words = chinese ? {
   uplink: "Waiting for the room…", busy: "Trying again soon…", ended: "Ended",
   endedTitle: "This room has ended", endedText: "If it opens again, it comes back here by itself.", reopened: "The room is open again",
   denied: "This link can’t be opened", deniedText: "It may have expired, or the room was closed.", badLink: "This link is not complete. Check it and open it again.", again: "Try again",
-  tooLong: "That message is too long", slow: "Too fast. Wait a moment.", notSent: "Not connected yet, so nothing was sent",
+  tooLong: "That message is too long", slow: "Too fast. Wait a moment.", notSent: "Not connected, so nothing was sent",
   joined: "joined", gave: "sent a gift",
   watching: (count) => `${number.format(count)} watching`,
   host: (name) => `Hosted by ${name}`,
@@ -452,7 +452,8 @@ else {
       standing();
     },
     error: () => {
-      hint(words.slow);
+      // While the room is away it is that; what else a message from here is refused for is its pace.
+      hint(room.uplink ? words.slow : words.notSent);
       if (!$.say.value && said) $.say.value = said; // what was refused is not lost
       said = "";
       $.send.disabled = !$.say.value;

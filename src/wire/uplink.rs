@@ -279,6 +279,7 @@ impl fmt::Display for FrameError {
             Fault::Postcard(postcard::Error::DeserializeBadBool) => f.write_str("a bool is neither 0 nor 1"),
             Fault::Postcard(postcard::Error::DeserializeBadOption) => f.write_str("an option is neither 0 nor 1"),
             Fault::Postcard(_) => f.write_str("an unknown variant, or bytes that are no postcard"),
+            Fault::LeftOver(1) => f.write_str("1 byte is left over behind the value"),
             Fault::LeftOver(n) => write!(f, "{n} bytes are left over behind the value"),
             Fault::TooLong { field, size, max } => write!(f, "{field} has {size} bytes, {max} are allowed"),
             Fault::PartOfOtherTrack(track) => write!(f, "the part does not belong to the track {}", track.name()),
