@@ -98,6 +98,12 @@ impl Relay {
         self.kernel_size
     }
 
+    /// What that may be before the slowest pages go.
+    #[must_use]
+    pub const fn kernel_cap(&self) -> u64 {
+        limit(&self.board)
+    }
+
     /// The most that [`kernel_size`](Self::kernel_size) was when the kernel had been asked: about ten times a second.
     #[must_use]
     pub fn kernel_size_highest(&self) -> u64 {

@@ -1,8 +1,10 @@
 """One real daemon: its own configuration file, ports and process; ready when it says so; ended by its pid."""
 import asyncio
+import ctypes
 import json
 import os
 import pathlib
+import signal
 import socket
 import time
 
@@ -20,22 +22,32 @@ def binary():
     raise SystemExit(f"no daemon to test: {' or '.join(map(str, candidates))} is missing; build it, or name it in SHARELINKD")
 
 
+def ends_with_us(prctl=ctypes.CDLL(None).prctl):
+    """In a child before it is the daemon: a suite that is killed leaves none behind, which might take another one's terminal."""
+    prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class Ports:
-    """Ports below the kernel's own range, each handed out once, tried before."""
+    """Ports below the kernel's own range, each handed out once, tried before. They stay ours while nobody listens there: a name that the
+    kernel frees with us says so to other suites on this machine."""
 
     def __init__(self):
-        self.next = 20000 + os.getpid() * 37 % 10000
+        self.next, self.names = 20000 + os.getpid() * 37 % 10000, []
 
     def take(self):
         while True:
             self.next = 20000 + (self.next - 19999) % 12000
+            name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
+                    name.bind(f"\0sharelinkd tests port {self.next}")
                     probe.bind(("127.0.0.1", self.next))
-                    return self.next
                 except OSError:
+                    name.close()
                     continue
+            self.names.append(name)
+            return self.next
 
 
 def toml(sections):
@@ -56,7 +68,7 @@ class Daemon:
         self.environment, self.stderr = {}, None
 
     async def spawn(self):
-        environment = {k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC")}
+        environment = {k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC", "JOURNAL_STREAM")}
         environment.update(self.environment)
         if self.notify:
             path = self.config.with_suffix(".notify")
@@ -69,7 +81,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 binary(), "run", "--config", str(self.config), stdin=asyncio.subprocess.DEVNULL, stdout=log,
-                stderr=log if self.stderr is None else self.stderr, env=environment)
+                stderr=log if self.stderr is None else self.stderr, env=environment, preexec_fn=ends_with_us)
         return self
 
     async def start(self, timeout=10 * SLACK):

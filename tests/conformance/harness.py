@@ -5,7 +5,9 @@ import pathlib
 import random
 import string
 import tempfile
+import time
 
+import lag
 from business import Business
 from daemon import Daemon, Ports
 from inbox import Mismatch
@@ -13,12 +15,16 @@ from page import open_page
 
 TESTS = []
 PORTS = Ports()
+SEED = os.environ.get("CONFORMANCE_SEED") or str(random.SystemRandom().randrange(10**6))  # of all that tests draw; runs print it
+TRIES = 5  # of a test that begins anew because the loop stood still
 
 
-def test(sentence, waits=False, timeout=60):
-    """Registers a test under the sentence of the protocol that it proves. `waits`: it mostly sleeps and runs beside all others."""
+def test(sentence, waits=0, timeout=60, crowded=False):
+    """Registers a test under the sentence of the protocol that it proves. `waits`: it mostly sleeps, for about so many seconds (True: some),
+    and runs beside the others. `crowded`: it keeps the suite's own loop busy, so no other such test runs beside it."""
     def register(function):
-        TESTS.append((f"{function.__module__.replace('test_', '')}: {sentence}", function, waits, max(130, timeout) if waits else timeout))
+        name = f"{function.__module__.replace('test_', '')}: {sentence}"
+        TESTS.append((name, function, waits, max(130, timeout) if waits else timeout, crowded))
         return function
     return register
 
@@ -26,6 +32,7 @@ def test(sentence, waits=False, timeout=60):
 class Test:
     def __init__(self, name):
         self.name, self.faults, self.daemons, self.businesses, self.pages, self.links = name, [], [], [], [], []
+        self.random, self.sources = random.Random(f"{SEED}:{name}"), set()
         self.folder = tempfile.TemporaryDirectory(prefix="sl")
         self.directory = pathlib.Path(self.folder.name)
 
@@ -41,13 +48,18 @@ class Test:
         """A new link that nobody could guess; the log is searched for it afterwards. What begins its secret part is no dot, which
         can't be told from the dots that stand for it, but a digit."""
         letters = string.ascii_letters + string.digits + "-_.~"
-        link = (random.choice(string.ascii_letters) + "".join(random.choices(letters, k=3)) + random.choice(string.digits) + "".join(random.choices(letters, k=size)))[:size]
+        draw = self.random
+        link = (draw.choice(string.ascii_letters) + "".join(draw.choices(letters, k=3)) + draw.choice(string.digits) + "".join(draw.choices(letters, k=size)))[:size]
         self.links.append(link)
         return link
 
     def source(self):
         """An address of loopback for a page of its own, since a relay may limit how often one address asks."""
-        return f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(2, 254)}"
+        while True:
+            source = f"127.{self.random.randint(1, 254)}.{self.random.randint(0, 255)}.{self.random.randint(2, 254)}"
+            if source not in self.sources:
+                self.sources.add(source)
+                return source
 
     def path(self, name):
         return str(self.directory / name)
@@ -117,11 +129,28 @@ class Test:
 
 async def run(name, function, timeout):
     """(fault or None, logs)"""
-    t, fault = Test(name), None
+    lag.watch()
+    for attempt in range(TRIES):
+        began = time.monotonic()
+        fault, logs, stalled = await once(name, function, timeout)
+        if not stalled or attempt == TRIES - 1:
+            break
+        print(f"     once more: {name}: {fault}", flush=True)
+    late = lag.stalls(began)
+    if fault is not None and late:
+        fault += f"\nthe suite's own loop was late by {sum(late):.1f} s meanwhile, at worst by {max(late):.2f} s"
+    return fault, logs
+
+
+async def once(name, function, timeout):
+    """(fault or None, logs, whether it is to begin anew)"""
+    t, fault, stalled = Test(name), None, False
     try:
         await asyncio.wait_for(function(t), timeout)
     except asyncio.TimeoutError:
         fault = f"not done after {timeout} s"
+    except lag.Stalled as error:
+        fault, stalled = str(error), True
     except Exception as error:  # a test's failure is whatever went wrong in it
         fault = describe(error)
     try:
@@ -129,10 +158,10 @@ async def run(name, function, timeout):
     except Exception as error:
         t.broken(describe(error))
     if t.faults:
-        fault = "\n".join(filter(None, [fault] + ["broken promise: " + f for f in t.faults[:6]]))
+        fault, stalled = "\n".join(filter(None, [fault] + ["broken promise: " + f for f in t.faults[:6]])), False
     logs = t.logs()
     t.folder.cleanup()
-    return fault, logs
+    return fault, logs, stalled
 
 
 def describe(error):

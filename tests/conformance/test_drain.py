@@ -4,13 +4,15 @@ import re
 import signal
 import time
 
+import lag
 import websocket
 from harness import test
 from inbox import SLACK
-from test_faults import Room, crowd
+from test_faults import Room, codes, crowd, status
 from websocket import http
 
 RETRY = re.compile(r"retry=(\d+(?:\.\d+)?)")
+CLOSE_S = 2.0  # (board): who does not answer a close frame is cut off
 
 
 def retry_s(event):
@@ -38,12 +40,14 @@ async def stopped(t, daemon, up, room, link):
 async def drains_in_order(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
-    daemon = await t.daemon([business.address]).start()
+    socket = t.path("console.sock")
+    daemon = await t.daemon([business.address], console={"socket": socket}).start()
     up, link = await business.uplink(), t.link()
     half, _ = await stopped(t, daemon, up, room, link)
     viewers = await crowd(t, daemon, room, link, 3)
     for viewer in viewers:
         viewer.task.cancel()
+    assert (await status(socket))["health"] == "healthy"
 
     async def refused():
         try:
@@ -52,22 +56,26 @@ async def drains_in_order(t):
             return refused.response
         raise AssertionError("a page was let in while the relay drains")
     daemon.expected_end = True
-    daemon.signal(signal.SIGTERM)
-    retry_s(await viewers[0].page.gone(timeout=3 * SLACK))
-    # It goes on draining, for the two that don't listen. One of them reads on: the frame in which it stands comes whole, and
-    # nothing is begun behind it.
-    half.reading.set()
-    health, upgrade, last = await asyncio.gather(http(daemon.port, "/healthz"), refused(), half.gone(timeout=3 * SLACK))
-    assert health.status == 503, health
-    assert upgrade.status == 503 and int(upgrade.headers["retry-after"]) > 0, upgrade
-    retry_s(last)
-    seen = [event["sequence"] for _, event in half.events.history if event["type"] == "message"]
-    assert seen and seen[-1] < room.count, f"no frame was half written: {seen} of {room.count}"
+    with lag.within(CLOSE_S):
+        daemon.signal(signal.SIGTERM)
+        retry_s(await viewers[0].page.gone())
+        # It goes on draining, for the two that don't listen. One of them reads on: the frame in which it stands comes whole, and
+        # nothing is begun behind it.
+        half.reading.set()
+        health, upgrade, told, last = await asyncio.gather(http(daemon.port, "/healthz"), refused(), status(socket), half.gone())
+        assert health.status == 503, health
+        assert upgrade.status == 503 and int(upgrade.headers["retry-after"]) > 0, upgrade
+        assert told["health"] == "down" and "D1" in codes(told), told
+        retry_s(last)
+        seen = [event["sequence"] for _, event in half.events.history if event["type"] == "message"]
+        assert seen and seen[-1] < room.count, f"no frame was half written: {seen} of {room.count}"
     for viewer in viewers[1:]:
-        retry_s(await viewer.page.gone(timeout=3 * SLACK))
+        retry_s(await viewer.page.gone())
     # The other one never reads on. It is cut off, long before the end of what drain_s allows (10 s).
-    assert await daemon.exit(timeout=8 * SLACK) == 0
-    await up.end(timeout=3 * SLACK)
+    began = time.monotonic()
+    assert await daemon.exit() == 0
+    assert time.monotonic() - began < 7 * SLACK + lag.lost(began), "who answers nothing holds the end up"
+    await up.end()
 
 
 @test("pages that answer nothing hold the end up for drain_s at most", waits=True)
@@ -79,13 +87,14 @@ async def drains_in_time(t):
     await stopped(t, daemon, up, room, link)
     began = time.monotonic()
     daemon.signal(signal.SIGTERM)
-    assert await daemon.exit(timeout=8 * SLACK) == 0
+    assert await daemon.exit() == 0
     took = time.monotonic() - began
+    assert took < 6 * SLACK + lag.lost(began), f"it waited longer than it may: {took:.1f} s"
     assert took > 0.9, f"it did not wait for its pages: {took:.1f} s"
     assert "2 pages did not answer" in daemon.log(), daemon.log()[-500:]
 
 
-@test("the retry= of a drain is spread over a time that grows with the number of pages", waits=True, timeout=180)
+@test("the retry= of a drain is spread over a time that grows with the number of pages", timeout=180, crowded=True)
 async def spread(t):
     widest = []
     for count in (10, 1000):
@@ -100,7 +109,8 @@ async def spread(t):
         daemon.signal(signal.SIGTERM)
         told = sorted([retry_s(await viewer.page.gone(timeout=20 * SLACK)) for viewer in viewers])
         assert await daemon.exit() == 0
-        assert len(set(told)) > min(count // 3, 20), f"not jittered: {told}"
+        # Ten draws of ten values: all of them being one happens once in 10^9 runs.
+        assert len(set(told)) > (1 if count == 10 else 20), f"not jittered: {told}"
         if count == 1000:
             # Spread evenly: no tenth of the time brings more than a fifth of the pages.
             step = (told[-1] - told[0]) / 10
@@ -110,28 +120,29 @@ async def spread(t):
     assert widest[1] > widest[0] + 1, f"at most {widest[0]} s for 10 pages, {widest[1]} s for 1000"
 
 
-@test("the back-off grows while links break at once, and begins anew only after one has held for a while", waits=True)
+@test("the back-off grows while links break at once, and begins anew only after one has held for a while", waits=40)
 async def back_off(t):
     business = await t.business()
     daemon = await t.daemon([business.address]).start()
+    up, waits = await business.uplink(), []
 
-    async def until_next(timeout):
-        lost = time.monotonic()
-        up = await business.uplink(timeout=timeout)
-        return up, time.monotonic() - lost
-    up, waited = await business.uplink(), []
-    # Each of these shook hands, and was up: that alone must not make it dial at full speed.
-    while len(waited) < 7:
+    async def lost(up):
+        """The link breaks: the next one, and how long the relay waited with its dial."""
+        began = time.monotonic()
         up.drop()
-        up, took = await until_next(40 * SLACK)
-        waited.append(took)
-    # Each is a random part of a step that doubles: with one step of 0.2 s they would all be shorter than that.
-    assert sum(waited) > 2, f"it dials at full speed: {waited}"
-    # One that holds for more than 10 s: the next dial comes within the first step again.
+        up = await business.uplink(timeout=40 * SLACK)
+        return up, max(0, business.dials[-1] - began - lag.lost(began))
+    # Each of these shook hands, and was up: that alone must not make it dial at full speed. Each wait is a random part of a step that
+    # doubles: the seventh is 25.6 s, and that twenty are all short happens once in 10^30 runs.
+    while len(waits) < 7 or max(waits) < 0.5:
+        assert len(waits) < 20, f"it dials at full speed: {waits}"
+        up, wait = await lost(up)
+        waits.append(wait)
+        assert wait < min(30, 0.2 * 2 ** len(waits)) + 3 * SLACK, f"longer than its step: {waits}"
+    # One that holds for more than 10 s: the next dials come within the first steps again.
     await asyncio.sleep(11)
     assert up.open
-    up.drop()
-    up, took = await until_next(5 * SLACK)
-    assert took < 1 * SLACK, f"it still backs off after a link that held: {took:.1f} s"
-    again = re.findall(r"the next try is in (\d+\.\d) s", daemon.log())
-    assert float(again[-1]) <= 0.2, again
+    for _ in range(3):
+        up, wait = await lost(up)
+        waits.append(wait)
+    assert sum(waits[-3:]) < 0.2 + 0.4 + 0.8 + 2 * SLACK, f"it still backs off after a link that held: {waits}"

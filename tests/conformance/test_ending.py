@@ -3,6 +3,7 @@ import asyncio
 import time
 
 from harness import test
+from websocket import TEXT, frame
 
 
 @test("Revoke ends every session's subscription made with that link, and its grant, and nobody else's")
@@ -173,7 +174,7 @@ async def audience(t):
 @test("Audience: at most once a second for each topic", waits=True)
 async def audience_rate(t):
     daemon, business, up = await t.relay()
-    link = t.link()
+    link, began = t.link(), time.monotonic()
     await t.joined(daemon, up, link)
     until = time.monotonic() + 5
     while time.monotonic() < until:
@@ -186,10 +187,9 @@ async def audience_rate(t):
     await asyncio.sleep(2.5)
     times = [(at, f.pages) for at, f in up.frames.history if f.kind == "Audience" and f.topic == 7]
     assert times[-1][1] == 2, f"the last value did not go out: {times}"
-    # The first one follows the Accept; from there on no two may come within the same second.
-    apart = [later[0] - earlier[0] for earlier, later in zip(times[1:], times[2:])]
-    assert all(gap > 0.85 for gap in apart), f"intervals {apart}"
-    assert len(times) >= 4, times
+    # The first one follows the Accept; from there on no two go out within the same second. When each came here says less than how
+    # many there were: one that was read late makes the next interval short.
+    assert 4 <= len(times) <= times[-1][0] - began + 2, times
 
 
 @test("PageMessage carries what a page sent, only where its link's grant has page_messages")
@@ -225,8 +225,7 @@ async def send_rate(t):
     daemon, business, up = await t.relay()
     page = await t.joined(daemon, up, t.link(), page_messages=True)
     started = time.monotonic()
-    for n in range(12):
-        page.send(7, f"m{n}")
+    page.raw(b"".join(frame(TEXT, '{"type":"send","topic":7,"data":"m%d"}' % n) for n in range(12)))  # at once
     for n in range(5):
         await up.expect("PageMessage", data=f"m{n}")
     for _ in range(6):

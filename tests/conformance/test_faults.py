@@ -3,18 +3,20 @@ import asyncio
 import json
 import os
 import pathlib
-import random
 import resource
 import signal
+import socket as sockets
 import sys
 import time
 
+import lag
 import websocket
 from harness import PORTS, test
 from inbox import SLACK, Mismatch
 from websocket import http
 
 CROWD = 1000
+KERNEL_SIZE = 2 << 20  # for all pages' sockets: less than a hundred pages that read nothing would hold
 
 
 class Room:
@@ -73,7 +75,7 @@ class Viewer:
         if reason.startswith("retry="):
             await asyncio.sleep(float(reason[6:]))
         while True:
-            await asyncio.sleep(random.uniform(0, step))
+            await asyncio.sleep(self.t.random.uniform(0, step))
             try:
                 await self.join()
                 self.returns.append(time.monotonic())
@@ -115,7 +117,7 @@ async def goes_on(room, viewers, seconds=2.0, timeout=60 * SLACK):
         viewer.task.cancel()
 
 
-@test("kill -9 of the relay while a thousand pages watch: every page returns, spread over time, and misses nothing", timeout=240)
+@test("kill -9 of the relay while a thousand pages watch: every page returns and misses nothing", timeout=240, crowded=True)
 async def relay_killed(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
@@ -128,15 +130,11 @@ async def relay_killed(t):
     for _ in range(3):
         room.say()
     await daemon.start()
-    began = time.monotonic()
     await goes_on(room, viewers, 4.0)
-    returned = sorted(viewer.returns[0] - began for viewer in viewers)
     assert all(len(viewer.returns) == 1 for viewer in viewers), "a page that had returned was lost again"
-    tenth, most = returned[CROWD // 10], returned[-CROWD // 10]
-    assert most - tenth > 0.2, f"all at once: {tenth:.2f} to {most:.2f} s"
 
 
-@test("kill -9 of the business server while a thousand pages watch: the pages stay, and miss nothing that it said meanwhile", timeout=240)
+@test("kill -9 of the business server while a thousand pages watch: the pages stay, and miss nothing that it said meanwhile", timeout=240, crowded=True)
 async def business_killed(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
@@ -154,10 +152,11 @@ async def business_killed(t):
 
 
 class Cable:
-    """A line between two ports that can be pulled: bytes then vanish on their way, and nobody is told."""
+    """A line between two ports that can be pulled: bytes then vanish on their way, and nobody is told. `holds`: so many bytes from the
+    target wait in it, in place of what the kernel's own buffers would take."""
 
-    def __init__(self, t, port):
-        self.t, self.target, self.port, self.writers = t, port, PORTS.take(), []
+    def __init__(self, t, port, holds=None):
+        self.t, self.target, self.port, self.holds, self.writers = t, port, PORTS.take(), holds, []
         self.whole = asyncio.Event()
         self.whole.set()
 
@@ -168,9 +167,15 @@ class Cable:
     async def connected(self, reader, writer):
         if not self.whole.is_set():
             return self.writers.append(writer)  # a SYN that is answered by nobody comes close to it
+        far = sockets.socket()
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self.target)
+            far.setblocking(False)
+            if self.holds:
+                far.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, self.holds)
+            await asyncio.get_running_loop().sock_connect(far, ("127.0.0.1", self.target))
+            there, back = await asyncio.open_connection(sock=far, limit=self.holds or 2**16)
         except OSError:
+            far.close()
             return writer.close()
         self.writers += [writer, back]
         await asyncio.gather(self.pump(reader, back), self.pump(there, writer))
@@ -198,7 +203,7 @@ class Cable:
             writer.transport.abort()
 
 
-@test("the uplink's cable is pulled without a word: the relay notices within 30 s, the pages stay, and nothing is missed", waits=True)
+@test("the uplink's cable is pulled without a word: the relay notices within 30 s, the pages stay, and nothing is missed", waits=33)
 async def uplink_cut(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
@@ -213,8 +218,8 @@ async def uplink_cut(t):
             room.say()
         watcher = await t.page(daemon)
         watcher.subscribe(viewers[0].link)
-        while '"the uplink is down"' not in daemon.log() and "next try" not in daemon.log():
-            assert time.monotonic() - pulled < 45 * SLACK, "the relay did not notice"
+        while "nothing came from it for too long" not in daemon.log():
+            assert time.monotonic() - pulled < 30 + 3 * SLACK + lag.lost(pulled), "the relay did not notice"
             await asyncio.sleep(0.2)
         cable.plug()
         await business.uplink(timeout=60 * SLACK)
@@ -224,13 +229,14 @@ async def uplink_cut(t):
         cable.end()
 
 
-@test("pages' cables are pulled without a word: they are given up in time, others lose nothing, and who returns misses nothing", waits=True)
+@test("pages' cables are pulled without a word: they are given up in time, others lose nothing, and who returns misses nothing", waits=28)
 async def pages_cut(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
     daemon = await t.daemon([business.address]).start()
     await business.uplink()
-    cable = await Cable(t, daemon.port).start()
+    # What the kernel would take for those who are gone is kept small: what they take is progress to the relay.
+    cable = await Cable(t, daemon.port, holds=4096).start()
     try:
         link = t.link()
         viewers = await crowd(t, daemon, room, link, 10)
@@ -240,19 +246,20 @@ async def pages_cut(t):
             answer = await page.join(link)
             assert answer["epoch"] == "7"
             lost.append((page, room.count))
+        assert await sockets_of(daemon) == 30
         cable.pull()
         began = time.monotonic()
+        # A page that took nothing for 20 s is closed, whatever its peer says: then each has its place free again, and nobody else.
         # 100 KB a second: the queues of those who are gone fill up.
-        while time.monotonic() - began < 32 * SLACK:
+        while (held := await sockets_of(daemon)) > 10:
+            assert time.monotonic() - began < 27 * SLACK + lag.lost(began), f"{held} connections are still held"
             room.count += 1
             room.uplink.message(7, room.count, data=b'"%s"' % (b"x" * 20000))
             await asyncio.sleep(0.2)
-            if daemon.log().count("pages") and time.monotonic() - began > 30:
-                break
-        # Their places are free again: a page that took nothing for 20 s is closed, whatever its peer says.
-        open_now = await sockets_of(daemon)
-        assert open_now <= 10 + 8, f"{open_now} connections are still held"
+        assert time.monotonic() - began > 19, "those who are gone were not waited for"
         await goes_on(room, viewers)
+        assert not any(viewer.returns for viewer in viewers), "a page was lost with the others"
+        assert await sockets_of(daemon) == 10
         back = await t.page(daemon)
         await back.join(link, since=(7, lost[0][1] + 1))
         seen = await back.track(7, "messages", room.count, timeout=20 * SLACK)
@@ -278,7 +285,7 @@ async def sockets_of(daemon):
     return count
 
 
-@test("a page that is stopped (SIGSTOP) and goes on later has every message once and in order, or a gap that covers it", waits=True)
+@test("a page that is stopped (SIGSTOP) and goes on later has every message once and in order, or a gap that covers it", waits=50)
 async def page_stopped(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
@@ -287,7 +294,7 @@ async def page_stopped(t):
     link = t.link()
     viewers = await crowd(t, daemon, room, link, 5)
     stopped = await asyncio.create_subprocess_exec(
-        sys.executable, str(pathlib.Path(__file__).with_name("viewer.py")), str(daemon.port), link, stdout=asyncio.subprocess.PIPE)
+        sys.executable, str(pathlib.Path(__file__).with_name("viewer.py")), str(daemon.port), link, str(t.random.random()), stdout=asyncio.subprocess.PIPE)
     assert (await asyncio.wait_for(stopped.stdout.readline(), 20 * SLACK)).startswith(b"subscribed")
     # For 3 s its own kernel takes it all; then its socket is full and the ring overtakes it; then it is given up.
     for seconds, size in (3, 2000), (8, 8000), (26, 8000):
@@ -306,7 +313,7 @@ async def page_stopped(t):
     assert int(said[3]) > 0 and int(said[5]) > 0, f"it was neither overtaken nor given up: {said}"
 
 
-@test("a flood of connections beyond the table and beyond the descriptors: the pages that are there and the console don't notice, and the loop does not spin", waits=True)
+@test("a flood of connections beyond the table and beyond the descriptors: the pages that are there and the console don't notice, and the loop does not spin", timeout=180, crowded=True)
 async def flooded(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
@@ -317,6 +324,7 @@ async def flooded(t):
     # An engineer who is there already, and one who comes when no descriptor is left.
     there = await asyncio.open_unix_connection(socket)
     await asyncio.wait_for(there[0].readuntil(b"sharelinkd> "), 5 * SLACK)
+    assert "F1" not in codes(await status(socket))
     held = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
     hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)[1]
     resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (held + 30, hard))
@@ -335,16 +343,17 @@ async def flooded(t):
             room.say()
             for viewer in viewers:
                 await viewer.reached(room.count, 10 * SLACK)
-            assert time.monotonic() - said < 3 * SLACK, "a page waited for the flood"
+            assert time.monotonic() - said < 3 * SLACK + lag.lost(said), "a page waited for the flood"
             there[1].write(b"status\r")
-            answer = await asyncio.wait_for(there[0].readuntil(b"\nsharelinkd> "), 3 * SLACK)
+            answer = await asyncio.wait_for(there[0].readuntil(b"\nsharelinkd> "), 6 * SLACK)
             assert b"health" in answer, answer
-            assert (await status(socket))["pages"]["used"] == 20
+            told = await status(socket)
+            assert told["pages"]["used"] == 20 and "F1" in codes(told), told
             await asyncio.sleep(0.2)
         used = (processor_s(daemon) - before) / (time.monotonic() - began)
         assert used < 0.5, f"the relay spins: {used:.0%} of a processor with nothing to do"
         lines = daemon.log().count("no connection can be accepted")
-        assert 1 <= lines <= 4, f"{lines} lines in the log of one condition"
+        assert 1 <= lines <= 4 + (time.monotonic() - began) / 10, f"{lines} lines in the log of one condition"
     finally:
         for writer in flood:
             writer.transport.abort()
@@ -357,11 +366,12 @@ async def flooded(t):
         except (OSError, websocket.Refused):
             assert time.monotonic() < until, "nobody is let in after the flood"
             await asyncio.sleep(0.3)
+    assert "F1" not in codes(await status(socket))
     await late.join(viewers[0].link)
     await goes_on(room, viewers)
 
 
-@test("one byte a second in the request head: each is cut at 5 s, and nobody else waits", waits=True)
+@test("one byte a second in the request head: each gets 408 at 5 s, and nobody else waits", waits=True)
 async def slow_heads(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
@@ -370,14 +380,16 @@ async def slow_heads(t):
     viewers = await crowd(t, daemon, room, t.link(), 5)
 
     async def trickle(lasted):
+        began = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
-        began, reading = time.monotonic(), asyncio.ensure_future(reader.read())
+        reading = asyncio.ensure_future(reader.read())
         for byte in b"GET /ws HTTP/1.1\r\n":
             writer.write(bytes([byte]))
             if reading in (await asyncio.wait([reading], timeout=1))[0]:
                 break
-        lasted.append(time.monotonic() - began)
+        lasted.append((time.monotonic() - began, lag.lost(began)))
         assert reading.done(), "it was still waited for after 18 s"
+        assert reading.result().startswith(b"HTTP/1.1 408 "), reading.result()
         writer.close()
 
     lasted, turns = [], []
@@ -388,10 +400,10 @@ async def slow_heads(t):
         for viewer in viewers:
             await viewer.reached(room.count, 5 * SLACK)
         assert (await http(daemon.port, "/healthz", timeout=5 * SLACK)).status == 200
-        turns.append(time.monotonic() - began)
+        turns.append(time.monotonic() - began - lag.lost(began))
         await asyncio.sleep(0.1)
     await slow
-    assert all(4 < seconds < 7 + 2 * SLACK for seconds in lasted), lasted
+    assert all(4 < seconds < 7 + 2 * SLACK + lost for seconds, lost in lasted), lasted
     assert sorted(turns)[len(turns) // 2] < 0.5 * SLACK and max(turns) < 3 * SLACK, f"others waited: {turns}"
     await goes_on(room, viewers, 1.0)
 
@@ -457,7 +469,7 @@ async def clock_set_back(t):
     assert not any(viewer.returns for viewer in viewers), "a page was closed for the clock"
 
 
-@test("the first address returns: the relay goes back to it, and no message is lost or doubled", waits=True, timeout=240)
+@test("the first address returns: the relay goes back to it, and no message is lost or doubled", waits=100, timeout=240)
 async def first_returns(t):
     room, first, second = Room(), await t.business(), await t.business()
     first.auto = second.auto = room.admit
@@ -491,7 +503,7 @@ async def first_returns(t):
     assert not any(viewer.returns for viewer in viewers), "a page was lost"
 
 
-@test("publications faster than anyone can carry them: pings, health, the console, the watchdog and other topics' pages go on, and TCP holds the business server back", waits=True)
+@test("publications faster than anyone can carry them: pings, health, the console, the watchdog and other topics' pages go on, and TCP holds the business server back", timeout=240, crowded=True)
 async def overload(t):
     busy_room, room, business = Room(), Room(8), await t.business()
     busy_link, link = t.link(), t.link()
@@ -509,44 +521,83 @@ async def overload(t):
     quiet, waited, published = viewers[0].page, [], [0, 0]
     alive, signs = time.monotonic(), daemon.signs()
     busy = asyncio.ensure_future(flood(up, published))
-    resident = resident_size(daemon)
+    resident, start = resident_size(daemon), time.monotonic()
     try:
-        for turn in range(40):
-            began = time.monotonic()
+        # Until 100 MB have passed, which is up to the machine's speed.
+        while len(waited) < 40 or published[0] < 1700:
+            assert time.monotonic() - start < 120 * SLACK, f"no flood: {published}"
+            turn, began = len(waited), time.monotonic()
             quiet.raw(websocket.frame(websocket.PING, b"%d" % turn))
             room.say()
             while b"%d" % turn not in quiet.pongs:
                 assert time.monotonic() - began < 5 * SLACK, f"no pong in turn {turn}, after {waited}"
                 await asyncio.sleep(0.01)
             assert (await http(daemon.port, "/healthz", timeout=5 * SLACK)).status == 200
-            assert (await status(socket))["pages"]["used"] >= 3  # those who take nothing are cut off one by one
+            told = await status(socket)
+            assert told["pages"]["used"] >= 3  # those who take nothing are cut off one by one
             for viewer in viewers:
                 await viewer.reached(room.count, 5 * SLACK)
-            waited.append(time.monotonic() - began)
+            waited.append(time.monotonic() - began - lag.lost(began))
             if daemon.signs() > signs:
                 alive, signs = time.monotonic(), daemon.signs()
-            assert time.monotonic() - alive < watchdog, "the service manager would have restarted the relay"
+            assert time.monotonic() - alive < watchdog + lag.lost(alive), "the service manager would have restarted the relay"
             await asyncio.sleep(0.1)
     finally:
         busy.cancel()
     assert signs and "had no turn" not in daemon.log(), daemon.log()
     assert sorted(waited)[len(waited) // 2] < 1.0 * SLACK, waited
-    # 100 MB and more went through; what the daemon keeps of it is its rings.
-    assert published[0] > 1500, f"no flood: {published}"
-    # What was not taken at once waited at the business server, in its socket's buffer.
+    # What the daemon keeps of the 100 MB is its rings. What was not taken at once waited at the business server, in its socket's buffer.
     assert published[1] > 100, f"TCP never pushed back: {published}"
     assert resident_size(daemon) - resident < 16 << 20, "memory grew with the flood"
     await goes_on(room, viewers)
     assert not any(viewer.returns for viewer in viewers), "a page was lost"
 
 
-async def status(socket, connection=None):
+@test("pages that read nothing: an operator is told that they are slow and how much waits for them, the slowest are cut off, the others lose nothing", waits=True)
+async def slow_crowd(t):
+    room, business = Room(), await t.business()
+    business.auto = room.admit
+    socket = t.path("console.sock")
+    daemon = await t.daemon([business.address], console={"socket": socket}, limits={"kernel_size": KERNEL_SIZE}).start()
+    await business.uplink()
+    link = t.link()
+    viewers = await crowd(t, daemon, room, link, 3)
+    for _ in range(100):
+        page = await t.page(daemon, receive_buffer=4096)
+        await page.join(link)
+        page.reading.clear()
+        page.reader._transport.pause_reading()
+    told = await status(socket)
+    assert told["health"] == "healthy", told
+    seen, began = set(), time.monotonic()
+    while not seen >= {"S1", "K1"} or "slowest were closed" not in daemon.log():
+        assert time.monotonic() - began < 60 * SLACK, f"an operator is told of {seen} alone: {told}"
+        room.count += 1
+        room.uplink.message(7, room.count, data=b'"%s"' % (b"s" * 4000))
+        for viewer in viewers:
+            await viewer.reached(room.count, 10 * SLACK)
+        told = await status(socket)
+        seen.update(codes(told))
+        # [K1] is measured by where the slowest go, an eighth below the limit: that itself is never reached.
+        full = told["memory"]["kernel_bytes"] / (KERNEL_SIZE * 7 / 8)
+        assert 0.89 < full < 0.91 or ("K1" in codes(told)) == (full > 0.9), told
+    assert told["health"] == "degraded", told
+    await goes_on(room, viewers, 1.0)
+    assert not any(viewer.returns for viewer in viewers), "a page was lost with the slow ones"
+
+
+async def status(socket):
     """What a program is told at the console's socket."""
-    reader, writer = connection or await asyncio.open_unix_connection(socket)
+    reader, writer = await asyncio.open_unix_connection(socket)
     writer.write(b"@json\n")
-    said = await asyncio.wait_for(reader.read(), 5 * SLACK)
+    said = await asyncio.wait_for(reader.read(), 10 * SLACK)
     writer.close()
     return json.loads(said)
+
+
+def codes(told):
+    """The codes of the conditions in it."""
+    return [condition["code"] for condition in told["conditions"]]
 
 
 async def flood(up, published):

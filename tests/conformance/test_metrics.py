@@ -3,6 +3,7 @@ import asyncio
 import re
 import time
 
+import lag
 from daemon import ROOT
 from harness import PORTS, test
 from inbox import SLACK, Mismatch
@@ -165,13 +166,14 @@ async def latency(t):
         await room.uplink.barrier()
         _, rows = await scrape(port)
     await asyncio.sleep(2)
-    late = rows[name + "_count"] - rows[name + '_bucket{le="1"}']
-    sequence += 1
-    room.uplink.state(7, sequence, b'"the last"')
-    slow.reading.set()
-    await slow.reached(7, "state", sequence, 40 * SLACK)
-    _, rows = await scrape(port)
-    assert rows[name + "_count"] - rows[name + '_bucket{le="1"}'] == late, "a slow page's deliveries were timed"
+    with lag.within(1):  # or those of the others are late too
+        late = rows[name + "_count"] - rows[name + '_bucket{le="1"}']
+        sequence += 1
+        room.uplink.state(7, sequence, b'"the last"')
+        slow.reading.set()
+        await slow.reached(7, "state", sequence, 40 * SLACK)
+        _, rows = await scrape(port)
+        assert rows[name + "_count"] - rows[name + '_bucket{le="1"}'] == late, "a slow page's deliveries were timed"
 
 
 @test("docs/metrics.md lists what the relay says, and the relay says what docs/metrics.md lists")
@@ -208,7 +210,7 @@ async def answered(t):
     assert await taken.exit() == 1 and "check metrics.listen" in taken.log(), taken.log()
 
 
-@test("a scraper that does not read, and a flood of them, hold up neither pages nor the next scrape", waits=True)
+@test("a scraper that does not read, and a flood of them, hold up neither pages nor the next scrape", timeout=130, crowded=True)
 async def floods(t):
     room = Room()
     daemon, business, uplink, port = await measured(t, auto=room.admit)
@@ -220,9 +222,7 @@ async def floods(t):
         if at % 2:
             writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
         stuck.append(writer)
-    began = time.monotonic()
-    await scrape(port, timeout=15)
-    assert time.monotonic() - began < 15 * SLACK, "a place is not taken from whoever does not read"
+    await scrape(port, timeout=15)  # a place is taken from whoever does not read
 
     async def flood():
         while True:
@@ -238,7 +238,7 @@ async def floods(t):
         room.say()
         for viewer in viewers:
             await viewer.reached(room.count, 5 * SLACK)
-        worst = max(worst, time.monotonic() - began)
+        worst = max(worst, time.monotonic() - began - lag.lost(began))
         await asyncio.sleep(0.05)
     for task in floods:
         task.cancel()

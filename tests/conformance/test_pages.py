@@ -3,9 +3,11 @@ import asyncio
 import struct
 import time
 
+import lag
 import websocket
 from harness import test
 from inbox import PATIENCE, SLACK, Mismatch
+from test_faults import codes, status
 from websocket import BINARY, CLOSE, PING, PONG, TEXT, frame
 
 
@@ -238,6 +240,7 @@ async def cut_off(t):
 @test("a first subscribe is due within 10 s of the upgrade: else 1008; pings and nonsense are none", waits=True)
 async def first_subscribe(t):
     daemon, business, up = await t.relay()
+    began = time.monotonic()
     silent, pinging = await t.page(daemon), await t.page(daemon)
     prompt = await t.joined(daemon, up, t.link())
 
@@ -247,9 +250,9 @@ async def first_subscribe(t):
             await asyncio.sleep(1)
     pinger = asyncio.ensure_future(ping())
     for page in (silent, pinging):
-        await closed(page, 1008, timeout=15 * SLACK)
-        took = time.monotonic() - page.opened_at
-        assert 8.5 < took < 14 * SLACK, f"{page.name} closed after {took:.1f} s"
+        await closed(page, 1008, timeout=20 * SLACK)
+        took = time.monotonic() - began
+        assert 8.5 < took < 14 * SLACK + lag.lost(began), f"{page.name} closed after {took:.1f} s"
     pinger.cancel()
     await alive(up, prompt)
 
@@ -258,33 +261,32 @@ async def first_subscribe(t):
 async def alive_frames(t):
     daemon, business, up = await t.relay()
     page, busy = await t.joined(daemon, up, t.link(), topic=7), await t.joined(daemon, up, t.link(), topic=8)
+    since, n = time.monotonic(), 0
     up.message(7, 1)
     await page.expect("message")
-    since = time.monotonic()
-    n = 0
-    while not any(e["type"] == "alive" for e in page.events.items) and time.monotonic() - since < 20 * SLACK:
+    while not any(e["type"] == "alive" for e in page.events.items) and time.monotonic() - since < 25 * SLACK:
         n += 1
         up.message(8, n)
         await asyncio.sleep(0.5)
     took = page.events.history[-1][0] - since
     event = await page.expect("alive", timeout=0.1)
     assert event["raw"] == '{"type":"alive"}', event["raw"]
-    assert 13.5 < took < 18 * SLACK, f"alive after {took:.1f} s"
+    assert 13.5 < took < 18 * SLACK + lag.lost(since), f"alive after {took:.1f} s"
     assert not any(e["type"] == "alive" for _, e in busy.events.history), "alive although messages went out"
 
 
-@test("WebSocket pings every 25 s; a page that answers nothing but pings lives beyond 60 s", waits=True)
+@test("WebSocket pings every 25 s; a page that answers nothing but pings lives beyond 60 s", waits=70)
 async def ping_rhythm(t):
     up, page = await opened(t)
     await asyncio.sleep(70)
-    assert page.pings and 20 < page.pings[0] - page.opened_at < 30 * SLACK, [p - page.opened_at for p in page.pings]
-    assert len(page.pings) >= 2 and all(20 < b - a < 30 * SLACK for a, b in zip(page.pings, page.pings[1:])), page.pings
+    times = [page.opened_at, *page.pings]
+    assert len(times) >= 3 and all(20 < b - a < 30 * SLACK + lag.lost(page.opened_at) for a, b in zip(times, times[1:])), times
     await alive(up, page)
     gaps = [b[0] - a[0] for a, b in zip(page.events.history, page.events.history[1:])]
-    assert max(gaps) < 30 * SLACK, f"a quiet page heard nothing for {max(gaps):.0f} s: it can't tell a dead relay from a quiet room"
+    assert max(gaps) < 30 * SLACK + lag.lost(page.opened_at), f"a quiet page heard nothing for {max(gaps):.0f} s: it can't tell a dead relay from a quiet room"
 
 
-@test("a page to which nothing can be written and from which nothing comes is gone within about 60 s", waits=True)
+@test("a page to which nothing can be written and from which nothing comes is gone within about 60 s", waits=30)
 async def stalled(t):
     daemon, business, up = await t.relay()
     link = t.link()
@@ -300,7 +302,7 @@ async def stalled(t):
         up.message(7, n + 1, n + 2, data='"' + "x" * 1000 + '"')
         n += 2
         await asyncio.sleep(0.02 if n < 4000 else 0.5)
-        assert time.monotonic() - stopped < 75 * SLACK, "a page that had stopped was still counted after 75 s"
+        assert time.monotonic() - stopped < 75 * SLACK + lag.lost(stopped), "a page that had stopped was still counted after 75 s"
     assert not any(e["type"] in ("close", "cut") for _, e in keeper.events.history)
 
 
@@ -341,8 +343,13 @@ async def require_origin(t):
 
 @test("with the table full the next page gets 503 with Retry-After, and a seat that is freed is given again")
 async def full(t):
-    daemon = await t.daemon(["127.0.0.1:1"], limits={"pages": 3}).start()
-    pages = [await t.page(daemon) for _ in range(3)]
+    socket = t.path("console.sock")
+    daemon = await t.daemon(["127.0.0.1:1"], limits={"pages": 3}, console={"socket": socket}).start()
+    pages = [await t.page(daemon) for _ in range(2)]
+    assert "T1" not in codes(await status(socket))
+    pages.append(await t.page(daemon))
+    told = await status(socket)
+    assert "T1" in codes(told) and told["health"] == "degraded", told
     for _ in range(3):
         try:
             await t.page(daemon)

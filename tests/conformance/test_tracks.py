@@ -4,6 +4,7 @@ import json
 
 from harness import test
 from inbox import SLACK, Mismatch
+from websocket import PING, frame
 
 
 async def room(t, **grant):
@@ -361,3 +362,44 @@ async def slow_media(t):
         await asyncio.sleep(0.02)
     await quick.until("media", part="start", sequence=n, timeout=20 * SLACK)
     await slow.events.take(lambda e: e["type"] in ("close", "cut") or e.get("sequence") == n, f"start {n} or the end", 20 * SLACK)
+
+
+@test("a slow page of media that stopped between two frames is not cut off: it gets its gap, then the newest group from its start", waits=True)
+async def slow_between(t):
+    daemon, business, up = await t.relay()
+    link = t.link()
+    quick = await t.joined(daemon, up, link)
+    # Chunks far smaller than the kernel's segments, one by one, and at other offsets in them for each page: where a segment ends, most
+    # pages stop behind a whole frame.
+    slow = [await t.page(daemon, receive_buffer=4096) for _ in range(8)]
+    for number, page in enumerate(slow):
+        await page.join(link)
+        page.raw(frame(PING, "x" * number * 13))
+        while not page.pongs:
+            await asyncio.sleep(0.01)
+        page.reading.clear()
+        page.reader._transport.pause_reading()
+    up.media(7, "video", "init 1")
+    n = 1
+    for group in range(200):
+        for part in ["start"] + ["continue"] * 9:
+            n += 1
+            up.publish(7, "video", n, part, b"v" * 60)
+            if part == "start" or group < 50:
+                await quick.reached(7, "video", n)
+    await quick.reached(7, "video", n)
+    newest = n - 9
+    for page in slow:
+        page.reader._transport.resume_reading()
+        page.reading.set()
+    skipped = 0
+    for page in slow:
+        last = await page.events.take(lambda e: e["type"] in ("close", "cut") or e.get("sequence") == n, f"continue {n} or the end", 20 * SLACK)
+        if last["type"] != "media":
+            continue  # it was in the middle of a frame that is gone
+        # The page checks that the gap covers exactly what is missing.
+        seen = [f"gap to {e['to']}" if e["type"] == "gap" else f"{e['part']} {e['sequence']}" for _, e in page.events.history if e["type"] in ("gap", "media")]
+        tail = seen[-11:] if seen[-11] != "init 1" else seen[-12:-11] + seen[-10:]
+        assert tail == [f"gap to {newest - 1}", f"start {newest}"] + [f"continue {at}" for at in range(newest + 1, n + 1)], seen[-13:]
+        skipped += 1
+    assert skipped >= 4, f"{skipped} of {len(slow)} were told of their gap"

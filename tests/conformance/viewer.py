@@ -1,4 +1,4 @@
-"""A page in a process of its own, which a test may stop: `viewer.py PORT LINK`. It comes back with its place when its connection
+"""A page in a process of its own, which a test may stop: `viewer.py PORT LINK SEED`. It comes back with its place when its connection
 ends. It ends with the message "the last" and says `whole N gaps G returns R` where each message up to N came once and in
 order, or a gap covered it."""
 import asyncio
@@ -57,4 +57,5 @@ async def main(port, link):
         await asyncio.sleep(random.uniform(0, 1))
 
 
+random.seed(sys.argv[3])
 asyncio.run(main(int(sys.argv[1]), sys.argv[2]))

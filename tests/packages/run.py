@@ -28,8 +28,11 @@ CONTENT = {
     "lib/systemd/system/sharelinkd.service", "lib/systemd/system/sharelinkd.socket", "lib/systemd/system/sharelinkd-console.socket",
     "lib/systemd/system/sharelinkd.service.d/10-board.conf",
     "usr/share/man/man8/sharelinkd.8.gz", "usr/share/doc/sharelinkd/copyright", "usr/share/doc/sharelinkd/changelog.Debian.gz",
-    "usr/share/doc/sharelinkd/changelog.gz", "usr/share/doc/sharelinkd/third-party.txt.gz", "usr/share/doc/sharelinkd/protocol.md",
-    "usr/share/doc/sharelinkd/boards.md", "usr/share/lintian/overrides/sharelinkd",
+    "usr/share/doc/sharelinkd/changelog.gz", "usr/share/doc/sharelinkd/third-party.txt.gz", "usr/share/lintian/overrides/sharelinkd",
+    # What an operator looks up on a box without a network, and what its monitoring takes.
+    *(f"usr/share/doc/sharelinkd/{name}" for name in (
+        "README.md", "alerts.yml", "boards.md", "console.md", "grafana.json", "install.md", "metrics.md", "page-client.md", "performance.md",
+        "protocol.md", "proxies.md", "reliability.md", "sharelinkd.8.md", "sizing.md")),
 }
 # What an operator would have installed it for: the uplink, the pages, all four tracks, the console on a line, its end.
 MAIN_FLOW = "tracks:|handshake: with a secret|uplink_loss: a resubscription|http: GET|console: the line is greeted|console: every command's|process: SIGTERM|process: SIGHUP"

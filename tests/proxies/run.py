@@ -70,7 +70,7 @@ class Proxy:
         return "{\n    admin off\n    auto_https off\n}\n" + text
 
     async def ready(self):
-        for _ in range(200):
+        for _ in range(600):
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.trust(), server_hostname="relay.example")
                 writer.close()
@@ -111,8 +111,8 @@ def certificate(directory):
 async def get(proxy, target):
     reader, writer = await proxy.opener()("127.0.0.1", proxy.port)
     writer.write(f"GET {target} HTTP/1.1\r\nHost: relay.example:{proxy.port}\r\nConnection: close\r\n\r\n".encode())
-    status, headers = await asyncio.wait_for(websocket.read_head(reader), 10)
-    body = await asyncio.wait_for(reader.read(), 10)
+    status, headers = await asyncio.wait_for(websocket.read_head(reader), 30)
+    body = await asyncio.wait_for(reader.read(), 30)
     writer.close()
     return status, headers, body
 
@@ -153,7 +153,7 @@ async def through(t, name):
         await page.expect("message", sequence=1)
         await page.expect("message", sequence=2, data=large)
         page.raw(websocket.frame(websocket.PING, b"are you there"))
-        for _ in range(100):
+        for _ in range(400):
             if page.pongs:
                 break
             await asyncio.sleep(0.05)
@@ -163,6 +163,7 @@ async def through(t, name):
         uplink.message(7, 3)
         await page.expect("message", sequence=3)
 
+        daemon.expected_end = True  # before another proxy's test can look
         daemon.signal(15)
         closed = await page.expect("close")
         assert closed["code"] == 1012 and closed["reason"].startswith("retry="), closed
@@ -180,7 +181,7 @@ def register():
 async def main():
     register()
 
-    async def one(name, function, waits, timeout):
+    async def one(name, function, waits, timeout, crowded):
         fault, logs = await harness.run(name, function, timeout)
         print(f"{'ok  ' if fault is None else 'FAIL'} {name}", flush=True)
         if fault is not None:

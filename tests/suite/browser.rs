@@ -52,6 +52,12 @@ fn a_room_that_ended_comes_back() {
     play("ending");
 }
 
+/// The page client by itself, with a clock that is made up: it needs neither daemon nor browser.
+#[test]
+fn pages_that_lost_their_relay_come_back_each_at_a_time_of_its_own() {
+    play("backoff");
+}
+
 #[test]
 fn every_script_is_run() {
     let own = include_str!("browser.rs");
