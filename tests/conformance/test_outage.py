@@ -32,7 +32,7 @@ async def stalled(t):
     return daemon, business, up, page
 
 
-@test("a business server that reads nothing: the relay rests, and goes on where it stood once it reads again", waits=True)
+@test("a business server that reads nothing: the relay rests, and goes on where it stood once it reads again", waits=3)
 async def reads_nothing(t):
     daemon, business, up, page = await stalled(t)
     await rests(daemon)
@@ -46,7 +46,7 @@ async def reads_nothing(t):
     await up.barrier()
 
 
-@test("a business server that is killed while the relay has much to say to it: the relay rests until it is there again", waits=True)
+@test("a business server that is killed while the relay has much to say to it: the relay rests until it is there again", waits=3)
 async def killed(t):
     daemon, business, up, page = await stalled(t)
     business.stop()
@@ -57,7 +57,7 @@ async def killed(t):
     await up.barrier()
 
 
-@test("nonsense right behind a frame that wants an answer: the relay rests until the next dial", waits=True)
+@test("nonsense right behind a frame that wants an answer: the relay rests until the next dial", waits=3)
 async def nonsense(t):
     daemon, business, up = await t.relay()
     business.server.close()
