@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::world::{Folder, config_text, program};
+use crate::world::{Folder, config_text, free_address, program};
 
 fn run(command: &mut Command) -> Output {
     command.output().expect("the program runs")
@@ -92,13 +92,13 @@ fn a_reader_that_goes_away_is_no_panic() {
 
 #[test]
 fn a_demo_whose_reader_went_away_lives_on_and_ends_in_good_order() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = free_address();
     let mut command = program();
-    command.args(["demo", "--host-port", "0", "--port", &port.to_string()]);
+    command.args(["demo", "--host-port", "0", "--port", &address.port().to_string()]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let mut tries = 400;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while TcpStream::connect(address).is_err() {
         tries -= 1;
         assert!(tries > 0, "the demo does not serve");
         sleep(Duration::from_millis(50));
