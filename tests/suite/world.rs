@@ -80,6 +80,15 @@ impl Business {
         self.stream.write_all(&self.out[..size]).unwrap();
     }
 
+    /// Sends several frames by one write.
+    pub fn send_all<'a>(&mut self, frames: impl Iterator<Item = ToRelay<'a>>) {
+        let mut end = 0;
+        for frame in frames {
+            end += encode(&frame, &mut self.out[end..]).expect("the frames fit");
+        }
+        self.stream.write_all(&self.out[..end]).unwrap();
+    }
+
     /// Waits for the first frame that `wanted` takes; others are passed over.
     pub fn take<T>(&mut self, mut wanted: impl FnMut(&ToBusiness<'_>) -> Option<T>) -> T {
         loop {
@@ -134,6 +143,14 @@ pub fn connect(address: SocketAddr) -> Page {
     let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
     request.headers_mut().insert("Sec-WebSocket-Protocol", "sharelink.v1".parse().unwrap());
     client(request, stream).expect("the upgrade").0
+}
+
+/// The head with which a page asks for its connection, for those that say it in their own way.
+pub fn upgrade(address: SocketAddr) -> String {
+    format!(
+        "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: sharelink.v1\r\n\r\n"
+    )
 }
 
 /// The page's next text frame.
