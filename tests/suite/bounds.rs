@@ -18,7 +18,9 @@ use sharelinkd::wire::Track;
 use sharelinkd::wire::uplink::{Grant, Part, ToBusiness, ToRelay};
 use socket2::{Domain, Socket, Type};
 
-use crate::world::{Business, Process, busy_machine, config_text, connect, next_text, program, upgrade};
+use crate::world::{
+    Business, Process, busy_machine, config_text, connect, masked, next_text, program, raise_descriptor_limit, upgrade,
+};
 
 /// One each 50 ms, and what it takes to take it: at least so many, and on until so much was published.
 const SAMPLES: usize = 160;
@@ -98,11 +100,6 @@ fn narrow(address: SocketAddr, number: usize) -> Option<TcpStream> {
     Some(stream)
 }
 
-fn frame(text: &str) -> Vec<u8> {
-    let size = u16::try_from(text.len()).unwrap();
-    [&[0x81, 0x80 | 126][..], &size.to_be_bytes(), &[0; 4], text.as_bytes()].concat()
-}
-
 /// A page of one of four kinds, as many topics for each as the board has subscriptions; none where the relay has no room.
 fn page(address: SocketAddr, board: &Board, number: usize) -> Option<TcpStream> {
     let mut stream = narrow(address, number)?;
@@ -110,11 +107,11 @@ fn page(address: SocketAddr, board: &Board, number: usize) -> Option<TcpStream> 
     let (seats, subscriptions) = (board.pages_max as usize, board.subscriptions_max as usize);
     for place in number * subscriptions / seats..(number + 1) * subscriptions / seats {
         let topic = place % board.topics_max as usize + 1;
-        bytes.extend(frame(&format!(r#"{{"type":"subscribe","id":{topic},"link":"attacked-{topic}"}}"#)));
+        bytes.extend(masked(&format!(r#"{{"type":"subscribe","id":{topic},"link":"attacked-{topic}"}}"#)));
     }
     if number % 4 == 2 {
         // A frame of its own that never ends.
-        bytes.extend(&frame(&"x".repeat(4_000))[..3_000]);
+        bytes.extend(&masked(&"x".repeat(4_000))[..3_000]);
     }
     stream.write_all(&bytes).ok()?;
     let mut first = [0; 12];
@@ -235,9 +232,7 @@ fn the_relay_of_a_small_box_rests_small_and_keeps_to_its_memory_sum_under_attack
 
 /// Everything at once against a relay with this board's limits.
 fn attack(program: Command, board: &Board, sections: &str) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    raise_descriptor_limit();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = config_text(listener.local_addr().unwrap()) + sections;
     let relay = Process::start_by(program, &format!("bounds-{}", board.name), &config);
@@ -273,7 +268,7 @@ fn attack(program: Command, board: &Board, sections: &str) {
         // A byte at a time from some, subscribe floods from others; who is cut off comes back at once.
         let (pages, stop) = (&mut pages, &stop);
         let pestering = scope.spawn(move || {
-            let more = frame(r#"{"type":"subscribe","id":9,"link":"another"}"#);
+            let more = masked(r#"{"type":"subscribe","id":9,"link":"another"}"#);
             let mut returned = 0_u64;
             for number in (0..seats).cycle() {
                 if stop.load(Ordering::Relaxed) {

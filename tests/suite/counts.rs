@@ -16,7 +16,7 @@ use sharelinkd::wire::Track;
 use sharelinkd::wire::uplink::{Part, ToRelay};
 use smol::{LocalExecutor, Timer};
 
-use crate::world::{Business, Page, Process, config_text, connect, next_text, subscribe, upgrade};
+use crate::world::{Business, Page, Process, config_text, connect, masked, next_text, subscribe, upgrade};
 
 const PAGES: usize = 40;
 /// Blocks that a page takes from its coming to its going.
@@ -177,8 +177,7 @@ fn a_page_that_comes_and_goes_takes_a_fixed_few_blocks() {
     const TOGETHER: usize = 40;
     const ROUNDS: usize = 10;
     let counted = count_comings(ROUNDS, |address| {
-        let text = r#"{"type":"subscribe","id":1,"link":"counted"}"#;
-        let subscribe = [&[0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0], text.as_bytes()].concat();
+        let subscribe = masked(r#"{"type":"subscribe","id":1,"link":"counted"}"#);
         let close = [0x88, 0x80, 0, 0, 0, 0];
         let all = [upgrade(address).as_bytes(), &subscribe, &close].concat();
         let pages: Vec<_> = (0..TOGETHER).map(|_| TcpStream::connect(address).unwrap()).collect();

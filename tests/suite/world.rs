@@ -46,6 +46,19 @@ pub fn free_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free.expect("a free port")))
 }
 
+/// Allows this process as many open files as it may have: thousands of pages are a file each.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+/// A text frame as a page sends it, masked with zeros.
+pub fn masked(text: &str) -> Vec<u8> {
+    let size = u16::try_from(text.len()).unwrap();
+    [&[0x81, 0x80 | 126][..], &size.to_be_bytes(), &[0; 4], text.as_bytes()].concat()
+}
+
 /// A business server with one relay connected.
 pub struct Business {
     stream: TcpStream,
@@ -59,6 +72,7 @@ impl Business {
         let (stream, _) = listener.accept().unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         let mut business = Self { stream, deframer: Deframer::new(64 * 1024), out: vec![0; 2 << 20] };
         let challenge = [7; 16];
         business.send(&ToRelay::Challenge { version: VERSION, nonce: challenge });
