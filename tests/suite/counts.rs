@@ -20,7 +20,7 @@ use crate::world::{Business, Page, Process, config_text, connect, masked, next_t
 
 const PAGES: usize = 40;
 /// Blocks that a page takes from its coming to its going.
-const BLOCKS_PER_PAGE: usize = 55;
+const BLOCKS_PER_PAGE: u64 = 55;
 
 fn message(sequence: u64) -> ToRelay<'static> {
     let (track, part) = (Track::Messages, Part::Whole);
@@ -100,7 +100,7 @@ fn count_publications(burst: u64, publications: u64) -> AllocationInfo {
         rest.iter_mut().for_each(|page| subscribe(page, "counted"));
         let mut next = 1;
         let mut round = |business: &mut Business, pages: &mut [Page]| {
-            business.send_all((next..next + burst).map(|sequence| message(sequence)));
+            business.send_all((next..next + burst).map(message));
             for sequence in next..next + burst {
                 for page in &mut *pages {
                     assert!(next_text(page).contains(&format!("\"sequence\":{sequence},")));
@@ -188,7 +188,7 @@ fn a_page_that_comes_and_goes_takes_a_fixed_few_blocks() {
             assert!(String::from_utf8_lossy(&said).contains("subscribed"));
         }
     });
-    let each = counted.count_total as usize / (ROUNDS * TOGETHER);
+    let each = counted.count_total / (ROUNDS * TOGETHER) as u64;
     assert!(each <= BLOCKS_PER_PAGE, "{each} allocations for each page");
 }
 
