@@ -250,3 +250,121 @@ impl Outgoing for Drafted<'_> {
         self.relay.gather(self.page, self.draft, out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use smol::{Async, LocalExecutor};
+
+    use super::*;
+    use crate::board::{Board, HOST};
+    use crate::config::Config;
+    use crate::daemon::listen::Listeners;
+    use crate::daemon::systemd::Notify;
+    use crate::relay::rig::Rig;
+
+    /// Counts how often a page's task is woken.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A daemon that has nothing but this machine.
+    fn daemon(rig: Rig) -> Rc<Daemon> {
+        let config = Config::of_defaults(&HOST).unwrap();
+        let listeners = Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
+        let daemon = Daemon::new(config, None, &listeners, Notify::default()).unwrap();
+        *daemon.relay.borrow_mut() = rig.relay;
+        daemon
+    }
+
+    /// So many pages of topic 7, all told that they are.
+    fn audience(rig: &mut Rig, count: usize) -> Vec<Id<Session>> {
+        let mut pages = vec![rig.viewer()];
+        while pages.len() < count {
+            let page = rig.page();
+            rig.subscribe(page, 1, "link");
+            rig.read(page);
+            pages.push(page);
+        }
+        while rig.relay.poll_page().is_some() {}
+        pages
+    }
+
+    #[test]
+    fn a_page_whose_socket_takes_everything_at_once_is_not_woken() {
+        for wants_ring in [true, false] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut rig = Rig::up(&Board { pages_max: 8, subscriptions_max: 8, ..HOST });
+            let pages = audience(&mut rig, 4);
+            // Whoever has read everything stands in step.
+            rig.messages(1..=1);
+            pages.iter().for_each(|page| drop(rig.read(*page)));
+            while rig.relay.poll_page().is_some() {}
+            rig.messages(2..=4);
+            let daemon = daemon(rig);
+            let wakes: Vec<_> = pages.iter().map(|_| Arc::new(Wakes::default())).collect();
+            let mut peers = Vec::new();
+            for (page, wakes) in pages.iter().zip(&wakes) {
+                peers.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+                let stream = Async::new(listener.accept().unwrap().0).unwrap();
+                let connection = Rc::new(Connection::new(*page, stream));
+                connection.set_waker(&Waker::from(Arc::clone(wakes)));
+                daemon.connections.borrow_mut().insert(connection);
+            }
+            // The last one's takes nothing any more.
+            daemon
+                .connections
+                .borrow()
+                .get(pages[3])
+                .unwrap()
+                .stream
+                .get_ref()
+                .shutdown(std::net::Shutdown::Write)
+                .unwrap();
+            let mut batch = Batch::open(wants_ring);
+            while serve_turn(&daemon, &mut batch) {}
+            for peer in &mut peers[..3] {
+                let mut said = [0; 1024];
+                let size = peer.read(&mut said).unwrap();
+                assert_eq!(crate::relay::rig::frames(&said[..size]), [2, 3, 4].map(crate::relay::rig::message));
+            }
+            let counts: Vec<_> = wakes.iter().map(|wakes| wakes.0.load(Ordering::Relaxed)).collect();
+            assert_eq!(counts, [0, 0, 0, 1], "ring: {wants_ring}");
+        }
+    }
+
+    #[test]
+    fn others_have_their_turn_while_many_pages_are_served() {
+        const PAGES: usize = 3 * BATCH_SIZE_MAX;
+        let count = u32::try_from(PAGES).unwrap();
+        let mut rig = Rig::up(&Board { pages_max: count, subscriptions_max: count, ..HOST });
+        audience(&mut rig, PAGES);
+        rig.messages(1..=1);
+        let daemon = daemon(rig);
+        let executor = LocalExecutor::new();
+        let _serving = executor.spawn(run(Rc::clone(&daemon)));
+        // Another task of the executor's: a page's, the console's, the uplink's.
+        let turns = Rc::new(Cell::new(0));
+        let (turns_of_others, relay) = (Rc::clone(&turns), Rc::clone(&daemon));
+        let others = executor.spawn(async move {
+            relay.serve.raise();
+            while relay.relay.borrow().has_pages_to_serve() {
+                turns_of_others.set(turns_of_others.get() + 1);
+                future::yield_now().await;
+            }
+        });
+        smol::block_on(executor.run(others));
+        assert!(turns.get() >= 3, "{} turns of others while {PAGES} pages were served", turns.get());
+    }
+}

@@ -217,6 +217,26 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_always_last() {
+        let mut rig = Rig::up(&BOARD);
+        rig.viewer();
+        for _ in 0..2 {
+            let page = rig.page();
+            rig.subscribe(page, 1, "link");
+        }
+        while rig.relay.poll_page().is_some() {}
+        let mut last: std::vec::Vec<_> = (1..=3)
+            .map(|sequence| {
+                rig.messages([sequence]);
+                core::iter::from_fn(|| rig.relay.poll_page()).last().unwrap().index()
+            })
+            .collect();
+        last.sort_unstable();
+        last.dedup();
+        assert_eq!(last.len(), 3, "three pages, three publications: each was last once");
+    }
+
+    #[test]
     fn a_blocked_page_is_passed_by_until_it_can_be_written_to() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs the public Autobahn|Testsuite against a WebSocket echo and judges its report: autobahn.py ws://HOST:PORT/PATH
 
-The suite is Python 2.7 code. It is put into a virtualenv under target/ once and kept. Where there is no Python 2.7, this says on
-lines of its own that the suite WAS NOT RUN, and ends with 0; everything else that goes wrong ends with 1. `cargo test --test echo`
-brings the echo: the daemon's own page connection."""
+The suite is Python 2.7 code. It is put into a virtualenv under target/ once and kept. Where there is no Python 2.7, or where the
+suite can't be fetched, this says on lines of its own that the suite WAS NOT RUN, and ends with 0; everything else that goes wrong
+ends with 1. `cargo test --test echo` brings the echo: the daemon's own page connection."""
 import json
 import os
 import pathlib
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SUITE = "autobahntestsuite==25.10.1"
@@ -40,9 +41,18 @@ def python27():
 
 
 def run(*command):
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        sys.exit(f"{done.stdout[-3000:]}\nautobahn: {' '.join(map(str, command))} ended with {done.returncode}")
+    """Runs a step of the installation, again after a while where it fails: most of them are downloads."""
+    for pause_s in (5, 20, None):
+        done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode == 0:
+            return
+        if pause_s is not None:
+            time.sleep(pause_s)
+    raise NotInstalled(f"{done.stdout[-3000:]}\nautobahn: {' '.join(map(str, command))} ended with {done.returncode}")
+
+
+class NotInstalled(Exception):
+    """The suite is not there and can't be fetched."""
 
 
 def suite(python):
@@ -58,6 +68,12 @@ def suite(python):
         run(home / "suite" / "bin" / "pip", "install", "-q", SUITE)
         ready.touch()
     return home / "suite" / "bin" / "wstest"
+
+
+def was_not_run(why, remedy):
+    line = "!" * 100
+    print(f"{line}\nautobahn: THE PUBLIC CONFORMANCE SUITE (Autobahn|Testsuite) WAS NOT RUN: {why}.\nautobahn: {remedy}.\n{line}", flush=True)
+    return 0
 
 
 def report(program, url, folder):
@@ -96,11 +112,12 @@ def fault(case, found):
 def main(url):
     python = python27()
     if python is None:
-        line = "!" * 100
-        print(f"{line}\nautobahn: THE PUBLIC CONFORMANCE SUITE (Autobahn|Testsuite) WAS NOT RUN: it needs a Python 2.7, and none is here.\n"
-              f"autobahn: pyenv install 2.7.18 brings one; PYTHON27=PATH names one.\n{line}", flush=True)
-        return 0
-    program = suite(python)
+        return was_not_run("it needs a Python 2.7, and none is here", "pyenv install 2.7.18 brings one; PYTHON27=PATH names one")
+    try:
+        program = suite(python)
+    except NotInstalled as error:
+        print(error)
+        return was_not_run(f"{SUITE} can't be installed", "it needs PyPI once; target/autobahn then has it")
     with tempfile.TemporaryDirectory(prefix="autobahn") as folder:
         cases = report(program, url, pathlib.Path(folder))
     order = sorted(cases, key=lambda case: [int(part) for part in case.split(".")])

@@ -7,14 +7,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, PoisonError},
 };
+
+use crate::world::quiet_machine;
 
 /// Node 20 is the oldest that has all that the scripts use.
 const NODE_MIN: u32 = 20;
-
-/// One browser at a time: what is measured in it is not to depend on another one's load.
-static SCREEN: Mutex<()> = Mutex::new(());
 
 #[test]
 fn messages_and_titles_are_shown_at_once_and_survive_a_refresh() {
@@ -74,8 +72,9 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
 }
 
+/// Runs one script while nothing else loads the machine: what is measured in a browser is not to depend on it.
 fn play_alone(script: &str) {
-    let _turn = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _machine = quiet_machine();
     play(script);
 }
 

@@ -7,6 +7,7 @@ mod bench;
 mod bounds;
 mod browser;
 mod counts;
+mod crowd;
 mod documents;
 mod fuzzing;
 mod pages;

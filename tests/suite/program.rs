@@ -1,11 +1,15 @@
 //! The program as a person meets it: commands, messages, exit codes.
 
+use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::world::{Folder, config_text, program};
+use sharelinkd::board::{self, Board};
+
+use crate::world::{Folder, Process, config_text, free_address, program};
 
 fn run(command: &mut Command) -> Output {
     command.output().expect("the program runs")
@@ -43,6 +47,31 @@ fn a_good_configuration_is_shown_with_the_memory_sum_and_without_its_secret() {
     let said = text(&output.stdout);
     assert!(said.contains("127.0.0.1:7400") && said.contains("arena") && said.contains("budget"), "{said}");
     assert!(!said.contains(crate::world::SECRET));
+}
+
+/// Where a board's limits are lowered the sum is that of the lowered board.
+#[test]
+fn the_memory_sum_is_told_at_start_and_by_the_build() {
+    let business = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let lowered = Board { pages_max: 1_234, ..*board::SELECTED };
+    for (board, limits) in [(board::SELECTED, ""), (&lowered, "[limits]\npages = 1234\n")] {
+        let relay = Process::start_with("sum", business, limits);
+        let sum = board::memory_sum(board);
+        let [total, process, kernel] = [sum.total(), sum.process(), sum.kernel()].map(board::size_text);
+        let told = format!("memory at most {total}: process {process}, kernel {kernel}");
+        assert!(relay.log.iter().any(|line| line.contains(&told)), "no {told:?} in {:?}", relay.log);
+    }
+    // Cargo keeps what a build script said beside the folder that it gave it, and shows the lines of this kind.
+    let said = Path::new(env!("OUT_DIR")).with_file_name("output");
+    let said = fs::read_to_string(&said).unwrap_or_else(|error| panic!("{}: {error}", said.display()));
+    let sum = board::memory_sum(board::SELECTED);
+    let [total, process, kernel, budget] =
+        [sum.total(), sum.process(), sum.kernel(), board::SELECTED.memory_budget].map(board::size_text);
+    let told = format!(
+        "cargo::warning=note: board {}: memory sum {total} (process {process}, kernel {kernel}) of a budget of {budget}",
+        board::SELECTED.name
+    );
+    assert!(said.lines().any(|line| line == told), "no {told:?} in {said:?}");
 }
 
 #[test]
@@ -92,13 +121,13 @@ fn a_reader_that_goes_away_is_no_panic() {
 
 #[test]
 fn a_demo_whose_reader_went_away_lives_on_and_ends_in_good_order() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = free_address();
     let mut command = program();
-    command.args(["demo", "--host-port", "0", "--port", &port.to_string()]);
+    command.args(["demo", "--host-port", "0", "--port", &address.port().to_string()]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let mut tries = 400;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while TcpStream::connect(address).is_err() {
         tries -= 1;
         assert!(tries > 0, "the demo does not serve");
         sleep(Duration::from_millis(50));

@@ -7,6 +7,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use async_tungstenite::tungstenite::client::IntoClientRequest;
@@ -19,6 +21,43 @@ use sharelinkd::wire::uplink::{
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The secret of every test's uplink.
 pub const SECRET: &str = "a secret of the tests";
+
+/// Held for writing by a test that measures time, for reading by one that keeps a processor busy for a second or more:
+/// what is measured is not to depend on what the harness happens to run in its other thread.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// The machine for a test that measures time: nobody else loads it until this is dropped.
+pub fn quiet_machine() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The machine for a test that loads it: not while another one measures time.
+pub fn busy_machine() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An address for something that must be told its port beforehand. It is below those that the kernel gives to whoever asks for
+/// any and above those that the scripts take, so that nobody else is given it meanwhile.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = 32_000 + u16::try_from(std::process::id() % 64).unwrap() * 8;
+    let mut ports = std::iter::repeat_with(|| begin + NEXT.fetch_add(1, Ordering::Relaxed)).take(200);
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    SocketAddr::from(([127, 0, 0, 1], free.expect("a free port")))
+}
+
+/// Allows this process as many open files as it may have: thousands of pages are a file each.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+/// A text frame as a page sends it, masked with zeros.
+pub fn masked(text: &str) -> Vec<u8> {
+    let size = u16::try_from(text.len()).unwrap();
+    [&[0x81, 0x80 | 126][..], &size.to_be_bytes(), &[0; 4], text.as_bytes()].concat()
+}
 
 /// A business server with one relay connected.
 pub struct Business {
@@ -33,6 +72,7 @@ impl Business {
         let (stream, _) = listener.accept().unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         let mut business = Self { stream, deframer: Deframer::new(64 * 1024), out: vec![0; 2 << 20] };
         let challenge = [7; 16];
         business.send(&ToRelay::Challenge { version: VERSION, nonce: challenge });
@@ -52,6 +92,15 @@ impl Business {
     pub fn send(&mut self, frame: &ToRelay<'_>) {
         let size = encode(frame, &mut self.out).expect("the frame fits");
         self.stream.write_all(&self.out[..size]).unwrap();
+    }
+
+    /// Sends several frames by one write.
+    pub fn send_all<'a>(&mut self, frames: impl Iterator<Item = ToRelay<'a>>) {
+        let mut end = 0;
+        for frame in frames {
+            end += encode(&frame, &mut self.out[end..]).expect("the frames fit");
+        }
+        self.stream.write_all(&self.out[..end]).unwrap();
     }
 
     /// Waits for the first frame that `wanted` takes; others are passed over.
@@ -110,6 +159,14 @@ pub fn connect(address: SocketAddr) -> Page {
     client(request, stream).expect("the upgrade").0
 }
 
+/// The head with which a page asks for its connection, for those that say it in their own way.
+pub fn upgrade(address: SocketAddr) -> String {
+    format!(
+        "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: sharelink.v1\r\n\r\n"
+    )
+}
+
 /// The page's next text frame.
 pub fn next_text(page: &mut Page) -> String {
     loop {
@@ -163,6 +220,8 @@ pub fn program() -> Command {
 pub struct Process {
     pub child: Child,
     pub address: SocketAddr,
+    /// What it said until it was ready.
+    pub log: Vec<String>,
     _folder: Folder,
 }
 
@@ -190,8 +249,8 @@ impl Process {
         let mut child =
             program.args(["run", "--config"]).arg(&config).stderr(Stdio::piped()).spawn().expect("the relay starts");
         let log = child.stderr.take().unwrap();
-        let address = ready_address(log);
-        Self { child, address, _folder: folder }
+        let (address, log) = ready_address(log);
+        Self { child, address, log, _folder: folder }
     }
 
     /// Threads of the process.
@@ -213,15 +272,17 @@ pub fn config_text(business: SocketAddr) -> String {
 }
 
 /// Reads the log until the relay says where pages connect, and then on to its end in a thread.
-fn ready_address(log: impl Read + Send + 'static) -> SocketAddr {
+fn ready_address(log: impl Read + Send + 'static) -> (SocketAddr, Vec<String>) {
     use std::io::{BufRead, BufReader};
     let mut lines = BufReader::new(log).lines();
+    let mut said = Vec::new();
     let address = loop {
         let line = lines.next().expect("the relay gets ready before its log ends").unwrap();
         if let Some((_, address)) = line.split_once("ready: pages connect to ") {
             break address.parse().unwrap();
         }
+        said.push(line);
     };
     std::thread::spawn(move || lines.for_each(drop));
-    address
+    (address, said)
 }
