@@ -592,6 +592,22 @@ fn no_source_is_longer_than_it_needs_to_be() {
     assert!(LONG_FILES.iter().all(|(path, ..)| root().join(path).exists()));
 }
 
+/// Whether the simulation still finds them is `tests/planted/run`'s to say.
+#[test]
+fn the_bugs_that_are_kept_to_be_planted_still_fit() {
+    let patches = files(&[".patch"]);
+    assert!(patches.len() >= 3);
+    for patch in patches {
+        // Outside of any repository, git takes the paths as they are.
+        let fits = Command::new("git")
+            .args(["--git-dir=/nowhere", "apply", "--check", &patch])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(fits.status.success(), "{patch}: {}", String::from_utf8_lossy(&fits.stderr));
+    }
+}
+
 #[test]
 fn two_calls_are_unsafe_and_no_other() {
     for path in files(&[".rs"]) {
