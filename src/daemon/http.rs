@@ -3,7 +3,7 @@
 //! The head is read into a fixed buffer, whole within its time, and routed; every answer but the upgrade
 //! closes the connection. Refuses what is too large (431), too slow (408), no HTTP (400), of another origin
 //! (403), and pages beyond the table (503 with `Retry-After`). A connection keeps its place among the heads
-//! until its answer is written. What a page then says is `pages.rs`.
+//! until its answer is written and the other end has closed, or its time is over. What a page then says is `pages.rs`.
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};

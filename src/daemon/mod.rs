@@ -266,7 +266,7 @@ pub(crate) struct Daemon {
     connections: RefCell<Connections>,
     draft: RefCell<Draft>,
     config: RefCell<Config>,
-    /// Where the configuration was read from; none in the demo.
+    /// Where the configuration was read from; none where it came from no file.
     path: Option<PathBuf>,
     /// Where pages connect.
     listening: Vec<SocketAddr>,

@@ -1,7 +1,7 @@
 //! The serial line: opened raw, kept open, taken up again when it comes back.
 //!
 //! How it is set is `tty.rs`'s. The line is nobody else's (`TIOCEXCL`), so that a getty on it is told off. What is said there is `console.rs`'s. A device that is not
-//! there, or vanishes, is looked for every two seconds; the log says so once.
+//! there, or vanishes, is looked for every two seconds; the log says so once, and of one that comes and goes how often.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -27,10 +27,11 @@ static LINE: Mutex<Option<File>> = Mutex::new(None);
 pub async fn run(daemon: Rc<Daemon>, serial: Serial) {
     let device = serial.device.display();
     let mut told = false;
+    let log = |level, line: &str| daemon.logged.borrow_mut().log(level, daemon.clock.now(), &line);
     loop {
         match open(&serial) {
             Ok(line) => {
-                log::info!("the console is on {device}, {} bits a second", serial.speed);
+                log(log::Level::Info, &format!("the console is on {device}, {} bits a second", serial.speed));
                 told = false;
                 if let Ok(mut last) = LINE.lock() {
                     *last = line.get_ref().try_clone().ok();
@@ -42,8 +43,15 @@ pub async fn run(daemon: Rc<Daemon>, serial: Serial) {
                     *last = None;
                 }
                 match ended {
-                    Ok(()) => log::warn!("{device} hung up: it is opened again when it is there"),
-                    Err(error) => log::warn!("{device} is gone: {error}; it is opened again when it is there"),
+                    Ok(()) => {
+                        log(log::Level::Warn, &format!("{device} hung up: it is opened again when it is there"));
+                    }
+                    Err(error) => {
+                        log(
+                            log::Level::Warn,
+                            &format!("{device} is gone: {error}; it is opened again when it is there"),
+                        );
+                    }
                 }
             }
             Err(error) if !told => {

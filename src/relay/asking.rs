@@ -402,7 +402,7 @@ mod tests {
         rig.relay.handle_page_closed(rig.now, back);
         rig.pass(3_000);
         assert_eq!(rig.said().last().unwrap(), "Unsubscribe 7");
-        assert!(!rig.relay.holds_topic(7));
+        assert_eq!(rig.relay.topic_index(7), None);
     }
 
     #[test]

@@ -333,12 +333,6 @@ impl Relay {
         self.tally.traffic()
     }
 
-    /// Whether the machine holds a topic of the business server, with or without pages.
-    #[must_use]
-    pub fn holds_topic(&self, number: u32) -> bool {
-        self.topic_row(number).is_some()
-    }
-
     /// Rows and blocks in use.
     #[must_use]
     pub fn in_use(&self) -> InUse {

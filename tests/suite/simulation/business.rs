@@ -461,7 +461,7 @@ impl World {
             Effect::Answer { request } => drop(self.server.under_way.remove(&request)),
             Effect::Accept { request, topic, epoch } => {
                 self.server.under_way.remove(&request);
-                if !self.relay.holds_topic(topic) {
+                if self.relay.topic_index(topic).is_none() {
                     return Ok(());
                 }
                 match self.told.get(&topic) {

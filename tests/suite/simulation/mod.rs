@@ -304,7 +304,8 @@ impl World {
         self.observe()?;
         self.settled += 1;
         self.check();
-        let gone: Vec<u32> = self.told.keys().copied().filter(|&topic| !self.relay.holds_topic(topic)).collect();
+        let gone: Vec<u32> =
+            self.told.keys().copied().filter(|&topic| self.relay.topic_index(topic).is_none()).collect();
         gone.into_iter().for_each(|topic| self.model_forgets(topic));
         ensure!(self.relay.pages() as usize == self.pages.len(), "pages were lost");
         Ok(())
