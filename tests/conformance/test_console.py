@@ -129,6 +129,11 @@ async def greeted(t):
     await line.type(b"\x15uplunk\x7f\x7f\x7fink\r")
     assert UP.search(await line.until(PROMPT))
     assert (await http(daemon.port, "/healthz")).status == 200
+    await line.type(b"status\xff pages\r")
+    assert "[E9] noise came into that line" in await line.until(PROMPT)
+    daemon.signal(signal.SIGTERM)
+    await line.until(b"\r\nsharelinkd has ended\r\n")
+    assert await daemon.exit() == 0
 
 
 @test("the line is set to 8 bits, one stop bit, no flow control, the speed of the configuration, and raw, however it was before")
