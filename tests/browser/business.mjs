@@ -88,13 +88,15 @@ export class Business {
     if (!(room instanceof Room)) return connection.send(3, varint(request), string(room ?? "no such link"));
     const { topic, epoch, replay } = room;
     // Accept with a grant: shared, ttl_s, page_messages, replay.
-    connection.send(2, varint(request), varint(topic), varint(epoch), [1], varint(300), [0], varint(replay));
+    connection.send(2, varint(request), varint(topic), varint(epoch), [1], varint(300), [room.listens ? 1 : 0], varint(replay));
     connection.topics.add(topic);
     room.replayTo(connection, since);
   }
 }
 
 class Room {
+  /** Whether its pages may say something. */
+  listens = false;
   #connections;
   #next = [1, 1, 1, 1];
   #state = null;
