@@ -249,7 +249,13 @@ export class Tab {
 
   /** Writes into a field and submits it with a real key. Resolves to when the key was pressed. */
   async write(selector, text) {
-    await this.tap(selector);
+    await this.until("the page's script runs", () => document.documentElement.dataset.room);
+    // What comes in meanwhile may move the field away from under the tap.
+    const end = Date.now() + this.patience;
+    do {
+      if (Date.now() > end) throw new Error(`${selector} can't be written into`);
+      await this.tap(selector);
+    } while (!(await this.run((wanted) => document.activeElement === document.querySelector(wanted), selector)));
     await this.page.keyboard.insertText(text);
     const pressed = Date.now();
     await this.page.keyboard.press("Enter");
