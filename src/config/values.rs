@@ -235,11 +235,10 @@ pub fn origin(text: &str) -> Result<String, Wrong> {
     if (scheme == "https" && host.ends_with(":443")) || (scheme == "http" && host.ends_with(":80")) {
         return wrong("browsers leave out the scheme's own port", FORM);
     }
-    let has_port = |host: &str| match host.rsplit_once(':') {
-        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok_and(|port| port > 0),
-        _ => true,
-    };
-    if !has_port(host) {
+    if let Some((_, port)) = host.rsplit_once(':')
+        && !port.ends_with(']')
+        && !port.parse::<u16>().is_ok_and(|port| port > 0)
+    {
         return wrong("a port is a number from 1 to 65535", FORM);
     }
     let host_good = !host.is_empty()
@@ -331,6 +330,13 @@ mod tests {
         assert!(listener("::1:8080").unwrap_err().1.contains("\"[::1]:8080\""));
         assert!(told("localhost:80").starts_with("names are not resolved"));
         assert!(metrics_listener("9400").unwrap_err().1.contains("127.0.0.1:9400"));
+        for port in ["99999", "0", "x", ""] {
+            assert_eq!(
+                origin(&format!("https://a.example:{port}")).unwrap_err().0,
+                "a port is a number from 1 to 65535"
+            );
+        }
+        assert!(origin("https://[::1]").is_ok() && origin("https://[::1]:8443").is_ok());
         let origin = origin("https://Share.example/x").unwrap_err();
         assert_eq!(origin.1, "write \"https://share.example\"");
     }

@@ -168,9 +168,9 @@ fn a_page_that_comes_and_goes_gives_all_back() {
         while page.read().is_ok() {}
     });
     assert!(counted.count_total < 100 * COMINGS as u64, "{} allocations", counted.count_total);
-    // async-io's helper thread gives some back, which is not told here: 15 of 17 000 bytes were seen. One for each page is more.
-    assert!(counted.count_current.unsigned_abs() < COMINGS as u64 / 2, "{} blocks stayed", counted.count_current);
-    assert!(counted.bytes_current.abs() < 131_072, "{} bytes stayed", counted.bytes_current);
+    // async-io's helper thread gives some back, which is not told here: 15 of 17 000 bytes were seen. The soak counts both threads'.
+    assert!(counted.count_current.abs() < 50, "{} blocks stayed", counted.count_current);
+    assert!(counted.bytes_current.abs() < 65_536, "{} bytes stayed", counted.bytes_current);
 }
 
 /// Pages that come together share the turns: what is left is theirs. Who gives them back is not told here: a task's block may
