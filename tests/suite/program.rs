@@ -133,3 +133,13 @@ fn a_demo_whose_reader_went_away_lives_on_and_ends_in_good_order() {
     said.read_to_string(&mut told).unwrap();
     assert!(child.wait().unwrap().success() && !told.contains("panic"), "{told}");
 }
+
+#[test]
+fn an_output_that_takes_nothing_is_told() {
+    for arguments in [&["config"][..], &["status", "--json", "--socket", "/nowhere"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = program().args(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(74), "{arguments:?}");
+        assert!(text(&output.stderr).contains("standard output: "), "{arguments:?}");
+    }
+}
