@@ -36,7 +36,8 @@
 //!
 //! Read it in the order in which a publication takes its way: `uplink` (is the frame in place?), `topic`
 //! (the tracks' rules), `log` (the ring), `cursor` (what is ahead of a page), `transmit` (which bytes
-//! are next), `fanout` (whose turn it is). Who is let in and who is asked for is `pages`, `admission` and `asking`; what comes of it, `answering`.
+//! are next), `fanout` (whose turn it is). Who is let in and who is asked for is `pages`, `admission` and
+//! `asking`; what comes of it is `answering`.
 //! What must always hold is written down in `check`, and is checked there.
 //!
 //! # The configuration

@@ -38,7 +38,7 @@ scene("going live shows the camera on the share page, and stopping brings the cl
   const later = await viewer.playback("#video");
   console.log(`  it moves: ${changes} of 14400 points changed between looks`);
   assert.ok(later.time - camera.time > 2, `the picture advanced by ${later.time - camera.time} s in 3 s`);
-  assert.ok(changes.filter((count) => count > 50).length >= 2, "the picture does not move");
+  assert.ok(changes.filter((count) => count > 50).length >= 3, "the picture does not move");
 
   start = Date.now();
   await desk.tap("#stop");
