@@ -43,6 +43,8 @@ pub struct Board {
     pub links_max: u32,
     /// `Subscribe` requests under way at the business server at the same time.
     pub requests_max: u32,
+    /// Pages remembered for 2 s that were denied by name.
+    pub denials_max: u32,
     /// Different `Origin` values remembered at the same time.
     pub origins_max: u32,
     /// Different reasons (of `denied`, `end`, `Kick`) waiting to be told at the same time.

@@ -33,6 +33,7 @@ pub fn board(name: &'static str, text: &str) -> Result<Board, Vec<Problem>> {
         subscriptions_max: source.number("tables", "subscriptions_max", 1, 8_000_000),
         links_max: source.number("tables", "links_max", 1, 65_535),
         requests_max: source.number("tables", "requests_max", 1, 65_535),
+        denials_max: source.number("tables", "denials_max", 1, 65_535),
         origins_max: source.number("tables", "origins_max", 1, 65_535),
         reasons_max: source.number("tables", "reasons_max", 1, 65_535),
         heads_max: source.number("tables", "heads_max", 1, 65_535),

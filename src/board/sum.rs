@@ -13,7 +13,7 @@ pub const SESSION_SIZE: usize = 176;
 /// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
 pub const SUBSCRIPTION_SIZE: usize = 112;
 /// One share link: its text (128), grant, times, lists of those that wait and of those admitted.
-pub const LINK_SIZE: usize = 256;
+pub const LINK_SIZE: usize = 360;
 /// One topic's row: six rings' heads, epoch, timers, the list of its subscriptions, what is timed.
 pub const TOPIC_SIZE: usize = 1008;
 /// One frame's entry in the index of its ring.
@@ -21,7 +21,13 @@ pub const INDEX_ROW_SIZE: usize = 16;
 /// One entry of a ring's block directory, and of the arena's list of free blocks.
 pub const BLOCK_ENTRY_SIZE: usize = 4;
 /// One request under way.
-pub const REQUEST_SIZE: usize = 48;
+pub const REQUEST_SIZE: usize = 96;
+/// One request that was given up, remembered for an answer that comes late.
+pub const UNANSWERED_SIZE: usize = 96;
+/// One page that was denied by name.
+pub const DENIAL_SIZE: usize = 72;
+/// One preview that waits.
+pub const PREVIEW_SIZE: usize = 32;
 /// One remembered `Origin`, or one reason that waits to be told: 256 bytes and a count.
 pub const TEXT_SIZE: usize = 272;
 /// One address's bucket of asks.
@@ -137,7 +143,7 @@ impl Term {
 }
 
 /// Terms of the memory sum.
-pub const TERM_COUNT: usize = 31;
+pub const TERM_COUNT: usize = 34;
 
 /// Everything that the process and its sockets may take, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,6 +217,9 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             ),
             own("arena free list", board.blocks_max as u64, BLOCK_ENTRY_SIZE, Row, "an entry for each block"),
             own("request rows", board.requests_max as u64, REQUEST_SIZE, Row, "Request"),
+            own("given-up requests", board.requests_max as u64, UNANSWERED_SIZE, Row, "Unanswered"),
+            own("denied pages", board.denials_max as u64, DENIAL_SIZE, Row, "Denials"),
+            own("previews", board.heads_max.div_ceil(8) as u64, PREVIEW_SIZE, Row, "Preview"),
             own("origins", board.origins_max as u64, TEXT_SIZE, Row, "Text"),
             own("reasons", board.reasons_max as u64, TEXT_SIZE, Row, "Text"),
             own("address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),

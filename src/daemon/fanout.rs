@@ -88,7 +88,9 @@ fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
     let mut relay = daemon.relay.borrow_mut();
     let mut draft = daemon.draft.borrow_mut();
     let connections = daemon.connections.borrow();
-    draft.begin(daemon.clock.now());
+    let now = daemon.clock.now();
+    relay.admit_more(now);
+    draft.begin(now);
     let mut pages = heapless::Vec::<_, BATCH_SIZE_MAX>::new();
     let ready = relay.poll_pages(&mut pages);
     // The kernel's work drives the rows of pages out of the cache: a turn's are fetched at once, while nothing

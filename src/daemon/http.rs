@@ -180,7 +180,7 @@ fn file(daemon: &Daemon, path: &str) -> Answer {
 }
 
 fn share_page(daemon: &Daemon, link: &str) -> Answer {
-    let state = daemon.relay.borrow().preview(daemon.clock.now(), link);
+    let state = daemon.relay.borrow().card(daemon.clock.now(), link);
     let body = preview::share_page(state.as_deref()).into_bytes();
     let headers = format!("{CONTENT_SECURITY_POLICY}{NO_STORE}");
     Answer { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Answer::plain(200, "") }

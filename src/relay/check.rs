@@ -8,6 +8,7 @@
 use super::{
     Relay, UNSUBSCRIBED_MAX,
     log::{Kind, Log},
+    preview::previews_max,
     session::{Cursor, Half, Live, Stage, Subscription, UNPLACED},
     spills_max,
     table::{NONE, Table},
@@ -46,6 +47,10 @@ impl Relay {
         self.topics.check_size("topics", board.topics_max);
         self.links.check_size("links", board.links_max);
         self.requests.check_size("requests", board.requests_max);
+        self.previews.check_size("previews", previews_max(board));
+        assert!(self.unanswered.count() <= board.requests_max as usize, "BOUND: too many requests remembered");
+        assert!(self.denials.count() <= board.denials_max as usize, "BOUND: too many denied pages remembered");
+        assert!(self.admitting.len() <= board.links_max as usize, "BOUND: more links admit than there are");
         self.spills.check_size("spills", spills_max(board));
         assert!(self.store.free() <= board.blocks_max, "BOUND: the arena has more free blocks than blocks");
         assert_eq!(self.ready_first == NONE, self.ready_last == NONE, "the ready queue has one end only");
@@ -70,6 +75,7 @@ impl Relay {
         self.topics.check("topics", board.topics_max);
         self.links.check("links", board.links_max);
         self.requests.check("requests", board.requests_max);
+        self.previews.check("previews", previews_max(board));
         self.spills.check("spills", spills_max(board));
     }
 
@@ -266,12 +272,26 @@ impl Relay {
             assert_eq!(row.live_count as usize, of(|_| true), "link {link} counts its live pages wrongly");
             let again = of(|live| live.ask_again);
             assert_eq!(row.ask_again_count as usize, again, "link {link} counts wrongly who is to be asked for again");
-            let own = self.requests.iter().filter(|(_, request)| request.link == link && request.own).count();
+            let own =
+                self.requests.iter().filter(|(_, request)| request.link == link && request.page.is_some()).count();
             assert_eq!(row.holds as usize, own, "link {link} is held by others than its pages' requests");
-            let whole = self.requests.iter().find(|(_, request)| request.link == link && !request.own);
+            let whole = self.requests.iter().find(|(_, request)| request.link == link && request.page.is_none());
             assert_eq!(row.request, whole.map_or(NONE, |(index, _)| index), "link {link} names another request");
-            let whole = self.requests.iter().filter(|(_, request)| request.link == link && !request.own).count();
+            let whole =
+                self.requests.iter().filter(|(_, request)| request.link == link && request.page.is_none()).count();
             assert!(whole <= 1, "link {link} was asked for as a whole {whole} times");
+            if let Some(trial) = row.on_trial {
+                let is_asked = self.requests.iter().any(|(_, request)| request.number == trial.request);
+                assert!(is_asked, "link {link} is on trial and its request is gone");
+            }
+            let previews = self.previews.iter().filter(|(_, preview)| preview.is_for(link)).count();
+            assert_eq!(row.previews as usize, previews, "link {link} counts its previews wrongly");
+            let is_asked = row.request != NONE || row.ask_again || row.holds > 0;
+            let is_settled = row.renew_at != Instant::NEVER || is_asked;
+            assert!(
+                !row.is_renewed() || !self.is_up() || is_settled || self.first_live(link) == NONE,
+                "link {link}'s shared grant has pages and no renewal is planned or under way"
+            );
             if row.topic == NONE {
                 assert_eq!(row.live_count, 0, "link {link} has pages and no topic");
             } else {
@@ -343,8 +363,10 @@ impl Relay {
             }
         }
         for (_, link) in self.links.iter() {
-            link.denied.iter().for_each(|(_, reason)| note(*reason));
+            link.denied.iter().for_each(|denied| note(denied.reason));
+            link.on_trial.iter().for_each(|trial| note(trial.reason));
         }
+        self.denials.reasons().for_each(note);
         let origins: Vec<TextId> = self.sessions.iter().filter_map(|(_, session)| session.origin).collect();
         for (texts, used, name) in [(&self.reasons, reasons, "reason"), (&self.origins, origins, "origin")] {
             for (id, uses) in texts.uses() {

@@ -25,6 +25,7 @@ mod asking;
 mod check;
 mod counters;
 pub mod cursor;
+mod denials;
 pub mod draft;
 pub mod event;
 mod fanout;
@@ -33,6 +34,7 @@ pub mod inspect;
 pub mod link;
 pub mod log;
 pub mod pages;
+pub mod preview;
 mod publish;
 mod queued;
 mod retry;
@@ -43,8 +45,10 @@ pub mod table;
 pub mod texts;
 pub mod time;
 pub mod topic;
+mod topics;
 pub mod traffic;
 pub mod transmit;
+mod unanswered;
 pub mod uplink;
 
 use core::net::IpAddr;
@@ -54,10 +58,12 @@ use heapless::Deque;
 
 pub use self::counters::{CLOSE_CODES, Counters, InUse};
 use self::{
+    denials::Denials,
     draft::Draft,
     event::{Event, Events},
     link::{Link, Request},
     log::Store,
+    preview::Preview,
     session::{Bucket, Session, Subscription},
     table::{Id, NONE, Table},
     texts::{Reason, Texts},
@@ -65,6 +71,7 @@ use self::{
     topic::Topic,
     traffic::{Tally, Traffic},
     transmit::Slices,
+    unanswered::Unanswered,
     uplink::Uplink,
 };
 use crate::{
@@ -111,6 +118,17 @@ pub struct Relay {
     /// Links by the hash of their name, sorted.
     link_hashes: Vec<(u64, u32)>,
     requests: Table<Request>,
+    /// Requests that were given up.
+    unanswered: Unanswered,
+    /// Pages that were denied by name.
+    denials: Denials,
+    previews: Table<Preview>,
+    /// Grows whenever a preview may have come to its end.
+    preview_news: u64,
+    /// Until then no preview is waited for: the last one was in vain.
+    previews_rest_until: Instant,
+    /// Links whose shared grant covers pages that still wait.
+    admitting: VecDeque<u32>,
     spills: Table<heapless::Vec<u8, NOTICE_SIZE_MAX>>,
     addresses: Vec<Bucket>,
     reasons: Texts,
@@ -165,6 +183,12 @@ impl Relay {
             links: Table::new(board.links_max),
             link_hashes: Vec::with_capacity(board.links_max as usize),
             requests: Table::new(board.requests_max),
+            unanswered: Unanswered::new(board.requests_max),
+            denials: Denials::new(board.denials_max),
+            previews: Table::new(preview::previews_max(board)),
+            preview_news: 0,
+            previews_rest_until: now,
+            admitting: VecDeque::with_capacity(board.links_max as usize),
             spills: Table::new(spills_max(board)),
             addresses,
             reasons: Texts::new(board.reasons_max),
@@ -215,6 +239,8 @@ impl Relay {
         self.begin_measures(self.tick, TICKS_PER_SWEEP);
         self.sweep_uplink(now);
         self.sweep_links(now);
+        self.sweep_denials(now);
+        self.admit_more(now);
         self.sweep_topics(now);
         self.ask_more(now);
     }
@@ -304,23 +330,6 @@ impl Relay {
         self.sessions.resolve(page).is_some_and(|page| self.sessions[page].half == session::Half::None)
     }
 
-    /// The newest state behind a link that has a live shared grant: the frame's payload, the page
-    /// protocol's `state`. `None` where there is none, or nobody may know.
-    #[must_use]
-    pub fn preview(&self, now: Instant, link: &str) -> Option<Vec<u8>> {
-        let row = &self.links[self.find_link(link)?];
-        if !row.grant.shared || row.granted_until <= now {
-            return None;
-        }
-        let topic = self.topics.get(row.topic)?;
-        let (number, entry) = topic.newest_state(&self.store)?;
-        let log = topic.log(crate::wire::Track::State);
-        let mut slices = heapless::Vec::<std::io::IoSlice<'_>, 512>::new();
-        let from = entry.at + u64::from(entry.header_size);
-        log.slices(&self.store, from, log.entry_end(&self.store, number), &mut slices);
-        Some(slices.iter().flat_map(|slice| slice.iter().copied()).collect())
-    }
-
     /// What has happened since the start.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
@@ -381,7 +390,7 @@ impl Relay {
         for topic in 0..self.topics.end() {
             let Some(row) = self.topics.get_mut(topic) else { continue };
             let is_due = row.audience_at == Instant(0) || now.since(row.audience_at) >= AUDIENCE_MS;
-            if row.ended || row.accepted_on != connection || row.audience_told.is_some() || !is_due {
+            if row.ended || row.for_preview || row.accepted_on != connection || row.audience_told.is_some() || !is_due {
                 continue;
             }
             if self.uplink.send(&ToBusiness::Audience { topic: row.number, pages: row.pages }).is_some() {
@@ -418,8 +427,11 @@ const _: () = {
     assert!(Table::<Session>::ROW_SIZE <= board::SESSION_SIZE);
     assert!(Table::<Subscription>::ROW_SIZE <= board::SUBSCRIPTION_SIZE);
     assert!(Table::<Topic>::ROW_SIZE <= board::TOPIC_SIZE);
-    assert!(Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() <= board::LINK_SIZE);
+    assert!(Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() <= board::LINK_SIZE);
     assert!(Table::<Request>::ROW_SIZE <= board::REQUEST_SIZE);
+    assert!(Unanswered::ROW_SIZE <= board::UNANSWERED_SIZE);
+    assert!(Denials::ROW_SIZE <= board::DENIAL_SIZE);
+    assert!(Table::<Preview>::ROW_SIZE <= board::PREVIEW_SIZE);
     assert!(Table::<heapless::Vec<u8, NOTICE_SIZE_MAX>>::ROW_SIZE <= board::SPILL_SIZE);
     assert!(Texts::ROW_SIZE <= board::TEXT_SIZE);
     assert!(size_of::<Bucket>() <= board::ADDRESS_SIZE);

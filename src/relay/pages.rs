@@ -374,13 +374,19 @@ impl Relay {
     /// Whether a page, and its address, may ask for one more link.
     pub(super) fn may_ask(&mut self, now: Instant, page: u32) -> bool {
         let page_burst = burst(self.board.page_asks_burst);
-        let (address_burst, per_s) = (burst(self.board.address_asks_burst), burst(self.board.address_asks_per_s));
         let session = &mut self.sessions[page];
         let address = session.address;
         let may = session.asks.take(page_burst, 1, now);
+        self.counters.asks_limited += u64::from(!may);
+        may && self.may_ask_from(now, address)
+    }
+
+    /// Whether an address may ask for one more link.
+    pub(super) fn may_ask_from(&mut self, now: Instant, address: IpAddr) -> bool {
+        let (burst, per_s) = (burst(self.board.address_asks_burst), burst(self.board.address_asks_per_s));
         let row = self.hash_of_address(address) % self.addresses.len().max(1) as u64;
         let bucket = usize::try_from(row).ok().and_then(|row| self.addresses.get_mut(row));
-        let may = may && bucket.is_none_or(|bucket| bucket.take(address_burst, per_s, now));
+        let may = bucket.is_none_or(|bucket| bucket.take(burst, per_s, now));
         self.counters.asks_limited += u64::from(!may);
         may
     }

@@ -101,10 +101,13 @@ impl Rig {
             let (body, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
             said.push(match decode_to_business(body).unwrap() {
                 ToBusiness::Hello { .. } => "Hello".to_owned(),
-                ToBusiness::Subscribe { request, link, since, .. } => match since {
-                    Some(since) => format!("Subscribe {request} {link} since {} {:?}", since.epoch, since.next),
-                    None => format!("Subscribe {request} {link}"),
-                },
+                ToBusiness::Subscribe { request, link, since, page } => {
+                    let by = if page.address.is_empty() { String::new() } else { format!(" by {}", page.address) };
+                    match since {
+                        Some(since) => format!("Subscribe {request} {link}{by} since {} {:?}", since.epoch, since.next),
+                        None => format!("Subscribe {request} {link}{by}"),
+                    }
+                }
                 ToBusiness::Unsubscribe { topic } => format!("Unsubscribe {topic}"),
                 ToBusiness::Audience { topic, pages } => format!("Audience {topic} {pages}"),
                 ToBusiness::PageMessage { page, data, .. } => format!("PageMessage {page} {data}"),
@@ -117,7 +120,11 @@ impl Rig {
     }
 
     pub fn page(&mut self) -> Id<Session> {
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        self.page_at(Ipv4Addr::LOCALHOST)
+    }
+
+    pub fn page_at(&mut self, address: Ipv4Addr) -> Id<Session> {
+        let address = IpAddr::V4(address);
         self.relay.handle_page_open(self.now, Peer { address, origin: "" }).unwrap()
     }
 

@@ -217,6 +217,8 @@ pub enum Stage {
         from: Stamp,
         /// Where the page was: the epoch and the next message; 0 for a late page.
         since: (u64, u64),
+        /// Its place among those that wait for the link: each one's is higher than the one's before.
+        ticket: u32,
     },
     /// Is served.
     Live(Live),
@@ -314,7 +316,7 @@ mod tests {
     fn rings_keep_their_order() {
         let mut table = Table::new(4);
         for page in 0..4 {
-            let stage = Stage::Waiting { asked: false, from: Stamp::default(), since: (0, 0) };
+            let stage = Stage::Waiting { asked: false, from: Stamp::default(), since: (0, 0), ticket: 0 };
             let row = Subscription { page, link: 0, id: 0, sibling: NONE, next: NONE, previous: NONE, stage };
             assert!(table.insert(row).is_ok());
         }
