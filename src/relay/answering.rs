@@ -236,6 +236,7 @@ impl Relay {
     /// of the reason.
     pub(super) fn deny_link(&mut self, now: Instant, link: u32, reason: Reason, untried: bool) {
         self.forget_unanswered(link);
+        self.void_requests(now, link);
         self.end_link(now, link, reason);
         let kept = self.reasons.retain_reason(reason);
         let denied = Denied { until: now.after(DENIED_MS), reason: kept, untried };
@@ -474,6 +475,21 @@ mod tests {
         let late = asks(&mut rig, 4);
         assert_eq!(rig.read(late).len(), 1);
         assert_eq!(rig.said(), [""; 0], "it is remembered for 2 s");
+    }
+
+    #[test]
+    fn a_link_that_was_accepted_on_this_connection_is_dead_once_it_is_denied() {
+        let mut rig = Rig::up(&BOARD);
+        let page = asks(&mut rig, 1);
+        rig.accept(1, 7, 1, SHARED);
+        rig.tell(ToRelay::Revoke { link: "link", reason: "back" });
+        rig.read(page);
+        assert_eq!(rig.relay.in_use().links, 0, "its row is gone");
+        rig.said();
+        rig.subscribe(page, 2, "link");
+        rig.tell(ToRelay::Deny { request: 2, reason: "no more" });
+        assert_eq!(rig.read(page), [r#"{"type":"denied","id":2,"reason":"no more"}"#]);
+        assert_eq!(rig.said(), ["Subscribe 2 link"]);
     }
 
     #[test]

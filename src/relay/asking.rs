@@ -302,6 +302,7 @@ impl Relay {
     /// Every request under way is void: the connection is gone.
     pub(super) fn drop_requests(&mut self, now: Instant) {
         self.unanswered.clear();
+        self.good_links.clear();
         for index in 0..self.requests.end() {
             if let Some(number) = self.requests.get(index).map(|request| request.number)
                 && let Some(request) = self.take_request(number)
@@ -318,7 +319,7 @@ impl Relay {
     /// Takes a request out of the table; its link is held until [`let_go`](Self::let_go).
     pub(super) fn take_request(&mut self, number: u32) -> Option<Request> {
         let index = self.requests.iter().find(|(_, request)| request.number == number).map(|(index, _)| index)?;
-        let request = self.requests.remove(index)?;
+        let request = self.requests.remove(index).filter(|request| request.link != NONE)?;
         let row = &mut self.links[request.link];
         if request.page.is_none() {
             row.request = NONE;
@@ -326,6 +327,22 @@ impl Relay {
         }
         self.set_asked(request.asker, false);
         Some(request)
+    }
+
+    /// A link was denied: what else was asked for it before has no say any more. The rows stay, since
+    /// the requests are under way.
+    pub(super) fn void_requests(&mut self, now: Instant, link: u32) {
+        for index in 0..self.requests.end() {
+            let Some(request) = self.requests.get_mut(index).filter(|request| request.link == link) else { continue };
+            request.link = NONE;
+            let (asker, page) = (core::mem::replace(&mut request.asker, NONE), request.page);
+            self.set_asked(asker, false);
+            if page.is_none() {
+                self.links[link].request = NONE;
+            } else {
+                self.let_go(now, link);
+            }
+        }
     }
 
     fn set_asked(&mut self, subscription: u32, now_asked: bool) {

@@ -50,6 +50,7 @@ impl Relay {
         self.previews.check_size("previews", previews_max(board));
         assert!(self.unanswered.count() <= board.requests_max as usize, "BOUND: too many requests remembered");
         assert!(self.denials.count() <= board.denials_max as usize, "BOUND: too many denied pages remembered");
+        assert!(self.good_links.len() <= board.links_max as usize, "BOUND: too many links remembered as accepted");
         assert!(self.admitting.len() <= board.links_max as usize, "BOUND: more links admit than there are");
         self.spills.check_size("spills", spills_max(board));
         assert!(self.store.free() <= board.blocks_max, "BOUND: the arena has more free blocks than blocks");
@@ -303,7 +304,11 @@ impl Relay {
 
     fn check_requests(&self) {
         for (index, request) in self.requests.iter() {
-            assert!(self.links.get(request.link).is_some(), "NAME: request {index} is for a link that is gone");
+            let is_void = request.link == NONE && request.asker == NONE;
+            assert!(
+                is_void || self.links.get(request.link).is_some(),
+                "NAME: request {index} is for a link that is gone"
+            );
             let same = self.requests.iter().filter(|(_, other)| other.number == request.number).count();
             assert_eq!(same, 1, "request number {} is under way twice", request.number);
             if request.asker != NONE {

@@ -185,7 +185,7 @@ pub struct Trial {
 pub struct Request {
     /// Its number on the wire.
     pub number: u32,
-    /// The link's row.
+    /// The link's row; [`NONE`] once the link was denied.
     pub link: u32,
     /// The subscription of the page that it names; [`NONE`] where it is for the link as a whole,
     /// or where that page left.
@@ -250,7 +250,12 @@ impl Relay {
     /// A row for a link that has none; `None` where there is no room.
     pub(super) fn new_link(&mut self, now: Instant, name: &str) -> Option<u32> {
         let hash = self.hash_of(name);
-        let link = self.links.insert(Link::new(String::try_from(name).ok()?, hash, now)).ok()?;
+        let mut row = Link::new(String::try_from(name).ok()?, hash, now);
+        if let Some(place) = self.good_links.iter().position(|known| *known == hash) {
+            self.good_links.remove(place);
+            row.accepted_on = self.uplink.connection();
+        }
+        let link = self.links.insert(row).ok()?;
         let place = self.link_hashes.partition_point(|known| *known < (hash, link));
         self.link_hashes.insert(place, (hash, link));
         Some(link)
@@ -276,6 +281,13 @@ impl Relay {
         }
         if let Some(denied) = row.denied {
             self.reasons.release_reason(denied.reason);
+        }
+        if row.accepted_on != 0 && row.accepted_on == self.uplink.connection() {
+            // Whether anything was accepted with it outlives the row.
+            if self.good_links.len() >= self.board.links_max as usize {
+                self.good_links.pop_front();
+            }
+            self.good_links.push_back(row.hash);
         }
     }
 }

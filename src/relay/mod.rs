@@ -117,6 +117,8 @@ pub struct Relay {
     links: Table<Link>,
     /// Links by the hash of their name, sorted.
     link_hashes: Vec<(u64, u32)>,
+    /// The hashes of links that were accepted on this connection and forgotten since, the oldest first.
+    good_links: VecDeque<u64>,
     requests: Table<Request>,
     /// Requests that were given up.
     unanswered: Unanswered,
@@ -182,6 +184,7 @@ impl Relay {
             numbers: Vec::with_capacity(topics),
             links: Table::new(board.links_max),
             link_hashes: Vec::with_capacity(board.links_max as usize),
+            good_links: VecDeque::with_capacity(board.links_max as usize),
             requests: Table::new(board.requests_max),
             unanswered: Unanswered::new(board.requests_max),
             denials: Denials::new(board.denials_max),
@@ -427,7 +430,9 @@ const _: () = {
     assert!(Table::<Session>::ROW_SIZE <= board::SESSION_SIZE);
     assert!(Table::<Subscription>::ROW_SIZE <= board::SUBSCRIPTION_SIZE);
     assert!(Table::<Topic>::ROW_SIZE <= board::TOPIC_SIZE);
-    assert!(Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() <= board::LINK_SIZE);
+    assert!(
+        Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() + size_of::<u64>() <= board::LINK_SIZE
+    );
     assert!(Table::<Request>::ROW_SIZE <= board::REQUEST_SIZE);
     assert!(Unanswered::ROW_SIZE <= board::UNANSWERED_SIZE);
     assert!(Denials::ROW_SIZE <= board::DENIAL_SIZE);

@@ -22,6 +22,7 @@ use sharelinkd::board::{Board, HOST, TINY, TrackLimits};
 use sharelinkd::relay::draft::Draft;
 use sharelinkd::relay::event::Event;
 use sharelinkd::relay::pages::{Peer, Refusal, Verdict};
+use sharelinkd::relay::preview::{PREVIEW_MS_MAX, Preview};
 use sharelinkd::relay::session::Session;
 use sharelinkd::relay::table::Id;
 use sharelinkd::relay::time::{Instant, Jitter};
@@ -124,6 +125,12 @@ struct World {
     is_half_open: bool,
     /// When the relay that drains is gone.
     ends_at: Option<Instant>,
+    /// When each link was asked for last, until when it was granted last, and since when the uplink is up.
+    asked_at: HashMap<String, u64>,
+    granted: HashMap<String, Option<u64>>,
+    up_since: Option<u64>,
+    /// Crawlers that wait for a link's card, and since when.
+    previews: Vec<(Id<Preview>, u64)>,
     /// What the world did, that no counter of the relay tells.
     deeds: BTreeMap<&'static str, u64>,
 }
@@ -155,6 +162,10 @@ impl World {
             spent: Vec::new(),
             is_half_open: false,
             ends_at: None,
+            asked_at: HashMap::new(),
+            granted: HashMap::new(),
+            up_since: None,
+            previews: Vec::new(),
             deeds: BTreeMap::new(),
             now,
             rng,
@@ -221,18 +232,9 @@ impl World {
                 let frames = 1 + self.rng.below(4);
                 self.process(frames)?;
             }
-            72..82 => {
-                let index = self.any(self.server.pending.len().max(1));
-                if self.one_in(12) {
-                    // No answer at all.
-                    if index < self.server.pending.len() {
-                        self.server.pending.remove(index);
-                    }
-                } else {
-                    self.answer(index);
-                }
-            }
-            82..86 => self.be_rude(),
+            72..82 => self.answer_some(),
+            82..85 => self.be_rude(),
+            85 => self.preview(),
             86 => {
                 if self.wire == Wire::Connected && self.one_in(2) {
                     self.lose_uplink();
@@ -247,6 +249,11 @@ impl World {
             }
         }
         self.disturb()?;
+        while let Some(index) =
+            self.server.pending.iter().position(|asked| asked.due.is_some_and(|due| due <= self.now.0))
+        {
+            self.answer(index);
+        }
         let frames = self.rng.below(3);
         self.flush(frames)?;
         let ms = self.rng.below(30);
@@ -269,6 +276,19 @@ impl World {
                 self.ends_at = Some(self.now.after(self.rng.below(3_000)));
             }
             2 if self.wire == Wire::Connected => self.is_half_open = true,
+            4..6 if self.wire == Wire::Connected => {
+                // A business server that is busy: it reads and pings, and answers nothing for a while.
+                self.did("a business server that is busy");
+                for _ in 0..self.rng.below(300) {
+                    self.process(10)?;
+                    if self.one_in(50) && self.server.is_welcome {
+                        self.push(&ToRelay::Ping { nonce: 8 }, Effect::None);
+                    }
+                    self.flush(3)?;
+                    self.pass(100)?;
+                    self.serve(u64::MAX)?;
+                }
+            }
             3 if self.wire == Wire::Connected => self.push_garbage(),
             _ => {}
         }
@@ -296,12 +316,64 @@ impl World {
         self.told.clear();
         self.delivered.clear();
         self.closed.clear();
+        self.previews.clear();
+        self.granted.clear();
+    }
+
+    /// The business server answers some requests, in any order, some of them late and some not at all.
+    fn answer_some(&mut self) {
+        for _ in 0..1 + self.rng.below(3) {
+            let index = self.any(self.server.pending.len().max(1));
+            let now = self.now.0;
+            let how = self.rng.below(12);
+            let late_ms = 8_000 + self.rng.below(14_000);
+            match self.server.pending.get_mut(index) {
+                // No answer at all, or one that the relay doesn't wait for any more.
+                Some(_) if how == 0 => drop(self.server.pending.remove(index)),
+                Some(asked) if how == 1 && asked.due.is_none() => asked.due = Some(now + late_ms),
+                Some(asked) if asked.due.is_some_and(|due| now < due) => {}
+                _ => self.answer(index),
+            }
+        }
+    }
+
+    /// A crawler fetches a link.
+    fn preview(&mut self) {
+        let which = self.any(self.links.len() + 1);
+        let name = self.links.get(which).map_or("nowhere".to_owned(), |link| link.name.clone());
+        let address = IpAddr::V4(Ipv4Addr::new(10, 0, 1, self.rng.below(3) as u8));
+        if let Some(preview) = self.relay.handle_preview(self.now, address, &name) {
+            self.did("a preview that waits");
+            self.previews.push((preview, self.now.0));
+        }
+    }
+
+    /// Previews get what they waited for: nobody waits longer than it may.
+    fn see_previews(&mut self) -> Result<(), String> {
+        let mut at = 0;
+        while let Some(&(preview, since)) = self.previews.get(at) {
+            if !self.relay.is_preview_over(self.now, preview) {
+                ensure!(self.now.0 < since + PREVIEW_MS_MAX, "a preview waits since {since}");
+                at += 1;
+                continue;
+            }
+            self.previews.remove(at);
+            if let Some(card) = self.relay.handle_preview_over(self.now, preview) {
+                self.did("a preview with a card");
+                let card: serde_json::Value = serde_json::from_slice(&card).map_err(|error| error.to_string())?;
+                ensure!(card["type"] == "state", "a card of no state: {card}");
+            }
+        }
+        Ok(())
     }
 
     /// The checks after every mutation.
     fn settle(&mut self) -> Result<(), String> {
         self.hear_events()?;
         self.observe()?;
+        self.see_previews()?;
+        self.up_since = if self.relay.is_up() { self.up_since.or(Some(self.now.0)) } else { None };
+        self.check_renewals()?;
         self.settled += 1;
         self.check();
         let gone: Vec<u32> =
@@ -1055,6 +1127,12 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
             "nonsense from the business server",
             "a return to the first address",
             "an answer given twice",
+            "an answer given late",
+            "a business server that is busy",
+            "a link denied to nobody in particular",
+            "a page denied by name",
+            "a preview that waits",
+            "a preview with a card",
             "an epoch that was there before",
             "counters that are used up",
             "a report",

@@ -8,6 +8,7 @@ use sharelinkd::relay::{session::Session, table::Id};
 use sharelinkd::wire::Track;
 
 use super::archive::{Archive, What};
+use super::business::{BAN, BANNED};
 use super::ensure;
 
 /// What the simulation knows of the machine while a page reads.
@@ -123,11 +124,13 @@ impl Page {
             }
             "denied" => {
                 ensure!(frame["reason"].is_string(), "no reason");
+                self.is_meant(&frame)?;
                 let id = u32::try_from(number("id")?).map_err(|error| error.to_string())?;
                 self.asks.remove(&id).map(drop).ok_or("nobody asked".to_owned())
             }
             "end" => {
                 ensure!(frame["reason"].is_string(), "no reason");
+                self.is_meant(&frame)?;
                 let topic = number("topic")? as u32;
                 self.views.remove(&topic).map(drop).ok_or("the page doesn't have it".to_owned())
             }
@@ -180,6 +183,13 @@ impl Page {
             "error" if frame["reason"].is_string() => Ok(()),
             other => Err(format!("unknown type {other}")),
         }
+    }
+
+    /// What one page is denied by name is told to nobody else.
+    fn is_meant(&self, frame: &Value) -> Result<(), String> {
+        let is_banned = self.address.to_string() == BANNED;
+        ensure!(frame["reason"] != BAN || is_banned, "a page at {} is told what another one is denied", self.address);
+        Ok(())
     }
 
     fn subscribed(&mut self, truth: &Truth<'_>, id: u32, topic: u32, epoch: u64) -> Result<(), String> {
