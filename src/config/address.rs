@@ -1,9 +1,10 @@
 //! Addresses: where pages and scrapers connect, where the business server is.
 //!
-//! Owns how each is written and which can work at all. Every address is literal, since names would have to be resolved,
-//! which needs a thread or blocks; the one name that is taken is a link-local address's interface, which the kernel knows.
-//! Refuses what could only fail later (a link-local address without its interface, groups, port 0 to dial), with what to
-//! write in its place. Knows nothing of keys and lines, and opens nothing.
+//! Owns how each is written and which can work at all. Every address is literal, since names would
+//! have to be resolved, which needs a thread or blocks; the one name that is taken is a link-local
+//! address's interface, which the kernel knows. Refuses what could only fail later (a link-local
+//! address without its interface, groups, port 0 to dial), with what to write in its place. Knows
+//! nothing of keys and lines, and opens nothing.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -19,7 +20,8 @@ const INTERFACE_SIZE_MAX: usize = 15;
 pub enum UplinkAddress {
     /// An address and a port.
     Tcp(SocketAddr),
-    /// A link-local address, a port, and the interface by its name: what number it has is found out when it is dialled.
+    /// A link-local address, a port, and the interface by its name: what number it has is found out
+    /// when it is dialled.
     LinkLocal(Ipv6Addr, u16, String),
     /// The absolute path of a Unix socket.
     Unix(PathBuf),
@@ -60,7 +62,8 @@ pub fn metrics_listener(text: &str) -> Result<SocketAddr, Wrong> {
 fn listener_such_as(text: &str, example: &str) -> Result<SocketAddr, Wrong> {
     let (address, interface) = parse(text, example)?;
     if interface.is_some() {
-        // Listening is done once, at start: an interface that comes later, or with another number, would be missed.
+        // Listening is done once, at start: an interface that comes later, or with another number,
+        // would be missed.
         let remedy =
             format!("write the interface's number, which `ip link` shows, or listen on \"[::]:{}\"", address.port());
         return wrong("the interface of a listener can't be given by its name", &remedy);
@@ -120,7 +123,8 @@ fn parse(text: &str, example: &str) -> Result<(SocketAddr, Option<String>), Wron
     Ok((SocketAddr::from((address, port)), Some(zone.to_owned())))
 }
 
-/// Link-local addresses are on every interface: without one (a zone, RFC 4007) the kernel takes none.
+/// Link-local addresses are on every interface: without one (a zone, RFC 4007) the kernel takes
+/// none.
 fn refuse_wrong_zone(address: &SocketAddr, example: &str) -> Result<(), Wrong> {
     let SocketAddr::V6(address) = address else { return Ok(()) };
     let (ip, port) = (address.ip(), address.port());

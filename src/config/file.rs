@@ -1,9 +1,9 @@
 //! A file of an operator: read whole, within a limit, and never waited for.
 //!
-//! Owns what may be read (regular files alone) and what counts as text (UTF-8; a byte order mark in front is the
-//! editor's and left away). Refuses directories, pipes, devices and sockets without opening them: a pipe would be waited
-//! for, some devices never end, and opening one may do something. Says of each what it is and how to mend it. Knows
-//! nothing of what stands in the file.
+//! Owns what may be read (regular files alone) and what counts as text (UTF-8; a byte order mark in
+//! front is the editor's and left away). Refuses directories, pipes, devices and sockets without
+//! opening them: a pipe would be waited for, some devices never end, and opening one may do
+//! something. Says of each what it is and how to mend it. Knows nothing of what stands in the file.
 
 use std::fs::{FileType, OpenOptions, metadata, read_link};
 use std::io::{self, ErrorKind, Read};
@@ -45,7 +45,8 @@ pub fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// How to mend what [`read`] says; `otherwise` where the file is not there, or something rarer is wrong.
+/// How to mend what [`read`] says; `otherwise` where the file is not there, or something rarer is
+/// wrong.
 #[must_use]
 pub const fn remedy(kind: ErrorKind, otherwise: &str) -> &str {
     match kind {

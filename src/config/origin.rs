@@ -1,8 +1,10 @@
-//! Origins: which pages may connect, as browsers send it (RFC 6454, section 6.2; the URL Standard's host serializing).
+//! Origins: which pages may connect, as browsers send it (RFC 6454, section 6.2; the URL Standard's
+//! host serializing).
 //!
-//! Owns what an entry of `[pages] origins` may be: what some browser or WebView sends, to the letter, since it is
-//! compared as text. So `file://`, `app://` and `capacitor://localhost` are taken, and what no browser sends (a path, the
-//! scheme's own port, an upper-case host) is refused with what it sends in its place. Knows nothing of requests.
+//! Owns what an entry of `[pages] origins` may be: what some browser or WebView sends, to the
+//! letter, since it is compared as text. So `file://`, `app://` and `capacitor://localhost` are
+//! taken, and what no browser sends (a path, the scheme's own port, an upper-case host) is refused
+//! with what it sends in its place. Knows nothing of requests.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -21,7 +23,8 @@ pub enum Origins {
 }
 
 impl Origins {
-    /// Whether this `Origin` header is allowed. Browsers send scheme and host in lower case; others may not.
+    /// Whether this `Origin` header is allowed. Browsers send scheme and host in lower case; others
+    /// may not.
     #[must_use]
     pub fn allows(&self, origin: &str) -> bool {
         match self {
@@ -55,7 +58,8 @@ pub fn origin(text: &str) -> Result<String, Wrong> {
     let Some((scheme, rest)) = text.split_once("://") else { return wrong("it has no scheme", FORM) };
     let is_web = matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https");
     let (host, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
-    // Only the web's own schemes have hosts whose case doesn't matter: others, as an extension's, are sent as they are.
+    // Only the web's own schemes have hosts whose case doesn't matter: others, as an extension's,
+    // are sent as they are.
     let as_sent = if is_web { host.to_ascii_lowercase() } else { host.to_owned() };
     let as_sent = format!("{}://{as_sent}", scheme.to_ascii_lowercase());
     if !as_sent.ends_with(host) || !as_sent.starts_with(scheme) {
@@ -124,7 +128,8 @@ fn name_as_sent(name: &str, is_web: bool) -> Result<String, Wrong> {
     Ok(name.to_owned())
 }
 
-/// An IPv6 address as the URL Standard writes it: without dots, where Rust has some for an IPv4 address within.
+/// An IPv6 address as the URL Standard writes it: without dots, where Rust has some for an IPv4
+/// address within.
 fn hexadecimal(address: Ipv6Addr) -> String {
     let text = address.to_string();
     let [.., high, low] = address.segments();

@@ -1,4 +1,5 @@
-//! The configuration's values: networks, devices, the secret. `address.rs` has addresses, `origin.rs` origins.
+//! The configuration's values: networks, devices, the secret. `address.rs` has addresses,
+//! `origin.rs` origins.
 //!
 //! Owns their types and how each is read from its text. Refuses what can't be used as it stands, and
 //! says what is wrong and how to write it. Knows nothing of keys and lines.
@@ -104,7 +105,8 @@ pub struct Serial {
     pub speed: u32,
 }
 
-/// The secret that a file holds: one line of text. Its line end and a byte order mark are the editor's, not the secret's.
+/// The secret that a file holds: one line of text. Its line end and a byte order mark are the
+/// editor's, not the secret's.
 pub fn secret(bytes: &[u8]) -> Result<Secret, Wrong> {
     const REMEDY: &str = "write the secret alone into it, on one line";
     let text = file::text(bytes).map_err(|NoText { what, remedy, .. }| (what.to_owned(), remedy.to_owned()))?;

@@ -39,10 +39,11 @@ fn tags(state: Value<'_>) -> String {
     out
 }
 
-/// A text as a card shows it, cut before the character that would not fit; `None` where nothing is to be seen.
+/// A text as a card shows it, cut before the character that would not fit; `None` where nothing is
+/// to be seen.
 ///
-/// What would reach beyond the text is taken out: controls and line separators become spaces, what turns
-/// the direction of writing goes, and so does a mark that has nothing before it to stand on.
+/// What would reach beyond the text is taken out: controls and line separators become spaces, what
+/// turns the direction of writing goes, and so does a mark that has nothing before it to stand on.
 fn shown(text: Text<'_>, length_max: usize) -> Option<String> {
     let plain = text.chars().filter(|c| !is_turn(*c)).map(|c| if is_break(c) { ' ' } else { c });
     let mut rest = plain.skip_while(|c| c.is_whitespace() || is_mark(*c) || is_blank(*c)).peekable();
@@ -60,15 +61,16 @@ fn shown(text: Text<'_>, length_max: usize) -> Option<String> {
     (!shown.is_empty()).then(|| shown.to_owned())
 }
 
-/// Whether `next` and the end of what stands before it are seen as one character (as far as emoji, flags and
-/// marks go: UAX #29 has more).
+/// Whether `next` and the end of what stands before it are seen as one character (as far as emoji,
+/// flags and marks go: UAX #29 has more).
 fn is_one(before: &[char], next: char) -> bool {
     let is_flag = |c: char| matches!(c, '\u{1f1e6}'..='\u{1f1ff}');
     let flags = before.iter().rev().take_while(|c| is_flag(**c)).count();
     is_mark(next) || before.last() == Some(&'\u{200d}') || (is_flag(next) && flags % 2 == 1)
 }
 
-/// What is drawn onto the character before it: combining marks, variation selectors, skin tones, tags, the joiner.
+/// What is drawn onto the character before it: combining marks, variation selectors, skin tones,
+/// tags, the joiner.
 const fn is_mark(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{200d}'
         | '\u{20d0}'..='\u{20ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}'

@@ -1,8 +1,10 @@
-//! Signals: end (SIGTERM, SIGINT), read the configuration again (SIGHUP), and those that mean nothing here.
+//! Signals: end (SIGTERM, SIGINT), read the configuration again (SIGHUP), and those that mean
+//! nothing here.
 //!
-//! What a signal would do by default is to end the process, and with it every page's connection. Those that people and
-//! tools send to ask for something (SIGUSR1 and the like) are named in the log and ignored; SIGQUIT still ends at once, and
-//! job control stops and continues. A reload takes a whole, good configuration or nothing of it.
+//! What a signal would do by default is to end the process, and with it every page's connection.
+//! Those that people and tools send to ask for something (SIGUSR1 and the like) are named in the
+//! log and ignored; SIGQUIT still ends at once, and job control stops and continues. A reload takes
+//! a whole, good configuration or nothing of it.
 
 use std::io;
 
@@ -14,8 +16,8 @@ use crate::board;
 use crate::config::{self, Config, ConfigError};
 use crate::console;
 
-/// Signals that mean nothing here and would end the process. SIGPIPE is none of them: it is ignored without a word, since
-/// each page that goes away while it is written to would cause one.
+/// Signals that mean nothing here and would end the process. SIGPIPE is none of them: it is ignored
+/// without a word, since each page that goes away while it is written to would cause one.
 const IGNORED: [(Signal, &str); 6] = [
     (Signal::Usr1, "SIGUSR1"),
     (Signal::Usr2, "SIGUSR2"),

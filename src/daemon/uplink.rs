@@ -97,7 +97,8 @@ async fn connect(address: &UplinkAddress) -> io::Result<Stream> {
     Ok(stream)
 }
 
-/// The number of an interface, asked of the kernel: it changes where the interface goes and comes back.
+/// The number of an interface, asked of the kernel: it changes where the interface goes and comes
+/// back.
 fn index_of(interface: &str) -> io::Result<u32> {
     let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     name_to_index(&socket, interface).map_err(|error| match error {

@@ -29,7 +29,8 @@ pub struct Value<'a>(&'a str);
 pub struct Text<'a>(&'a str);
 
 impl<'a> Value<'a> {
-    /// The value that these bytes are; `None` where they are not one. An object may hold values of [`DEPTH_MAX`].
+    /// The value that these bytes are; `None` where they are not one. An object may hold values of
+    /// [`DEPTH_MAX`].
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let text = core::str::from_utf8(bytes).ok()?;
@@ -37,8 +38,8 @@ impl<'a> Value<'a> {
         Some(Self(text.trim_ascii()))
     }
 
-    /// Its members, where it is an object. What stands twice comes twice: for us as for `JSON.parse`
-    /// the last one counts, see [`Value::last`].
+    /// Its members, where it is an object. What stands twice comes twice: for us as for
+    /// `JSON.parse` the last one counts, see [`Value::last`].
     pub fn members(self) -> Option<impl Iterator<Item = (Text<'a>, Self)>> {
         let mut inside = self.inside('{')?;
         Some(core::iter::from_fn(move || {
@@ -62,7 +63,8 @@ impl<'a> Value<'a> {
         }))
     }
 
-    /// Those members of an object that have these names, in one walk; all `None` where it is no object.
+    /// Those members of an object that have these names, in one walk; all `None` where it is no
+    /// object.
     #[must_use]
     pub fn last<const N: usize>(self, names: [&str; N]) -> [Option<Self>; N] {
         let mut found = [None; N];

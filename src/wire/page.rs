@@ -242,8 +242,8 @@ pub enum Request<'a> {
     },
 }
 
-/// Reads a text frame of a page. Unknown fields are ignored, whatever JSON they hold. Of a field that
-/// stands twice the last one counts.
+/// Reads a text frame of a page. Unknown fields are ignored, whatever JSON they hold. Of a field
+/// that stands twice the last one counts.
 ///
 /// # Errors
 /// What is wrong, for the page's developer.

@@ -3,14 +3,12 @@
 At start and at `check` a bad file is exit 78 and one line that says what, where and how to mend it; at a reload it
 changes nothing, and nothing waits for a pipe."""
 import asyncio
-import json
 import os
 import signal
 import socket
 import time
 
 import daemon as daemon_module
-import websocket
 from harness import test
 from inbox import SLACK, Mismatch
 from websocket import http
@@ -134,15 +132,6 @@ async def marked_secret(t):
         await business.uplink()
 
 
-async def comes_from(t, daemon, origin):
-    try:
-        await t.page(daemon, origin=origin)
-        return True
-    except websocket.Refused as refused:
-        assert refused.response.status == 403, refused
-        return False
-
-
 @test("SIGHUP with a file of nothing, or what is no file of text, changes nothing and says so; a comment alone means all defaults")
 async def reload_of_nothing(t):
     daemon, business, up = await t.relay()
@@ -154,7 +143,7 @@ async def reload_of_nothing(t):
         daemon.signal(signal.SIGHUP)
         await is_told(daemon, refused, kept)
         kept += 1
-        assert await comes_from(t, daemon, "https://share.example"), how
+        assert await t.comes_from(daemon, "https://share.example"), how
     assert daemon.log().count("has nothing in it") == 3 and "where all defaults are meant" in daemon.log(), daemon.log()
     up.message(7, 1)
     await page.expect("message", sequence=1)
@@ -164,7 +153,7 @@ async def reload_of_nothing(t):
     put(daemon.config, b"# all defaults\n")
     daemon.signal(signal.SIGHUP)
     await is_told(daemon, "the configuration was read again", 1)
-    assert not await comes_from(t, daemon, "https://share.example")
+    assert not await t.comes_from(daemon, "https://share.example")
     put(daemon.config, b"")
     daemon.signal(signal.SIGHUP)
     await is_told(daemon, refused, kept)  # the port it was started with is no default
