@@ -88,7 +88,7 @@ NO_SECRETS = [
 ]
 
 
-@test("a configuration that is no file of text: exit 78 at start and at `check`, in one line, and nothing is waited for")
+@test("a configuration that is no file of text: exit 78 at start and at check, in one line, and nothing is waited for")
 async def no_configuration(t):
     path = t.path("odd.toml")
     for how, what, remedy in NO_FILES:
@@ -159,7 +159,7 @@ async def reload_of_nothing(t):
     await is_told(daemon, refused, kept)  # the port it was started with is no default
 
 
-@test("an empty configuration at start is all defaults, as `check` says")
+@test("an empty configuration at start is all defaults, as check says")
 async def empty_at_start(t):
     put(t.path("empty.toml"), b"")
     code, said = await checked(t.path("empty.toml"))
@@ -188,7 +188,7 @@ async def signals(t):
     assert await daemon.exit() == 0
 
 
-@test("an address that can't work is refused with its remedy, by `check` as at start")
+@test("an address that can't work is refused with its remedy, by check as at start")
 async def addresses(t):
     path = t.directory / "address.toml"
     for key, address, remedy in [
