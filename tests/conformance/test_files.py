@@ -159,6 +159,17 @@ async def reload_of_nothing(t):
     await is_told(daemon, refused, kept)  # the port it was started with is no default
 
 
+@test("origins as apps, files and extensions send them are taken where they are listed, and only there")
+async def odd_origins(t):
+    odd = ["file://", "null", "app://", "capacitor://localhost", "tauri://localhost", "https://[::1]:8443",
+           "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb", "safari-web-extension://E8F1D8F4-3A0C-4D6F-9B0E-0C6F7E2A5B11"]
+    listed = await t.daemon(["127.0.0.1:1"], pages={"origins": odd}).start()
+    unlisted = await t.daemon(["127.0.0.1:1"]).start()
+    for origin in odd:
+        assert await t.comes_from(listed, origin), origin
+        assert not await t.comes_from(unlisted, origin), origin
+
+
 @test("an empty configuration at start is all defaults, as check says")
 async def empty_at_start(t):
     put(t.path("empty.toml"), b"")
