@@ -12,6 +12,7 @@ from business import Business
 from daemon import Daemon, Ports
 from inbox import Mismatch
 from page import open_page
+from websocket import Refused
 
 TESTS = []
 PORTS = Ports()
@@ -102,6 +103,15 @@ class Test:
         page = await open_page(self, f"page {len(self.pages) + 1}", daemon.port, source=source or self.source(), **options)
         self.pages.append(page)
         return page
+
+    async def comes_from(self, daemon, origin):
+        """Whether a page of this origin gets in; else it is told 403."""
+        try:
+            await self.page(daemon, origin=origin)
+            return True
+        except Refused as refused:
+            assert refused.response.status == 403, refused
+            return False
 
     async def joined(self, daemon, uplink, link, topic=7, since=None, **grant):
         """A page whose subscription the business server was asked for and accepted."""

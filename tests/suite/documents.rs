@@ -561,6 +561,41 @@ fn nothing_names_a_machine_a_plan_or_a_debt() {
     }
 }
 
+/// Packages come from where the machine's own tools are told to take them: a mirror that a user has is nobody's to go around.
+#[test]
+fn nothing_names_an_archive_or_a_registry() {
+    // Written in halves, so that this file does not name them either.
+    let hosts = [
+        concat!("deb.deb", "ian.org"),
+        concat!("ftp.deb", "ian.org"),
+        concat!("security.deb", "ian.org"),
+        concat!("snapshot.deb", "ian.org"),
+        concat!("archive.ubu", "ntu.com"),
+        concat!("security.ubu", "ntu.com"),
+        concat!("ports.ubu", "ntu.com"),
+        concat!("py", "pi.org"),
+        concat!("python", "hosted.org"),
+        concat!("npm", "js.org"),
+        concat!("npm", "js.com"),
+        concat!("index.cra", "tes.io"),
+        concat!("static.cra", "tes.io"),
+        concat!("proxy.gol", "ang.org"),
+        concat!("docker", ".io"),
+        concat!("gh", "cr.io"),
+        concat!("qu", "ay.io"),
+    ];
+    let mut count = 0;
+    // Whatever its name ends with: lists of sources and locks too.
+    for path in files(&[""]) {
+        let bytes = fs::read(root().join(&path)).unwrap();
+        let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        let named: Vec<_> = hosts.iter().filter(|host| text.contains(**host)).collect();
+        assert!(named.is_empty(), "{path} names {named:?}: ask the machine's own tools (tests/machine/archive.py)");
+        count += 1;
+    }
+    assert!(count > 300, "only {count} files were found");
+}
+
 /// The lines of a source file before its tests; none of a file that is for tests alone.
 fn untested(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_test = text.starts_with("#![cfg(test)]") || text.contains("\n#![cfg(test)]\n");
