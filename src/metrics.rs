@@ -342,7 +342,7 @@ fn tables(out: &mut Text, view: &View<'_>) {
         half_notices: crate::relay::spills_max(board),
         blocks: board.blocks_max,
     });
-    let text_limits = [("reasons", u64::from(board.reasons_max)), ("origins", board.origins_max.into())];
+    let text_limits = [("reasons", u64::from(board.reasons_max)), ("origins", board.pages_max.into())];
     let (name, help) = ("sharelinkd_table_used", "Rows of each table that are in use.");
     out.labelled(name, Kind::Gauge, help, "table", rows(used).into_iter().chain(texts));
     let (name, help) = ("sharelinkd_table_limit", "Rows that each table has.");

@@ -9,7 +9,7 @@
 use super::limits::{Board, TrackLimits};
 
 /// One page's row in the session table: address, state, times, buckets, what is still to be told.
-pub const SESSION_SIZE: usize = 176;
+pub const SESSION_SIZE: usize = 192;
 /// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
 pub const SUBSCRIPTION_SIZE: usize = 112;
 /// One share link: its text (128), grant, times, lists of those that wait and of those admitted.
@@ -22,8 +22,12 @@ pub const INDEX_ROW_SIZE: usize = 16;
 pub const BLOCK_ENTRY_SIZE: usize = 4;
 /// One request under way.
 pub const REQUEST_SIZE: usize = 48;
-/// One remembered `Origin`, or one reason that waits to be told: 256 bytes and a count.
+/// One reason that waits to be told: 256 bytes and a count.
 pub const TEXT_SIZE: usize = 272;
+/// One network that pages come from: its address and how many they are, and a head of the hash table.
+pub const NETWORK_SIZE: usize = 40;
+/// One `Origin` that pages came with: 256 bytes and a count, and a head of the hash table.
+pub const ORIGIN_SIZE: usize = 296;
 /// One address's bucket of asks.
 pub const ADDRESS_SIZE: usize = 8;
 /// One page's row in the fan-out's table of sockets.
@@ -137,7 +141,7 @@ impl Term {
 }
 
 /// Terms of the memory sum.
-pub const TERM_COUNT: usize = 31;
+pub const TERM_COUNT: usize = 32;
 
 /// Everything that the process and its sockets may take, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +215,9 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             ),
             own("arena free list", board.blocks_max as u64, BLOCK_ENTRY_SIZE, Row, "an entry for each block"),
             own("request rows", board.requests_max as u64, REQUEST_SIZE, Row, "Request"),
-            own("origins", board.origins_max as u64, TEXT_SIZE, Row, "Text"),
+            // A row for each page: nobody's address or origin ever waits for one.
+            own("networks", pages, NETWORK_SIZE, Row, "Counted<Network>"),
+            own("origins", pages, ORIGIN_SIZE, Row, "Counted<Origin>"),
             own("reasons", board.reasons_max as u64, TEXT_SIZE, Row, "Text"),
             own("address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),
             own("connection rows", seats, CONNECTION_SIZE, Row, "the fan-out's"),

@@ -7,7 +7,9 @@
 
 use heapless::String;
 
-use super::{Relay, event::Event, link::Request, session::Stage, table::NONE, texts::Reason, time::Instant};
+use super::{
+    Relay, counted::Origin, event::Event, link::Request, session::Stage, table::NONE, texts::Reason, time::Instant,
+};
 use crate::wire::uplink::{PageInfo, Since, ToBusiness};
 
 /// A `Subscribe` that is not answered within this time is given up; a page waits no longer either.
@@ -88,7 +90,7 @@ impl Relay {
             let session = &self.sessions[row.page];
             // An IPv6 address has at most 45 characters.
             let _ = core::fmt::Write::write_fmt(&mut address, format_args!("{}", session.address));
-            origin = session.origin.map_or("", |id| self.origins.text(id));
+            origin = self.origins.key(session.origin).map_or("", Origin::as_str);
         }
         let number = self.next_request;
         let page = PageInfo { address: &address, origin };

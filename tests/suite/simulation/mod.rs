@@ -58,7 +58,6 @@ const ROOMY: Board = {
         subscriptions_max: 64,
         links_max: 8,
         requests_max: 4,
-        origins_max: 8,
         reasons_max: 64,
         block_size: 64,
         blocks_max: 20_000,
@@ -143,7 +142,7 @@ impl World {
             secret: SECRET.to_vec(),
             addresses: 2,
             linger_ms: LINGER_MS,
-            pages_per_address: if rng.below(4) == 0 { 2 } else { 0 },
+            pages_per_address: [None, None, Some(0), Some(2)][rng.below(4) as usize],
         };
         let mut archive = Archive::default();
         let (rooms, links) = business::scene(&mut archive, &mut rng);
@@ -476,7 +475,7 @@ impl World {
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1 + self.rng.below(3) as u8));
         let origin = ["", "https://a.example", "https://b.example", "https://c.example"][self.any(4)].to_owned();
         let full = self.relay.pages() == self.board.pages_max;
-        match self.relay.handle_page_open(self.now, Peer { address, origin: &origin }) {
+        match self.relay.handle_page_open(self.now, Peer { address, origin: &origin, is_anybody: false }) {
             Ok(id) => {
                 ensure!(!full, "BOUND: a page beyond the table");
                 ensure!(!self.relay.is_draining(), "a page was let in while the relay drains");
