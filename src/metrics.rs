@@ -127,11 +127,7 @@ fn pages(out: &mut Text, view: &View<'_>, figures: &Figures<'_>) {
         "Pages closed or cut off because the kernel held too much for all pages.",
         counters.closed_for_memory,
     );
-    out.counter(
-        "sharelinkd_pages_dead_total",
-        "Pages cut off because nothing came from them and nothing could be written.",
-        counters.dead,
-    );
+    out.counter("sharelinkd_pages_dead_total", "Pages cut off because they answered no ping.", counters.dead);
     out.counter(
         "sharelinkd_pages_cut_total",
         "Pages cut off without a close frame, for whatever reason.",
