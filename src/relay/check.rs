@@ -7,7 +7,6 @@
 
 use super::{
     Relay, UNSUBSCRIBED_MAX,
-    counted::Network,
     log::{Kind, Log},
     session::{Cursor, Half, Live, Stage, Subscription, UNPLACED},
     spills_max,
@@ -355,19 +354,6 @@ impl Relay {
             let count = reasons.iter().filter(|&&other| other == id).count();
             assert_eq!(uses as usize, count, "reason {:?} counts its uses wrongly", self.reasons.text(id));
         }
-    }
-
-    /// The networks and origins that pages have: each page's own, and no other.
-    fn check_counted(&self) {
-        let board = &self.board;
-        for (page, session) in self.sessions.iter() {
-            let network = self.networks.key(session.network);
-            assert_eq!(network, Some(&Network::of(session.address)), "page {page} counts for another network");
-        }
-        let sessions = || self.sessions.iter().map(|(_, session)| session);
-        self.networks.check("networks", board.pages_max, sessions().map(|session| session.network));
-        let origins = sessions().map(|session| session.origin).filter(|origin| *origin != NONE);
-        self.origins.check("origins", board.pages_max, origins);
     }
 
     fn check_arena(&self) {

@@ -10,7 +10,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use heapless::String;
 
 use super::{
-    hash,
+    Relay, hash,
     table::{NONE, Table},
     texts::shortened,
 };
@@ -199,6 +199,24 @@ impl Origin {
 impl Key for Origin {
     fn hash(&self, seed: u64) -> u64 {
         hash(seed, self.0.as_bytes())
+    }
+}
+
+impl Relay {
+    /// The networks and origins that pages have: each page's own, and no other.
+    ///
+    /// # Panics
+    /// Where that is untrue.
+    pub(super) fn check_counted(&self) {
+        let board = &self.board;
+        for (page, session) in self.sessions.iter() {
+            let network = self.networks.key(session.network);
+            assert_eq!(network, Some(&Network::of(session.address)), "page {page} counts for another network");
+        }
+        let sessions = || self.sessions.iter().map(|(_, session)| session);
+        self.networks.check("networks", board.pages_max, sessions().map(|session| session.network));
+        let origins = sessions().map(|session| session.origin).filter(|origin| *origin != NONE);
+        self.origins.check("origins", board.pages_max, origins);
     }
 }
 
