@@ -31,7 +31,7 @@ use document::{Document, Problem, line_of};
 use file::NoText;
 pub use limits::LIMITS;
 pub use origin::Origins;
-pub use sections::listen_default;
+pub use sections::{PAGES_PER_ADDRESS_AUTO, listen_default};
 pub use values::{Network, Secret, Serial};
 
 /// A configuration file has at most so many bytes: the term "events and configuration" of the memory sum relies on it.
@@ -51,8 +51,9 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// `[log] level`.
     pub log_level: LevelFilter,
-    /// `[limits] pages_per_address`: pages from one address at the same time; 0 is no limit.
-    pub pages_per_address: u32,
+    /// `[limits] pages_per_address`: pages from one address (of IPv6: /64) at the same time; 0 is no limit. `None` is a
+    /// quarter of the table, while that is above three quarters full.
+    pub pages_per_address: Option<u32>,
     /// The board with its limits as lowered by `[limits]`.
     pub board: Board,
 }
@@ -212,14 +213,7 @@ impl Config {
             console: sections::console(&mut document, around, board),
             metrics: sections::off_or(&mut document, "metrics", "listen", address::metrics_listener),
             log_level: sections::log_level(&mut document),
-            pages_per_address: sections::whole(
-                &mut document,
-                "limits",
-                "pages_per_address",
-                0,
-                u64::from(board.pages_max),
-            )
-            .unwrap_or(0),
+            pages_per_address: sections::pages_per_address(&mut document, board),
             board: limits::lowered(&mut document, board),
         };
         sections::refuse_shared_listeners(&mut document, &config);
@@ -315,7 +309,7 @@ mod tests {
             (config.uplink.linger_s, config.uplink.name.as_str(), config.log_level),
             (30, "box", LevelFilter::Info)
         );
-        assert_eq!((config.board, config.pages_per_address), (HOST, 0));
+        assert_eq!((config.board, config.pages_per_address), (HOST, None));
         assert!(matches!(&config.notes()[..], [note] if note.contains("left to configure")), "{:?}", config.notes());
         for set in ["secret = \"0123456789abcdef\"", "addresses = [\"127.0.0.1:7401\"]"] {
             let config = parse(&format!("[uplink]\n{set}\n")).unwrap_or_else(|told| panic!("{told:?}"));

@@ -297,6 +297,16 @@ pub fn whole(
     document.number(section, key, least, most).and_then(|number| u32::try_from(number.value).ok())
 }
 
+/// What `[limits] pages_per_address` is where the relay is to share the table out by itself.
+pub const PAGES_PER_ADDRESS_AUTO: &str = "auto";
+
+/// `[limits] pages_per_address`; `None` for the relay's own rule.
+pub fn pages_per_address(document: &mut Document<'_>, board: &Board) -> Option<u32> {
+    let most = u64::from(board.pages_max);
+    let number = document.number_or(("limits", "pages_per_address"), PAGES_PER_ADDRESS_AUTO, 0, most)?;
+    u32::try_from(number.value).ok()
+}
+
 fn plain<T>(list: Vec<At<T>>) -> Vec<T> {
     list.into_iter().map(|item| item.value).collect()
 }

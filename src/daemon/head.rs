@@ -68,6 +68,8 @@ pub struct Upgrade {
     pub origin: String,
     /// Where the page is.
     pub address: IpAddr,
+    /// That is loopback, or a trusted proxy's own address: pages of anybody may come from it.
+    pub is_anybody: bool,
 }
 
 /// Reads a head that is whole, from a peer at `address`.
@@ -139,7 +141,9 @@ fn upgrade(parsed: &httparse::Request<'_, '_>, pages: &Pages, address: IpAddr) -
         text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
     }
     text.push_str(&format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"));
-    Ok(Upgrade { response: text, origin, address: page_address(parsed, pages, address) })
+    let address = page_address(parsed, pages, address);
+    let is_anybody = address.is_loopback() || is_trusted(pages, address);
+    Ok(Upgrade { response: text, origin, address, is_anybody })
 }
 
 /// The request as tungstenite's own check wants it.
@@ -187,12 +191,11 @@ fn is_same_host(origin: &str, host: &str) -> bool {
 
 /// Where the page is: behind proxies that are trusted, the rightmost address that is not trusted itself.
 fn page_address(parsed: &httparse::Request<'_, '_>, pages: &Pages, peer: IpAddr) -> IpAddr {
-    let is_trusted = |address: IpAddr| pages.trusted_proxies.iter().any(|network| network.contains(address));
     let mut address = peer.to_canonical();
     let lines = parsed.headers.iter().rev().filter(|line| line.name.eq_ignore_ascii_case("x-forwarded-for"));
     let hops = lines.flat_map(|line| std::str::from_utf8(line.value).unwrap_or_default().rsplit(','));
     for hop in hops {
-        if !is_trusted(address) {
+        if !is_trusted(pages, address) {
             break;
         }
         match forwarded_address(hop.trim()) {
@@ -201,6 +204,11 @@ fn page_address(parsed: &httparse::Request<'_, '_>, pages: &Pages, peer: IpAddr)
         }
     }
     address
+}
+
+/// Whether an address is a proxy's that the configuration trusts.
+fn is_trusted(pages: &Pages, address: IpAddr) -> bool {
+    pages.trusted_proxies.iter().any(|network| network.contains(address))
 }
 
 /// An address as proxies write it, with or without a port.

@@ -165,7 +165,7 @@ pub async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(us
 
 /// The machine lets a page in, or not.
 fn enter(daemon: &Daemon, upgrade: &Upgrade) -> Result<Id<Session>, Refusal> {
-    let peer = Peer { address: upgrade.address, origin: &upgrade.origin };
+    let peer = Peer { address: upgrade.address, origin: &upgrade.origin, is_anybody: upgrade.is_anybody };
     daemon.step(|relay, now| relay.handle_page_open(now, peer))
 }
 

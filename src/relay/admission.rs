@@ -29,6 +29,7 @@ impl Relay {
         self.counters.asked += 1;
         let Some(subscription) = self.new_subscription(now, page, id, since) else {
             self.counters.denied += 1;
+            self.sessions[page].may_return = true;
             if self.sessions[page].refused.replace(id).is_some() {
                 // One refusal is kept for a page; one that asks on without reading it comes back later.
                 let retry_ms = self.full_retry_ms();
@@ -189,6 +190,7 @@ impl Relay {
         row.for_preview = false;
         row.forget_at = Instant::NEVER;
         self.counters.subscribed += 1;
+        self.begin_watching(page);
         self.sessions[page].pace = Pace::CatchesUp;
         self.push_ready(page);
     }
@@ -227,6 +229,7 @@ impl Relay {
         };
         if topic.is_none() {
             self.counters.denied += 1;
+            self.sessions[page].may_return |= retry_ms.is_some();
         }
         self.subscriptions[subscription].stage = Stage::Over { topic, reason, retry_ms };
         self.push_ready(page);
@@ -279,6 +282,7 @@ impl Relay {
                 let row = &mut self.links[link];
                 row.live_count -= 1;
                 row.ask_again_count -= u32::from(live.ask_again);
+                self.end_watching(now, page);
                 Some(live)
             }
             _ => {

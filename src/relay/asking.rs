@@ -9,6 +9,7 @@ use heapless::String;
 
 use super::{
     Relay,
+    counted::Origin,
     event::Event,
     link::{Asker, Request},
     session::{Session, Stage},
@@ -117,7 +118,7 @@ impl Relay {
             let session = &self.sessions[row.page];
             // An IPv6 address has at most 45 characters.
             let _ = core::fmt::Write::write_fmt(&mut address, format_args!("{}", session.address));
-            origin = session.origin.map_or("", |id| self.origins.text(id));
+            origin = self.origins.key(session.origin).map_or("", Origin::as_str);
             page = Some(self.asker(session));
         }
         let number = self.next_request;
@@ -145,7 +146,7 @@ impl Relay {
 
     /// A page as a denial of it is remembered.
     pub(super) fn asker(&self, session: &Session) -> Asker {
-        let origin = session.origin.map_or("", |id| self.origins.text(id));
+        let origin = self.origins.key(session.origin).map_or("", Origin::as_str);
         Asker { address: session.address, origin: self.hash_of(origin) }
     }
 

@@ -12,7 +12,7 @@ use super::{
     session::{Cursor, Half, Live, Stage, Subscription, UNPLACED},
     spills_max,
     table::{NONE, Table},
-    texts::{Reason, TextId},
+    texts::Reason,
     time::Instant,
     topic::{LOGS, Topic},
 };
@@ -33,6 +33,7 @@ impl Relay {
         self.check_requests();
         self.check_topics();
         self.check_texts();
+        self.check_counted();
         self.check_arena();
     }
 
@@ -61,7 +62,8 @@ impl Relay {
             self.kernel_size
         );
         assert!(self.reasons.len() <= board.reasons_max as usize, "BOUND: more reasons than the board allows");
-        assert!(self.origins.len() <= board.origins_max as usize, "BOUND: more origins than the board allows");
+        self.networks.check_size("networks", board.pages_max);
+        self.origins.check_size("origins", board.pages_max);
         assert_eq!(self.addresses.len(), board.addresses_max as usize, "BOUND: the table of addresses has changed");
         assert!(self.numbers.len() <= board.topics_max as usize, "BOUND: more numbers than topics");
         assert!(self.dirty.len() <= board.topics_max as usize, "BOUND: more dirty topics than topics");
@@ -86,7 +88,7 @@ impl Relay {
         let kernel_size: u64 = self.sessions.iter().map(|(_, session)| u64::from(session.kernel_size)).sum();
         assert_eq!(self.kernel_size, kernel_size, "the kernel's bytes are counted wrongly");
         for (page, session) in self.sessions.iter() {
-            let mut wanted = 0_u16;
+            let (mut wanted, mut live) = (0_u16, 0_u16);
             let mut at = session.first;
             while at != NONE {
                 let Some(row) = self.subscriptions.get(at) else {
@@ -96,9 +98,12 @@ impl Relay {
                 let seen = core::mem::replace(&mut chained[at as usize], true);
                 assert!(!seen, "page {page}'s chain meets subscription {at} twice");
                 wanted += u16::from(!matches!(row.stage, Stage::Over { .. }));
+                live += u16::from(row.live().is_some());
                 at = row.sibling;
             }
             assert_eq!(session.subscriptions, wanted, "page {page} counts its subscriptions wrongly");
+            assert_eq!(session.live, live, "page {page} counts wrongly what it watches");
+            assert!(live == 0 || session.has_watched, "page {page} watches and never did");
             let per_page = self.board.topics_per_page_max + 1;
             assert!(u32::from(wanted) < per_page, "BOUND: page {page} has {wanted} topics");
             match session.half {
@@ -372,12 +377,9 @@ impl Relay {
             link.on_trial.iter().for_each(|trial| note(trial.reason));
         }
         self.denials.reasons().for_each(note);
-        let origins: Vec<TextId> = self.sessions.iter().filter_map(|(_, session)| session.origin).collect();
-        for (texts, used, name) in [(&self.reasons, reasons, "reason"), (&self.origins, origins, "origin")] {
-            for (id, uses) in texts.uses() {
-                let count = used.iter().filter(|&&other| other == id).count();
-                assert_eq!(uses as usize, count, "{name} {:?} counts its uses wrongly", texts.text(id));
-            }
+        for (id, uses) in self.reasons.uses() {
+            let count = reasons.iter().filter(|&&other| other == id).count();
+            assert_eq!(uses as usize, count, "reason {:?} counts its uses wrongly", self.reasons.text(id));
         }
     }
 

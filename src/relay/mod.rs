@@ -23,11 +23,13 @@ mod admission;
 mod answering;
 mod asking;
 mod check;
+pub mod counted;
 mod counters;
 pub mod cursor;
 mod denials;
 pub mod draft;
 pub mod event;
+mod expiry;
 mod fanout;
 pub mod fault;
 pub mod inspect;
@@ -37,6 +39,7 @@ pub mod pages;
 pub mod preview;
 mod publish;
 mod queued;
+pub mod rate;
 mod retry;
 #[cfg(test)]
 pub(crate) mod rig;
@@ -51,20 +54,21 @@ pub mod transmit;
 mod unanswered;
 pub mod uplink;
 
-use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use heapless::Deque;
 
 pub use self::counters::{CLOSE_CODES, Counters, InUse};
 use self::{
+    counted::{Counted, Network, Origin},
     denials::Denials,
     draft::Draft,
     event::{Event, Events},
     link::{Link, Request},
     log::Store,
     preview::Preview,
-    session::{Bucket, Session, Subscription},
+    rate::Bucket,
+    session::{Session, Subscription},
     table::{Id, NONE, Table},
     texts::{Reason, Texts},
     time::{Instant, Jitter},
@@ -99,8 +103,8 @@ pub struct Settings {
     pub addresses: u32,
     /// How long a topic without pages stays warm.
     pub linger_ms: u64,
-    /// Pages of one address at most; 0: no limit.
-    pub pages_per_address: u32,
+    /// Pages of one address at most, 0 for no limit. `None`: a quarter of the table, while that is above three quarters full.
+    pub pages_per_address: Option<u32>,
 }
 
 /// The machine.
@@ -133,8 +137,9 @@ pub struct Relay {
     admitting: VecDeque<u32>,
     spills: Table<heapless::Vec<u8, NOTICE_SIZE_MAX>>,
     addresses: Vec<Bucket>,
+    networks: Counted<Network>,
+    origins: Counted<Origin>,
     reasons: Texts,
-    origins: Texts,
     uplink: Uplink,
     unsubscribed: Deque<(u32, u64), UNSUBSCRIBED_MAX>,
     counters: Counters,
@@ -169,7 +174,7 @@ impl Relay {
     pub fn new(board: &Board, settings: Settings, seed: u64, now: Instant) -> Box<Self> {
         let mut jitter = Jitter::new(seed);
         let topics = board.topics_max as usize;
-        let addresses = vec![Bucket::new(pages::burst(board.address_asks_burst), now); board.addresses_max as usize];
+        let hash_seed = jitter.bits();
         Box::new(Self {
             board: *board,
             store: Store::new(
@@ -193,16 +198,17 @@ impl Relay {
             previews_rest_until: now,
             admitting: VecDeque::with_capacity(board.links_max as usize),
             spills: Table::new(spills_max(board)),
-            addresses,
+            addresses: vec![Bucket::default(); board.addresses_max as usize],
+            networks: Counted::new(board.pages_max, hash_seed),
+            origins: Counted::new(board.pages_max, hash_seed),
             reasons: Texts::new(board.reasons_max),
-            origins: Texts::new(board.origins_max),
             uplink: Uplink::new(now, settings.addresses, board.uplink_out_size),
             settings,
             unsubscribed: Deque::new(),
             counters: Counters::default(),
             tally: Tally::default(),
             events: Events::default(),
-            hash_seed: jitter.bits(),
+            hash_seed,
             jitter,
             ready_first: NONE,
             ready_last: NONE,
@@ -406,13 +412,6 @@ impl Relay {
     fn hash_of(&self, text: &str) -> u64 {
         hash(self.hash_seed, text.as_bytes())
     }
-
-    fn hash_of_address(&self, address: IpAddr) -> u64 {
-        match address {
-            IpAddr::V4(address) => hash(self.hash_seed, &address.octets()),
-            IpAddr::V6(address) => hash(self.hash_seed, &address.octets()),
-        }
-    }
 }
 
 /// Half-sent notices at the same time.
@@ -440,11 +439,15 @@ const _: () = {
     assert!(Table::<heapless::Vec<u8, NOTICE_SIZE_MAX>>::ROW_SIZE <= board::SPILL_SIZE);
     assert!(Texts::ROW_SIZE <= board::TEXT_SIZE);
     assert!(size_of::<Bucket>() <= board::ADDRESS_SIZE);
+    assert!(Counted::<Network>::ROW_SIZE <= board::NETWORK_SIZE);
+    assert!(Counted::<Origin>::ROW_SIZE <= board::ORIGIN_SIZE);
 };
 
-/// FNV-1a with a seed that nobody outside knows.
+/// FNV-1a with a seed that nobody outside knows. What it comes to is mixed once more: of FNV alone the low bits, by which
+/// rows are chosen, would follow from the seed's low bits.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    bytes
+    let hash = bytes
         .iter()
-        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    Jitter::new(hash).bits()
 }

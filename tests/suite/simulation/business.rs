@@ -463,6 +463,7 @@ impl World {
                 ensure!(sender.sent.contains(&data.to_owned()), "the page never said that");
                 let takes = self.links.iter().any(|link| link.page_messages && sender.asked.contains(&link.name));
                 ensure!(takes, "the link takes no messages");
+                sender.sends_passed.add(self.now.0, self.board.sends_burst, 1, "sends of a page")?;
             }
             ToBusiness::Ping { .. } | ToBusiness::Pong { .. } => {}
         }
