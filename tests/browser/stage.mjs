@@ -110,10 +110,15 @@ class Stage {
     return browser;
   }
 
-  /** A tab of a person who reads `locale`, on a phone where nothing else is said. */
-  async tab(browser, address, { locale = "en-US", viewport = PHONE, tolerated = null } = {}) {
+  /**
+   * A tab of a person who reads `locale`, on a phone where nothing else is said. `before` runs in the page ahead of its own
+   * scripts; `prepare` is given Playwright's page.
+   */
+  async tab(browser, address, { locale = "en-US", viewport = PHONE, tolerated = null, before = null, prepare = null } = {}) {
     const context = await browser.newContext({ locale, viewport });
     const page = await context.newPage();
+    for (const [look, ...args] of before ? [[before].flat()] : []) await page.addInitScript(`(${look})(...${JSON.stringify(args)})`);
+    await prepare?.(page);
     const tab = new Tab(page, await context.newCDPSession(page), tolerated);
     this.#tabs.push(tab);
     page.on("console", (message) => {
