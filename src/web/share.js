@@ -21,7 +21,7 @@ const [TEXT_MAX, NAME_MAX, TITLE_MAX, DESCRIPTION_MAX] = [2000, 64, 200, 1000]; 
 // ---------------------------------------------------------------------------------------------- words
 
 /** What `run` returns; `otherwise` where the browser lacks it or refuses it. */
-const optional = (run, otherwise) => { try { return run(); } catch { return otherwise; } };
+const optional = (run, otherwise = undefined) => { try { return run(); } catch { return otherwise; } };
 
 /** The viewer's language, as a browser says it: systems have `zh_CN`, `en-US@posix`, `C`, or nothing. */
 const language = String(optional(() => navigator.language || navigator.languages[0], "") || "");

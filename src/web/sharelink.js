@@ -42,10 +42,10 @@ const REST = 5_000;
 const SEND_SIZE_MAX = 512;
 
 /** What `run` returns; `otherwise` where the browser lacks it or refuses it. */
-const optional = (run, otherwise) => { try { return run(); } catch { return otherwise; } };
+const optional = (run, otherwise = undefined) => { try { return run(); } catch { return otherwise; } };
 /** ms that only grow. Every wait is measured by it: the wall clock of a phone may jump by hours. It may stand still while
  *  a device sleeps, which is allowed for. */
-const now = () => optional(() => performance.now(), undefined) ?? Date.now();
+const now = () => optional(() => performance.now()) ?? Date.now();
 
 const emit = (target, type, detail) => target.dispatchEvent(new CustomEvent(type, { detail }));
 const between = (low, high) => low + Math.random() * (high - low);
@@ -554,7 +554,7 @@ const QUEUE_AGE_MAX = 2_000;
 /** Bytes that are appended at once, where they wait: a late page may have hundreds of small chunks to take in. */
 const APPEND_SIZE_MAX = 256 << 10;
 
-const MediaSourceClass = globalThis.MediaSource ?? globalThis.ManagedMediaSource;
+const MediaSourceClass = optional(() => globalThis.MediaSource) ?? optional(() => globalThis.ManagedMediaSource);
 const hasSound = (mime) => /^audio\//i.test(mime) || /opus|vorbis|mp4a|flac|mp3|ac-3|ec-3|pcm/i.test(mime);
 
 /** One media track in one element. Knows parts and groups; sequences are its owner's. */
@@ -770,7 +770,7 @@ class Player {
     const wanted = this.sounding && !this.#quiet && !this.#refused;
     if (this.#element.muted === wanted) this.#element.muted = !wanted;
     else if (this.sounding && !wanted) this.#tellSound();
-    if (!globalThis.MediaSource) {
+    if (MediaSourceClass === optional(() => globalThis.ManagedMediaSource)) {
       this.#element.disableRemotePlayback = true; // ManagedMediaSource does not open otherwise
       try { this.#element.srcObject = source; return; } catch { /* an older one takes an address alone */ }
     }
@@ -778,7 +778,7 @@ class Player {
   }
 
   #opened() {
-    URL.revokeObjectURL(this.#sourceUrl);
+    this.#release();
     try {
       this.#source.duration = Infinity;
       const buffer = (this.#buffer = this.#source.addSourceBuffer(this.#init.mime));
@@ -802,11 +802,16 @@ class Player {
     this.#queued = this.#barren = 0;
     this.#margin = JOIN_MARGIN;
     if (!had) return;
-    URL.revokeObjectURL(this.#sourceUrl);
+    this.#release();
     this.#element.playbackRate = 1;
     if (this.#element.srcObject) this.#element.srcObject = null;
     this.#element.removeAttribute("src");
     this.#element.load(); // lets go of the decoder and of what was buffered
+  }
+
+  /** The element has its source, or is to have none: its address is only a place in memory. */
+  #release() {
+    optional(() => URL.revokeObjectURL(this.#sourceUrl));
   }
 
   /** A SourceBuffer never recovers from a bad append: begin anew with the next group, more and more slowly. */
