@@ -407,7 +407,7 @@ function standing() {
   page.dataset.room = status;
   page.dataset.uplink = uplink ? "up" : "down";
   const [word, tone] = status === "ended" ? ["ended", "off"]
-    : connection !== "open" && navigator.onLine === false ? ["offline", "warn"]
+    : connection !== "open" && optional(() => navigator.onLine) === false ? ["offline", "warn"]
     : connection === "idle" && busy ? ["busy", "warn"]
     : connection !== "open" ? [wasLive || connection === "waiting" ? "reconnecting" : "connecting", "warn"]
     : status !== "live" ? [busy ? "busy" : "joining", "warn"]

@@ -95,7 +95,7 @@ export class ShareLink extends EventTarget {
     on(window, "pageshow", () => this.#returned());
     on(window, "online", () => this.#returned());
     on(document, "resume", () => this.#returned());
-    on(document, "visibilitychange", () => document.visibilityState === "visible" && this.#returned());
+    on(document, "visibilitychange", () => optional(() => document.visibilityState) !== "hidden" && this.#returned());
   }
 
   get url() { return this.#url; }
@@ -121,7 +121,7 @@ export class ShareLink extends EventTarget {
   // ---- for subscriptions
 
   [ask](subscription) {
-    if (this.#state === "idle") this.#connect();
+    if (this.#state === "idle") this.#connectInTime();
     // Otherwise everything wanted is asked for when the connection opens.
     if (this.#state !== "open") return;
     for (const waiting of this.#asked.values()) if (waiting.subscription === subscription) return;
@@ -150,6 +150,14 @@ export class ShareLink extends EventTarget {
   }
 
   // ---- opening and losing
+
+  /** Connects, but not before the time that the relay named. */
+  #connectInTime() {
+    const wait = this.#notBefore - now();
+    if (wait <= 0) return this.#connect();
+    this.#retryTimer = setTimeout(() => this.#connect(), wait);
+    this.#become("waiting", { wait: Math.round(wait), attempt: this.#attempt });
+  }
 
   #connect() {
     clearTimeout(this.#retryTimer);
@@ -631,7 +639,7 @@ class Player {
     on("playing", () => this.#report("playing"));
     on("waiting", () => this.#starved());
     // A pause that is seen is the viewer's; one in the background is the browser's, and ends with it.
-    on("pause", () => (this.#paused = this.#started && !document.hidden && !element.ended));
+    on("pause", () => (this.#paused = this.#started && !optional(() => document.hidden) && !element.ended));
     on("play", () => (this.#paused = false));
     on("volumechange", () => this.#heardVolume());
     element.playsInline = true;
