@@ -593,6 +593,7 @@ class Player {
   #margin = JOIN_MARGIN;
   #grewAt = 0; // when what is buffered grew last
   #barren = 0; // since when what is appended adds nothing; 0: it does
+  #barrenFor = 0; // ms from then to the last of it: a pause behind it says nothing
   #started = false;
   #paused = false; // by the viewer
   #sought = -1_000;
@@ -742,10 +743,10 @@ class Player {
     }
     // Chunks need not end with a frame, and a camera may be off while its sound goes on: time tells, not a count. If the
     // clock went back, this group shows once what is in its way is gone; if a track is missing, the last picture stays.
-    if (this.#barren && this.#fed - this.#barren > STILL * 1000) {
+    if (this.#barrenFor > STILL * 1000) {
       this.#clear = this.#hole = true;
       this.#starts = [];
-      this.#barren = 0;
+      this.#barren = this.#barrenFor = 0;
     }
     return true;
   }
@@ -807,7 +808,7 @@ class Player {
     this.#starts = [];
     this.#bursts = [];
     this.#hole = this.#clear = this.#started = this.#primed = false;
-    this.#queued = this.#barren = 0;
+    this.#queued = this.#barren = this.#barrenFor = 0;
     this.#margin = JOIN_MARGIN;
     if (!had) return;
     this.#release();
@@ -900,7 +901,10 @@ class Player {
         if (this.#starts.length > 256) this.#starts.shift();
         this.#startAt = null;
         this.#learn(grown, appended);
-      } else if (!this.#barren) this.#barren = now();
+      } else {
+        if (!this.#barren) this.#barren = now();
+        this.#barrenFor = now() - this.#barren;
+      }
     }
     this.#pump();
   }
@@ -912,7 +916,7 @@ class Player {
     const passed = Math.min(1, (time - this.#grewAt) / 1000);
     this.#margin = clamp(this.#margin - 0.005 * passed, JOIN_MARGIN, this.#marginMax());
     this.#grewAt = time;
-    this.#barren = 0;
+    this.#barren = this.#barrenFor = 0;
     const burst = this.#bursts[this.#bursts.length - 1];
     if (burst && at - burst.at < BURST) {
       burst.grown += grown;

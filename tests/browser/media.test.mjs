@@ -50,11 +50,13 @@ async function meanwhile(step, done, every = FRAME) {
 
 /** Runs in the page: counts players, and notes each time that one opened; holds all of them shut until `openPlayers` is called. */
 function countPlayers(hold) {
-  const counts = (window.players = { built: 0, appended: 0 });
+  const counts = (window.players = { built: 0, appended: 0, cleared: 0 });
   const make = URL.createObjectURL;
   URL.createObjectURL = (what) => { counts.built += 1; return make.call(URL, what); };
   const append = SourceBuffer.prototype.appendBuffer;
   SourceBuffer.prototype.appendBuffer = function (bytes) { counts.appended += bytes.byteLength; return append.call(this, bytes); };
+  const remove = SourceBuffer.prototype.remove;
+  SourceBuffer.prototype.remove = function (from, to) { counts.cleared += to === Infinity; return remove.call(this, from, to); };
   if (!hold) return;
   const held = [];
   const listen = MediaSource.prototype.addEventListener;
@@ -166,6 +168,27 @@ scene("a camera that is off for some seconds, in one track with its sound, costs
   const seen = tab.until("the picture is back", (from) => document.querySelector("#video").currentTime > from + 1, back);
   await meanwhile(roll(true), seen, 1);
   assert.equal(await built(tab), 1);
+});
+
+scene("groups that come whole every six seconds, and whose last chunk adds no picture, are left alone", async (stage) => {
+  const { made, address, browser } = await room(stage);
+  made.publish(VIDEO, part.init(BOTH_MIME), both);
+  let group = 0;
+  const step = sound.frames[0].duration / sound.scale;
+  const roll = () => {
+    const heard = (from, to) => fragment(sound, Math.round(from / step), Math.round(to / step));
+    const begin = group * 6;
+    made.publish(VIDEO, part.start, Buffer.concat([fragment(picture, begin * 24, (begin + 6) * 24), heard(begin, begin + 5.9)]));
+    made.publish(VIDEO, part.continue, heard(begin + 5.9, begin + 6.1));
+    group += 1;
+  };
+  roll();
+  const tab = await stage.tab(browser, address, { before: [countPlayers, false] });
+  tab.patience = 30_000;
+  const passed = tab.until("its third group is played", () => document.querySelector("#video").currentTime > 13);
+  await meanwhile(roll, passed, 6);
+  const { built: players, cleared } = await tab.run(() => window.players);
+  assert.deepEqual({ players, cleared }, { players: 1, cleared: 0 });
 });
 
 scene("a publisher whose clock goes back is followed", async (stage) => {
