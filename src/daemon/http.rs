@@ -24,8 +24,10 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a connection is read on after its answer: dropping it resets it, and what was not taken is lost.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// What the share page may load: its own files, pictures, media from the client, its WebSocket.
-const CONTENT_SECURITY_POLICY: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; \
+/// What the share page may load: its own files, pictures, media from the client, its WebSocket. The hash is that of the
+/// one script within the page, which brings the others.
+const CONTENT_SECURITY_POLICY: &str = "Content-Security-Policy: default-src 'none'; \
+     script-src 'self' 'sha256-/ue1WO3g4G+7ndxk/hd0Ekg90ElLtlebKa8V1wtuGlc='; style-src 'self'; \
      img-src 'self' https: data:; media-src 'self' blob:; connect-src 'self' ws: wss:; base-uri 'none'; \
      form-action 'none'; frame-ancestors *\r\nReferrer-Policy: no-referrer\r\nX-Content-Type-Options: nosniff\r\n";
 /// A new version of the relay must reach its pages soon.
@@ -257,4 +259,36 @@ async fn linger(stream: &Async<TcpStream>) {
         Timer::after(LINGER_TIME_MAX).await;
     };
     future::or(read, late).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::CONTENT_SECURITY_POLICY;
+
+    #[test]
+    fn the_policy_names_the_script_within_the_page() {
+        let page = include_str!("../web/share.html");
+        let scripts: Vec<&str> = page.split("<script").skip(1).collect();
+        assert_eq!(scripts.len(), 1, "one script within the page, and none beside it");
+        let script = scripts[0].strip_prefix('>').unwrap().split("</script>").next().unwrap();
+        let hash = base64(&Sha256::digest(script.as_bytes()));
+        let expected = format!("script-src 'self' 'sha256-{hash}';");
+        assert!(CONTENT_SECURITY_POLICY.contains(&expected), "the script's hash is now {hash}");
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut out = String::new();
+        for chunk in bytes.chunks(3) {
+            let value =
+                chunk.iter().fold(0_usize, |value, byte| value << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
+            for place in 0..4 {
+                let letter = char::from(LETTERS[value >> (18 - 6 * place) & 63]);
+                out.push(if place <= chunk.len() { letter } else { '=' });
+            }
+        }
+        out
+    }
 }
