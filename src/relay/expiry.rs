@@ -107,7 +107,7 @@ impl Relay {
 #[cfg(test)]
 mod tests {
     use super::super::pages::Verdict;
-    use super::super::rig::{BOARD, OWN, PING, Rig};
+    use super::super::rig::{BOARD, PING, Rig, SHARED};
     use super::super::session::Session;
     use super::super::table::Id;
     use crate::board::Board;
@@ -142,7 +142,9 @@ mod tests {
         let mut rig = Rig::up(&PATIENT);
         let (denied, no_link) = (rig.page(), rig.page());
         rig.subscribe(denied, 1, "link");
-        rig.tell(ToRelay::Deny { request: 1, reason: "no" });
+        for request in [1, 2] {
+            rig.tell(ToRelay::Deny { request, reason: "no" });
+        }
         rig.subscribe(no_link, 1, "not a link");
         assert!(matches!(closed(&mut rig, denied), (2..=4, 1008, _)));
         assert!(rig.is_closed_with(no_link, 1008));
@@ -175,7 +177,9 @@ mod tests {
         let mut rig = Rig::up(&Board { page_asks_burst: 1, ..PATIENT });
         let page = rig.page();
         rig.subscribe(page, 1, "link");
-        rig.tell(ToRelay::Deny { request: 1, reason: "no" });
+        for request in [1, 2] {
+            rig.tell(ToRelay::Deny { request, reason: "no" });
+        }
         rig.subscribe(page, 2, "other");
         assert!(rig.read(page)[1].contains("too many requests"));
         let (seconds, code, reason) = closed(&mut rig, page);
@@ -214,7 +218,7 @@ mod tests {
         // The answer is late, and comes in time for a page that waits.
         rig.pass(9_000);
         rig.read(page);
-        rig.accept(2, 9, 1, OWN);
+        rig.accept(2, 9, 1, SHARED);
         assert!(rig.read(page)[0].contains("subscribed"));
         assert_eq!(closed(&mut rig, page).0, 40);
     }

@@ -464,6 +464,7 @@ mod tests {
         }
         let honest = rig.page_from("192.0.2.200", "https://share.example").unwrap();
         rig.subscribe(honest, 1, "link");
+        rig.accept(1, 7, 1, OWN);
         let said = rig.relay.uplink_transmit().to_vec();
         assert!(said.windows(21).any(|part| part == b"https://share.example"));
         assert_eq!(rig.relay.texts_in_use().1, 100);
