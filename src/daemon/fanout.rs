@@ -21,7 +21,7 @@ use crate::relay::pages::Verdict;
 use crate::relay::session::Session;
 use crate::relay::table::Id;
 use crate::relay::transmit::Slices;
-use crate::wire::page::PAGE_FRAME_SIZE_MAX;
+use crate::wire::page::{PAGE_FRAGMENTS_MAX, PAGE_FRAME_SIZE_MAX};
 
 /// Writes to one page in one turn, at most: more than one only where a plan didn't hold everything.
 const WRITES_PER_PAGE: usize = 4;
@@ -141,6 +141,7 @@ fn write_together(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, toget
 impl Behind for Daemon {
     type Page = Id<Session>;
     const MESSAGE_SIZE_MAX: usize = PAGE_FRAME_SIZE_MAX;
+    const FRAGMENTS_MAX: u32 = PAGE_FRAGMENTS_MAX;
 
     fn text(&self, page: Id<Session>, text: &str) {
         self.step(|relay, now| relay.handle_page_text(now, page, text));

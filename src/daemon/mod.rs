@@ -13,6 +13,7 @@
 //! ```
 
 mod boundary;
+mod budget;
 mod clock;
 pub mod connection;
 mod console;
@@ -121,7 +122,9 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
     let served = Inherited::take().and_then(|inherited| {
         let executor = Rc::new(LocalExecutor::new());
         let manager = (inherited, Notify::from_environment());
-        smol::block_on(executor.run(serve_for(Rc::clone(&executor), config, Some(path), manager, |_| {})))
+        // A task as well: its own signals are then looked at only when one came.
+        let served = executor.spawn(serve_for(Rc::clone(&executor), config, Some(path), manager, |_| {}));
+        smol::block_on(budget::run(&executor, served))
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,

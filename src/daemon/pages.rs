@@ -8,7 +8,7 @@
 //! mean: they are for [`Behind`], which is the daemon with its machine, and an echo in the tests.
 
 use std::future::Future;
-use std::io::{self, Read};
+use std::io;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -25,8 +25,6 @@ use super::connection::{CONTROL_SIZE_MAX, Connection};
 use crate::relay::pages::Verdict;
 use crate::relay::texts::shortened;
 
-/// Frames read from a page before others have their turn.
-const FRAMES_PER_TURN: usize = 16;
 /// tungstenite's read buffer, while there is one: the usual `subscribe` is read at once.
 const READ_BUFFER_SIZE: usize = 512;
 /// Bytes of a page that is being closed which are read and thrown away in one turn.
@@ -38,6 +36,8 @@ pub trait Behind: 'static {
     type Page: Copy + 'static;
     /// A page's own messages are at most so many bytes, in one frame or in several; more is closed with 1009.
     const MESSAGE_SIZE_MAX: usize;
+    /// And of at most so many frames; one more is closed with 1008, however small they are.
+    const FRAGMENTS_MAX: u32;
 
     /// The page said something.
     fn text(&self, page: Self::Page, text: &str);
@@ -83,11 +83,11 @@ fn web_socket_config(message_size_max: usize) -> WebSocketConfig {
         .max_frame_size(Some(message_size_max))
 }
 
-type Socket<B> = Box<WebSocketStream<Lower<<B as Behind>::Page>>>;
+type Socket<B> = Box<WebSocketStream<Lower<B>>>;
 
 /// WebSocket state for what comes from a page; `early` was read already.
-fn open_socket<B: Behind>(connection: &Rc<Connection<B::Page>>, early: Vec<u8>) -> Option<Socket<B>> {
-    connection.pass(&early);
+fn open_socket<B: Behind>(connection: &Rc<Connection<B::Page>>, mut early: Vec<u8>) -> Option<Socket<B>> {
+    early.truncate(connection.pass(&early, B::FRAGMENTS_MAX));
     let lower = Lower(Rc::clone(connection));
     let config = web_socket_config(B::MESSAGE_SIZE_MAX);
     let opening = WebSocketStream::from_partially_read(lower, early, Role::Server, Some(config));
@@ -126,7 +126,7 @@ impl<B: Behind> Future for Page<B> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let page = self.get_mut();
         page.connection.set_waker(context.waker());
-        let mut frames = 0;
+        page.connection.begin_turn();
         loop {
             match page.behind.verdict(page.connection.page) {
                 Verdict::Cut => return Poll::Ready(()),
@@ -160,16 +160,18 @@ impl<B: Behind> Future for Page<B> {
                     Poll::Pending => {}
                 }
             }
-            if frames == FRAMES_PER_TURN {
+            if page.connection.is_turn_over() {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            frames += 1;
+            page.connection.step();
             match page.read(context) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(()),
                 // The answer to a ping comes into the slot with the next read, which found nothing.
                 Poll::Pending if page.connection.has_control() && !page.is_blocked() => {}
+                // tungstenite reads on until a message is whole, and was told that there is nothing.
+                Poll::Pending if page.connection.is_turn_over() => {}
                 Poll::Pending => match page.connection.stream.poll_readable(context) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -193,6 +195,10 @@ impl<B: Behind> Page<B> {
         let Some(socket) = self.socket() else { return Poll::Ready(false) };
         let message = match Pin::new(socket).poll_next(context) {
             Poll::Ready(message) => message,
+            Poll::Pending if self.connection.has_fragments_too_many() => {
+                let reason = format!("a page's message is in at most {} frames", B::FRAGMENTS_MAX);
+                return Poll::Ready(self.give_up(context, 1008, &reason));
+            }
             Poll::Pending => {
                 if self.state == State::Open && self.connection.is_between_messages() {
                     self.socket = None;
@@ -246,6 +252,11 @@ impl<B: Behind> Page<B> {
             Error::Protocol(_) => (1002, "that is not the WebSocket protocol"),
             _ => return false,
         };
+        self.give_up(context, code, reason)
+    }
+
+    /// What the page sends is not read as frames any more.
+    fn give_up(&mut self, context: &mut Context<'_>, code: u16, reason: &str) -> bool {
         self.behind.broken(self.connection.page, code);
         if self.state == State::Open {
             self.close(context, code, reason);
@@ -264,7 +275,7 @@ impl<B: Behind> Page<B> {
         }
     }
 
-    fn socket(&mut self) -> Option<&mut WebSocketStream<Lower<B::Page>>> {
+    fn socket(&mut self) -> Option<&mut WebSocketStream<Lower<B>>> {
         if self.socket.is_none() {
             self.socket = open_socket::<B>(&self.connection, Vec::new());
         }
@@ -274,7 +285,7 @@ impl<B: Behind> Page<B> {
     /// Reads what nobody wants; `false` where the peer is gone.
     fn discard(&self) -> Poll<bool> {
         let mut nowhere = [0; DISCARD_SIZE];
-        match self.connection.stream.get_ref().read(&mut nowhere) {
+        match self.connection.read(&mut nowhere) {
             Ok(0) => Poll::Ready(false),
             Ok(_) => Poll::Ready(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -289,24 +300,28 @@ impl<B: Behind> Drop for Page<B> {
     }
 }
 
-/// What tungstenite reads from and writes to: it never waits, since the page's task alone polls the socket.
-#[derive(Debug)]
-struct Lower<P>(Rc<Connection<P>>);
+/// What tungstenite reads from and writes to: it never waits, since the page's task alone polls the socket. Nor does it give
+/// more than the turn's budget, or anything of a message in too many frames: what then comes next is the task's to say.
+struct Lower<B: Behind>(Rc<Connection<B::Page>>);
 
-impl<P> AsyncRead for Lower<P> {
+impl<B: Behind> AsyncRead for Lower<B> {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        match self.0.stream.get_ref().read(into) {
-            Ok(size) => {
-                self.0.pass(into.get(..size).unwrap_or_default());
-                Poll::Ready(Ok(size))
-            }
+        if self.0.has_fragments_too_many() {
+            return Poll::Pending;
+        }
+        match self.0.read(into) {
+            Ok(0) => Poll::Ready(Ok(0)),
+            Ok(size) => match self.0.pass(into.get(..size).unwrap_or_default(), B::FRAGMENTS_MAX) {
+                0 => Poll::Pending,
+                passed => Poll::Ready(Ok(passed)),
+            },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
     }
 }
 
-impl<P> AsyncWrite for Lower<P> {
+impl<B: Behind> AsyncWrite for Lower<B> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.0.push_control(bytes) { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending }
     }

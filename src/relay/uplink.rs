@@ -18,10 +18,15 @@ use crate::wire::uplink::{
 
 /// A `Ping` goes out when no frame came for so long.
 const PING_MS: u64 = 10_000;
-/// Without a frame for so long the uplink is dead.
+/// Without a byte for so long the uplink is dead: neither one that came, nor room for one to go where there was none.
 const DEAD_MS: u64 = 30_000;
+/// Without a whole frame for so long it is dead, however many bytes come: the largest takes that at 3.7 KB/s. Pings see to it that
+/// one is due every 10 s. A peer that only drips would otherwise hold its pages for ever.
+const FRAME_MS_MAX: u64 = 300_000;
 /// A handshake in which nothing comes for so long is given up.
-const HANDSHAKE_MS_MAX: u64 = 10_000;
+const HANDSHAKE_SILENT_MS_MAX: u64 = 10_000;
+/// A handshake that is not done within this time is given up, however many bytes come: it is two small frames each way.
+const HANDSHAKE_MS_MAX: u64 = 20_000;
 /// A dial that is not answered is given up.
 const DIAL_MS_MAX: u64 = 5_000;
 /// The back-off's first and last step.
@@ -61,8 +66,15 @@ pub struct Uplink {
     return_at: Instant,
     returns: u32,
     nonce: [u8; 16],
+    /// When the handshake began.
+    begun: Instant,
+    /// The last sign of life: a byte that came, or room for one to go.
     heard: Instant,
+    /// When the last whole frame came.
+    framed: Instant,
     pinged: Option<Instant>,
+    /// The connection took no more when it was last written to.
+    is_blocked: bool,
     out: Box<[u8]>,
     out_start: usize,
     out_end: usize,
@@ -109,8 +121,11 @@ impl Uplink {
             return_at: Instant::NEVER,
             returns: 0,
             nonce: [0; 16],
+            begun: now,
             heard: now,
+            framed: now,
             pinged: None,
+            is_blocked: false,
             out: vec![0; out_size as usize].into_boxed_slice(),
             out_start: 0,
             out_end: 0,
@@ -136,12 +151,26 @@ impl Uplink {
     pub fn deadline(&self) -> Instant {
         match self.state {
             State::Down { retry_at } => retry_at,
-            State::Dialing { since } => since.after(DIAL_MS_MAX),
-            State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.heard.after(PING_MS),
-            State::Up { .. } => {
-                self.return_at.min(self.pinged.map_or(self.heard.after(PING_MS), |_| self.heard.after(DEAD_MS)))
-            }
+            State::Dialing { .. } | State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.ends_at(),
+            State::Up { .. } => self.return_at.min(self.ping_at()).min(self.ends_at()),
         }
+    }
+
+    /// When the connection is to be given up unless something comes.
+    fn ends_at(&self) -> Instant {
+        match self.state {
+            State::Down { .. } => Instant::NEVER,
+            State::Dialing { since } => since.after(DIAL_MS_MAX),
+            State::AwaitsChallenge | State::AwaitsWelcome { .. } => {
+                self.heard.after(HANDSHAKE_SILENT_MS_MAX).min(self.begun.after(HANDSHAKE_MS_MAX))
+            }
+            State::Up { .. } => self.heard.after(DEAD_MS).min(self.framed.after(FRAME_MS_MAX)),
+        }
+    }
+
+    /// When the next `Ping` is due.
+    fn ping_at(&self) -> Instant {
+        self.pinged.unwrap_or(self.framed).after(PING_MS)
     }
 
     /// Sends a frame; its place in the order, or `None` where there is no room.
@@ -181,7 +210,7 @@ impl Uplink {
     fn begin(&mut self, now: Instant, nonce: [u8; 16]) {
         self.state = State::AwaitsChallenge;
         self.nonce = nonce;
-        self.heard = now;
+        (self.begun, self.heard, self.framed) = (now, now, now);
         self.pinged = None;
         self.forget_out();
     }
@@ -189,6 +218,7 @@ impl Uplink {
     /// What was to be written is of a connection that is no more.
     const fn forget_out(&mut self) {
         (self.out_start, self.out_end) = (0, 0);
+        self.is_blocked = false;
     }
 
     /// Plans the next try of the first address, where another one serves.
@@ -293,8 +323,11 @@ impl Relay {
         }
     }
 
-    /// So many bytes came from the business server: a part of a frame, or several.
-    pub fn handle_uplink_read(&mut self, size: usize) {
+    /// So many bytes came from the business server: a part of a frame, or several. Each is a sign of life.
+    pub fn handle_uplink_read(&mut self, now: Instant, size: usize) {
+        if size > 0 {
+            self.uplink.heard = now;
+        }
         self.counters.uplink_bytes_in += size as u64;
     }
 
@@ -303,7 +336,7 @@ impl Relay {
     /// # Errors
     /// Why the connection must end; nothing of the frame was used.
     pub fn handle_uplink(&mut self, now: Instant, incoming: Incoming<'_>) -> Result<(), PeerError> {
-        self.uplink.heard = now;
+        (self.uplink.heard, self.uplink.framed) = (now, now);
         self.uplink.pinged = None;
         self.counters.uplink_frames_in += 1;
         match (self.uplink.state, incoming) {
@@ -361,8 +394,17 @@ impl Relay {
         self.uplink.queued
     }
 
-    /// So many bytes of it were written.
+    /// The connection takes no more of it now.
+    pub const fn uplink_blocked(&mut self) {
+        self.uplink.is_blocked = true;
+    }
+
+    /// So many bytes of it were written. That is a sign of life where the connection took none before: the business server
+    /// made room. Where it did not, the kernel's buffer takes as much from a peer that is gone.
     pub fn uplink_wrote(&mut self, now: Instant, size: usize) {
+        if size > 0 && core::mem::take(&mut self.uplink.is_blocked) {
+            self.uplink.heard = now;
+        }
         self.uplink.out_start = (self.uplink.out_start + size).min(self.uplink.out_end);
         self.counters.uplink_bytes_out += size as u64;
         self.ask_more(now);
@@ -371,20 +413,23 @@ impl Relay {
     /// Why the connection is to be given up, if it is.
     #[must_use]
     pub fn uplink_fault(&self, now: Instant) -> Option<PeerError> {
+        if now < self.uplink.ends_at() {
+            return None;
+        }
+        let silent_ms = now.since(self.uplink.heard);
         match self.uplink.state {
             State::Down { .. } => None,
-            State::Dialing { since } => (now.since(since) >= DIAL_MS_MAX).then_some(PeerError::Silent),
-            State::AwaitsChallenge | State::AwaitsWelcome { .. } => {
-                (now.since(self.uplink.heard) >= HANDSHAKE_MS_MAX).then_some(PeerError::Silent)
+            State::AwaitsChallenge | State::AwaitsWelcome { .. } if silent_ms < HANDSHAKE_SILENT_MS_MAX => {
+                Some(PeerError::Slow)
             }
-            State::Up { .. } => (now.since(self.uplink.heard) >= DEAD_MS).then_some(PeerError::Silent),
+            State::Up { .. } if silent_ms < DEAD_MS => Some(PeerError::Slow),
+            _ => Some(PeerError::Silent),
         }
     }
 
     /// Sends a `Ping` where nothing came for a while.
     pub(super) fn sweep_uplink(&mut self, now: Instant) {
-        let since = self.uplink.pinged.unwrap_or(self.uplink.heard);
-        if self.is_up() && now.since(since) >= PING_MS {
+        if self.is_up() && self.uplink.ping_at() <= now {
             self.uplink.pinged = Some(now);
             let nonce = u32::try_from(self.jitter.below(1 << 32)).unwrap_or_default();
             let _ = self.uplink.send_reserved(&ToBusiness::Ping { nonce });

@@ -121,6 +121,7 @@ impl Echo {
 impl Behind for Echo {
     type Page = ();
     const MESSAGE_SIZE_MAX: usize = 16 << 20;
+    const FRAGMENTS_MAX: u32 = u32::MAX;
 
     fn text(&self, (): (), text: &str) {
         self.answer(Opcode::Text, text.as_bytes());
