@@ -6,10 +6,12 @@
 //! socket is written to is `connection.rs`; what is written, the machine's.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use smol::future;
 
 use super::Daemon;
+use super::budget;
 use super::connection::{self, Outgoing};
 use super::pages::Behind;
 use super::queues;
@@ -142,6 +144,7 @@ impl Behind for Daemon {
     type Page = Id<Session>;
     const MESSAGE_SIZE_MAX: usize = PAGE_FRAME_SIZE_MAX;
     const FRAGMENTS_MAX: u32 = PAGE_FRAGMENTS_MAX;
+    const REST: Duration = budget::REST;
 
     fn text(&self, page: Id<Session>, text: &str) {
         self.step(|relay, now| relay.handle_page_text(now, page, text));

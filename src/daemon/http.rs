@@ -208,10 +208,12 @@ fn refused(refusal: Refusal) -> Answer {
 /// Reads some bytes. Waits by `poll_readable`: `Async::readable` would leave a list of waiters behind with the socket.
 async fn read(stream: &Async<TcpStream>, into: &mut [u8], budget: &mut Budget) -> io::Result<usize> {
     loop {
-        budget.next_step().await;
+        budget.next_read().await;
         match stream.get_ref().read(budget.clip(into)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| stream.poll_readable(context)).await?;
+                // Others had their turn meanwhile.
+                *budget = Budget::TURN;
             }
             result => return result.inspect(|size| budget.take(*size)),
         }

@@ -13,13 +13,14 @@ use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use futures_lite::{AsyncRead, AsyncWrite, Stream};
-use smol::LocalExecutor;
+use smol::{LocalExecutor, Timer};
 
 use super::connection::{CONTROL_SIZE_MAX, Connection};
 use crate::relay::pages::Verdict;
@@ -38,6 +39,8 @@ pub trait Behind: 'static {
     const MESSAGE_SIZE_MAX: usize;
     /// And of at most so many frames; one more is closed with 1008, however small they are.
     const FRAGMENTS_MAX: u32;
+    /// A page that sends more than one turn holds is not read for so long then.
+    const REST: Duration;
 
     /// The page said something.
     fn text(&self, page: Self::Page, text: &str);
@@ -70,7 +73,7 @@ pub fn begin<B: Behind>(
     early: Vec<u8>,
 ) {
     let socket = if early.is_empty() { None } else { open_socket::<B>(&connection, early) };
-    executor.spawn(Page { behind, connection, socket, state: State::Open }).detach();
+    executor.spawn(Page { behind, connection, socket, state: State::Open, rest: None }).detach();
 }
 
 /// tungstenite's five sizes. Nothing of ours passes through its write buffer but pong and close.
@@ -118,6 +121,8 @@ struct Page<B: Behind> {
     /// There while a message is half read or the connection is being closed.
     socket: Option<Socket<B>>,
     state: State,
+    /// Until when nothing is read: the page has spent its turn.
+    rest: Option<Box<Timer>>,
 }
 
 impl<B: Behind> Future for Page<B> {
@@ -126,7 +131,9 @@ impl<B: Behind> Future for Page<B> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let page = self.get_mut();
         page.connection.set_waker(context.waker());
-        page.connection.begin_turn();
+        if page.rest.is_none() {
+            page.connection.begin_turn();
+        }
         loop {
             match page.behind.verdict(page.connection.page) {
                 Verdict::Cut => return Poll::Ready(()),
@@ -160,8 +167,7 @@ impl<B: Behind> Future for Page<B> {
                     Poll::Pending => {}
                 }
             }
-            if page.connection.is_turn_over() {
-                context.waker().wake_by_ref();
+            if page.connection.is_turn_over() && page.poll_rest(context).is_pending() {
                 return Poll::Pending;
             }
             page.connection.step();
@@ -185,6 +191,21 @@ impl<B: Behind> Future for Page<B> {
 impl<B: Behind> Page<B> {
     fn is_blocked(&self) -> bool {
         self.behind.is_blocked(self.connection.page)
+    }
+
+    /// Waits until the page may be read again, after a turn that it has spent.
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if B::REST.is_zero() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let rest = self.rest.get_or_insert_with(|| Box::new(Timer::after(B::REST)));
+        if Pin::new(&mut **rest).poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.rest = None;
+        self.connection.begin_turn();
+        Poll::Ready(())
     }
 
     /// Reads one frame; `false` where the connection is over.
