@@ -35,7 +35,7 @@ const MASK_SIZE: u8 = 4;
 impl Boundary {
     /// Whether no message and no frame is half way through.
     pub fn is_between_messages(self) -> bool {
-        self.stage == Stage::First && self.fragments == 0
+        self.stage == Stage::First && self.fragments == 0 && !self.is_over
     }
 
     /// Whether a message has more frames than it may: then nothing of the stream counts any more.
@@ -46,6 +46,9 @@ impl Boundary {
     /// Further bytes of the stream, in which a message has at most `fragments_max` frames; how many of them are before the one
     /// that is too many.
     pub fn pass(&mut self, bytes: &[u8], fragments_max: u32) -> usize {
+        if self.is_over {
+            return 0;
+        }
         let mut rest = bytes;
         while let Some((&byte, behind)) = rest.split_first() {
             if let Stage::Payload(left) = self.stage {
@@ -58,8 +61,8 @@ impl Boundary {
             self.stage = match self.stage {
                 Stage::First => {
                     if byte & CONTROL == 0 {
-                        self.is_over |= self.fragments >= fragments_max;
-                        if self.is_over {
+                        if self.fragments >= fragments_max {
+                            self.is_over = true;
                             return bytes.len() - behind.len() - 1;
                         }
                         self.fragments = if byte & FINAL == 0 { self.fragments.saturating_add(1) } else { 0 };

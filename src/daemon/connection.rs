@@ -155,9 +155,9 @@ impl<P> Connection<P> {
         self.budget.set(Budget::TURN);
     }
 
-    /// Whether others are to have their turn.
-    pub(super) fn is_turn_over(&self) -> bool {
-        self.budget.get().is_spent()
+    /// What is left of it.
+    pub(super) fn budget(&self) -> Budget {
+        self.budget.get()
     }
 
     /// The page's task does something.
@@ -184,7 +184,12 @@ impl<P> Connection<P> {
         self.boundary.get().is_between_messages()
     }
 
-    fn control_taken(&self, size: usize) {
+    #[cfg(test)]
+    pub(super) fn control_size(&self) -> usize {
+        self.control.borrow().len()
+    }
+
+    pub(super) fn control_taken(&self, size: usize) {
         let mut control = self.control.borrow_mut();
         control.drain(..size);
         if control.is_empty() {

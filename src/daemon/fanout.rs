@@ -268,9 +268,6 @@ mod tests {
 
     use super::*;
     use crate::board::{Board, HOST};
-    use crate::config::Config;
-    use crate::daemon::listen::Listeners;
-    use crate::daemon::systemd::Notify;
     use crate::relay::rig::Rig;
 
     /// Counts how often a page's task is woken.
@@ -281,15 +278,6 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    /// A daemon that has nothing but this machine.
-    fn daemon(rig: Rig) -> Rc<Daemon> {
-        let config = Config::of_defaults(&HOST).unwrap();
-        let listeners = Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
-        let daemon = Daemon::new(config, None, &listeners, Notify::default()).unwrap();
-        *daemon.relay.borrow_mut() = rig.relay;
-        daemon
     }
 
     /// So many pages of topic 7, all told that they are.
@@ -316,7 +304,7 @@ mod tests {
             pages.iter().for_each(|page| drop(rig.read(*page)));
             while rig.relay.poll_page().is_some() {}
             rig.messages(2..=4);
-            let daemon = daemon(rig);
+            let daemon = Daemon::of(rig);
             let wakes: Vec<_> = pages.iter().map(|_| Arc::new(Wakes::default())).collect();
             let mut peers = Vec::new();
             for (page, wakes) in pages.iter().zip(&wakes) {
@@ -355,7 +343,7 @@ mod tests {
         let mut rig = Rig::up(&Board { pages_max: count, subscriptions_max: count, ..HOST });
         audience(&mut rig, PAGES);
         rig.messages(1..=1);
-        let daemon = daemon(rig);
+        let daemon = Daemon::of(rig);
         let executor = LocalExecutor::new();
         let _serving = executor.spawn(run(Rc::clone(&daemon)));
         // Another task of the executor's: a page's, the console's, the uplink's.

@@ -271,3 +271,52 @@ async fn linger(stream: &Async<TcpStream>) {
     };
     future::or(read, late).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use rustix::io::ioctl_fionread;
+
+    use super::super::budget;
+    use super::*;
+
+    fn connected() -> (Rc<Async<TcpStream>>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Rc::new(Async::new(listener.accept().unwrap().0).unwrap()), peer)
+    }
+
+    #[test]
+    fn talk_behind_an_answer_takes_no_more_than_a_turn_and_then_rests() {
+        let (stream, mut peer) = connected();
+        let before = 4 * budget::SIZE;
+        peer.write_all(&vec![b'x'; before]).unwrap();
+        let waiting = || usize::try_from(ioctl_fionread(&*stream).unwrap()).unwrap();
+        while waiting() < before {}
+        let executor = LocalExecutor::new();
+        let read = Rc::clone(&stream);
+        let _lingers = executor.spawn(async move { linger(&read).await });
+        assert!(executor.try_tick());
+        let taken = before - waiting();
+        assert!((1..=budget::SIZE).contains(&taken), "{taken} bytes in a turn");
+        assert!(!executor.try_tick(), "it reads on at once");
+    }
+
+    #[test]
+    fn who_talks_without_end_behind_an_answer_is_cut_off() {
+        let (stream, mut peer) = connected();
+        let talks = std::thread::spawn(move || {
+            let mut size = 0;
+            while let Ok(written) = peer.write(&[b'x'; 4096]) {
+                size += written;
+            }
+            size
+        });
+        smol::block_on(async {
+            linger(&stream).await;
+            drop(stream);
+        });
+        assert!(talks.join().unwrap() >= LINGER_SIZE_MAX);
+    }
+}

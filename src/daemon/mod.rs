@@ -413,6 +413,19 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::board::HOST;
+    use crate::relay::rig::Rig;
+
+    impl Daemon {
+        /// A daemon that has nothing but this machine.
+        pub(in crate::daemon) fn of(rig: Rig) -> Rc<Self> {
+            let config = Config::of_defaults(&HOST).unwrap();
+            let listeners = listen::Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
+            let daemon = Self::new(config, None, &listeners, Notify::default()).unwrap();
+            *daemon.relay.borrow_mut() = rig.relay;
+            daemon
+        }
+    }
 
     /// Runs itself once more, in a process of its own that panics.
     #[test]

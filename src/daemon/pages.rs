@@ -167,7 +167,7 @@ impl<B: Behind> Future for Page<B> {
                     Poll::Pending => {}
                 }
             }
-            if page.connection.is_turn_over() && page.poll_rest(context).is_pending() {
+            if page.connection.budget().is_spent() && page.poll_rest(context).is_pending() {
                 return Poll::Pending;
             }
             page.connection.step();
@@ -177,7 +177,7 @@ impl<B: Behind> Future for Page<B> {
                 // The answer to a ping comes into the slot with the next read, which found nothing.
                 Poll::Pending if page.connection.has_control() && !page.is_blocked() => {}
                 // tungstenite reads on until a message is whole, and was told that there is nothing.
-                Poll::Pending if page.connection.is_turn_over() => {}
+                Poll::Pending if page.connection.budget().is_spent() => {}
                 Poll::Pending => match page.connection.stream.poll_readable(context) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -353,5 +353,122 @@ impl<B: Behind> AsyncWrite for Lower<B> {
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use rustix::io::ioctl_fionread;
+    use smol::Async;
+
+    use super::super::budget;
+    use super::*;
+
+    /// Takes what a page says, and says nothing. Pages that flood rest for so many hours.
+    #[derive(Default)]
+    struct Wall<const HOURS: u64> {
+        is_cut: Cell<bool>,
+    }
+
+    impl<const HOURS: u64> Behind for Wall<HOURS> {
+        type Page = ();
+        const MESSAGE_SIZE_MAX: usize = 1 << 20;
+        const FRAGMENTS_MAX: u32 = u32::MAX;
+        const REST: Duration = Duration::from_secs(HOURS * 3600);
+
+        fn text(&self, (): (), _: &str) {}
+        fn binary(&self, (): (), _: &[u8]) {}
+        fn heard(&self, (): ()) {}
+        fn leaving(&self, (): ()) {}
+        fn broken(&self, (): (), _: u16) {}
+        fn gone(&self, (): ()) {}
+
+        fn verdict(&self, (): ()) -> Verdict {
+            if self.is_cut.get() { Verdict::Cut } else { Verdict::Serve }
+        }
+
+        fn is_blocked(&self, (): ()) -> bool {
+            false
+        }
+
+        fn unblocked(&self, (): ()) {}
+
+        /// Takes the pongs.
+        fn serve(&self, connection: &Connection<()>) {
+            connection.control_taken(connection.control_size());
+        }
+    }
+
+    /// A page whose socket holds `first`, and six turns of `again`.
+    fn flooded<const HOURS: u64>(first: &[u8], again: &[u8]) -> (Rc<Wall<HOURS>>, Rc<Connection<()>>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut page = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Async::new(listener.accept().unwrap().0).unwrap();
+        let flood = [first, &again.repeat(6 * budget::SIZE / again.len())].concat();
+        page.write_all(&flood).unwrap();
+        let connection = Rc::new(Connection::new((), stream));
+        while waiting(&connection) < flood.len() {}
+        (Rc::default(), connection, page)
+    }
+
+    fn waiting(connection: &Connection<()>) -> usize {
+        ioctl_fionread(&connection.stream).unwrap().try_into().unwrap()
+    }
+
+    const FLOODS: [(&str, &[u8], &[u8]); 8] = [
+        ("empty fragments", &[0x01, 0x80, 0, 0, 0, 0], &[0x00, 0x80, 0, 0, 0, 0]),
+        ("fragments of one byte", &[0x01, 0x80, 0, 0, 0, 0], &[0x00, 0x81, 0, 0, 0, 0, b' ']),
+        ("a frame that never ends", &[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0], &[b' '; 64]),
+        ("pings", &[], &[0x89, 0x80, 0, 0, 0, 0]),
+        ("pongs", &[], &[0x8a, 0x80, 0, 0, 0, 0]),
+        ("empty texts", &[], &[0x81, 0x80, 0, 0, 0, 0]),
+        ("bytes behind a close", &[0x88, 0x80, 0, 0, 0, 0], &[b' '; 64]),
+        ("bytes behind nonsense", &[0xff; 8], &[b' '; 64]),
+    ];
+
+    #[test]
+    fn whatever_a_page_floods_a_turn_takes_no_more_than_its_budget() {
+        for (what, first, again) in FLOODS {
+            let (wall, connection, _page) = flooded::<0>(first, again);
+            let executor = LocalExecutor::new();
+            begin(wall, &executor, Rc::clone(&connection), Vec::new());
+            let mut left = waiting(&connection);
+            let all = left;
+            // What was read is not all handled in the same turn.
+            for turn in 1..=20 {
+                assert!(executor.try_tick(), "{what}: it waits for more in turn {turn}, with {left} bytes there");
+                let taken = left - waiting(&connection);
+                left -= taken;
+                assert!(taken <= budget::SIZE, "{what}: {taken} bytes in turn {turn}");
+                if left == 0 {
+                    break;
+                }
+            }
+            assert!(left < all, "{what}: nothing was read");
+        }
+    }
+
+    #[test]
+    fn a_page_that_floods_rests_and_can_be_cut_meanwhile() {
+        for (what, first, again) in FLOODS {
+            let (wall, connection, _page) = flooded::<1>(first, again);
+            let executor = LocalExecutor::new();
+            begin(Rc::clone(&wall), &executor, Rc::clone(&connection), Vec::new());
+            assert!(executor.try_tick());
+            let left = waiting(&connection);
+            connection.wake();
+            assert!(executor.try_tick());
+            assert!(!executor.try_tick(), "{what}: it does not rest");
+            assert_eq!(waiting(&connection), left, "{what}");
+            assert_eq!(Rc::strong_count(&wall), 2, "{what}: it is gone");
+            wall.is_cut.set(true);
+            connection.wake();
+            assert!(executor.try_tick());
+            assert_eq!(Rc::strong_count(&wall), 1, "{what}: it is there still");
+        }
     }
 }

@@ -319,3 +319,32 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::UPLINK_STEPS;
+    use super::*;
+    use crate::board::HOST;
+    use crate::relay::rig::Rig;
+    use crate::wire::uplink::{ToRelay, encode};
+
+    #[test]
+    fn a_turn_handles_only_so_many_frames_however_small_they_are_and_the_next_ones_the_others() {
+        const FRAMES: usize = 10 * UPLINK_STEPS;
+        let daemon = Daemon::of(Rig::up(&HOST));
+        let mut deframer = Deframer::new(HOST.data_size_max() as usize);
+        let mut size = 0;
+        for _ in 0..FRAMES {
+            size += encode(&ToRelay::Pong { nonce: 0 }, &mut deframer.space()[size..]).unwrap();
+        }
+        deframer.filled(size);
+        let before = daemon.relay.borrow().counters().uplink_frames_in;
+        let mut turns = 0;
+        while handle(&daemon, &mut deframer, size, &mut Budget::UPLINK_TURN.clone()).is_ok_and(|is_behind| is_behind) {
+            turns += 1;
+            let handled = daemon.relay.borrow().counters().uplink_frames_in - before;
+            assert_eq!(handled, turns * UPLINK_STEPS as u64);
+        }
+        assert_eq!(turns, 10);
+    }
+}

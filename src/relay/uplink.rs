@@ -572,6 +572,72 @@ mod tests {
         assert_eq!(rig.relay.uplink_fault(rig.now), Some(PeerError::Silent));
     }
 
+    /// One byte of a frame comes, or was taken, after each `step_ms`, until the connection is given up: when, and why.
+    fn drips(rig: &mut Rig, step_ms: u64, drip: impl Fn(&mut Relay, Instant)) -> (u64, PeerError) {
+        let begun = rig.now;
+        loop {
+            for _ in 0..step_ms / 100 {
+                rig.pass(100);
+                assert!(rig.relay.uplink_deadline() > rig.now || rig.relay.uplink_fault(rig.now).is_some());
+                if let Some(fault) = rig.relay.uplink_fault(rig.now) {
+                    return (rig.now.since(begun), fault);
+                }
+            }
+            drip(&mut rig.relay, rig.now);
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_large_frame_are_signs_of_life_but_one_frame_takes_minutes_at_most() {
+        for step_ms in [100, 29_000] {
+            let mut rig = Rig::up(&BOARD);
+            let ended = drips(&mut rig, step_ms, |relay, now| relay.handle_uplink_read(now, 1));
+            assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow), "a byte each {step_ms} ms");
+        }
+        // A whole frame begins the minutes anew, and bytes that stop coming are silence.
+        let mut rig = Rig::up(&BOARD);
+        for _ in 0..20 {
+            rig.relay.handle_uplink_read(rig.now, 1);
+            rig.pass(29_000);
+            rig.tell(ToRelay::Pong { nonce: 1 });
+        }
+        rig.relay.handle_uplink_read(rig.now, 1);
+        assert_eq!(drips(&mut rig, DEAD_MS + 1_000, |_, _| {}), (DEAD_MS, PeerError::Silent));
+    }
+
+    #[test]
+    fn room_for_more_is_a_sign_of_life_where_there_was_none_and_taking_bytes_alone_is_not() {
+        let mut rig = Rig::up(&BOARD);
+        let ended = drips(&mut rig, 29_000, |relay, now| {
+            relay.uplink_blocked();
+            relay.uplink_wrote(now, 1);
+        });
+        assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow));
+        let mut rig = Rig::up(&BOARD);
+        let ended = drips(&mut rig, 1_000, |relay, now| relay.uplink_wrote(now, 1));
+        assert_eq!(ended, (DEAD_MS, PeerError::Silent), "a kernel takes as much for a peer that is gone");
+        let mut rig = Rig::up(&BOARD);
+        let ended = drips(&mut rig, 1_000, |relay, _| relay.uplink_blocked());
+        assert_eq!(ended, (DEAD_MS, PeerError::Silent));
+    }
+
+    #[test]
+    fn a_handshake_that_drips_has_a_time_of_its_own() {
+        let mut rig = Rig::down(&BOARD);
+        assert_eq!(rig.relay.poll_dial(rig.now), Some(0));
+        rig.relay.handle_uplink_connected(rig.now, [1; 16]);
+        rig.relay.handle_uplink_read(rig.now, 1);
+        assert_eq!(
+            drips(&mut rig, 1_000, |relay, now| relay.handle_uplink_read(now, 1)),
+            (HANDSHAKE_MS_MAX, PeerError::Slow)
+        );
+        rig.relay.handle_uplink_lost(rig.now);
+        let mut rig = Rig::down(&BOARD);
+        assert_eq!(rig.relay.poll_dial(rig.now), Some(0));
+        rig.relay.handle_uplink_connected(rig.now, [1; 16]);
+        assert_eq!(drips(&mut rig, 60_000, |_, _| {}), (HANDSHAKE_SILENT_MS_MAX, PeerError::Silent));
+    }
+
     #[test]
     fn a_publication_for_a_topic_that_was_not_accepted_is_counted() {
         let mut rig = Rig::up(&BOARD);
