@@ -9,6 +9,7 @@ use super::{
     event::Event,
     fault::PeerError,
     inspect::UplinkRow,
+    liveness::Liveness,
     time::{Instant, Jitter},
 };
 use crate::wire::uplink::{
@@ -16,17 +17,6 @@ use crate::wire::uplink::{
     relay_proof,
 };
 
-/// A `Ping` goes out when no frame came for so long.
-const PING_MS: u64 = 10_000;
-/// Without a byte for so long the uplink is dead: neither one that came, nor room for one to go where there was none.
-const DEAD_MS: u64 = 30_000;
-/// Without a whole frame for so long it is dead, however many bytes come: the largest takes that at 3.7 KB/s. Pings see to it that
-/// one is due every 10 s. A peer that only drips would otherwise hold its pages for ever.
-const FRAME_MS_MAX: u64 = 300_000;
-/// A handshake in which nothing comes for so long is given up.
-const HANDSHAKE_SILENT_MS_MAX: u64 = 10_000;
-/// A handshake that is not done within this time is given up, however many bytes come: it is two small frames each way.
-const HANDSHAKE_MS_MAX: u64 = 20_000;
 /// A dial that is not answered is given up.
 const DIAL_MS_MAX: u64 = 5_000;
 /// The back-off's first and last step.
@@ -66,15 +56,7 @@ pub struct Uplink {
     return_at: Instant,
     returns: u32,
     nonce: [u8; 16],
-    /// When the handshake began.
-    begun: Instant,
-    /// The last sign of life: a byte that came, or room for one to go.
-    heard: Instant,
-    /// When the last whole frame came.
-    framed: Instant,
-    pinged: Option<Instant>,
-    /// The connection took no more when it was last written to.
-    is_blocked: bool,
+    liveness: Liveness,
     out: Box<[u8]>,
     out_start: usize,
     out_end: usize,
@@ -101,7 +83,7 @@ impl Uplink {
             for_ms,
             retry_ms,
             return_ms: returns.then(|| self.return_at.since(now)),
-            heard_ms: now.since(self.heard),
+            heard_ms: self.liveness.silent_ms(now),
             connections: self.connection,
             failures: self.failures,
             out_size: self.out_end - self.out_start,
@@ -121,11 +103,7 @@ impl Uplink {
             return_at: Instant::NEVER,
             returns: 0,
             nonce: [0; 16],
-            begun: now,
-            heard: now,
-            framed: now,
-            pinged: None,
-            is_blocked: false,
+            liveness: Liveness::new(now),
             out: vec![0; out_size as usize].into_boxed_slice(),
             out_start: 0,
             out_end: 0,
@@ -152,7 +130,7 @@ impl Uplink {
         match self.state {
             State::Down { retry_at } => retry_at,
             State::Dialing { .. } | State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.ends_at(),
-            State::Up { .. } => self.return_at.min(self.ping_at()).min(self.ends_at()),
+            State::Up { .. } => self.return_at.min(self.liveness.ping_at()).min(self.ends_at()),
         }
     }
 
@@ -161,16 +139,9 @@ impl Uplink {
         match self.state {
             State::Down { .. } => Instant::NEVER,
             State::Dialing { since } => since.after(DIAL_MS_MAX),
-            State::AwaitsChallenge | State::AwaitsWelcome { .. } => {
-                self.heard.after(HANDSHAKE_SILENT_MS_MAX).min(self.begun.after(HANDSHAKE_MS_MAX))
-            }
-            State::Up { .. } => self.heard.after(DEAD_MS).min(self.framed.after(FRAME_MS_MAX)),
+            State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.liveness.handshake_ends_at(),
+            State::Up { .. } => self.liveness.ends_at(),
         }
-    }
-
-    /// When the next `Ping` is due.
-    fn ping_at(&self) -> Instant {
-        self.pinged.unwrap_or(self.framed).after(PING_MS)
     }
 
     /// Sends a frame; its place in the order, or `None` where there is no room.
@@ -210,15 +181,13 @@ impl Uplink {
     fn begin(&mut self, now: Instant, nonce: [u8; 16]) {
         self.state = State::AwaitsChallenge;
         self.nonce = nonce;
-        (self.begun, self.heard, self.framed) = (now, now, now);
-        self.pinged = None;
+        self.liveness = Liveness::new(now);
         self.forget_out();
     }
 
     /// What was to be written is of a connection that is no more.
     const fn forget_out(&mut self) {
         (self.out_start, self.out_end) = (0, 0);
-        self.is_blocked = false;
     }
 
     /// Plans the next try of the first address, where another one serves.
@@ -326,7 +295,7 @@ impl Relay {
     /// So many bytes came from the business server: a part of a frame, or several. Each is a sign of life.
     pub fn handle_uplink_read(&mut self, now: Instant, size: usize) {
         if size > 0 {
-            self.uplink.heard = now;
+            self.uplink.liveness.heard(now);
         }
         self.counters.uplink_bytes_in += size as u64;
     }
@@ -336,8 +305,7 @@ impl Relay {
     /// # Errors
     /// Why the connection must end; nothing of the frame was used.
     pub fn handle_uplink(&mut self, now: Instant, incoming: Incoming<'_>) -> Result<(), PeerError> {
-        (self.uplink.heard, self.uplink.framed) = (now, now);
-        self.uplink.pinged = None;
+        self.uplink.liveness.framed(now);
         self.counters.uplink_frames_in += 1;
         match (self.uplink.state, incoming) {
             (State::Up { .. }, Incoming::Frame(frame)) => self.handle_frame(now, frame),
@@ -396,15 +364,12 @@ impl Relay {
 
     /// The connection takes no more of it now.
     pub const fn uplink_blocked(&mut self) {
-        self.uplink.is_blocked = true;
+        self.uplink.liveness.blocked();
     }
 
-    /// So many bytes of it were written. That is a sign of life where the connection took none before: the business server
-    /// made room. Where it did not, the kernel's buffer takes as much from a peer that is gone.
+    /// So many bytes of it were written.
     pub fn uplink_wrote(&mut self, now: Instant, size: usize) {
-        if size > 0 && core::mem::take(&mut self.uplink.is_blocked) {
-            self.uplink.heard = now;
-        }
+        self.uplink.liveness.wrote(now, size);
         self.uplink.out_start = (self.uplink.out_start + size).min(self.uplink.out_end);
         self.counters.uplink_bytes_out += size as u64;
         self.ask_more(now);
@@ -416,21 +381,17 @@ impl Relay {
         if now < self.uplink.ends_at() {
             return None;
         }
-        let silent_ms = now.since(self.uplink.heard);
         match self.uplink.state {
             State::Down { .. } => None,
-            State::AwaitsChallenge | State::AwaitsWelcome { .. } if silent_ms < HANDSHAKE_SILENT_MS_MAX => {
-                Some(PeerError::Slow)
-            }
-            State::Up { .. } if silent_ms < DEAD_MS => Some(PeerError::Slow),
-            _ => Some(PeerError::Silent),
+            State::Dialing { .. } => Some(PeerError::Silent),
+            _ => Some(self.uplink.liveness.fault(now, self.is_up())),
         }
     }
 
     /// Sends a `Ping` where nothing came for a while.
     pub(super) fn sweep_uplink(&mut self, now: Instant) {
-        if self.is_up() && self.uplink.ping_at() <= now {
-            self.uplink.pinged = Some(now);
+        if self.is_up() && self.uplink.liveness.ping_at() <= now {
+            self.uplink.liveness.pinged(now);
             let nonce = u32::try_from(self.jitter.below(1 << 32)).unwrap_or_default();
             let _ = self.uplink.send_reserved(&ToBusiness::Ping { nonce });
         }
@@ -560,82 +521,6 @@ mod tests {
         let grown = longest(5_000, 12);
         assert!(grown > 10 * RETRY_MS_MIN, "{grown} ms: a handshake alone begins the back-off anew");
         assert!(longest(10_000, 4) <= RETRY_MS_MIN, "a link that held does not begin it anew");
-    }
-
-    #[test]
-    fn a_silent_uplink_is_pinged_and_then_dead() {
-        let mut rig = Rig::up(&BOARD);
-        rig.pass(10_100);
-        assert_eq!(rig.said(), ["Ping"]);
-        assert_eq!(rig.relay.uplink_fault(rig.now), None);
-        rig.pass(20_000);
-        assert_eq!(rig.relay.uplink_fault(rig.now), Some(PeerError::Silent));
-    }
-
-    /// One byte of a frame comes, or was taken, after each `step_ms`, until the connection is given up: when, and why.
-    fn drips(rig: &mut Rig, step_ms: u64, drip: impl Fn(&mut Relay, Instant)) -> (u64, PeerError) {
-        let begun = rig.now;
-        loop {
-            for _ in 0..step_ms / 100 {
-                rig.pass(100);
-                assert!(rig.relay.uplink_deadline() > rig.now || rig.relay.uplink_fault(rig.now).is_some());
-                if let Some(fault) = rig.relay.uplink_fault(rig.now) {
-                    return (rig.now.since(begun), fault);
-                }
-            }
-            drip(&mut rig.relay, rig.now);
-        }
-    }
-
-    #[test]
-    fn bytes_of_a_large_frame_are_signs_of_life_but_one_frame_takes_minutes_at_most() {
-        for step_ms in [100, 29_000] {
-            let mut rig = Rig::up(&BOARD);
-            let ended = drips(&mut rig, step_ms, |relay, now| relay.handle_uplink_read(now, 1));
-            assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow), "a byte each {step_ms} ms");
-        }
-        // A whole frame begins the minutes anew, and bytes that stop coming are silence.
-        let mut rig = Rig::up(&BOARD);
-        for _ in 0..20 {
-            rig.relay.handle_uplink_read(rig.now, 1);
-            rig.pass(29_000);
-            rig.tell(ToRelay::Pong { nonce: 1 });
-        }
-        rig.relay.handle_uplink_read(rig.now, 1);
-        assert_eq!(drips(&mut rig, DEAD_MS + 1_000, |_, _| {}), (DEAD_MS, PeerError::Silent));
-    }
-
-    #[test]
-    fn room_for_more_is_a_sign_of_life_where_there_was_none_and_taking_bytes_alone_is_not() {
-        let mut rig = Rig::up(&BOARD);
-        let ended = drips(&mut rig, 29_000, |relay, now| {
-            relay.uplink_blocked();
-            relay.uplink_wrote(now, 1);
-        });
-        assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow));
-        let mut rig = Rig::up(&BOARD);
-        let ended = drips(&mut rig, 1_000, |relay, now| relay.uplink_wrote(now, 1));
-        assert_eq!(ended, (DEAD_MS, PeerError::Silent), "a kernel takes as much for a peer that is gone");
-        let mut rig = Rig::up(&BOARD);
-        let ended = drips(&mut rig, 1_000, |relay, _| relay.uplink_blocked());
-        assert_eq!(ended, (DEAD_MS, PeerError::Silent));
-    }
-
-    #[test]
-    fn a_handshake_that_drips_has_a_time_of_its_own() {
-        let mut rig = Rig::down(&BOARD);
-        assert_eq!(rig.relay.poll_dial(rig.now), Some(0));
-        rig.relay.handle_uplink_connected(rig.now, [1; 16]);
-        rig.relay.handle_uplink_read(rig.now, 1);
-        assert_eq!(
-            drips(&mut rig, 1_000, |relay, now| relay.handle_uplink_read(now, 1)),
-            (HANDSHAKE_MS_MAX, PeerError::Slow)
-        );
-        rig.relay.handle_uplink_lost(rig.now);
-        let mut rig = Rig::down(&BOARD);
-        assert_eq!(rig.relay.poll_dial(rig.now), Some(0));
-        rig.relay.handle_uplink_connected(rig.now, [1; 16]);
-        assert_eq!(drips(&mut rig, 60_000, |_, _| {}), (HANDSHAKE_SILENT_MS_MAX, PeerError::Silent));
     }
 
     #[test]
