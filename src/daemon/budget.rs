@@ -13,19 +13,19 @@ use smol::{LocalExecutor, Timer, future};
 
 /// Bytes that a turn reads of a page, a request or what is said behind its answer: twice a page's longest message. 1 365 empty
 /// frames, the most that it holds, take some 60 µs.
-pub const SIZE: usize = 8 * 1024;
+pub const SIZE: u32 = 8 * 1024;
 /// Steps of a turn: frames of a page with what is answered to each, reads, writes, a console's commands. Some 3 µs each.
-pub const STEPS: usize = 16;
+pub const STEPS: u32 = 16;
 /// A page, and a peer behind its answer, that had more to say than a turn holds is not read for so long; TCP holds it back.
 /// So a flood costs a few percent of the processor (60 µs in 50 ms), not what others leave. What a page client has to say fits
 /// into one turn; whoever sends more gets through 160 KB and 320 frames a second.
 pub const REST: Duration = Duration::from_millis(50);
 /// Bytes that a turn reads of the uplink: the kernel's buffer holds a few times that. Less would cost throughput; what goes
 /// beyond it is held back by TCP until pages had their turn.
-pub const UPLINK_SIZE: usize = 64 * 1024;
+pub const UPLINK_SIZE: u32 = 64 * 1024;
 /// Frames of the uplink that a turn handles, and writes to it. [`UPLINK_SIZE`] may hold ten thousand of 6 bytes, which would be
 /// some milliseconds; of usual messages it holds fewer than this.
-pub const UPLINK_STEPS: usize = 256;
+pub const UPLINK_STEPS: u32 = 256;
 /// Turns of tasks after which the reactor looks for what has come, at the latest. A flood is a task that is always ready: where
 /// three of them have turns of 50 µs each, news of other sockets wait for 0.4 ms. Asking costs about 1 µs.
 const TURNS_PER_LOOK: usize = 8;
@@ -33,8 +33,8 @@ const TURNS_PER_LOOK: usize = 8;
 /// What is left of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    size: usize,
-    steps: usize,
+    size: u32,
+    steps: u32,
 }
 
 impl Budget {
@@ -45,13 +45,13 @@ impl Budget {
 
     /// As much of `into` as may be read into; nothing where the bytes are spent.
     pub fn clip<'a>(&self, into: &'a mut [u8]) -> &'a mut [u8] {
-        let size = into.len().min(self.size);
+        let size = into.len().min(self.size as usize);
         into.get_mut(..size).unwrap_or_default()
     }
 
     /// So many bytes were read.
-    pub const fn take(&mut self, size: usize) {
-        self.size = self.size.saturating_sub(size);
+    pub fn take(&mut self, size: usize) {
+        self.size = self.size.saturating_sub(u32::try_from(size).unwrap_or(u32::MAX));
     }
 
     /// Something is done that costs about as much, however many bytes it is.
@@ -123,9 +123,10 @@ mod tests {
     #[test]
     fn a_turn_ends_with_its_bytes_or_its_steps() {
         let mut budget = Budget::TURN;
-        let mut into = [0; 2 * SIZE];
-        assert_eq!(budget.clip(&mut into).len(), SIZE);
-        budget.take(SIZE - 1);
+        let size = SIZE as usize;
+        let mut into = vec![0; 2 * size];
+        assert_eq!(budget.clip(&mut into).len(), size);
+        budget.take(size - 1);
         assert_eq!(budget.clip(&mut into).len(), 1);
         assert!(!budget.is_spent());
         budget.take(1);

@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn talk_behind_an_answer_takes_no_more_than_a_turn_and_then_rests() {
         let (stream, mut peer) = connected();
-        let before = 4 * budget::SIZE;
+        let before = 4 * budget::SIZE as usize;
         peer.write_all(&vec![b'x'; before]).unwrap();
         let waiting = || usize::try_from(ioctl_fionread(&*stream).unwrap()).unwrap();
         while waiting() < before {}
@@ -299,7 +299,7 @@ mod tests {
         let _lingers = executor.spawn(async move { linger(&read).await });
         assert!(executor.try_tick());
         let taken = before - waiting();
-        assert!((1..=budget::SIZE).contains(&taken), "{taken} bytes in a turn");
+        assert!((1..=budget::SIZE as usize).contains(&taken), "{taken} bytes in a turn");
         assert!(!executor.try_tick(), "it reads on at once");
     }
 

@@ -368,6 +368,8 @@ mod tests {
     use super::super::budget;
     use super::*;
 
+    const SIZE: usize = budget::SIZE as usize;
+
     /// Takes what a page says, and says nothing. Pages that flood rest for so many hours.
     #[derive(Default)]
     struct Wall<const HOURS: u64> {
@@ -408,7 +410,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut page = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Async::new(listener.accept().unwrap().0).unwrap();
-        let flood = [first, &again.repeat(6 * budget::SIZE / again.len())].concat();
+        let flood = [first, &again.repeat(6 * SIZE / again.len())].concat();
         page.write_all(&flood).unwrap();
         let connection = Rc::new(Connection::new((), stream));
         while waiting(&connection) < flood.len() {}
@@ -443,7 +445,7 @@ mod tests {
                 assert!(executor.try_tick(), "{what}: it waits for more in turn {turn}, with {left} bytes there");
                 let taken = left - waiting(&connection);
                 left -= taken;
-                assert!(taken <= budget::SIZE, "{what}: {taken} bytes in turn {turn}");
+                assert!(taken <= SIZE, "{what}: {taken} bytes in turn {turn}");
                 if left == 0 {
                     break;
                 }

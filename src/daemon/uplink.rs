@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_turn_handles_only_so_many_frames_however_small_they_are_and_the_next_ones_the_others() {
-        const FRAMES: usize = 10 * UPLINK_STEPS;
+        const FRAMES: u32 = 10 * UPLINK_STEPS;
         let daemon = Daemon::of(Rig::up(&HOST));
         let mut deframer = Deframer::new(HOST.data_size_max() as usize);
         let mut size = 0;
@@ -343,7 +343,7 @@ mod tests {
         while handle(&daemon, &mut deframer, size, &mut Budget::UPLINK_TURN.clone()).is_ok_and(|is_behind| is_behind) {
             turns += 1;
             let handled = daemon.relay.borrow().counters().uplink_frames_in - before;
-            assert_eq!(handled, turns * UPLINK_STEPS as u64);
+            assert_eq!(handled, turns * u64::from(UPLINK_STEPS));
         }
         assert_eq!(turns, 10);
     }

@@ -213,6 +213,7 @@ async def slow_chunk(t):
     daemon, _, uplink = await t.relay()
     page = await t.joined(daemon, uplink, t.link())
     uplink.media(7, "video", "init 1")
+    await page.expect("media", track="video", part="init")
     uplink.answers_pings = False  # a server with one thread is busy with the chunk
     data = os.urandom(1_000_000)
     chunk = wire.encode(wire.TO_RELAY, "Publish", topic=7, track="video", sequence=2, part="start", mime=None, data=data)
