@@ -16,6 +16,7 @@ use std::time::Duration;
 use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::budget::Budget;
 use super::{Daemon, DaemonError, logging, proc, reload};
 use crate::board::{self, CONSOLES_MAX};
 use crate::config::Config;
@@ -92,7 +93,9 @@ fn knock(path: &Path) -> io::Result<()> {
 /// Accepts engineers for as long as the daemon runs.
 pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Async<UnixListener>>) {
     let places = Rc::new(());
+    let mut budget = Budget::TURN;
     loop {
+        budget.next_step().await;
         match listener.accept().await {
             Ok((stream, _)) if Rc::strong_count(&places) > CONSOLES_MAX + 1 => refuse(&stream),
             Ok((stream, _)) => {
@@ -169,11 +172,14 @@ where
     for<'a> &'a T: Read + Write,
 {
     let mut keys = [0; READ_SIZE];
+    let mut budget = Budget::TURN;
     let mut listens = true;
     loop {
         while let Some(request) = console.poll_request() {
             let text = carry_out(daemon, request);
             daemon.look(|view| console.handle_answer(view, &text));
+            // The next one may wait already, and may read a configuration.
+            budget.next_turn().await;
         }
         let is_stuck = write(daemon, line.get_ref(), console)?;
         if console.is_over() && console.transmit().is_empty() {
@@ -203,7 +209,7 @@ where
         };
         let came = future::or(room_came, future::or(keys_came, time_came)).await?;
         if came {
-            match line.get_ref().read(&mut keys) {
+            match line.get_ref().read(budget.clip(&mut keys)) {
                 // A line hung up. Over the socket, what was asked for is still to be answered.
                 Ok(0) if !console.may_leave() => return Ok(()),
                 Ok(0) => {
@@ -219,8 +225,8 @@ where
             }
         }
         daemon.look(|view| console.handle_timeout(view));
-        // Pages, pings and the watchdog have their turn, however fast somebody types.
-        future::yield_now().await;
+        // Pages, pings and the watchdog have their turn, however fast somebody types: a key may be a command.
+        budget.next_turn().await;
     }
 }
 

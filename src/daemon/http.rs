@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use smol::{Async, LocalExecutor, Timer, future};
 
+use super::budget::Budget;
 use super::connection::Connection;
 use super::head::{self, Answer, Asked, HEAD_SIZE_MAX, NO_STORE, Upgrade};
 use super::{Daemon, listen::Heads, pages, preview};
@@ -23,6 +24,9 @@ use crate::relay::{session::Session, table::Id};
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a connection is read on after its answer: dropping it resets it, and what was not taken is lost.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
+/// Bytes that are read behind an answer, at most: some requests more, or the start of a body that nobody wants. Who sends more is
+/// cut off.
+const LINGER_SIZE_MAX: usize = 64 * 1024;
 
 /// What the share page may load: its own files, pictures, media from the client, its WebSocket. The hash is that of the
 /// one script within the page, which brings the others.
@@ -154,8 +158,9 @@ impl Answers {
 /// The answer to what can't become one; none where the peer is gone.
 pub async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
     let mut filled = 0;
+    let mut budget = Budget::TURN;
     loop {
-        match read(stream, head.get_mut(filled..).unwrap_or_default()).await {
+        match read(stream, head.get_mut(filled..).unwrap_or_default(), &mut budget).await {
             Ok(0) | Err(_) => return Err(None),
             Ok(size) => filled += size,
         }
@@ -203,20 +208,24 @@ fn refused(refusal: Refusal) -> Answer {
 }
 
 /// Reads some bytes. Waits by `poll_readable`: `Async::readable` would leave a list of waiters behind with the socket.
-async fn read(stream: &Async<TcpStream>, into: &mut [u8]) -> io::Result<usize> {
+async fn read(stream: &Async<TcpStream>, into: &mut [u8], budget: &mut Budget) -> io::Result<usize> {
     loop {
-        match stream.get_ref().read(into) {
+        budget.next_read().await;
+        match stream.get_ref().read(budget.clip(into)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| stream.poll_readable(context)).await?;
+                // Others had their turn meanwhile.
+                *budget = Budget::TURN;
             }
-            result => return result,
+            result => return result.inspect(|size| budget.take(*size)),
         }
     }
 }
 
 /// Writes some bytes, with the same way of waiting.
-async fn write(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<usize> {
+async fn write(stream: &Async<TcpStream>, bytes: &[u8], budget: &mut Budget) -> io::Result<usize> {
     loop {
+        budget.next_step().await;
         match stream.get_ref().write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| stream.poll_writable(context)).await?;
@@ -232,9 +241,9 @@ async fn write(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<usize> {
 /// The socket's own, or that it took too long.
 pub async fn timely(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
     let write = async {
-        let mut rest = bytes;
+        let (mut rest, mut budget) = (bytes, Budget::TURN);
         while !rest.is_empty() {
-            let size = write(stream, rest).await?;
+            let size = write(stream, rest, &mut budget).await?;
             rest = rest.get(size..).unwrap_or_default();
         }
         Ok(())
@@ -246,14 +255,18 @@ pub async fn timely(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
     future::or(write, late).await
 }
 
-/// Says that nothing more comes, and reads what the peer still sends.
+/// Says that nothing more comes, and reads what the peer still sends, up to a size and for a time.
 async fn linger(stream: &Async<TcpStream>) {
     if stream.get_ref().shutdown(Shutdown::Write).is_err() {
         return;
     }
     let read = async {
-        let mut nowhere = [0; 512];
-        while let Ok(1..) = read(stream, &mut nowhere).await {}
+        let (mut nowhere, mut budget, mut left) = ([0; 512], Budget::TURN, LINGER_SIZE_MAX);
+        while left > 0
+            && let Ok(size @ 1..) = read(stream, &mut nowhere, &mut budget).await
+        {
+            left = left.saturating_sub(size);
+        }
     };
     let late = async {
         Timer::after(LINGER_TIME_MAX).await;
@@ -263,9 +276,52 @@ async fn linger(stream: &Async<TcpStream>) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use rustix::io::ioctl_fionread;
     use sha2::{Digest, Sha256};
 
-    use super::CONTENT_SECURITY_POLICY;
+    use super::super::budget;
+    use super::*;
+
+    fn connected() -> (Rc<Async<TcpStream>>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Rc::new(Async::new(listener.accept().unwrap().0).unwrap()), peer)
+    }
+
+    #[test]
+    fn talk_behind_an_answer_takes_no_more_than_a_turn_and_then_rests() {
+        let (stream, mut peer) = connected();
+        let before = 4 * budget::SIZE as usize;
+        peer.write_all(&vec![b'x'; before]).unwrap();
+        let waiting = || usize::try_from(ioctl_fionread(&*stream).unwrap()).unwrap();
+        while waiting() < before {}
+        let executor = LocalExecutor::new();
+        let read = Rc::clone(&stream);
+        let _lingers = executor.spawn(async move { linger(&read).await });
+        assert!(executor.try_tick());
+        let taken = before - waiting();
+        assert!((1..=budget::SIZE as usize).contains(&taken), "{taken} bytes in a turn");
+        assert!(!executor.try_tick(), "it reads on at once");
+    }
+
+    #[test]
+    fn who_talks_without_end_behind_an_answer_is_cut_off() {
+        let (stream, mut peer) = connected();
+        let talks = std::thread::spawn(move || {
+            let mut size = 0;
+            while let Ok(written) = peer.write(&[b'x'; 4096]) {
+                size += written;
+            }
+            size
+        });
+        smol::block_on(async {
+            linger(&stream).await;
+            drop(stream);
+        });
+        assert!(talks.join().unwrap() >= LINGER_SIZE_MAX);
+    }
 
     #[test]
     fn the_policy_names_the_script_within_the_page() {

@@ -13,6 +13,7 @@
 //! ```
 
 mod boundary;
+mod budget;
 mod clock;
 pub mod connection;
 mod console;
@@ -121,7 +122,9 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
     let served = Inherited::take().and_then(|inherited| {
         let executor = Rc::new(LocalExecutor::new());
         let manager = (inherited, Notify::from_environment());
-        smol::block_on(executor.run(serve_for(Rc::clone(&executor), config, Some(path), manager, |_| {})))
+        // A task as well: its own signals are then looked at only when one came.
+        let served = executor.spawn(serve_for(Rc::clone(&executor), config, Some(path), manager, |_| {}));
+        smol::block_on(budget::run(&executor, served))
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -410,6 +413,19 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::board::HOST;
+    use crate::relay::rig::Rig;
+
+    impl Daemon {
+        /// A daemon that has nothing but this machine.
+        pub(in crate::daemon) fn of(rig: Rig) -> Rc<Self> {
+            let config = Config::of_defaults(&HOST).unwrap();
+            let listeners = listen::Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
+            let daemon = Self::new(config, None, &listeners, Notify::default()).unwrap();
+            *daemon.relay.borrow_mut() = rig.relay;
+            daemon
+        }
+    }
 
     /// Runs itself once more, in a process of its own that panics.
     #[test]

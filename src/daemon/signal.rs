@@ -26,6 +26,12 @@ impl Signal {
         poll_fn(|context| self.poll(context)).await;
     }
 
+    /// Lowers the flag, and has the task woken when it is raised again.
+    pub fn heed(&self, context: &Context<'_>) {
+        self.raised.set(false);
+        let _ = self.poll(context);
+    }
+
     /// Whether the flag was raised, and lowers it; else the task is woken when it is.
     pub fn poll(&self, context: &Context<'_>) -> Poll<()> {
         if self.raised.replace(false) {

@@ -34,6 +34,7 @@ mod fanout;
 pub mod fault;
 pub mod inspect;
 pub mod link;
+mod liveness;
 pub mod log;
 pub mod pages;
 pub mod preview;

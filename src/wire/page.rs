@@ -22,6 +22,8 @@ use super::{
 pub const SUBPROTOCOL: &str = "sharelink.v1";
 /// A page's own frames are at most so many bytes.
 pub const PAGE_FRAME_SIZE_MAX: usize = 4096;
+/// And in at most so many WebSocket frames: browsers send one, and empty ones could go on for ever. One more closes the page.
+pub const PAGE_FRAGMENTS_MAX: u32 = 64;
 /// A WebSocket frame's header is at most so many bytes (unmasked).
 pub const HEADER_SIZE_MAX: usize = 10;
 /// The head of a binary frame before an init's MIME type.

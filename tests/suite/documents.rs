@@ -3,6 +3,8 @@
 //! Whatever a document repeats (a limit, a key, a command, a dependency, a path, a frame in hex) is compared with the
 //! place where it lives. A failure names the document and the words; which of the two is wrong is yours to say.
 
+mod loops;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -416,6 +418,7 @@ fn the_fixed_limits_in_the_protocol_are_the_wires() {
         ("MIME type", wire::MIME_SIZE_MAX),
         ("what a page sends in one `send`, in UTF-8", wire::PAGE_DATA_SIZE_MAX),
         ("a page's own message", page::PAGE_FRAME_SIZE_MAX),
+        ("the same in frames, empty ones included (1008)", page::PAGE_FRAGMENTS_MAX as usize),
         ("nesting of JSON in `state` and `messages` (levels)", json::DEPTH_MAX),
     ];
     assert_eq!(rows.len(), limits.len(), "{rows:?}");
