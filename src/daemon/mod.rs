@@ -12,12 +12,14 @@
 //! http.rs    -- upgrade -> pages.rs
 //! ```
 
+pub mod answer;
 mod boundary;
 mod clock;
 pub mod connection;
 mod console;
 mod fanout;
 pub mod head;
+mod heads;
 mod http;
 mod inherited;
 mod listen;
@@ -28,10 +30,12 @@ mod preview;
 mod proc;
 mod queues;
 mod reload;
+mod request;
 mod sending;
 mod serial;
 mod signal;
 mod systemd;
+mod upgrade;
 mod uplink;
 mod watchdog;
 
@@ -64,6 +68,9 @@ use crate::relay::{Relay, Settings, time::Instant};
 
 /// How often the machine's clock ticks.
 const TICK: Duration = Duration::from_millis(100);
+/// A relay that ends waits for this long until those that were accepted have their answers. The listener is another relay's
+/// by then, and whoever is slow takes its time while pages are sent away.
+const HEADS_MS_MAX: u64 = 1_000;
 
 /// Why the daemon could not start.
 #[derive(Debug)]
@@ -281,9 +288,9 @@ pub(crate) struct Daemon {
     serve: Signal,
     /// The uplink has something to write, or something to decide.
     uplink: Signal,
-    heads: RefCell<listen::Heads>,
+    heads: RefCell<heads::Heads>,
     answers: RefCell<http::Answers>,
-    scrapers: RefCell<listen::Heads>,
+    scrapers: RefCell<heads::Heads>,
     logged: RefCell<logging::Repeats>,
 }
 
@@ -299,9 +306,9 @@ impl Daemon {
         let relay = Relay::new(&config.board, settings(&config), seed, clock.now());
         Ok(Rc::new(Self {
             connections: RefCell::new(Connections::new(config.board.pages_max)),
-            heads: RefCell::new(listen::Heads::new(config.board.heads_max)),
+            heads: RefCell::new(heads::Heads::new(config.board.heads_max)),
             answers: RefCell::default(),
-            scrapers: RefCell::new(listen::Heads::new(board::METRICS_MAX)),
+            scrapers: RefCell::new(heads::Heads::of_scrapers(board::METRICS_MAX)),
             relay: RefCell::new(relay),
             draft: RefCell::default(),
             config: RefCell::new(config),
@@ -381,7 +388,7 @@ async fn tick(daemon: Rc<Daemon>) {
 
 /// Waits until whoever was accepted has its answer, while it is none of a relay that drains; not for those that are slow.
 async fn answer_heads(daemon: &Daemon) {
-    let end = daemon.clock.now().after(listen::PLACE_MS_MAX);
+    let end = daemon.clock.now().after(HEADS_MS_MAX);
     while daemon.heads.borrow().count() > 0 && daemon.clock.now() < end {
         Timer::after(TICK / 4).await;
     }
