@@ -282,3 +282,71 @@ fn plain(path: &str) -> Cow<'_, str> {
     }
     if out.is_empty() { Cow::Borrowed(path) } else { Cow::Owned(out + rest) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_with_what_needs_no_encoding_as_itself() {
+        for (spelled, path) in [
+            ("/s/room", "/s/room"),
+            ("/s/%72oom%7E7%2d%2E", "/s/room~7-."),
+            ("%73", "s"),
+            ("/s/a%2Fb%20c", "/s/a%2Fb%20c"),
+            ("/s/%2572", "/s/%2572"),
+            ("/%+1%-1%1%", "/%+1%-1%1%"),
+            ("/%7%7E%", "/%7~%"),
+        ] {
+            assert_eq!(plain(spelled), path);
+        }
+    }
+
+    #[test]
+    fn a_host_is_one_and_only_a_plain_one_is_written_again() {
+        for (host, is_host, is_written) in [
+            ("share.example", true, true),
+            ("share.example:8443", true, true),
+            ("a_b.example", true, true),
+            ("192.0.2.7:80", true, true),
+            ("[2001:db8::7]:80", true, false),
+            ("", true, false),
+            ("a.example.", true, false),
+            ("a%20b", true, false),
+            ("a;b", true, false),
+            ("*", true, false),
+            ("a:", true, false),
+            ("a:0", true, false),
+            ("a:65536", true, false),
+            ("a:b", false, false),
+            ("a b", false, false),
+            ("a@b", false, false),
+            ("a/b", false, false),
+            ("a:1:2", false, false),
+            ("[::1", false, false),
+            ("[::1]80", false, false),
+            ("x[::1]", false, false),
+            ("a%2", false, false),
+            ("\u{e9}.example", false, false),
+        ] {
+            assert_eq!((is_authority(host), is_plain_host(host)), (is_host, is_written), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_as_soon_as_it_can_be() {
+        for bytes in [&b"\x16\x03\x01"[..], b"GET /\x00", b"GET /\xe9", b"G\rE", b"one\n", b"GET  / HTTP/1.1\r\n"] {
+            assert_eq!(size(bytes).unwrap_err().code, 400, "{bytes:?}");
+        }
+        for bytes in
+            [&b""[..], b"\r", b"\r\n\n", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHost", b"GET / HTTP/1.1\r\n\r"]
+        {
+            assert_eq!(size(bytes).unwrap(), None, "{bytes:?}");
+        }
+        assert_eq!(size(b"\r\nGET / HTTP/1.1\r\n\r\nmore").unwrap(), Some(20));
+        assert_eq!(size(&[b'x'; HEAD_SIZE_MAX]).unwrap_err().code, 414);
+        let long = [&b"GET / HTTP/1.1\r\nX: "[..], &[b'x'; HEAD_SIZE_MAX]].concat();
+        assert_eq!(size(long.get(..HEAD_SIZE_MAX).unwrap()).unwrap_err().code, 431);
+        assert_eq!(size(long.get(..HEAD_SIZE_MAX - 1).unwrap()).unwrap(), None);
+    }
+}

@@ -131,3 +131,32 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
     let parsed = text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
     parsed.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::request::HEADERS_MAX;
+
+    /// Where a page is that comes by a trusted proxy with these header lines.
+    fn address(lines: &[u8]) -> String {
+        let config = "[pages]\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
+        let around =
+            crate::config::Surroundings { read_secret: &|_| Ok(Vec::new()), hostname: "box", runtime_directory: None };
+        let pages = crate::config::Config::parse(config, &crate::board::HOST, &around).unwrap().pages;
+        let head = [b"GET /ws HTTP/1.1\r\nHost: x\r\n", lines, b"\r\n"].concat();
+        let mut room = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        page_address(&Request::read(&head, &mut room).unwrap(), &pages, [10, 0, 0, 1].into()).to_string()
+    }
+
+    #[test]
+    fn a_hop_that_cannot_be_read_ends_the_walk_and_an_empty_one_is_none() {
+        assert_eq!(address(b"X-Forwarded-For: 192.0.2.7, 10.0.0.2\r\n"), "192.0.2.7");
+        assert_eq!(address(b"X-Forwarded-For: 192.0.2.7, \xff, 10.0.0.2\r\n"), "10.0.0.2");
+        assert_eq!(address(b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: \xff\r\n"), "10.0.0.1");
+        assert_eq!(
+            address(b"X-Forwarded-For: 192.0.2.7,\r\nX-Forwarded-For:\r\nX-Forwarded-For: , ,\r\n"),
+            "192.0.2.7"
+        );
+        assert_eq!(address(b"X-Forwarded-For: \xff, [2001:db8::7]:443\r\n"), "2001:db8::7");
+    }
+}
