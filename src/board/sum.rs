@@ -184,7 +184,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
     use Known::{Buffer, Cap, Measured, Row};
     let pages = board.pages_max as u64;
     let topics = board.topics_max as u64;
-    let heads = board.heads_max as u64;
+    let heads = board.heads_max as u64 + 1; // one too many, until it shows who gives it a place
     let seats = pages + 1; // one seat beyond the table refuses politely
     MemorySum {
         terms: [

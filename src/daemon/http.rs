@@ -139,7 +139,7 @@ pub async fn receive(
         Err(Some(Answer::plain(408, "the request head took too long\n")))
     };
     let head = async {
-        first_byte(stream).await.map_err(|_| None)?;
+        first_byte(place, stream).await.map_err(|_| None)?;
         place.head_begins();
         head.resize(HEAD_SIZE_MAX, 0);
         read_head(stream, head).await
@@ -148,10 +148,11 @@ pub async fn receive(
 }
 
 /// Waits until something is there to be read, the peer's end included.
-async fn first_byte(stream: &Async<TcpStream>) -> io::Result<usize> {
+async fn first_byte(place: &Place, stream: &Async<TcpStream>) -> io::Result<usize> {
     loop {
         match stream.get_ref().peek(&mut [0]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                place.says_nothing();
                 poll_fn(|context| stream.poll_readable(context)).await?;
             }
             result => return result,

@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Daemon, DaemonError, heads, http};
+use super::{Daemon, DaemonError, heads, http, options};
 use crate::board::{self, Board};
 use crate::config::{Config, Pages};
 
@@ -95,11 +95,18 @@ fn prepare(socket: &Socket, board: &Board) -> io::Result<()> {
     let timeout = Duration::from_millis(board.user_timeout_ms.into());
     let timeout = socket.set_tcp_user_timeout(Some(timeout));
     optional(timeout, "TCP_USER_TIMEOUT", "a page whose line is cut is given up later", &NO_USER_TIMEOUT)?;
+    let deferred = options::set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, DEFERRED_S);
+    optional(deferred, "TCP_DEFER_ACCEPT", "a connection that says nothing takes a place", &NO_DEFER_ACCEPT)?;
     // SO_LINGER of 0: a socket that is dropped takes its queues with it. The kernel would keep them, uncounted, for as long as
     // a peer that doesn't read likes. Whoever ends in good order waits for the peer's end first.
     socket.set_linger(Some(Duration::ZERO))
 }
 
+/// A connection is handed over when its request is there, or after about this time: one that says nothing costs no place
+/// meanwhile. The least that the kernel knows.
+const DEFERRED_S: u32 = 1;
+
+static NO_DEFER_ACCEPT: Once = Once::new();
 static NO_NOTSENT_LOWAT: Once = Once::new();
 static NO_USER_TIMEOUT: Once = Once::new();
 
@@ -150,7 +157,11 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
                 }
                 break;
             }
-            while !daemon.heads.borrow().has_room(daemon.clock.now()) {
+            if !daemon.heads.borrow_mut().has_room(daemon.clock.now()) {
+                // Those that have just come are looked at first: what they want may be there.
+                future::yield_now().await;
+            }
+            while !daemon.heads.borrow_mut().has_room(daemon.clock.now()) {
                 Timer::after(PLACE_WAIT).await;
             }
             let taken = take(listener.get_ref(), are_waiting.then_some(&daemon.config.borrow().board));
@@ -232,6 +243,8 @@ fn network(pages: &Pages, address: IpAddr) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn assert_has_all_options(socket: &SockRef<'_>) {
@@ -265,7 +278,9 @@ mod tests {
     #[test]
     fn an_accepted_socket_has_all_of_its_options_from_the_listener() {
         let listener = listener("127.0.0.1:0".parse().unwrap(), &crate::board::HOST).unwrap();
-        let _peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
+        let mut peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
+        // Before that it is not handed over.
+        peer.write_all(b"G").unwrap();
         assert_has_all_options(&SockRef::from(&accepted(&listener, None)));
     }
 
@@ -275,7 +290,8 @@ mod tests {
         let address = passed.local_addr().unwrap();
         let adopted = adopted(passed, &crate::board::HOST).unwrap();
         assert!(SockRef::from(&adopted).nonblocking().unwrap());
-        let _peer = TcpStream::connect(address).unwrap();
+        let mut peer = TcpStream::connect(address).unwrap();
+        peer.write_all(b"G").unwrap();
         assert_has_all_options(&SockRef::from(&accepted(&adopted, None)));
     }
 

@@ -44,7 +44,7 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
     loop {
         // Somebody waits: only then a place is taken from whoever holds it for long.
         let waits = listener.readable().await;
-        while !daemon.scrapers.borrow().has_room(daemon.clock.now()) {
+        while !daemon.scrapers.borrow_mut().has_room(daemon.clock.now()) {
             Timer::after(WAIT).await;
         }
         match waits

@@ -25,6 +25,7 @@ mod inherited;
 mod listen;
 mod logging;
 mod metrics;
+mod options;
 pub mod pages;
 mod preview;
 mod proc;

@@ -1,17 +1,16 @@
 //! What a socket holds in the kernel, and how much of what it was given has arrived, asked of the kernel itself
 //! (`SO_MEMINFO`, Linux 4.12 and later; `TCP_INFO`, as of Linux 4.1).
 //!
-//! One of the crate's two `unsafe` calls: neither std nor rustix nor socket2 has them, `/proc/net/tcp` costs a line of text
-//! for every socket of the machine, and neither the memory sum's largest term can be kept without the one, nor an answer
-//! that a thin line takes slowly be told from one that nobody takes without the other.
+//! Owns what the numbers in both mean. `/proc/net/tcp` would cost a line of text for every socket of the machine, and
+//! neither can the memory sum's largest term be kept without the one, nor an answer that a thin line takes slowly be told
+//! from one that nobody takes without the other. Decides nothing: the machine and `http.rs` do.
 
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
 
 use smol::Async;
 
-use super::Daemon;
+use super::{Daemon, options};
 
 /// `SK_MEMINFO_WMEM_QUEUED` and `SK_MEMINFO_OPTMEM` of linux/sock_diag.h: what waits to go or to be acknowledged, options.
 const GOING: [usize; 2] = [5, 6];
@@ -41,7 +40,7 @@ pub fn measure(daemon: &Daemon) {
 /// The bytes that a socket holds in the kernel, going and come, with the kernel's own overhead.
 fn memory(stream: &Async<TcpStream>) -> io::Result<(u32, u32)> {
     let mut vars = [0_u32; VARS];
-    option(stream, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut vars)?;
+    options::read(stream.get_ref(), libc::SOL_SOCKET, libc::SO_MEMINFO, &mut vars)?;
     let sum = |which: [usize; 2]| {
         which.iter().filter_map(|var| vars.get(*var)).fold(0, |sum: u32, bytes| sum.saturating_add(*bytes))
     };
@@ -57,31 +56,11 @@ pub fn acknowledged(stream: &Async<TcpStream>) -> io::Result<Option<u64>> {
     /// `TCP_CLOSE`, in the first byte of `tcp_info`.
     const CLOSED: u8 = 7;
     let mut info = [0_u32; INFO];
-    if option(stream, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)? < size_of_val(&info) {
+    if options::read(stream.get_ref(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)? < size_of_val(&info) {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let [first, .., low, high] = info;
     let [low, high] = if cfg!(target_endian = "little") { [low, high] } else { [high, low] };
     let [state, ..] = first.to_ne_bytes();
     Ok((state != CLOSED).then_some(u64::from(high) << 32 | u64::from(low)))
-}
-
-/// Reads an option of a socket into words; the bytes that the kernel wrote.
-fn option<const N: usize>(
-    stream: &Async<TcpStream>,
-    level: libc::c_int,
-    name: libc::c_int,
-    into: &mut [u32; N],
-) -> io::Result<usize> {
-    let mut size = libc::socklen_t::try_from(size_of_val(into)).map_err(io::Error::other)?;
-    #[expect(
-        unsafe_code,
-        reason = "neither option is in a safe API; the kernel writes at most `size` bytes into `into`"
-    )]
-    let result =
-        unsafe { libc::getsockopt(stream.get_ref().as_raw_fd(), level, name, into.as_mut_ptr().cast(), &raw mut size) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    usize::try_from(size).map_err(io::Error::other)
 }

@@ -1,6 +1,7 @@
 """Connections that want nothing, from a process of their own: `flood.py PORT COUNT HOSTS [SAID]`. COUNT of them come from HOSTS addresses, each
 says SAID (nothing, by default) and no more, and one that is cut is opened again at once. It says `ready` once all are on their way, and ends
 with its standard input, or after a minute; then it says how many were opened."""
+import contextlib
 import select
 import socket
 import sys
@@ -34,7 +35,8 @@ class Flood:
                 self.open()
             elif event & select.EPOLLOUT:
                 self.poll.modify(made, select.EPOLLIN)
-                made.send(self.said)
+                with contextlib.suppress(ConnectionError):  # which comes as an event
+                    made.send(self.said)
 
 
 def main():

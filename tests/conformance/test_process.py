@@ -280,8 +280,8 @@ async def journal(t):
 
 @test("a kernel that lacks an option of TCP is served with, and a line names the option")
 async def old_kernel(t):
-    lowat, timeout = (25, "TCP_NOTSENT_LOWAT"), (18, "TCP_USER_TIMEOUT")
-    for lacking, error in (([lowat], errno.ENOPROTOOPT), ([timeout], errno.EOPNOTSUPP), ([lowat, timeout], errno.ENOPROTOOPT)):
+    lowat, timeout, defer = options = (25, "TCP_NOTSENT_LOWAT"), (18, "TCP_USER_TIMEOUT"), (9, "TCP_DEFER_ACCEPT")
+    for lacking, error in (([lowat], errno.ENOPROTOOPT), ([timeout], errno.EOPNOTSUPP), ([defer], errno.ENOSYS), (options, errno.ENOPROTOOPT)):
         business = await t.business()
         daemon, second = t.daemon([business.address]), PORTS.take()
         daemon.sections["pages"]["listen"] = [f"127.0.0.1:{daemon.port}", f"127.0.0.1:{second}"]
@@ -289,10 +289,10 @@ async def old_kernel(t):
         daemon.before = daemon_module.without_options([option for option, _ in lacking], error)
         await daemon.start()
         await t.joined(daemon, await business.uplink(), t.link())
-        for option, name in (lowat, timeout):
+        for option, name in options:
             warned = [line for line in daemon.log().splitlines() if f"no {name} (" in line]
             assert len(warned) == ((option, name) in lacking) and all("WARN" in line for line in warned), daemon.log()
     refused = t.daemon(["127.0.0.1:1"])
-    refused.before = daemon_module.without_options([25], errno.EPERM)
+    refused.before = daemon_module.without_options([25], errno.EINVAL)
     await refused.spawn()
     assert await refused.exit() == 1 and "check pages.listen" in refused.log(), refused.log()
