@@ -32,6 +32,18 @@ scene("a denied link says why, in Chinese and in English, and can be tried again
   assert.equal(await chinese.text("#connection"), "直播中");
 });
 
+scene("a link that was pasted in another spelling shows the same room", async (stage) => {
+  const business = await stage.business();
+  business.room("room~7", { title: "The same" });
+  const relay = await stage.relay(business);
+  const browser = await stage.browser();
+  for (const spelled of ["room~7/", "room%7E7", "r%6Fom%7e7/?from=chat"]) {
+    const tab = await stage.tab(browser, `${relay.origin}/s/${spelled}`);
+    await tab.live();
+    assert.equal(await tab.text("#title"), "The same", spelled);
+  }
+});
+
 /** The clip's picture: its init, and its fragments, of which the first begins with a keyframe. */
 function fragments() {
   const file = readFileSync(new URL("src/demo/clip/video.mp4", ROOT));
