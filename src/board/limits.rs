@@ -47,7 +47,7 @@ pub struct Board {
     pub denials_max: u32,
     /// Different reasons (of `denied`, `end`, `Kick`) waiting to be told at the same time.
     pub reasons_max: u32,
-    /// HTTP request heads being read at the same time, 4 KiB each.
+    /// HTTP request heads being read at the same time, 8 KiB each.
     pub heads_max: u32,
     /// Addresses (of IPv6: /64) whose rate of asking is watched at the same time (a hash table: two may share).
     pub addresses_max: u32,

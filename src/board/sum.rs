@@ -49,9 +49,9 @@ pub const PAGE_TASK_SIZE: usize = 640;
 pub const EXECUTOR_SLOT_SIZE: usize = 96;
 /// A page's own frame while it is half read: in tungstenite's buffer, and assembled from fragments.
 pub const PAGE_FRAME_SIZE: usize = 2 * 4096;
-/// One HTTP connection that is no page (yet): head (4 KiB), the share page with its tags (the largest answer that is
-/// made for one connection), task and source.
-pub const HEAD_SIZE: usize = 4096 + 18 * 1024 + 2048;
+/// One HTTP connection that is no page (yet): head (8 KiB), the share page with its tags (the largest answer that is
+/// made for one connection), place, task and source.
+pub const HEAD_SIZE: usize = 8192 + 18 * 1024 + 2048;
 /// What the uplink's input buffer has beyond the largest publication: a frame's head, read-ahead, its own fields.
 pub const UPLINK_IN_EXTRA_SIZE: usize = 640 + 64 * 1024 + 64;
 /// The rings of the last events and of the last log lines.
@@ -67,7 +67,7 @@ pub const METRICS_MAX: u32 = 2;
 /// The metrics as text: no more whatever their values.
 pub const METRICS_SIZE: usize = 32 * 1024;
 /// What one scraper takes besides: a request's head, its task.
-pub const SCRAPER_SIZE: usize = 4096 + 2048;
+pub const SCRAPER_SIZE: usize = 8192 + 2048;
 /// Scrapers that wait to be accepted.
 pub const METRICS_BACKLOG: usize = 4;
 /// Their sockets' buffers for what goes, as asked for (Linux doubles them).
@@ -194,7 +194,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
     use Known::{Buffer, Cap, Measured, Row};
     let pages = board.pages_max as u64;
     let topics = board.topics_max as u64;
-    let heads = board.heads_max as u64;
+    let heads = board.heads_max as u64 + 1; // one too many, until it shows who gives it a place
     let seats = pages + 1; // one seat beyond the table refuses politely
     MemorySum {
         terms: [

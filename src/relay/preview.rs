@@ -114,6 +114,7 @@ impl Relay {
     pub fn handle_preview_over(&mut self, now: Instant, preview: Id<Preview>) -> Option<Vec<u8>> {
         let row = self.previews.resolve(preview).and_then(|index| self.previews.remove(index))?;
         let card = self.card_of(now, row.link);
+        self.preview_news += 1;
         if card.is_none() && now >= row.until {
             self.previews_rest_until = now.after(REST_MS);
         }

@@ -85,6 +85,18 @@ scene("a page that is to come back later says so, comes back then, and is never 
   const seen = await tab.run(() => [...new Set(window.seen)]);
   assert.ok(!seen.includes(false), `it was called denied: ${seen}`);
 });
+scene("a link that was pasted in another spelling shows the same room", async (stage) => {
+  const business = await stage.business();
+  business.room("room~7", { title: "The same" });
+  const relay = await stage.relay(business);
+  const browser = await stage.browser();
+  for (const spelled of ["room~7/", "room%7E7", "r%6Fom%7e7/?from=chat"]) {
+    const tab = await stage.tab(browser, `${relay.origin}/s/${spelled}`);
+    await tab.live();
+    assert.equal(await tab.text("#title"), "The same", spelled);
+  }
+});
+
 
 scene("the manual's five lines work on another site, where its origin is allowed", async (stage) => {
   const manual = readFileSync(new URL("docs/page-client.md", ROOT), "utf8");

@@ -168,8 +168,19 @@ pub fn http_head(data: &[u8]) {
     let peer: IpAddr = [10, 0, 0, 1].into();
     match head::read(&bytes[..size], &config.pages, peer) {
         Asked::Refused(answer) => check_answer(&answer),
+        Asked::Moved(answer) => {
+            let to = answer.headers.split("\r\n").find_map(|line| line.strip_prefix("Location: /s/")).expect("a place");
+            assert!(answer.code == 301 && is_link(to.split('?').next().unwrap_or_default()), "{answer:?}");
+            assert!(!String::from_utf8_lossy(&bytes[..size]).contains(&format!(" /s/{to} ")), "it is there already");
+            // The target, the query and the line ends: nothing of the request makes a line of its own.
+            assert_eq!(answer.head(None).iter().filter(|byte| **byte == b'\n').count(), 7, "{answer:?}");
+        }
         Asked::Path { path, .. } => assert!(!path.contains(['?', '#'])),
-        Asked::SharePage { link, .. } => assert!(is_link(&link)),
+        Asked::SharePage(head::SharePage { link, host, .. }) => {
+            assert!(is_link(&link));
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
+            assert!(host.is_none_or(|host| host.bytes().all(is_plain)), "it ends up in a header line");
+        }
         Asked::Upgrade(upgrade) => {
             let lines: Vec<&str> = upgrade.response.split("\r\n").collect();
             assert!(upgrade.response.starts_with("HTTP/1.1 101 ") && upgrade.response.ends_with("\r\n\r\n"));
@@ -192,12 +203,15 @@ pub fn http_head(data: &[u8]) {
 
 /// A refusal is one whole answer: a status line that fits its code, header lines, as much of a body as it says.
 fn check_answer(answer: &Answer) {
-    assert!(matches!(answer.code, 400 | 403 | 405 | 426 | 431), "{answer:?}");
-    let head = String::from_utf8(answer.head()).expect("a head is text");
+    assert!(matches!(answer.code, 400 | 403 | 405 | 414 | 426 | 431 | 505), "{answer:?}");
+    let head = String::from_utf8(answer.head(None)).expect("a head is text");
     let (status, lines) = head.strip_suffix("\r\n\r\n").and_then(|head| head.split_once("\r\n")).expect("lines");
     assert!(status.starts_with(&format!("HTTP/1.1 {} ", answer.code)) && !status.contains("Unavailable"), "{status}");
     assert!(lines.split("\r\n").all(|line| line.contains(": ") && !line.contains(['\r', '\n'])), "{head:?}");
-    assert!(lines.contains(&format!("Content-Length: {}", answer.body().len())) && !answer.body().is_empty());
+    assert!(
+        lines.contains(&format!("Content-Length: {}", answer.body.len()))
+            && (answer.is_head || !answer.body().is_empty())
+    );
     assert_eq!(lines.matches("Connection: ").count(), 1, "{head:?}");
 }
 
