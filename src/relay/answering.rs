@@ -260,7 +260,7 @@ impl Relay {
         }
         if self.topics.is_full() {
             // One that only lingers makes room.
-            let lingering = self.topics.iter().filter(|(_, topic)| topic.pages == 0 && !topic.ended);
+            let lingering = self.topics.iter().filter(|(_, topic)| topic.pages == 0);
             let (oldest, other) =
                 lingering.min_by_key(|(_, topic)| topic.forget_at).map(|(index, row)| (index, row.number))?;
             if !self.unsubscribe_topic(other) {
@@ -345,14 +345,10 @@ impl Relay {
         self.numbers.get(at).map(|&(_, row)| row)
     }
 
-    /// Forgets a topic without pages: links to it, its number, and its logs once nobody needs them.
+    /// Forgets a topic without pages: links to it, its number, its logs. Pages that stand inside one of its frames
+    /// finish it from the reserve.
     pub(super) fn forget_topic(&mut self, now: Instant, topic: u32) {
         debug_assert_eq!(self.topics[topic].pages, 0);
-        let number = self.topics[topic].number;
-        if let Ok(at) = self.numbers.binary_search_by_key(&number, |&(number, _)| number) {
-            self.numbers.remove(at);
-        }
-        self.topics[topic].ended = true;
         for link in 0..self.links.end() {
             if let Some(row) = self.links.get_mut(link)
                 && row.topic == topic
@@ -363,18 +359,13 @@ impl Relay {
                 self.release_link(now, link);
             }
         }
-        self.forget_if_ended(topic);
-    }
-
-    /// Gives an ended topic's row back once no page stands in the middle of its frames.
-    pub(super) fn forget_if_ended(&mut self, topic: u32) {
-        let row = &self.topics[topic];
-        if row.ended && row.halves == 0 && row.pages == 0 {
-            if let Some(mut row) = self.topics.remove(topic) {
-                row.clear(&mut self.store);
+        if let Some(mut row) = self.topics.remove(topic) {
+            if let Ok(at) = self.numbers.binary_search_by_key(&row.number, |&(number, _)| number) {
+                self.numbers.remove(at);
             }
-            self.dirty.retain(|&dirty| dirty != topic);
+            row.clear(&mut self.store);
         }
+        self.dirty.retain(|&dirty| dirty != topic);
     }
 
     /// Tells the business server that a topic is not wanted any more; `false` where it must wait.

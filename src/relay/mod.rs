@@ -22,6 +22,7 @@
 mod admission;
 mod answering;
 mod asking;
+pub mod begun;
 mod check;
 mod counters;
 pub mod cursor;
@@ -32,9 +33,11 @@ pub mod fault;
 pub mod inspect;
 pub mod link;
 pub mod log;
+pub mod notice;
 pub mod pages;
 mod publish;
 mod queued;
+mod reserve;
 mod retry;
 #[cfg(test)]
 pub(crate) mod rig;
@@ -54,6 +57,7 @@ use heapless::Deque;
 
 pub use self::counters::{CLOSE_CODES, Counters, InUse};
 use self::{
+    begun::Begun,
     draft::Draft,
     event::{Event, Events},
     link::{Link, Request},
@@ -69,7 +73,7 @@ use self::{
 };
 use crate::{
     board::{self, Board},
-    wire::{page::NOTICE_SIZE_MAX, uplink::ToBusiness},
+    wire::uplink::ToBusiness,
 };
 
 /// The machine's own clock tick: each looks after a tenth of the pages.
@@ -111,7 +115,6 @@ pub struct Relay {
     /// Links by the hash of their name, sorted.
     link_hashes: Vec<(u64, u32)>,
     requests: Table<Request>,
-    spills: Table<heapless::Vec<u8, NOTICE_SIZE_MAX>>,
     addresses: Vec<Bucket>,
     reasons: Texts,
     origins: Texts,
@@ -157,6 +160,7 @@ impl Relay {
                 board.blocks_max,
                 topics * Topic::directory_rows(board),
                 topics * Topic::index_rows(board),
+                Begun::new(board.pages_max, board.block_size, board.kept_blocks_max),
             ),
             sessions: Table::new(board.pages_max),
             subscriptions: Table::new(board.subscriptions_max),
@@ -165,7 +169,6 @@ impl Relay {
             links: Table::new(board.links_max),
             link_hashes: Vec::with_capacity(board.links_max as usize),
             requests: Table::new(board.requests_max),
-            spills: Table::new(spills_max(board)),
             addresses,
             reasons: Texts::new(board.reasons_max),
             origins: Texts::new(board.origins_max),
@@ -342,7 +345,8 @@ impl Relay {
             topics: self.topics.len(),
             links: self.links.len(),
             requests: self.requests.len(),
-            half_notices: self.spills.len(),
+            begun_frames: self.store.begun.len().0,
+            kept_blocks: self.store.begun.kept_blocks().0,
             blocks: self.board.blocks_max - self.store.free(),
         }
     }
@@ -362,7 +366,7 @@ impl Relay {
     fn sweep_topics(&mut self, now: Instant) {
         for topic in 0..self.topics.end() {
             let Some(row) = self.topics.get(topic) else { continue };
-            if row.pages == 0 && !row.ended && row.forget_at <= now {
+            if row.pages == 0 && row.forget_at <= now {
                 let number = row.number;
                 let is_known = row.accepted_on == self.uplink.connection() && self.is_up();
                 if !is_known || self.unsubscribe_topic(number) {
@@ -381,7 +385,7 @@ impl Relay {
         for topic in 0..self.topics.end() {
             let Some(row) = self.topics.get_mut(topic) else { continue };
             let is_due = row.audience_at == Instant(0) || now.since(row.audience_at) >= AUDIENCE_MS;
-            if row.ended || row.accepted_on != connection || row.audience_told.is_some() || !is_due {
+            if row.accepted_on != connection || row.audience_told.is_some() || !is_due {
                 continue;
             }
             if self.uplink.send(&ToBusiness::Audience { topic: row.number, pages: row.pages }).is_some() {
@@ -403,12 +407,6 @@ impl Relay {
     }
 }
 
-/// Half-sent notices at the same time.
-#[must_use]
-pub const fn spills_max(board: &Board) -> u32 {
-    board.pages_max.div_ceil(board::PAGES_PER_SPILL)
-}
-
 /// The spread of a drain: at least, and more for each page.
 const DRAIN_MS_MIN: u64 = 1_000;
 const DRAIN_MS_PER_PAGE: u64 = 2;
@@ -420,7 +418,7 @@ const _: () = {
     assert!(Table::<Topic>::ROW_SIZE <= board::TOPIC_SIZE);
     assert!(Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() <= board::LINK_SIZE);
     assert!(Table::<Request>::ROW_SIZE <= board::REQUEST_SIZE);
-    assert!(Table::<heapless::Vec<u8, NOTICE_SIZE_MAX>>::ROW_SIZE <= board::SPILL_SIZE);
+    assert!(Begun::ROW_SIZE <= board::BEGUN_SIZE);
     assert!(Texts::ROW_SIZE <= board::TEXT_SIZE);
     assert!(size_of::<Bucket>() <= board::ADDRESS_SIZE);
 };
