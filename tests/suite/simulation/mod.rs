@@ -19,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use sharelinkd::board::{Board, HOST, TINY, TrackLimits};
+use sharelinkd::relay::begun::Counts;
 use sharelinkd::relay::draft::Draft;
 use sharelinkd::relay::event::Event;
 use sharelinkd::relay::pages::{Peer, Refusal, Verdict};
@@ -72,6 +73,7 @@ const ROOMY: Board = {
         stalled_ms_max: 20_000,
         dead_ms: 60_000,
         media_lag_ms_max: 10_000,
+        kernel_size_max: 65_536,
         uplink_out_size: 8_192,
         ..TINY
     }
@@ -126,6 +128,9 @@ struct World {
     ends_at: Option<Instant>,
     /// What the world did, that no counter of the relay tells.
     deeds: BTreeMap<&'static str, u64>,
+    /// What the relay had told of overtaken frames, and the pages that were inside a frame when it lost one.
+    overtaken: Counts,
+    losers: Vec<Id<Session>>,
 }
 
 /// What one seed came to.
@@ -156,6 +161,8 @@ impl World {
             is_half_open: false,
             ends_at: None,
             deeds: BTreeMap::new(),
+            overtaken: Counts::default(),
+            losers: Vec::new(),
             now,
             rng,
             draft: Draft::default(),
@@ -216,7 +223,8 @@ impl World {
                     self.gone(page)?;
                 }
             }
-            36..62 => self.publish_some(),
+            36..60 => self.publish_some(),
+            60..62 => self.burst()?,
             62..72 => {
                 let frames = 1 + self.rng.below(4);
                 self.process(frames)?;
@@ -292,6 +300,8 @@ impl World {
         (self.wire, self.is_half_open, self.ends_at) = (Wire::Down, false, None);
         self.server = Server::default();
         (self.observed, self.written, self.opened) = (0, 0, 0);
+        self.overtaken = Counts::default();
+        self.losers.clear();
         self.audience_at.clear();
         self.told.clear();
         self.delivered.clear();
@@ -301,6 +311,7 @@ impl World {
     /// The checks after every mutation.
     fn settle(&mut self) -> Result<(), String> {
         self.hear_events()?;
+        self.judge_losses()?;
         self.observe()?;
         self.settled += 1;
         self.check();
@@ -319,6 +330,27 @@ impl World {
             ensure!(!self.is_roomy || !is_want_of_room, "on a roomy board: {event}");
         }
         ensure!(self.relay.events_lost() == 0, "{} events found no room", self.relay.events_lost());
+        Ok(())
+    }
+
+    /// A frame that was overtaken may be lost only where the reserve can't hold a whole frame of its own for each page
+    /// that stands inside one: then, and only then, a page may be cut inside a frame.
+    fn judge_losses(&mut self) -> Result<(), String> {
+        let (before, now) = (self.overtaken, self.relay.overtaken());
+        self.overtaken = now;
+        *self.deeds.entry("a frame kept for the pages inside").or_default() += now.kept - before.kept;
+        *self.deeds.entry("a frame lost with pages inside").or_default() += now.lost - before.lost;
+        if now.lost > before.lost {
+            let (block, most) = (u64::from(self.board.block_size), self.board.frame_size_max());
+            let inside = self.pages.iter().map(|page| (page.id, page.half_frame(most))).filter(|(_, size)| *size > 0);
+            let needed: u64 = inside.clone().map(|(_, size)| size.div_ceil(block)).sum();
+            ensure!(
+                needed > self.board.kept_blocks_max.into(),
+                "a frame was lost that could be kept: all pages' need {needed} of {} blocks",
+                self.board.kept_blocks_max
+            );
+            self.losers.extend(inside.map(|(id, _)| id));
+        }
         Ok(())
     }
 
@@ -636,6 +668,27 @@ impl World {
         }
     }
 
+    /// Pages stop inside the frames of a burst, and its end overtakes them there.
+    fn burst(&mut self) -> Result<(), String> {
+        let room = self.any(self.rooms.len());
+        let track = Track::ALL[self.any(4)];
+        let first = if track.is_media() { What::Init } else { What::Whole };
+        let further = if track.is_media() { What::Start } else { What::Whole };
+        for what in [first, further, further] {
+            self.publish(room, track, what, true);
+            self.flush(u64::MAX)?;
+            if !self.pages.is_empty() {
+                let at = self.any(self.pages.len());
+                (self.pages[at].is_fast, self.pages[at].credit) = (false, 1 + self.rng.below(60));
+            }
+            self.serve(u64::MAX)?;
+        }
+        for _ in 0..1 + self.rng.below(10) {
+            self.publish(room, track, further, true);
+        }
+        self.flush(u64::MAX)
+    }
+
     fn be_rude(&mut self) {
         if !self.server.is_welcome {
             return;
@@ -714,6 +767,8 @@ impl World {
             let plan = &self.draft;
             if plan.is_cut() {
                 ensure!(!self.relay.is_between_frames(id), "page {id} is cut between two frames");
+                ensure!(self.losers.contains(&id), "page {id} is cut inside a frame that was not lost");
+                self.did("a page cut inside a frame that was lost");
                 return self.gone(at);
             }
             if plan.is_empty() {
@@ -727,7 +782,9 @@ impl World {
             ensure!(total > 0, "page {id} has a plan without bytes");
             let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
             ensure!(bytes.len() as u64 == total, "page {id}'s plan has {total} bytes, {} gathered", bytes.len());
+            let is_cut_by_slices = slices.is_full();
             drop(slices);
+            self.judge_gather(at, &bytes, is_cut_by_slices)?;
             let page = &mut self.pages[at];
             let room = if page.is_fast { total } else { total.min(page.credit) };
             let taken = if self.rng.below(3) == 0 { self.rng.below(room + 1) } else { room };
@@ -745,6 +802,17 @@ impl World {
             }
         }
         Err(format!("page {id} is served for ever"))
+    }
+
+    /// One gather ends between two frames, and holds no more than the kernel is to keep unsent, but for its last frame.
+    fn judge_gather(&self, at: usize, bytes: &[u8], is_cut_by_slices: bool) -> Result<(), String> {
+        let page = &self.pages[at];
+        let (begins, is_between) = page.frames_with(bytes)?;
+        let before_last = begins.last().map_or(0, |begin| begin.saturating_sub(page.bytes.len()));
+        let most = self.board.notsent_size_max as usize;
+        ensure!(is_between || is_cut_by_slices, "page {}'s gather ends inside a frame", page.id);
+        ensure!(before_last < most, "page {}'s gather has {before_last} bytes before its last frame", page.id);
+        Ok(())
     }
 
     fn read(&mut self, at: usize, bytes: &[u8]) -> Result<(), String> {
@@ -1056,6 +1124,9 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
             "a return to the first address",
             "an answer given twice",
             "an epoch that was there before",
+            "a frame kept for the pages inside",
+            "a frame lost with pages inside",
+            "a page cut inside a frame that was lost",
             "counters that are used up",
             "a report",
             "a warning",

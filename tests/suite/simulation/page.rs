@@ -110,6 +110,27 @@ impl Page {
         Ok(())
     }
 
+    /// Bytes of the whole frame that it stands inside, `most` where its header does not tell yet; 0 between two frames.
+    pub fn half_frame(&self, most: u64) -> u64 {
+        match self.bytes[..] {
+            [] => 0,
+            [_, 126, high, low, ..] => 4 + u64::from(u16::from_be_bytes([high, low])),
+            [_, size @ ..126, ..] => 2 + u64::from(size),
+            _ => most,
+        }
+    }
+
+    /// Where the frames begin that this much more would complete, and whether it ends between two of them.
+    pub fn frames_with(&self, more: &[u8]) -> Result<(Vec<usize>, bool), String> {
+        let all = [&self.bytes[..], more].concat();
+        let (mut begins, mut at) = (Vec::new(), 0);
+        while let Some((_, _, to)) = frame(&all[at..])? {
+            begins.push(at);
+            at += to;
+        }
+        Ok((begins, at == all.len()))
+    }
+
     fn text(&mut self, truth: &Truth<'_>, payload: &[u8]) -> Result<(), String> {
         let text = core::str::from_utf8(payload).map_err(|error| error.to_string())?;
         let frame: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
