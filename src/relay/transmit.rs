@@ -667,7 +667,7 @@ mod tests {
         rig.subscribe(pages[2], 1, "link");
         rig.read(pages[1]);
         rig.read(pages[2]);
-        // Each is inside a frame of its own, which takes three blocks of eight.
+        // Each is inside a frame of its own, which takes three blocks of six.
         let data = format!("\"{}\"", "x".repeat(110));
         for (at, page) in (1..).zip(pages) {
             rig.publish(7, Track::Messages, at, Part::Whole, data.as_bytes());
