@@ -9,11 +9,11 @@
 use super::limits::{Board, TrackLimits};
 
 /// One page's row in the session table: address, state, times, buckets, what is still to be told.
-pub const SESSION_SIZE: usize = 176;
+pub const SESSION_SIZE: usize = 192;
 /// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
 pub const SUBSCRIPTION_SIZE: usize = 112;
 /// One share link: its text (128), grant, times, lists of those that wait and of those admitted.
-pub const LINK_SIZE: usize = 256;
+pub const LINK_SIZE: usize = 360;
 /// One topic's row: six rings' heads, epoch, timers, the list of its subscriptions, what is timed.
 pub const TOPIC_SIZE: usize = 1008;
 /// One frame's entry in the index of its ring.
@@ -21,9 +21,19 @@ pub const INDEX_ROW_SIZE: usize = 16;
 /// One entry of a ring's block directory, and of the arena's list of free blocks.
 pub const BLOCK_ENTRY_SIZE: usize = 4;
 /// One request under way.
-pub const REQUEST_SIZE: usize = 48;
-/// One remembered `Origin`, or one reason that waits to be told: 256 bytes and a count.
+pub const REQUEST_SIZE: usize = 96;
+/// One request that was given up, remembered for an answer that comes late.
+pub const UNANSWERED_SIZE: usize = 96;
+/// One page that was denied by name.
+pub const DENIAL_SIZE: usize = 72;
+/// One preview that waits.
+pub const PREVIEW_SIZE: usize = 32;
+/// One reason that waits to be told: 256 bytes and a count.
 pub const TEXT_SIZE: usize = 272;
+/// One network that pages come from: its address and how many they are, and a head of the hash table.
+pub const NETWORK_SIZE: usize = 40;
+/// One `Origin` that pages came with: 256 bytes and a count, and a head of the hash table.
+pub const ORIGIN_SIZE: usize = 296;
 /// One address's bucket of asks.
 pub const ADDRESS_SIZE: usize = 8;
 /// One page's row in the fan-out's table of sockets.
@@ -137,7 +147,7 @@ impl Term {
 }
 
 /// Terms of the memory sum.
-pub const TERM_COUNT: usize = 31;
+pub const TERM_COUNT: usize = 35;
 
 /// Everything that the process and its sockets may take, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +221,12 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             ),
             own("arena free list", board.blocks_max as u64, BLOCK_ENTRY_SIZE, Row, "an entry for each block"),
             own("request rows", board.requests_max as u64, REQUEST_SIZE, Row, "Request"),
-            own("origins", board.origins_max as u64, TEXT_SIZE, Row, "Text"),
+            own("given-up requests", board.requests_max as u64, UNANSWERED_SIZE, Row, "Unanswered"),
+            own("denied pages", board.denials_max as u64, DENIAL_SIZE, Row, "Denials"),
+            own("previews", board.heads_max.div_ceil(8) as u64, PREVIEW_SIZE, Row, "Preview"),
+            // A row for each page: nobody's address or origin ever waits for one.
+            own("networks", pages, NETWORK_SIZE, Row, "Counted<Network>"),
+            own("origins", pages, ORIGIN_SIZE, Row, "Counted<Origin>"),
             own("reasons", board.reasons_max as u64, TEXT_SIZE, Row, "Text"),
             own("address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),
             own("connection rows", seats, CONNECTION_SIZE, Row, "the fan-out's"),

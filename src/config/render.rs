@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::limits::LIMITS;
+use super::sections::PAGES_PER_ADDRESS_AUTO;
 use super::{Config, Origins};
 use crate::board;
 
@@ -48,11 +49,15 @@ impl fmt::Display for Config {
         }
 
         writeln!(f, "\n[limits] # of the board {}", board.name)?;
-        writeln!(
-            f,
-            "pages_per_address = {pages_per_address}{}",
-            if *pages_per_address == 0 { " # no limit" } else { "" }
-        )?;
+        match pages_per_address {
+            None => writeln!(
+                f,
+                "pages_per_address = {} # a quarter of them, while more than three quarters are there",
+                Quoted(&PAGES_PER_ADDRESS_AUTO)
+            )?,
+            Some(0) => writeln!(f, "pages_per_address = 0 # no limit")?,
+            Some(most) => writeln!(f, "pages_per_address = {most}")?,
+        }
         let whole = board::by_name(board.name);
         for limit in &LIMITS {
             let value = (limit.of)(board);

@@ -26,20 +26,28 @@ pub enum Asked {
         is_head: bool,
     },
     /// The share page of a link.
-    SharePage {
-        /// It has the form of a link.
-        link: String,
-        /// The host, with its port, that the page was asked of, where it can stand in a header line of ours.
-        host: Option<String>,
-        /// Only the answer's head is wanted.
-        is_head: bool,
-    },
+    SharePage(SharePage),
     /// To become a page.
     Upgrade(Upgrade),
     /// The share page of a link that is spelled in another way: the answer says where it is.
     Moved(Answer),
     /// Nothing that there is: the answer says why.
     Refused(Answer),
+}
+
+/// A share page that is asked for.
+#[derive(Debug)]
+pub struct SharePage {
+    /// It has the form of a link.
+    pub link: String,
+    /// The host, with its port, that the page was asked of, where it can stand in a header line of ours.
+    pub host: Option<String>,
+    /// Who asks.
+    pub address: IpAddr,
+    /// A browser shows it to somebody: whoever looks at it sees no card.
+    pub is_shown: bool,
+    /// Only the answer's head is wanted.
+    pub is_head: bool,
 }
 
 /// Reads a head that is whole, from a peer at `address`.
@@ -64,7 +72,9 @@ fn route(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<As
         return Ok(Asked::Moved(Answer { is_head, ..moved(link, request.query) }));
     }
     let host = request.host.filter(|host| is_plain_host(host)).map(str::to_owned);
-    Ok(Asked::SharePage { link: link.to_owned(), host, is_head })
+    let is_shown = request.only("Sec-Fetch-Dest").is_ok_and(|dest| dest == Some(b"document"));
+    let address = upgrade::page_address(request, pages, address);
+    Ok(Asked::SharePage(SharePage { link: link.to_owned(), host, address, is_shown, is_head }))
 }
 
 /// The same room under another spelling (RFC 3986, 6.2.2.2), or with a slash behind it. The page's script reads the link

@@ -164,6 +164,11 @@ impl Heads {
         }
     }
 
+    /// Whether the last quarter of the places is taken: nobody is to hold one for long.
+    pub fn is_short(&self) -> bool {
+        self.places.len() > self.places_max - self.places_max.div_ceil(4)
+    }
+
     /// Places that are taken.
     pub fn count(&self) -> u32 {
         u32::try_from(self.places.len()).unwrap_or(u32::MAX)

@@ -7,9 +7,7 @@
 //! takes. What a page then says is `pages.rs`.
 
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,16 +15,16 @@ use smol::{Async, LocalExecutor, Timer, future};
 use socket2::SockRef;
 
 use super::answer::{Answer, NO_STORE, STATUSES};
+use super::card::card;
 use super::clock::{self, Clock};
 use super::connection::Connection;
+use super::exchange::{Behind, first_byte, linger, read_head, timely, write_all};
 use super::head::{self, Asked, HEAD_SIZE_MAX, Upgrade};
 use super::heads::{PROGRESS_PER_S, Place};
 use super::{Daemon, pages, preview, queues};
 use crate::relay::pages::{Peer, Refusal};
 use crate::relay::{session::Session, table::Id};
 
-/// The few bytes of an upgrade's answer must be taken within this time.
-const UPGRADE_TIME_MAX: Duration = Duration::from_secs(10);
 /// An answer of which less than [`PROGRESS_PER_S`] arrives over this time is given up: so a peer that takes nothing keeps its
 /// place no longer, and one on a thin line gets all of it, however long that takes.
 const STALLED_MS_MAX: u64 = 10_000;
@@ -92,8 +90,10 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Async<TcpStream>, add
             match asked {
                 Asked::Refused(answer) | Asked::Moved(answer) => answer,
                 Asked::Path { path, is_head } => Answer { is_head, ..file(daemon, &path) },
-                Asked::SharePage { link, host, is_head } => {
-                    Answer { is_head, ..share_page(daemon, &link, host.as_deref()) }
+                Asked::SharePage(asked) => {
+                    place.answer_arrives(daemon.clock.now(), 0);
+                    let card = card(daemon, &asked).await;
+                    Answer { is_head: asked.is_head, ..share_page(card.as_deref(), asked.host.as_deref()) }
                 }
                 Asked::Upgrade(upgrade) => match enter(daemon, &upgrade) {
                     Err(refusal) => refused(refusal),
@@ -147,19 +147,6 @@ pub async fn receive(
     future::or(head, late).await
 }
 
-/// Waits until something is there to be read, the peer's end included.
-async fn first_byte(place: &Place, stream: &Async<TcpStream>) -> io::Result<usize> {
-    loop {
-        match stream.get_ref().peek(&mut [0]) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                place.says_nothing();
-                poll_fn(|context| stream.poll_readable(context)).await?;
-            }
-            result => return result,
-        }
-    }
-}
-
 /// Sends an answer, and sees the connection to its end.
 pub async fn send(clock: &Clock, place: &Place, stream: &Async<TcpStream>, answer: &Answer) {
     let (head, body) = (answer.head(clock::date().as_deref()), answer.body());
@@ -167,7 +154,9 @@ pub async fn send(clock: &Clock, place: &Place, stream: &Async<TcpStream>, answe
     let is_left = Cell::new(false);
     let write = async {
         if write_all(stream, &head).await.is_ok() && write_all(stream, body).await.is_ok() {
-            linger(stream).await;
+            if linger(stream).await == Behind::TooMuch {
+                return;
+            }
             // A peer may end its own side first, and still wait for all of the answer. A connection that is over on both
             // sides is none any more for the kernel.
             is_left.set(true);
@@ -237,26 +226,9 @@ impl Answers {
     }
 }
 
-/// Reads until a request head is whole; its size and how many bytes were read.
-///
-/// # Errors
-/// The answer to what can't become one; none where the peer is gone.
-pub async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
-    let mut filled = 0;
-    loop {
-        match read(stream, head.get_mut(filled..).unwrap_or_default()).await {
-            Ok(0) | Err(_) => return Err(None),
-            Ok(size) => filled += size,
-        }
-        if let Some(size) = head::size(head.get(..filled).unwrap_or_default()).map_err(Some)? {
-            return Ok((size, filled));
-        }
-    }
-}
-
 /// The machine lets a page in, or not.
 fn enter(daemon: &Daemon, upgrade: &Upgrade) -> Result<Id<Session>, Refusal> {
-    let peer = Peer { address: upgrade.address, origin: &upgrade.origin };
+    let peer = Peer { address: upgrade.address, origin: &upgrade.origin, is_anybody: upgrade.is_anybody };
     daemon.step(|relay, now| relay.handle_page_open(now, peer))
 }
 
@@ -270,19 +242,21 @@ fn file(daemon: &Daemon, path: &str) -> Answer {
     if daemon.relay.borrow().is_draining() { Answer::plain(503, "draining\n") } else { Answer::plain(200, "ok") }
 }
 
-fn share_page(daemon: &Daemon, link: &str, host: Option<&str>) -> Answer {
-    let state = daemon.relay.borrow().preview(daemon.clock.now(), link);
-    let body = preview::share_page(state.as_deref()).into_bytes();
+fn share_page(card: Option<&[u8]>, host: Option<&str>) -> Answer {
+    let body = preview::share_page(card).into_bytes();
     let headers = format!("{}{NO_STORE}", page_policy(host));
     Answer { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Answer::plain(200, "") }
 }
+
+/// The one script within the share page, which brings the others: its hash stands in the policy.
+const SCRIPT_HASH: &str = "sha256-/ue1WO3g4G+7ndxk/hd0Ekg90ElLtlebKa8V1wtuGlc=";
 
 /// What the share page may load: its own files, pictures, media from the client, its own WebSocket. For current browsers
 /// 'self' is that too; Safari before 15.4 wants it named. A `Host` that a proxy made is of no use and does no harm.
 fn page_policy(host: Option<&str>) -> String {
     let sockets = host.map(|host| format!(" wss://{host} ws://{host}")).unwrap_or_default();
     format!(
-        "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: data:; \
+        "Content-Security-Policy: default-src 'none'; script-src 'self' '{SCRIPT_HASH}'; style-src 'self'; img-src 'self' https: data:; \
          media-src 'self' blob:; connect-src 'self'{sockets}; base-uri 'none'; form-action 'none'; frame-ancestors *\r\n\
          Referrer-Policy: no-referrer\r\nX-Content-Type-Options: nosniff\r\n"
     )
@@ -297,56 +271,34 @@ fn refused(refusal: Refusal) -> Answer {
     Answer { headers: format!("Retry-After: {}\r\n", retry_ms.div_ceil(1000)), ..Answer::plain(code, text) }
 }
 
-/// Reads some bytes. Waits by `poll_readable`: `Async::readable` would leave a list of waiters behind with the socket.
-async fn read(stream: &Async<TcpStream>, into: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match stream.get_ref().read(into) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll_fn(|context| stream.poll_readable(context)).await?;
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn the_policy_names_the_script_within_the_page() {
+        let page = include_str!("../web/share.html");
+        let scripts: Vec<&str> = page.split("<script").skip(1).collect();
+        assert_eq!(scripts.len(), 1, "one script within the page, and none beside it");
+        let script = scripts[0].strip_prefix('>').unwrap().split("</script>").next().unwrap();
+        let hash = base64(&Sha256::digest(script.as_bytes()));
+        assert_eq!(SCRIPT_HASH, format!("sha256-{hash}"));
+        assert!(page_policy(None).contains(&format!("script-src 'self' '{SCRIPT_HASH}';")));
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut out = String::new();
+        for chunk in bytes.chunks(3) {
+            let value =
+                chunk.iter().fold(0_usize, |value, byte| value << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
+            for place in 0..4 {
+                let letter = char::from(LETTERS[value >> (18 - 6 * place) & 63]);
+                out.push(if place <= chunk.len() { letter } else { '=' });
             }
-            result => return result,
         }
+        out
     }
-}
-
-/// Writes some bytes, with the same way of waiting.
-async fn write(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match stream.get_ref().write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll_fn(|context| stream.poll_writable(context)).await?;
-            }
-            result => return result,
-        }
-    }
-}
-
-async fn write_all(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let size = write(stream, rest).await?;
-        rest = rest.get(size..).unwrap_or_default();
-    }
-    Ok(())
-}
-
-/// Writes the few bytes of an upgrade's answer within the time for them.
-///
-/// # Errors
-/// The socket's own, or that it took too long.
-pub async fn timely(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
-    let late = async {
-        Timer::after(UPGRADE_TIME_MAX).await;
-        Err(io::ErrorKind::TimedOut.into())
-    };
-    future::or(write_all(stream, bytes), late).await
-}
-
-/// Says that nothing more comes, and reads what the peer still sends; the time for it is [`watch`]'s.
-async fn linger(stream: &Async<TcpStream>) {
-    if stream.get_ref().shutdown(Shutdown::Write).is_err() {
-        return;
-    }
-    let mut nowhere = [0; 512];
-    while let Ok(1..) = read(stream, &mut nowhere).await {}
 }

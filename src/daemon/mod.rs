@@ -14,9 +14,12 @@
 
 pub mod answer;
 mod boundary;
+mod budget;
+mod card;
 mod clock;
 pub mod connection;
 mod console;
+mod exchange;
 mod fanout;
 pub mod head;
 mod heads;
@@ -53,12 +56,12 @@ use std::time::Duration;
 use smol::{LocalExecutor, Timer};
 
 use self::clock::Clock;
+pub use self::exchange::{read_head, timely};
 use self::fanout::Connections;
-pub use self::http::{read_head, timely};
 use self::inherited::Inherited;
 pub use self::listen::listener;
 
-use self::signal::Signal;
+use self::signal::{News, Signal};
 use self::systemd::Notify;
 use self::watchdog::{Part, Turns};
 use crate::board;
@@ -129,7 +132,9 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
     let served = Inherited::take().and_then(|inherited| {
         let executor = Rc::new(LocalExecutor::new());
         let manager = (inherited, Notify::from_environment());
-        smol::block_on(executor.run(serve_for(Rc::clone(&executor), config, Some(path), manager, |_| {})))
+        // A task as well: its own signals are then looked at only when one came.
+        let served = executor.spawn(serve_for(Rc::clone(&executor), config, Some(path), manager, |_| {}));
+        smol::block_on(budget::run(&executor, served))
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -289,6 +294,8 @@ pub(crate) struct Daemon {
     serve: Signal,
     /// The uplink has something to write, or something to decide.
     uplink: Signal,
+    /// Previews may have what they wait for.
+    previews: News,
     heads: RefCell<heads::Heads>,
     answers: RefCell<http::Answers>,
     scrapers: RefCell<heads::Heads>,
@@ -322,6 +329,7 @@ impl Daemon {
             end: Signal::default(),
             serve: Signal::default(),
             uplink: Signal::default(),
+            previews: News::default(),
             logged: RefCell::default(),
         }))
     }
@@ -330,7 +338,7 @@ impl Daemon {
     fn step<T>(&self, mutate: impl FnOnce(&mut Relay, Instant) -> T) -> T {
         let now = self.clock.now();
         let mut relay = self.relay.borrow_mut();
-        let queued = relay.uplink_queued();
+        let (queued, preview_news) = (relay.uplink_queued(), relay.preview_news());
         let result = mutate(&mut relay, now);
         relay.check_bounds();
         while let Some(event) = relay.poll_event() {
@@ -339,6 +347,9 @@ impl Daemon {
         }
         if relay.has_pages_to_serve() {
             self.serve.raise();
+        }
+        if relay.preview_news() != preview_news {
+            self.previews.tell();
         }
         // What was there before is the uplink's task's already: it waits for room in its socket.
         if relay.uplink_queued() > queued {
@@ -418,6 +429,19 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::board::HOST;
+    use crate::relay::rig::Rig;
+
+    impl Daemon {
+        /// A daemon that has nothing but this machine.
+        pub(in crate::daemon) fn of(rig: Rig) -> Rc<Self> {
+            let config = Config::of_defaults(&HOST).unwrap();
+            let listeners = listen::Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
+            let daemon = Self::new(config, None, &listeners, Notify::default()).unwrap();
+            *daemon.relay.borrow_mut() = rig.relay;
+            daemon
+        }
+    }
 
     /// Runs itself once more, in a process of its own that panics.
     #[test]

@@ -23,6 +23,8 @@ pub struct Upgrade {
     pub origin: String,
     /// Where the page is.
     pub address: IpAddr,
+    /// That is loopback, or a trusted proxy's own address: pages of anybody may come from it.
+    pub is_anybody: bool,
 }
 
 /// Reads an upgrade of a `GET`, from a peer at `address`.
@@ -40,7 +42,9 @@ pub fn read(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result
          Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n",
         derive_accept_key(key)
     );
-    Ok(Upgrade { response, origin, address: page_address(request, pages, address) })
+    let address = page_address(request, pages, address);
+    let is_anybody = address.is_loopback() || is_trusted(pages, address);
+    Ok(Upgrade { response, origin, address, is_anybody })
 }
 
 fn wrong(what: &str) -> Answer {
@@ -111,11 +115,10 @@ fn is_same_host(origin: &str, host: &str) -> bool {
 
 /// Where the page is: behind proxies that are trusted, the rightmost address that is not trusted itself. A hop that can't
 /// be read ends the walk: nothing left of it is believed.
-fn page_address(request: &Request<'_, '_>, pages: &Pages, peer: IpAddr) -> IpAddr {
-    let is_trusted = |address: IpAddr| pages.trusted_proxies.iter().any(|network| network.contains(address));
+pub fn page_address(request: &Request<'_, '_>, pages: &Pages, peer: IpAddr) -> IpAddr {
     let mut address = peer.to_canonical();
     for hop in request.members("X-Forwarded-For").rev() {
-        if !is_trusted(address) {
+        if !is_trusted(pages, address) {
             break;
         }
         match std::str::from_utf8(hop).ok().and_then(forwarded_address) {
@@ -124,6 +127,11 @@ fn page_address(request: &Request<'_, '_>, pages: &Pages, peer: IpAddr) -> IpAdd
         }
     }
     address
+}
+
+/// Whether an address is a proxy's that the configuration trusts.
+fn is_trusted(pages: &Pages, address: IpAddr) -> bool {
+    pages.trusted_proxies.iter().any(|network| network.contains(address))
 }
 
 /// An address as proxies write it, with or without a port.

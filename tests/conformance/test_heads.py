@@ -14,13 +14,13 @@ from harness import test
 from inbox import SLACK
 from websocket import http, read_head, read_response
 
-FLOOD = pathlib.Path(__file__).with_name("flood.py")
+FLOOD = pathlib.Path(__file__).with_name("squatters.py")
 ROUNDS = 15
 
 
 @contextlib.asynccontextmanager
 async def flood(port, count, hosts, said=""):
-    """Connections that are opened again whenever they are cut; see flood.py."""
+    """Connections that are opened again whenever they are cut; see squatters.py."""
     process = await asyncio.create_subprocess_exec(sys.executable, str(FLOOD), str(port), str(count), str(hosts), *[said] * bool(said),
                                                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     try:

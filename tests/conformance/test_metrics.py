@@ -101,8 +101,9 @@ async def counts(t):
             raise Mismatch(f"expected {expected}")
         except Refused as refused:
             assert refused.response.status == expected, refused.response
-    last.subscribe(t.link())
-    uplink.deny(await uplink.expect("Subscribe"))
+    dead = t.link()
+    last.subscribe(dead)
+    await uplink.deny_link(dead)
     await last.expect("denied")
     for _ in range(3):
         last.text("garbage")

@@ -109,19 +109,11 @@ async def reloads_whole(t):
     wanted = good.replace("https://share.example", "https://new.example").replace('level = "info"', 'level = "debug"')
     assert wanted != good
 
-    async def comes_from(origin):
-        try:
-            await t.page(daemon, origin=origin)
-            return True
-        except websocket.Refused as refused:
-            assert refused.response.status == 403, refused
-            return False
-
     await reload(daemon, wanted + "nonsense = 1\n", "the configuration stays as it was")
     assert daemon.config.name + ":" in daemon.log(), "the error names no line"
-    assert not await comes_from("https://new.example") and await comes_from("https://share.example")
+    assert not await t.comes_from(daemon, "https://new.example") and await t.comes_from(daemon, "https://share.example")
     await reload(daemon, wanted, "the configuration was read again")
-    assert await comes_from("https://new.example") and not await comes_from("https://share.example")
+    assert await t.comes_from(daemon, "https://new.example") and not await t.comes_from(daemon, "https://share.example")
     up.message(7, 1)
     await page.expect("message", sequence=1)
 

@@ -1,0 +1,247 @@
+//! A house rule: in `src/daemon`, a loop over a read names a budget.
+//!
+//! There is one thread of tasks, and a loop over a socket's read goes on for as long as the peer sends. The rule is
+//! textual: a `loop`, `while` or `for` whose text calls a read, or a function of the daemon that reads and has no
+//! budget of its own, must have the word *budget* in its text. `CONTRIBUTING.md` says the same in words.
+
+use std::collections::BTreeSet;
+
+use super::{files, read, untested};
+
+/// Calls that take bytes, or a message, from a socket.
+const READS: [&str; 11] = [
+    "read",
+    "read_vectored",
+    "read_exact",
+    "read_to_end",
+    "recv",
+    "recv_from",
+    "recvmsg",
+    "peek",
+    "poll_read",
+    "poll_next",
+    "poll_fill_buf",
+];
+const LOOPS: [&str; 3] = ["loop", "while", "for"];
+
+#[test]
+fn a_loop_over_a_read_has_a_budget() {
+    let sources: Vec<_> = files(&[".rs"])
+        .into_iter()
+        .filter(|path| path.starts_with("src/daemon/"))
+        .map(|path| (path.clone(), read(&path)))
+        .collect();
+    let (found, checked) = without_budget(&sources);
+    assert!(found.is_empty(), "loops over a read without a budget (src/daemon/budget.rs):\n{}", found.join("\n"));
+    assert!(checked >= 4, "only {checked} loops over a read were found");
+}
+
+#[test]
+fn a_planted_loop_is_found_wherever_the_read_is() {
+    for (planted, line) in [
+        // The three that were there, and stopped the relay.
+        (
+            "async fn linger(s: &S) {\n    while let Ok(1..) = read(s, &mut nowhere).await {}\n}\nasync fn read(s: &S) { s.get_ref().read(x) }",
+            2,
+        ),
+        (
+            "async fn read_head(s: &S) {\n    let x = 1;\n    loop {\n        match s.read(x).await { _ => {} }\n    }\n}",
+            3,
+        ),
+        (
+            "fn poll(page: &P) {\n    loop {\n        if frames == 16 { return; }\n        page.reads_one();\n    }\n}\nimpl P { fn reads_one(&self) { self.socket.poll_next(context) } }",
+            2,
+        ),
+        // Two functions away, in another spelling, behind braces in its own condition.
+        ("fn a() {\n    for _ in 0.. {\n        b();\n    }\n}\nfn b() { c() }\nfn c() { rustix::net::recv(x, y) }", 2),
+        ("fn a() {\n    while x(|| { 1 }) {\n        s.peek(x);\n    }\n}", 2),
+        // What is in a comment or a text is no budget.
+        ("fn a() {\n    loop {\n        // a budget\n        s.read(\"budget\");\n    }\n}", 2),
+    ] {
+        let (found, _) = without_budget(&[("src/daemon/planted.rs".to_owned(), planted.to_owned())]);
+        assert_eq!(found, [format!("src/daemon/planted.rs:{line}")], "{planted}");
+    }
+}
+
+#[test]
+fn what_is_no_loop_over_a_read_or_has_a_budget_is_left_alone() {
+    for fine in [
+        "fn a() { loop { budget.next_read().await; s.read(x); } }",
+        "fn a() { loop { s.read(budget.clip(x)); } }",
+        // It takes from a budget itself: its callers owe none.
+        "fn a() { loop { b(); } }\nfn b(budget: &mut Budget) { s.read(budget.clip(x)) }",
+        "fn a() { loop { fs::read(path); head::read(bytes); reader(); ready(x); } }",
+        "impl Read for A { fn read(&mut self) { s.read(x) } }",
+        "fn a() where for<'a> &'a T: Read { s.read(x) }",
+        "fn a() { for x in y {} s.read(x); }",
+        "fn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() { loop { s.read(x); } }\n}",
+    ] {
+        let sources =
+            [("src/daemon/fine.rs".to_owned(), fine.to_owned()), ("src/daemon/head.rs".to_owned(), String::new())];
+        assert_eq!(without_budget(&sources).0, [""; 0], "{fine}");
+    }
+}
+
+/// Loops over a read without a budget, as `file:line`, and how many loops over a read there are.
+fn without_budget(sources: &[(String, String)]) -> (Vec<String>, usize) {
+    let codes: Vec<(&str, String)> = sources.iter().map(|(path, text)| (path.as_str(), code(text))).collect();
+    let modules: BTreeSet<&str> =
+        codes.iter().filter_map(|(path, _)| path.rsplit('/').next()?.strip_suffix(".rs")).collect();
+    let functions: Vec<Function<'_>> = codes.iter().flat_map(|(_, code)| functions(code)).collect();
+    let mut readers = BTreeSet::new();
+    loop {
+        let more: Vec<&str> = functions
+            .iter()
+            .filter(|function| !readers.contains(function.name) && !has_budget(function.text))
+            .filter(|function| reads(function.body, &readers, &modules))
+            .map(|function| function.name)
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        readers.extend(more);
+    }
+    let (mut found, mut count) = (Vec::new(), 0);
+    for (path, code) in &codes {
+        for (at, text) in loops(code).filter(|(_, text)| reads(text, &readers, &modules)) {
+            count += 1;
+            if !has_budget(text) {
+                found.push(format!("{path}:{}", code[..at].matches('\n').count() + 1));
+            }
+        }
+    }
+    (found, count)
+}
+
+fn has_budget(code: &str) -> bool {
+    code.to_ascii_lowercase().contains("budget")
+}
+
+/// Whether some code calls a read, or one of the functions that do.
+fn reads(code: &str, readers: &BTreeSet<&str>, modules: &BTreeSet<&str>) -> bool {
+    words(code).any(|(at, word)| {
+        let (before, behind) = (code[..at].trim_end(), &code[at + word.len()..]);
+        if !behind.starts_with('(') || before.ends_with("fn") {
+            return false;
+        }
+        let is_method = before.ends_with('.');
+        let module = before.strip_suffix("::").map(|path| words(path).last().map_or("", |(_, word)| word));
+        match module {
+            // Files are no sockets; another module's function counts by what it does.
+            Some("fs") => false,
+            Some(module) if modules.contains(module) => readers.contains(word) && !READS.contains(&word),
+            Some(_) => READS.contains(&word) || readers.contains(word),
+            None => is_method && READS.contains(&word) || readers.contains(word),
+        }
+    })
+}
+
+struct Function<'a> {
+    name: &'a str,
+    /// From its name on.
+    text: &'a str,
+    body: &'a str,
+}
+
+fn functions(code: &str) -> impl Iterator<Item = Function<'_>> {
+    words(code).filter(|(_, word)| *word == "fn").filter_map(|(at, _)| {
+        let from = &code[at + 2..];
+        let (_, name) = words(from).next()?;
+        let open = opening(from)?;
+        let size = block(&from[open..])?;
+        Some(Function { name, text: &from[..open + size], body: &from[open..open + size] })
+    })
+}
+
+/// Where loops begin, and their texts with what stands before the block.
+fn loops(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    words(code).filter(|(_, word)| LOOPS.contains(word)).filter_map(|(at, word)| {
+        let from = &code[at..];
+        let open = opening(from)?;
+        // Neither `impl A for B` nor `for<'a>`.
+        let is_loop = word != "for" || words(&from[..open]).any(|(_, word)| word == "in");
+        is_loop.then_some(())?;
+        Some((at, &from[..open + block(&from[open..])?]))
+    })
+}
+
+/// The words of some code, each with its place.
+fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    code.split(move |c| !is_part(c))
+        .filter(|word| !word.is_empty())
+        .map(|word| (word.as_ptr() as usize - code.as_ptr() as usize, word))
+}
+
+/// The brace that opens a block: the first outside of parentheses, unless the item ends before.
+fn opening(code: &str) -> Option<usize> {
+    let mut depth = 0;
+    for (at, letter) in code.char_indices() {
+        match letter {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
+            '{' if depth == 0 => return Some(at),
+            ';' if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The size of the block that begins here.
+fn block(code: &str) -> Option<usize> {
+    let mut depth = 0;
+    for (at, letter) in code.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at + 1);
+        }
+    }
+    None
+}
+
+/// The code before the tests, without what comments and literals say; lines stay.
+fn code(text: &str) -> String {
+    let text: String = untested(text).flat_map(|(_, line)| [line, "\n"]).collect();
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(letter) = rest.chars().next() {
+        let literal = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if letter == '"' {
+            let mut escaped = false;
+            let end = rest[1..].find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            });
+            end.map_or(rest.len(), |end| end + 2)
+        } else if let Some(size) = character(rest) {
+            size
+        } else {
+            out.push(letter);
+            rest = &rest[letter.len_utf8()..];
+            continue;
+        };
+        out.push(' ');
+        out.extend(rest[..literal].chars().filter(|c| *c == '\n'));
+        rest = &rest[literal..];
+    }
+    out
+}
+
+/// The size of the literal of one character that begins here; a lifetime is none.
+fn character(rest: &str) -> Option<usize> {
+    let inner = rest.strip_prefix('\'')?;
+    let size = match inner.strip_prefix('\\') {
+        Some(escaped) => {
+            1 + escaped.find('\'').filter(|at| *at > 0).or_else(|| escaped[1..].find('\'').map(|at| at + 1))?
+        }
+        None => inner.chars().next()?.len_utf8(),
+    };
+    inner[size..].starts_with('\'').then_some(size + 2)
+}
