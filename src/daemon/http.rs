@@ -157,9 +157,10 @@ pub async fn send(clock: &Clock, place: &Place, stream: &Async<TcpStream>, answe
             if linger(stream).await == Behind::TooMuch {
                 return;
             }
-            // A peer may end its own side first, and still wait for all of the answer.
+            // A peer may end its own side first, and still wait for all of the answer. A connection that is over on both
+            // sides is none any more for the kernel.
             is_left.set(true);
-            if !matches!(queues::acknowledged(stream), Ok(Some(arrived)) if arrived > size) {
+            if matches!(queues::acknowledged(stream), Ok(Some(arrived)) if arrived <= size) {
                 future::pending::<()>().await;
             }
             place.answer_arrived();
@@ -190,7 +191,7 @@ async fn watch(clock: &Clock, place: &Place, stream: &Async<TcpStream>, size: u6
             break;
         }
         // Each byte that arrives buys time, never more than the whole of it.
-        let bought = until.after((newest - arrived) * 1000 / PROGRESS_PER_S);
+        let bought = until.after(newest.saturating_sub(arrived).saturating_mul(1000) / PROGRESS_PER_S);
         until = bought.min(now.after(STALLED_MS_MAX));
         arrived = newest;
         place.answer_arrives(since, arrived);
