@@ -16,7 +16,7 @@ async def plain(t, **changes):
     return await t.daemon(["127.0.0.1:1"], **changes).start()
 
 
-@test("GET /s/<link> is the share page with its headers, whether or not the link is good: nothing is asked")
+@test("GET /s/<link> is the share page with its headers, whether or not the link is good")
 async def share_page(t):
     daemon, business, up = await t.relay()
     for link in (t.link(), "a", t.link(128)):
