@@ -385,11 +385,13 @@ fn memory_text(daemon: &Daemon) -> String {
 async fn tick(daemon: Rc<Daemon>) {
     loop {
         Timer::after(TICK).await;
-        let fault = daemon.step(|relay, now| {
+        let wakes_uplink = daemon.step(|relay, now| {
+            // Asked first: a ping that was due has been said, or found no room, behind it.
+            let is_due = relay.uplink_deadline() <= now;
             relay.handle_timeout(now);
-            relay.uplink_fault(now).is_some() || relay.uplink_deadline() <= now
+            is_due || relay.uplink_fault(now).is_some()
         });
-        if fault {
+        if wakes_uplink {
             daemon.uplink.raise();
         }
         queues::measure(&daemon);

@@ -30,6 +30,9 @@ use crate::relay::texts::shortened;
 const READ_BUFFER_SIZE: usize = 512;
 /// Bytes of a page that is being closed which are read and thrown away in one turn.
 const DISCARD_SIZE: usize = 1024;
+/// A page that is being closed rests for so many times less: its close frame may be behind all that it had said before, and it has
+/// little time.
+const CLOSING_FACTOR: u32 = 25;
 
 /// Whom pages talk to. Told of a page by its task alone, one thing at a time.
 pub trait Behind: 'static {
@@ -199,7 +202,8 @@ impl<B: Behind> Page<B> {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let rest = self.rest.get_or_insert_with(|| Box::new(Timer::after(B::REST)));
+        let rest = if self.state == State::Open { B::REST } else { B::REST / CLOSING_FACTOR };
+        let rest = self.rest.get_or_insert_with(|| Box::new(Timer::after(rest)));
         if Pin::new(&mut **rest).poll(context).is_pending() {
             return Poll::Pending;
         }

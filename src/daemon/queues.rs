@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 
 use smol::Async;
 
@@ -16,6 +17,10 @@ use super::{Daemon, options};
 const GOING: [usize; 2] = [5, 6];
 /// `SK_MEMINFO_RMEM_ALLOC` and `SK_MEMINFO_BACKLOG`: what came and waits, what came while the socket was held.
 const COME: [usize; 2] = [0, 7];
+/// Where `SO_MEMINFO` says what a TCP peer has not acknowledged: `SK_MEMINFO_WMEM_QUEUED`.
+pub const TCP: usize = 5;
+/// And what a peer at a Unix socket has not read: `SK_MEMINFO_WMEM_ALLOC`.
+pub const UNIX: usize = 2;
 /// `SK_MEMINFO_VARS`.
 const VARS: usize = 9;
 /// `tcp_info` of linux/tcp.h up to `tcpi_bytes_acked`, in words; that one has two, as the machine orders them.
@@ -37,14 +42,25 @@ pub fn measure(daemon: &Daemon) {
     daemon.step(|relay, now| relay.handle_measures_done(now));
 }
 
+/// Bytes that wait for a socket's peer, with the kernel's own overhead: at least one where there are any. None where the
+/// kernel doesn't say.
+pub fn untaken(socket: &impl AsFd, of: usize) -> Option<u32> {
+    meminfo(socket).ok()?.get(of).copied()
+}
+
 /// The bytes that a socket holds in the kernel, going and come, with the kernel's own overhead.
 fn memory(stream: &Async<TcpStream>) -> io::Result<(u32, u32)> {
-    let mut vars = [0_u32; VARS];
-    options::read(stream.get_ref(), libc::SOL_SOCKET, libc::SO_MEMINFO, &mut vars)?;
+    let vars = meminfo(stream.get_ref())?;
     let sum = |which: [usize; 2]| {
         which.iter().filter_map(|var| vars.get(*var)).fold(0, |sum: u32, bytes| sum.saturating_add(*bytes))
     };
     Ok((sum(GOING), sum(COME)))
+}
+
+fn meminfo(socket: &impl AsFd) -> io::Result<[u32; VARS]> {
+    let mut vars = [0_u32; VARS];
+    options::read(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut vars)?;
+    Ok(vars)
 }
 
 /// The bytes that the peer's kernel has acknowledged since the connection began, the end counted as one; `None` where

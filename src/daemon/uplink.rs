@@ -19,9 +19,9 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socket_with
 use smol::{Async, Timer};
 use socket2::SockRef;
 
-use super::Daemon;
 use super::budget::Budget;
 use super::watchdog::Part;
+use super::{Daemon, queues};
 use crate::config::UplinkAddress;
 use crate::relay::fault::PeerError;
 use crate::wire::uplink::Deframer;
@@ -166,11 +166,18 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
     daemon.step(|relay, now| relay.handle_uplink_connected(now, nonce));
     let mut knocking: Option<Pin<Box<dyn Future<Output = Option<Stream>>>>> = None;
     let mut is_behind = false;
+    // What waited in the kernel when it was last looked at; none where that is not worth a look.
+    let mut untaken = None;
     poll_fn(|context| {
         daemon.turns.pass(Part::Uplink);
         let mut budget = Budget::UPLINK_TURN;
         // Ordered: what must be said goes out before more is heard.
         daemon.uplink.heed(context);
+        let now = daemon.clock.now();
+        let is_quiet = daemon.relay.borrow().is_uplink_quiet(now);
+        if is_quiet && takes(untaken, stream.untaken()) {
+            daemon.step(|relay, now| relay.uplink_took(now));
+        }
         let fault = daemon.relay.borrow().uplink_fault(daemon.clock.now());
         if let Some(fault) = fault {
             return Poll::Ready(Ending::Fault(fault));
@@ -178,6 +185,7 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
         if let Err(ending) = write(daemon, &stream, &mut budget, context) {
             return Poll::Ready(ending);
         }
+        untaken = if is_quiet { stream.untaken() } else { None };
         if let Some(ending) = poll_return(daemon, &mut knocking, context) {
             return Poll::Ready(ending);
         }
@@ -190,6 +198,12 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
         Poll::Pending
     })
     .await
+}
+
+/// Whether the business server takes what waits for it in the kernel. Where nothing is left, its own kernel has taken it, which
+/// does so for a program that hangs: only what it has no room for shows that it reads.
+fn takes(before: Option<u32>, now: Option<u32>) -> bool {
+    before.zip(now).is_some_and(|(before, now)| 0 < now && now < before)
 }
 
 /// Tries the first address when the machine wants it; the end of this connection where it answers.
@@ -263,14 +277,11 @@ fn write(daemon: &Daemon, stream: &Stream, budget: &mut Budget, context: &mut Co
         };
         match written {
             Ok(size) => daemon.step(|relay, now| relay.uplink_wrote(now, size)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                daemon.step(|relay, _| relay.uplink_blocked());
-                match stream.poll_writable(context) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => return Err(Ending::Io(error)),
-                    Poll::Pending => return Ok(()),
-                }
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_writable(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Err(Ending::Io(error)),
+                Poll::Pending => return Ok(()),
+            },
             Err(error) => return Err(Ending::Io(error)),
         }
     }
@@ -301,6 +312,14 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.get_ref().read(into),
             Self::Unix(stream) => stream.get_ref().read(into),
+        }
+    }
+
+    /// Bytes that wait in the kernel for the business server to take them, where the kernel says so.
+    fn untaken(&self) -> Option<u32> {
+        match self {
+            Self::Tcp(stream) => queues::untaken(stream, queues::TCP),
+            Self::Unix(stream) => queues::untaken(stream, queues::UNIX),
         }
     }
 
@@ -343,6 +362,37 @@ mod tests {
     use crate::board::HOST;
     use crate::relay::rig::Rig;
     use crate::wire::uplink::{ToRelay, encode};
+
+    #[test]
+    fn only_what_waited_and_still_waits_shows_that_a_peer_reads() {
+        let takes = |before, now| super::takes(Some(before), Some(now));
+        assert!(takes(150_000, 80_000) && takes(2, 1));
+        assert!(!takes(1_280, 0), "a ping that the kernel of a program that hangs has taken");
+        assert!(!takes(80_000, 80_000) && !takes(80_000, 81_280));
+        assert!(!super::takes(None, Some(1)) && !super::takes(Some(1), None));
+    }
+
+    #[test]
+    fn the_kernel_says_what_a_peer_has_not_taken() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let tcp =
+            (Stream::Tcp(Async::new(near).unwrap()), Stream::Tcp(Async::new(listener.accept().unwrap().0).unwrap()));
+        let (near, far) = UnixStream::pair().unwrap();
+        let unix = (Stream::Unix(Async::new(near).unwrap()), Stream::Unix(Async::new(far).unwrap()));
+        for (near, far) in [tcp, unix] {
+            near.prepare().unwrap();
+            // Until neither kernel takes any more.
+            while near.write(&[0; 4096]).is_ok() {}
+            let before = near.untaken();
+            assert!(before > Some(4096), "{before:?}");
+            // A part of it is read.
+            let mut nowhere = [0; 4096];
+            while !super::takes(before, near.untaken()) {
+                let _ = far.read(&mut nowhere);
+            }
+        }
+    }
 
     #[test]
     fn a_turn_handles_only_so_many_frames_however_small_they_are_and_the_next_ones_the_others() {

@@ -1,16 +1,16 @@
 //! The uplink's signs of life: when a `Ping` is due, and when the connection is given up as dead.
 //!
 //! A byte is a sign of life, so that a large frame may take its time on a thin line; a whole frame is due within
-//! minutes all the same. Room in a connection that had none is one too: a business server that reads slowly is
-//! there. Owns those times and the limits of them. Doesn't know what the frames say.
-
-use core::mem;
+//! minutes all the same. What the peer takes of our own is one too: a business server that reads slowly is there,
+//! and may not have come to our `Ping` yet. Owns those times and the limits of them. Doesn't know what frames say.
 
 use super::{fault::PeerError, time::Instant};
 
 /// A `Ping` goes out when no frame came for so long.
 const PING_MS: u64 = 10_000;
-/// Without a byte for so long the uplink is dead: neither one that came, nor room for one to go where there was none.
+/// Without a byte for so long the uplink is quiet. Less than [`PING_MS`]: there are three turns with a `Ping` before it is dead.
+const QUIET_MS: u64 = 5_000;
+/// Without a byte for so long the uplink is dead: neither one that came, nor one that was taken.
 const DEAD_MS: u64 = 30_000;
 /// Without a whole frame for so long it is dead, however many bytes come: the largest takes that at 3.7 KB/s. Pings see to it that
 /// one is due every 10 s. A peer that only drips would otherwise hold its pages for ever.
@@ -25,23 +25,21 @@ const HANDSHAKE_MS_MAX: u64 = 20_000;
 pub struct Liveness {
     /// When the handshake began.
     begun: Instant,
-    /// The last sign of life: a byte that came, or room for one to go.
+    /// The last sign of life: a byte that came, or one that was taken.
     heard: Instant,
     /// When the last whole frame came.
     framed: Instant,
     /// When it was last asked for one, if it was since.
     pinged: Option<Instant>,
-    /// The connection took no more when it was last written to.
-    is_blocked: bool,
 }
 
 impl Liveness {
     /// A connection begins.
     pub const fn new(now: Instant) -> Self {
-        Self { begun: now, heard: now, framed: now, pinged: None, is_blocked: false }
+        Self { begun: now, heard: now, framed: now, pinged: None }
     }
 
-    /// Bytes came.
+    /// Bytes came, or the peer took some.
     pub const fn heard(&mut self, now: Instant) {
         self.heard = now;
     }
@@ -56,22 +54,14 @@ impl Liveness {
         self.pinged = Some(now);
     }
 
-    /// The connection takes nothing more.
-    pub const fn blocked(&mut self) {
-        self.is_blocked = true;
-    }
-
-    /// The connection took so many bytes. Where it was blocked the peer made room for them; else that says nothing: the
-    /// kernel's buffer takes as much for a peer that is gone.
-    pub const fn wrote(&mut self, now: Instant, size: usize) {
-        if size > 0 && mem::replace(&mut self.is_blocked, false) {
-            self.heard = now;
-        }
-    }
-
     /// Milliseconds since the last sign of life.
     pub const fn silent_ms(&self, now: Instant) -> u64 {
         now.since(self.heard)
+    }
+
+    /// Whether there was no sign of life for a while, so that it is worth asking the kernel for one.
+    pub const fn is_quiet(&self, now: Instant) -> bool {
+        self.silent_ms(now) >= QUIET_MS
     }
 
     /// When the next `Ping` is due.
@@ -147,19 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn room_for_more_is_a_sign_of_life_where_there_was_none_and_taking_bytes_alone_is_not() {
+    fn what_is_taken_is_a_sign_of_life_and_what_is_written_is_none() {
         let mut rig = Rig::up(&BOARD);
         let ended = drips(&mut rig, 29_000, |relay, now| {
-            relay.uplink_blocked();
-            relay.uplink_wrote(now, 1);
+            assert!(relay.is_uplink_quiet(now));
+            relay.uplink_took(now);
+            assert!(!relay.is_uplink_quiet(now));
         });
         assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow));
         let mut rig = Rig::up(&BOARD);
         let ended = drips(&mut rig, 1_000, |relay, now| relay.uplink_wrote(now, 1));
         assert_eq!(ended, (DEAD_MS, PeerError::Silent), "a kernel takes as much for a peer that is gone");
-        let mut rig = Rig::up(&BOARD);
-        let ended = drips(&mut rig, 1_000, |relay, _| relay.uplink_blocked());
-        assert_eq!(ended, (DEAD_MS, PeerError::Silent));
     }
 
     #[test]

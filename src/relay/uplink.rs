@@ -362,14 +362,20 @@ impl Relay {
         self.uplink.queued
     }
 
-    /// The connection takes no more of it now.
-    pub const fn uplink_blocked(&mut self) {
-        self.uplink.liveness.blocked();
+    /// The business server took bytes that had waited for it: a sign of life, which what is written is not. The kernel takes
+    /// as much for a peer that is gone.
+    pub const fn uplink_took(&mut self, now: Instant) {
+        self.uplink.liveness.heard(now);
+    }
+
+    /// Whether there was no sign of life for a while, and it matters whether the business server takes what waits for it.
+    #[must_use]
+    pub const fn is_uplink_quiet(&self, now: Instant) -> bool {
+        self.is_up() && self.uplink.liveness.is_quiet(now)
     }
 
     /// So many bytes of it were written.
     pub fn uplink_wrote(&mut self, now: Instant, size: usize) {
-        self.uplink.liveness.wrote(now, size);
         self.uplink.out_start = (self.uplink.out_start + size).min(self.uplink.out_end);
         self.counters.uplink_bytes_out += size as u64;
         self.ask_more(now);
