@@ -67,6 +67,8 @@ pub struct Pages {
     pub origins: Origins,
     /// Whether a request without an `Origin` (no browser) is refused.
     pub require_origin: bool,
+    /// Where pages are found from outside, without a slash at its end: for the cards of links. `None`: nobody said.
+    pub url: Option<String>,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<Network>,
     /// Seconds that a drain may take, before the process ends with pages left.

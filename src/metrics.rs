@@ -325,7 +325,8 @@ fn tables(out: &mut Text, view: &View<'_>) {
             ("topics", rows.topics.into()),
             ("links", rows.links.into()),
             ("requests", rows.requests.into()),
-            ("half_notices", rows.half_notices.into()),
+            ("begun_frames", rows.begun_frames.into()),
+            ("kept_blocks", rows.kept_blocks.into()),
         ]
     };
     let (used, highest) = (relay.in_use(), relay.highest());
@@ -335,7 +336,8 @@ fn tables(out: &mut Text, view: &View<'_>) {
         topics: board.topics_max,
         links: board.links_max,
         requests: board.requests_max,
-        half_notices: crate::relay::spills_max(board),
+        begun_frames: board.pages_max,
+        kept_blocks: board.kept_blocks_max,
         blocks: board.blocks_max,
     });
     let text_limits = [("reasons", u64::from(board.reasons_max)), ("origins", board.pages_max.into())];

@@ -57,6 +57,8 @@ pub struct Board {
     pub block_size: u32,
     /// Blocks of the arena, shared by the rings of all tracks.
     pub blocks_max: u32,
+    /// Blocks for frames that their rings overtook while pages stood inside.
+    pub kept_blocks_max: u32,
     /// The `state` ring of a topic.
     pub state: TrackLimits,
     /// The `messages` ring of a topic.

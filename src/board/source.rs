@@ -39,6 +39,7 @@ pub fn board(name: &'static str, text: &str) -> Result<Board, Vec<Problem>> {
         addresses_max: source.number("tables", "addresses_max", 1, 1_000_000),
         block_size: source.number("arena", "block_size", 64, MIB),
         blocks_max: source.number("arena", "blocks_max", 1, 16 * MIB),
+        kept_blocks_max: source.number("arena", "kept_blocks_max", 1, MIB),
         state: source.track("track.state"),
         messages: source.track("track.messages"),
         audio: source.track("track.audio"),

@@ -9,13 +9,13 @@
 use super::limits::{Board, TrackLimits};
 
 /// One page's row in the session table: address, state, times, buckets, what is still to be told.
-pub const SESSION_SIZE: usize = 192;
+pub const SESSION_SIZE: usize = 208;
 /// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
 pub const SUBSCRIPTION_SIZE: usize = 112;
 /// One share link: its text (128), grant, times, lists of those that wait and of those admitted.
 pub const LINK_SIZE: usize = 360;
 /// One topic's row: six rings' heads, epoch, timers, the list of its subscriptions, what is timed.
-pub const TOPIC_SIZE: usize = 1008;
+pub const TOPIC_SIZE: usize = 1056;
 /// One frame's entry in the index of its ring.
 pub const INDEX_ROW_SIZE: usize = 16;
 /// One entry of a ring's block directory, and of the arena's list of free blocks.
@@ -38,10 +38,8 @@ pub const ORIGIN_SIZE: usize = 296;
 pub const ADDRESS_SIZE: usize = 8;
 /// One page's row in the fan-out's table of sockets.
 pub const CONNECTION_SIZE: usize = 8;
-/// One notice that a full socket cut in the middle: the longest there is.
-pub const SPILL_SIZE: usize = 1704;
-/// One such notice for so many pages of the table.
-pub const PAGES_PER_SPILL: u32 = 16;
+/// One frame that pages stand inside; a page is in one at most.
+pub const BEGUN_SIZE: usize = 56;
 
 /// One idle page's connection, task and reactor source, with what the allocator adds: 500 B measured.
 pub const PAGE_TASK_SIZE: usize = 640;
@@ -147,7 +145,7 @@ impl Term {
 }
 
 /// Terms of the memory sum.
-pub const TERM_COUNT: usize = 35;
+pub const TERM_COUNT: usize = 36;
 
 /// Everything that the process and its sockets may take, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,15 +228,16 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             own("reasons", board.reasons_max as u64, TEXT_SIZE, Row, "Text"),
             own("address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),
             own("connection rows", seats, CONNECTION_SIZE, Row, "the fan-out's"),
-            own(
-                "spilled notices",
-                board.pages_max.div_ceil(PAGES_PER_SPILL) as u64,
-                SPILL_SIZE,
-                Row,
-                "half-sent notices",
-            ),
+            own("begun frames", pages, BEGUN_SIZE, Row, "a row for each frame that pages stand inside"),
             // The one copy of everything published. Untouched blocks are not resident.
             own("arena", board.blocks_max as u64, board.block_size as usize, Buffer, "blocks of all rings"),
+            own(
+                "kept frames",
+                board.kept_blocks_max as u64,
+                board.block_size as usize + BLOCK_ENTRY_SIZE,
+                Buffer,
+                "blocks of frames that rings overtook while pages stood inside",
+            ),
             // The shell.
             own(
                 "page tasks",

@@ -106,6 +106,15 @@ pub fn origin(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
+/// Where share pages are found from outside: a web origin, with or without a slash at its end.
+pub fn public_url(text: &str) -> Result<String, Wrong> {
+    let bare = text.strip_suffix('/').unwrap_or(text);
+    if !bare.starts_with("https://") && !bare.starts_with("http://") {
+        return wrong("it is no address of a web page", "write \"https://share.example\"");
+    }
+    origin(bare)
+}
+
 /// How browsers write this host. Those of schemes that are not the web's stay as they are.
 fn name_as_sent(name: &str, is_web: bool) -> Result<String, Wrong> {
     if let Some(address) = name.strip_prefix('[') {

@@ -20,6 +20,7 @@ impl fmt::Display for Config {
             Origins::Listed(origins) => writeln!(f, "origins = {}", List(origins))?,
         }
         writeln!(f, "require_origin = {}", pages.require_origin)?;
+        writeln!(f, "url = {}", Quoted(&pages.url.as_deref().unwrap_or(board::OFF)))?;
         writeln!(f, "trusted_proxies = {}", List(&pages.trusted_proxies))?;
         writeln!(f, "drain_s = {}\nio_uring = {}", pages.drain_s, pages.io_uring)?;
 

@@ -41,6 +41,7 @@ pub fn pages(document: &mut Document<'_>) -> Pages {
         origins: if any.is_some() { Origins::Any } else { Origins::Listed(plain(origins)) },
         listen: listen.map_or_else(listen_default, plain),
         require_origin: document.flag("pages", "require_origin").is_some_and(|flag| flag.value),
+        url: off_or(document, "pages", "url", origin::public_url),
         trusted_proxies: plain(
             list(document, "pages", "trusted_proxies", LISTED_MAX, values::network).unwrap_or_default(),
         ),

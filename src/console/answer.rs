@@ -252,7 +252,8 @@ fn in_use(view: &View<'_>, term: &Term, rows: &InUse) -> Option<u64> {
         "reasons" => reasons as u64,
         "networks" => view.relay.networks().into(),
         "origins" => origins as u64,
-        "spilled notices" => rows.half_notices.into(),
+        "begun frames" => rows.begun_frames.into(),
+        "kept frames" => rows.kept_blocks.into(),
         "arena" => rows.blocks.into(),
         "kernel sockets" => pages,
         // Taken at start, as a whole.
@@ -312,7 +313,9 @@ fn unit(key: &str) -> &'static str {
 /// `counters`: two columns of names and numbers.
 pub fn counters(view: &View<'_>) -> String {
     let mut out = String::new();
-    let rows = view.relay.counters().rows();
+    let overtaken = view.relay.overtaken();
+    let overtaken = [("frames_kept", overtaken.kept), ("frames_lost", overtaken.lost)];
+    let rows: Vec<_> = view.relay.counters().rows().into_iter().chain(overtaken).collect();
     for pair in rows.chunks(2) {
         for (at, (name, number)) in pair.iter().enumerate() {
             let _ = write!(out, "{}{name:<24} {number:>13}", if at == 0 { "" } else { "  " });

@@ -19,7 +19,7 @@ use super::card::card;
 use super::clock::{self, Clock};
 use super::connection::Connection;
 use super::exchange::{Behind, first_byte, linger, read_head, timely, write_all};
-use super::head::{self, Asked, HEAD_SIZE_MAX, Upgrade};
+use super::head::{self, Asked, HEAD_SIZE_MAX, SharePage, Upgrade};
 use super::heads::{PROGRESS_PER_S, Place};
 use super::{Daemon, pages, preview, queues};
 use crate::relay::pages::{Peer, Refusal};
@@ -93,7 +93,7 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Async<TcpStream>, add
                 Asked::SharePage(asked) => {
                     place.answer_arrives(daemon.clock.now(), 0);
                     let card = card(daemon, &asked).await;
-                    Answer { is_head: asked.is_head, ..share_page(card.as_deref(), asked.host.as_deref()) }
+                    Answer { is_head: asked.is_head, ..share_page(daemon, &asked, card.as_deref()) }
                 }
                 Asked::Upgrade(upgrade) => match enter(daemon, &upgrade) {
                     Err(refusal) => refused(refusal),
@@ -246,9 +246,11 @@ fn file(daemon: &Daemon, path: &str) -> Answer {
     if daemon.relay.borrow().is_draining() { Answer::plain(503, "draining\n") } else { Answer::plain(200, "ok") }
 }
 
-fn share_page(card: Option<&[u8]>, host: Option<&str>) -> Answer {
-    let body = preview::share_page(card).into_bytes();
-    let headers = format!("{}{NO_STORE}", page_policy(host));
+fn share_page(daemon: &Daemon, asked: &SharePage, card: Option<&[u8]>) -> Answer {
+    let config = daemon.config.borrow();
+    let url = config.pages.url.as_ref().map(|url| format!("{url}/s/{}", asked.link));
+    let body = preview::share_page(card, url.as_deref()).into_bytes();
+    let headers = format!("{}{NO_STORE}", page_policy(asked.host.as_deref()));
     Answer { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Answer::plain(200, "") }
 }
 

@@ -11,6 +11,8 @@ use crate::wire::json::{Text, Value};
 
 /// The share page as it is shipped.
 const PAGE: &str = include_str!("../web/share.html");
+/// What a page without a card is called until its script knows better.
+const TITLE: &str = "<title>Live</title>";
 /// Where the tags go.
 const MARKER: &str = "<!-- sharelinkd:head -->";
 /// Characters of a title and of a description that a card shows at most.
@@ -19,24 +21,35 @@ const DESCRIPTION_LENGTH_MAX: usize = 300;
 /// Bytes of a picture's address at most.
 const COVER_SIZE_MAX: usize = 1024;
 
-/// The share page, with tags where there is a state: `frame` is the page protocol's `state`.
-pub fn share_page(frame: Option<&[u8]>) -> String {
+/// The share page, with tags where there is a state: `frame` is the page protocol's `state`, `url`
+/// the page's public address where the operator told it.
+pub fn share_page(frame: Option<&[u8]>, url: Option<&str>) -> String {
     let [state] = frame.and_then(Value::read).map_or([None], |frame| frame.last(["data"]));
-    PAGE.replace(MARKER, state.map(tags).unwrap_or_default().trim_end())
-}
-
-fn tags(state: Value<'_>) -> String {
+    let Some(state) = state else { return PAGE.replace(MARKER, "") };
     let [title, description, cover] = state.last(["title", "description", "cover"]).map(|value| value?.text());
-    let mut out = String::from("<meta property=\"og:type\" content=\"website\">\n");
-    let mut tag = |name: &str, content: Option<String>| {
+    let title = title.and_then(|title| shown(title, TITLE_LENGTH_MAX));
+    let description = description.and_then(|description| shown(description, DESCRIPTION_LENGTH_MAX));
+    let cover = cover.map(|cover| cover.resolved().into_owned()).filter(|cover| is_picture(cover));
+    let kind = if cover.is_some() { "summary_large_image" } else { "summary" };
+    let mut tags = String::new();
+    let mut tag = |name: &str, content: Option<&str>| {
+        // The Open Graph's tags are properties, the others names.
+        let what = if name.starts_with("og:") { "property" } else { "name" };
         if let Some(content) = content {
-            let _ = writeln!(out, "<meta property=\"og:{name}\" content=\"{}\">", Escaped(&content));
+            let _ = writeln!(tags, "<meta {what}=\"{name}\" content=\"{}\">", Escaped(content));
         }
     };
-    tag("title", title.and_then(|title| shown(title, TITLE_LENGTH_MAX)));
-    tag("description", description.and_then(|description| shown(description, DESCRIPTION_LENGTH_MAX)));
-    tag("image", cover.map(|cover| cover.resolved().into_owned()).filter(|cover| is_picture(cover)));
-    out
+    tag("og:type", Some("website"));
+    tag("og:title", title.as_deref());
+    tag("og:description", description.as_deref());
+    tag("og:image", cover.as_deref());
+    tag("og:url", url);
+    tag("twitter:card", Some(kind));
+    let page = PAGE.replace(MARKER, tags.trim_end());
+    match title {
+        Some(title) => page.replace(TITLE, &format!("<title>{}</title>", Escaped(&title))),
+        None => page,
+    }
 }
 
 /// A text as a card shows it, cut before the character that would not fit; `None` where nothing is
@@ -129,21 +142,31 @@ mod tests {
     fn a_state_becomes_tags_and_nothing_else() {
         let frame = br#"{"type":"state","topic":7,"sequence":3,"data":
             {"title":"<b>\"A&B'</b>","description":"two\nlines","cover":"https://pic.example/a.jpg?x=1&y=2","host":"h"}}"#;
-        let page = share_page(Some(frame));
+        let page = share_page(Some(frame), None);
         assert!(page.contains(r#"<meta property="og:title" content="&lt;b&gt;&quot;A&amp;B&#39;&lt;/b&gt;">"#));
         assert!(page.contains(r#"<meta property="og:description" content="two lines">"#));
         assert!(page.contains(r#"<meta property="og:image" content="https://pic.example/a.jpg?x=1&amp;y=2">"#));
-        assert!(!page.contains("<b>"));
-        assert!(!page.contains(MARKER));
+        assert!(page.contains("<title>&lt;b&gt;&quot;A&amp;B&#39;&lt;/b&gt;</title>"));
+        assert!(page.contains(r#"<meta name="twitter:card" content="summary_large_image">"#));
+        assert!(!page.contains("<b>") && !page.contains("og:url"));
+        assert!(!page.contains(MARKER) && !page.contains(TITLE));
+    }
+
+    #[test]
+    fn the_public_address_stands_where_the_operator_told_it() {
+        let page = share_page(Some(br#"{"data":{"title":"t"}}"#), Some("https://share.example/s/room"));
+        assert!(page.contains(r#"<meta property="og:url" content="https://share.example/s/room">"#));
+        assert!(page.contains(r#"<meta name="twitter:card" content="summary">"#));
+        assert_eq!(share_page(None, Some("https://share.example/s/room")), share_page(None, None));
     }
 
     #[test]
     fn what_has_the_wrong_type_is_left_out() {
         for data in ["null", "[]", "{\"title\":5,\"cover\":\"javascript:alert(1)\"}", "{\"cover\":\"https://a b\"}"] {
-            let page = share_page(Some(format!("{{\"data\":{data}}}").as_bytes()));
+            let page = share_page(Some(format!("{{\"data\":{data}}}").as_bytes()), None);
             assert!(!page.contains("og:title") && !page.contains("og:image"), "{data}");
         }
-        assert_eq!(share_page(Some(b"no json")), share_page(None));
+        assert_eq!(share_page(Some(b"no json"), None), share_page(None, None));
     }
 
     /// What the card has of this property, where the newest state has these members.
@@ -151,7 +174,7 @@ mod tests {
         let state = format!("{{{members}}}");
         let encoded = Encoded::publication(7, Track::State, 3, Part::Whole, state.as_bytes());
         let frame = [&encoded.head[..], encoded.data, encoded.tail].concat();
-        let page = share_page(Some(&frame[frame.iter().position(|byte| *byte == b'{').unwrap()..]));
+        let page = share_page(Some(&frame[frame.iter().position(|byte| *byte == b'{').unwrap()..]), None);
         assert!(page.contains("og:type"), "no card at all: {members}");
         let content = page.split(&format!("property=\"og:{property}\" content=\"")).nth(1)?;
         Some(content.split("\">").next().unwrap().to_owned())
@@ -225,6 +248,7 @@ mod tests {
 
     #[test]
     fn the_shipped_page_has_the_marker_once() {
-        assert_eq!(PAGE.matches(MARKER).count(), 1);
+        assert_eq!((PAGE.matches(MARKER).count(), PAGE.matches(TITLE).count()), (1, 1));
+        assert!(PAGE.contains("<meta name=\"robots\" content=\"noindex\">"), "a link is a secret");
     }
 }

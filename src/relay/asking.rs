@@ -267,7 +267,7 @@ impl Relay {
     /// After the uplink came back: what nobody watches is dropped, everything else is asked for again.
     pub(super) fn ask_everything_again(&mut self, now: Instant) {
         for topic in 0..self.topics.end() {
-            if self.topics.get(topic).is_some_and(|topic| topic.pages == 0 && !topic.ended) {
+            if self.topics.get(topic).is_some_and(|topic| topic.pages == 0) {
                 self.forget_topic(now, topic);
             }
         }

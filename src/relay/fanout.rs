@@ -104,6 +104,13 @@ impl Relay {
         }
     }
 
+    /// The page was written to as often as one turn allows, and more is ahead of it: it has another turn behind the others.
+    pub fn serve_again(&mut self, page: Id<Session>) {
+        if let Some(page) = self.sessions.resolve(page) {
+            self.push_ready(page);
+        }
+    }
+
     /// Whether the page's socket took no more when it was last written to.
     #[must_use]
     pub fn is_blocked(&self, page: Id<Session>) -> bool {

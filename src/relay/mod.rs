@@ -22,6 +22,7 @@
 mod admission;
 mod answering;
 mod asking;
+pub mod begun;
 mod check;
 pub mod counted;
 mod counters;
@@ -36,11 +37,13 @@ pub mod inspect;
 pub mod link;
 mod liveness;
 pub mod log;
+pub mod notice;
 pub mod pages;
 pub mod preview;
 mod publish;
 mod queued;
 pub mod rate;
+mod reserve;
 mod retry;
 #[cfg(test)]
 pub(crate) mod rig;
@@ -61,6 +64,7 @@ use heapless::Deque;
 
 pub use self::counters::{CLOSE_CODES, Counters, InUse};
 use self::{
+    begun::Begun,
     counted::{Counted, Network, Origin},
     denials::Denials,
     draft::Draft,
@@ -81,7 +85,7 @@ use self::{
 };
 use crate::{
     board::{self, Board},
-    wire::{page::NOTICE_SIZE_MAX, uplink::ToBusiness},
+    wire::uplink::ToBusiness,
 };
 
 /// The machine's own clock tick: each looks after a tenth of the pages.
@@ -136,7 +140,6 @@ pub struct Relay {
     previews_rest_until: Instant,
     /// Links whose shared grant covers pages that still wait.
     admitting: VecDeque<u32>,
-    spills: Table<heapless::Vec<u8, NOTICE_SIZE_MAX>>,
     addresses: Vec<Bucket>,
     networks: Counted<Network>,
     origins: Counted<Origin>,
@@ -183,6 +186,7 @@ impl Relay {
                 board.blocks_max,
                 topics * Topic::directory_rows(board),
                 topics * Topic::index_rows(board),
+                Begun::new(board.pages_max, board.block_size, board.kept_blocks_max),
             ),
             sessions: Table::new(board.pages_max),
             subscriptions: Table::new(board.subscriptions_max),
@@ -198,7 +202,6 @@ impl Relay {
             preview_news: 0,
             previews_rest_until: now,
             admitting: VecDeque::with_capacity(board.links_max as usize),
-            spills: Table::new(spills_max(board)),
             addresses: vec![Bucket::default(); board.addresses_max as usize],
             networks: Counted::new(board.pages_max, hash_seed),
             origins: Counted::new(board.pages_max, hash_seed),
@@ -361,7 +364,8 @@ impl Relay {
             topics: self.topics.len(),
             links: self.links.len(),
             requests: self.requests.len(),
-            half_notices: self.spills.len(),
+            begun_frames: self.store.begun.len().0,
+            kept_blocks: self.store.begun.kept_blocks().0,
             blocks: self.board.blocks_max - self.store.free(),
         }
     }
@@ -381,7 +385,7 @@ impl Relay {
     fn sweep_topics(&mut self, now: Instant) {
         for topic in 0..self.topics.end() {
             let Some(row) = self.topics.get(topic) else { continue };
-            if row.pages == 0 && !row.ended && row.forget_at <= now {
+            if row.pages == 0 && row.forget_at <= now {
                 let number = row.number;
                 let is_known = row.accepted_on == self.uplink.connection() && self.is_up();
                 if !is_known || self.unsubscribe_topic(number) {
@@ -400,7 +404,7 @@ impl Relay {
         for topic in 0..self.topics.end() {
             let Some(row) = self.topics.get_mut(topic) else { continue };
             let is_due = row.audience_at == Instant(0) || now.since(row.audience_at) >= AUDIENCE_MS;
-            if row.ended || row.for_preview || row.accepted_on != connection || row.audience_told.is_some() || !is_due {
+            if row.for_preview || row.accepted_on != connection || row.audience_told.is_some() || !is_due {
                 continue;
             }
             if self.uplink.send(&ToBusiness::Audience { topic: row.number, pages: row.pages }).is_some() {
@@ -413,12 +417,6 @@ impl Relay {
     fn hash_of(&self, text: &str) -> u64 {
         hash(self.hash_seed, text.as_bytes())
     }
-}
-
-/// Half-sent notices at the same time.
-#[must_use]
-pub const fn spills_max(board: &Board) -> u32 {
-    board.pages_max.div_ceil(board::PAGES_PER_SPILL)
 }
 
 /// The spread of a drain: at least, and more for each page.
@@ -437,7 +435,7 @@ const _: () = {
     assert!(Unanswered::ROW_SIZE <= board::UNANSWERED_SIZE);
     assert!(Denials::ROW_SIZE <= board::DENIAL_SIZE);
     assert!(Table::<Preview>::ROW_SIZE <= board::PREVIEW_SIZE);
-    assert!(Table::<heapless::Vec<u8, NOTICE_SIZE_MAX>>::ROW_SIZE <= board::SPILL_SIZE);
+    assert!(Begun::ROW_SIZE <= board::BEGUN_SIZE);
     assert!(Texts::ROW_SIZE <= board::TEXT_SIZE);
     assert!(size_of::<Bucket>() <= board::ADDRESS_SIZE);
     assert!(Counted::<Network>::ROW_SIZE <= board::NETWORK_SIZE);

@@ -7,6 +7,7 @@
 use core::net::IpAddr;
 
 use super::{
+    notice::OwnNotice,
     rate::Bucket,
     table::{NONE, Table},
     texts::Reason,
@@ -117,20 +118,16 @@ pub enum Half {
     /// None: the connection stands between two frames.
     None,
     /// The rest of a log's frame.
-    Log {
-        /// The topic's row; it stays while this is here.
-        topic: u32,
-        /// The log's place among the topic's.
-        log: u8,
-        /// The next byte.
+    Frame {
+        /// Its row among those that were begun.
+        frame: u32,
+        /// The next byte: an offset of the log.
         at: u64,
-        /// The frame's end.
-        end: u64,
     },
-    /// The rest of a notice.
+    /// The rest of a notice, which is encoded once more.
     Notice {
-        /// Its row among the spilled ones.
-        spill: u32,
+        /// The notice; its reason is in use.
+        notice: OwnNotice,
         /// Bytes sent.
         sent: u16,
     },

@@ -1,9 +1,8 @@
 //! The table of topics: from a topic's first `Accept` to its `Unsubscribe`, and the epochs between.
 //!
 //! Owns a topic's row and its number in the index. A topic that finds no room is refused; one
-//! without pages lingers, and gives its row to a newcomer first. An ended topic's row stays until
-//! no page stands in the middle of its frames. What a topic publishes is `publish.rs`'s, which
-//! pages it has `admission.rs`'s.
+//! without pages lingers, and gives its row to a newcomer first. What a topic publishes is
+//! `publish.rs`'s, which pages it has `admission.rs`'s.
 
 use super::{
     Relay,
@@ -40,7 +39,7 @@ impl Relay {
         }
         if self.topics.is_full() {
             // One that only lingers makes room, a preview's first.
-            let lingering = self.topics.iter().filter(|(_, topic)| topic.pages == 0 && !topic.ended);
+            let lingering = self.topics.iter().filter(|(_, topic)| topic.pages == 0);
             let oldest = lingering.min_by_key(|(_, topic)| (!topic.for_preview, topic.forget_at));
             let (oldest, other) = oldest.map(|(index, row)| (index, row.number))?;
             if !self.unsubscribe_topic(other) {
@@ -128,14 +127,10 @@ impl Relay {
         self.numbers.get(at).map(|&(_, row)| row)
     }
 
-    /// Forgets a topic without pages: links to it, its number, and its logs once nobody needs them.
+    /// Forgets a topic without pages: links to it, its number, its logs. Pages that stand inside one of its frames
+    /// finish it from the reserve.
     pub(super) fn forget_topic(&mut self, now: Instant, topic: u32) {
         debug_assert_eq!(self.topics[topic].pages, 0);
-        let number = self.topics[topic].number;
-        if let Ok(at) = self.numbers.binary_search_by_key(&number, |&(number, _)| number) {
-            self.numbers.remove(at);
-        }
-        self.topics[topic].ended = true;
         // Pages that were to be admitted to it are asked for anew.
         self.hungry = true;
         for link in 0..self.links.end() {
@@ -149,18 +144,13 @@ impl Relay {
                 self.release_link(now, link);
             }
         }
-        self.forget_if_ended(topic);
-    }
-
-    /// Gives an ended topic's row back once no page stands in the middle of its frames.
-    pub(super) fn forget_if_ended(&mut self, topic: u32) {
-        let row = &self.topics[topic];
-        if row.ended && row.halves == 0 && row.pages == 0 {
-            if let Some(mut row) = self.topics.remove(topic) {
-                row.clear(&mut self.store);
+        if let Some(mut row) = self.topics.remove(topic) {
+            if let Ok(at) = self.numbers.binary_search_by_key(&row.number, |&(number, _)| number) {
+                self.numbers.remove(at);
             }
-            self.dirty.retain(|&dirty| dirty != topic);
+            row.clear(&mut self.store);
         }
+        self.dirty.retain(|&dirty| dirty != topic);
     }
 
     /// Tells the business server that a topic is not wanted any more; `false` where it must wait.

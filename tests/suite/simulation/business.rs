@@ -482,7 +482,9 @@ impl World {
         });
         let Some(since) = since else {
             let waiting = self.pages.iter().flat_map(|page| page.asks.values());
-            let mut waiting = waiting.filter(|ask| ask.link == link && ask.since.is_some());
+            // Where all sequences were used up there is none to go on with.
+            let has_since = |ask: &super::page::Ask| ask.since.is_some_and(|(_, next)| next < SEQUENCE_END);
+            let mut waiting = waiting.filter(|ask| ask.link == link && has_since(ask));
             // One that was just denied by name has not read it yet.
             let overdue = waiting.next().is_some() && self.is_prompt && is_whole;
             ensure!(!overdue, "a page waits with a since and none was sent");

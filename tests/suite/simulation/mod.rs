@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use sharelinkd::board::{Board, HOST, TINY, TrackLimits};
+use sharelinkd::relay::begun::Counts;
 use sharelinkd::relay::draft::Draft;
 use sharelinkd::relay::event::Event;
 use sharelinkd::relay::pages::{Peer, Refusal, Verdict};
@@ -76,6 +77,7 @@ const ROOMY: Board = {
         stalled_ms_max: 20_000,
         dead_ms: 60_000,
         media_lag_ms_max: 10_000,
+        kernel_size_max: 65_536,
         uplink_out_size: 8_192,
         ..TINY
     }
@@ -90,6 +92,21 @@ const HASTY: Board = Board {
     addresses_max: 64,
     sends_burst: 3,
     ..ROOMY
+};
+
+/// A board on which many pages are slow at the same time and none is given up for it: rings overtake them inside frames, and
+/// the reserve holds those of some.
+const CROWDED: Board = Board {
+    pages_max: 12,
+    subscriptions_max: 24,
+    page_asks_burst: 50,
+    address_asks_burst: 50,
+    kept_blocks_max: 16,
+    kernel_size_max: 65_536,
+    stalled_ms_max: 20_000,
+    user_timeout_ms: 30_000,
+    dead_ms: 60_000,
+    ..TINY
 };
 
 /// The uplink's connection as the world has it.
@@ -149,6 +166,9 @@ struct World {
     previews: Vec<(Id<Preview>, u64)>,
     /// What the world did, that no counter of the relay tells.
     deeds: BTreeMap<&'static str, u64>,
+    /// What the relay had told of overtaken frames, and the pages that were inside a frame when it lost one.
+    overtaken: Counts,
+    losers: Vec<Id<Session>>,
 }
 
 /// What one seed came to.
@@ -183,6 +203,8 @@ impl World {
             up_since: None,
             previews: Vec::new(),
             deeds: BTreeMap::new(),
+            overtaken: Counts::default(),
+            losers: Vec::new(),
             now,
             rng,
             draft: Draft::default(),
@@ -244,7 +266,8 @@ impl World {
                     self.gone(page)?;
                 }
             }
-            36..62 => self.publish_some(),
+            36..58 => self.publish_some(),
+            58..62 => self.burst()?,
             62..72 => {
                 let frames = 1 + self.rng.below(4);
                 self.process(frames)?;
@@ -329,6 +352,8 @@ impl World {
         (self.wire, self.is_half_open, self.ends_at) = (Wire::Down, false, None);
         self.server = Server::default();
         (self.observed, self.written, self.opened) = (0, 0, 0);
+        self.overtaken = Counts::default();
+        self.losers.clear();
         self.audience_at.clear();
         self.told.clear();
         self.delivered.clear();
@@ -388,6 +413,7 @@ impl World {
     /// The checks after every mutation.
     fn settle(&mut self) -> Result<(), String> {
         self.hear_events()?;
+        self.judge_losses()?;
         self.observe()?;
         self.see_previews()?;
         self.up_since = if self.relay.is_up() { self.up_since.or(Some(self.now.0)) } else { None };
@@ -422,6 +448,27 @@ impl World {
             ensure!(!self.is_roomy || !is_want_of_room, "on a roomy board: {event}");
         }
         ensure!(self.relay.events_lost() == 0, "{} events found no room", self.relay.events_lost());
+        Ok(())
+    }
+
+    /// A frame that was overtaken may be lost only where the reserve can't hold a whole frame of its own for each page
+    /// that stands inside one: then, and only then, a page may be cut inside a frame.
+    fn judge_losses(&mut self) -> Result<(), String> {
+        let (before, now) = (self.overtaken, self.relay.overtaken());
+        self.overtaken = now;
+        *self.deeds.entry("a frame kept for the pages inside").or_default() += now.kept - before.kept;
+        *self.deeds.entry("a frame lost with pages inside").or_default() += now.lost - before.lost;
+        if now.lost > before.lost {
+            let (block, most) = (u64::from(self.board.block_size), self.board.frame_size_max());
+            let inside = self.pages.iter().map(|page| (page.id, page.half_frame(most))).filter(|(_, size)| *size > 0);
+            let needed: u64 = inside.clone().map(|(_, size)| size.div_ceil(block)).sum();
+            ensure!(
+                needed > self.board.kept_blocks_max.into(),
+                "a frame was lost that could be kept: all pages' need {needed} of {} blocks",
+                self.board.kept_blocks_max
+            );
+            self.losers.extend(inside.map(|(id, _)| id));
+        }
         Ok(())
     }
 
@@ -782,6 +829,66 @@ impl World {
         }
     }
 
+    /// Pages come together in a room, as far as it lets them in.
+    fn gather(&mut self, room: usize) -> Result<(), String> {
+        for _ in 0..3 {
+            self.open()?;
+        }
+        let topic = self.rooms[room].topic;
+        let names: Vec<_> = self.links.iter().filter(|link| link.room == room).map(|link| link.name.clone()).collect();
+        for at in 0..self.pages.len() {
+            if !self.pages[at].closing && !self.pages[at].views.contains_key(&topic) {
+                let (id, name) = (self.pages[at].next_id, &names[self.rng.below(names.len() as u64) as usize]);
+                self.pages[at].next_id += 1;
+                self.pages[at].asks.insert(id, Ask { link: name.clone(), since: None, beyond: false, at: self.now.0 });
+                self.pages[at].asked.push(name.clone());
+                self.say(at, &format!(r#"{{"type":"subscribe","id":{id},"link":"{name}"}}"#));
+            }
+        }
+        for _ in 0..3 {
+            self.pass(20)?;
+            self.process(100)?;
+            while !self.server.pending.is_empty() {
+                self.answer(0);
+            }
+            self.flush(u64::MAX)?;
+            self.serve(u64::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Pages stop inside the frames of a burst, each in one of its own, and the rest of it overtakes them there.
+    fn burst(&mut self) -> Result<(), String> {
+        let room = self.any(self.rooms.len());
+        self.gather(room)?;
+        let track = Track::ALL[self.any(4)];
+        let what = if track.is_media() { What::Start } else { What::Whole };
+        self.publish(room, track, if track.is_media() { What::Init } else { What::Whole }, true);
+        self.flush(u64::MAX)?;
+        let topic = self.rooms[room].topic;
+        let watching: Vec<_> =
+            self.pages.iter().filter(|page| page.views.contains_key(&topic)).map(|page| page.id).collect();
+        // Those that stopped in the last one read on.
+        for page in self.pages.iter_mut().filter(|page| watching.contains(&page.id)) {
+            page.is_fast = true;
+            self.relay.unblocked(page.id);
+        }
+        self.serve(u64::MAX)?;
+        for id in watching {
+            self.publish(room, track, what, true);
+            self.flush(u64::MAX)?;
+            if let Some(at) = self.pages.iter().position(|page| page.id == id) {
+                (self.pages[at].is_fast, self.pages[at].credit) = (false, 1 + self.rng.below(60));
+                self.relay.unblocked(id);
+            }
+            self.serve(u64::MAX)?;
+        }
+        for _ in 0..2 + self.rng.below(10) {
+            self.publish(room, track, what, true);
+        }
+        self.flush(u64::MAX)
+    }
+
     fn be_rude(&mut self) {
         if !self.server.is_welcome {
             return;
@@ -871,6 +978,8 @@ impl World {
             let plan = &self.draft;
             if plan.is_cut() {
                 ensure!(!self.relay.is_between_frames(id), "page {id} is cut between two frames");
+                ensure!(self.losers.contains(&id), "page {id} is cut inside a frame that was not lost");
+                self.did("a page cut inside a frame that was lost");
                 return self.gone(at);
             }
             if plan.is_empty() {
@@ -884,7 +993,9 @@ impl World {
             ensure!(total > 0, "page {id} has a plan without bytes");
             let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
             ensure!(bytes.len() as u64 == total, "page {id}'s plan has {total} bytes, {} gathered", bytes.len());
+            let is_cut_by_slices = slices.is_full();
             drop(slices);
+            self.judge_gather(at, &bytes, is_cut_by_slices)?;
             let page = &mut self.pages[at];
             let room = if page.is_fast { total } else { total.min(page.credit) };
             let taken = if self.rng.below(3) == 0 { self.rng.below(room + 1) } else { room };
@@ -902,6 +1013,17 @@ impl World {
             }
         }
         Err(format!("page {id} is served for ever"))
+    }
+
+    /// One gather ends between two frames, and holds no more than the kernel is to keep unsent, but for its last frame.
+    fn judge_gather(&self, at: usize, bytes: &[u8], is_cut_by_slices: bool) -> Result<(), String> {
+        let page = &self.pages[at];
+        let (begins, is_between) = page.frames_with(bytes)?;
+        let before_last = begins.last().map_or(0, |begin| begin.saturating_sub(page.bytes.len()));
+        let most = self.board.notsent_size_max as usize;
+        ensure!(is_between || is_cut_by_slices, "page {}'s gather ends inside a frame", page.id);
+        ensure!(before_last < most, "page {}'s gather has {before_last} bytes before its last frame", page.id);
+        Ok(())
     }
 
     fn read(&mut self, at: usize, bytes: &[u8]) -> Result<(), String> {
@@ -1259,4 +1381,20 @@ fn nobody_passes_a_rate_limit_on_a_board_of_much_haste() {
 #[test]
 fn every_page_gets_everything_on_a_roomy_board() {
     simulate(&ROOMY, true, 60, 300);
+}
+
+#[test]
+fn a_page_that_is_overtaken_inside_a_frame_finishes_it_on_a_crowded_board() {
+    let runs = simulate(&CROWDED, false, 80, 400);
+    if runs.len() >= 80 {
+        for (deed, least) in [
+            ("a frame kept for the pages inside", 400),
+            ("a frame lost with pages inside", 10),
+            ("a page cut inside a frame that was lost", 10),
+        ] {
+            let sum: u64 = runs.iter().filter_map(|run| run.deeds.get(deed)).sum();
+            println!("{deed}: {sum}");
+            assert!(sum >= least, "{deed}: {sum} times");
+        }
+    }
 }

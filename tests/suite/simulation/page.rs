@@ -76,6 +76,8 @@ pub struct View {
     pub messages: Option<u64>,
     /// Its `since` was not confirmed by a message yet, and may be beyond the counter.
     pub beyond: bool,
+    /// Its `since` was ahead of the relay, which takes it for beyond the counter where the replay does not come in time.
+    pub claimed: bool,
     /// The relay had told nothing in this epoch as the page began.
     pub from_base: bool,
     pub media: [Media; 2],
@@ -90,11 +92,21 @@ pub struct Media {
 }
 
 impl View {
+    /// The next message that the relay owes it, where that is certain.
+    fn owed(&self, truth: &Truth<'_>) -> Option<u64> {
+        self.messages.filter(|_| !self.beyond && !(self.claimed && truth.replay_is_late))
+    }
+
+    /// It was told a message, or a gap, up to here.
+    fn pass(&mut self, next: u64) {
+        (self.messages, self.beyond, self.claimed) = (Some(next), false, false);
+    }
+
     fn begin_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
         self.state = 0;
         self.messages = None;
-        self.beyond = false;
+        (self.beyond, self.claimed) = (false, false);
         self.from_base = true;
         self.media = [Media::default(); 2];
     }
@@ -118,6 +130,27 @@ impl Page {
         }
         self.bytes.drain(..at);
         Ok(())
+    }
+
+    /// Bytes of the whole frame that it stands inside, `most` where its header does not tell yet; 0 between two frames.
+    pub fn half_frame(&self, most: u64) -> u64 {
+        match self.bytes[..] {
+            [] => 0,
+            [_, 126, high, low, ..] => 4 + u64::from(u16::from_be_bytes([high, low])),
+            [_, size @ ..126, ..] => 2 + u64::from(size),
+            _ => most,
+        }
+    }
+
+    /// Where the frames begin that this much more would complete, and whether it ends between two of them.
+    pub fn frames_with(&self, more: &[u8]) -> Result<(Vec<usize>, bool), String> {
+        let all = [&self.bytes[..], more].concat();
+        let (mut begins, mut at) = (Vec::new(), 0);
+        while let Some((_, _, to)) = frame(&all[at..])? {
+            begins.push(at);
+            at += to;
+        }
+        Ok((begins, at == all.len()))
     }
 
     fn text(&mut self, truth: &Truth<'_>, payload: &[u8]) -> Result<(), String> {
@@ -172,10 +205,10 @@ impl Page {
             "message" => {
                 let (topic, sequence) = (number("topic")? as u32, number("sequence")?);
                 let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
-                let next = view.messages.filter(|_| !view.beyond);
+                let next = view.owed(truth);
                 ensure!(next.is_none_or(|next| next == sequence), "message {sequence}, expected {next:?}");
                 verbatim(truth, topic, view.epoch, Track::Messages, sequence, payload, "message")?;
-                (view.messages, view.beyond) = (Some(sequence + 1), false);
+                view.pass(sequence + 1);
                 Ok(())
             }
             "gap" => {
@@ -219,6 +252,7 @@ impl Page {
             state: 0,
             messages,
             beyond,
+            claimed: messages.is_some_and(|next| next > told),
             from_base: told == 0,
             media: [Media::default(); 2],
         };
@@ -239,9 +273,9 @@ impl Page {
         match track {
             Track::State => Err("a gap on state".to_owned()),
             Track::Messages => {
-                let next = view.messages.filter(|_| !view.beyond);
+                let next = view.owed(truth);
                 ensure!(next.is_none_or(|next| next == from), "expected {next:?}");
-                (view.messages, view.beyond) = (Some(to + 1), false);
+                view.pass(to + 1);
                 Ok(())
             }
             Track::Audio | Track::Video => {
