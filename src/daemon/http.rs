@@ -190,6 +190,10 @@ async fn watch(clock: &Clock, place: &Place, stream: &Async<TcpStream>, size: u6
             place.answer_arrived();
             break;
         }
+        // The kernel's own limit counts from the first probe of a closed window on, and not what arrives after that.
+        if arrived == 0 {
+            let _ = SockRef::from(stream.get_ref()).set_tcp_user_timeout(None);
+        }
         // Each byte that arrives buys time, never more than the whole of it.
         let bought = until.after(newest.saturating_sub(arrived).saturating_mul(1000) / PROGRESS_PER_S);
         until = bought.min(now.after(STALLED_MS_MAX));
