@@ -24,7 +24,9 @@ const LINGER_SIZE_MAX: usize = 64 * 1024;
 
 /// Waits until something is there to be read, the peer's end included.
 pub async fn first_byte(place: &Place, stream: &Async<TcpStream>) -> io::Result<usize> {
+    let mut budget = Budget::TURN;
     loop {
+        budget.next_read().await;
         match stream.get_ref().peek(&mut [0]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 place.says_nothing();

@@ -54,7 +54,7 @@ pub struct SharePage {
 #[must_use]
 pub fn read(head: &[u8], pages: &Pages, address: IpAddr) -> Asked {
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let request = Request::read(head, &mut lines);
+    let request = Request::parse(head, &mut lines);
     request.and_then(|request| route(&request, pages, address)).unwrap_or_else(Asked::Refused)
 }
 
@@ -91,7 +91,7 @@ fn moved(link: &str, query: &str) -> Answer {
 /// The answer to another method, or to no HTTP.
 pub fn path(head: &[u8]) -> Result<(String, bool), Answer> {
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let request = Request::read(head, &mut lines)?;
+    let request = Request::parse(head, &mut lines)?;
     Ok((request.path().into_owned(), is_head(&request)?))
 }
 

@@ -120,7 +120,7 @@ impl<'b, 'h> Request<'b, 'h> {
     ///
     /// # Errors
     /// The answer to what breaks a MUST of HTTP.
-    pub fn read(head: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Self, Answer> {
+    pub fn parse(head: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Self, Answer> {
         let Some((_, (method, target, is_old), lines)) = split(head, lines)? else {
             return Err(wrong("it ends early"));
         };

@@ -153,7 +153,7 @@ mod tests {
         let pages = crate::config::Config::parse(config, &crate::board::HOST, &around).unwrap().pages;
         let head = [b"GET /ws HTTP/1.1\r\nHost: x\r\n", lines, b"\r\n"].concat();
         let mut room = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        page_address(&Request::read(&head, &mut room).unwrap(), &pages, [10, 0, 0, 1].into()).to_string()
+        page_address(&Request::parse(&head, &mut room).unwrap(), &pages, [10, 0, 0, 1].into()).to_string()
     }
 
     #[test]
