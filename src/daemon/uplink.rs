@@ -111,7 +111,7 @@ async fn knock(address: UplinkAddress) -> Option<Stream> {
     let answer = async {
         let stream = connect(&address).await.ok()?;
         poll_fn(|context| stream.poll_readable(context)).await.ok()?;
-        matches!(stream.peek(), Ok(1..)).then_some(stream)
+        matches!(stream.has_come(), Ok(1..)).then_some(stream)
     };
     let late = async {
         Timer::after(KNOCK_TIME_MAX).await;
@@ -324,7 +324,7 @@ impl Stream {
     }
 
     /// How many bytes are there to be read, of one.
-    fn peek(&self) -> io::Result<usize> {
+    fn has_come(&self) -> io::Result<usize> {
         let mut byte = [0];
         let peeked = match self {
             Self::Tcp(stream) => rustix::net::recv(stream.get_ref(), &mut byte, RecvFlags::PEEK),

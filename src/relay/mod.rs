@@ -83,10 +83,7 @@ use self::{
     unanswered::Unanswered,
     uplink::Uplink,
 };
-use crate::{
-    board::{self, Board},
-    wire::uplink::ToBusiness,
-};
+use crate::board::{self, Board};
 
 /// The machine's own clock tick: each looks after a tenth of the pages.
 const TICK_MS: u64 = 100;
@@ -94,8 +91,6 @@ const TICK_MS: u64 = 100;
 const TICKS_PER_SWEEP: u32 = 10;
 /// Topics that were unsubscribed lately, remembered until answers that crossed them are in.
 const UNSUBSCRIBED_MAX: usize = 128;
-/// An `Audience` of one topic goes out at most this often.
-const AUDIENCE_MS: u64 = 1_000;
 
 /// What the configuration says, as far as the machine needs it.
 #[derive(Clone, Debug)]
@@ -380,38 +375,6 @@ impl Relay {
     #[must_use]
     pub const fn board(&self) -> &Board {
         &self.board
-    }
-
-    fn sweep_topics(&mut self, now: Instant) {
-        for topic in 0..self.topics.end() {
-            let Some(row) = self.topics.get(topic) else { continue };
-            if row.pages == 0 && row.forget_at <= now {
-                let number = row.number;
-                let is_known = row.accepted_on == self.uplink.connection() && self.is_up();
-                if !is_known || self.unsubscribe_topic(number) {
-                    self.forget_topic(now, topic);
-                }
-            }
-        }
-        self.flush_audiences(now);
-    }
-
-    fn flush_audiences(&mut self, now: Instant) {
-        if !self.is_up() {
-            return;
-        }
-        let connection = self.uplink.connection();
-        for topic in 0..self.topics.end() {
-            let Some(row) = self.topics.get_mut(topic) else { continue };
-            let is_due = row.audience_at == Instant(0) || now.since(row.audience_at) >= AUDIENCE_MS;
-            if row.for_preview || row.accepted_on != connection || row.audience_told.is_some() || !is_due {
-                continue;
-            }
-            if self.uplink.send(&ToBusiness::Audience { topic: row.number, pages: row.pages }).is_some() {
-                row.audience_told = Some(row.pages);
-                row.audience_at = now;
-            }
-        }
     }
 
     fn hash_of(&self, text: &str) -> u64 {

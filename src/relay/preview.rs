@@ -31,13 +31,6 @@ pub struct Preview {
     asked: bool,
 }
 
-impl Preview {
-    /// Whether it waits for a link.
-    pub(super) const fn is_for(&self, link: u32) -> bool {
-        self.link == link
-    }
-}
-
 /// Previews that wait at the same time.
 #[must_use]
 pub const fn previews_max(board: &Board) -> u32 {
@@ -166,6 +159,14 @@ impl Relay {
     pub(super) fn has_topic_for_preview(&self) -> bool {
         let held = self.topics.iter().filter(|(_, topic)| topic.for_preview).count();
         !self.topics.is_full() && held < share(self.board.topics_max) as usize
+    }
+
+    /// Checks that links know who waits for their cards: for tests.
+    pub(super) fn check_previews(&self) {
+        for (link, row) in self.links.iter() {
+            let previews = self.previews.iter().filter(|(_, preview)| preview.link == link).count();
+            assert_eq!(row.previews as usize, previews, "link {link} counts its previews wrongly");
+        }
     }
 
     /// Whether waiting changes nothing: the state is there, or there is no card to be had.

@@ -16,7 +16,43 @@ use super::{
 };
 use crate::wire::{Track, uplink::ToBusiness};
 
+/// An `Audience` of one topic goes out at most this often.
+const AUDIENCE_MS: u64 = 1_000;
+
 impl Relay {
+    /// Forgets topics that no page came back to, and tells audiences that have changed.
+    pub(super) fn sweep_topics(&mut self, now: Instant) {
+        for topic in 0..self.topics.end() {
+            let Some(row) = self.topics.get(topic) else { continue };
+            if row.pages == 0 && row.forget_at <= now {
+                let number = row.number;
+                let is_known = row.accepted_on == self.uplink.connection() && self.is_up();
+                if !is_known || self.unsubscribe_topic(number) {
+                    self.forget_topic(now, topic);
+                }
+            }
+        }
+        self.flush_audiences(now);
+    }
+
+    pub(super) fn flush_audiences(&mut self, now: Instant) {
+        if !self.is_up() {
+            return;
+        }
+        let connection = self.uplink.connection();
+        for topic in 0..self.topics.end() {
+            let Some(row) = self.topics.get_mut(topic) else { continue };
+            let is_due = row.audience_at == Instant(0) || now.since(row.audience_at) >= AUDIENCE_MS;
+            if row.for_preview || row.accepted_on != connection || row.audience_told.is_some() || !is_due {
+                continue;
+            }
+            if self.uplink.send(&ToBusiness::Audience { topic: row.number, pages: row.pages }).is_some() {
+                row.audience_told = Some(row.pages);
+                row.audience_at = now;
+            }
+        }
+    }
+
     /// The row of a topic that was accepted: as it is, in a new epoch, or made; `None` where there is no room.
     pub(super) fn topic_for(&mut self, now: Instant, number: u32, epoch: u64, for_preview: bool) -> Option<u32> {
         let connection = self.uplink.connection();

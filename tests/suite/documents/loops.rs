@@ -22,6 +22,11 @@ const READS: [&str; 11] = [
     "poll_next",
     "poll_fill_buf",
 ];
+/// What such a call may be named by.
+const TRAITS: [&str; 4] = ["Read", "AsyncRead", "BufRead", "Stream"];
+/// Functions that read once, from a connection that was made for it: who loops over one connects anew each time, and waits
+/// for that. The first tells whether a relay is at a console's socket, the second whether a business server speaks.
+const ONCE: [&str; 2] = ["answer_one", "has_come"];
 const LOOPS: [&str; 3] = ["loop", "while", "for"];
 
 #[test]
@@ -54,6 +59,7 @@ fn a_planted_loop_is_found_wherever_the_read_is() {
         ),
         // Two functions away, in another spelling, behind braces in its own condition.
         ("fn a() {\n    for _ in 0.. {\n        b();\n    }\n}\nfn b() { c() }\nfn c() { rustix::net::recv(x, y) }", 2),
+        ("fn a() {\n    loop {\n        Read::read(&mut s, x);\n    }\n}", 2),
         ("fn a() {\n    while x(|| { 1 }) {\n        s.peek(x);\n    }\n}", 2),
         // What is in a comment or a text is no budget.
         ("fn a() {\n    loop {\n        // a budget\n        s.read(\"budget\");\n    }\n}", 2),
@@ -70,7 +76,7 @@ fn what_is_no_loop_over_a_read_or_has_a_budget_is_left_alone() {
         "fn a() { loop { s.read(budget.clip(x)); } }",
         // It takes from a budget itself: its callers owe none.
         "fn a() { loop { b(); } }\nfn b(budget: &mut Budget) { s.read(budget.clip(x)) }",
-        "fn a() { loop { fs::read(path); head::read(bytes); reader(); ready(x); } }",
+        "fn a() { loop { fs::read(path); head::read(bytes); Value::read(bytes); rest.peek(); reader(); ready(x); } }",
         "impl Read for A { fn read(&mut self) { s.read(x) } }",
         "fn a() where for<'a> &'a T: Read { s.read(x) }",
         "fn a() { for x in y {} s.read(x); }",
@@ -92,7 +98,8 @@ fn without_budget(sources: &[(String, String)]) -> (Vec<String>, usize) {
     loop {
         let more: Vec<&str> = functions
             .iter()
-            .filter(|function| !readers.contains(function.name) && !has_budget(function.text))
+            .filter(|function| !readers.contains(function.name) && !ONCE.contains(&function.name))
+            .filter(|function| !has_budget(function.text))
             .filter(|function| reads(function.body, &readers, &modules))
             .map(|function| function.name)
             .collect();
@@ -124,12 +131,20 @@ fn reads(code: &str, readers: &BTreeSet<&str>, modules: &BTreeSet<&str>) -> bool
         if !behind.starts_with('(') || before.ends_with("fn") {
             return false;
         }
+        // A read of a socket is told where to; an iterator's `peek` is not.
+        if READS.contains(&word) && behind.starts_with("()") {
+            return false;
+        }
         let is_method = before.ends_with('.');
         let module = before.strip_suffix("::").map(|path| words(path).last().map_or("", |(_, word)| word));
         match module {
             // Files are no sockets; another module's function counts by what it does.
             Some("fs") => false,
             Some(module) if modules.contains(module) => readers.contains(word) && !READS.contains(&word),
+            // Of a type's own functions one that is called as a read is none, as `Value::read` of bytes that are there.
+            Some(owner) if owner.starts_with(char::is_uppercase) && !TRAITS.contains(&owner) => {
+                readers.contains(word) && !READS.contains(&word)
+            }
             Some(_) => READS.contains(&word) || readers.contains(word),
             None => is_method && READS.contains(&word) || readers.contains(word),
         }
