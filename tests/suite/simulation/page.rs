@@ -94,7 +94,7 @@ pub struct Media {
 impl View {
     /// The next message that the relay owes it, where that is certain.
     fn owed(&self, truth: &Truth<'_>) -> Option<u64> {
-        self.messages.filter(|_| !self.beyond && !(self.claimed && truth.replay_is_late))
+        self.messages.filter(|_| !(self.beyond || self.claimed && truth.replay_is_late))
     }
 
     /// It was told a message, or a gap, up to here.
