@@ -26,7 +26,7 @@ pub struct Rule {
 }
 
 /// Rules for a board.
-pub const RULE_COUNT: usize = 19;
+pub const RULE_COUNT: usize = 21;
 
 /// Every rule, evaluated for this board.
 #[must_use]
@@ -66,6 +66,11 @@ pub const fn rules(board: &Board) -> [Rule; RULE_COUNT] {
             holds_two(board, &board.init, INIT_ENVELOPE_SIZE_MAX),
             "the init ring must hold its largest frame twice and a block more: raise track.init.blocks_max or lower its data_size_max",
         ),
+        // A page that stands inside the largest frame there is must be able to finish it.
+        rule(
+            board.frame_size_max() <= board.kept_blocks_max as u64 * board.block_size as u64,
+            "the largest frame must find room where frames are kept that their rings overtook: raise arena.kept_blocks_max or lower the tracks' data_size_max",
+        ),
         // One page must be able to have all that a page may have.
         rule(
             board.topics_per_page_max <= board.topics_max,
@@ -93,6 +98,11 @@ pub const fn rules(board: &Board) -> [Rule; RULE_COUNT] {
         rule(
             board.alive_ms <= board.ping_ms,
             "alive frames must come at least as often as pings: time.alive_ms must not exceed time.ping_ms",
+        ),
+        // The longer of the two times is for pages that were told to come back.
+        rule(
+            board.first_subscribe_ms_max <= board.unsubscribed_ms_max,
+            "a page that never asked must not stay longer than one that waits: time.first_subscribe_ms_max must not exceed time.unsubscribed_ms_max",
         ),
         // A page skips before it is given up, is given up by us (1013) before the kernel cuts it off, and all before it is dead.
         rule(
@@ -140,6 +150,16 @@ pub const fn broken(board: &Board) -> Option<&'static str> {
     None
 }
 
+impl Board {
+    /// The largest frame of any track, encoded.
+    #[must_use]
+    pub const fn frame_size_max(&self) -> u64 {
+        let init = self.init.data_size_max as u64 + INIT_ENVELOPE_SIZE_MAX as u64;
+        let other = self.data_size_max() as u64 + ENVELOPE_SIZE_MAX as u64;
+        if init > other { init } else { other }
+    }
+}
+
 const fn rule(holds: bool, text: &'static str) -> Rule {
     Rule { holds, text }
 }
@@ -164,10 +184,11 @@ mod tests {
 
     #[test]
     fn each_broken_rule_is_told_with_the_key_to_change() {
-        let cases: [(Board, &str); 9] = [
+        let cases: [(Board, &str); 10] = [
             (Board { blocks_max: 20, ..TINY }, "arena.blocks_max"),
             (Board { state: TrackLimits { blocks_max: 2, ..TINY.state }, ..TINY }, "track.state.blocks_max"),
             (Board { init: TrackLimits { frames_max: 1, ..TINY.init }, ..TINY }, "track.init"),
+            (Board { kept_blocks_max: 5, ..TINY }, "arena.kept_blocks_max"),
             (Board { links_max: 1, ..TINY }, "tables.links_max"),
             (Board { dead_ms: TINY.ping_ms, ..TINY }, "time.dead_ms"),
             (Board { stalled_ms_max: TINY.dead_ms, ..TINY }, "time.stalled_ms_max"),

@@ -249,9 +249,6 @@ pub fn topic(view: &View<'_>, number: u32) -> Result<String, String> {
     if !row.is_accepted {
         let _ = writeln!(out, "not accepted by the business server since it was lost");
     }
-    if row.is_ended {
-        let _ = writeln!(out, "it has ended");
-    }
     let _ = writeln!(out, "{:<12} {:>12} {:>8} {:>11} {:>8}", "track", "next", "frames", "held", "blocks");
     let names = Track::ALL.iter().map(|track| track.name()).chain(["audio init", "video init"]);
     for (at, (name, ring)) in names.zip(row.rings).enumerate() {

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use smol::{Async, LocalExecutor, Timer, future};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::budget::Budget;
 use super::{Daemon, DaemonError, logging, proc, reload};
@@ -63,15 +64,30 @@ pub fn listener(config: &Config, inherited: Option<UnixListener>) -> Result<Opti
 /// Binds the socket; one that a relay left behind which is gone is replaced.
 fn bind(path: &Path) -> io::Result<Async<UnixListener>> {
     // Connecting to a file that is no socket is refused too: that file is somebody else's.
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    match UnixStream::connect(path) {
-        Ok(_) => return Err(io::Error::new(ErrorKind::AddrInUse, "another relay listens there")),
-        Err(error) if is_socket && error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => match knock(path) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+            Ok(()) => return Err(io::Error::new(ErrorKind::AddrInUse, "another relay listens there")),
+            // One that has no time to accept is there.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err(io::Error::new(ErrorKind::AddrInUse, "another program listens there, and accepts nobody"));
+            }
+            Err(_) => {}
+        },
+        Ok(_) => {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "what is there is no socket, and stays as it is"));
+        }
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     Async::new(listener)
+}
+
+/// Whether somebody listens there, without waiting.
+fn knock(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 /// Accepts engineers for as long as the daemon runs.

@@ -25,7 +25,8 @@ use crate::relay::table::Id;
 use crate::relay::transmit::Slices;
 use crate::wire::page::{PAGE_FRAGMENTS_MAX, PAGE_FRAME_SIZE_MAX};
 
-/// Writes to one page in one turn, at most: more than one only where a plan didn't hold everything.
+/// Writes to one page in one turn, at most: more than one only where one gather didn't hold everything. A page
+/// with more ahead has its next turn behind the others.
 const WRITES_PER_PAGE: usize = 4;
 
 /// A socket of one of the session table's pages.
@@ -90,7 +91,9 @@ fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
     let mut relay = daemon.relay.borrow_mut();
     let mut draft = daemon.draft.borrow_mut();
     let connections = daemon.connections.borrow();
-    draft.begin(daemon.clock.now());
+    let now = daemon.clock.now();
+    relay.admit_more(now);
+    draft.begin(now);
     let mut pages = heapless::Vec::<_, BATCH_SIZE_MAX>::new();
     let ready = relay.poll_pages(&mut pages);
     // The kernel's work drives the rows of pages out of the cache: a turn's are fetched at once, while nothing
@@ -188,7 +191,7 @@ impl Behind for Daemon {
         draft.begin(self.clock.now());
         let mut relay = self.relay.borrow_mut();
         write(&mut relay, &mut draft, connection);
-        if relay.is_full() {
+        if relay.is_full() || relay.has_pages_to_serve() {
             self.serve.raise();
         }
     }
@@ -201,10 +204,11 @@ fn write(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> bool 
         match write_once(relay, draft, connection) {
             Written::Everything => return true,
             Written::Some => {}
-            Written::Nothing => break,
+            Written::Nothing => return false,
         }
     }
-    false
+    relay.serve_again(connection.page);
+    true
 }
 
 enum Written {

@@ -6,14 +6,16 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddrV6, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::net::RecvFlags;
+use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socket_with};
 use smol::{Async, Timer};
 use socket2::SockRef;
 
@@ -84,10 +86,24 @@ fn poll_dial(daemon: &Daemon, context: &Context<'_>) -> Poll<Option<UplinkAddres
 async fn connect(address: &UplinkAddress) -> io::Result<Stream> {
     let stream = match address {
         UplinkAddress::Tcp(address) => Stream::Tcp(Async::<TcpStream>::connect(*address).await?),
+        UplinkAddress::LinkLocal(ip, port, interface) => {
+            let address = SocketAddrV6::new(*ip, *port, 0, index_of(interface)?);
+            Stream::Tcp(Async::<TcpStream>::connect(address).await?)
+        }
         UplinkAddress::Unix(path) => Stream::Unix(Async::<UnixStream>::connect(path).await?),
     };
     stream.prepare()?;
     Ok(stream)
+}
+
+/// The number of an interface, asked of the kernel: it changes where the interface goes and comes
+/// back.
+fn index_of(interface: &str) -> io::Result<u32> {
+    let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    name_to_index(&socket, interface).map_err(|error| match error {
+        Errno::NODEV => io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {interface}")),
+        error => error.into(),
+    })
 }
 
 /// A connection to an address at which a business server speaks: it speaks first.

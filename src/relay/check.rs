@@ -8,10 +8,10 @@
 use super::{
     Relay, UNSUBSCRIBED_MAX,
     log::{Kind, Log},
+    preview::previews_max,
     session::{Cursor, Half, Live, Stage, Subscription, UNPLACED},
-    spills_max,
     table::{NONE, Table},
-    texts::{Reason, TextId},
+    texts::Reason,
     time::Instant,
     topic::{LOGS, Topic},
 };
@@ -32,7 +32,9 @@ impl Relay {
         self.check_requests();
         self.check_topics();
         self.check_texts();
+        self.check_counted();
         self.check_arena();
+        self.check_begun();
     }
 
     /// Checks what costs next to nothing: BOUND as far as sizes tell it, and that nothing under way is counted that can't be.
@@ -46,7 +48,12 @@ impl Relay {
         self.topics.check_size("topics", board.topics_max);
         self.links.check_size("links", board.links_max);
         self.requests.check_size("requests", board.requests_max);
-        self.spills.check_size("spills", spills_max(board));
+        self.previews.check_size("previews", previews_max(board));
+        assert!(self.unanswered.count() <= board.requests_max as usize, "BOUND: too many requests remembered");
+        assert!(self.denials.count() <= board.denials_max as usize, "BOUND: too many denied pages remembered");
+        assert!(self.good_links.len() <= board.links_max as usize, "BOUND: too many links remembered as accepted");
+        assert!(self.admitting.len() <= board.links_max as usize, "BOUND: more links admit than there are");
+        self.store.begun.check_size(board.pages_max);
         assert!(self.store.free() <= board.blocks_max, "BOUND: the arena has more free blocks than blocks");
         assert_eq!(self.ready_first == NONE, self.ready_last == NONE, "the ready queue has one end only");
         assert!(
@@ -55,7 +62,8 @@ impl Relay {
             self.kernel_size
         );
         assert!(self.reasons.len() <= board.reasons_max as usize, "BOUND: more reasons than the board allows");
-        assert!(self.origins.len() <= board.origins_max as usize, "BOUND: more origins than the board allows");
+        self.networks.check_size("networks", board.pages_max);
+        self.origins.check_size("origins", board.pages_max);
         assert_eq!(self.addresses.len(), board.addresses_max as usize, "BOUND: the table of addresses has changed");
         assert!(self.numbers.len() <= board.topics_max as usize, "BOUND: more numbers than topics");
         assert!(self.dirty.len() <= board.topics_max as usize, "BOUND: more dirty topics than topics");
@@ -70,16 +78,15 @@ impl Relay {
         self.topics.check("topics", board.topics_max);
         self.links.check("links", board.links_max);
         self.requests.check("requests", board.requests_max);
-        self.spills.check("spills", spills_max(board));
+        self.previews.check("previews", previews_max(board));
     }
 
     fn check_sessions(&self) {
         let mut chained = vec![false; self.subscriptions.end() as usize];
-        let mut spilled = vec![false; self.spills.end() as usize];
         let kernel_size: u64 = self.sessions.iter().map(|(_, session)| u64::from(session.kernel_size)).sum();
         assert_eq!(self.kernel_size, kernel_size, "the kernel's bytes are counted wrongly");
         for (page, session) in self.sessions.iter() {
-            let mut wanted = 0_u16;
+            let (mut wanted, mut live) = (0_u16, 0_u16);
             let mut at = session.first;
             while at != NONE {
                 let Some(row) = self.subscriptions.get(at) else {
@@ -89,43 +96,21 @@ impl Relay {
                 let seen = core::mem::replace(&mut chained[at as usize], true);
                 assert!(!seen, "page {page}'s chain meets subscription {at} twice");
                 wanted += u16::from(!matches!(row.stage, Stage::Over { .. }));
+                live += u16::from(row.live().is_some());
                 at = row.sibling;
             }
             assert_eq!(session.subscriptions, wanted, "page {page} counts its subscriptions wrongly");
+            assert_eq!(session.live, live, "page {page} counts wrongly what it watches");
+            assert!(live == 0 || session.has_watched, "page {page} watches and never did");
             let per_page = self.board.topics_per_page_max + 1;
             assert!(u32::from(wanted) < per_page, "BOUND: page {page} has {wanted} topics");
-            match session.half {
-                Half::None => {}
-                Half::Notice { spill, sent } => {
-                    let Some(frame) = self.spills.get(spill) else {
-                        panic!("NAME: page {page} has half of notice {spill}, which is gone")
-                    };
-                    let seen = core::mem::replace(&mut spilled[spill as usize], true);
-                    assert!(!seen, "two pages have half of notice {spill}");
-                    assert!(0 < sent && usize::from(sent) < frame.len(), "page {page}'s half notice is none");
-                }
-                Half::Log { topic, log, at, end } => {
-                    let Some(row) = self.topics.get(topic) else {
-                        panic!("NAME: page {page} has half a frame of topic {topic}, which is gone")
-                    };
-                    assert!(at < end, "page {page}'s half frame is none");
-                    let log = &row.logs[usize::from(log)];
-                    let number = log.number_at(&self.store, at);
-                    let frame = number.and_then(|number| log.entry(&self.store, number).map(|entry| (number, entry)));
-                    if let Some((number, entry)) = frame {
-                        assert!(entry.at < at, "page {page}'s half frame begins where it stands");
-                        assert_eq!(log.entry_end(&self.store, number), end, "page {page}'s half frame ends elsewhere");
-                    } else {
-                        assert!(at < log.start(), "page {page}'s half frame is beyond its log");
-                    }
-                }
+            if let Half::Notice { notice, sent } = session.half {
+                let size = notice.encode(&self.reasons).len();
+                assert!(0 < sent && usize::from(sent) < size, "page {page}'s half notice is none");
             }
         }
         for (at, _) in self.subscriptions.iter() {
             assert!(chained[at as usize], "subscription {at} is in no page's chain");
-        }
-        for (spill, _) in self.spills.iter() {
-            assert!(spilled[spill as usize], "notice {spill} was spilled by nobody");
         }
     }
 
@@ -266,24 +251,42 @@ impl Relay {
             assert_eq!(row.live_count as usize, of(|_| true), "link {link} counts its live pages wrongly");
             let again = of(|live| live.ask_again);
             assert_eq!(row.ask_again_count as usize, again, "link {link} counts wrongly who is to be asked for again");
-            let own = self.requests.iter().filter(|(_, request)| request.link == link && request.own).count();
+            let own =
+                self.requests.iter().filter(|(_, request)| request.link == link && request.page.is_some()).count();
             assert_eq!(row.holds as usize, own, "link {link} is held by others than its pages' requests");
-            let whole = self.requests.iter().find(|(_, request)| request.link == link && !request.own);
+            let whole = self.requests.iter().find(|(_, request)| request.link == link && request.page.is_none());
             assert_eq!(row.request, whole.map_or(NONE, |(index, _)| index), "link {link} names another request");
-            let whole = self.requests.iter().filter(|(_, request)| request.link == link && !request.own).count();
+            let whole =
+                self.requests.iter().filter(|(_, request)| request.link == link && request.page.is_none()).count();
             assert!(whole <= 1, "link {link} was asked for as a whole {whole} times");
+            if let Some(trial) = row.on_trial {
+                let is_asked = self.requests.iter().any(|(_, request)| request.number == trial.request);
+                assert!(is_asked, "link {link} is on trial and its request is gone");
+            }
+            let previews = self.previews.iter().filter(|(_, preview)| preview.is_for(link)).count();
+            assert_eq!(row.previews as usize, previews, "link {link} counts its previews wrongly");
+            let is_asked = row.request != NONE || row.ask_again || row.holds > 0;
+            let is_settled = row.renew_at != Instant::NEVER || is_asked;
+            assert!(
+                !row.is_renewed() || !self.is_up() || is_settled || self.first_live(link) == NONE,
+                "link {link}'s shared grant has pages and no renewal is planned or under way"
+            );
             if row.topic == NONE {
                 assert_eq!(row.live_count, 0, "link {link} has pages and no topic");
             } else {
                 let topic = self.topics.get(row.topic);
-                assert!(topic.is_some_and(|topic| !topic.ended), "NAME: link {link} leads to a topic that is gone");
+                assert!(topic.is_some(), "NAME: link {link} leads to a topic that is gone");
             }
         }
     }
 
     fn check_requests(&self) {
         for (index, request) in self.requests.iter() {
-            assert!(self.links.get(request.link).is_some(), "NAME: request {index} is for a link that is gone");
+            let is_void = request.link == NONE && request.asker == NONE;
+            assert!(
+                is_void || self.links.get(request.link).is_some(),
+                "NAME: request {index} is for a link that is gone"
+            );
             let same = self.requests.iter().filter(|(_, other)| other.number == request.number).count();
             assert_eq!(same, 1, "request number {} is under way twice", request.number);
             if request.asker != NONE {
@@ -299,27 +302,18 @@ impl Relay {
         assert!(self.numbers.is_sorted_by(|a, b| a.0 < b.0), "the topics' numbers are not sorted");
         for &(number, topic) in &self.numbers {
             let row = self.topics.get(topic);
-            assert!(row.is_some_and(|row| row.number == number && !row.ended), "NAME: number {number} is no topic's");
+            assert!(row.is_some_and(|row| row.number == number), "NAME: number {number} is no topic's");
         }
         for (topic, row) in self.topics.iter() {
             let known = self.numbers.iter().any(|&(_, index)| index == topic);
-            assert_eq!(known, !row.ended, "topic {topic} is wrong about being known");
+            assert!(known, "topic {topic} is known by no number");
             assert_eq!(row.walk == NONE, row.pages == 0, "topic {topic} has pages and no ring, or a ring and none");
             assert!(row.walk_left <= row.pages, "topic {topic}'s walk is longer than its ring");
             let dirty = self.dirty.iter().filter(|&&dirty| dirty == topic).count();
             assert!(dirty <= 1, "topic {topic} is dirty twice");
             assert!(row.walk_left == 0 || dirty == 1, "topic {topic}'s walk is forgotten");
-            let halves = self
-                .sessions
-                .iter()
-                .filter(|(_, session)| matches!(session.half, Half::Log { topic: half, .. } if half == topic));
-            assert_eq!(row.halves as usize, halves.count(), "topic {topic} counts its half frames wrongly");
-            if row.ended {
-                assert!(row.pages == 0 && row.halves > 0, "topic {topic} ended and stays for nobody");
-            } else {
-                let lingers = row.forget_at != Instant::NEVER;
-                assert_eq!(row.pages == 0, lingers, "topic {topic} lingers with pages, or is never forgotten");
-            }
+            let lingers = row.forget_at != Instant::NEVER;
+            assert_eq!(row.pages == 0, lingers, "topic {topic} lingers with pages, or is never forgotten");
             row.check(&self.store);
         }
         for &topic in &self.dirty {
@@ -336,6 +330,9 @@ impl Relay {
         };
         for (_, session) in self.sessions.iter() {
             session.closing.iter().for_each(|close| note(close.reason));
+            if let Half::Notice { notice, .. } = session.half {
+                notice.reason().into_iter().for_each(&mut note);
+            }
         }
         for (_, row) in self.subscriptions.iter() {
             if let Stage::Over { reason, .. } = row.stage {
@@ -343,14 +340,13 @@ impl Relay {
             }
         }
         for (_, link) in self.links.iter() {
-            link.denied.iter().for_each(|(_, reason)| note(*reason));
+            link.denied.iter().for_each(|denied| note(denied.reason));
+            link.on_trial.iter().for_each(|trial| note(trial.reason));
         }
-        let origins: Vec<TextId> = self.sessions.iter().filter_map(|(_, session)| session.origin).collect();
-        for (texts, used, name) in [(&self.reasons, reasons, "reason"), (&self.origins, origins, "origin")] {
-            for (id, uses) in texts.uses() {
-                let count = used.iter().filter(|&&other| other == id).count();
-                assert_eq!(uses as usize, count, "{name} {:?} counts its uses wrongly", texts.text(id));
-            }
+        self.denials.reasons().for_each(note);
+        for (id, uses) in self.reasons.uses() {
+            let count = reasons.iter().filter(|&&other| other == id).count();
+            assert_eq!(uses as usize, count, "reason {:?} counts its uses wrongly", self.reasons.text(id));
         }
     }
 
@@ -370,6 +366,18 @@ impl Relay {
             u64::from(self.store.free() + guaranteed) >= self.board.guaranteed_blocks(),
             "BOUND: media took blocks that state and messages are guaranteed"
         );
+    }
+
+    /// What pages stand inside is in its ring or in the reserve, whole and between its frame's ends.
+    fn check_begun(&self) {
+        let pages = self.sessions.iter().filter_map(|(_, session)| match session.half {
+            Half::Frame { frame, at } => Some((frame, at)),
+            Half::None | Half::Notice { .. } => None,
+        });
+        let logs =
+            self.topics.iter().flat_map(|(topic, row)| (0..).zip(&row.logs).map(move |(at, log)| (topic, at, log)));
+        let rings: Vec<_> = logs.map(|(topic, at, log)| ((topic, at), log.begun(), log.start()..log.end())).collect();
+        self.store.begun.check(&pages.collect::<Vec<_>>(), &rings);
     }
 }
 

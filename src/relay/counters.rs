@@ -172,6 +172,7 @@ pub struct InUse {
     pub topics: u32,
     pub links: u32,
     pub requests: u32,
-    pub half_notices: u32,
+    pub begun_frames: u32,
+    pub kept_blocks: u32,
     pub blocks: u32,
 }

@@ -10,6 +10,7 @@ use core::cell::Cell;
 use heapless::Vec;
 
 use super::{
+    notice::OwnNotice,
     session::{Cursor, Live},
     time::Instant,
     traffic::Share,
@@ -144,8 +145,10 @@ pub(super) struct Segment {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum What {
-    /// The rest of what was begun.
+    /// The rest of a log's frame that was begun.
     Rest,
+    /// The rest of a notice that was begun, from a place among the draft's.
+    RestOfNotice { from: usize },
     /// Frames of a log.
     Log {
         subscription: u32,
@@ -158,7 +161,7 @@ pub(super) enum What {
         passes_epoch: bool,
     },
     /// A notice, from a place among the draft's.
-    Notice { from: usize, effect: Effect },
+    Notice { from: usize, notice: OwnNotice, effect: Effect },
 }
 
 impl What {

@@ -76,10 +76,11 @@ impl Relay {
         true
     }
 
-    /// Whether [`poll_page`](Self::poll_page) may have somebody.
+    /// Whether [`poll_page`](Self::poll_page) may have somebody, now or once
+    /// [`admit_more`](Self::admit_more) has gone on.
     #[must_use]
     pub fn has_pages_to_serve(&self) -> bool {
-        self.ready_first != NONE || !self.dirty.is_empty()
+        self.ready_first != NONE || !self.dirty.is_empty() || !self.admitting.is_empty()
     }
 
     /// The page's socket took no more: it is left alone until [`unblocked`](Self::unblocked).
@@ -99,6 +100,13 @@ impl Relay {
     pub fn unblocked(&mut self, page: Id<Session>) {
         if let Some(page) = self.sessions.resolve(page) {
             self.sessions[page].blocked = false;
+            self.push_ready(page);
+        }
+    }
+
+    /// The page was written to as often as one turn allows, and more is ahead of it: it has another turn behind the others.
+    pub fn serve_again(&mut self, page: Id<Session>) {
+        if let Some(page) = self.sessions.resolve(page) {
             self.push_ready(page);
         }
     }

@@ -7,6 +7,7 @@ use core::net::IpAddr;
 
 use super::{
     Relay,
+    begun::Counts,
     counters::InUse,
     link::Shown,
     log::Log,
@@ -92,8 +93,6 @@ pub struct TopicRow {
     pub lingers_ms: Option<u64>,
     /// Whether the connection to the business server that is up now accepted it.
     pub is_accepted: bool,
-    /// `End` came.
-    pub is_ended: bool,
 }
 
 /// One ring of a topic.
@@ -154,7 +153,7 @@ impl Relay {
             id,
             number: session.number,
             address: session.address,
-            origin: session.origin.map_or("", |origin| self.origins.text(origin)),
+            origin: self.origins.key(session.origin).map_or("", super::counted::Origin::as_str),
             subscriptions: session.subscriptions,
             open_ms: session.opened.age_ms(now),
             heard_ms: session.heard.age_ms(now),
@@ -207,9 +206,8 @@ impl Relay {
             links: u32::try_from(self.links.iter().filter(|(_, link)| link.topic == index).count()).unwrap_or(u32::MAX),
             next: topic.next,
             rings: core::array::from_fn(|log| ring(&topic.logs[log])),
-            lingers_ms: (topic.pages == 0 && !topic.ended).then(|| topic.forget_at.since(now)),
+            lingers_ms: (topic.pages == 0).then(|| topic.forget_at.since(now)),
             is_accepted: self.is_up() && topic.accepted_on == self.uplink.connection(),
-            is_ended: topic.ended,
         })
     }
 
@@ -236,9 +234,16 @@ impl Relay {
             topics: self.topics.len_highest(),
             links: self.links.len_highest(),
             requests: self.requests.len_highest(),
-            half_notices: self.spills.len_highest(),
+            begun_frames: self.store.begun.len().1,
+            kept_blocks: self.store.begun.kept_blocks().1,
             blocks: self.store.used_highest(),
         }
+    }
+
+    /// What became of frames that their rings overtook while pages stood inside.
+    #[must_use]
+    pub const fn overtaken(&self) -> Counts {
+        self.store.begun.counts()
     }
 
     /// Pages whose sockets take no more.
@@ -258,7 +263,13 @@ impl Relay {
     /// Different reasons and origins kept now.
     #[must_use]
     pub fn texts_in_use(&self) -> (usize, usize) {
-        (self.reasons.len(), self.origins.len())
+        (self.reasons.len(), self.origins.len() as usize)
+    }
+
+    /// Different networks that pages come from now.
+    #[must_use]
+    pub const fn networks(&self) -> u32 {
+        self.networks.len()
     }
 
     /// The connection to the business server.
@@ -280,7 +291,7 @@ impl Relay {
     /// An engineer ends a topic for all its pages, as the business server's `End` would; the pages that it had. The business
     /// server is told by `Unsubscribe`, as soon as there is room for it.
     pub fn end_by_hand(&mut self, now: Instant, number: u32) -> Option<u32> {
-        let topic = self.topic_row(number).filter(|row| !self.topics[*row].ended)?;
+        let topic = self.topic_row(number)?;
         let pages = self.topics[topic].pages;
         self.end_pages(now, topic, "ended at the relay's console");
         // The sweep forgets it; where there is no room yet to say so to the business server, as soon as there is.

@@ -6,11 +6,17 @@
 //! [`Entry`] for each frame. Frames are contiguous over block borders. Entries of one epoch cover
 //! sequences without a hole: what was lost is an entry of its own ([`Kind::Gap`]), told like a frame.
 //!
-//! The [`Store`] owns all memory of all logs: blocks, block directories, index rows; taken once,
-//! touched when first used. A log refuses what it has no room for ([`Full`]) and forgets its own
-//! oldest frames to make room. It doesn't know pages, topics or time.
+//! The [`Store`] owns all memory of all logs: blocks, block directories, index rows, and what readers
+//! stand inside ([`Begun`]); taken once, touched when first used. A log refuses what it has no room for
+//! ([`Full`]) and forgets its own oldest frames to make room; [`Log::forget_oldest`] is the only
+//! way out, and hands on what readers still need. It doesn't know pages, topics or time.
 
 use std::io::IoSlice;
+
+use super::{
+    begun::{Begun, Ends},
+    time::Stamp,
+};
 
 /// What an entry of a log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,12 +89,14 @@ pub struct Store {
     /// Blocks from here on were never used.
     fresh: u32,
     blocks_max: u32,
+    /// Frames that readers stand inside.
+    pub begun: Begun,
 }
 
 impl Store {
     /// Memory for logs: `blocks_max` blocks, and the directory and index rows of all of them.
     #[must_use]
-    pub fn new(block_size: u32, blocks_max: u32, directory_rows: usize, index_rows: usize) -> Self {
+    pub fn new(block_size: u32, blocks_max: u32, directory_rows: usize, index_rows: usize, begun: Begun) -> Self {
         Self {
             block_size: block_size as usize,
             blocks: vec![0; block_size as usize * blocks_max as usize].into_boxed_slice(),
@@ -97,6 +105,7 @@ impl Store {
             freed: Vec::with_capacity(blocks_max as usize),
             fresh: 0,
             blocks_max,
+            begun,
         }
     }
 
@@ -186,6 +195,8 @@ pub struct Log {
     base: u64,
     /// `told` as the epoch before this one ended.
     told_before: u64,
+    /// Its frames that readers stand inside.
+    begun: Ends,
 }
 
 impl Log {
@@ -205,6 +216,7 @@ impl Log {
             told: 0,
             base: 0,
             told_before: 0,
+            begun: Ends::none(),
         }
     }
 
@@ -397,22 +409,44 @@ impl Log {
         self.base = 0;
     }
 
-    /// Forgets the oldest frame; its blocks go back where no other frame is in them.
+    /// Forgets the oldest frame; its blocks go back where no other frame is in them, and what readers
+    /// that stand inside it still need is kept.
     pub fn forget_oldest(&mut self, store: &mut Store) {
         if self.first == self.last {
             return;
         }
         self.first += 1;
         let start = if self.first == self.last { self.end } else { self.row(store, self.first).at };
+        self.keep_begun(store, start);
         self.release(store, start);
     }
 
-    /// Forgets everything and gives every block back: the log is not to be read any more.
+    /// Forgets everything and gives every block back: the log is not to be read any more, but for what
+    /// readers stand inside, which is kept.
     pub fn clear(&mut self, store: &mut Store) {
         self.first = self.last;
+        self.keep_begun(store, self.end);
         let block_end = self.end.div_ceil(store.block_size as u64) * store.block_size as u64;
         self.end = block_end;
         self.release(store, block_end);
+    }
+
+    /// A reader stopped inside a frame that ends at `end`: `from` is the first byte that it lacks. `name` is the
+    /// topic's row, and the log's place in it. Gives the frame's row among those that were begun.
+    pub fn enter(&mut self, store: &mut Store, name: (u32, u8), from: u64, end: u64, now: Stamp) -> Option<u32> {
+        debug_assert!(self.start <= from && from < end && end <= self.end);
+        store.begun.enter(&mut self.begun, name, from, end, now)
+    }
+
+    /// A reader is done with a frame of this log that it stood inside, or gone.
+    pub fn leave(&mut self, store: &mut Store, frame: u32) {
+        store.begun.leave(&mut self.begun, frame);
+    }
+
+    /// Its frames that readers stand inside.
+    #[must_use]
+    pub const fn begun(&self) -> Ends {
+        self.begun
     }
 
     /// The bytes between two offsets, as slices for one `writev`; stops where `out` is full.
@@ -521,6 +555,26 @@ impl Log {
         }
     }
 
+    /// Keeps what readers need of frames that begin before `start`, which are about to be forgotten.
+    fn keep_begun(&mut self, store: &mut Store, start: u64) {
+        let Store { begun, blocks, directory, block_size, .. } = store;
+        while let Some((frame, needed)) = begun.overtaken(&self.begun, start) {
+            let size = *block_size as u64;
+            let (row_of, mut at) = (|number| self.directory_row(number), needed.start);
+            let bytes = core::iter::from_fn(|| {
+                let (number, offset) = (at / size, as_usize(at % size));
+                let piece_end = needed.end.min((number + 1) * size);
+                let piece_size = as_usize(piece_end.checked_sub(at).filter(|left| *left > 0)?);
+                let base = directory[row_of(number)] as usize * *block_size + offset;
+                at = piece_end;
+                Some(&blocks[base..base + piece_size])
+            });
+            let mut list = self.begun;
+            begun.keep(&mut list, frame, bytes);
+            self.begun = list;
+        }
+    }
+
     fn release(&mut self, store: &mut Store, start: u64) {
         let block_size = store.block_size as u64;
         for number in self.start / block_size..start / block_size {
@@ -568,7 +622,7 @@ fn header_size(frame: &[u8]) -> u8 {
 
 /// Offsets within a block or a table fit `usize` on every board.
 #[expect(clippy::cast_possible_truncation, reason = "offsets within a block or a table of this machine's memory")]
-const fn as_usize(offset: u64) -> usize {
+pub(super) const fn as_usize(offset: u64) -> usize {
     offset as usize
 }
 
@@ -580,7 +634,8 @@ mod tests {
 
     fn log(store_blocks: u32, blocks_max: u32, frames_max: u32) -> (Store, Log) {
         let extent = Extent { directory: 0, blocks_max, index: 0, frames_max };
-        (Store::new(BLOCK, store_blocks, blocks_max as usize, frames_max as usize), Log::new(extent))
+        let begun = Begun::new(4, BLOCK, 4);
+        (Store::new(BLOCK, store_blocks, blocks_max as usize, frames_max as usize, begun), Log::new(extent))
     }
 
     fn read(store: &Store, log: &Log, from: u64, to: u64) -> Vec<u8> {

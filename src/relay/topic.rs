@@ -44,8 +44,6 @@ pub struct Topic {
     pub walk_left: u32,
     /// Live subscriptions.
     pub pages: u32,
-    /// Pages that stopped in the middle of one of this topic's frames: its logs must stay.
-    pub halves: u32,
     /// The uplink connection that accepted it last.
     pub accepted_on: u64,
     /// When that connection accepted it first: its replay follows.
@@ -60,8 +58,8 @@ pub struct Topic {
     pub audience_at: Instant,
     /// The messages' sequence from which the first `Subscribe` asked for a replay; 0 without.
     pub replay_from: u64,
-    /// `End` came: nothing is published here any more, and no page is subscribed.
-    pub ended: bool,
+    /// Only a preview asked for it: no page has come yet, and the business server is told no audience.
+    pub for_preview: bool,
     /// The publication that is timed.
     pub(super) probe: Probe,
 }
@@ -149,7 +147,6 @@ impl Topic {
             walk: NONE,
             walk_left: 0,
             pages: 0,
-            halves: 0,
             accepted_on: 0,
             accepted_at: now,
             forget_at: Instant::NEVER,
@@ -157,7 +154,7 @@ impl Topic {
             audience_told: None,
             audience_at: Instant(0),
             replay_from: 0,
-            ended: false,
+            for_preview: false,
             probe: Probe::default(),
         }
     }
@@ -350,7 +347,7 @@ impl Topic {
         true
     }
 
-    /// Gives all memory back.
+    /// Gives all memory back; frames that pages stand inside are kept where there is room.
     pub fn clear(&mut self, store: &mut Store) {
         for log in &mut self.logs {
             log.clear(store);
@@ -477,12 +474,13 @@ const fn media_index(track: Track) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::begun::Begun;
     use super::*;
     use crate::board::TINY;
 
     fn topic() -> (Store, Topic) {
         let (directory, rows) = (Topic::directory_rows(&TINY), Topic::index_rows(&TINY));
-        (Store::new(64, 80, directory, rows), Topic::new(&TINY, 0, 7, 1, Instant(0)))
+        (Store::new(64, 80, directory, rows, Begun::new(4, 64, 8)), Topic::new(&TINY, 0, 7, 1, Instant(0)))
     }
 
     fn publish(store: &mut Store, topic: &mut Topic, track: Track, sequence: u64, part: Part<'_>) -> Result<(), Drop> {

@@ -1,8 +1,9 @@
 //! What one page is sent next: planned, gathered into one `writev`, and committed as far as the socket took it.
 //!
 //! [`Relay::plan`] reads a session's flags and cursors and fills a [`Draft`] in the order of priority: the rest of
-//! a frame that was cut, notices, then messages, state, audio, video. [`Relay::gather`] turns it into
-//! slices of the arena and of the draft's notices. [`Relay::wrote`] moves the cursors. A segment counts
+//! a frame that was cut, notices, then messages, state, audio, video. [`Relay::gather`] turns as much of it as
+//! the kernel is to hold unsent into slices of the arena and of the draft's notices, ending between two
+//! frames: what is handed over is mostly taken whole. [`Relay::wrote`] moves the cursors. A segment counts
 //! from its first byte on: a frame that was begun is finished or the connection is cut, so nothing is
 //! half decided. No bytes are copied but notices'. Pages in step with the one before are planned and
 //! committed by comparing and setting their cursors.
@@ -14,16 +15,19 @@ use heapless::Vec;
 
 use super::{
     Relay,
+    begun::{Ends, Rest},
     cursor::{Ahead, ahead, epoch_cursors},
     draft::{Draft, Effect, Segment, Step, What},
-    log::Kind,
+    log::{Kind, Log},
+    notice::OwnNotice,
     session::{Cursor, Half, Live, Pace, Stage, Subscription, UNPLACED},
     table::NONE,
+    texts::Reason,
     time::Instant,
     topic::{init_log_index, log_track},
     traffic::Share,
 };
-use crate::wire::{Track, page::Notice};
+use crate::wire::Track;
 
 /// Slices of one `writev`, at most. A block is one slice, so this is 256 KiB with blocks of 4 KiB.
 pub const SLICES_MAX: usize = 64;
@@ -111,26 +115,40 @@ impl Relay {
         {
             return draft.size;
         }
+        let most = u64::from(self.board.notsent_size_max);
         let mut total = 0;
         for segment in &draft.segments {
             let covered = match segment.what {
                 What::Rest => self.gather_rest(page, out),
-                What::Notice { from, .. } => {
+                What::RestOfNotice { from } | What::Notice { from, .. } => {
                     let bytes = draft.notice(from, segment.size);
                     if out.push(IoSlice::new(bytes)).is_ok() { segment.size } else { 0 }
                 }
                 What::Log { topic, track, is_init, from, to, .. } => {
                     let topic = &self.topics[topic];
                     let log = if is_init { topic.init_log(track) } else { topic.log(track) };
+                    let to = if total + segment.size > most { self.gathered_to(log, from, total) } else { to };
                     log.slices(&self.store, from, to, out)
                 }
             };
             total += covered;
-            if covered < segment.size {
+            if covered < segment.size || total >= most {
                 break;
             }
         }
         total
+    }
+
+    /// The end of the frames from an offset on that find room behind `total` bytes. A frame that is larger than
+    /// all the room goes alone.
+    fn gathered_to(&self, log: &Log, from: u64, total: u64) -> u64 {
+        let left = u64::from(self.board.notsent_size_max).saturating_sub(total);
+        let Some(number) = log.number_at(&self.store, from + left) else { return from };
+        match log.entry(&self.store, number) {
+            Some(entry) if entry.at > from => entry.at,
+            _ if total == 0 => log.entry_end(&self.store, number),
+            _ => from,
+        }
     }
 
     /// The socket took the first `size` bytes of a draft that was made for the page as it is now.
@@ -158,10 +176,13 @@ impl Relay {
             let taken = left.min(segment.size);
             left -= taken;
             match segment.what {
-                What::Rest => self.commit_rest(page, taken, taken == segment.size),
-                What::Notice { from, effect } => {
+                What::Rest | What::RestOfNotice { .. } => self.commit_rest(now, page, taken, taken == segment.size),
+                What::Notice { notice, effect, .. } => {
                     if taken < segment.size {
-                        self.spill(page, draft.notice(from, segment.size), taken);
+                        // Its effect may give the reason back that the rest of it tells.
+                        notice.reason().map(|reason| self.reasons.retain_reason(reason));
+                        let sent = u16::try_from(taken).unwrap_or(u16::MAX);
+                        self.sessions[page].half = Half::Notice { notice, sent };
                     }
                     self.commit_notice(now, page, effect);
                 }
@@ -194,21 +215,22 @@ impl Relay {
     }
 
     fn gather_rest<'a>(&'a self, page: u32, out: &mut Slices<'a>) -> u64 {
-        match self.sessions[page].half {
-            Half::None => 0,
-            Half::Notice { spill, sent } => {
-                let rest = self.spills[spill].get(usize::from(sent)..).unwrap_or_default();
-                if out.push(IoSlice::new(rest)).is_ok() { rest.len() as u64 } else { 0 }
-            }
-            Half::Log { topic, log, at, end } => {
+        let Half::Frame { frame, at } = self.sessions[page].half else { return 0 };
+        match self.store.begun.rest(frame) {
+            Rest::Ring { topic, log } => {
+                let (end, _) = self.store.begun.end(frame);
                 self.topics[topic].logs[usize::from(log)].slices(&self.store, at, end, out)
             }
+            Rest::Kept => self.store.begun.slices(frame, at, out),
+            Rest::Lost => 0,
         }
     }
 
-    fn commit_rest(&mut self, page: u32, taken: u64, whole: bool) {
-        if let Half::Log { log, .. } = self.sessions[page].half {
+    fn commit_rest(&mut self, now: Instant, page: u32, taken: u64, whole: bool) {
+        if let Half::Frame { frame, .. } = self.sessions[page].half {
+            let (_, log) = self.store.begun.end(frame);
             self.tally.add_bytes(log_track(log), taken);
+            self.store.begun.touch(frame, now.stamp());
         }
         if whole {
             self.drop_half(page);
@@ -217,7 +239,7 @@ impl Relay {
         match &mut self.sessions[page].half {
             Half::None => {}
             Half::Notice { sent, .. } => *sent += u16::try_from(taken).unwrap_or(u16::MAX),
-            Half::Log { at, .. } => *at += taken,
+            Half::Frame { at, .. } => *at += taken,
         }
     }
 
@@ -225,24 +247,15 @@ impl Relay {
     pub(super) fn drop_half(&mut self, page: u32) {
         match core::mem::replace(&mut self.sessions[page].half, Half::None) {
             Half::None => {}
-            Half::Notice { spill, .. } => {
-                self.spills.remove(spill);
+            Half::Notice { notice, .. } => {
+                if let Some(reason) = notice.reason() {
+                    self.reasons.release_reason(reason);
+                }
             }
-            Half::Log { topic, .. } => {
-                self.topics[topic].halves -= 1;
-                self.forget_if_ended(topic);
-            }
-        }
-    }
-
-    /// Keeps the rest of a notice; where even that finds no room the page is cut.
-    fn spill(&mut self, page: u32, whole: &[u8], taken: u64) {
-        let frame = Vec::from_slice(whole).unwrap_or_default();
-        match self.spills.insert(frame) {
-            Ok(spill) => {
-                self.sessions[page].half = Half::Notice { spill, sent: u16::try_from(taken).unwrap_or(u16::MAX) }
-            }
-            Err(_) => self.cut(page),
+            Half::Frame { frame, .. } => match self.store.begun.rest(frame) {
+                Rest::Ring { topic, log } => self.topics[topic].logs[usize::from(log)].leave(&mut self.store, frame),
+                Rest::Kept | Rest::Lost => self.store.begun.leave(&mut Ends::none(), frame),
+            },
         }
     }
 
@@ -273,10 +286,7 @@ impl Relay {
             Effect::Uplink { up } => session.told_up = up,
             Effect::Error => session.error = None,
             Effect::Refused => session.refused = None,
-            Effect::Ping => {
-                session.ping_due = false;
-                session.pinged = now.stamp();
-            }
+            Effect::Ping => session.pinged(now),
             Effect::Alive => {}
         }
     }
@@ -295,7 +305,7 @@ impl Relay {
         let before = self.subscriptions[subscription].live().map_or(after, |live| live.cursors[track.index()]);
         let mut place = after;
         let mut passed = passes_epoch;
-        let mut half = Half::None;
+        let mut begun = None;
         let stop = from + taken;
         if !whole && let Some(number) = log.number_at(&self.store, stop) {
             // It stopped inside this entry, or just before it.
@@ -303,8 +313,7 @@ impl Relay {
             let (begin, end) = (entry.map_or(stop, |entry| entry.at), log.entry_end(&self.store, number));
             let next = if stop == begin { number } else { number + 1 };
             if stop > begin {
-                let log = u8::try_from(if is_init { init_log_index(track) } else { track.index() }).unwrap_or_default();
-                half = Half::Log { topic: row, log, at: stop, end };
+                begun = Some(end);
             }
             if !is_init && end < to || stop == begin {
                 // The frames behind it were not begun.
@@ -323,9 +332,13 @@ impl Relay {
             let end = if place.is_placed() { place.at } else { to };
             self.count_deliveries(row, track, from, end, before, place);
         }
-        if half != Half::None {
-            self.topics[row].halves += 1;
-            self.sessions[page].half = half;
+        if let Some(end) = begun {
+            let log = if is_init { init_log_index(track) } else { track.index() };
+            let name = (row, u8::try_from(log).unwrap_or_default());
+            match self.topics[row].logs[log].enter(&mut self.store, name, stop, end, now.stamp()) {
+                Some(frame) => self.sessions[page].half = Half::Frame { frame, at: stop },
+                None => self.cut(page),
+            }
         }
         if passed {
             self.pass_epoch(subscription, place);
@@ -411,28 +424,29 @@ impl Planning<'_> {
         // What came before the link went down is told before it, what comes once it is up behind it.
         let has_subscription = session.subscriptions > 0;
         if has_subscription && session.told_up && !relay.is_up() {
-            self.notice(&Notice::Uplink { up: false }, Effect::Uplink { up: false });
+            self.notice(OwnNotice::Uplink { up: false }, Effect::Uplink { up: false });
         }
         if session.alive_due && self.draft.is_empty() {
-            self.notice(&Notice::Alive, Effect::Alive);
+            self.notice(OwnNotice::Alive, Effect::Alive);
         }
     }
 
     /// The rest of what was begun; `false` where nothing may come behind it.
     fn rest(&mut self, half: Half) -> bool {
-        let size = match half {
-            Half::None => return true,
-            Half::Notice { spill, sent } => self.relay.spills[spill].len() as u64 - u64::from(sent),
-            Half::Log { topic, log, at, end } => {
-                if at < self.relay.topics[topic].logs[usize::from(log)].start() {
-                    self.draft.is_cut = true;
-                    return false;
-                }
-                end - at
+        match half {
+            Half::None => true,
+            Half::Notice { notice, sent } => {
+                let frame = notice.encode(&self.relay.reasons);
+                let rest = frame.get(usize::from(sent)..).unwrap_or_default();
+                // It is the first of the draft, so there is room.
+                self.draft.notices.extend_from_slice(rest).is_ok()
+                    && self.push(rest.len() as u64, What::RestOfNotice { from: 0 })
             }
-        };
-        self.push(size, What::Rest);
-        true
+            Half::Frame { frame, at } => {
+                self.draft.is_cut = self.relay.store.begun.rest(frame) == Rest::Lost;
+                !self.draft.is_cut && self.push(self.relay.store.begun.end(frame).0 - at, What::Rest)
+            }
+        }
     }
 
     /// What the page is told besides publications; `false` where not all of it found room: what comes behind
@@ -440,19 +454,18 @@ impl Planning<'_> {
     fn notices(&mut self, page: u32) -> bool {
         let relay = self.relay;
         let session = &relay.sessions[page];
-        let mut all = !session.ping_due || self.notice(&Notice::Ping, Effect::Ping);
+        let mut all = !session.ping_due || self.notice(OwnNotice::Ping, Effect::Ping);
         let has_subscription = session.subscriptions > 0;
         // A topic's end comes before it begins again, whichever the page asked for first.
         let mut subscription = session.first;
         while all && subscription != NONE {
             let row = &relay.subscriptions[subscription];
             if let Stage::Over { topic, reason, retry_ms } = row.stage {
-                let reason = relay.reasons.reason(reason);
                 let notice = match topic {
-                    Some(topic) => Notice::End { topic, reason },
-                    None => Notice::Denied { id: row.id, reason, retry_ms },
+                    Some(topic) => OwnNotice::End { topic, reason },
+                    None => OwnNotice::Denied { id: row.id, reason, retry_ms },
                 };
-                all = self.notice(&notice, Effect::Over { subscription });
+                all = self.notice(notice, Effect::Over { subscription });
             }
             subscription = row.sibling;
         }
@@ -464,21 +477,21 @@ impl Planning<'_> {
             {
                 let (topic, epoch) = (relay.topics[live.topic].number, relay.topics[live.topic].epoch);
                 let page_messages = relay.links[row.link].grant.page_messages;
-                let notice = Notice::Subscribed { id: row.id, topic, epoch, page_messages };
-                all = self.notice(&notice, Effect::Subscribed { subscription });
+                let notice = OwnNotice::Subscribed { id: row.id, topic, epoch, page_messages };
+                all = self.notice(notice, Effect::Subscribed { subscription });
             }
             subscription = row.sibling;
         }
         if all && let Some(id) = session.refused {
-            let reason = "the relay has no room for more subscriptions now";
+            let reason = Reason::Own("the relay has no room for more subscriptions now");
             let retry_ms = Some(relay.refused_retry_ms(session));
-            all = self.notice(&Notice::Denied { id, reason, retry_ms }, Effect::Refused);
+            all = self.notice(OwnNotice::Denied { id, reason, retry_ms }, Effect::Refused);
         }
         if all && let Some(reason) = session.error {
-            all = self.notice(&Notice::Error { reason }, Effect::Error);
+            all = self.notice(OwnNotice::Error { reason }, Effect::Error);
         }
         if all && has_subscription && !session.told_up && relay.is_up() {
-            all = self.notice(&Notice::Uplink { up: true }, Effect::Uplink { up: true });
+            all = self.notice(OwnNotice::Uplink { up: true }, Effect::Uplink { up: true });
         }
         all
     }
@@ -504,14 +517,14 @@ impl Planning<'_> {
                 Ahead::Gap { to, after } => {
                     let from = if before.sequence == 0 { topic.log(track).base() } else { before.sequence };
                     let effect = Effect::Gap { subscription, track, after, missed: to + 1 - from };
-                    if !self.notice(&Notice::Gap { topic: topic.number, track, from, to }, effect) {
+                    if !self.notice(OwnNotice::Gap { topic: topic.number, track, from, to }, effect) {
                         return;
                     }
                     live.cursors[track.index()] = after;
                 }
                 Ahead::Epoch => {
                     self.notice(
-                        &Notice::Epoch { topic: topic.number, epoch: topic.epoch },
+                        OwnNotice::Epoch { topic: topic.number, epoch: topic.epoch },
                         Effect::Epoch { subscription },
                     );
                     self.draft.is_shortened = true;
@@ -546,14 +559,14 @@ impl Planning<'_> {
         })
     }
 
-    fn notice(&mut self, notice: &Notice<'_>, effect: Effect) -> bool {
-        let frame = notice.encode();
+    fn notice(&mut self, notice: OwnNotice, effect: Effect) -> bool {
+        let frame = notice.encode(&self.relay.reasons);
         let from = self.draft.notices.len();
         if self.draft.segments.is_full() || self.draft.notices.extend_from_slice(&frame).is_err() {
             self.draft.is_shortened = true;
             return false;
         }
-        self.push(frame.len() as u64, What::Notice { from, effect })
+        self.push(frame.len() as u64, What::Notice { from, notice, effect })
     }
 
     fn push(&mut self, size: u64, what: What) -> bool {
@@ -574,8 +587,12 @@ const STEPS_MAX: usize = 6;
 
 #[cfg(test)]
 mod tests {
-    use super::super::rig::{BOARD, Rig, frames, message};
-    use crate::wire::{Track, uplink::Part};
+    use super::super::rig::{BOARD, Rig, frames, gap, message};
+    use crate::board::Board;
+    use crate::wire::{
+        Track,
+        uplink::{Part, ToRelay},
+    };
 
     #[test]
     fn a_page_that_reads_byte_by_byte_gets_the_same_bytes() {
@@ -610,30 +627,142 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_overtaken_inside_a_frame_is_cut_off() {
+    fn pages_that_are_overtaken_inside_a_frame_finish_it_and_are_told_the_gap() {
         let mut rig = Rig::up(&BOARD);
-        let page = rig.viewer();
+        let pages = [rig.viewer(), rig.page(), rig.page()];
+        rig.subscribe(pages[1], 1, "link");
+        rig.subscribe(pages[2], 1, "link");
+        rig.read(pages[1]);
+        rig.read(pages[2]);
         rig.messages(1..=1);
-        rig.take(page, 5);
+        // The second one lacks the most of it, the third comes into it last.
+        let mut bytes = [30, 5, 17].map(|_| Vec::new());
+        for (at, size) in [30, 5, 17].into_iter().enumerate() {
+            bytes[at] = rig.take(pages[at], size);
+        }
         rig.messages(2..=9);
-        rig.relay.plan(page, &mut rig.draft);
-        assert!(rig.draft.is_cut() && rig.draft.is_empty());
+        rig.relay.check();
+        assert_eq!((rig.relay.overtaken().kept, rig.relay.overtaken().lost), (1, 0));
+        for (page, mut bytes) in pages.into_iter().zip(bytes) {
+            // Byte by byte, so that it stands at each place of the copy.
+            while !rig.relay.is_between_frames(page) {
+                bytes.extend(rig.take(page, 1));
+            }
+            let mut read = frames(&bytes);
+            read.extend(rig.read(page));
+            assert_eq!(read[..2], [message(1), gap("messages", 2, 5)]);
+            assert_eq!(read[2..], [message(6), message(7), message(8), message(9)]);
+        }
+        assert_eq!((rig.relay.in_use().begun_frames, rig.relay.in_use().kept_blocks), (0, 0));
     }
 
     #[test]
-    fn half_a_notice_is_kept_and_where_that_finds_no_room_the_page_is_cut() {
+    fn where_no_room_is_left_for_a_frame_the_page_without_progress_for_the_longest_is_cut() {
         let mut rig = Rig::up(&BOARD);
-        let (first, second) = (rig.page(), rig.page());
-        let mut bytes = Vec::new();
-        for page in [first, second] {
-            rig.say(page, "garbage");
-            bytes.push(rig.take(page, 3));
+        let pages = [rig.viewer(), rig.page(), rig.page()];
+        rig.subscribe(pages[1], 1, "link");
+        rig.subscribe(pages[2], 1, "link");
+        rig.read(pages[1]);
+        rig.read(pages[2]);
+        // Each is inside a frame of its own, which takes three blocks of six.
+        let data = format!("\"{}\"", "x".repeat(110));
+        for (at, page) in (1..).zip(pages) {
+            rig.publish(7, Track::Messages, at, Part::Whole, data.as_bytes());
+            for page in &pages[usize::try_from(at).unwrap()..] {
+                rig.read(*page);
+            }
+            rig.take(page, 3);
+            rig.now = rig.now.after(1_000);
         }
-        bytes[0].extend(rig.take(first, u64::MAX));
-        assert!(frames(&bytes[0])[0].contains("error"));
-        assert_eq!(rig.relay.verdict(second), super::super::pages::Verdict::Cut);
-        rig.relay.plan(second, &mut rig.draft);
-        assert!(rig.draft.is_cut(), "nothing is mixed into it");
+        rig.messages(4..=9);
+        assert_eq!((rig.relay.overtaken().kept, rig.relay.overtaken().lost), (3, 1));
+        rig.relay.check();
+        rig.relay.plan(pages[0], &mut rig.draft);
+        assert!(rig.draft.is_cut() && rig.draft.is_empty());
+        for page in &pages[1..] {
+            rig.relay.plan(*page, &mut rig.draft);
+            assert!(!rig.draft.is_cut() && !rig.draft.is_empty());
+        }
+        rig.relay.handle_page_closed(rig.now, pages[0]);
+        rig.relay.check();
+    }
+
+    #[test]
+    fn a_frame_of_a_topic_that_ends_is_finished_and_the_topic_is_gone() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.messages(1..=1);
+        let mut bytes = rig.take(page, 5);
+        rig.tell(ToRelay::End { topic: 7, reason: "over" });
+        assert_eq!(rig.relay.in_use().topics, 0);
+        assert_eq!(rig.relay.in_use().blocks, 0);
+        bytes.extend(rig.take(page, u64::MAX));
+        let read = frames(&bytes);
+        assert_eq!(read[0], message(1));
+        assert!(read[1].contains("over"), "{read:?}");
+    }
+
+    #[test]
+    fn every_half_notice_is_finished_with_the_same_bytes_however_many_pages_stop_inside_one() {
+        let mut rig = Rig::up(&Board { pages_max: 40, subscriptions_max: 40, ..BOARD });
+        let pages: Vec<_> = (0..40).map(|_| rig.page()).collect();
+        let whole = {
+            rig.say(pages[0], "garbage");
+            rig.take(pages[0], u64::MAX)
+        };
+        let mut halves = Vec::new();
+        for page in &pages[1..] {
+            rig.say(*page, "garbage");
+            halves.push(rig.take(*page, 3));
+        }
+        for (page, mut bytes) in pages[1..].iter().zip(halves) {
+            bytes.extend(rig.take(*page, 1));
+            bytes.extend(rig.take(*page, u64::MAX));
+            assert_eq!(bytes, whole);
+        }
+    }
+
+    #[test]
+    fn half_a_notice_keeps_the_reason_that_it_tells() {
+        let mut rig = Rig::up(&Board { reasons_max: 1, ..BOARD });
+        let page = rig.viewer();
+        rig.tell(ToRelay::End { topic: 7, reason: "the very end" });
+        let mut bytes = rig.take(page, 3);
+        // Another reason finds no room meanwhile.
+        let other = rig.page();
+        rig.subscribe(other, 1, "link");
+        let request =
+            rig.said().iter().find_map(|said| said.strip_prefix("Subscribe ")?.split(' ').next()?.parse().ok());
+        rig.tell(ToRelay::Deny { request: request.unwrap(), reason: "something else" });
+        assert!(!rig.read(other)[0].contains("something else"));
+        bytes.extend(rig.take(page, u64::MAX));
+        assert!(frames(&bytes)[0].contains("the very end"));
+        rig.relay.check();
+    }
+
+    #[test]
+    fn one_gather_ends_between_frames_and_a_larger_frame_goes_alone() {
+        let mut rig = Rig::up(&Board { notsent_size_max: 150, ..BOARD });
+        let page = rig.viewer();
+        rig.messages(1..=4);
+        rig.publish(7, Track::Video, 1, Part::Init { mime: "v" }, &[b'i'; 90]);
+        rig.publish(7, Track::Video, 2, Part::Start, &[b's'; 190]);
+        rig.publish(7, Track::Video, 3, Part::Continue, b"c");
+        let mut sizes = Vec::new();
+        let mut read = Vec::new();
+        loop {
+            let bytes = rig.take(page, u64::MAX);
+            if bytes.is_empty() {
+                break;
+            }
+            assert!(rig.relay.is_between_frames(page));
+            sizes.push(bytes.len());
+            read.extend(frames(&bytes));
+        }
+        let expected = [message(1), message(2), message(3), message(4)].map(String::from);
+        assert_eq!(read[..4], expected);
+        assert_eq!(read[4..], ["3 1 1", "3 2 2", "3 3 3"]);
+        assert!(sizes.iter().all(|size| *size <= 150 || *size == 190 + 18), "{sizes:?}");
     }
 
     #[test]

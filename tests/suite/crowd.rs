@@ -1,5 +1,5 @@
 //! Thousands of pages at once: they are let in in the order in which they came, and a flood of publications for all of them
-//! leaves everybody else a turn.
+//! leaves everybody else a turn. What a burst overtakes is told by a gap.
 //!
 //! No times are asserted: what has to come must come while the flood goes on, and within the patience of every other test.
 
@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_tungstenite::tungstenite::Message;
 use sharelinkd::wire::Track;
@@ -15,8 +16,8 @@ use sharelinkd::wire::uplink::{Part, ToBusiness, ToRelay};
 use socket2::{Domain, Socket, Type};
 
 use crate::world::{
-    Business, Folder, Process, busy_machine, connect, masked, next_text, program, raise_descriptor_limit, subscribe,
-    upgrade,
+    Business, Folder, PATIENCE, Process, busy_machine, connect, masked, next_text, program, raise_descriptor_limit,
+    subscribe, upgrade,
 };
 
 fn signal(relay: &Process, name: &str) {
@@ -51,7 +52,11 @@ fn who_comes_in_the_same_moment_is_let_in_in_order() {
 /// A page that has asked for a link, and was not waited for. Each hundred come from an address of their own, as the board limits
 /// how fast one address asks.
 fn ask(address: SocketAddr, number: usize, link: &str) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    ask_by(Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap(), address, number, link)
+}
+
+/// The same by a socket of its own.
+fn ask_by(socket: Socket, address: SocketAddr, number: usize, link: &str) -> TcpStream {
     let from = Ipv4Addr::new(127, 0, 1, u8::try_from(number / 100).unwrap() + 1);
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&address.into()).unwrap();
@@ -153,6 +158,168 @@ fn a_flood_for_thousands_of_pages_leaves_pings_console_and_newcomers_their_turn(
         stop.store(true, Ordering::Relaxed);
         assert!(reading.join().unwrap() > 0, "the pages got nothing");
     });
+}
+
+/// A burst of 618 KB, of which the ring holds 264 KiB.
+const BURST: u64 = 1_030;
+const BURST_MESSAGE_SIZE: usize = 600;
+/// One of the largest messages, 900 KB: a socket is full in the middle of each.
+const LARGE_BURST: u64 = 15;
+const LARGE_MESSAGE_SIZE: usize = 60_000;
+
+/// Publishes a part of a burst.
+fn publish_burst(business: &mut Business, sequences: std::ops::RangeInclusive<u64>, size: usize) {
+    let data = format!("\"{}\"", "x".repeat(size - 60));
+    let (track, part) = (Track::Messages, Part::Whole);
+    business.send_all(sequences.map(|sequence| ToRelay::Publish {
+        topic: 7,
+        track,
+        sequence,
+        part,
+        data: data.as_bytes(),
+    }));
+}
+
+/// A page of the burst's: how far it was told everything without a hole, and whether it was cut off.
+struct Reader {
+    page: TcpStream,
+    /// The frame that is half read.
+    half: Vec<u8>,
+    next: u64,
+    gaps: u64,
+    is_cut: bool,
+}
+
+impl Reader {
+    /// Reads what is there, at most so many bytes.
+    fn read(&mut self, most: usize) {
+        let mut bytes = vec![0; most];
+        let mut left = most;
+        while left > 0 && !self.is_cut {
+            match self.page.read(&mut bytes[..left]) {
+                Ok(size @ 1..) => {
+                    self.half.extend_from_slice(&bytes[..size]);
+                    left -= size;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                _ => self.is_cut = true,
+            }
+        }
+        self.take_frames();
+    }
+
+    /// Every message comes in its order, or a gap covers it.
+    fn take_frames(&mut self) {
+        let mut at = 0;
+        while let [_, second, ref rest @ ..] = self.half[at..] {
+            let (header_size, size) = match (second, rest) {
+                (126, [high, low, ..]) => (4, usize::from(u16::from_be_bytes([*high, *low]))),
+                (126, _) => break,
+                _ => (2, usize::from(second)),
+            };
+            let Some(payload) = self.half.get(at + header_size..at + header_size + size) else { break };
+            at += header_size + size;
+            let frame: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+            let number = |name: &str| frame[name].as_u64().unwrap();
+            match frame["type"].as_str() {
+                Some("message") => {
+                    assert_eq!(number("sequence"), self.next, "a message without the one before it");
+                    self.next += 1;
+                }
+                Some("gap") => {
+                    assert_eq!(number("from"), self.next, "a gap from elsewhere");
+                    self.next = number("to") + 1;
+                    self.gaps += 1;
+                }
+                _ => {}
+            }
+        }
+        self.half.drain(..at);
+    }
+}
+
+/// So many pages of a relay, each with its subscription.
+fn readers(address: SocketAddr, business: &mut Business, count: usize) -> Vec<Reader> {
+    let mut readers = Vec::new();
+    for number in 0..count {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        // What a page has not read waits at the relay, not here.
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        let page = ask_by(socket, address, number, "burst");
+        if number == 0 {
+            business.accept(7);
+        }
+        let mut reader = Reader { page, half: Vec::new(), next: 1, gaps: 0, is_cut: false };
+        // The answer to the upgrade, and the confirmation.
+        let (mut said, mut byte) = (Vec::new(), [0]);
+        reader.page.set_read_timeout(Some(PATIENCE)).unwrap();
+        while !said.ends_with(b"true}") {
+            reader.page.read_exact(&mut byte).unwrap();
+            said.push(byte[0]);
+        }
+        reader.page.set_nonblocking(true).unwrap();
+        readers.push(reader);
+    }
+    readers
+}
+
+/// Reads on until everybody was told the last one of a burst, or was cut off. Gives how many were cut, and how many of the
+/// others were told a gap.
+fn read_to_the_end(readers: &mut [Reader], last: u64, most: usize) -> (usize, usize) {
+    let is_done = |reader: &Reader| reader.is_cut || reader.next > last;
+    let rounds_max = 3 * PATIENCE.as_millis() / PACE.as_millis();
+    for _ in 0..rounds_max {
+        readers.iter_mut().for_each(|reader| reader.read(most));
+        if readers.iter().all(is_done) {
+            let (cut, whole): (Vec<_>, Vec<_>) = readers.iter().partition(|reader| reader.is_cut);
+            return (cut.len(), whole.iter().filter(|reader| reader.gaps > 0).count());
+        }
+        std::thread::sleep(PACE);
+    }
+    panic!("pages were told neither the end of the burst nor a gap that covers it");
+}
+
+/// How often a page reads, and what that is at 300 KB/s.
+const PACE: Duration = Duration::from_millis(20);
+const PACE_SIZE: usize = 6_000;
+
+#[test]
+fn a_burst_that_pages_cannot_take_is_told_as_a_gap_and_cuts_nobody_off() {
+    let _machine = busy_machine();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Process::start("burst", listener.local_addr().unwrap());
+    let mut business = Business::meet(&listener);
+    let mut readers = readers(relay.address, &mut business, 100);
+    // A steady reader, however long the burst takes.
+    for tick in 0..25 {
+        let part = BURST * tick / 25 + 1..=BURST * (tick + 1) / 25;
+        publish_burst(&mut business, part, BURST_MESSAGE_SIZE);
+        readers.iter_mut().for_each(|reader| reader.read(PACE_SIZE));
+        std::thread::sleep(PACE);
+    }
+    let (cut, with_gaps) = read_to_the_end(&mut readers, BURST, PACE_SIZE);
+    println!("{cut} cut off, {with_gaps} told a gap");
+    assert!(cut <= 2, "{cut} of 100 pages were cut off");
+    assert!(with_gaps > 0, "the burst overtook nobody");
+}
+
+#[test]
+fn pages_that_read_nothing_during_a_burst_finish_their_frames_and_are_told_the_gap() {
+    let _machine = busy_machine();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Process::start("silence", listener.local_addr().unwrap());
+    let mut business = Business::meet(&listener);
+    let mut readers = readers(relay.address, &mut business, 100);
+    // Who reads everything says when the burst is over for the others too.
+    let mut quick = connect(relay.address);
+    quick.send(Message::text(r#"{"type":"subscribe","id":1,"link":"burst"}"#)).unwrap();
+    assert!(next_text(&mut quick).contains("subscribed"));
+    for sequence in 1..=LARGE_BURST {
+        publish_burst(&mut business, sequence..=sequence, LARGE_MESSAGE_SIZE);
+        assert!(next_text(&mut quick).contains(&format!("\"sequence\":{sequence},")));
+    }
+    let (cut, with_gaps) = read_to_the_end(&mut readers, LARGE_BURST, 1 << 16);
+    assert_eq!((cut, with_gaps), (0, 100), "cut off, and told a gap");
 }
 
 /// Tells others to stop when it goes, also in a panic.

@@ -59,7 +59,10 @@ fn a_planted_loop_is_found_wherever_the_read_is() {
         ("fn a() {\n    loop {\n        // a budget\n        s.read(\"budget\");\n    }\n}", 2),
     ] {
         let (found, _) = without_budget(&[("src/daemon/planted.rs".to_owned(), planted.to_owned())]);
-        assert_eq!(found, [format!("src/daemon/planted.rs:{line}")], "{planted}");
+        assert!(
+            found.len() == 1 && found[0].starts_with(&format!("src/daemon/planted.rs:{line}: ")),
+            "{found:?}: {planted}"
+        );
     }
 }
 
@@ -82,74 +85,103 @@ fn what_is_no_loop_over_a_read_or_has_a_budget_is_left_alone() {
     }
 }
 
-/// Loops over a read without a budget, as `file:line`, and how many loops over a read there are.
+/// Loops over a read without a budget, as `file:line: what it calls`, and how many loops over a read there are.
 fn without_budget(sources: &[(String, String)]) -> (Vec<String>, usize) {
     let codes: Vec<(&str, String)> = sources.iter().map(|(path, text)| (path.as_str(), code(text))).collect();
-    let modules: BTreeSet<&str> =
-        codes.iter().filter_map(|(path, _)| path.rsplit('/').next()?.strip_suffix(".rs")).collect();
-    let functions: Vec<Function<'_>> = codes.iter().flat_map(|(_, code)| functions(code)).collect();
-    let mut readers = BTreeSet::new();
-    loop {
-        let more: Vec<&str> = functions
-            .iter()
-            .filter(|function| !readers.contains(function.name) && !has_budget(function.text))
-            .filter(|function| reads(function.body, &readers, &modules))
-            .map(|function| function.name)
-            .collect();
-        if more.is_empty() {
-            break;
-        }
-        readers.extend(more);
+    let mut known = Known { modules: codes.iter().map(|(path, _)| module(path)).collect(), ..Known::default() };
+    let functions: Vec<Function<'_>> = codes.iter().flat_map(|(path, code)| functions(module(path), code)).collect();
+    known.free.extend(
+        functions.iter().filter(|function| !function.is_method).map(|function| (function.module, function.name)),
+    );
+    while let Some(reader) = functions.iter().find(|function| {
+        !known.is_reader(function) && !has_budget(function.text) && known.call(function.module, function.body).is_some()
+    }) {
+        let of = if reader.is_method { "" } else { reader.module };
+        known.readers.insert((of, reader.name));
     }
     let (mut found, mut count) = (Vec::new(), 0);
     for (path, code) in &codes {
-        for (at, text) in loops(code).filter(|(_, text)| reads(text, &readers, &modules)) {
+        for (at, text) in loops(code) {
+            let Some(call) = known.call(module(path), text) else { continue };
             count += 1;
             if !has_budget(text) {
-                found.push(format!("{path}:{}", code[..at].matches('\n').count() + 1));
+                found.push(format!("{path}:{}: {call}", code[..at].matches('\n').count() + 1));
             }
         }
     }
     (found, count)
 }
 
+/// A file's name without its ending.
+fn module(path: &str) -> &str {
+    path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs")).unwrap_or(path)
+}
+
+/// What calls are told apart by.
+#[derive(Default)]
+struct Known<'a> {
+    modules: BTreeSet<&'a str>,
+    /// Functions that are no methods, each with its module.
+    free: BTreeSet<(&'a str, &'a str)>,
+    /// Functions that read and have no budget: with their module, or with none where they are methods.
+    readers: BTreeSet<(&'a str, &'a str)>,
+}
+
+impl Known<'_> {
+    fn is_reader(&self, function: &Function<'_>) -> bool {
+        let of = if function.is_method { "" } else { function.module };
+        self.readers.contains(&(of, function.name))
+    }
+
+    /// The first call of some code of a module that reads.
+    fn call<'c>(&self, module: &str, code: &'c str) -> Option<&'c str> {
+        words(code)
+            .find(|(at, word)| self.reads(module, &code[..*at], word, &code[at + word.len()..]))
+            .map(|(_, word)| word)
+    }
+
+    fn reads(&self, module: &str, before: &str, word: &str, behind: &str) -> bool {
+        let before = before.trim_end();
+        if !behind.starts_with('(') || before.ends_with("fn") {
+            return false;
+        }
+        let is_read = READS.contains(&word);
+        if before.ends_with('.') {
+            return is_read || self.readers.contains(&("", word));
+        }
+        match before.strip_suffix("::").map(|path| words(path).last().map_or("", |(_, word)| word)) {
+            // Files are no sockets; another module's function counts by what it does.
+            Some("fs") => false,
+            Some(other) if self.modules.contains(other) => self.readers.contains(&(other, word)),
+            Some(_) => is_read || self.readers.contains(&("", word)) || self.readers.contains(&(module, word)),
+            None if self.free.contains(&(module, word)) => self.readers.contains(&(module, word)),
+            // Imported from another module.
+            None => self.readers.iter().any(|(of, name)| !of.is_empty() && *name == word),
+        }
+    }
+}
+
 fn has_budget(code: &str) -> bool {
     code.to_ascii_lowercase().contains("budget")
 }
 
-/// Whether some code calls a read, or one of the functions that do.
-fn reads(code: &str, readers: &BTreeSet<&str>, modules: &BTreeSet<&str>) -> bool {
-    words(code).any(|(at, word)| {
-        let (before, behind) = (code[..at].trim_end(), &code[at + word.len()..]);
-        if !behind.starts_with('(') || before.ends_with("fn") {
-            return false;
-        }
-        let is_method = before.ends_with('.');
-        let module = before.strip_suffix("::").map(|path| words(path).last().map_or("", |(_, word)| word));
-        match module {
-            // Files are no sockets; another module's function counts by what it does.
-            Some("fs") => false,
-            Some(module) if modules.contains(module) => readers.contains(word) && !READS.contains(&word),
-            Some(_) => READS.contains(&word) || readers.contains(word),
-            None => is_method && READS.contains(&word) || readers.contains(word),
-        }
-    })
-}
-
 struct Function<'a> {
+    module: &'a str,
     name: &'a str,
+    is_method: bool,
     /// From its name on.
     text: &'a str,
     body: &'a str,
 }
 
-fn functions(code: &str) -> impl Iterator<Item = Function<'_>> {
-    words(code).filter(|(_, word)| *word == "fn").filter_map(|(at, _)| {
+fn functions<'a>(module: &'a str, code: &'a str) -> impl Iterator<Item = Function<'a>> {
+    words(code).filter(|(_, word)| *word == "fn").filter_map(move |(at, _)| {
         let from = &code[at + 2..];
         let (_, name) = words(from).next()?;
         let open = opening(from)?;
         let size = block(&from[open..])?;
-        Some(Function { name, text: &from[..open + size], body: &from[open..open + size] })
+        let is_method = words(&from[..open]).any(|(_, word)| word == "self");
+        Some(Function { module, name, is_method, text: &from[..open + size], body: &from[open..open + size] })
     })
 }
 

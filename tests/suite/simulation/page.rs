@@ -8,7 +8,9 @@ use sharelinkd::relay::{session::Session, table::Id};
 use sharelinkd::wire::Track;
 
 use super::archive::{Archive, What};
+use super::business::{BAN, BANNED};
 use super::ensure;
+use super::rates::{Passed, is_passed};
 
 /// What the simulation knows of the machine while a page reads.
 pub struct Truth<'a> {
@@ -32,6 +34,7 @@ pub struct Ask {
     pub since: Option<(u64, u64)>,
     /// Its `since` was beyond the business server's counter when it asked.
     pub beyond: bool,
+    pub at: u64,
 }
 
 /// One connection and what it has seen.
@@ -54,6 +57,13 @@ pub struct Page {
     pub asked: Vec<String>,
     pub frames: u64,
     pub closing: bool,
+    pub opened: u64,
+    /// When it last had a topic, or something that was not answered.
+    pub wanted: u64,
+    /// When what was answered since had been asked, where it passed the limits.
+    pub passed: Vec<u64>,
+    pub asks_passed: Passed,
+    pub sends_passed: Passed,
 }
 
 /// A topic as the page sees it.
@@ -66,6 +76,8 @@ pub struct View {
     pub messages: Option<u64>,
     /// Its `since` was not confirmed by a message yet, and may be beyond the counter.
     pub beyond: bool,
+    /// Its `since` was ahead of the relay, which takes it for beyond the counter where the replay does not come in time.
+    pub claimed: bool,
     /// The relay had told nothing in this epoch as the page began.
     pub from_base: bool,
     pub media: [Media; 2],
@@ -80,11 +92,21 @@ pub struct Media {
 }
 
 impl View {
+    /// The next message that the relay owes it, where that is certain.
+    fn owed(&self, truth: &Truth<'_>) -> Option<u64> {
+        self.messages.filter(|_| !self.beyond && !(self.claimed && truth.replay_is_late))
+    }
+
+    /// It was told a message, or a gap, up to here.
+    fn pass(&mut self, next: u64) {
+        (self.messages, self.beyond, self.claimed) = (Some(next), false, false);
+    }
+
     fn begin_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
         self.state = 0;
         self.messages = None;
-        self.beyond = false;
+        (self.beyond, self.claimed) = (false, false);
         self.from_base = true;
         self.media = [Media::default(); 2];
     }
@@ -110,6 +132,27 @@ impl Page {
         Ok(())
     }
 
+    /// Bytes of the whole frame that it stands inside, `most` where its header does not tell yet; 0 between two frames.
+    pub fn half_frame(&self, most: u64) -> u64 {
+        match self.bytes[..] {
+            [] => 0,
+            [_, 126, high, low, ..] => 4 + u64::from(u16::from_be_bytes([high, low])),
+            [_, size @ ..126, ..] => 2 + u64::from(size),
+            _ => most,
+        }
+    }
+
+    /// Where the frames begin that this much more would complete, and whether it ends between two of them.
+    pub fn frames_with(&self, more: &[u8]) -> Result<(Vec<usize>, bool), String> {
+        let all = [&self.bytes[..], more].concat();
+        let (mut begins, mut at) = (Vec::new(), 0);
+        while let Some((_, _, to)) = frame(&all[at..])? {
+            begins.push(at);
+            at += to;
+        }
+        Ok((begins, at == all.len()))
+    }
+
     fn text(&mut self, truth: &Truth<'_>, payload: &[u8]) -> Result<(), String> {
         let text = core::str::from_utf8(payload).map_err(|error| error.to_string())?;
         let frame: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -122,12 +165,16 @@ impl Page {
                 self.subscribed(truth, id, number("topic")? as u32, epoch()?)
             }
             "denied" => {
-                ensure!(frame["reason"].is_string(), "no reason");
+                let reason = frame["reason"].as_str().ok_or("no reason")?;
+                self.is_meant(&frame)?;
                 let id = u32::try_from(number("id")?).map_err(|error| error.to_string())?;
-                self.asks.remove(&id).map(drop).ok_or("nobody asked".to_owned())
+                let ask = self.asks.remove(&id).ok_or("nobody asked")?;
+                self.passed.extend(is_passed(reason).then_some(ask.at));
+                Ok(())
             }
             "end" => {
                 ensure!(frame["reason"].is_string(), "no reason");
+                self.is_meant(&frame)?;
                 let topic = number("topic")? as u32;
                 self.views.remove(&topic).map(drop).ok_or("the page doesn't have it".to_owned())
             }
@@ -158,10 +205,10 @@ impl Page {
             "message" => {
                 let (topic, sequence) = (number("topic")? as u32, number("sequence")?);
                 let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
-                let next = view.messages.filter(|_| !view.beyond);
+                let next = view.owed(truth);
                 ensure!(next.is_none_or(|next| next == sequence), "message {sequence}, expected {next:?}");
                 verbatim(truth, topic, view.epoch, Track::Messages, sequence, payload, "message")?;
-                (view.messages, view.beyond) = (Some(sequence + 1), false);
+                view.pass(sequence + 1);
                 Ok(())
             }
             "gap" => {
@@ -182,8 +229,16 @@ impl Page {
         }
     }
 
+    /// What one page is denied by name is told to nobody else.
+    fn is_meant(&self, frame: &Value) -> Result<(), String> {
+        let is_banned = self.address.to_string() == BANNED;
+        ensure!(frame["reason"] != BAN || is_banned, "a page at {} is told what another one is denied", self.address);
+        Ok(())
+    }
+
     fn subscribed(&mut self, truth: &Truth<'_>, id: u32, topic: u32, epoch: u64) -> Result<(), String> {
         let ask = self.asks.remove(&id).ok_or("nobody asked")?;
+        self.passed.push(ask.at);
         ensure!(!self.views.contains_key(&topic), "the page has the topic already");
         let messages = ask.since.filter(|&(of, next)| of == epoch && next > 0).map(|(_, next)| next);
         let told = truth.told.get(&topic).filter(|told| told.0 == epoch).map_or(0, |told| told.1[1]);
@@ -197,6 +252,7 @@ impl Page {
             state: 0,
             messages,
             beyond,
+            claimed: messages.is_some_and(|next| next > told),
             from_base: told == 0,
             media: [Media::default(); 2],
         };
@@ -217,9 +273,9 @@ impl Page {
         match track {
             Track::State => Err("a gap on state".to_owned()),
             Track::Messages => {
-                let next = view.messages.filter(|_| !view.beyond);
+                let next = view.owed(truth);
                 ensure!(next.is_none_or(|next| next == from), "expected {next:?}");
-                (view.messages, view.beyond) = (Some(to + 1), false);
+                view.pass(to + 1);
                 Ok(())
             }
             Track::Audio | Track::Video => {
