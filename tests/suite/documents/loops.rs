@@ -55,6 +55,7 @@ fn a_planted_loop_is_found_wherever_the_read_is() {
         // Two functions away, in another spelling, behind braces in its own condition.
         ("fn a() {\n    for _ in 0.. {\n        b();\n    }\n}\nfn b() { c() }\nfn c() { rustix::net::recv(x, y) }", 2),
         ("fn a() {\n    while x(|| { 1 }) {\n        s.peek(x);\n    }\n}", 2),
+        ("fn a() {\n    loop {\n        Read::read(s, x);\n        s.drain_all();\n    }\n}", 2),
         // What is in a comment or a text is no budget.
         ("fn a() {\n    loop {\n        // a budget\n        s.read(\"budget\");\n    }\n}", 2),
     ] {
@@ -73,7 +74,7 @@ fn what_is_no_loop_over_a_read_or_has_a_budget_is_left_alone() {
         "fn a() { loop { s.read(budget.clip(x)); } }",
         // It takes from a budget itself: its callers owe none.
         "fn a() { loop { b(); } }\nfn b(budget: &mut Budget) { s.read(budget.clip(x)) }",
-        "fn a() { loop { fs::read(path); head::read(bytes); reader(); ready(x); } }",
+        "fn a() { loop { fs::read(path); head::read(bytes); Request::read(bytes); letters.peek(); reader(); ready(x); } }",
         "impl Read for A { fn read(&mut self) { s.read(x) } }",
         "fn a() where for<'a> &'a T: Read { s.read(x) }",
         "fn a() { for x in y {} s.read(x); }",
@@ -88,16 +89,14 @@ fn what_is_no_loop_over_a_read_or_has_a_budget_is_left_alone() {
 /// Loops over a read without a budget, as `file:line: what it calls`, and how many loops over a read there are.
 fn without_budget(sources: &[(String, String)]) -> (Vec<String>, usize) {
     let codes: Vec<(&str, String)> = sources.iter().map(|(path, text)| (path.as_str(), code(text))).collect();
-    let mut known = Known { modules: codes.iter().map(|(path, _)| module(path)).collect(), ..Known::default() };
     let functions: Vec<Function<'_>> = codes.iter().flat_map(|(path, code)| functions(module(path), code)).collect();
-    known.free.extend(
-        functions.iter().filter(|function| !function.is_method).map(|function| (function.module, function.name)),
-    );
+    let modules = codes.iter().map(|(path, _)| module(path)).collect();
+    let mut known = Known { modules, functions: &functions, readers: Vec::new() };
     while let Some(reader) = functions.iter().find(|function| {
-        !known.is_reader(function) && !has_budget(function.text) && known.call(function.module, function.body).is_some()
+        let is_known = known.readers.iter().any(|reader| std::ptr::eq(*reader, *function));
+        !is_known && !has_budget(function.text) && known.call(function.module, function.body).is_some()
     }) {
-        let of = if reader.is_method { "" } else { reader.module };
-        known.readers.insert((of, reader.name));
+        known.readers.push(reader);
     }
     let (mut found, mut count) = (Vec::new(), 0);
     for (path, code) in &codes {
@@ -118,21 +117,14 @@ fn module(path: &str) -> &str {
 }
 
 /// What calls are told apart by.
-#[derive(Default)]
 struct Known<'a> {
     modules: BTreeSet<&'a str>,
-    /// Functions that are no methods, each with its module.
-    free: BTreeSet<(&'a str, &'a str)>,
-    /// Functions that read and have no budget: with their module, or with none where they are methods.
-    readers: BTreeSet<(&'a str, &'a str)>,
+    functions: &'a [Function<'a>],
+    /// Those that read and have no budget.
+    readers: Vec<&'a Function<'a>>,
 }
 
 impl Known<'_> {
-    fn is_reader(&self, function: &Function<'_>) -> bool {
-        let of = if function.is_method { "" } else { function.module };
-        self.readers.contains(&(of, function.name))
-    }
-
     /// The first call of some code of a module that reads.
     fn call<'c>(&self, module: &str, code: &'c str) -> Option<&'c str> {
         words(code)
@@ -145,18 +137,27 @@ impl Known<'_> {
         if !behind.starts_with('(') || before.ends_with("fn") {
             return false;
         }
-        let is_read = READS.contains(&word);
+        // `RwLock::read` and `Peekable::peek` take nothing.
+        let is_read = READS.contains(&word) && !behind.starts_with("()");
+        let is_reader =
+            |of: &dyn Fn(&Function<'_>) -> bool| self.readers.iter().any(|reader| reader.name == word && of(reader));
+        let is_seen = |reader: &Function<'_>| reader.module == module || reader.is_pub;
         if before.ends_with('.') {
-            return is_read || self.readers.contains(&("", word));
+            return is_read || is_reader(&|reader| reader.is_method && is_seen(reader));
         }
         match before.strip_suffix("::").map(|path| words(path).last().map_or("", |(_, word)| word)) {
-            // Files are no sockets; another module's function counts by what it does.
+            // Files are no sockets.
             Some("fs") => false,
-            Some(other) if self.modules.contains(other) => self.readers.contains(&(other, word)),
-            Some(_) => is_read || self.readers.contains(&("", word)) || self.readers.contains(&(module, word)),
-            None if self.free.contains(&(module, word)) => self.readers.contains(&(module, word)),
-            // Imported from another module.
-            None => self.readers.iter().any(|(of, name)| !of.is_empty() && *name == word),
+            Some(of) if self.modules.contains(of) => is_reader(&|reader| reader.module == of),
+            Some(of) if of.starts_with(char::is_uppercase) => {
+                is_read && (of.ends_with("Read") || of.ends_with("Stream")) || is_reader(&is_seen)
+            }
+            Some(_) => is_read,
+            None => {
+                let is_here = |function: &Function<'_>| !function.is_method && function.module == module;
+                let is_own = self.functions.iter().any(|function| function.name == word && is_here(function));
+                is_reader(&|reader| if is_own { is_here(reader) } else { !reader.is_method && reader.is_pub })
+            }
         }
     }
 }
@@ -169,6 +170,7 @@ struct Function<'a> {
     module: &'a str,
     name: &'a str,
     is_method: bool,
+    is_pub: bool,
     /// From its name on.
     text: &'a str,
     body: &'a str,
@@ -181,7 +183,8 @@ fn functions<'a>(module: &'a str, code: &'a str) -> impl Iterator<Item = Functio
         let open = opening(from)?;
         let size = block(&from[open..])?;
         let is_method = words(&from[..open]).any(|(_, word)| word == "self");
-        Some(Function { module, name, is_method, text: &from[..open + size], body: &from[open..open + size] })
+        let is_pub = words(code[..at].rsplit('\n').next()?).any(|(_, word)| word == "pub");
+        Some(Function { module, name, is_method, is_pub, text: &from[..open + size], body: &from[open..open + size] })
     })
 }
 
