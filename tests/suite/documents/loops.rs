@@ -22,11 +22,6 @@ const READS: [&str; 11] = [
     "poll_next",
     "poll_fill_buf",
 ];
-/// What such a call may be named by.
-const TRAITS: [&str; 4] = ["Read", "AsyncRead", "BufRead", "Stream"];
-/// Functions that read once, from a connection that was made for it: who loops over one connects anew each time, and waits
-/// for that. The first tells whether a relay is at a console's socket, the second whether a business server speaks.
-const ONCE: [&str; 2] = ["answer_one", "has_come"];
 const LOOPS: [&str; 3] = ["loop", "while", "for"];
 
 #[test]
@@ -59,13 +54,16 @@ fn a_planted_loop_is_found_wherever_the_read_is() {
         ),
         // Two functions away, in another spelling, behind braces in its own condition.
         ("fn a() {\n    for _ in 0.. {\n        b();\n    }\n}\nfn b() { c() }\nfn c() { rustix::net::recv(x, y) }", 2),
-        ("fn a() {\n    loop {\n        Read::read(&mut s, x);\n    }\n}", 2),
         ("fn a() {\n    while x(|| { 1 }) {\n        s.peek(x);\n    }\n}", 2),
+        ("fn a() {\n    loop {\n        Read::read(s, x);\n        s.drain_all();\n    }\n}", 2),
         // What is in a comment or a text is no budget.
         ("fn a() {\n    loop {\n        // a budget\n        s.read(\"budget\");\n    }\n}", 2),
     ] {
         let (found, _) = without_budget(&[("src/daemon/planted.rs".to_owned(), planted.to_owned())]);
-        assert_eq!(found, [format!("src/daemon/planted.rs:{line}")], "{planted}");
+        assert!(
+            found.len() == 1 && found[0].starts_with(&format!("src/daemon/planted.rs:{line}: ")),
+            "{found:?}: {planted}"
+        );
     }
 }
 
@@ -76,7 +74,7 @@ fn what_is_no_loop_over_a_read_or_has_a_budget_is_left_alone() {
         "fn a() { loop { s.read(budget.clip(x)); } }",
         // It takes from a budget itself: its callers owe none.
         "fn a() { loop { b(); } }\nfn b(budget: &mut Budget) { s.read(budget.clip(x)) }",
-        "fn a() { loop { fs::read(path); head::read(bytes); Value::read(bytes); rest.peek(); reader(); ready(x); } }",
+        "fn a() { loop { fs::read(path); head::read(bytes); Request::read(bytes); letters.peek(); reader(); ready(x); } }",
         "impl Read for A { fn read(&mut self) { s.read(x) } }",
         "fn a() where for<'a> &'a T: Read { s.read(x) }",
         "fn a() { for x in y {} s.read(x); }",
@@ -88,83 +86,105 @@ fn what_is_no_loop_over_a_read_or_has_a_budget_is_left_alone() {
     }
 }
 
-/// Loops over a read without a budget, as `file:line`, and how many loops over a read there are.
+/// Loops over a read without a budget, as `file:line: what it calls`, and how many loops over a read there are.
 fn without_budget(sources: &[(String, String)]) -> (Vec<String>, usize) {
     let codes: Vec<(&str, String)> = sources.iter().map(|(path, text)| (path.as_str(), code(text))).collect();
-    let modules: BTreeSet<&str> =
-        codes.iter().filter_map(|(path, _)| path.rsplit('/').next()?.strip_suffix(".rs")).collect();
-    let functions: Vec<Function<'_>> = codes.iter().flat_map(|(_, code)| functions(code)).collect();
-    let mut readers = BTreeSet::new();
-    loop {
-        let more: Vec<&str> = functions
-            .iter()
-            .filter(|function| !readers.contains(function.name) && !ONCE.contains(&function.name))
-            .filter(|function| !has_budget(function.text))
-            .filter(|function| reads(function.body, &readers, &modules))
-            .map(|function| function.name)
-            .collect();
-        if more.is_empty() {
-            break;
-        }
-        readers.extend(more);
+    let functions: Vec<Function<'_>> = codes.iter().flat_map(|(path, code)| functions(module(path), code)).collect();
+    let modules = codes.iter().map(|(path, _)| module(path)).collect();
+    let mut known = Known { modules, functions: &functions, readers: Vec::new() };
+    while let Some(reader) = functions.iter().find(|function| {
+        let is_known = known.readers.iter().any(|reader| std::ptr::eq(*reader, *function));
+        !is_known && !has_budget(function.text) && known.call(function.module, function.body).is_some()
+    }) {
+        known.readers.push(reader);
     }
     let (mut found, mut count) = (Vec::new(), 0);
     for (path, code) in &codes {
-        for (at, text) in loops(code).filter(|(_, text)| reads(text, &readers, &modules)) {
+        for (at, text) in loops(code) {
+            let Some(call) = known.call(module(path), text) else { continue };
             count += 1;
             if !has_budget(text) {
-                found.push(format!("{path}:{}", code[..at].matches('\n').count() + 1));
+                found.push(format!("{path}:{}: {call}", code[..at].matches('\n').count() + 1));
             }
         }
     }
     (found, count)
 }
 
+/// A file's name without its ending.
+fn module(path: &str) -> &str {
+    path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs")).unwrap_or(path)
+}
+
+/// What calls are told apart by.
+struct Known<'a> {
+    modules: BTreeSet<&'a str>,
+    functions: &'a [Function<'a>],
+    /// Those that read and have no budget.
+    readers: Vec<&'a Function<'a>>,
+}
+
+impl Known<'_> {
+    /// The first call of some code of a module that reads.
+    fn call<'c>(&self, module: &str, code: &'c str) -> Option<&'c str> {
+        words(code)
+            .find(|(at, word)| self.reads(module, &code[..*at], word, &code[at + word.len()..]))
+            .map(|(_, word)| word)
+    }
+
+    fn reads(&self, module: &str, before: &str, word: &str, behind: &str) -> bool {
+        let before = before.trim_end();
+        if !behind.starts_with('(') || before.ends_with("fn") {
+            return false;
+        }
+        // `RwLock::read` and `Peekable::peek` take nothing.
+        let is_read = READS.contains(&word) && !behind.starts_with("()");
+        let is_reader =
+            |of: &dyn Fn(&Function<'_>) -> bool| self.readers.iter().any(|reader| reader.name == word && of(reader));
+        let is_seen = |reader: &Function<'_>| reader.module == module || reader.is_pub;
+        if before.ends_with('.') {
+            return is_read || is_reader(&|reader| reader.is_method && is_seen(reader));
+        }
+        match before.strip_suffix("::").map(|path| words(path).last().map_or("", |(_, word)| word)) {
+            // Files are no sockets.
+            Some("fs") => false,
+            Some(of) if self.modules.contains(of) => is_reader(&|reader| reader.module == of),
+            Some(of) if of.starts_with(char::is_uppercase) => {
+                is_read && (of.ends_with("Read") || of.ends_with("Stream")) || is_reader(&is_seen)
+            }
+            Some(_) => is_read,
+            None => {
+                let is_here = |function: &Function<'_>| !function.is_method && function.module == module;
+                let is_own = self.functions.iter().any(|function| function.name == word && is_here(function));
+                is_reader(&|reader| if is_own { is_here(reader) } else { !reader.is_method && reader.is_pub })
+            }
+        }
+    }
+}
+
 fn has_budget(code: &str) -> bool {
     code.to_ascii_lowercase().contains("budget")
 }
 
-/// Whether some code calls a read, or one of the functions that do.
-fn reads(code: &str, readers: &BTreeSet<&str>, modules: &BTreeSet<&str>) -> bool {
-    words(code).any(|(at, word)| {
-        let (before, behind) = (code[..at].trim_end(), &code[at + word.len()..]);
-        if !behind.starts_with('(') || before.ends_with("fn") {
-            return false;
-        }
-        // A read of a socket is told where to; an iterator's `peek` is not.
-        if READS.contains(&word) && behind.starts_with("()") {
-            return false;
-        }
-        let is_method = before.ends_with('.');
-        let module = before.strip_suffix("::").map(|path| words(path).last().map_or("", |(_, word)| word));
-        match module {
-            // Files are no sockets; another module's function counts by what it does.
-            Some("fs") => false,
-            Some(module) if modules.contains(module) => readers.contains(word) && !READS.contains(&word),
-            // Of a type's own functions one that is called as a read is none, as `Value::read` of bytes that are there.
-            Some(owner) if owner.starts_with(char::is_uppercase) && !TRAITS.contains(&owner) => {
-                readers.contains(word) && !READS.contains(&word)
-            }
-            Some(_) => READS.contains(&word) || readers.contains(word),
-            None => is_method && READS.contains(&word) || readers.contains(word),
-        }
-    })
-}
-
 struct Function<'a> {
+    module: &'a str,
     name: &'a str,
+    is_method: bool,
+    is_pub: bool,
     /// From its name on.
     text: &'a str,
     body: &'a str,
 }
 
-fn functions(code: &str) -> impl Iterator<Item = Function<'_>> {
-    words(code).filter(|(_, word)| *word == "fn").filter_map(|(at, _)| {
+fn functions<'a>(module: &'a str, code: &'a str) -> impl Iterator<Item = Function<'a>> {
+    words(code).filter(|(_, word)| *word == "fn").filter_map(move |(at, _)| {
         let from = &code[at + 2..];
         let (_, name) = words(from).next()?;
         let open = opening(from)?;
         let size = block(&from[open..])?;
-        Some(Function { name, text: &from[..open + size], body: &from[open..open + size] })
+        let is_method = words(&from[..open]).any(|(_, word)| word == "self");
+        let is_pub = words(code[..at].rsplit('\n').next()?).any(|(_, word)| word == "pub");
+        Some(Function { module, name, is_method, is_pub, text: &from[..open + size], body: &from[open..open + size] })
     })
 }
 
