@@ -26,8 +26,11 @@ impl Relay {
     /// The business server answered with `Accept`.
     pub(super) fn accepted(&mut self, now: Instant, number: u32, topic_number: u32, epoch: u64, grant: Grant) {
         let Some(request) = self.take_answered(number) else {
-            // Nobody has a use for it any more: a topic without pages.
-            if self.topic_for(now, topic_number, epoch, false).is_none() {
+            // Nobody has a use for it any more: a topic without pages. Where that was unsubscribed lately it is once more.
+            let was_let_go = self.unsubscribed.iter().any(|&(topic, _)| topic == topic_number);
+            if was_let_go && self.topic_row(topic_number).is_none() {
+                let _ = self.unsubscribe_topic(topic_number);
+            } else if self.topic_for(now, topic_number, epoch, false).is_none() {
                 self.refuse_topic(topic_number);
             }
             self.flush_audiences(now);
@@ -212,6 +215,11 @@ impl Relay {
     /// A link as a whole was denied. Where nothing was ever accepted for it on this connection the
     /// business server may decide by address: then one page is asked for by name before that counts.
     pub(super) fn denied_whole(&mut self, now: Instant, link: u32, reason: Reason) {
+        if self.links[link].on_trial.is_some() {
+            // Another answer to the same question.
+            self.reasons.release_reason(reason);
+            return;
+        }
         let may_try = self.links[link].accepted_on != self.uplink.connection();
         let witness = if may_try { self.witness(link) } else { NONE };
         let request = self.next_request;
@@ -229,7 +237,18 @@ impl Relay {
     /// or one that watches where the connection before took names alone; [`NONE`] without.
     fn witness(&self, link: u32) -> u32 {
         let row = &self.links[link];
-        if row.waiting == NONE && row.was_by_name { self.first_live(link) } else { row.waiting }
+        if row.waiting == NONE && row.was_by_name {
+            return self.first_live(link);
+        }
+        let mut subscription = row.waiting;
+        for _ in 0..row.waiting_count {
+            let waiting = &self.subscriptions[subscription];
+            if matches!(waiting.stage, Stage::Waiting { asked: false, .. }) {
+                return subscription;
+            }
+            subscription = waiting.next;
+        }
+        NONE
     }
 
     /// Denies a link to all that wait, ends it for all that watch, and remembers it. Takes over a use

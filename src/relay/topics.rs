@@ -66,6 +66,8 @@ impl Relay {
                 topic.accepted_on = connection;
                 topic.accepted_at = now;
                 topic.settled_from = now;
+                // That connection was asked for the relay's own next, and not for what pages brought.
+                topic.replay_from = 0;
             }
             topic.audience_told = None;
             return Some(index);

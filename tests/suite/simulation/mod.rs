@@ -319,13 +319,13 @@ impl World {
             4..6 if self.wire == Wire::Connected => {
                 // A business server that is busy: it reads and pings, and answers nothing for a while.
                 self.did("a business server that is busy");
-                for _ in 0..self.rng.below(300) {
+                for _ in 0..self.rng.below(30) {
                     self.process(10)?;
-                    if self.one_in(50) && self.server.is_welcome {
+                    if self.one_in(5) && self.server.is_welcome {
                         self.push(&ToRelay::Ping { nonce: 8 }, Effect::None);
                     }
                     self.flush(3)?;
-                    self.pass(100)?;
+                    self.pass(1_000)?;
                     self.serve(u64::MAX)?;
                 }
             }
