@@ -47,6 +47,8 @@ pub struct Page {
     /// Bytes that its socket takes at once before it is full.
     pub credit: u64,
     pub is_fast: bool,
+    /// Its socket was full, or it is new, and not everything was written since.
+    pub is_behind: bool,
     pub is_silent: bool,
     pub next_id: u32,
     pub sent: VecDeque<String>,
@@ -84,7 +86,7 @@ pub struct Media {
 impl View {
     /// The next message that the relay owes it, where that is certain.
     fn owed(&self, truth: &Truth<'_>) -> Option<u64> {
-        self.messages.filter(|_| !self.beyond && !(self.claimed && truth.replay_is_late))
+        self.messages.filter(|_| !(self.beyond || self.claimed && truth.replay_is_late))
     }
 
     /// It was told a message, or a gap, up to here.
