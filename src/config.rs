@@ -6,15 +6,17 @@
 //! files (itself and the secret's) and resolves no names: a resolver would need a thread or block.
 //! Knows nothing of sockets, of the machine, or of what is done with a value.
 
+mod address;
 pub mod document;
+mod file;
 mod limits;
+mod origin;
 mod render;
 mod sections;
 mod values;
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -23,11 +25,14 @@ use log::LevelFilter;
 use rustix::system::uname;
 
 use crate::board::Board;
+pub use address::UplinkAddress;
 pub use document::nearest;
 use document::{Document, Problem, line_of};
+use file::NoText;
 pub use limits::LIMITS;
-pub use sections::listen_default;
-pub use values::{Network, Origins, Secret, Serial, UplinkAddress};
+pub use origin::Origins;
+pub use sections::{PAGES_PER_ADDRESS_AUTO, listen_default};
+pub use values::{Network, Secret, Serial};
 
 /// A configuration file has at most so many bytes: the term "events and configuration" of the memory sum relies on it.
 pub const FILE_SIZE_MAX: u64 = 64 * 1024;
@@ -46,8 +51,9 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// `[log] level`.
     pub log_level: LevelFilter,
-    /// `[limits] pages_per_address`: pages from one address at the same time; 0 is no limit.
-    pub pages_per_address: u32,
+    /// `[limits] pages_per_address`: pages from one address (of IPv6: /64) at the same time; 0 is no limit. `None` is a
+    /// quarter of the table, while that is above three quarters full.
+    pub pages_per_address: Option<u32>,
     /// The board with its limits as lowered by `[limits]`.
     pub board: Board,
 }
@@ -61,6 +67,8 @@ pub struct Pages {
     pub origins: Origins,
     /// Whether a request without an `Origin` (no browser) is refused.
     pub require_origin: bool,
+    /// Where pages are found from outside, without a slash at its end: for the cards of links. `None`: nobody said.
+    pub url: Option<String>,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<Network>,
     /// Seconds that a drain may take, before the process ends with pages left.
@@ -140,32 +148,39 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in the order of lines.
     pub fn load(path: &Path, board: &Board) -> Result<Self, Vec<ConfigError>> {
+        Self::load_over(path, board, None)
+    }
+
+    /// Reads and checks it again, for a relay that runs with `running`.
+    ///
+    /// # Errors
+    /// Everything that is wrong; besides, a file with nothing in it where that would change anything: an editor leaves such a
+    /// one for a moment, and the defaults are not what was meant.
+    pub fn load_again(path: &Path, board: &Board, running: &Self) -> Result<Self, Vec<ConfigError>> {
+        Self::load_over(path, board, Some(running))
+    }
+
+    fn load_over(path: &Path, board: &Board, running: Option<&Self>) -> Result<Self, Vec<ConfigError>> {
         let error = |line, what: String, remedy: &str| ConfigError {
             file: path.to_owned(),
             line,
             what,
             remedy: remedy.to_owned(),
         };
-        let bytes = match read(path, FILE_SIZE_MAX) {
-            Ok(bytes) => bytes,
-            Err(cause) => {
-                let remedy = "name a file that is there and that the relay may read; `sharelinkd config` prints one to start from";
-                return Err(vec![error(0, format!("can't be read: {cause}"), remedy)]);
-            }
-        };
-        let text = match std::str::from_utf8(&bytes) {
-            Ok(text) => text,
-            Err(cause) => {
-                let line = line_of(&bytes, cause.valid_up_to());
-                return Err(vec![error(line, "is not UTF-8".to_owned(), "save the file as UTF-8 text")]);
-            }
-        };
+        let bytes = file::read(path, FILE_SIZE_MAX).map_err(|cause| {
+            let otherwise =
+                "name a file that is there and that the relay may read; `sharelinkd config` prints one to start from";
+            vec![error(0, format!("can't be read: {cause}"), file::remedy(cause.kind(), otherwise))]
+        })?;
+        let text = file::text(&bytes).map_err(|NoText { at, what, remedy }| {
+            vec![error(at.map_or(0, |at| line_of(&bytes, at)), what.to_owned(), remedy)]
+        })?;
         let home = std::env::var_os("CREDENTIALS_DIRECTORY")
             .map_or_else(|| path.parent().unwrap_or(Path::new("")).to_owned(), PathBuf::from);
-        let read_secret = |file: &Path| {
-            let file = home.join(file);
-            read(&file, SECRET_SIZE_MAX)
-                .map_err(|cause| io::Error::new(cause.kind(), format!("{}: {cause}", file.display())))
+        let read_secret = |name: &Path| {
+            let name = home.join(name);
+            file::read(&name, SECRET_SIZE_MAX)
+                .map_err(|cause| io::Error::new(cause.kind(), format!("{}: {cause}", name.display())))
         };
         let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let around = Surroundings {
@@ -173,9 +188,19 @@ impl Config {
             hostname: &hostname(),
             runtime_directory: runtime_directory.as_deref(),
         };
-        Self::parse(text, board, &around).map_err(|problems| {
-            problems.into_iter().map(|Problem { line, what, remedy }| error(line, what, &remedy)).collect()
-        })
+        let config = Self::parse(text, board, &around).map_err(|problems| {
+            let error = |Problem { line, what, remedy }| error(line, what, &remedy);
+            problems.into_iter().map(error).collect::<Vec<_>>()
+        })?;
+        if text.trim().is_empty() && running.is_some_and(|running| *running != config) {
+            let remedy = "write the whole configuration into it and reload again; where all defaults are meant, a comment in it says so";
+            return Err(vec![error(
+                0,
+                "has nothing in it, and the relay runs with more than the defaults".into(),
+                remedy,
+            )]);
+        }
+        Ok(config)
     }
 
     /// The configuration of this text.
@@ -188,16 +213,9 @@ impl Config {
             pages: sections::pages(&mut document),
             uplink: sections::uplink(&mut document, around),
             console: sections::console(&mut document, around, board),
-            metrics: sections::off_or(&mut document, "metrics", "listen", values::metrics_listener),
+            metrics: sections::off_or(&mut document, "metrics", "listen", address::metrics_listener),
             log_level: sections::log_level(&mut document),
-            pages_per_address: sections::whole(
-                &mut document,
-                "limits",
-                "pages_per_address",
-                0,
-                u64::from(board.pages_max),
-            )
-            .unwrap_or(0),
+            pages_per_address: sections::pages_per_address(&mut document, board),
             board: limits::lowered(&mut document, board),
         };
         sections::refuse_shared_listeners(&mut document, &config);
@@ -257,15 +275,6 @@ impl Config {
 /// A secret of fewer bytes may be guessed by whoever saw a handshake.
 const SECRET_SIZE_GOOD: usize = 16;
 
-fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(size_max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > size_max {
-        return Err(io::Error::other(format!("it has more than {size_max} bytes")));
-    }
-    Ok(bytes)
-}
-
 /// The machine's name, or the program's where the machine has none. Asked of the kernel: in the unit's sandbox `/proc` has
 /// processes alone.
 fn hostname() -> String {
@@ -302,7 +311,7 @@ mod tests {
             (config.uplink.linger_s, config.uplink.name.as_str(), config.log_level),
             (30, "box", LevelFilter::Info)
         );
-        assert_eq!((config.board, config.pages_per_address), (HOST, 0));
+        assert_eq!((config.board, config.pages_per_address), (HOST, None));
         assert!(matches!(&config.notes()[..], [note] if note.contains("left to configure")), "{:?}", config.notes());
         for set in ["secret = \"0123456789abcdef\"", "addresses = [\"127.0.0.1:7401\"]"] {
             let config = parse(&format!("[uplink]\n{set}\n")).unwrap_or_else(|told| panic!("{told:?}"));
@@ -470,8 +479,8 @@ mod tests {
         };
         let missing = told(Path::new("/nowhere/x.toml"));
         assert!(missing.len() == 1 && missing[0].starts_with("/nowhere/x.toml: can't be read: "), "{missing:?}");
-        assert!(told(Path::new("/"))[0].contains("can't be read"));
-        assert!(told(Path::new("/dev/zero"))[0].contains("more than 65536 bytes"));
+        assert!(told(Path::new("/"))[0].contains("can't be read: it is a directory; name a regular file"));
+        assert!(told(Path::new("/dev/zero"))[0].contains("can't be read: it is a device; name a regular file"));
         let path = std::env::temp_dir().join(format!("sharelinkd-config-{}.toml", std::process::id()));
         let write = std::fs::write(&path, b"[pages]\n\nx = \"\xff\"\n");
         let binary = told(&path);

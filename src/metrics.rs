@@ -127,11 +127,7 @@ fn pages(out: &mut Text, view: &View<'_>, figures: &Figures<'_>) {
         "Pages closed or cut off because the kernel held too much for all pages.",
         counters.closed_for_memory,
     );
-    out.counter(
-        "sharelinkd_pages_dead_total",
-        "Pages cut off because nothing came from them and nothing could be written.",
-        counters.dead,
-    );
+    out.counter("sharelinkd_pages_dead_total", "Pages cut off because they answered no ping.", counters.dead);
     out.counter(
         "sharelinkd_pages_cut_total",
         "Pages cut off without a close frame, for whatever reason.",
@@ -355,7 +351,7 @@ fn tables(out: &mut Text, view: &View<'_>) {
         kept_blocks: board.kept_blocks_max,
         blocks: board.blocks_max,
     });
-    let text_limits = [("reasons", u64::from(board.reasons_max)), ("origins", board.origins_max.into())];
+    let text_limits = [("reasons", u64::from(board.reasons_max)), ("origins", board.pages_max.into())];
     let (name, help) = ("sharelinkd_table_used", "Rows of each table that are in use.");
     out.labelled(name, Kind::Gauge, help, "table", rows(used).into_iter().chain(texts));
     let (name, help) = ("sharelinkd_table_limit", "Rows that each table has.");
@@ -467,7 +463,7 @@ mod tests {
             unwritten: 3,
             process: &process,
         };
-        let answers = [101, 200, 400, 403, 404, 405, 408, 426, 431, 503].map(|code| (code, 7));
+        let answers = crate::daemon::answer::STATUSES.map(|(code, _)| (code, 7));
         let (cpu_ms, started_ms) = (Some(1_250), Some(1_700_000_000_120));
         render(&view, &Figures { answers: &answers, heads: 2, heads_cut: 1, cpu_ms, descriptors: Some(9), started_ms })
     }

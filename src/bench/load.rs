@@ -20,6 +20,8 @@ pub const WINDOW_MAX: usize = 4096;
 const BUFFER_SIZE: usize = 256 * 1024;
 /// Events taken at once.
 const EVENTS_MAX: usize = 1024;
+/// A pong of a page: final, masked with zeros, empty.
+const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 /// What stands before a message's sequence.
 const MESSAGE: &[u8] = br#"{"type":"message","topic":1,"sequence":"#;
 
@@ -53,6 +55,8 @@ pub struct Seen {
     pub gaps: u64,
     /// Other text frames.
     pub notices: u64,
+    /// Pings, each of which is answered.
+    pub pings: u64,
     /// Times from publication to page.
     pub latency: Histogram,
     reached: Vec<u32>,
@@ -63,7 +67,8 @@ impl Seen {
     fn new() -> Self {
         let reached = vec![0; WINDOW_MAX];
         let sent = vec![clock::now(); WINDOW_MAX];
-        Self { deliveries: 0, bytes: 0, lost: 0, gaps: 0, notices: 0, latency: Histogram::default(), reached, sent }
+        let latency = Histogram::default();
+        Self { deliveries: 0, bytes: 0, lost: 0, gaps: 0, notices: 0, pings: 0, latency, reached, sent }
     }
 
     /// A publication is sent now.
@@ -105,6 +110,7 @@ impl Seen {
                 *next = to + 1;
             }
             1 => self.notices += 1,
+            9 => self.pings += 1,
             // A chunk, whose sequence is at bytes 6 to 13; inits are repeated and not counted.
             2 if payload.get(1) != Some(&1) => {
                 if let Some(sequence) = payload.get(6..14).and_then(|bytes| bytes.try_into().ok()) {
@@ -178,7 +184,14 @@ impl Load {
             let Some(page) = self.pages.get_mut(index) else { continue };
             match page.stream.read(&mut self.buffer) {
                 Ok(0) => return Err(format!("page {index} was closed by the relay")),
-                Ok(size) => take(page, self.buffer.get(..size).unwrap_or_default(), &mut self.seen)?,
+                Ok(size) => {
+                    let pings = self.seen.pings;
+                    take(page, self.buffer.get(..size).unwrap_or_default(), &mut self.seen)?;
+                    for _ in pings..self.seen.pings {
+                        // A page that answers none is cut off.
+                        page.stream.write_all(&PONG).map_err(|error| format!("page {index}: {error}"))?;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(format!("page {index}: {error}")),
             }

@@ -43,13 +43,13 @@ pub struct Board {
     pub links_max: u32,
     /// `Subscribe` requests under way at the business server at the same time.
     pub requests_max: u32,
-    /// Different `Origin` values remembered at the same time.
-    pub origins_max: u32,
+    /// Pages remembered for 2 s that were denied by name.
+    pub denials_max: u32,
     /// Different reasons (of `denied`, `end`, `Kick`) waiting to be told at the same time.
     pub reasons_max: u32,
-    /// HTTP request heads being read at the same time, 4 KiB each.
+    /// HTTP request heads being read at the same time, 8 KiB each.
     pub heads_max: u32,
-    /// Addresses whose rate of asking is watched at the same time (a hash table: two may share).
+    /// Addresses (of IPv6: /64) whose rate of asking is watched at the same time (a hash table: two may share).
     pub addresses_max: u32,
 
     // The arena.
@@ -85,13 +85,15 @@ pub struct Board {
     pub kernel_size_max: u64,
     /// A request head must be whole within this time.
     pub head_ms_max: u32,
-    /// A page must subscribe to something within this time after its upgrade.
+    /// A page must have a subscription, or wait for one, within this time after its upgrade.
     pub first_subscribe_ms_max: u32,
+    /// A page without a live subscription is closed after this time, whatever it asks for.
+    pub unsubscribed_ms_max: u32,
     /// A WebSocket ping goes out after so long.
     pub ping_ms: u32,
     /// An `alive` frame goes out when nothing else did for so long.
     pub alive_ms: u32,
-    /// A page from which nothing came and to which nothing could be written for so long is dead.
+    /// A page from which nothing came for this time is dead, once a ping has had `ping_ms` to be answered.
     pub dead_ms: u32,
     /// A page that has something ahead and makes no progress for so long is closed with 1013.
     pub stalled_ms_max: u32,

@@ -26,7 +26,7 @@ pub struct Rule {
 }
 
 /// Rules for a board.
-pub const RULE_COUNT: usize = 20;
+pub const RULE_COUNT: usize = 21;
 
 /// Every rule, evaluated for this board.
 #[must_use]
@@ -98,6 +98,11 @@ pub const fn rules(board: &Board) -> [Rule; RULE_COUNT] {
         rule(
             board.alive_ms <= board.ping_ms,
             "alive frames must come at least as often as pings: time.alive_ms must not exceed time.ping_ms",
+        ),
+        // The longer of the two times is for pages that were told to come back.
+        rule(
+            board.first_subscribe_ms_max <= board.unsubscribed_ms_max,
+            "a page that never asked must not stay longer than one that waits: time.first_subscribe_ms_max must not exceed time.unsubscribed_ms_max",
         ),
         // A page skips before it is given up, is given up by us (1013) before the kernel cuts it off, and all before it is dead.
         rule(

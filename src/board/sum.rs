@@ -9,21 +9,31 @@
 use super::limits::{Board, TrackLimits};
 
 /// One page's row in the session table: address, state, times, buckets, what is still to be told.
-pub const SESSION_SIZE: usize = 192;
+pub const SESSION_SIZE: usize = 208;
 /// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
 pub const SUBSCRIPTION_SIZE: usize = 112;
 /// One share link: its text (128), grant, times, lists of those that wait and of those admitted.
-pub const LINK_SIZE: usize = 256;
+pub const LINK_SIZE: usize = 360;
 /// One topic's row: six rings' heads, epoch, timers, the list of its subscriptions, what is timed.
-pub const TOPIC_SIZE: usize = 1048;
+pub const TOPIC_SIZE: usize = 1056;
 /// One frame's entry in the index of its ring.
 pub const INDEX_ROW_SIZE: usize = 16;
 /// One entry of a ring's block directory, and of the arena's list of free blocks.
 pub const BLOCK_ENTRY_SIZE: usize = 4;
 /// One request under way.
-pub const REQUEST_SIZE: usize = 48;
-/// One remembered `Origin`, or one reason that waits to be told: 256 bytes and a count.
+pub const REQUEST_SIZE: usize = 96;
+/// One request that was given up, remembered for an answer that comes late.
+pub const UNANSWERED_SIZE: usize = 96;
+/// One page that was denied by name.
+pub const DENIAL_SIZE: usize = 72;
+/// One preview that waits.
+pub const PREVIEW_SIZE: usize = 32;
+/// One reason that waits to be told: 256 bytes and a count.
 pub const TEXT_SIZE: usize = 272;
+/// One network that pages come from: its address and how many they are, and a head of the hash table.
+pub const NETWORK_SIZE: usize = 40;
+/// One `Origin` that pages came with: 256 bytes and a count, and a head of the hash table.
+pub const ORIGIN_SIZE: usize = 296;
 /// One address's bucket of asks.
 pub const ADDRESS_SIZE: usize = 8;
 /// One page's row in the fan-out's table of sockets.
@@ -37,9 +47,9 @@ pub const PAGE_TASK_SIZE: usize = 640;
 pub const EXECUTOR_SLOT_SIZE: usize = 96;
 /// A page's own frame while it is half read: in tungstenite's buffer, and assembled from fragments.
 pub const PAGE_FRAME_SIZE: usize = 2 * 4096;
-/// One HTTP connection that is no page (yet): head (4 KiB), the share page with its tags (the largest answer that is
-/// made for one connection), task and source.
-pub const HEAD_SIZE: usize = 4096 + 18 * 1024 + 2048;
+/// One HTTP connection that is no page (yet): head (8 KiB), the share page with its tags (the largest answer that is
+/// made for one connection), place, task and source.
+pub const HEAD_SIZE: usize = 8192 + 18 * 1024 + 2048;
 /// What the uplink's input buffer has beyond the largest publication: a frame's head, read-ahead, its own fields.
 pub const UPLINK_IN_EXTRA_SIZE: usize = 640 + 64 * 1024 + 64;
 /// The rings of the last events and of the last log lines.
@@ -55,7 +65,7 @@ pub const METRICS_MAX: u32 = 2;
 /// The metrics as text: no more whatever their values.
 pub const METRICS_SIZE: usize = 32 * 1024;
 /// What one scraper takes besides: a request's head, its task.
-pub const SCRAPER_SIZE: usize = 4096 + 2048;
+pub const SCRAPER_SIZE: usize = 8192 + 2048;
 /// Scrapers that wait to be accepted.
 pub const METRICS_BACKLOG: usize = 4;
 /// Their sockets' buffers for what goes, as asked for (Linux doubles them).
@@ -135,7 +145,7 @@ impl Term {
 }
 
 /// Terms of the memory sum.
-pub const TERM_COUNT: usize = 32;
+pub const TERM_COUNT: usize = 36;
 
 /// Everything that the process and its sockets may take, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +192,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
     use Known::{Buffer, Cap, Measured, Row};
     let pages = board.pages_max as u64;
     let topics = board.topics_max as u64;
-    let heads = board.heads_max as u64;
+    let heads = board.heads_max as u64 + 1; // one too many, until it shows who gives it a place
     let seats = pages + 1; // one seat beyond the table refuses politely
     MemorySum {
         terms: [
@@ -209,7 +219,12 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             ),
             own("arena free list", board.blocks_max as u64, BLOCK_ENTRY_SIZE, Row, "an entry for each block"),
             own("request rows", board.requests_max as u64, REQUEST_SIZE, Row, "Request"),
-            own("origins", board.origins_max as u64, TEXT_SIZE, Row, "Text"),
+            own("given-up requests", board.requests_max as u64, UNANSWERED_SIZE, Row, "Unanswered"),
+            own("denied pages", board.denials_max as u64, DENIAL_SIZE, Row, "Denials"),
+            own("previews", board.heads_max.div_ceil(8) as u64, PREVIEW_SIZE, Row, "Preview"),
+            // A row for each page: nobody's address or origin ever waits for one.
+            own("networks", pages, NETWORK_SIZE, Row, "Counted<Network>"),
+            own("origins", pages, ORIGIN_SIZE, Row, "Counted<Origin>"),
             own("reasons", board.reasons_max as u64, TEXT_SIZE, Row, "Text"),
             own("address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),
             own("connection rows", seats, CONNECTION_SIZE, Row, "the fan-out's"),

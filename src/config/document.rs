@@ -117,23 +117,45 @@ impl<'i> Document<'i> {
         self.number_within(section, key, (least, most), (least, most))
     }
 
-    /// The same, where the range that is told is narrower than what is taken.
+    /// Takes a whole number; `None` also for the word that may stand in its place.
+    pub fn number_or(
+        &mut self,
+        (section, key): (&'static str, &'static str),
+        word: &str,
+        least: u64,
+        most: u64,
+    ) -> Option<At<u64>> {
+        let found = self.take(section, key)?;
+        if matches!(&found.value, DeValue::String(text) if text == word) {
+            return None;
+        }
+        let remedy = format!("write \"{word}\", or a whole number from {least} to {most} without quotes");
+        self.whole((section, key), &found, ((least, most), (least, most)), &remedy)
+    }
+
+    /// The same as [`number`](Self::number), where the range that is told is narrower than what is taken.
     pub fn number_within(
         &mut self,
         section: &'static str,
         key: &'static str,
-        (least, most): (u64, u64),
+        within: (u64, u64),
         told: (u64, u64),
     ) -> Option<At<u64>> {
-        let At { line, value } = self.take(section, key)?;
-        let DeValue::Integer(number) = &value else {
-            self.refuse_type(
-                section,
-                key,
-                line,
-                &value,
-                &format!("write a whole number from {} to {}, without quotes", told.0, told.1),
-            );
+        let found = self.take(section, key)?;
+        let remedy = format!("write a whole number from {} to {}, without quotes", told.0, told.1);
+        self.whole((section, key), &found, (within, told), &remedy)
+    }
+
+    fn whole(
+        &mut self,
+        (section, key): (&'static str, &'static str),
+        At { line, value }: &At<DeValue<'i>>,
+        ((least, most), told): ((u64, u64), (u64, u64)),
+        remedy: &str,
+    ) -> Option<At<u64>> {
+        let line = *line;
+        let DeValue::Integer(number) = value else {
+            self.refuse_type(section, key, line, value, remedy);
             return None;
         };
         match i128::from_str_radix(number.as_str(), number.radix()) {

@@ -28,7 +28,7 @@ macro_rules! limit {
 }
 
 /// Every limit that may be lowered, in the order of the file as shipped.
-pub const LIMITS: [Limit; 23] = [
+pub const LIMITS: [Limit; 24] = [
     limit!("pages", 1, pages_max),
     limit!("topics", 1, topics_max),
     limit!("topics_per_page", 1, topics_per_page_max),
@@ -45,6 +45,7 @@ pub const LIMITS: [Limit; 23] = [
     limit!("kernel_size", 1024, kernel_size_max),
     limit!("head_ms", 100, head_ms_max),
     limit!("first_subscribe_ms", 100, first_subscribe_ms_max),
+    limit!("unsubscribed_ms", 100, unsubscribed_ms_max),
     limit!("stalled_ms", 100, stalled_ms_max),
     limit!("media_lag_ms", 100, media_lag_ms_max),
     limit!("page_asks_burst", 1, page_asks_burst),
@@ -94,6 +95,7 @@ fn follow(board: &mut Board) {
     board.topics_max = board.topics_max.min(board.links_max);
     board.requests_max = board.requests_max.min(board.links_max);
     board.topics_per_page_max = board.topics_per_page_max.min(board.topics_max).min(board.subscriptions_max);
+    board.first_subscribe_ms_max = board.first_subscribe_ms_max.min(board.unsubscribed_ms_max);
 }
 
 /// Refuses the keys that break a rule between limits, each once, with the least value that breaks none.

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::limits::LIMITS;
+use super::sections::PAGES_PER_ADDRESS_AUTO;
 use super::{Config, Origins};
 use crate::board;
 
@@ -19,6 +20,7 @@ impl fmt::Display for Config {
             Origins::Listed(origins) => writeln!(f, "origins = {}", List(origins))?,
         }
         writeln!(f, "require_origin = {}", pages.require_origin)?;
+        writeln!(f, "url = {}", Quoted(&pages.url.as_deref().unwrap_or(board::OFF)))?;
         writeln!(f, "trusted_proxies = {}", List(&pages.trusted_proxies))?;
         writeln!(f, "drain_s = {}\nio_uring = {}", pages.drain_s, pages.io_uring)?;
 
@@ -48,11 +50,15 @@ impl fmt::Display for Config {
         }
 
         writeln!(f, "\n[limits] # of the board {}", board.name)?;
-        writeln!(
-            f,
-            "pages_per_address = {pages_per_address}{}",
-            if *pages_per_address == 0 { " # no limit" } else { "" }
-        )?;
+        match pages_per_address {
+            None => writeln!(
+                f,
+                "pages_per_address = {} # a quarter of them, while more than three quarters are there",
+                Quoted(&PAGES_PER_ADDRESS_AUTO)
+            )?,
+            Some(0) => writeln!(f, "pages_per_address = 0 # no limit")?,
+            Some(most) => writeln!(f, "pages_per_address = {most}")?,
+        }
         let whole = board::by_name(board.name);
         for limit in &LIMITS {
             let value = (limit.of)(board);

@@ -11,8 +11,11 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
+use super::address::{self, UplinkAddress};
 use super::document::{At, Document};
-use super::values::{self, Origins, Secret, Serial, UplinkAddress};
+use super::file;
+use super::origin::{self, Origins};
+use super::values::{self, Secret, Serial};
 use super::{Config, Console, Pages, Surroundings, Uplink};
 use crate::board::{Board, LISTENERS_MAX, OFF, SPEEDS};
 use crate::wire::REASON_SIZE_MAX;
@@ -24,8 +27,8 @@ const LISTED_MAX: usize = 256;
 
 /// `[pages]`.
 pub fn pages(document: &mut Document<'_>) -> Pages {
-    let listen = some(document, "pages", "listen", values::listener);
-    let origins = list(document, "pages", "origins", LISTED_MAX, values::origin).unwrap_or_default();
+    let listen = some(document, "pages", "listen", address::listener);
+    let origins = list(document, "pages", "origins", LISTED_MAX, origin::origin).unwrap_or_default();
     let any = origins.iter().find(|origin| origin.value == "*");
     if let (Some(any), true) = (any, origins.len() > 1) {
         document.refuse(
@@ -38,6 +41,7 @@ pub fn pages(document: &mut Document<'_>) -> Pages {
         origins: if any.is_some() { Origins::Any } else { Origins::Listed(plain(origins)) },
         listen: listen.map_or_else(listen_default, plain),
         require_origin: document.flag("pages", "require_origin").is_some_and(|flag| flag.value),
+        url: off_or(document, "pages", "url", origin::public_url),
         trusted_proxies: plain(
             list(document, "pages", "trusted_proxies", LISTED_MAX, values::network).unwrap_or_default(),
         ),
@@ -58,7 +62,7 @@ pub fn uplink_default() -> [UplinkAddress; 1] {
 
 /// `[uplink]`.
 pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink {
-    let addresses = some(document, "uplink", "addresses", values::uplink_address)
+    let addresses = some(document, "uplink", "addresses", address::uplink_address)
         .unwrap_or_else(|| uplink_default().map(|value| At { line: 0, value }).into());
     let plaintext = document.flag("uplink", "plaintext").is_some_and(|flag| flag.value);
     let secret = secret(document, around);
@@ -114,30 +118,17 @@ fn secret(document: &mut Document<'_>, around: &Surroundings<'_>) -> Option<Secr
         document.refuse(line, "[uplink] has both secret and secret_file", "keep one of them");
         return None;
     }
-    match (around.read_secret)(Path::new(&value)) {
-        Ok(bytes) => {
-            let secret = Secret::new(trimmed(bytes));
-            if secret.bytes().contains(&b'\n') {
-                document.refuse(
-                    line,
-                    format!("[uplink] secret_file {value:?} has several lines"),
-                    "write the secret alone into it, on one line",
-                );
-                return None;
-            }
-            if secret.is_empty() {
-                document.refuse(
-                    line,
-                    format!("[uplink] secret_file {value:?} is empty"),
-                    "write the secret into it, on one line",
-                );
-                return None;
-            }
-            Some(secret)
-        }
+    let read = match (around.read_secret)(Path::new(&value)) {
+        Ok(bytes) => values::secret(&bytes),
         Err(cause) => {
-            let remedy = "name a file that the relay may read: an absolute path, or one relative to $CREDENTIALS_DIRECTORY, else to this file";
-            document.refuse(line, format!("[uplink] secret_file {value:?} can't be read: {cause}"), remedy);
+            let otherwise = "name a file that the relay may read: an absolute path, or one relative to $CREDENTIALS_DIRECTORY, else to this file";
+            Err((format!("can't be read: {cause}"), file::remedy(cause.kind(), otherwise).to_owned()))
+        }
+    };
+    match read {
+        Ok(secret) => Some(secret),
+        Err((what, remedy)) => {
+            document.refuse(line, format!("[uplink] secret_file {value:?} {what}"), remedy);
             None
         }
     }
@@ -202,7 +193,7 @@ pub fn refuse_shared_listeners(document: &mut Document<'_>, config: &Config) {
     }
     let own = config.uplink.addresses.iter().find(|address| match address {
         UplinkAddress::Tcp(address) => config.pages.listen.contains(address),
-        UplinkAddress::Unix(_) => false,
+        UplinkAddress::LinkLocal(..) | UplinkAddress::Unix(_) => false,
     });
     if let Some(own) = own {
         let line = document.section_line("uplink").unwrap_or(0);
@@ -307,17 +298,16 @@ pub fn whole(
     document.number(section, key, least, most).and_then(|number| u32::try_from(number.value).ok())
 }
 
-fn plain<T>(list: Vec<At<T>>) -> Vec<T> {
-    list.into_iter().map(|item| item.value).collect()
+/// What `[limits] pages_per_address` is where the relay is to share the table out by itself.
+pub const PAGES_PER_ADDRESS_AUTO: &str = "auto";
+
+/// `[limits] pages_per_address`; `None` for the relay's own rule.
+pub fn pages_per_address(document: &mut Document<'_>, board: &Board) -> Option<u32> {
+    let most = u64::from(board.pages_max);
+    let number = document.number_or(("limits", "pages_per_address"), PAGES_PER_ADDRESS_AUTO, 0, most)?;
+    u32::try_from(number.value).ok()
 }
 
-/// One line end at the end of a secret file is the editor's, not the secret's.
-fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
-    }
-    bytes
+fn plain<T>(list: Vec<At<T>>) -> Vec<T> {
+    list.into_iter().map(|item| item.value).collect()
 }

@@ -10,7 +10,7 @@ use super::condition::{self, Condition};
 use super::lines::Line;
 use super::text::{percent, plain, span, within, wrapped};
 use crate::board::{self, Known, Term, memory_sum, size_text};
-use crate::config::LIMITS;
+use crate::config::{LIMITS, PAGES_PER_ADDRESS_AUTO};
 use crate::relay::InUse;
 
 /// The line of `version`.
@@ -250,6 +250,7 @@ fn in_use(view: &View<'_>, term: &Term, rows: &InUse) -> Option<u64> {
         "frame index" | "block directories" => topics * per_topic,
         "request rows" => rows.requests.into(),
         "reasons" => reasons as u64,
+        "networks" => view.relay.networks().into(),
         "origins" => origins as u64,
         "begun frames" => rows.begun_frames.into(),
         "kept frames" => rows.kept_blocks.into(),
@@ -291,8 +292,9 @@ pub fn limits(view: &View<'_>) -> String {
         row(limit.key, unit(limit.key), [&of_board, &configured, &now, &most]);
     }
     let most = match view.config.pages_per_address {
-        0 => "none".to_owned(),
-        most => most.to_string(),
+        None => PAGES_PER_ADDRESS_AUTO.to_owned(),
+        Some(0) => "none".to_owned(),
+        Some(most) => most.to_string(),
     };
     row("pages_per_address", "", ["none", &most, "-", "-"]);
     out

@@ -1,15 +1,17 @@
 //! Whether a stream of WebSocket frames stands between two messages (RFC 6455, section 5.2).
 //!
-//! Counts its way through the headers of what a page sends and looks at nothing else: no rule is checked
-//! here, that is tungstenite's. It is what allows an idle page to have no WebSocket state at all: that is
+//! Counts its way through the headers of what a page sends and looks at nothing else. No rule of the RFC is checked
+//! here, that is tungstenite's; but how many frames a message has is known here alone. It is what allows an idle page to have no WebSocket state at all: that is
 //! built when bytes come and dropped when the last of them completed a message.
 
 /// A place in a stream of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Boundary {
     stage: Stage,
-    /// A message of several frames has begun and not ended.
-    in_message: bool,
+    /// Frames of the message that has begun and not ended; none between two messages.
+    fragments: u32,
+    /// That message has more of them than it may.
+    is_over: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,11 +35,20 @@ const MASK_SIZE: u8 = 4;
 impl Boundary {
     /// Whether no message and no frame is half way through.
     pub fn is_between_messages(self) -> bool {
-        self.stage == Stage::First && !self.in_message
+        self.stage == Stage::First && self.fragments == 0 && !self.is_over
     }
 
-    /// Further bytes of the stream.
-    pub fn pass(&mut self, bytes: &[u8]) {
+    /// Whether a message has more frames than it may: then nothing of the stream counts any more.
+    pub fn is_over(self) -> bool {
+        self.is_over
+    }
+
+    /// Further bytes of the stream, in which a message has at most `fragments_max` frames; how many of them are before the one
+    /// that is too many.
+    pub fn pass(&mut self, bytes: &[u8], fragments_max: u32) -> usize {
+        if self.is_over {
+            return 0;
+        }
         let mut rest = bytes;
         while let Some((&byte, behind)) = rest.split_first() {
             if let Stage::Payload(left) = self.stage {
@@ -50,7 +61,11 @@ impl Boundary {
             self.stage = match self.stage {
                 Stage::First => {
                     if byte & CONTROL == 0 {
-                        self.in_message = byte & FINAL == 0;
+                        if self.fragments >= fragments_max {
+                            self.is_over = true;
+                            return bytes.len() - behind.len() - 1;
+                        }
+                        self.fragments = if byte & FINAL == 0 { self.fragments.saturating_add(1) } else { 0 };
                     }
                     Stage::Second
                 }
@@ -72,6 +87,7 @@ impl Boundary {
                 Stage::Payload(_) => self.stage,
             };
         }
+        bytes.len()
     }
 }
 
@@ -108,7 +124,7 @@ mod tests {
                 let mut boundary = Boundary::default();
                 let mut passed = 0;
                 for piece in frame.chunks(step) {
-                    boundary.pass(piece);
+                    assert_eq!(boundary.pass(piece, 1), piece.len());
                     passed += piece.len();
                     assert_eq!(boundary.is_between_messages(), passed == frame.len(), "{passed} of {}", frame.len());
                 }
@@ -126,8 +142,27 @@ mod tests {
             (frame(0x80, 5), true),
             (frame(0x8a, 3), true),
         ] {
-            boundary.pass(&frame);
+            boundary.pass(&frame, 3);
             assert_eq!(boundary.is_between_messages(), between);
         }
+    }
+
+    #[test]
+    fn a_message_has_as_many_frames_as_it_may_and_what_comes_before_one_more_still_counts() {
+        let before =
+            [frame(0x01, 5), frame(0x89, 0), frame(0x00, 0), frame(0x80, 0), frame(0x01, 0), frame(0x00, 0)].concat();
+        let third = frame(0x00, 0);
+        let fourth = frame(0x80, 7);
+        for step in [1, 3, 1000] {
+            let mut boundary = Boundary::default();
+            let stream = [&before[..], &third, &fourth, &frame(0x81, 2)].concat();
+            let taken: usize = stream.chunks(step).map(|piece| boundary.pass(piece, 3)).sum();
+            assert_eq!(taken, before.len() + third.len(), "in steps of {step}");
+            assert!(boundary.is_over() && !boundary.is_between_messages());
+        }
+        let mut boundary = Boundary::default();
+        let endless = frame(0x00, 0).repeat(1_000);
+        assert_eq!(boundary.pass(&endless, u32::MAX), endless.len());
+        assert!(!boundary.is_over());
     }
 }

@@ -5,13 +5,14 @@
 //! frames say nor who makes them: that is [`Outgoing`], which the fan-out and the tests' echo have each for themselves.
 
 use std::cell::{Cell, RefCell};
-use std::io::IoSlice;
+use std::io::{self, IoSlice, Read};
 use std::net::TcpStream;
 use std::task::Waker;
 
 use smol::Async;
 
 use super::boundary::Boundary;
+use super::budget::Budget;
 use super::sending::send_slices;
 use crate::relay::transmit::Slices;
 
@@ -34,6 +35,8 @@ pub struct Connection<P> {
     broken: Cell<bool>,
     /// Where the page's own frames stand.
     boundary: Cell<Boundary>,
+    /// What is left of the turn of the page's task.
+    budget: Cell<Budget>,
 }
 
 /// What goes to a page besides the control slot's frames.
@@ -61,6 +64,7 @@ impl<P> Connection<P> {
             waker: RefCell::default(),
             broken: Cell::default(),
             boundary: Cell::default(),
+            budget: Cell::new(Budget::TURN),
         }
     }
 
@@ -133,11 +137,46 @@ impl<P> Connection<P> {
         fits
     }
 
-    /// Bytes came from the page.
-    pub(super) fn pass(&self, bytes: &[u8]) {
+    /// Bytes came from the page; how many of them are before a frame too many of one message.
+    pub(super) fn pass(&self, bytes: &[u8], fragments_max: u32) -> usize {
         let mut boundary = self.boundary.get();
-        boundary.pass(bytes);
+        let passed = boundary.pass(bytes, fragments_max);
         self.boundary.set(boundary);
+        passed
+    }
+
+    /// Whether a message of the page has more frames than it may.
+    pub(super) fn has_fragments_too_many(&self) -> bool {
+        self.boundary.get().is_over()
+    }
+
+    /// A turn of the page's task begins.
+    pub(super) fn begin_turn(&self) {
+        self.budget.set(Budget::TURN);
+    }
+
+    /// What is left of it.
+    pub(super) fn budget(&self) -> Budget {
+        self.budget.get()
+    }
+
+    /// The page's task does something.
+    pub(super) fn step(&self) {
+        let mut budget = self.budget.get();
+        budget.step();
+        self.budget.set(budget);
+    }
+
+    /// Reads as much as the turn has left for it; where that is nothing, as if there were nothing.
+    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let mut budget = self.budget.get();
+        if budget.is_spent() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let size = self.stream.get_ref().read(budget.clip(into))?;
+        budget.take(size);
+        self.budget.set(budget);
+        Ok(size)
     }
 
     /// Whether the page is in the middle of no message and no frame of its own.
@@ -145,7 +184,12 @@ impl<P> Connection<P> {
         self.boundary.get().is_between_messages()
     }
 
-    fn control_taken(&self, size: usize) {
+    #[cfg(test)]
+    pub(super) fn control_size(&self) -> usize {
+        self.control.borrow().len()
+    }
+
+    pub(super) fn control_taken(&self, size: usize) {
         let mut control = self.control.borrow_mut();
         control.drain(..size);
         if control.is_empty() {
@@ -157,7 +201,6 @@ impl<P> Connection<P> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::net::TcpListener;
 
     use super::*;

@@ -14,7 +14,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use smol::{Async, LocalExecutor, Timer, future};
+use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::budget::Budget;
 use super::{Daemon, DaemonError, logging, proc, reload};
 use crate::board::{self, CONSOLES_MAX};
 use crate::config::Config;
@@ -62,10 +64,19 @@ pub fn listener(config: &Config, inherited: Option<UnixListener>) -> Result<Opti
 /// Binds the socket; one that a relay left behind which is gone is replaced.
 fn bind(path: &Path) -> io::Result<Async<UnixListener>> {
     // Connecting to a file that is no socket is refused too: that file is somebody else's.
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    match UnixStream::connect(path) {
-        Ok(_) => return Err(io::Error::new(ErrorKind::AddrInUse, "another relay listens there")),
-        Err(error) if is_socket && error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => match knock(path) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+            Ok(()) => return Err(io::Error::new(ErrorKind::AddrInUse, "another relay listens there")),
+            // One that has no time to accept is there.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err(io::Error::new(ErrorKind::AddrInUse, "another program listens there, and accepts nobody"));
+            }
+            Err(_) => {}
+        },
+        Ok(_) => {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "what is there is no socket, and stays as it is"));
+        }
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
@@ -73,10 +84,18 @@ fn bind(path: &Path) -> io::Result<Async<UnixListener>> {
     Async::new(listener)
 }
 
+/// Whether somebody listens there, without waiting.
+fn knock(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)
+}
+
 /// Accepts engineers for as long as the daemon runs.
 pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Async<UnixListener>>) {
     let places = Rc::new(());
+    let mut budget = Budget::TURN;
     loop {
+        budget.next_step().await;
         match listener.accept().await {
             Ok((stream, _)) if Rc::strong_count(&places) > CONSOLES_MAX + 1 => refuse(&stream),
             Ok((stream, _)) => {
@@ -153,11 +172,14 @@ where
     for<'a> &'a T: Read + Write,
 {
     let mut keys = [0; READ_SIZE];
+    let mut budget = Budget::TURN;
     let mut listens = true;
     loop {
         while let Some(request) = console.poll_request() {
             let text = carry_out(daemon, request);
             daemon.look(|view| console.handle_answer(view, &text));
+            // The next one may wait already, and may read a configuration.
+            budget.next_turn().await;
         }
         let is_stuck = write(daemon, line.get_ref(), console)?;
         if console.is_over() && console.transmit().is_empty() {
@@ -187,7 +209,7 @@ where
         };
         let came = future::or(room_came, future::or(keys_came, time_came)).await?;
         if came {
-            match line.get_ref().read(&mut keys) {
+            match line.get_ref().read(budget.clip(&mut keys)) {
                 // A line hung up. Over the socket, what was asked for is still to be answered.
                 Ok(0) if !console.may_leave() => return Ok(()),
                 Ok(0) => {
@@ -203,8 +225,8 @@ where
             }
         }
         daemon.look(|view| console.handle_timeout(view));
-        // Pages, pings and the watchdog have their turn, however fast somebody types.
-        future::yield_now().await;
+        // Pages, pings and the watchdog have their turn, however fast somebody types: a key may be a command.
+        budget.next_turn().await;
     }
 }
 

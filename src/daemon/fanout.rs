@@ -6,10 +6,12 @@
 //! socket is written to is `connection.rs`; what is written, the machine's.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use smol::future;
 
 use super::Daemon;
+use super::budget;
 use super::connection::{self, Outgoing};
 use super::pages::Behind;
 use super::queues;
@@ -21,7 +23,7 @@ use crate::relay::pages::Verdict;
 use crate::relay::session::Session;
 use crate::relay::table::Id;
 use crate::relay::transmit::Slices;
-use crate::wire::page::PAGE_FRAME_SIZE_MAX;
+use crate::wire::page::{PAGE_FRAGMENTS_MAX, PAGE_FRAME_SIZE_MAX};
 
 /// Writes to one page in one turn, at most: more than one only where one gather didn't hold everything. A page
 /// with more ahead has its next turn behind the others.
@@ -89,7 +91,9 @@ fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
     let mut relay = daemon.relay.borrow_mut();
     let mut draft = daemon.draft.borrow_mut();
     let connections = daemon.connections.borrow();
-    draft.begin(daemon.clock.now());
+    let now = daemon.clock.now();
+    relay.admit_more(now);
+    draft.begin(now);
     let mut pages = heapless::Vec::<_, BATCH_SIZE_MAX>::new();
     let ready = relay.poll_pages(&mut pages);
     // The kernel's work drives the rows of pages out of the cache: a turn's are fetched at once, while nothing
@@ -142,6 +146,8 @@ fn write_together(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, toget
 impl Behind for Daemon {
     type Page = Id<Session>;
     const MESSAGE_SIZE_MAX: usize = PAGE_FRAME_SIZE_MAX;
+    const FRAGMENTS_MAX: u32 = PAGE_FRAGMENTS_MAX;
+    const REST: Duration = budget::REST;
 
     fn text(&self, page: Id<Session>, text: &str) {
         self.step(|relay, now| relay.handle_page_text(now, page, text));
@@ -266,9 +272,6 @@ mod tests {
 
     use super::*;
     use crate::board::{Board, HOST};
-    use crate::config::Config;
-    use crate::daemon::listen::Listeners;
-    use crate::daemon::systemd::Notify;
     use crate::relay::rig::Rig;
 
     /// Counts how often a page's task is woken.
@@ -279,15 +282,6 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    /// A daemon that has nothing but this machine.
-    fn daemon(rig: Rig) -> Rc<Daemon> {
-        let config = Config::of_defaults(&HOST).unwrap();
-        let listeners = Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
-        let daemon = Daemon::new(config, None, &listeners, Notify::default()).unwrap();
-        *daemon.relay.borrow_mut() = rig.relay;
-        daemon
     }
 
     /// So many pages of topic 7, all told that they are.
@@ -314,7 +308,7 @@ mod tests {
             pages.iter().for_each(|page| drop(rig.read(*page)));
             while rig.relay.poll_page().is_some() {}
             rig.messages(2..=4);
-            let daemon = daemon(rig);
+            let daemon = Daemon::of(rig);
             let wakes: Vec<_> = pages.iter().map(|_| Arc::new(Wakes::default())).collect();
             let mut peers = Vec::new();
             for (page, wakes) in pages.iter().zip(&wakes) {
@@ -353,7 +347,7 @@ mod tests {
         let mut rig = Rig::up(&Board { pages_max: count, subscriptions_max: count, ..HOST });
         audience(&mut rig, PAGES);
         rig.messages(1..=1);
-        let daemon = daemon(rig);
+        let daemon = Daemon::of(rig);
         let executor = LocalExecutor::new();
         let _serving = executor.spawn(run(Rc::clone(&daemon)));
         // Another task of the executor's: a page's, the console's, the uplink's.

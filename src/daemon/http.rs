@@ -3,31 +3,38 @@
 //! The head is read into a fixed buffer, whole within its time, and routed; every answer but the upgrade
 //! closes the connection. Refuses what is too large (431), too slow (408), no HTTP (400), of another origin
 //! (403), and pages beyond the table (503 with `Retry-After`). A connection keeps its place among the heads
-//! until its answer is written and the other end has closed, or its time is over. What a page then says is `pages.rs`.
+//! until its answer has arrived and the other end has closed; what limits an answer is its progress, however long it
+//! takes. What a page then says is `pages.rs`.
 
-use std::future::poll_fn;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::cell::Cell;
+use std::net::{IpAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
 use smol::{Async, LocalExecutor, Timer, future};
+use socket2::SockRef;
 
+use super::answer::{Answer, NO_STORE, STATUSES};
+use super::card::card;
+use super::clock::{self, Clock};
 use super::connection::Connection;
-use super::head::{self, Answer, Asked, HEAD_SIZE_MAX, NO_STORE, Upgrade};
-use super::{Daemon, listen::Heads, pages, preview};
+use super::exchange::{Behind, first_byte, linger, read_head, timely, write_all};
+use super::head::{self, Asked, HEAD_SIZE_MAX, SharePage, Upgrade};
+use super::heads::{PROGRESS_PER_S, Place};
+use super::{Daemon, pages, preview, queues};
 use crate::relay::pages::{Peer, Refusal};
 use crate::relay::{session::Session, table::Id};
 
-/// An answer must be taken within this time.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a connection is read on after its answer: dropping it resets it, and what was not taken is lost.
+/// An answer of which less than [`PROGRESS_PER_S`] arrives over this time is given up: so a peer that takes nothing keeps its
+/// place no longer, and one on a thin line gets all of it, however long that takes.
+const STALLED_MS_MAX: u64 = 10_000;
+/// How long a connection is read on once its answer has arrived: what the peer still sends would reset it, and some
+/// systems then forget what was not read.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked how much of an answer has arrived: often at first, when most arrive whole.
+const LOOK_TIME_MIN: Duration = Duration::from_millis(25);
+const LOOK_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// What the share page may load: its own files, pictures, media from the client, its WebSocket.
-const CONTENT_SECURITY_POLICY: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; \
-     img-src 'self' https: data:; media-src 'self' blob:; connect-src 'self' ws: wss:; base-uri 'none'; \
-     form-action 'none'; frame-ancestors *\r\nReferrer-Policy: no-referrer\r\nX-Content-Type-Options: nosniff\r\n";
 /// A new version of the relay must reach its pages soon.
 const ASSET: &str = "Cache-Control: public, max-age=300\r\nX-Content-Type-Options: nosniff\r\n";
 
@@ -44,47 +51,55 @@ const FILES: [(&str, &str, &str, &[u8]); 4] = [
     ("/assets/icon.svg", "image/svg+xml", "", include_bytes!("../web/icon.svg")),
 ];
 
-/// Serves one connection until it is answered or has become a page.
+/// Serves one connection until it is answered, has become a page, or has lost its place.
 pub async fn serve(
     daemon: Rc<Daemon>,
     executor: Rc<LocalExecutor<'static>>,
-    stream: Rc<Async<TcpStream>>,
-    address: SocketAddr,
+    place: Rc<Place>,
+    stream: Async<TcpStream>,
+    address: IpAddr,
 ) {
-    let end = converse(&daemon, &stream, address.ip()).await;
-    Heads::leave(&daemon.heads, &stream);
-    let Some((page, early)) = end else { return };
-    match Rc::into_inner(stream) {
-        Some(stream) => {
-            let connection = Rc::new(Connection::new(page, stream));
-            daemon.connections.borrow_mut().insert(Rc::clone(&connection));
-            pages::begin(daemon, &executor, connection, early);
-        }
-        None => daemon.step(|relay, now| relay.handle_page_closed(now, page)),
+    let cut = async {
+        place.cut().await;
+        None
+    };
+    let Some((page, upgrade, early)) = future::or(converse(&daemon, &place, &stream, address), cut).await else {
+        daemon.heads.borrow_mut().leave(&place);
+        return end(&place, stream);
+    };
+    // From here on the machine has the page, and nobody takes the place.
+    let told = timely(&stream, upgrade.as_bytes()).await;
+    daemon.heads.borrow_mut().leave(&place);
+    if told.is_err() {
+        return daemon.step(|relay, now| relay.handle_page_closed(now, page));
     }
+    let connection = Rc::new(Connection::new(page, stream));
+    daemon.connections.borrow_mut().insert(Rc::clone(&connection));
+    pages::begin(daemon, &executor, connection, early);
 }
 
-type NewPage = (Id<Session>, Vec<u8>);
+/// A page that is let in, the answer that tells it, and what it said already.
+type NewPage = (Id<Session>, String, Vec<u8>);
 
-async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAddr) -> Option<NewPage> {
-    let mut head = vec![0; HEAD_SIZE_MAX].into_boxed_slice();
-    let answered = match receive(daemon, stream, &mut head).await {
+async fn converse(daemon: &Daemon, place: &Place, stream: &Async<TcpStream>, address: IpAddr) -> Option<NewPage> {
+    let mut head = Vec::new();
+    let answered = match receive(daemon, place, stream, &mut head).await {
         Ok((size, filled)) => {
             let (bytes, early) = head.get(..filled)?.split_at(size.min(filled));
             let asked = head::read(bytes, &daemon.config.borrow().pages, address);
             match asked {
-                Asked::Refused(answer) => answer,
-                Asked::Path { path, is_head } => without_body(is_head, file(daemon, &path)),
-                Asked::SharePage { link, is_head } => without_body(is_head, share_page(daemon, &link)),
+                Asked::Refused(answer) | Asked::Moved(answer) => answer,
+                Asked::Path { path, is_head } => Answer { is_head, ..file(daemon, &path) },
+                Asked::SharePage(asked) => {
+                    place.answer_arrives(daemon.clock.now(), 0);
+                    let card = card(daemon, &asked).await;
+                    Answer { is_head: asked.is_head, ..share_page(daemon, &asked, card.as_deref()) }
+                }
                 Asked::Upgrade(upgrade) => match enter(daemon, &upgrade) {
                     Err(refusal) => refused(refusal),
                     Ok(page) => {
                         daemon.answers.borrow_mut().count(101);
-                        if timely(stream, upgrade.response.as_bytes()).await.is_err() {
-                            daemon.step(|relay, now| relay.handle_page_closed(now, page));
-                            return None;
-                        }
-                        return Some((page, early.to_vec()));
+                        return Some((page, upgrade.response, early.to_vec()));
                     }
                 },
             }
@@ -92,53 +107,122 @@ async fn converse(daemon: &Daemon, stream: &Rc<Async<TcpStream>>, address: IpAdd
         Err(Some(answer)) => answer,
         Err(None) => return None,
     };
+    drop(head);
     daemon.answers.borrow_mut().count(answered.code);
-    send(stream, &answered).await;
+    send(&daemon.clock, place, stream, &answered).await;
     None
 }
 
-/// Reads a request's head within the time for it; its size and how many bytes were read.
+/// Closes a connection that was answered. What has arrived can't be in a queue of ours any more: then nothing is lost by
+/// not resetting it, and a peer that still reads is not told to forget the rest.
+pub fn end(place: &Place, stream: Async<TcpStream>) {
+    if place.is_answered() {
+        let _ = SockRef::from(stream.get_ref()).set_linger(None);
+    }
+    drop(stream);
+}
+
+/// Reads a request's head within the time for it; its size and how many bytes were read. `head` gets its room when
+/// something comes: who says nothing has none.
 ///
 /// # Errors
 /// The answer to what is none; `None` where the peer is gone.
 pub async fn receive(
     daemon: &Daemon,
+    place: &Place,
     stream: &Async<TcpStream>,
-    head: &mut [u8],
+    head: &mut Vec<u8>,
 ) -> Result<(usize, usize), Option<Answer>> {
     let time_max = Duration::from_millis(daemon.config.borrow().board.head_ms_max.into());
     let late = async {
         Timer::after(time_max).await;
         Err(Some(Answer::plain(408, "the request head took too long\n")))
     };
-    future::or(read_head(stream, head), late).await
+    let head = async {
+        first_byte(place, stream).await.map_err(|_| None)?;
+        place.head_begins();
+        head.resize(HEAD_SIZE_MAX, 0);
+        read_head(stream, head).await
+    };
+    future::or(head, late).await
 }
 
 /// Sends an answer, and sees the connection to its end.
-pub async fn send(stream: &Async<TcpStream>, answer: &Answer) {
-    if timely(stream, &answer.head()).await.is_ok() && timely(stream, answer.body()).await.is_ok() {
-        linger(stream).await;
+pub async fn send(clock: &Clock, place: &Place, stream: &Async<TcpStream>, answer: &Answer) {
+    let (head, body) = (answer.head(clock::date().as_deref()), answer.body());
+    let size = (head.len() + body.len()) as u64;
+    let is_left = Cell::new(false);
+    let write = async {
+        if write_all(stream, &head).await.is_ok() && write_all(stream, body).await.is_ok() {
+            if linger(stream).await == Behind::TooMuch {
+                return;
+            }
+            // A peer may end its own side first, and still wait for all of the answer. A connection that is over on both
+            // sides is none any more for the kernel.
+            is_left.set(true);
+            if matches!(queues::acknowledged(stream), Ok(Some(arrived)) if arrived <= size) {
+                future::pending::<()>().await;
+            }
+            place.answer_arrived();
+        }
+    };
+    future::or(write, watch(clock, place, stream, size, &is_left)).await;
+}
+
+/// Waits while an answer of so many bytes makes progress, and then for the peer's end; `is_left` once that has come.
+async fn watch(clock: &Clock, place: &Place, stream: &Async<TcpStream>, size: u64, is_left: &Cell<bool>) {
+    let since = clock.now();
+    let (mut arrived, mut until, mut wait) = (0, since.after(STALLED_MS_MAX), LOOK_TIME_MIN);
+    place.answer_arrives(since, arrived);
+    loop {
+        Timer::after(wait).await;
+        wait = (wait * 2).min(LOOK_TIME_MAX);
+        let now = clock.now();
+        let newest = match queues::acknowledged(stream) {
+            Ok(Some(newest)) => newest,
+            Ok(None) => return,
+            // A kernel that doesn't say: the time that the least progress would take.
+            Err(_) if now.since(since) < STALLED_MS_MAX + size * 1000 / PROGRESS_PER_S => continue,
+            Err(_) => return,
+        };
+        // The peer's end of the queue has one number more than there are bytes: that of our end.
+        if newest > size {
+            place.answer_arrived();
+            break;
+        }
+        // The kernel's own limit counts from the first probe of a closed window on, and not what arrives after that.
+        if arrived == 0 {
+            let _ = SockRef::from(stream.get_ref()).set_tcp_user_timeout(None);
+        }
+        // Each byte that arrives buys time, never more than the whole of it.
+        let bought = until.after(newest.saturating_sub(arrived).saturating_mul(1000) / PROGRESS_PER_S);
+        until = bought.min(now.after(STALLED_MS_MAX));
+        arrived = newest;
+        place.answer_arrives(since, arrived);
+        if now >= until {
+            return;
+        }
+    }
+    if !is_left.get() {
+        Timer::after(LINGER_TIME_MAX).await;
     }
 }
 
 /// How many requests were answered with which status.
 #[derive(Debug, Default)]
-pub struct Answers([u64; CODES.len()]);
-
-/// Every status that is answered with.
-const CODES: [u16; 10] = [101, 200, 400, 403, 404, 405, 408, 426, 431, 503];
+pub struct Answers([u64; STATUSES.len()]);
 
 impl Answers {
     fn count(&mut self, code: u16) {
-        let of_code = CODES.iter().zip(&mut self.0).find(|(known, _)| **known == code);
+        let of_code = STATUSES.iter().zip(&mut self.0).find(|((known, _), _)| *known == code);
         if let Some((_, count)) = of_code {
             *count += 1;
         }
     }
 
     /// The statuses and their counts.
-    pub fn rows(&self) -> [(u16, u64); CODES.len()] {
-        let mut rows = CODES.map(|code| (code, 0));
+    pub fn rows(&self) -> [(u16, u64); STATUSES.len()] {
+        let mut rows = STATUSES.map(|(code, _)| (code, 0));
         for (row, count) in rows.iter_mut().zip(self.0) {
             row.1 = count;
         }
@@ -146,26 +230,9 @@ impl Answers {
     }
 }
 
-/// Reads until a request head is whole; its size and how many bytes were read.
-///
-/// # Errors
-/// The answer to what can't become one; none where the peer is gone.
-pub async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
-    let mut filled = 0;
-    loop {
-        match read(stream, head.get_mut(filled..).unwrap_or_default()).await {
-            Ok(0) | Err(_) => return Err(None),
-            Ok(size) => filled += size,
-        }
-        if let Some(size) = head::size(head.get(..filled).unwrap_or_default()).map_err(Some)? {
-            return Ok((size, filled));
-        }
-    }
-}
-
 /// The machine lets a page in, or not.
 fn enter(daemon: &Daemon, upgrade: &Upgrade) -> Result<Id<Session>, Refusal> {
-    let peer = Peer { address: upgrade.address, origin: &upgrade.origin };
+    let peer = Peer { address: upgrade.address, origin: &upgrade.origin, is_anybody: upgrade.is_anybody };
     daemon.step(|relay, now| relay.handle_page_open(now, peer))
 }
 
@@ -179,16 +246,26 @@ fn file(daemon: &Daemon, path: &str) -> Answer {
     if daemon.relay.borrow().is_draining() { Answer::plain(503, "draining\n") } else { Answer::plain(200, "ok") }
 }
 
-fn share_page(daemon: &Daemon, link: &str) -> Answer {
-    let state = daemon.relay.borrow().preview(daemon.clock.now(), link);
-    let body = preview::share_page(state.as_deref()).into_bytes();
-    let headers = format!("{CONTENT_SECURITY_POLICY}{NO_STORE}");
+fn share_page(daemon: &Daemon, asked: &SharePage, card: Option<&[u8]>) -> Answer {
+    let config = daemon.config.borrow();
+    let url = config.pages.url.as_ref().map(|url| format!("{url}/s/{}", asked.link));
+    let body = preview::share_page(card, url.as_deref()).into_bytes();
+    let headers = format!("{}{NO_STORE}", page_policy(asked.host.as_deref()));
     Answer { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Answer::plain(200, "") }
 }
 
-/// The answer to HEAD tells the size of the body that GET would bring, and leaves it out.
-fn without_body(is_head: bool, answer: Answer) -> Answer {
-    Answer { is_head, ..answer }
+/// The one script within the share page, which brings the others: its hash stands in the policy.
+const SCRIPT_HASH: &str = "sha256-/ue1WO3g4G+7ndxk/hd0Ekg90ElLtlebKa8V1wtuGlc=";
+
+/// What the share page may load: its own files, pictures, media from the client, its own WebSocket. For current browsers
+/// 'self' is that too; Safari before 15.4 wants it named. A `Host` that a proxy made is of no use and does no harm.
+fn page_policy(host: Option<&str>) -> String {
+    let sockets = host.map(|host| format!(" wss://{host} ws://{host}")).unwrap_or_default();
+    format!(
+        "Content-Security-Policy: default-src 'none'; script-src 'self' '{SCRIPT_HASH}'; style-src 'self'; img-src 'self' https: data:; \
+         media-src 'self' blob:; connect-src 'self'{sockets}; base-uri 'none'; form-action 'none'; frame-ancestors *\r\n\
+         Referrer-Policy: no-referrer\r\nX-Content-Type-Options: nosniff\r\n"
+    )
 }
 
 fn refused(refusal: Refusal) -> Answer {
@@ -200,61 +277,34 @@ fn refused(refusal: Refusal) -> Answer {
     Answer { headers: format!("Retry-After: {}\r\n", retry_ms.div_ceil(1000)), ..Answer::plain(code, text) }
 }
 
-/// Reads some bytes. Waits by `poll_readable`: `Async::readable` would leave a list of waiters behind with the socket.
-async fn read(stream: &Async<TcpStream>, into: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match stream.get_ref().read(into) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll_fn(|context| stream.poll_readable(context)).await?;
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn the_policy_names_the_script_within_the_page() {
+        let page = include_str!("../web/share.html");
+        let scripts: Vec<&str> = page.split("<script").skip(1).collect();
+        assert_eq!(scripts.len(), 1, "one script within the page, and none beside it");
+        let script = scripts[0].strip_prefix('>').unwrap().split("</script>").next().unwrap();
+        let hash = base64(&Sha256::digest(script.as_bytes()));
+        assert_eq!(SCRIPT_HASH, format!("sha256-{hash}"));
+        assert!(page_policy(None).contains(&format!("script-src 'self' '{SCRIPT_HASH}';")));
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut out = String::new();
+        for chunk in bytes.chunks(3) {
+            let value =
+                chunk.iter().fold(0_usize, |value, byte| value << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
+            for place in 0..4 {
+                let letter = char::from(LETTERS[value >> (18 - 6 * place) & 63]);
+                out.push(if place <= chunk.len() { letter } else { '=' });
             }
-            result => return result,
         }
+        out
     }
-}
-
-/// Writes some bytes, with the same way of waiting.
-async fn write(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match stream.get_ref().write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll_fn(|context| stream.poll_writable(context)).await?;
-            }
-            result => return result,
-        }
-    }
-}
-
-/// Writes everything within the time that an answer has for it.
-///
-/// # Errors
-/// The socket's own, or that it took too long.
-pub async fn timely(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
-    let write = async {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let size = write(stream, rest).await?;
-            rest = rest.get(size..).unwrap_or_default();
-        }
-        Ok(())
-    };
-    let late = async {
-        Timer::after(ANSWER_TIME_MAX).await;
-        Err(io::ErrorKind::TimedOut.into())
-    };
-    future::or(write, late).await
-}
-
-/// Says that nothing more comes, and reads what the peer still sends.
-async fn linger(stream: &Async<TcpStream>) {
-    if stream.get_ref().shutdown(Shutdown::Write).is_err() {
-        return;
-    }
-    let read = async {
-        let mut nowhere = [0; 512];
-        while let Ok(1..) = read(stream, &mut nowhere).await {}
-    };
-    let late = async {
-        Timer::after(LINGER_TIME_MAX).await;
-    };
-    future::or(read, late).await;
 }

@@ -1,35 +1,31 @@
-//! Listening: binds the pages' addresses, or takes the listeners that the service manager holds; accepts in batches, bounds
-//! what is no page yet.
+//! Listening: binds the pages' addresses, or takes the listeners that the service manager holds; accepts in batches.
 //!
-//! Every connection begins as an HTTP request head in one of a fixed number of places. Where all are
-//! taken, accepting waits for one, and whoever has held a place for a second is cut off for it: who sends
-//! its head slowly can't keep others out. Running out of descriptors is waited out before it comes, so that the console
-//! and the uplink get theirs; it ends neither the loop nor its sleep.
+//! Every connection begins as an HTTP request head in one of a fixed number of places, and `heads.rs` says who gives one
+//! where they are short. The kernel's queue is first come, first served, so it is emptied quickly: accepting waits only
+//! while every place has an answer that makes progress. Descriptors are never used up: the console and the uplink get
+//! theirs. A kernel that lacks an option of TCP is served with all the same, and a line in the log names it.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::rc::{Rc, Weak};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Once;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Daemon, DaemonError, http};
+use super::{Daemon, DaemonError, heads, http, options};
 use crate::board::{self, Board};
-use crate::config::Config;
-use crate::relay::time::Instant;
+use crate::config::{Config, Pages};
 
-/// Connections accepted in one turn.
-const BATCH: usize = 64;
+/// Connections accepted in one turn: as many may lose their places to them, and go when others have had their turn.
+const BATCH: usize = 16;
 /// How long accepting rests when descriptors or memory have run out.
 const REST: Duration = Duration::from_millis(100);
 /// How long accepting waits before it looks for a place again.
 const PLACE_WAIT: Duration = Duration::from_millis(5);
-/// A place is nobody's for longer than this while others wait for one.
-pub const PLACE_MS_MAX: u64 = 1_000;
 
 /// Where pages connect.
 pub struct Listeners {
@@ -94,11 +90,36 @@ fn prepare(socket: &Socket, board: &Board) -> io::Result<()> {
     socket.set_recv_buffer_size(board.receive_buffer_size as usize)?;
     // Without it one stalled peer was seen to delay others in rounds of 40 ms.
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(board.notsent_size_max)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(board.user_timeout_ms.into())))?;
+    let unsent = socket.set_tcp_notsent_lowat(board.notsent_size_max);
+    optional(unsent, "TCP_NOTSENT_LOWAT", "a slow page skips later, by what its socket holds", &NO_NOTSENT_LOWAT)?;
+    let timeout = Duration::from_millis(board.user_timeout_ms.into());
+    let timeout = socket.set_tcp_user_timeout(Some(timeout));
+    optional(timeout, "TCP_USER_TIMEOUT", "a page whose line is cut is given up later", &NO_USER_TIMEOUT)?;
+    let deferred = options::set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, DEFERRED_S);
+    optional(deferred, "TCP_DEFER_ACCEPT", "a connection that says nothing takes a place", &NO_DEFER_ACCEPT)?;
     // SO_LINGER of 0: a socket that is dropped takes its queues with it. The kernel would keep them, uncounted, for as long as
     // a peer that doesn't read likes. Whoever ends in good order waits for the peer's end first.
     socket.set_linger(Some(Duration::ZERO))
+}
+
+/// A connection is handed over when its request is there, or after about this time: one that says nothing costs no place
+/// meanwhile. The least that the kernel knows.
+const DEFERRED_S: u32 = 1;
+
+static NO_DEFER_ACCEPT: Once = Once::new();
+static NO_NOTSENT_LOWAT: Once = Once::new();
+static NO_USER_TIMEOUT: Once = Once::new();
+
+/// An option of TCP that the relay can do without: a kernel that doesn't have it (an old one, one in user space) is named
+/// once, with what follows.
+fn optional(result: io::Result<()>, name: &str, consequence: &str, told: &Once) -> io::Result<()> {
+    let Err(error) = &result else { return Ok(()) };
+    let unknown = [Errno::NOPROTOOPT, Errno::OPNOTSUPP, Errno::NOSYS].map(|errno| Some(errno.raw_os_error()));
+    if !unknown.contains(&error.raw_os_error()) {
+        return result;
+    }
+    told.call_once(|| log::warn!("this kernel has no {name} ({error}): {consequence}"));
+    Ok(())
 }
 
 /// Allows the process as many descriptors as its pages need, or says how many it will do with.
@@ -128,11 +149,19 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
             log::warn!("a listener can't be waited for: {error}");
             Timer::after(REST).await;
         }
-        for _ in 0..BATCH {
-            while !has_descriptors(&daemon) {
-                Timer::after(REST).await;
+        for number in 0..BATCH {
+            if !has_descriptors(&daemon) {
+                // Somebody waits: a place that is given up has a descriptor too.
+                if number == 0 && !daemon.heads.borrow_mut().cut_one(daemon.clock.now()) {
+                    Timer::after(REST).await;
+                }
+                break;
             }
-            while !daemon.heads.borrow_mut().make_room(daemon.clock.now()) {
+            if !daemon.heads.borrow_mut().has_room(daemon.clock.now()) {
+                // Those that have just come are looked at first: what they want may be there.
+                future::yield_now().await;
+            }
+            while !daemon.heads.borrow_mut().has_room(daemon.clock.now()) {
                 Timer::after(PLACE_WAIT).await;
             }
             let taken = take(listener.get_ref(), are_waiting.then_some(&daemon.config.borrow().board));
@@ -170,7 +199,7 @@ fn take(listener: &TcpListener, options: Option<&Board>) -> io::Result<(TcpStrea
 /// from the console, or the relay from its business server. Heads give theirs back within the time for a head.
 fn has_descriptors(daemon: &Daemon) -> bool {
     let Some(allowed) = getrlimit(Resource::Nofile).current else { return true };
-    let used = u64::from(daemon.relay.borrow().pages()) + daemon.heads.borrow().places.len() as u64;
+    let used = u64::from(daemon.relay.borrow().pages()) + u64::from(daemon.heads.borrow().count());
     let has_some = used + board::DESCRIPTORS_EXTRA < allowed;
     if !has_some {
         let line = format!(
@@ -193,77 +222,29 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 
 fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: TcpStream, address: SocketAddr) {
     let stream = match Async::new(stream) {
-        Ok(stream) => Rc::new(stream),
+        Ok(stream) => stream,
         Err(error) => {
             log::debug!("a connection was dropped at once: {error}");
             return;
         }
     };
-    daemon.heads.borrow_mut().enter(daemon.clock.now(), &stream);
     // A listener for both families, which only a unit makes, tells IPv4 addresses in an IPv6 form.
-    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-    let task = http::serve(Rc::clone(daemon), Rc::clone(executor), stream, address);
-    executor.spawn(task).detach();
+    let address = address.ip().to_canonical();
+    let network = network(&daemon.config.borrow().pages, address);
+    let place = daemon.heads.borrow_mut().enter(daemon.clock.now(), network);
+    executor.spawn(http::serve(Rc::clone(daemon), Rc::clone(executor), place, stream, address)).detach();
 }
 
-/// The connections that are no page yet, oldest first.
-#[derive(Debug)]
-pub struct Heads {
-    places: VecDeque<(Instant, Weak<Async<TcpStream>>)>,
-    places_max: usize,
-    cut: u64,
-}
-
-impl Heads {
-    /// So many places.
-    pub fn new(places_max: u32) -> Self {
-        Self { places: VecDeque::with_capacity(places_max as usize), places_max: places_max as usize, cut: 0 }
-    }
-
-    /// Whether there is a place; the oldest is made free where it was held for too long.
-    pub fn make_room(&mut self, now: Instant) -> bool {
-        if self.places.len() < self.places_max {
-            return true;
-        }
-        let Some((since, oldest)) = self.places.front() else { return false };
-        if now.since(*since) < PLACE_MS_MAX {
-            return false;
-        }
-        if let Some(oldest) = oldest.upgrade() {
-            // Its task sees the end and goes.
-            let _ = oldest.get_ref().shutdown(Shutdown::Both);
-            self.cut += 1;
-        }
-        self.places.pop_front();
-        true
-    }
-
-    /// Places that are taken.
-    pub fn count(&self) -> u32 {
-        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Connections that lost their place to others.
-    pub const fn cut(&self) -> u64 {
-        self.cut
-    }
-
-    /// Takes a place.
-    pub fn enter(&mut self, now: Instant, stream: &Rc<Async<TcpStream>>) {
-        self.places.push_back((now, Rc::downgrade(stream)));
-    }
-
-    /// Gives a place back.
-    pub fn leave(heads: &RefCell<Self>, stream: &Rc<Async<TcpStream>>) {
-        let mut heads = heads.borrow_mut();
-        if let Some(place) = heads.places.iter().position(|(_, place)| place.as_ptr() == Rc::as_ptr(stream)) {
-            heads.places.remove(place);
-        }
-    }
+/// Whose place a connection takes. Connections of a trusted proxy are many viewers': each counts for itself.
+fn network(pages: &Pages, address: IpAddr) -> Option<IpAddr> {
+    let is_proxy = pages.trusted_proxies.iter().any(|proxy| proxy.contains(address));
+    (!is_proxy).then(|| heads::network(address))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn assert_has_all_options(socket: &SockRef<'_>) {
@@ -283,9 +264,23 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_without_an_option_is_served_with_and_one_that_refuses_it_is_not() {
+        for errno in [Errno::NOPROTOOPT, Errno::OPNOTSUPP] {
+            let told = Once::new();
+            optional(Err(io::Error::from_raw_os_error(errno.raw_os_error())), "AN_OPTION", "", &told).unwrap();
+            assert!(told.is_completed());
+        }
+        let told = Once::new();
+        let refused = io::Error::from_raw_os_error(Errno::INVAL.raw_os_error());
+        assert!(optional(Err(refused), "AN_OPTION", "", &told).is_err() && !told.is_completed());
+    }
+
+    #[test]
     fn an_accepted_socket_has_all_of_its_options_from_the_listener() {
         let listener = listener("127.0.0.1:0".parse().unwrap(), &crate::board::HOST).unwrap();
-        let _peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
+        let mut peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
+        // Before that it is not handed over.
+        peer.write_all(b"G").unwrap();
         assert_has_all_options(&SockRef::from(&accepted(&listener, None)));
     }
 
@@ -295,7 +290,8 @@ mod tests {
         let address = passed.local_addr().unwrap();
         let adopted = adopted(passed, &crate::board::HOST).unwrap();
         assert!(SockRef::from(&adopted).nonblocking().unwrap());
-        let _peer = TcpStream::connect(address).unwrap();
+        let mut peer = TcpStream::connect(address).unwrap();
+        peer.write_all(b"G").unwrap();
         assert_has_all_options(&SockRef::from(&accepted(&adopted, None)));
     }
 

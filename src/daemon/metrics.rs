@@ -1,7 +1,7 @@
 //! Where Prometheus scrapes: a listener of its own, and one answer for each connection.
 //!
-//! At most [`METRICS_MAX`](crate::board::METRICS_MAX) scrapers at once; one that holds its place for a second while another waits is cut off, and
-//! none holds it for longer than a head and an answer may take. `GET` and `HEAD` of `/metrics`, nothing else (404). The text is made
+//! At most [`METRICS_MAX`](crate::board::METRICS_MAX) scrapers at once, by the rules of the pages' port (`heads.rs`), but that an answer
+//! which takes a second is cut off where another waits. `GET` and `HEAD` of `/metrics`, nothing else (404). The text is made
 //! at once, so that its figures belong together, and given back with the connection; the sockets' buffers are small and in the
 //! memory sum. What the figures are is `metrics.rs`'s.
 
@@ -13,9 +13,9 @@ use std::time::Duration;
 use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::head::{self, Answer, HEAD_SIZE_MAX, NO_STORE};
-use super::listen::Heads;
-use super::{Daemon, http, proc};
+use super::answer::{Answer, NO_STORE};
+use super::heads::{self, Place};
+use super::{Daemon, head, http, proc};
 use crate::board::{METRICS_BACKLOG, METRICS_RECEIVE_SIZE, METRICS_SEND_SIZE};
 use crate::metrics::{self, Figures};
 
@@ -44,14 +44,16 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
     loop {
         // Somebody waits: only then a place is taken from whoever holds it for long.
         let waits = listener.readable().await;
-        while !daemon.scrapers.borrow_mut().make_room(daemon.clock.now()) {
+        while !daemon.scrapers.borrow_mut().has_room(daemon.clock.now()) {
             Timer::after(WAIT).await;
         }
-        match waits.and_then(|()| listener.get_ref().accept()).and_then(|(stream, _)| Async::new(stream)) {
-            Ok(stream) => {
-                let stream = Rc::new(stream);
-                daemon.scrapers.borrow_mut().enter(daemon.clock.now(), &stream);
-                executor.spawn(serve(Rc::clone(&daemon), stream)).detach();
+        match waits
+            .and_then(|()| listener.get_ref().accept())
+            .and_then(|(stream, address)| Ok((Async::new(stream)?, address)))
+        {
+            Ok((stream, address)) => {
+                let place = daemon.scrapers.borrow_mut().enter(daemon.clock.now(), Some(heads::network(address.ip())));
+                executor.spawn(serve(Rc::clone(&daemon), place, stream)).detach();
                 // However many come, pages have their turn.
                 future::yield_now().await;
             }
@@ -64,20 +66,21 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
     }
 }
 
-async fn serve(daemon: Rc<Daemon>, stream: Rc<Async<TcpStream>>) {
-    converse(&daemon, &stream).await;
-    Heads::leave(&daemon.scrapers, &stream);
+async fn serve(daemon: Rc<Daemon>, place: Rc<Place>, stream: Async<TcpStream>) {
+    future::or(converse(&daemon, &place, &stream), place.cut()).await;
+    daemon.scrapers.borrow_mut().leave(&place);
+    http::end(&place, stream);
 }
 
-async fn converse(daemon: &Daemon, stream: &Async<TcpStream>) {
-    let mut head = vec![0; HEAD_SIZE_MAX].into_boxed_slice();
-    let answer = match http::receive(daemon, stream, &mut head).await {
+async fn converse(daemon: &Daemon, place: &Place, stream: &Async<TcpStream>) {
+    let mut head = Vec::new();
+    let answer = match http::receive(daemon, place, stream, &mut head).await {
         Ok((size, _)) => answer(daemon, head.get(..size).unwrap_or_default()),
         Err(Some(answer)) => answer,
         Err(None) => return,
     };
     drop(head);
-    http::send(stream, &answer).await;
+    http::send(&daemon.clock, place, stream, &answer).await;
 }
 
 fn answer(daemon: &Daemon, head: &[u8]) -> Answer {

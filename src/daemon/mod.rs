@@ -12,26 +12,34 @@
 //! http.rs    -- upgrade -> pages.rs
 //! ```
 
+pub mod answer;
 mod boundary;
+mod budget;
+mod card;
 mod clock;
 pub mod connection;
 mod console;
+mod exchange;
 mod fanout;
 pub mod head;
+mod heads;
 mod http;
 mod inherited;
 mod listen;
 mod logging;
 mod metrics;
+mod options;
 pub mod pages;
 mod preview;
 mod proc;
 mod queues;
 mod reload;
+mod request;
 mod sending;
 mod serial;
 mod signal;
 mod systemd;
+mod upgrade;
 mod uplink;
 mod watchdog;
 
@@ -48,12 +56,12 @@ use std::time::Duration;
 use smol::{LocalExecutor, Timer};
 
 use self::clock::Clock;
+pub use self::exchange::{read_head, timely};
 use self::fanout::Connections;
-pub use self::http::{read_head, timely};
 use self::inherited::Inherited;
 pub use self::listen::listener;
 
-use self::signal::Signal;
+use self::signal::{News, Signal};
 use self::systemd::Notify;
 use self::watchdog::{Part, Turns};
 use crate::board;
@@ -64,6 +72,9 @@ use crate::relay::{Relay, Settings, time::Instant};
 
 /// How often the machine's clock ticks.
 const TICK: Duration = Duration::from_millis(100);
+/// A relay that ends waits for this long until those that were accepted have their answers. The listener is another relay's
+/// by then, and whoever is slow takes its time while pages are sent away.
+const HEADS_MS_MAX: u64 = 1_000;
 
 /// Why the daemon could not start.
 #[derive(Debug)]
@@ -121,7 +132,9 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
     let served = Inherited::take().and_then(|inherited| {
         let executor = Rc::new(LocalExecutor::new());
         let manager = (inherited, Notify::from_environment());
-        smol::block_on(executor.run(serve_for(Rc::clone(&executor), config, Some(path), manager, |_| {})))
+        // A task as well: its own signals are then looked at only when one came.
+        let served = executor.spawn(serve_for(Rc::clone(&executor), config, Some(path), manager, |_| {}));
+        smol::block_on(budget::run(&executor, served))
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -281,9 +294,11 @@ pub(crate) struct Daemon {
     serve: Signal,
     /// The uplink has something to write, or something to decide.
     uplink: Signal,
-    heads: RefCell<listen::Heads>,
+    /// Previews may have what they wait for.
+    previews: News,
+    heads: RefCell<heads::Heads>,
     answers: RefCell<http::Answers>,
-    scrapers: RefCell<listen::Heads>,
+    scrapers: RefCell<heads::Heads>,
     logged: RefCell<logging::Repeats>,
 }
 
@@ -299,9 +314,9 @@ impl Daemon {
         let relay = Relay::new(&config.board, settings(&config), seed, clock.now());
         Ok(Rc::new(Self {
             connections: RefCell::new(Connections::new(config.board.pages_max)),
-            heads: RefCell::new(listen::Heads::new(config.board.heads_max)),
+            heads: RefCell::new(heads::Heads::new(config.board.heads_max)),
             answers: RefCell::default(),
-            scrapers: RefCell::new(listen::Heads::new(board::METRICS_MAX)),
+            scrapers: RefCell::new(heads::Heads::of_scrapers(board::METRICS_MAX)),
             relay: RefCell::new(relay),
             draft: RefCell::default(),
             config: RefCell::new(config),
@@ -314,6 +329,7 @@ impl Daemon {
             end: Signal::default(),
             serve: Signal::default(),
             uplink: Signal::default(),
+            previews: News::default(),
             logged: RefCell::default(),
         }))
     }
@@ -322,7 +338,7 @@ impl Daemon {
     fn step<T>(&self, mutate: impl FnOnce(&mut Relay, Instant) -> T) -> T {
         let now = self.clock.now();
         let mut relay = self.relay.borrow_mut();
-        let queued = relay.uplink_queued();
+        let (queued, preview_news) = (relay.uplink_queued(), relay.preview_news());
         let result = mutate(&mut relay, now);
         relay.check_bounds();
         while let Some(event) = relay.poll_event() {
@@ -331,6 +347,9 @@ impl Daemon {
         }
         if relay.has_pages_to_serve() {
             self.serve.raise();
+        }
+        if relay.preview_news() != preview_news {
+            self.previews.tell();
         }
         // What was there before is the uplink's task's already: it waits for room in its socket.
         if relay.uplink_queued() > queued {
@@ -366,11 +385,13 @@ fn memory_text(daemon: &Daemon) -> String {
 async fn tick(daemon: Rc<Daemon>) {
     loop {
         Timer::after(TICK).await;
-        let fault = daemon.step(|relay, now| {
+        let wakes_uplink = daemon.step(|relay, now| {
+            // Asked first: a ping that was due has been said, or found no room, behind it.
+            let is_due = relay.uplink_deadline() <= now;
             relay.handle_timeout(now);
-            relay.uplink_fault(now).is_some() || relay.uplink_deadline() <= now
+            is_due || relay.uplink_fault(now).is_some()
         });
-        if fault {
+        if wakes_uplink {
             daemon.uplink.raise();
         }
         queues::measure(&daemon);
@@ -381,7 +402,7 @@ async fn tick(daemon: Rc<Daemon>) {
 
 /// Waits until whoever was accepted has its answer, while it is none of a relay that drains; not for those that are slow.
 async fn answer_heads(daemon: &Daemon) {
-    let end = daemon.clock.now().after(listen::PLACE_MS_MAX);
+    let end = daemon.clock.now().after(HEADS_MS_MAX);
     while daemon.heads.borrow().count() > 0 && daemon.clock.now() < end {
         Timer::after(TICK / 4).await;
     }
@@ -410,6 +431,19 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::board::HOST;
+    use crate::relay::rig::Rig;
+
+    impl Daemon {
+        /// A daemon that has nothing but this machine.
+        pub(in crate::daemon) fn of(rig: Rig) -> Rc<Self> {
+            let config = Config::of_defaults(&HOST).unwrap();
+            let listeners = listen::Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
+            let daemon = Self::new(config, None, &listeners, Notify::default()).unwrap();
+            *daemon.relay.borrow_mut() = rig.relay;
+            daemon
+        }
+    }
 
     /// Runs itself once more, in a process of its own that panics.
     #[test]

@@ -8,29 +8,31 @@
 //! mean: they are for [`Behind`], which is the daemon with its machine, and an echo in the tests.
 
 use std::future::Future;
-use std::io::{self, Read};
+use std::io;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use futures_lite::{AsyncRead, AsyncWrite, Stream};
-use smol::LocalExecutor;
+use smol::{LocalExecutor, Timer};
 
 use super::connection::{CONTROL_SIZE_MAX, Connection};
 use crate::relay::pages::Verdict;
 use crate::relay::texts::shortened;
 
-/// Frames read from a page before others have their turn.
-const FRAMES_PER_TURN: usize = 16;
 /// tungstenite's read buffer, while there is one: the usual `subscribe` is read at once.
 const READ_BUFFER_SIZE: usize = 512;
 /// Bytes of a page that is being closed which are read and thrown away in one turn.
 const DISCARD_SIZE: usize = 1024;
+/// A page that is being closed rests for so many times less: its close frame may be behind all that it had said before, and it has
+/// little time.
+const CLOSING_FACTOR: u32 = 25;
 
 /// Whom pages talk to. Told of a page by its task alone, one thing at a time.
 pub trait Behind: 'static {
@@ -38,6 +40,10 @@ pub trait Behind: 'static {
     type Page: Copy + 'static;
     /// A page's own messages are at most so many bytes, in one frame or in several; more is closed with 1009.
     const MESSAGE_SIZE_MAX: usize;
+    /// And of at most so many frames; one more is closed with 1008, however small they are.
+    const FRAGMENTS_MAX: u32;
+    /// A page that sends more than one turn holds is not read for so long then.
+    const REST: Duration;
 
     /// The page said something.
     fn text(&self, page: Self::Page, text: &str);
@@ -70,7 +76,7 @@ pub fn begin<B: Behind>(
     early: Vec<u8>,
 ) {
     let socket = if early.is_empty() { None } else { open_socket::<B>(&connection, early) };
-    executor.spawn(Page { behind, connection, socket, state: State::Open }).detach();
+    executor.spawn(Page { behind, connection, socket, state: State::Open, rest: None }).detach();
 }
 
 /// tungstenite's five sizes. Nothing of ours passes through its write buffer but pong and close.
@@ -83,11 +89,11 @@ fn web_socket_config(message_size_max: usize) -> WebSocketConfig {
         .max_frame_size(Some(message_size_max))
 }
 
-type Socket<B> = Box<WebSocketStream<Lower<<B as Behind>::Page>>>;
+type Socket<B> = Box<WebSocketStream<Lower<B>>>;
 
 /// WebSocket state for what comes from a page; `early` was read already.
-fn open_socket<B: Behind>(connection: &Rc<Connection<B::Page>>, early: Vec<u8>) -> Option<Socket<B>> {
-    connection.pass(&early);
+fn open_socket<B: Behind>(connection: &Rc<Connection<B::Page>>, mut early: Vec<u8>) -> Option<Socket<B>> {
+    early.truncate(connection.pass(&early, B::FRAGMENTS_MAX));
     let lower = Lower(Rc::clone(connection));
     let config = web_socket_config(B::MESSAGE_SIZE_MAX);
     let opening = WebSocketStream::from_partially_read(lower, early, Role::Server, Some(config));
@@ -118,6 +124,8 @@ struct Page<B: Behind> {
     /// There while a message is half read or the connection is being closed.
     socket: Option<Socket<B>>,
     state: State,
+    /// Until when nothing is read: the page has spent its turn.
+    rest: Option<Box<Timer>>,
 }
 
 impl<B: Behind> Future for Page<B> {
@@ -126,7 +134,9 @@ impl<B: Behind> Future for Page<B> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let page = self.get_mut();
         page.connection.set_waker(context.waker());
-        let mut frames = 0;
+        if page.rest.is_none() {
+            page.connection.begin_turn();
+        }
         loop {
             match page.behind.verdict(page.connection.page) {
                 Verdict::Cut => return Poll::Ready(()),
@@ -160,16 +170,17 @@ impl<B: Behind> Future for Page<B> {
                     Poll::Pending => {}
                 }
             }
-            if frames == FRAMES_PER_TURN {
-                context.waker().wake_by_ref();
+            if page.connection.budget().is_spent() && page.poll_rest(context).is_pending() {
                 return Poll::Pending;
             }
-            frames += 1;
+            page.connection.step();
             match page.read(context) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(()),
                 // The answer to a ping comes into the slot with the next read, which found nothing.
                 Poll::Pending if page.connection.has_control() && !page.is_blocked() => {}
+                // tungstenite reads on until a message is whole, and was told that there is nothing.
+                Poll::Pending if page.connection.budget().is_spent() => {}
                 Poll::Pending => match page.connection.stream.poll_readable(context) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -185,6 +196,22 @@ impl<B: Behind> Page<B> {
         self.behind.is_blocked(self.connection.page)
     }
 
+    /// Waits until the page may be read again, after a turn that it has spent.
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if B::REST.is_zero() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let rest = if self.state == State::Open { B::REST } else { B::REST / CLOSING_FACTOR };
+        let rest = self.rest.get_or_insert_with(|| Box::new(Timer::after(rest)));
+        if Pin::new(&mut **rest).poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.rest = None;
+        self.connection.begin_turn();
+        Poll::Ready(())
+    }
+
     /// Reads one frame; `false` where the connection is over.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         if matches!(self.state, State::Ending | State::Ended) {
@@ -193,6 +220,10 @@ impl<B: Behind> Page<B> {
         let Some(socket) = self.socket() else { return Poll::Ready(false) };
         let message = match Pin::new(socket).poll_next(context) {
             Poll::Ready(message) => message,
+            Poll::Pending if self.connection.has_fragments_too_many() => {
+                let reason = format!("a page's message is in at most {} frames", B::FRAGMENTS_MAX);
+                return Poll::Ready(self.give_up(context, 1008, &reason));
+            }
             Poll::Pending => {
                 if self.state == State::Open && self.connection.is_between_messages() {
                     self.socket = None;
@@ -246,6 +277,11 @@ impl<B: Behind> Page<B> {
             Error::Protocol(_) => (1002, "that is not the WebSocket protocol"),
             _ => return false,
         };
+        self.give_up(context, code, reason)
+    }
+
+    /// What the page sends is not read as frames any more.
+    fn give_up(&mut self, context: &mut Context<'_>, code: u16, reason: &str) -> bool {
         self.behind.broken(self.connection.page, code);
         if self.state == State::Open {
             self.close(context, code, reason);
@@ -264,7 +300,7 @@ impl<B: Behind> Page<B> {
         }
     }
 
-    fn socket(&mut self) -> Option<&mut WebSocketStream<Lower<B::Page>>> {
+    fn socket(&mut self) -> Option<&mut WebSocketStream<Lower<B>>> {
         if self.socket.is_none() {
             self.socket = open_socket::<B>(&self.connection, Vec::new());
         }
@@ -274,7 +310,7 @@ impl<B: Behind> Page<B> {
     /// Reads what nobody wants; `false` where the peer is gone.
     fn discard(&self) -> Poll<bool> {
         let mut nowhere = [0; DISCARD_SIZE];
-        match self.connection.stream.get_ref().read(&mut nowhere) {
+        match self.connection.read(&mut nowhere) {
             Ok(0) => Poll::Ready(false),
             Ok(_) => Poll::Ready(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -289,24 +325,28 @@ impl<B: Behind> Drop for Page<B> {
     }
 }
 
-/// What tungstenite reads from and writes to: it never waits, since the page's task alone polls the socket.
-#[derive(Debug)]
-struct Lower<P>(Rc<Connection<P>>);
+/// What tungstenite reads from and writes to: it never waits, since the page's task alone polls the socket. Nor does it give
+/// more than the turn's budget, or anything of a message in too many frames: what then comes next is the task's to say.
+struct Lower<B: Behind>(Rc<Connection<B::Page>>);
 
-impl<P> AsyncRead for Lower<P> {
+impl<B: Behind> AsyncRead for Lower<B> {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        match self.0.stream.get_ref().read(into) {
-            Ok(size) => {
-                self.0.pass(into.get(..size).unwrap_or_default());
-                Poll::Ready(Ok(size))
-            }
+        if self.0.has_fragments_too_many() {
+            return Poll::Pending;
+        }
+        match self.0.read(into) {
+            Ok(0) => Poll::Ready(Ok(0)),
+            Ok(size) => match self.0.pass(into.get(..size).unwrap_or_default(), B::FRAGMENTS_MAX) {
+                0 => Poll::Pending,
+                passed => Poll::Ready(Ok(passed)),
+            },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
     }
 }
 
-impl<P> AsyncWrite for Lower<P> {
+impl<B: Behind> AsyncWrite for Lower<B> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.0.push_control(bytes) { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending }
     }
@@ -317,5 +357,124 @@ impl<P> AsyncWrite for Lower<P> {
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use rustix::io::ioctl_fionread;
+    use smol::Async;
+
+    use super::super::budget;
+    use super::*;
+
+    const SIZE: usize = budget::SIZE as usize;
+
+    /// Takes what a page says, and says nothing. Pages that flood rest for so many hours.
+    #[derive(Default)]
+    struct Wall<const HOURS: u64> {
+        is_cut: Cell<bool>,
+    }
+
+    impl<const HOURS: u64> Behind for Wall<HOURS> {
+        type Page = ();
+        const MESSAGE_SIZE_MAX: usize = 1 << 20;
+        const FRAGMENTS_MAX: u32 = u32::MAX;
+        const REST: Duration = Duration::from_secs(HOURS * 3600);
+
+        fn text(&self, (): (), _: &str) {}
+        fn binary(&self, (): (), _: &[u8]) {}
+        fn heard(&self, (): ()) {}
+        fn leaving(&self, (): ()) {}
+        fn broken(&self, (): (), _: u16) {}
+        fn gone(&self, (): ()) {}
+
+        fn verdict(&self, (): ()) -> Verdict {
+            if self.is_cut.get() { Verdict::Cut } else { Verdict::Serve }
+        }
+
+        fn is_blocked(&self, (): ()) -> bool {
+            false
+        }
+
+        fn unblocked(&self, (): ()) {}
+
+        /// Takes the pongs.
+        fn serve(&self, connection: &Connection<()>) {
+            connection.control_taken(connection.control_size());
+        }
+    }
+
+    /// A page whose socket holds `first`, and six turns of `again`.
+    fn flooded<const HOURS: u64>(first: &[u8], again: &[u8]) -> (Rc<Wall<HOURS>>, Rc<Connection<()>>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut page = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Async::new(listener.accept().unwrap().0).unwrap();
+        let flood = [first, &again.repeat(6 * SIZE / again.len())].concat();
+        page.write_all(&flood).unwrap();
+        let connection = Rc::new(Connection::new((), stream));
+        while waiting(&connection) < flood.len() {}
+        (Rc::default(), connection, page)
+    }
+
+    fn waiting(connection: &Connection<()>) -> usize {
+        ioctl_fionread(&connection.stream).unwrap().try_into().unwrap()
+    }
+
+    const FLOODS: [(&str, &[u8], &[u8]); 8] = [
+        ("empty fragments", &[0x01, 0x80, 0, 0, 0, 0], &[0x00, 0x80, 0, 0, 0, 0]),
+        ("fragments of one byte", &[0x01, 0x80, 0, 0, 0, 0], &[0x00, 0x81, 0, 0, 0, 0, b' ']),
+        ("a frame that never ends", &[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0], &[b' '; 64]),
+        ("pings", &[], &[0x89, 0x80, 0, 0, 0, 0]),
+        ("pongs", &[], &[0x8a, 0x80, 0, 0, 0, 0]),
+        ("empty texts", &[], &[0x81, 0x80, 0, 0, 0, 0]),
+        ("bytes behind a close", &[0x88, 0x80, 0, 0, 0, 0], &[b' '; 64]),
+        ("bytes behind nonsense", &[0xff; 8], &[b' '; 64]),
+    ];
+
+    #[test]
+    fn whatever_a_page_floods_a_turn_takes_no_more_than_its_budget() {
+        for (what, first, again) in FLOODS {
+            let (wall, connection, _page) = flooded::<0>(first, again);
+            let executor = LocalExecutor::new();
+            begin(wall, &executor, Rc::clone(&connection), Vec::new());
+            let mut left = waiting(&connection);
+            let all = left;
+            // What was read is not all handled in the same turn.
+            for turn in 1..=20 {
+                assert!(executor.try_tick(), "{what}: it waits for more in turn {turn}, with {left} bytes there");
+                let taken = left - waiting(&connection);
+                left -= taken;
+                assert!(taken <= SIZE, "{what}: {taken} bytes in turn {turn}");
+                if left == 0 {
+                    break;
+                }
+            }
+            assert!(left < all, "{what}: nothing was read");
+        }
+    }
+
+    #[test]
+    fn a_page_that_floods_rests_and_can_be_cut_meanwhile() {
+        for (what, first, again) in FLOODS {
+            let (wall, connection, _page) = flooded::<1>(first, again);
+            let executor = LocalExecutor::new();
+            begin(Rc::clone(&wall), &executor, Rc::clone(&connection), Vec::new());
+            assert!(executor.try_tick());
+            let left = waiting(&connection);
+            connection.wake();
+            assert!(executor.try_tick());
+            assert!(!executor.try_tick(), "{what}: it does not rest");
+            assert_eq!(waiting(&connection), left, "{what}");
+            assert_eq!(Rc::strong_count(&wall), 2, "{what}: it is gone");
+            wall.is_cut.set(true);
+            connection.wake();
+            assert!(executor.try_tick());
+            assert_eq!(Rc::strong_count(&wall), 1, "{what}: it is there still");
+        }
     }
 }

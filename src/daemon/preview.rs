@@ -1,15 +1,18 @@
 //! The share page's head: Open Graph tags out of a topic's newest state, so that a pasted link shows a card.
 //!
 //! The state's data is the business server's and may hold what its users typed: everything is escaped,
-//! a picture must be `https`, and what has the wrong type is left out. Of the state nothing is kept but the
-//! three texts, however much else it holds.
+//! a picture must be `https`, and what has the wrong type is left out. Any JSON string is a text: what no
+//! card can show of it is mended or left out, and never costs the other fields. Of the state nothing is kept
+//! but the three texts, however much else it holds.
 
 use std::fmt::{self, Write};
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use crate::wire::json::{Text, Value};
 
 /// The share page as it is shipped.
 const PAGE: &str = include_str!("../web/share.html");
+/// What a page without a card is called until its script knows better.
+const TITLE: &str = "<title>Live</title>";
 /// Where the tags go.
 const MARKER: &str = "<!-- sharelinkd:head -->";
 /// Characters of a title and of a description that a card shows at most.
@@ -18,122 +21,96 @@ const DESCRIPTION_LENGTH_MAX: usize = 300;
 /// Bytes of a picture's address at most.
 const COVER_SIZE_MAX: usize = 1024;
 
-/// The share page, with tags where there is a state: `frame` is the page protocol's `state`.
-pub fn share_page(frame: Option<&[u8]>) -> String {
-    let tags = frame.and_then(|frame| serde_json::from_slice::<Frame>(frame).ok()).map(|frame| tags(&frame.data));
-    PAGE.replace(MARKER, tags.unwrap_or_default().trim_end())
-}
-
-fn tags(state: &State) -> String {
-    let mut out = String::from("<meta property=\"og:type\" content=\"website\">\n");
-    let text = |text: &Option<String>, length_max: usize| {
-        let text = text.as_deref()?.trim();
-        (!text.is_empty()).then(|| text.chars().take(length_max).collect::<String>())
-    };
-    let mut tag = |name: &str, content: Option<String>| {
+/// The share page, with tags where there is a state: `frame` is the page protocol's `state`, `url`
+/// the page's public address where the operator told it.
+pub fn share_page(frame: Option<&[u8]>, url: Option<&str>) -> String {
+    let [state] = frame.and_then(Value::read).map_or([None], |frame| frame.last(["data"]));
+    let Some(state) = state else { return PAGE.replace(MARKER, "") };
+    let [title, description, cover] = state.last(["title", "description", "cover"]).map(|value| value?.text());
+    let title = title.and_then(|title| shown(title, TITLE_LENGTH_MAX));
+    let description = description.and_then(|description| shown(description, DESCRIPTION_LENGTH_MAX));
+    let cover = cover.map(|cover| cover.resolved().into_owned()).filter(|cover| is_picture(cover));
+    let kind = if cover.is_some() { "summary_large_image" } else { "summary" };
+    let mut tags = String::new();
+    let mut tag = |name: &str, content: Option<&str>| {
+        // The Open Graph's tags are properties, the others names.
+        let what = if name.starts_with("og:") { "property" } else { "name" };
         if let Some(content) = content {
-            let _ = writeln!(out, "<meta property=\"og:{name}\" content=\"{}\">", Escaped(&content));
+            let _ = writeln!(tags, "<meta {what}=\"{name}\" content=\"{}\">", Escaped(content));
         }
     };
-    tag("title", text(&state.title, TITLE_LENGTH_MAX));
-    tag("description", text(&state.description, DESCRIPTION_LENGTH_MAX));
-    tag("image", state.cover.clone().filter(|cover| is_picture(cover)));
-    out
+    tag("og:type", Some("website"));
+    tag("og:title", title.as_deref());
+    tag("og:description", description.as_deref());
+    tag("og:image", cover.as_deref());
+    tag("og:url", url);
+    tag("twitter:card", Some(kind));
+    let page = PAGE.replace(MARKER, tags.trim_end());
+    match title {
+        Some(title) => page.replace(TITLE, &format!("<title>{}</title>", Escaped(&title))),
+        None => page,
+    }
+}
+
+/// A text as a card shows it, cut before the character that would not fit; `None` where nothing is
+/// to be seen.
+///
+/// What would reach beyond the text is taken out: controls and line separators become spaces, what
+/// turns the direction of writing goes, and so does a mark that has nothing before it to stand on.
+fn shown(text: Text<'_>, length_max: usize) -> Option<String> {
+    let plain = text.chars().filter(|c| !is_turn(*c)).map(|c| if is_break(c) { ' ' } else { c });
+    let mut rest = plain.skip_while(|c| c.is_whitespace() || is_mark(*c) || is_blank(*c)).peekable();
+    let mut shown: Vec<char> = rest.by_ref().take(length_max).collect();
+    if let Some(next) = rest.peek() {
+        let whole = (1..=shown.len()).rev().find(|end| {
+            let next = shown.get(*end).unwrap_or(next);
+            !is_one(&shown[..*end], *next)
+        });
+        // Where all of it is one character, as made of marks without end, it is cut all the same.
+        shown.truncate(whole.unwrap_or(length_max));
+    }
+    let shown: String = shown.into_iter().collect();
+    let shown = shown.trim_end_matches(|c: char| c.is_whitespace() || is_blank(c));
+    (!shown.is_empty()).then(|| shown.to_owned())
+}
+
+/// Whether `next` and the end of what stands before it are seen as one character (as far as emoji,
+/// flags and marks go: UAX #29 has more).
+fn is_one(before: &[char], next: char) -> bool {
+    let is_flag = |c: char| matches!(c, '\u{1f1e6}'..='\u{1f1ff}');
+    let flags = before.iter().rev().take_while(|c| is_flag(**c)).count();
+    is_mark(next) || before.last() == Some(&'\u{200d}') || (is_flag(next) && flags % 2 == 1)
+}
+
+/// What is drawn onto the character before it: combining marks, variation selectors, skin tones,
+/// tags, the joiner.
+const fn is_mark(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{200d}'
+        | '\u{20d0}'..='\u{20ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}'
+        | '\u{1f3fb}'..='\u{1f3ff}' | '\u{e0020}'..='\u{e007f}' | '\u{e0100}'..='\u{e01ef}')
+}
+
+/// What turns the direction of writing until it is turned back, in what stands behind it too.
+const fn is_turn(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn is_break(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// What is no white space to Unicode, and nothing to the eye.
+const fn is_blank(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+        | '\u{2060}'..='\u{2064}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}')
 }
 
 fn is_picture(address: &str) -> bool {
-    address.starts_with("https://")
+    address.strip_prefix("https://").is_some_and(|rest| rest.starts_with(|c: char| !matches!(c, '/' | '?' | '#')))
         && address.len() <= COVER_SIZE_MAX
-        && address.chars().all(|c| !c.is_whitespace() && !c.is_control())
-}
-
-/// The page protocol's `state`, as far as a card shows it.
-#[derive(serde::Deserialize)]
-struct Frame {
-    data: State,
-}
-
-/// What a card shows of a state; a value of another type counts as none.
-#[derive(Default)]
-struct State {
-    title: Option<String>,
-    description: Option<String>,
-    cover: Option<String>,
-}
-
-/// Takes a JSON value of any kind: members of an object, or a text, and nothing of the others.
-#[derive(Default)]
-struct Lenient {
-    text: Option<String>,
-    state: State,
-}
-
-impl<'de> Deserialize<'de> for State {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Lenient::deserialize(deserializer).map(|value| value.state)
-    }
-}
-
-impl<'de> Deserialize<'de> for Lenient {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LenientVisitor)
-    }
-}
-
-struct LenientVisitor;
-
-impl<'de> Visitor<'de> for LenientVisitor {
-    type Value = Lenient;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Lenient, E> {
-        Ok(Lenient { text: Some(text.to_owned()), ..Lenient::default() })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lenient, A::Error> {
-        let mut state = State::default();
-        while let Some(key) = map.next_key::<String>()? {
-            let member = match key.as_str() {
-                "title" => &mut state.title,
-                "description" => &mut state.description,
-                "cover" => &mut state.cover,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            *member = map.next_value::<Lenient>()?.text;
-        }
-        Ok(Lenient { state, ..Lenient::default() })
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Lenient, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Lenient::default())
-    }
-
-    fn visit_unit<E>(self) -> Result<Lenient, E> {
-        Ok(Lenient::default())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Lenient, E> {
-        Ok(Lenient::default())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Lenient, E> {
-        Ok(Lenient::default())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Lenient, E> {
-        Ok(Lenient::default())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Lenient, E> {
-        Ok(Lenient::default())
-    }
+        && address.chars().all(|c| {
+            !(c.is_whitespace() || is_break(c) || is_turn(c) || is_blank(c) || c == char::REPLACEMENT_CHARACTER)
+        })
 }
 
 /// Text within a quoted HTML attribute.
@@ -159,30 +136,119 @@ impl fmt::Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Track, page::Encoded, uplink::Part};
 
     #[test]
     fn a_state_becomes_tags_and_nothing_else() {
         let frame = br#"{"type":"state","topic":7,"sequence":3,"data":
             {"title":"<b>\"A&B'</b>","description":"two\nlines","cover":"https://pic.example/a.jpg?x=1&y=2","host":"h"}}"#;
-        let page = share_page(Some(frame));
+        let page = share_page(Some(frame), None);
         assert!(page.contains(r#"<meta property="og:title" content="&lt;b&gt;&quot;A&amp;B&#39;&lt;/b&gt;">"#));
         assert!(page.contains(r#"<meta property="og:description" content="two lines">"#));
         assert!(page.contains(r#"<meta property="og:image" content="https://pic.example/a.jpg?x=1&amp;y=2">"#));
-        assert!(!page.contains("<b>"));
-        assert!(!page.contains(MARKER));
+        assert!(page.contains("<title>&lt;b&gt;&quot;A&amp;B&#39;&lt;/b&gt;</title>"));
+        assert!(page.contains(r#"<meta name="twitter:card" content="summary_large_image">"#));
+        assert!(!page.contains("<b>") && !page.contains("og:url"));
+        assert!(!page.contains(MARKER) && !page.contains(TITLE));
+    }
+
+    #[test]
+    fn the_public_address_stands_where_the_operator_told_it() {
+        let page = share_page(Some(br#"{"data":{"title":"t"}}"#), Some("https://share.example/s/room"));
+        assert!(page.contains(r#"<meta property="og:url" content="https://share.example/s/room">"#));
+        assert!(page.contains(r#"<meta name="twitter:card" content="summary">"#));
+        assert_eq!(share_page(None, Some("https://share.example/s/room")), share_page(None, None));
     }
 
     #[test]
     fn what_has_the_wrong_type_is_left_out() {
         for data in ["null", "[]", "{\"title\":5,\"cover\":\"javascript:alert(1)\"}", "{\"cover\":\"https://a b\"}"] {
-            let page = share_page(Some(format!("{{\"data\":{data}}}").as_bytes()));
+            let page = share_page(Some(format!("{{\"data\":{data}}}").as_bytes()), None);
             assert!(!page.contains("og:title") && !page.contains("og:image"), "{data}");
         }
-        assert_eq!(share_page(Some(b"no json")), share_page(None));
+        assert_eq!(share_page(Some(b"no json"), None), share_page(None, None));
+    }
+
+    /// What the card has of this property, where the newest state has these members.
+    fn card(members: &str, property: &str) -> Option<String> {
+        let state = format!("{{{members}}}");
+        let encoded = Encoded::publication(7, Track::State, 3, Part::Whole, state.as_bytes());
+        let frame = [&encoded.head[..], encoded.data, encoded.tail].concat();
+        let page = share_page(Some(&frame[frame.iter().position(|byte| *byte == b'{').unwrap()..]), None);
+        assert!(page.contains("og:type"), "no card at all: {members}");
+        let content = page.split(&format!("property=\"og:{property}\" content=\"")).nth(1)?;
+        Some(content.split("\">").next().unwrap().to_owned())
+    }
+
+    #[test]
+    fn one_odd_field_costs_no_other() {
+        let deep = format!("{}{}", "[".repeat(255), "]".repeat(255));
+        for odd in [
+            r#""x":"\ud83d""#,
+            r#""\ud83d":1"#,
+            r#""\ude00\ud83d":"\ud83d""#,
+            r#""x":1e400"#,
+            r#""x":-1E+99999"#,
+            r#""cover":{"\ud83d":1e400}"#,
+            r#""description":1e400"#,
+            r#""description":"\u0000\ud83d""#,
+            r#""title":{"title":"other"}"#,
+            r#""title":"the first of two""#,
+            &format!(r#""x":{deep}"#),
+        ] {
+            let members = format!(r#"{odd},"\u0074itle":"T\u00e9","x":[{{"title":"inner"}}]"#);
+            assert_eq!(card(&members, "title").as_deref(), Some("Té"), "{odd}");
+        }
+        assert_eq!(card(r#""title":"a","title":5"#, "title"), None);
+        assert_eq!(card(r#""title":1e400,"description":"d""#, "description").as_deref(), Some("d"));
+        assert_eq!(card(r#""title":"a\ud83db","x":1e400"#, "title").as_deref(), Some("a\u{fffd}b"));
+        assert_eq!(card(r#""title":"\ud83d\ude00""#, "title").as_deref(), Some("😀"));
+        assert_eq!(card(r#""cover":"https://pic.example/\ud83d""#, "image"), None);
+        assert_eq!(card(r#""cover":"https://""#, "image"), None);
+        assert_eq!(card(r#""cover":"https:\/\/pic.example\/a""#, "image").as_deref(), Some("https://pic.example/a"));
+    }
+
+    #[test]
+    fn a_text_reaches_no_further_than_its_tag() {
+        let title = |text: &str| card(&format!("\"title\":{}", serde_json::json!(text)), "title");
+        for nothing in
+            ["", " \t\n", "\u{2028}", "\u{200b}\u{feff}", "\u{202e}\u{2066}", "\u{301}", "\0", "\u{3000}", "\u{2800}"]
+        {
+            assert_eq!(title(nothing), None, "{nothing:?}");
+        }
+        for (text, shown) in [
+            ("  a\u{2028}b\0c\u{85}d\u{2029} ", "a b c d"),
+            ("\u{202e}gpj.\u{202c}a\u{2067}b", "gpj.ab"),
+            ("\u{301}\u{338}a\u{301}", "a\u{301}"),
+            ("\u{200f}שלום\u{200f}", "שלום"),
+            ("\"><script>'&", "&quot;&gt;&lt;script&gt;&#39;&amp;"),
+            ("👩\u{200d}👧 👍🏽", "👩\u{200d}👧 👍🏽"),
+        ] {
+            assert_eq!(title(text).as_deref(), Some(shown), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_two_characters() {
+        let cut = |text: &str| card(&format!("\"title\":{}", serde_json::json!(text)), "title").unwrap();
+        assert_eq!(cut(&"x".repeat(500)), "x".repeat(TITLE_LENGTH_MAX));
+        assert_eq!(cut(&"😀".repeat(500)), "😀".repeat(TITLE_LENGTH_MAX));
+        let before = |count: usize| "x".repeat(TITLE_LENGTH_MAX - count);
+        for (whole, size) in
+            [("e\u{301}", 1), ("👩\u{200d}👧", 1), ("👩\u{200d}👧", 2), ("👍🏽", 1), ("🇩🇪", 1), ("1\u{fe0f}\u{20e3}", 2)]
+        {
+            assert_eq!(cut(&format!("{}{whole}y", before(size))), before(size), "{whole:?}");
+        }
+        assert_eq!(cut(&format!("{}🇩🇪🇫🇷", before(2))), before(2) + "🇩🇪");
+        assert_eq!(cut(&format!("x{}", "\u{301}".repeat(500))).chars().count(), TITLE_LENGTH_MAX);
+        // Escapes are characters of what they stand for.
+        let escaped = format!("\"title\":\"{}\"", r"\ud83d\ude00".repeat(200));
+        assert_eq!(card(&escaped, "title").unwrap(), "😀".repeat(TITLE_LENGTH_MAX));
     }
 
     #[test]
     fn the_shipped_page_has_the_marker_once() {
-        assert_eq!(PAGE.matches(MARKER).count(), 1);
+        assert_eq!((PAGE.matches(MARKER).count(), PAGE.matches(TITLE).count()), (1, 1));
+        assert!(PAGE.contains("<meta name=\"robots\" content=\"noindex\">"), "a link is a secret");
     }
 }

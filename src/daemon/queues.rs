@@ -1,22 +1,30 @@
-//! What a socket holds in the kernel, asked of the kernel itself (`SO_MEMINFO`, Linux 4.12 and later).
+//! What a socket holds in the kernel, and how much of what it was given has arrived, asked of the kernel itself
+//! (`SO_MEMINFO`, Linux 4.12 and later; `TCP_INFO`, as of Linux 4.1).
 //!
-//! One of the crate's two `unsafe` calls: neither std nor rustix nor socket2 has it, `/proc/net/tcp` costs a line of text
-//! for every socket of the machine, and the memory sum's largest term can't be kept without it.
+//! Owns what the numbers in both mean. `/proc/net/tcp` would cost a line of text for every socket of the machine, and
+//! neither can the memory sum's largest term be kept without the one, nor an answer that a thin line takes slowly be told
+//! from one that nobody takes without the other. Decides nothing: the machine and `http.rs` do.
 
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 use smol::Async;
 
-use super::Daemon;
+use super::{Daemon, options};
 
 /// `SK_MEMINFO_WMEM_QUEUED` and `SK_MEMINFO_OPTMEM` of linux/sock_diag.h: what waits to go or to be acknowledged, options.
 const GOING: [usize; 2] = [5, 6];
 /// `SK_MEMINFO_RMEM_ALLOC` and `SK_MEMINFO_BACKLOG`: what came and waits, what came while the socket was held.
 const COME: [usize; 2] = [0, 7];
+/// Where `SO_MEMINFO` says what a TCP peer has not acknowledged: `SK_MEMINFO_WMEM_QUEUED`.
+pub const TCP: usize = 5;
+/// And what a peer at a Unix socket has not read: `SK_MEMINFO_WMEM_ALLOC`.
+pub const UNIX: usize = 2;
 /// `SK_MEMINFO_VARS`.
 const VARS: usize = 9;
+/// `tcp_info` of linux/tcp.h up to `tcpi_bytes_acked`, in words; that one has two, as the machine orders them.
+const INFO: usize = 32;
 
 /// Reads what the machine wants to know, and lets it draw its conclusions.
 pub fn measure(daemon: &Daemon) {
@@ -34,25 +42,41 @@ pub fn measure(daemon: &Daemon) {
     daemon.step(|relay, now| relay.handle_measures_done(now));
 }
 
+/// Bytes that wait for a socket's peer, with the kernel's own overhead: at least one where there are any. None where the
+/// kernel doesn't say.
+pub fn untaken(socket: &impl AsFd, of: usize) -> Option<u32> {
+    meminfo(socket).ok()?.get(of).copied()
+}
+
 /// The bytes that a socket holds in the kernel, going and come, with the kernel's own overhead.
 fn memory(stream: &Async<TcpStream>) -> io::Result<(u32, u32)> {
-    let mut vars = [0_u32; VARS];
-    let mut size = libc::socklen_t::try_from(size_of_val(&vars)).map_err(io::Error::other)?;
-    #[expect(unsafe_code, reason = "SO_MEMINFO is in no safe API; the kernel writes at most `size` bytes into `vars`")]
-    let result = unsafe {
-        libc::getsockopt(
-            stream.get_ref().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            vars.as_mut_ptr().cast(),
-            &raw mut size,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let vars = meminfo(stream.get_ref())?;
     let sum = |which: [usize; 2]| {
         which.iter().filter_map(|var| vars.get(*var)).fold(0, |sum: u32, bytes| sum.saturating_add(*bytes))
     };
     Ok((sum(GOING), sum(COME)))
+}
+
+fn meminfo(socket: &impl AsFd) -> io::Result<[u32; VARS]> {
+    let mut vars = [0_u32; VARS];
+    options::read(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut vars)?;
+    Ok(vars)
+}
+
+/// The bytes that the peer's kernel has acknowledged since the connection began, the end counted as one; `None` where
+/// the connection is over.
+///
+/// # Errors
+/// A kernel that doesn't say.
+pub fn acknowledged(stream: &Async<TcpStream>) -> io::Result<Option<u64>> {
+    /// `TCP_CLOSE`, in the first byte of `tcp_info`.
+    const CLOSED: u8 = 7;
+    let mut info = [0_u32; INFO];
+    if options::read(stream.get_ref(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)? < size_of_val(&info) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let [first, .., low, high] = info;
+    let [low, high] = if cfg!(target_endian = "little") { [low, high] } else { [high, low] };
+    let [state, ..] = first.to_ne_bytes();
+    Ok((state != CLOSED).then_some(u64::from(high) << 32 | u64::from(low)))
 }

@@ -1,4 +1,10 @@
-//! Signals: end (SIGTERM, SIGINT) and read the configuration again (SIGHUP).
+//! Signals: end (SIGTERM, SIGINT), read the configuration again (SIGHUP), and those that mean
+//! nothing here.
+//!
+//! What a signal would do by default is to end the process, and with it every page's connection.
+//! Those that people and tools send to ask for something (SIGUSR1 and the like) are named in the
+//! log and ignored; SIGQUIT still ends at once, and job control stops and continues. A reload takes
+//! a whole, good configuration or nothing of it.
 
 use std::io;
 
@@ -10,9 +16,20 @@ use crate::board;
 use crate::config::{self, Config, ConfigError};
 use crate::console;
 
+/// Signals that mean nothing here and would end the process. SIGPIPE is none of them: it is ignored
+/// without a word, since each page that goes away while it is written to would cause one.
+const IGNORED: [(Signal, &str); 6] = [
+    (Signal::Usr1, "SIGUSR1"),
+    (Signal::Usr2, "SIGUSR2"),
+    (Signal::Alarm, "SIGALRM"),
+    (Signal::Vtalarm, "SIGVTALRM"),
+    (Signal::Prof, "SIGPROF"),
+    (Signal::Io, "SIGIO"),
+];
+
 /// The signals that the daemon listens to.
 pub fn signals() -> io::Result<Signals> {
-    Signals::new([Signal::Term, Signal::Int, Signal::Hup])
+    Signals::new([Signal::Term, Signal::Int, Signal::Hup].into_iter().chain(IGNORED.map(|(signal, _)| signal)))
 }
 
 /// Waits for the end; reads the configuration again as often as it is told to.
@@ -28,7 +45,15 @@ pub async fn until_told_to_end(daemon: &Daemon, mut signals: Signals) {
                 let _ = again(daemon);
             }
             Some(Err(error)) => log::warn!("a signal was lost: {error}"),
-            Some(Ok(_)) | None => return,
+            Some(Ok(signal)) => match IGNORED.iter().find(|(ignored, _)| *ignored == signal) {
+                Some((_, name)) => {
+                    let line =
+                        format!("{name} is ignored: SIGHUP reads the configuration again, SIGTERM drains and ends");
+                    daemon.logged.borrow_mut().log(log::Level::Warn, daemon.clock.now(), &line);
+                }
+                None => return,
+            },
+            None => return,
         }
     }
 }
@@ -40,7 +65,8 @@ pub async fn until_told_to_end(daemon: &Daemon, mut signals: Signals) {
 pub fn again(daemon: &Daemon) -> Result<Vec<&'static str>, Vec<ConfigError>> {
     let Some(path) = &daemon.path else { return Ok(Vec::new()) };
     daemon.notify.reloading();
-    let result = Config::load(path, board::SELECTED).map(|config| take(daemon, config));
+    let read = Config::load_again(path, board::SELECTED, &daemon.config.borrow());
+    let result = read.map(|config| take(daemon, config));
     if let Err(errors) = &result {
         for error in errors {
             log::error!("{error}");

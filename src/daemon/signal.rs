@@ -1,4 +1,4 @@
-//! Telling one task that there is work, without a channel: nothing is carried but the fact.
+//! Telling tasks that there is work, without a channel: nothing is carried but the fact.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -26,6 +26,12 @@ impl Signal {
         poll_fn(|context| self.poll(context)).await;
     }
 
+    /// Lowers the flag, and has the task woken when it is raised again.
+    pub fn heed(&self, context: &Context<'_>) {
+        self.raised.set(false);
+        let _ = self.poll(context);
+    }
+
     /// Whether the flag was raised, and lowers it; else the task is woken when it is.
     pub fn poll(&self, context: &Context<'_>) -> Poll<()> {
         if self.raised.replace(false) {
@@ -34,6 +40,26 @@ impl Signal {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
             *waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// News that several tasks wait for: each is woken, and looks for itself whether it is for it.
+#[derive(Debug, Default)]
+pub struct News(RefCell<Vec<Waker>>);
+
+impl News {
+    /// Wakes all that wait.
+    pub fn tell(&self) {
+        self.0.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits for the next news; never ready by itself.
+    pub fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        let mut waiting = self.0.borrow_mut();
+        if !waiting.iter().any(|known| known.will_wake(context.waker())) {
+            waiting.push(context.waker().clone());
         }
         Poll::Pending
     }

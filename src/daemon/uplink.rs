@@ -6,25 +6,26 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddrV6, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::net::RecvFlags;
+use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socket_with};
 use smol::{Async, Timer};
 use socket2::SockRef;
 
-use super::Daemon;
+use super::budget::Budget;
 use super::watchdog::Part;
+use super::{Daemon, queues};
 use crate::config::UplinkAddress;
 use crate::relay::fault::PeerError;
 use crate::wire::uplink::Deframer;
 
-/// Bytes that one read takes at most: then the frames are handled and others have their turn.
-const READ_SIZE_MAX: usize = 64 * 1024;
 /// The kernel's buffers of the uplink's socket, as asked for (Linux doubles them).
 const KERNEL_BUFFER_SIZE: usize = 128 * 1024;
 
@@ -75,7 +76,7 @@ pub async fn run(daemon: Rc<Daemon>) {
 /// Waits until the machine wants an address dialled.
 fn poll_dial(daemon: &Daemon, context: &Context<'_>) -> Poll<Option<UplinkAddress>> {
     daemon.turns.pass(Part::Uplink);
-    while daemon.uplink.poll(context).is_ready() {}
+    daemon.uplink.heed(context);
     match daemon.step(|relay, now| relay.poll_dial(now)) {
         Some(place) => Poll::Ready(daemon.config.borrow().uplink.addresses.get(place).cloned()),
         None => Poll::Pending,
@@ -85,10 +86,24 @@ fn poll_dial(daemon: &Daemon, context: &Context<'_>) -> Poll<Option<UplinkAddres
 async fn connect(address: &UplinkAddress) -> io::Result<Stream> {
     let stream = match address {
         UplinkAddress::Tcp(address) => Stream::Tcp(Async::<TcpStream>::connect(*address).await?),
+        UplinkAddress::LinkLocal(ip, port, interface) => {
+            let address = SocketAddrV6::new(*ip, *port, 0, index_of(interface)?);
+            Stream::Tcp(Async::<TcpStream>::connect(address).await?)
+        }
         UplinkAddress::Unix(path) => Stream::Unix(Async::<UnixStream>::connect(path).await?),
     };
     stream.prepare()?;
     Ok(stream)
+}
+
+/// The number of an interface, asked of the kernel: it changes where the interface goes and comes
+/// back.
+fn index_of(interface: &str) -> io::Result<u32> {
+    let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    name_to_index(&socket, interface).map_err(|error| match error {
+        Errno::NODEV => io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {interface}")),
+        error => error.into(),
+    })
 }
 
 /// A connection to an address at which a business server speaks: it speaks first.
@@ -96,7 +111,7 @@ async fn knock(address: UplinkAddress) -> Option<Stream> {
     let answer = async {
         let stream = connect(&address).await.ok()?;
         poll_fn(|context| stream.poll_readable(context)).await.ok()?;
-        matches!(stream.peek(), Ok(1..)).then_some(stream)
+        matches!(stream.has_come(), Ok(1..)).then_some(stream)
     };
     let late = async {
         Timer::after(KNOCK_TIME_MAX).await;
@@ -150,43 +165,45 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
     }
     daemon.step(|relay, now| relay.handle_uplink_connected(now, nonce));
     let mut knocking: Option<Pin<Box<dyn Future<Output = Option<Stream>>>>> = None;
+    let mut is_behind = false;
+    // What waited in the kernel when it was last looked at; none where that is not worth a look.
+    let mut untaken = None;
     poll_fn(|context| {
         daemon.turns.pass(Part::Uplink);
+        let mut budget = Budget::UPLINK_TURN;
         // Ordered: what must be said goes out before more is heard.
-        while daemon.uplink.poll(context).is_ready() {}
+        daemon.uplink.heed(context);
+        let now = daemon.clock.now();
+        let is_quiet = daemon.relay.borrow().is_uplink_quiet(now);
+        if is_quiet && takes(untaken, stream.untaken()) {
+            daemon.step(|relay, now| relay.uplink_took(now));
+        }
         let fault = daemon.relay.borrow().uplink_fault(daemon.clock.now());
         if let Some(fault) = fault {
             return Poll::Ready(Ending::Fault(fault));
         }
-        if let Err(ending) = write(daemon, &stream, context) {
+        if let Err(ending) = write(daemon, &stream, &mut budget, context) {
             return Poll::Ready(ending);
         }
+        untaken = if is_quiet { stream.untaken() } else { None };
         if let Some(ending) = poll_return(daemon, &mut knocking, context) {
             return Poll::Ready(ending);
         }
-        match stream.read(deframer.space()) {
-            Ok(0) => Poll::Ready(Ending::Closed),
-            Ok(size) => {
-                deframer.filled(size);
-                if let Err(fault) = handle(daemon, deframer, size) {
-                    return Poll::Ready(Ending::Fault(fault));
-                }
-                // Pages first: reading on at once would only make them skip.
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_readable(context) {
-                Poll::Ready(Ok(())) => {
-                    context.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                Poll::Ready(Err(error)) => Poll::Ready(Ending::Io(error)),
-                Poll::Pending => Poll::Pending,
-            },
-            Err(error) => Poll::Ready(Ending::Io(error)),
+        match poll_frames(daemon, &stream, deframer, &mut is_behind, &mut budget, context) {
+            // Pages first: reading on at once would only make them skip.
+            Ok(Poll::Ready(())) => context.waker().wake_by_ref(),
+            Ok(Poll::Pending) => {}
+            Err(ending) => return Poll::Ready(ending),
         }
+        Poll::Pending
     })
     .await
+}
+
+/// Whether the business server takes what waits for it in the kernel. Where nothing is left, its own kernel has taken it, which
+/// does so for a program that hangs: only what it has no room for shows that it reads.
+fn takes(before: Option<u32>, now: Option<u32>) -> bool {
+    before.zip(now).is_some_and(|(before, now)| 0 < now && now < before)
 }
 
 /// Tries the first address when the machine wants it; the end of this connection where it answers.
@@ -204,18 +221,56 @@ fn poll_return(
     answer.map(|stream| Ending::Returns(stream, first))
 }
 
-fn handle(daemon: &Daemon, deframer: &mut Deframer, size: usize) -> Result<(), PeerError> {
-    daemon.step(|relay, now| {
-        relay.handle_uplink_read(size);
-        while let Some(incoming) = deframer.next_frame().map_err(PeerError::Frame)? {
-            relay.handle_uplink(now, incoming)?;
+/// Handles the frames that an earlier turn left, which `is_behind` says, then what has come; whether there may be more.
+fn poll_frames(
+    daemon: &Daemon,
+    stream: &Stream,
+    deframer: &mut Deframer,
+    is_behind: &mut bool,
+    budget: &mut Budget,
+    context: &mut Context<'_>,
+) -> Result<Poll<()>, Ending> {
+    if *is_behind {
+        *is_behind = handle(daemon, deframer, 0, budget)?;
+    }
+    if *is_behind || budget.is_spent() {
+        return Ok(Poll::Ready(()));
+    }
+    match stream.read(budget.clip(deframer.space())) {
+        Ok(0) => Err(Ending::Closed),
+        Ok(size) => {
+            budget.take(size);
+            deframer.filled(size);
+            *is_behind = handle(daemon, deframer, size, budget)?;
+            Ok(Poll::Ready(()))
         }
-        Ok(())
-    })
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_readable(context) {
+            Poll::Ready(ready) => ready.map(Poll::Ready).map_err(Ending::Io),
+            Poll::Pending => Ok(Poll::Pending),
+        },
+        Err(error) => Err(Ending::Io(error)),
+    }
 }
 
-fn write(daemon: &Daemon, stream: &Stream, context: &mut Context<'_>) -> Result<(), Ending> {
-    loop {
+/// Handles so many further bytes, and the frames that are whole as far as the turn goes; whether some may be left.
+fn handle(daemon: &Daemon, deframer: &mut Deframer, size: usize, budget: &mut Budget) -> Result<bool, Ending> {
+    let handled = daemon.step(|relay, now| {
+        relay.handle_uplink_read(now, size);
+        while budget.has_steps() {
+            budget.step();
+            match deframer.next_frame().map_err(PeerError::Frame)? {
+                Some(incoming) => relay.handle_uplink(now, incoming)?,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    });
+    handled.map_err(Ending::Fault)
+}
+
+fn write(daemon: &Daemon, stream: &Stream, budget: &mut Budget, context: &mut Context<'_>) -> Result<(), Ending> {
+    while !budget.is_spent() {
+        budget.step();
         let written = match daemon.relay.borrow().uplink_transmit() {
             [] => return Ok(()),
             bytes => stream.write(bytes),
@@ -230,6 +285,8 @@ fn write(daemon: &Daemon, stream: &Stream, context: &mut Context<'_>) -> Result<
             Err(error) => return Err(Ending::Io(error)),
         }
     }
+    context.waker().wake_by_ref();
+    Ok(())
 }
 
 /// A connection to the business server.
@@ -252,16 +309,22 @@ impl Stream {
     }
 
     fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        let room = into.len().min(READ_SIZE_MAX);
-        let into = into.get_mut(..room).unwrap_or_default();
         match self {
             Self::Tcp(stream) => stream.get_ref().read(into),
             Self::Unix(stream) => stream.get_ref().read(into),
         }
     }
 
+    /// Bytes that wait in the kernel for the business server to take them, where the kernel says so.
+    fn untaken(&self) -> Option<u32> {
+        match self {
+            Self::Tcp(stream) => queues::untaken(stream, queues::TCP),
+            Self::Unix(stream) => queues::untaken(stream, queues::UNIX),
+        }
+    }
+
     /// How many bytes are there to be read, of one.
-    fn peek(&self) -> io::Result<usize> {
+    fn has_come(&self) -> io::Result<usize> {
         let mut byte = [0];
         let peeked = match self {
             Self::Tcp(stream) => rustix::net::recv(stream.get_ref(), &mut byte, RecvFlags::PEEK),
@@ -289,5 +352,65 @@ impl Stream {
             Self::Tcp(stream) => stream.poll_writable(context),
             Self::Unix(stream) => stream.poll_writable(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::UPLINK_STEPS;
+    use super::*;
+    use crate::board::HOST;
+    use crate::relay::rig::Rig;
+    use crate::wire::uplink::{ToRelay, encode};
+
+    #[test]
+    fn only_what_waited_and_still_waits_shows_that_a_peer_reads() {
+        let takes = |before, now| super::takes(Some(before), Some(now));
+        assert!(takes(150_000, 80_000) && takes(2, 1));
+        assert!(!takes(1_280, 0), "a ping that the kernel of a program that hangs has taken");
+        assert!(!takes(80_000, 80_000) && !takes(80_000, 81_280));
+        assert!(!super::takes(None, Some(1)) && !super::takes(Some(1), None));
+    }
+
+    #[test]
+    fn the_kernel_says_what_a_peer_has_not_taken() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let tcp =
+            (Stream::Tcp(Async::new(near).unwrap()), Stream::Tcp(Async::new(listener.accept().unwrap().0).unwrap()));
+        let (near, far) = UnixStream::pair().unwrap();
+        let unix = (Stream::Unix(Async::new(near).unwrap()), Stream::Unix(Async::new(far).unwrap()));
+        for (near, far) in [tcp, unix] {
+            near.prepare().unwrap();
+            // Until neither kernel takes any more.
+            while near.write(&[0; 4096]).is_ok() {}
+            let before = near.untaken();
+            assert!(before > Some(4096), "{before:?}");
+            // A part of it is read.
+            let mut nowhere = [0; 4096];
+            while !super::takes(before, near.untaken()) {
+                let _ = far.read(&mut nowhere);
+            }
+        }
+    }
+
+    #[test]
+    fn a_turn_handles_only_so_many_frames_however_small_they_are_and_the_next_ones_the_others() {
+        const FRAMES: u32 = 10 * UPLINK_STEPS;
+        let daemon = Daemon::of(Rig::up(&HOST));
+        let mut deframer = Deframer::new(HOST.data_size_max() as usize);
+        let mut size = 0;
+        for _ in 0..FRAMES {
+            size += encode(&ToRelay::Pong { nonce: 0 }, &mut deframer.space()[size..]).unwrap();
+        }
+        deframer.filled(size);
+        let before = daemon.relay.borrow().counters().uplink_frames_in;
+        let mut turns = 0;
+        while handle(&daemon, &mut deframer, size, &mut Budget::UPLINK_TURN.clone()).is_ok_and(|is_behind| is_behind) {
+            turns += 1;
+            let handled = daemon.relay.borrow().counters().uplink_frames_in - before;
+            assert_eq!(handled, turns * u64::from(UPLINK_STEPS));
+        }
+        assert_eq!(turns, 10);
     }
 }

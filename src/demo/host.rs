@@ -6,6 +6,7 @@
 //! recording. What they do is [`Stage`]'s.
 
 use std::{
+    borrow::Cow,
     cell::Cell,
     io,
     net::{TcpListener, TcpStream},
@@ -22,11 +23,11 @@ use async_tungstenite::{
     },
 };
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _};
-use serde::Deserialize;
 use serde_json::json;
 use smol::{Async, LocalExecutor, Timer, channel};
 
 use super::stage::{Refused, Stage};
+use crate::wire::json::Value;
 
 /// A request's head; browsers send about 1 KiB.
 const HEAD_SIZE_MAX: usize = 8 * 1024;
@@ -47,15 +48,30 @@ const FILES: [(&str, &str, &[u8]); 4] = [
 ];
 
 /// What the host page sends.
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-enum Command {
-    Say { text: String },
-    Title { title: String },
+enum Command<'a> {
+    Say { text: Cow<'a, str> },
+    Title { title: Cow<'a, str> },
     End,
     Reopen,
-    Live { mime: String },
+    Live { mime: Cow<'a, str> },
     Stop,
+}
+
+/// The command that a text of the host page is, which is a browser's JSON.
+fn command(text: &str) -> Option<Command<'_>> {
+    let [kind, text, title, mime] = Value::read(text.as_bytes())?.last(["type", "text", "title", "mime"]);
+    fn said(value: Option<Value<'_>>) -> Option<Cow<'_, str>> {
+        Some(value?.text()?.resolved())
+    }
+    match &*kind?.text()?.resolved() {
+        "say" => Some(Command::Say { text: said(text)? }),
+        "title" => Some(Command::Title { title: said(title)? }),
+        "end" => Some(Command::End),
+        "reopen" => Some(Command::Reopen),
+        "live" => Some(Command::Live { mime: said(mime)? }),
+        "stop" => Some(Command::Stop),
+        _ => None,
+    }
 }
 
 /// Serves host pages until dropped.
@@ -229,10 +245,10 @@ async fn read(
 ) {
     while let Some(Ok(message)) = receiver.next().await {
         let result = match message {
-            Message::Text(text) => match serde_json::from_str(&text) {
-                Ok(command) => obey(stage, number, command),
-                Err(error) => {
-                    log::warn!("host page: a command that is none: {error}");
+            Message::Text(text) => match command(&text) {
+                Some(command) => obey(stage, number, command),
+                None => {
+                    log::warn!("host page: a command that is none");
                     return;
                 }
             },
@@ -247,7 +263,7 @@ async fn read(
     }
 }
 
-fn obey(stage: &Stage, number: u64, command: Command) -> Result<(), Refused> {
+fn obey(stage: &Stage, number: u64, command: Command<'_>) -> Result<(), Refused> {
     match command {
         Command::Say { text } => stage.say(&text),
         Command::Title { title } => stage.set_title(&title),
@@ -306,6 +322,20 @@ mod tests {
         ] {
             let answer = routed(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
             assert_eq!(matches!(answer, Answer::File(..)), own, "{host}");
+        }
+    }
+
+    #[test]
+    fn what_a_browser_sends_is_a_command() {
+        assert!(
+            matches!(command(r#"{"type":"say","text":"a\ud83d"}"#), Some(Command::Say { text }) if text == "a\u{fffd}")
+        );
+        assert!(
+            matches!(command(r#"{"x":1e400,"type":"title","title":"t"}"#), Some(Command::Title { title }) if title == "t")
+        );
+        assert!(matches!(command(r#"{"type":"stop"}"#), Some(Command::Stop)));
+        for none in ["", "[]", r#"{"type":"say"}"#, r#"{"type":"title","title":5}"#, r#"{"type":"dance"}"#] {
+            assert!(command(none).is_none(), "{none}");
         }
     }
 

@@ -18,12 +18,18 @@ use crate::wire::{Track, is_link, uplink::Since};
 /// A page's claim to be further than the topic is dropped once the messages stood still for this time.
 pub(super) const SETTLED_MS: u64 = 2_000;
 
+/// Pages admitted in one turn: each looks for its place in the rings, which takes some microseconds
+/// where its replay is long. The others of a herd come with the next turns, so that nobody waits for
+/// all of them.
+const ADMISSIONS_PER_TURN: u32 = 256;
+
 impl Relay {
     /// A page asks for a link.
     pub(super) fn subscribe(&mut self, now: Instant, page: u32, id: u32, name: &str, since: Option<Since>) {
         self.counters.asked += 1;
         let Some(subscription) = self.new_subscription(now, page, id, since) else {
             self.counters.denied += 1;
+            self.sessions[page].may_return = true;
             if self.sessions[page].refused.replace(id).is_some() {
                 // One refusal is kept for a page; one that asks on without reading it comes back later.
                 let retry_ms = self.full_retry_ms();
@@ -58,23 +64,31 @@ impl Relay {
         if !self.may_ask(now, page) {
             return Err((Reason::Own("too many requests, ask again later"), Some(self.retry_ms())));
         }
-        let Some(link) = self.link_for(name) else {
+        let Some(link) = self.link_for(now, name) else {
             return Err((Reason::Own("the relay has no room for more links now"), Some(self.full_retry_ms())));
         };
         if self.page_holds(page, self.links[link].topic) {
             self.release_link(now, link);
             return never("this page has the topic already");
         }
-        if let Some((until, reason)) = self.links[link].denied
-            && now < until
-        {
-            return Err((self.reasons.retain_reason(reason), None));
+        let denied = self.links[link].denied.filter(|denied| now < denied.until);
+        if let Some(denied) = denied.filter(|denied| !denied.untried) {
+            return Err((self.reasons.retain_reason(denied.reason), None));
+        }
+        let asker = self.asker(&self.sessions[page]);
+        if let Some(reason) = self.remembered_denial(now, self.links[link].hash, asker) {
+            self.release_link(now, link);
+            return Err((reason, None));
         }
         self.wait(subscription, link);
         let row = &self.links[link];
         let is_granted = row.grant.shared && now < row.granted_until && row.topic != NONE;
         if is_granted && self.is_up() && self.topics[row.topic].accepted_on == self.uplink.connection() {
             self.admit(now, subscription, row.topic, false);
+        } else if let Some(denied) = denied {
+            // Denied before any page came: this one's name may be good.
+            let reason = self.reasons.retain_reason(denied.reason);
+            self.denied_whole(now, link, reason);
         } else {
             self.ask_for(now, link);
         }
@@ -86,7 +100,7 @@ impl Relay {
             let next = since.next[Track::Messages.index()];
             if next < crate::wire::SEQUENCE_END { (since.epoch, next) } else { (0, 0) }
         });
-        let stage = Stage::Waiting { asked: false, from: now.stamp(), since };
+        let stage = Stage::Waiting { asked: false, from: now.stamp(), since, ticket: 0 };
         let row = Subscription { page, link: NONE, id, sibling: NONE, next: NONE, previous: NONE, stage };
         let index = self.subscriptions.insert(row).ok()?;
         let session = &mut self.sessions[page];
@@ -105,10 +119,44 @@ impl Relay {
     }
 
     fn wait(&mut self, subscription: u32, link: u32) {
-        self.subscriptions[subscription].link = link;
         let row = &mut self.links[link];
+        let next_ticket = row.take_ticket();
+        self.subscriptions[subscription].link = link;
+        if let Stage::Waiting { ticket, .. } = &mut self.subscriptions[subscription].stage {
+            *ticket = next_ticket;
+        }
         ring_insert(&mut self.subscriptions, &mut row.waiting, subscription);
         row.waiting_count += 1;
+    }
+
+    /// A shared grant came: all that wait for the link are admitted, the first of them now.
+    pub(super) fn begin_admitting(&mut self, now: Instant, link: u32) {
+        self.links[link].cover();
+        if self.links[link].waiting != NONE && !self.admitting.contains(&link) {
+            self.admitting.push_back(link);
+        }
+        self.admit_more(now);
+    }
+
+    /// Admits some of those that a shared grant covers and that still wait.
+    pub fn admit_more(&mut self, now: Instant) {
+        let mut left = ADMISSIONS_PER_TURN;
+        while let Some(&link) = self.admitting.front() {
+            let row = self.links.get(link).filter(|row| row.topic != NONE);
+            let first = row.and_then(|row| {
+                let Stage::Waiting { ticket, .. } = self.subscriptions.get(row.waiting)?.stage else { return None };
+                row.covers(ticket).then_some((row.waiting, row.topic))
+            });
+            let Some((subscription, topic)) = first else {
+                self.admitting.pop_front();
+                continue;
+            };
+            if left == 0 {
+                return;
+            }
+            left -= 1;
+            self.admit(now, subscription, topic, false);
+        }
     }
 
     /// A waiting subscription becomes a live one.
@@ -139,8 +187,10 @@ impl Relay {
         ring_insert(&mut self.subscriptions, &mut row.walk, subscription);
         row.pages += 1;
         row.audience_told = None;
+        row.for_preview = false;
         row.forget_at = Instant::NEVER;
         self.counters.subscribed += 1;
+        self.begin_watching(page);
         self.sessions[page].pace = Pace::CatchesUp;
         self.push_ready(page);
     }
@@ -179,6 +229,7 @@ impl Relay {
         };
         if topic.is_none() {
             self.counters.denied += 1;
+            self.sessions[page].may_return |= retry_ms.is_some();
         }
         self.subscriptions[subscription].stage = Stage::Over { topic, reason, retry_ms };
         self.push_ready(page);
@@ -231,6 +282,7 @@ impl Relay {
                 let row = &mut self.links[link];
                 row.live_count -= 1;
                 row.ask_again_count -= u32::from(live.ask_again);
+                self.end_watching(now, page);
                 Some(live)
             }
             _ => {

@@ -1,95 +1,148 @@
-//! What the business server answers and decides: accepted, denied, taken back, ended; the topics that this leads to.
+//! What the business server answers and decides: accepted, denied, taken back, ended.
 //!
-//! Owns a topic's row from its first `Accept` to its `Unsubscribe`, and its epochs. An answer that crossed our `Unsubscribe` is
-//! asked for again; a topic that finds no room is refused, and its pages come back. Doesn't know what was asked, beyond the
-//! request that an answer names (`asking.rs`).
+//! Owns what an answer means for a link, its grant and the pages that wait for it. An answer that
+//! crossed our `Unsubscribe` is asked for again; so is one whose epoch a waiting page knows from an
+//! older place than was asked for. A denial of a link as a whole is for all; one of a request that
+//! names a page is that page's alone. Doesn't know how and when is asked (`asking.rs`), nor what
+//! becomes of topics (`topics.rs`).
 
 use super::{
     Relay,
-    cursor::epoch_cursors,
+    denials::DENIED_MS,
     event::Event,
-    link::Request,
-    session::{Cursor, Live, Stage, UNPLACED},
+    link::{Asker, Denied, Request, Trial},
+    session::{Live, Stage},
     table::NONE,
     texts::Reason,
     time::Instant,
-    topic::Topic,
 };
-use crate::wire::{
-    Track,
-    uplink::{Grant, ToBusiness},
-};
+use crate::wire::uplink::Grant;
 
-/// A denied link is remembered for this time, so that a herd on a dead link costs one request.
-const DENIED_MS: u64 = 2_000;
+/// Accepts in a row that a link gives back, to be asked for again from an older place. The first is
+/// mended by the second, unless pages come meanwhile that know yet another place.
+const REPLAYS_MAX: u8 = 3;
 
 impl Relay {
     /// The business server answered with `Accept`.
     pub(super) fn accepted(&mut self, now: Instant, number: u32, topic_number: u32, epoch: u64, grant: Grant) {
-        let Some(request) = self.take_request(number) else {
-            // Given up before: a topic without pages.
-            if self.topic_for(now, topic_number, epoch).is_none() {
+        let Some(request) = self.take_answered(number) else {
+            // Nobody has a use for it any more: a topic without pages.
+            if self.topic_for(now, topic_number, epoch, false).is_none() {
                 self.refuse_topic(topic_number);
             }
             self.flush_audiences(now);
             return;
         };
-        let connection = self.uplink.connection();
-        let is_held = self.topic_row(topic_number).is_some_and(|row| self.topics[row].accepted_on == connection);
+        let link = request.link;
+        self.note_accepted(link, &request);
+        self.accept(now, &request, topic_number, epoch, grant);
+        self.preview_news += 1;
+        self.let_go(now, link);
+        self.flush_audiences(now);
+    }
+
+    /// Takes note that a link is good on this connection, and whether only for pages by their names.
+    fn note_accepted(&mut self, link: u32, request: &Request) {
+        if let Some(reason) = self.end_trial(link, request.number) {
+            self.reasons.release_reason(reason);
+            self.links[link].by_name = true;
+        }
+        self.links[link].accepted_on = self.uplink.connection();
+        if let Some(denied) = self.links[link].denied.take() {
+            self.reasons.release_reason(denied.reason);
+        }
+        if let Some(page) = request.page {
+            self.forget_denial(self.links[link].hash, page);
+        }
+    }
+
+    fn accept(&mut self, now: Instant, request: &Request, topic_number: u32, epoch: u64, grant: Grant) {
+        let link = request.link;
+        let held = self.topic_row(topic_number);
+        let is_held = held.is_some_and(|row| self.topics[row].accepted_on == self.uplink.connection());
         let has_crossed =
             self.unsubscribed.iter().any(|&(topic, order)| topic == topic_number && order > request.order);
         if has_crossed && !is_held {
             // Our Unsubscribe came behind it: the business server has forgotten us again.
-            self.links[request.link].ask_again |= self.links[request.link].live_count > 0;
-            self.hungry = true;
-            self.let_go(now, request.link);
+            self.ask_anew(now, link);
             return;
         }
-        let was_held = self.topic_row(topic_number).is_some();
-        let Some(topic) = self.topic_for(now, topic_number, epoch) else {
+        if held.is_none() && self.is_known_from_before(link, epoch, request) && self.unsubscribe_topic(topic_number) {
+            let row = &mut self.links[link];
+            (row.replays, row.epoch) = (row.replays + 1, Some(epoch));
+            self.ask_anew(now, link);
+            return;
+        }
+        (self.links[link].replays, self.links[link].epoch) = (0, None);
+        let for_preview = request.for_preview && self.links[link].waiting_count == 0;
+        let Some(topic) = self.topic_for(now, topic_number, epoch, for_preview) else {
             self.refuse_topic(topic_number);
             let reason = Reason::Own("the relay has no room for more topics now");
-            self.answer_waiting(now, &request, reason, Some(Self::full_retry_ms));
-            self.let_go(now, request.link);
+            self.answer_waiting(now, request, reason, Some(Self::full_retry_ms));
+            self.plan_renewal(now, link);
             self.hungry = true;
             return;
         };
-        if !was_held {
+        if held.is_none() {
             // What was asked for says something of this epoch alone.
-            let (since, from) = self.since_for(request.link);
-            let is_same = from == request.replay_from && since.is_some_and(|since| since.epoch == epoch);
-            self.topics[topic].replay_from = if is_same { from } else { 0 };
+            self.topics[topic].replay_from = if request.replay.0 == epoch { request.replay.1 } else { 0 };
         }
-        self.leave_other_topic(now, request.link, topic);
-        let was_asked_again = core::mem::take(&mut self.links[request.link].ask_again);
-        let row = &mut self.links[request.link];
-        row.topic = topic;
-        row.grant = grant;
-        if let Some((_, reason)) = row.denied.take() {
-            self.reasons.release_reason(reason);
-        }
+        self.leave_other_topic(now, link, topic);
+        let was_asked_again = core::mem::take(&mut self.links[link].ask_again);
+        let row = &mut self.links[link];
+        (row.topic, row.grant) = (topic, grant);
         if grant.shared {
-            self.accepted_shared(now, request.link, topic);
+            self.accepted_shared(now, link);
         } else {
-            self.accepted_one(now, &request, topic, was_asked_again);
+            self.accepted_one(now, request, topic, was_asked_again);
         }
-        self.let_go(now, request.link);
-        self.flush_audiences(now);
     }
 
-    fn accepted_shared(&mut self, now: Instant, link: u32, topic: u32) {
+    /// Whether somebody who waits was in this epoch already, at an older place than the business
+    /// server was asked to replay it from.
+    fn is_known_from_before(&self, link: u32, epoch: u64, request: &Request) -> bool {
+        let row = &self.links[link];
+        if row.replays >= REPLAYS_MAX || row.topic != NONE {
+            return false;
+        }
+        let from = if request.replay.0 == epoch { request.replay.1.max(1) } else { u64::MAX };
+        let mut subscription = row.waiting;
+        for _ in 0..row.waiting_count {
+            let waiting = &self.subscriptions[subscription];
+            subscription = waiting.next;
+            if let Stage::Waiting { since: (of, next @ 1..), .. } = waiting.stage
+                && of == epoch
+                && next < from
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// An answer is of no use: the same is asked for again.
+    fn ask_anew(&mut self, now: Instant, link: u32) {
+        let row = &mut self.links[link];
+        if !row.by_name {
+            row.ask_again |= row.live_count > 0;
+        } else if row.is_renewed() {
+            row.renew_at = now;
+        }
+        self.hungry = true;
+    }
+
+    fn accepted_shared(&mut self, now: Instant, link: u32) {
         let row = &mut self.links[link];
         let ttl_ms = u64::from(row.grant.ttl_s) * 1000;
         row.each = false;
+        row.unanswered = 0;
         row.granted_until = now.after(ttl_ms);
         // Renewed in the last fifth of its time, not by all links at once.
         let early_ms = ttl_ms / 10 + self.jitter.below(ttl_ms / 10 + 1);
         row.renew_at = if ttl_ms > 0 { now.after(ttl_ms - early_ms) } else { Instant::NEVER };
         self.for_live(link, |live| (live.own, live.ask_again) = (false, false));
         self.links[link].ask_again_count = 0;
-        while self.links[link].waiting != NONE {
-            self.admit(now, self.links[link].waiting, topic, false);
-        }
+        self.begin_admitting(now, link);
     }
 
     fn accepted_one(&mut self, now: Instant, request: &Request, topic: u32, was_asked_again: bool) {
@@ -110,7 +163,7 @@ impl Relay {
             }
             _ => {}
         }
-        if was_asked_again && !request.own {
+        if was_asked_again && request.page.is_none() {
             // Shared before, and not any more: each page needs its own grant now.
             let mut count = 0;
             self.for_live(link, |live| {
@@ -125,30 +178,86 @@ impl Relay {
 
     /// The business server answered with `Deny`.
     pub(super) fn denied(&mut self, now: Instant, number: u32, reason: &str) {
-        let Some(request) = self.take_request(number) else { return };
+        let Some(request) = self.take_answered(number) else { return };
         let reason = self.reasons.keep_reason(reason, "the business server said no");
-        let link = request.link;
-        if !request.own {
-            self.end_link(now, link, reason);
-            let kept = self.reasons.retain_reason(reason);
-            if let Some((_, old)) = self.links[link].denied.replace((now.after(DENIED_MS), kept)) {
-                self.reasons.release_reason(old);
-            }
+        match request.page {
+            Some(page) => self.denied_page(now, &request, page, reason),
+            None => self.denied_whole(now, request.link, reason),
         }
-        self.answer_waiting(now, &request, reason, None);
-        if let Some(Stage::Live(_)) = self.subscriptions.get(request.asker).map(|row| row.stage) {
-            let reason = self.reasons.retain_reason(reason);
-            self.finish(now, request.asker, reason, None);
-        }
-        self.reasons.release_reason(reason);
-        self.let_go(now, link);
+        self.preview_news += 1;
+        self.let_go(now, request.link);
         self.hungry = true;
+    }
+
+    /// A page was denied by name: it alone, unless the link as a whole was denied before it.
+    fn denied_page(&mut self, now: Instant, request: &Request, page: Asker, reason: Reason) {
+        let link = request.link;
+        self.remember_denial(now, self.links[link].hash, page, reason);
+        if self.subscriptions.get(request.asker).is_some_and(|row| !matches!(row.stage, Stage::Over { .. })) {
+            self.finish(now, request.asker, reason, None);
+        } else {
+            self.reasons.release_reason(reason);
+        }
+        if let Some(reason) = self.end_trial(link, request.number) {
+            self.deny_link(now, link, reason, false);
+            return;
+        }
+        let row = &mut self.links[link];
+        if row.by_name && row.is_renewed() && row.renew_at == Instant::NEVER {
+            // The next page's name may be good.
+            row.renew_at = now;
+        }
+    }
+
+    /// A link as a whole was denied. Where nothing was ever accepted for it on this connection the
+    /// business server may decide by address: then one page is asked for by name before that counts.
+    pub(super) fn denied_whole(&mut self, now: Instant, link: u32, reason: Reason) {
+        let may_try = self.links[link].accepted_on != self.uplink.connection();
+        let witness = if may_try { self.witness(link) } else { NONE };
+        let request = self.next_request;
+        if witness != NONE && self.request(now, link, witness) {
+            if let Some(denied) = self.links[link].denied.take() {
+                self.reasons.release_reason(denied.reason);
+            }
+            self.links[link].on_trial = Some(Trial { request, reason });
+        } else {
+            self.deny_link(now, link, reason, may_try);
+        }
+    }
+
+    /// Who is asked for by name where a link as a whole was denied: the page that has waited longest,
+    /// or one that watches where the connection before took names alone; [`NONE`] without.
+    fn witness(&self, link: u32) -> u32 {
+        let row = &self.links[link];
+        if row.waiting == NONE && row.was_by_name { self.first_live(link) } else { row.waiting }
+    }
+
+    /// Denies a link to all that wait, ends it for all that watch, and remembers it. Takes over a use
+    /// of the reason.
+    pub(super) fn deny_link(&mut self, now: Instant, link: u32, reason: Reason, untried: bool) {
+        self.forget_unanswered(link);
+        self.void_requests(now, link);
+        self.end_link(now, link, reason);
+        let kept = self.reasons.retain_reason(reason);
+        let denied = Denied { until: now.after(DENIED_MS), reason: kept, untried };
+        if let Some(old) = self.links[link].denied.replace(denied) {
+            self.reasons.release_reason(old.reason);
+        }
+        self.deny_waiting(now, link, reason, None);
+        self.reasons.release_reason(reason);
+    }
+
+    /// Ends a link's trial by the request with a number; the reason for which it was denied.
+    pub(super) fn end_trial(&mut self, link: u32, number: u32) -> Option<Reason> {
+        let trial = &mut self.links[link].on_trial;
+        trial.take_if(|trial| trial.request == number).map(|trial| trial.reason)
     }
 
     /// The business server takes a link back.
     pub(super) fn revoked(&mut self, now: Instant, name: &str, reason: &str) {
         let Some(link) = self.find_link(name) else { return };
         let reason = self.reasons.keep_reason(reason, "the link was taken back");
+        self.forget_unanswered(link);
         self.end_link(now, link, reason);
         self.reasons.release_reason(reason);
         self.release_link(now, link);
@@ -181,18 +290,20 @@ impl Relay {
         reason: Reason,
         draw_ms: Option<fn(&mut Self) -> u32>,
     ) {
-        if request.own {
-            if let Some(Stage::Waiting { .. }) = self.subscriptions.get(request.asker).map(|row| row.stage) {
-                let retry_ms = draw_ms.map(|draw| draw(self));
-                let reason = self.reasons.retain_reason(reason);
-                self.finish(now, request.asker, reason, retry_ms);
-            }
-            return;
-        }
-        while self.links[request.link].waiting != NONE {
+        if request.page.is_none() {
+            self.deny_waiting(now, request.link, reason, draw_ms);
+        } else if let Some(Stage::Waiting { .. }) = self.subscriptions.get(request.asker).map(|row| row.stage) {
             let retry_ms = draw_ms.map(|draw| draw(self));
             let reason = self.reasons.retain_reason(reason);
-            self.finish(now, self.links[request.link].waiting, reason, retry_ms);
+            self.finish(now, request.asker, reason, retry_ms);
+        }
+    }
+
+    fn deny_waiting(&mut self, now: Instant, link: u32, reason: Reason, draw_ms: Option<fn(&mut Self) -> u32>) {
+        while self.links[link].waiting != NONE {
+            let retry_ms = draw_ms.map(|draw| draw(self));
+            let reason = self.reasons.retain_reason(reason);
+            self.finish(now, self.links[link].waiting, reason, retry_ms);
         }
     }
 
@@ -204,6 +315,9 @@ impl Relay {
         row.renew_at = Instant::NEVER;
         row.each = false;
         row.ask_again = false;
+        row.uncover();
+        self.hungry = true;
+        let row = &mut self.links[link];
         // Held for as long as the loop runs.
         row.holds += 1;
         if let Some(row) = self.topics.get(topic) {
@@ -241,141 +355,232 @@ impl Relay {
             }
         }
     }
+}
 
-    fn topic_for(&mut self, now: Instant, number: u32, epoch: u64) -> Option<u32> {
-        let connection = self.uplink.connection();
-        if let Some(index) = self.topic_row(number) {
-            if self.topics[index].epoch != epoch {
-                self.begin_epoch(now, index, epoch);
-            }
-            let topic = &mut self.topics[index];
-            if topic.accepted_on != connection {
-                // What was missed is replayed now.
-                topic.accepted_on = connection;
-                topic.accepted_at = now;
-                topic.settled_from = now;
-            }
-            topic.audience_told = None;
-            return Some(index);
-        }
-        if self.topics.is_full() {
-            // One that only lingers makes room.
-            let lingering = self.topics.iter().filter(|(_, topic)| topic.pages == 0);
-            let (oldest, other) =
-                lingering.min_by_key(|(_, topic)| topic.forget_at).map(|(index, row)| (index, row.number))?;
-            if !self.unsubscribe_topic(other) {
-                return None;
-            }
-            self.forget_topic(now, oldest);
-        }
-        let (board, forget_at) = (&self.board, now.after(self.settings.linger_ms));
-        let index = self.topics.insert_with(|index| {
-            let mut topic = Topic::new(board, index, number, epoch, now);
-            topic.accepted_on = connection;
-            topic.forget_at = forget_at;
-            topic
-        })?;
-        let at = self.numbers.partition_point(|&(other, _)| other < number);
-        self.numbers.insert(at, (number, index));
-        Some(index)
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, OWN, Rig, SHARED};
+    use crate::{
+        board::{Board, HOST},
+        wire::uplink::{Grant, ToRelay},
+    };
+
+    /// A page of an address that asks for `link`.
+    fn asks(rig: &mut Rig, address: u8) -> super::super::table::Id<super::super::session::Session> {
+        let page = rig.page_at([10, 0, 0, address].into());
+        rig.subscribe(page, 1, "link");
+        page
     }
 
-    fn begin_epoch(&mut self, now: Instant, topic: u32, epoch: u64) {
-        self.settle_places(now, topic);
-        let row = &mut self.topics[topic];
-        row.begin_epoch(&mut self.store, epoch, now);
-        row.replay_from = 0;
-        self.events.add(Event::Epoch { topic: row.number, epoch });
-        let mut subscription = row.walk;
-        for _ in 0..row.pages {
-            let row = &mut self.subscriptions[subscription];
-            let (page, next) = (row.page, row.next);
-            if let Stage::Live(live) = &mut row.stage {
-                if live.behind_epoch {
-                    // Two epochs behind: what it missed of the first is not known any more.
-                    self.close_slow(now, page);
-                } else if !live.unconfirmed {
-                    live.behind_epoch = true;
-                    live.claimed = false;
-                } else {
-                    // It will be told the new epoch by `subscribed`.
-                    live.claimed = false;
-                    live.cursors = epoch_cursors(&self.topics[topic], Cursor { sequence: 0, at: UNPLACED });
-                }
-            }
-            subscription = next;
-        }
-        self.mark_dirty(topic);
+    fn is_in(rig: &mut Rig, page: super::super::table::Id<super::super::session::Session>) -> bool {
+        rig.read(page).iter().any(|text| text.contains("subscribed"))
     }
 
-    /// Gives every cursor that waits for its place its place, before an epoch ends that it belongs to.
-    fn settle_places(&mut self, now: Instant, topic: u32) {
-        let base = self.topics[topic].log(Track::Messages).base();
-        let mut subscription = self.topics[topic].walk;
-        for _ in 0..self.topics[topic].pages {
-            let row = &mut self.subscriptions[subscription];
-            subscription = row.next;
-            if let Stage::Live(live) = &mut row.stage {
-                let lag_ms_max = self.board.media_lag_ms_max.into();
-                let topic = &self.topics[topic];
-                let ahead = super::cursor::ahead(topic, &self.store, live, Track::Messages, now, lag_ms_max);
-                let cursor = &mut live.cursors[Track::Messages.index()];
-                match ahead {
-                    super::cursor::Ahead::Placed(place) => *cursor = place,
-                    // It got nothing yet and was there from the epoch's first message on.
-                    super::cursor::Ahead::Gap { .. } | super::cursor::Ahead::Frames { .. } if cursor.sequence == 0 => {
-                        cursor.sequence = base;
-                    }
-                    _ => {}
-                }
-            }
-        }
+    /// A business server that knows nothing of a page denies the link as a whole.
+    fn shy(rig: &mut Rig) {
+        rig.tell(ToRelay::Deny { request: 1, reason: "who asks?" });
     }
 
-    fn refuse_topic(&mut self, number: u32) {
-        self.events.add(Event::TopicsFull { topic: number });
-        self.counters.topics_refused += 1;
-        // Where even this finds no room, the publications that come are dropped and counted.
-        let _ = self.unsubscribe_topic(number);
+    #[test]
+    fn a_page_that_is_denied_by_name_costs_nobody_else_anything() {
+        let mut rig = Rig::up(&BOARD);
+        let good = asks(&mut rig, 1);
+        rig.accept(1, 7, 1, OWN);
+        rig.accept(2, 7, 1, OWN);
+        assert!(is_in(&mut rig, good));
+        rig.said();
+        let banned = asks(&mut rig, 2);
+        let other = asks(&mut rig, 3);
+        rig.tell(ToRelay::Deny { request: 3, reason: "you are banned" });
+        assert_eq!(rig.read(banned), [r#"{"type":"denied","id":1,"reason":"you are banned"}"#]);
+        // It asks again at once, which costs nothing for 2 s.
+        rig.said();
+        rig.subscribe(banned, 2, "link");
+        assert_eq!(rig.read(banned), [r#"{"type":"denied","id":2,"reason":"you are banned"}"#]);
+        assert_eq!(rig.said(), [""; 0]);
+        rig.accept(4, 7, 1, OWN);
+        assert!(is_in(&mut rig, other));
+        assert!(rig.read(good).is_empty(), "who watches goes on");
+        rig.pass(2_100);
+        rig.said();
+        rig.subscribe(banned, 3, "link");
+        assert_eq!(rig.said(), ["Subscribe 5 link by 10.0.0.2 since 1 [0, 0, 0, 0]"]);
     }
 
-    /// The row of a topic that is published, by the business server's number.
-    pub(super) fn topic_row(&self, number: u32) -> Option<u32> {
-        let at = self.numbers.binary_search_by_key(&number, |&(number, _)| number).ok()?;
-        self.numbers.get(at).map(|&(_, row)| row)
+    #[test]
+    fn the_table_of_denied_pages_forgets_the_oldest() {
+        let mut rig = Rig::up(&Board { denials_max: 1, ..BOARD });
+        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
+        rig.accept(1, 7, 1, OWN);
+        for request in [2, 3] {
+            rig.tell(ToRelay::Deny { request, reason: "no" });
+        }
+        rig.said();
+        rig.subscribe(b, 2, "link");
+        assert_eq!(rig.said(), [""; 0]);
+        rig.subscribe(a, 2, "link");
+        assert_eq!(rig.said().len(), 1);
     }
 
-    /// Forgets a topic without pages: links to it, its number, its logs. Pages that stand inside one of its frames
-    /// finish it from the reserve.
-    pub(super) fn forget_topic(&mut self, now: Instant, topic: u32) {
-        debug_assert_eq!(self.topics[topic].pages, 0);
-        for link in 0..self.links.end() {
-            if let Some(row) = self.links.get_mut(link)
-                && row.topic == topic
-            {
-                row.topic = NONE;
-                row.granted_until = now;
-                row.renew_at = Instant::NEVER;
-                self.release_link(now, link);
-            }
-        }
-        if let Some(mut row) = self.topics.remove(topic) {
-            if let Ok(at) = self.numbers.binary_search_by_key(&row.number, |&(number, _)| number) {
-                self.numbers.remove(at);
-            }
-            row.clear(&mut self.store);
-        }
-        self.dirty.retain(|&dirty| dirty != topic);
+    #[test]
+    fn where_only_names_are_accepted_pages_are_asked_for_by_name() {
+        let mut rig = Rig::up(&BOARD);
+        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
+        shy(&mut rig);
+        assert_eq!(rig.said(), ["Subscribe 1 link", "Subscribe 2 link by 10.0.0.1"]);
+        assert!(rig.read(a).is_empty() && rig.read(b).is_empty(), "nobody is denied yet");
+        rig.accept(2, 7, 1, OWN);
+        assert!(is_in(&mut rig, a));
+        assert_eq!(rig.said(), ["Audience 7 1", "Subscribe 3 link by 10.0.0.2 since 1 [0, 0, 0, 0]"]);
+        rig.tell(ToRelay::Deny { request: 3, reason: "not you" });
+        assert_eq!(rig.read(b), [r#"{"type":"denied","id":1,"reason":"not you"}"#]);
+        assert!(rig.read(a).is_empty());
+        // A shared answer to one name is for all, as it is to a whole link.
+        let [c, d] = [3, 4].map(|address| asks(&mut rig, address));
+        rig.accept(4, 7, 1, SHARED);
+        assert!(is_in(&mut rig, c) && is_in(&mut rig, d));
     }
 
-    /// Tells the business server that a topic is not wanted any more; `false` where it must wait.
-    pub(super) fn unsubscribe_topic(&mut self, number: u32) -> bool {
-        let Some(order) = self.uplink.send_reserved(&ToBusiness::Unsubscribe { topic: number }) else { return false };
-        self.unsubscribed.retain(|&(topic, _)| topic != number);
-        if self.unsubscribed.is_full() {
-            self.unsubscribed.pop_front();
+    #[test]
+    fn a_grant_of_names_alone_is_renewed_in_a_page_s_name() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
+        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
+        shy(&mut rig);
+        rig.accept(2, 7, 1, Grant { ttl_s: 6, ..SHARED });
+        assert!(is_in(&mut rig, a) && is_in(&mut rig, b));
+        rig.said();
+        rig.pass(5_500);
+        let said = rig.said();
+        assert!(said.iter().any(|said| said.starts_with("Subscribe 3 link by 10.0.0.1")), "{said:?}");
+        // One that is not welcome any more leaves alone; the next one's name is tried.
+        rig.tell(ToRelay::Deny { request: 3, reason: "you are banned" });
+        assert!(rig.read(a).iter().any(|text| text.contains("banned")));
+        rig.pass(200);
+        let said = rig.said();
+        assert!(said.contains(&"Subscribe 4 link by 10.0.0.2 since 1 [0, 0, 0, 0]".to_owned()), "{said:?}");
+        assert!(!rig.read(b).iter().any(|text| text.contains("end")));
+    }
+
+    #[test]
+    fn a_link_that_is_dead_for_names_too_costs_two_requests_and_denies_all() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [1, 2, 3].map(|address| asks(&mut rig, address));
+        shy(&mut rig);
+        rig.tell(ToRelay::Deny { request: 2, reason: "no such link" });
+        assert_eq!(rig.said().len(), 2);
+        assert_eq!(rig.read(pages[0]), [r#"{"type":"denied","id":1,"reason":"no such link"}"#]);
+        for page in &pages[1..] {
+            assert_eq!(rig.read(*page), [r#"{"type":"denied","id":1,"reason":"who asks?"}"#]);
         }
-        let _ = self.unsubscribed.push_back((number, order));
-        true
+        let late = asks(&mut rig, 4);
+        assert_eq!(rig.read(late).len(), 1);
+        assert_eq!(rig.said(), [""; 0], "it is remembered for 2 s");
+    }
+
+    #[test]
+    fn a_link_that_was_accepted_on_this_connection_is_dead_once_it_is_denied() {
+        let mut rig = Rig::up(&BOARD);
+        let page = asks(&mut rig, 1);
+        rig.accept(1, 7, 1, SHARED);
+        rig.tell(ToRelay::Revoke { link: "link", reason: "back" });
+        rig.read(page);
+        assert_eq!(rig.relay.in_use().links, 0, "its row is gone");
+        rig.said();
+        rig.subscribe(page, 2, "link");
+        rig.tell(ToRelay::Deny { request: 2, reason: "no more" });
+        assert_eq!(rig.read(page), [r#"{"type":"denied","id":2,"reason":"no more"}"#]);
+        assert_eq!(rig.said(), ["Subscribe 2 link"]);
+    }
+
+    #[test]
+    fn a_trial_that_is_not_answered_ends_as_the_link_was_denied() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, first_subscribe_ms_max: 60_000, ..BOARD });
+        let page = asks(&mut rig, 1);
+        rig.pass(1_000);
+        shy(&mut rig);
+        let late = asks(&mut rig, 2);
+        rig.pass(10_100);
+        for page in [page, late] {
+            assert!(rig.read(page).iter().any(|text| text.contains("denied")));
+        }
+        rig.relay.check();
+    }
+
+    #[test]
+    fn a_link_that_is_denied_while_people_watch_ends_for_all_at_once() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        let other = rig.page();
+        rig.subscribe(other, 1, "link");
+        rig.read(other);
+        rig.said();
+        rig.relay.handle_uplink_lost(rig.now);
+        rig.connect();
+        assert_eq!(rig.said().len(), 1);
+        rig.tell(ToRelay::Deny { request: 2, reason: "over" });
+        for page in [page, other] {
+            assert!(rig.read(page).contains(&r#"{"type":"end","topic":7,"reason":"over"}"#.to_owned()));
+        }
+        assert_eq!(rig.said(), [""; 0], "nobody's name was tried");
+    }
+
+    #[test]
+    fn a_link_known_as_not_shared_is_asked_for_page_by_page_after_a_lost_uplink() {
+        let mut rig = Rig::up(&BOARD);
+        let a = asks(&mut rig, 1);
+        rig.accept(1, 7, 1, OWN);
+        rig.accept(2, 7, 1, OWN);
+        assert!(is_in(&mut rig, a));
+        rig.said();
+        rig.relay.handle_uplink_lost(rig.now);
+        let b = asks(&mut rig, 2);
+        rig.connect();
+        let said = rig.said();
+        assert!(said.len() == 2 && said.iter().all(|said| said.contains(" by 10.0.0.")), "{said:?}");
+        rig.accept(3, 7, 1, OWN);
+        rig.accept(4, 7, 1, OWN);
+        assert!(is_in(&mut rig, b));
+    }
+
+    #[test]
+    fn a_herd_is_admitted_in_turns_and_a_grant_of_no_time_covers_all_of_it() {
+        const HERD: u32 = 1_000;
+        let mut rig =
+            Rig::up(&Board { pages_max: HERD + 1, subscriptions_max: HERD + 1, address_asks_burst: 60_000, ..HOST });
+        let pages: Vec<_> = (0..HERD).map(|_| asks(&mut rig, 1)).collect();
+        rig.accept(1, 7, 1, Grant { ttl_s: 0, ..SHARED });
+        let at_once = rig.relay.counters().subscribed;
+        assert!(0 < at_once && at_once < u64::from(HERD) / 2, "{at_once} in one step");
+        assert!(rig.relay.has_pages_to_serve());
+        rig.said();
+        let late = asks(&mut rig, 2);
+        let said = rig.said();
+        assert!(
+            said.iter().any(|said| said.starts_with("Subscribe 2 link ")),
+            "who comes later is not covered: {said:?}"
+        );
+        for _ in 0..HERD {
+            rig.relay.admit_more(rig.now);
+        }
+        assert_eq!(rig.relay.counters().subscribed, u64::from(HERD));
+        assert!(is_in(&mut rig, pages[HERD as usize - 1]) && rig.read(late).is_empty());
+    }
+
+    #[test]
+    fn a_herd_whose_link_is_taken_back_before_all_are_in_is_asked_for_anew() {
+        const HERD: u32 = 1_000;
+        let mut rig = Rig::up(&Board { pages_max: HERD, subscriptions_max: HERD, address_asks_burst: 60_000, ..HOST });
+        for _ in 0..HERD {
+            asks(&mut rig, 1);
+        }
+        rig.accept(1, 7, 1, SHARED);
+        rig.tell(ToRelay::Revoke { link: "link", reason: "back" });
+        let in_before = rig.relay.counters().subscribed;
+        for _ in 0..HERD {
+            rig.relay.admit_more(rig.now);
+        }
+        rig.pass(100);
+        assert_eq!(rig.relay.counters().subscribed, in_before, "nobody is let in by what was taken back");
+        assert!(rig.said().iter().any(|said| said.starts_with("Subscribe 2 link")));
     }
 }

@@ -7,43 +7,61 @@
 
 use heapless::String;
 
-use super::{Relay, event::Event, link::Request, session::Stage, table::NONE, texts::Reason, time::Instant};
+use super::{
+    Relay,
+    counted::Origin,
+    event::Event,
+    link::{Asker, Request},
+    session::{Session, Stage},
+    table::NONE,
+    texts::Reason,
+    time::Instant,
+};
 use crate::wire::uplink::{PageInfo, Since, ToBusiness};
 
 /// A `Subscribe` that is not answered within this time is given up; a page waits no longer either.
 pub(super) const ANSWER_MS_MAX: u64 = 10_000;
+/// A renewal that was not answered is asked for again after this time, twice as long after each
+/// further one, at most [`RENEW_MS_MAX`].
+const RENEW_MS_MIN: u64 = 2_000;
+const RENEW_MS_MAX: u64 = 30_000;
+/// Epochs among those that waiting pages bring whose pages are counted. Where there are more, the
+/// one that is asked for may not be the most frequent; the `Accept` then names the right one.
+const EPOCHS_MAX: usize = 16;
 
 impl Relay {
-    /// Asks for whatever is still to be asked for, as far as there is room.
+    /// Asks for whatever is still to be asked for, as far as there is room: pages first.
     pub(super) fn ask_more(&mut self, now: Instant) {
-        if !self.hungry || !self.is_up() {
+        if !self.is_up() {
             return;
         }
-        self.hungry = false;
-        let end = self.links.end();
-        for step in 0..end {
-            let link = (self.asked_link + step) % end;
-            if self.links.get(link).is_some() && !self.ask_for(now, link) {
-                self.asked_link = link;
-                return;
+        if core::mem::take(&mut self.hungry) {
+            let end = self.links.end();
+            for step in 0..end {
+                let link = (self.asked_link + step) % end;
+                if self.links.get(link).is_some() && !self.ask_for(now, link) {
+                    self.asked_link = link;
+                    return;
+                }
             }
         }
+        self.ask_for_previews(now);
     }
 
     /// Asks for what a link needs; `false` where there was no room for all of it.
     pub(super) fn ask_for(&mut self, now: Instant, link: u32) -> bool {
         let row = &self.links[link];
         let mut all = true;
-        if row.request == NONE {
+        if row.request == NONE && row.on_trial.is_none() {
             if row.ask_again && row.live_count > 0 {
-                all &= self.request(now, link, NONE, false);
-            } else if !row.each && row.waiting != NONE && row.holds == 0 {
+                all &= self.request(now, link, NONE);
+            } else if !row.asks_by_page() && row.holds == 0 && self.has_uncovered(link) {
                 // Requests of single pages that are still under way (the link was taken back) come first.
-                all &= self.request(now, link, row.waiting, false);
+                all &= self.request(now, link, NONE);
             }
         }
         let row = &self.links[link];
-        if row.each && row.waiting_count > 0 {
+        if row.asks_by_page() && row.waiting_count > 0 {
             all = all && self.ask_each(now, link, row.waiting, row.waiting_count);
         }
         let row = &self.links[link];
@@ -55,6 +73,13 @@ impl Relay {
         all
     }
 
+    /// Whether somebody waits whom no grant covers: the last of them, if anybody.
+    fn has_uncovered(&self, link: u32) -> bool {
+        let row = &self.links[link];
+        let last = self.subscriptions.get(row.waiting).and_then(|first| self.subscriptions.get(first.previous));
+        last.is_some_and(|last| matches!(last.stage, Stage::Waiting { ticket, .. } if !row.covers(ticket)))
+    }
+
     /// Asks for each subscription of a link in a ring that has no request under way and needs one.
     fn ask_each(&mut self, now: Instant, link: u32, head: u32, count: u32) -> bool {
         let mut subscription = head;
@@ -63,11 +88,11 @@ impl Relay {
             let next = row.next;
             let needs = row.link == link
                 && match row.stage {
-                    Stage::Waiting { asked, .. } => !asked,
+                    Stage::Waiting { asked, ticket, .. } => !asked && !self.links[link].covers(ticket),
                     Stage::Live(live) => live.ask_again && !live.asked,
                     Stage::Over { .. } => false,
                 };
-            if needs && !self.request(now, link, subscription, true) {
+            if needs && !self.request(now, link, subscription) {
                 return false;
             }
             subscription = next;
@@ -75,34 +100,42 @@ impl Relay {
         true
     }
 
-    /// Sends a `Subscribe`; `false` where there is no room for it now.
-    fn request(&mut self, now: Instant, link: u32, asker: u32, own: bool) -> bool {
+    /// Sends a `Subscribe` that names the page of `asker`, or asks for the link as a whole where
+    /// that is [`NONE`]; `false` where there is no room for it now.
+    pub(super) fn request(&mut self, now: Instant, link: u32, asker: u32) -> bool {
         if !self.is_up() || self.requests.is_full() {
             self.hungry = true;
             return false;
         }
-        let (since, replay_from) = self.since_for(link);
+        let since = self.since_for(link);
+        // For a topic that the relay holds nothing is replayed that it has.
+        let replay =
+            since.filter(|_| self.links[link].topic == NONE).map_or((0, 0), |since| (since.epoch, since.next[1]));
         let mut address = String::<48>::new();
         let mut origin = "";
+        let mut page = None;
         if let Some(row) = self.subscriptions.get(asker) {
             let session = &self.sessions[row.page];
             // An IPv6 address has at most 45 characters.
             let _ = core::fmt::Write::write_fmt(&mut address, format_args!("{}", session.address));
-            origin = session.origin.map_or("", |id| self.origins.text(id));
+            origin = self.origins.key(session.origin).map_or("", Origin::as_str);
+            page = Some(self.asker(session));
         }
         let number = self.next_request;
-        let page = PageInfo { address: &address, origin };
-        let frame = ToBusiness::Subscribe { request: number, link: &self.links[link].name, since, page };
+        let info = PageInfo { address: &address, origin };
+        let frame = ToBusiness::Subscribe { request: number, link: &self.links[link].name, since, page: info };
         let Some(order) = self.uplink.send(&frame) else {
             self.hungry = true;
             return false;
         };
         self.next_request = self.next_request.wrapping_add(1);
         let deadline = now.after(ANSWER_MS_MAX);
-        let request = Request { number, link, asker, own, order, deadline, replay_from };
+        let row = &self.links[link];
+        let for_preview = row.previews > 0 && row.waiting_count + row.live_count == 0;
+        let request = Request { number, link, asker, page, for_preview, order, deadline, replay };
         let Ok(index) = self.requests.insert(request) else { return false };
         self.counters.requests += 1;
-        if own {
+        if page.is_some() {
             self.links[link].holds += 1;
         } else {
             self.links[link].request = index;
@@ -111,30 +144,46 @@ impl Relay {
         true
     }
 
-    /// From where the business server should publish, and the messages' sequence that was asked for.
-    pub(super) fn since_for(&self, link: u32) -> (Option<Since>, u64) {
-        let row = &self.links[link];
-        if let Some(topic) = self.topics.get(row.topic) {
-            return (Some(Since { epoch: topic.epoch, next: topic.next }), 0);
+    /// A page as a denial of it is remembered.
+    pub(super) fn asker(&self, session: &Session) -> Asker {
+        let origin = self.origins.key(session.origin).map_or("", Origin::as_str);
+        Asker { address: session.address, origin: self.hash_of(origin) }
+    }
+
+    /// From where the business server should publish.
+    fn since_for(&self, link: u32) -> Option<Since> {
+        if let Some(topic) = self.topics.get(self.links[link].topic) {
+            return Some(Since { epoch: topic.epoch, next: topic.next });
         }
-        let mut newest = None::<(u64, u64)>;
+        let (epoch, lowest) = self.place_of_most(link)?;
+        let from = lowest.saturating_sub(self.board.messages.frames_max.into()).max(1);
+        Some(Since { epoch, next: [0, from, 0, 0] })
+    }
+
+    /// The epoch that most of the waiting pages bring, of several the one that came first, or the one
+    /// that the business server named; and the lowest place in it.
+    fn place_of_most(&self, link: u32) -> Option<(u64, u64)> {
+        let row = &self.links[link];
+        let mut places = heapless::Vec::<(u64, u64, u32), EPOCHS_MAX>::new();
         let mut subscription = row.waiting;
         for _ in 0..row.waiting_count {
             let waiting = &self.subscriptions[subscription];
-            if let Stage::Waiting { since: (epoch, next), .. } = waiting.stage
-                && next > 0
-            {
-                newest = Some(match newest {
-                    Some((other, lowest)) if other == epoch => (epoch, lowest.min(next)),
-                    Some(other) if other.0 > epoch => other,
-                    _ => (epoch, next),
-                });
-            }
             subscription = waiting.next;
+            let Stage::Waiting { since: (epoch, next @ 1..), .. } = waiting.stage else { continue };
+            if let Some((_, lowest, count)) = places.iter_mut().find(|(known, ..)| *known == epoch) {
+                (*lowest, *count) = (next.min(*lowest), *count + 1);
+                continue;
+            }
+            if places.is_full() && row.epoch == Some(epoch) {
+                // The one that the business server named is always counted.
+                places.pop();
+            }
+            let _ = places.push((epoch, next, 1));
         }
-        let Some((epoch, lowest)) = newest else { return (None, 0) };
-        let from = lowest.saturating_sub(self.board.messages.frames_max.into()).max(1);
-        (Some(Since { epoch, next: [0, from, 0, 0] }), from)
+        let named = places.iter().find(|(epoch, ..)| row.epoch == Some(*epoch));
+        // The last of equals is what `max_by_key` gives.
+        let chosen = named.or_else(|| places.iter().rev().max_by_key(|(.., count)| *count));
+        chosen.map(|(epoch, lowest, _)| (*epoch, *lowest))
     }
 
     /// Gives up requests that were not answered, renews grants, forgets links of no use.
@@ -145,23 +194,74 @@ impl Relay {
                 self.events.add(Event::Unanswered { request: number });
                 self.counters.requests_unanswered += 1;
                 if let Some(request) = self.take_request(number) {
-                    let reason = Reason::Own("the business server did not answer");
-                    self.answer_waiting(now, &request, reason, Some(Self::retry_ms));
-                    self.let_go(now, request.link);
-                    self.hungry = true;
+                    self.give_up(now, &request);
                 }
             }
         }
         for link in 0..self.links.end() {
             let Some(row) = self.links.get(link) else { continue };
             if row.renew_at <= now && row.request == NONE && row.live_count > 0 {
-                if self.request(now, link, NONE, false) {
-                    self.links[link].renew_at = Instant::NEVER;
-                }
+                self.renew(now, link);
             } else if row.is_idle(now) {
                 self.release_link(now, link);
             }
         }
+    }
+
+    /// A request that was not answered: who waits for it comes back later, a renewal is asked for again.
+    fn give_up(&mut self, now: Instant, request: &Request) {
+        let link = request.link;
+        self.remember_unanswered(request);
+        match self.end_trial(link, request.number) {
+            Some(reason) => self.deny_link(now, link, reason, false),
+            None => {
+                let reason = Reason::Own("the business server did not answer");
+                self.answer_waiting(now, request, reason, Some(Self::retry_ms));
+            }
+        }
+        self.plan_renewal(now, link);
+        self.preview_news += 1;
+        self.let_go(now, link);
+        self.hungry = true;
+    }
+
+    /// Plans the next try of a renewal that came to nothing, with a back-off.
+    pub(super) fn plan_renewal(&mut self, now: Instant, link: u32) {
+        let row = &mut self.links[link];
+        if row.is_renewed() && row.request == NONE && row.renew_at == Instant::NEVER {
+            let step_ms = (RENEW_MS_MIN << row.unanswered.min(8)).min(RENEW_MS_MAX);
+            row.unanswered = row.unanswered.saturating_add(1);
+            row.renew_at = now.after(step_ms / 2 + self.jitter.below(step_ms / 2 + 1));
+        }
+    }
+
+    /// Asks for a shared grant again: as a whole, or where only pages are accepted in the name of one.
+    fn renew(&mut self, now: Instant, link: u32) {
+        let is_sent = if self.links[link].by_name {
+            match self.first_live(link) {
+                NONE => true,
+                asker => self.request(now, link, asker),
+            }
+        } else {
+            self.request(now, link, NONE)
+        };
+        if is_sent {
+            self.links[link].renew_at = Instant::NEVER;
+        }
+    }
+
+    /// The first live subscription by a link's shared grant that is not asked for by itself; [`NONE`] without.
+    pub(super) fn first_live(&self, link: u32) -> u32 {
+        let Some(topic) = self.topics.get(self.links[link].topic) else { return NONE };
+        let mut subscription = topic.walk;
+        for _ in 0..topic.pages {
+            let row = &self.subscriptions[subscription];
+            if row.link == link && row.live().is_some_and(|live| !live.own && !live.asked) {
+                return subscription;
+            }
+            subscription = row.next;
+        }
+        NONE
     }
 
     /// After the uplink came back: what nobody watches is dropped, everything else is asked for again.
@@ -177,6 +277,8 @@ impl Relay {
                 let row = &mut self.links[link];
                 row.granted_until = now;
                 row.topic = NONE;
+                row.by_name = false;
+                row.uncover();
                 self.release_link(now, link);
                 continue;
             }
@@ -190,6 +292,9 @@ impl Relay {
             row.ask_again_count = own;
             row.ask_again = shared > 0;
             row.renew_at = Instant::NEVER;
+            row.unanswered = 0;
+            row.was_by_name = core::mem::take(&mut row.by_name);
+            row.uncover();
         }
         self.hungry = true;
         self.ask_more(now);
@@ -197,26 +302,48 @@ impl Relay {
 
     /// Every request under way is void: the connection is gone.
     pub(super) fn drop_requests(&mut self, now: Instant) {
+        self.unanswered.clear();
+        self.good_links.clear();
         for index in 0..self.requests.end() {
             if let Some(number) = self.requests.get(index).map(|request| request.number)
                 && let Some(request) = self.take_request(number)
             {
+                if let Some(reason) = self.end_trial(request.link, number) {
+                    self.reasons.release_reason(reason);
+                }
                 self.let_go(now, request.link);
             }
         }
+        self.preview_news += 1;
     }
 
     /// Takes a request out of the table; its link is held until [`let_go`](Self::let_go).
     pub(super) fn take_request(&mut self, number: u32) -> Option<Request> {
         let index = self.requests.iter().find(|(_, request)| request.number == number).map(|(index, _)| index)?;
-        let request = self.requests.remove(index)?;
+        let request = self.requests.remove(index).filter(|request| request.link != NONE)?;
         let row = &mut self.links[request.link];
-        if !request.own {
+        if request.page.is_none() {
             row.request = NONE;
             row.holds += 1;
         }
         self.set_asked(request.asker, false);
         Some(request)
+    }
+
+    /// A link was denied: what else was asked for it before has no say any more. The rows stay, since
+    /// the requests are under way.
+    pub(super) fn void_requests(&mut self, now: Instant, link: u32) {
+        for index in 0..self.requests.end() {
+            let Some(request) = self.requests.get_mut(index).filter(|request| request.link == link) else { continue };
+            request.link = NONE;
+            let (asker, page) = (core::mem::replace(&mut request.asker, NONE), request.page);
+            self.set_asked(asker, false);
+            if page.is_none() {
+                self.links[link].request = NONE;
+            } else {
+                self.let_go(now, link);
+            }
+        }
     }
 
     fn set_asked(&mut self, subscription: u32, now_asked: bool) {
@@ -272,15 +399,24 @@ mod tests {
     #[test]
     fn without_a_shared_grant_each_page_is_asked_for() {
         let mut rig = Rig::up(&BOARD);
-        let (a, b) = (rig.page(), rig.page());
+        let (a, b) = (rig.page(), rig.page_at([10, 0, 0, 2].into()));
         rig.subscribe(a, 1, "link");
         rig.subscribe(b, 1, "link");
-        assert_eq!(rig.said(), ["Subscribe 1 link"]);
+        assert_eq!(rig.said(), ["Subscribe 1 link"], "as a whole, in nobody's name");
         rig.accept(1, 7, 1, OWN);
+        assert!(rig.read(a).is_empty() && rig.read(b).is_empty(), "it admits nobody");
+        let said = rig.said();
+        assert_eq!(
+            said,
+            [
+                "Audience 7 0",
+                "Subscribe 2 link by 127.0.0.1 since 1 [0, 0, 0, 0]",
+                "Subscribe 3 link by 10.0.0.2 since 1 [0, 0, 0, 0]"
+            ]
+        );
+        rig.tell(ToRelay::Deny { request: 3, reason: "no" });
+        rig.accept(2, 7, 1, OWN);
         assert!(rig.read(a)[0].contains("subscribed"));
-        assert!(rig.read(b).is_empty());
-        assert_eq!(rig.said(), ["Audience 7 1", "Subscribe 2 link since 1 [0, 0, 0, 0]"]);
-        rig.tell(ToRelay::Deny { request: 2, reason: "no" });
         assert_eq!(rig.read(b), [r#"{"type":"denied","id":1,"reason":"no"}"#]);
         assert!(rig.read(a).is_empty());
     }
@@ -341,12 +477,14 @@ mod tests {
         let page = rig.page();
         rig.subscribe(page, 1, "link");
         rig.tell(ToRelay::Deny { request: 1, reason: "no" });
+        assert_eq!(rig.said(), ["Subscribe 1 link", "Subscribe 2 link by 127.0.0.1"]);
+        rig.tell(ToRelay::Deny { request: 2, reason: "no" });
         rig.subscribe(page, 2, "link");
         assert_eq!(rig.read(page).len(), 2);
-        assert_eq!(rig.said(), ["Subscribe 1 link"]);
+        assert_eq!(rig.said(), [""; 0]);
         rig.pass(2_100);
         rig.subscribe(page, 3, "link");
-        assert_eq!(rig.said(), ["Subscribe 2 link"]);
+        assert_eq!(rig.said(), ["Subscribe 3 link"]);
     }
 
     #[test]
@@ -376,17 +514,68 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_names_another_epoch_costs_nobody_its_place() {
+    fn of_several_epochs_the_most_frequent_is_asked_for_and_of_equals_the_first() {
         let mut rig = Rig::up(&BOARD);
-        let (liar, back) = (rig.page(), rig.page());
-        rig.say(liar, r#"{"type":"subscribe","id":1,"link":"link","since":{"epoch":"9","next":[0,27,0,0]}}"#);
-        rig.say(back, r#"{"type":"subscribe","id":1,"link":"link","since":{"epoch":"4","next":[0,28,0,0]}}"#);
-        assert_eq!(rig.said(), ["Subscribe 1 link since 9 [0, 23, 0, 0]"]);
-        rig.accept(1, 7, 4, SHARED);
-        rig.messages(19..=20);
-        assert_eq!(rig.read(back).len(), 1, "subscribed, and nothing that it has");
-        rig.messages(21..=28);
-        assert_eq!(rig.read(back), [message(28)]);
+        let pages = [rig.page(), rig.page(), rig.page()];
+        rig.relay.handle_uplink_lost(rig.now);
+        for (page, epoch, next) in [(pages[0], u64::MAX, 9), (pages[1], 4, 28), (pages[2], 4, 30)] {
+            let since = format!(r#"{{"epoch":"{epoch}","next":[0,{next},0,0]}}"#);
+            rig.say(page, &format!(r#"{{"type":"subscribe","id":1,"link":"link","since":{since}}}"#));
+        }
+        rig.connect();
+        assert_eq!(rig.said(), ["Subscribe 1 link since 4 [0, 24, 0, 0]"]);
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.page(), rig.page()];
+        rig.relay.handle_uplink_lost(rig.now);
+        for (page, epoch) in [(pages[0], 3), (pages[1], 4)] {
+            let since = format!(r#"{{"epoch":"{epoch}","next":[0,9,0,0]}}"#);
+            rig.say(page, &format!(r#"{{"type":"subscribe","id":1,"link":"link","since":{since}}}"#));
+        }
+        rig.connect();
+        assert_eq!(rig.said(), ["Subscribe 1 link since 3 [0, 5, 0, 0]"]);
+    }
+
+    #[test]
+    fn a_page_that_names_another_epoch_costs_nobody_its_place() {
+        for (epoch, next) in [(u64::MAX, 27), (4, (1_u64 << 53) - 1)] {
+            let mut rig = Rig::up(&BOARD);
+            let (liar, back) = (rig.page(), rig.page());
+            let since = format!(r#"{{"epoch":"{epoch}","next":[0,{next},0,0]}}"#);
+            rig.say(liar, &format!(r#"{{"type":"subscribe","id":1,"link":"link","since":{since}}}"#));
+            rig.say(back, r#"{"type":"subscribe","id":1,"link":"link","since":{"epoch":"4","next":[0,28,0,0]}}"#);
+            assert_eq!(rig.said(), [format!("Subscribe 1 link since {epoch} [0, {}, 0, 0]", next - 4)]);
+            rig.accept(1, 7, 4, SHARED);
+            assert!(rig.read(back).is_empty(), "nobody is confirmed before the replay that it needs");
+            assert_eq!(rig.said(), ["Unsubscribe 7", "Subscribe 2 link since 4 [0, 24, 0, 0]"]);
+            rig.messages(30..=31);
+            rig.accept(2, 7, 4, SHARED);
+            rig.messages(24..=31);
+            let read = rig.read(back);
+            assert_eq!(read[1..], [message(28), message(29), message(30), message(31)]);
+        }
+    }
+
+    #[test]
+    fn a_link_whose_pages_know_older_places_again_and_again_is_accepted_in_the_end() {
+        let mut rig = Rig::up(&BOARD);
+        let pages: Vec<_> = (0..4).map(|_| rig.page()).collect();
+        let mut request = 0;
+        for (page, next) in pages.into_iter().zip([1_u64 << 50, 1 << 40, 1 << 30, 1 << 20]) {
+            let since = format!(r#"{{"epoch":"4","next":[0,{next},0,0]}}"#);
+            rig.say(page, &format!(r#"{{"type":"subscribe","id":1,"link":"link","since":{since}}}"#));
+            let said = rig.said();
+            let asked = said.iter().find_map(|said| said.strip_prefix("Subscribe ")?.split(' ').next()?.parse().ok());
+            if let Some(asked) = asked {
+                request = asked;
+            }
+            if next < 1 << 50 {
+                rig.accept(request, 7, 4, SHARED);
+                request += 1;
+            }
+        }
+        rig.said();
+        rig.accept(request, 7, 4, SHARED);
+        assert_eq!(rig.relay.counters().subscribed, 4);
     }
 
     #[test]
@@ -475,6 +664,7 @@ mod tests {
         let (a, b) = (rig.page(), rig.page());
         rig.subscribe(a, 1, "link");
         rig.accept(1, 7, 1, OWN);
+        rig.accept(2, 7, 1, OWN);
         rig.read(a);
         rig.subscribe(b, 1, "link");
         rig.said();
@@ -482,7 +672,99 @@ mod tests {
         assert!(rig.read(a).iter().any(|text| text.contains("end")));
         rig.pass(200);
         assert!(!rig.said().iter().any(|said| said.starts_with("Subscribe")));
-        rig.accept(2, 7, 1, OWN);
+        rig.accept(3, 7, 1, OWN);
         assert!(rig.read(b).iter().any(|text| text.contains("subscribed")));
+    }
+
+    #[test]
+    fn a_renewal_that_is_not_answered_is_asked_for_again_with_a_back_off() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.accept(1, 7, 1, Grant { ttl_s: 6, ..SHARED });
+        rig.said();
+        let mut asked_at = Vec::new();
+        for _ in 0..200 {
+            rig.pass(1_000);
+            rig.read(page);
+            rig.tell(ToRelay::Ping { nonce: 1 });
+            asked_at.extend(rig.said().iter().filter(|said| said.starts_with("Subscribe")).map(|_| rig.now));
+        }
+        let waits: Vec<u64> = asked_at.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+        assert!(waits.len() >= 5 && waits.iter().all(|wait| (10_000..=41_000).contains(wait)), "{waits:?}");
+        assert!(waits[0] < waits[waits.len() - 1], "{waits:?}");
+        assert_eq!(rig.relay.counters().denied, 0, "who watches goes on");
+    }
+
+    #[test]
+    fn a_denial_that_comes_late_still_counts_and_a_late_accept_of_it_revives_nothing() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.accept(1, 7, 1, Grant { ttl_s: 6, ..SHARED });
+        rig.read(page);
+        rig.said();
+        let mut asked = Vec::new();
+        while asked.len() < 2 {
+            rig.pass(1_000);
+            rig.read(page);
+            rig.tell(ToRelay::Ping { nonce: 1 });
+            asked.extend(rig.said().into_iter().filter(|said| said.starts_with("Subscribe")));
+        }
+        let [first, second] = [&asked[0], &asked[1]].map(|said| said.split(' ').nth(1).unwrap().parse().unwrap());
+        let _ = rig.said();
+        rig.tell(ToRelay::Deny { request: first, reason: "over" });
+        let read = rig.read(page);
+        assert!(read.contains(&r#"{"type":"end","topic":7,"reason":"over"}"#.to_owned()));
+        let back = rig.page();
+        rig.subscribe(back, 1, "link");
+        assert!(rig.read(back)[0].contains("over"), "it is remembered");
+        rig.pass(10_000);
+        rig.tell(ToRelay::Ping { nonce: 1 });
+        rig.accept(second, 7, 1, SHARED);
+        let said = rig.said();
+        assert!(!said.iter().any(|said| said.starts_with("Subscribe")), "{said:?}");
+        rig.subscribe(back, 2, "link");
+        assert!(rig.said().last().unwrap().starts_with("Subscribe"), "nothing is granted");
+    }
+
+    #[test]
+    fn a_renewal_that_is_accepted_late_is_a_renewal() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.accept(1, 7, 1, Grant { ttl_s: 6, ..SHARED });
+        rig.read(page);
+        rig.pass(16_500);
+        rig.tell(ToRelay::Ping { nonce: 1 });
+        rig.accept(2, 7, 1, SHARED);
+        rig.said();
+        let other = rig.page();
+        rig.subscribe(other, 1, "link");
+        assert!(rig.read(other)[0].contains("subscribed"));
+    }
+
+    #[test]
+    fn of_links_that_are_only_remembered_the_one_used_longest_ago_makes_room() {
+        let mut rig = Rig::up(&Board { links_max: 2, requests_max: 2, ..BOARD });
+        let page = rig.page();
+        for (link, request) in [("old", 1), ("young", 3)] {
+            rig.subscribe(page, 1, link);
+            rig.tell(ToRelay::Deny { request, reason: "no" });
+            rig.tell(ToRelay::Deny { request: request + 1, reason: "no" });
+            rig.pass(100);
+            rig.read(page);
+        }
+        // Asked for once more, the old one is the younger.
+        rig.subscribe(page, 1, "old");
+        rig.read(page);
+        rig.subscribe(page, 1, "third");
+        rig.said();
+        rig.subscribe(page, 1, "old");
+        rig.read(page);
+        assert_eq!(rig.said(), [""; 0], "still remembered");
+        let other = rig.page_at([10, 0, 0, 2].into());
+        rig.subscribe(other, 1, "young");
+        assert_eq!(rig.said(), ["Subscribe 6 young"]);
     }
 }

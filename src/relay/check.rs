@@ -8,9 +8,10 @@
 use super::{
     Relay, UNSUBSCRIBED_MAX,
     log::{Kind, Log},
+    preview::previews_max,
     session::{Cursor, Half, Live, Stage, Subscription, UNPLACED},
     table::{NONE, Table},
-    texts::{Reason, TextId},
+    texts::Reason,
     time::Instant,
     topic::{LOGS, Topic},
 };
@@ -31,6 +32,8 @@ impl Relay {
         self.check_requests();
         self.check_topics();
         self.check_texts();
+        self.check_counted();
+        self.check_previews();
         self.check_arena();
         self.check_begun();
     }
@@ -46,6 +49,11 @@ impl Relay {
         self.topics.check_size("topics", board.topics_max);
         self.links.check_size("links", board.links_max);
         self.requests.check_size("requests", board.requests_max);
+        self.previews.check_size("previews", previews_max(board));
+        assert!(self.unanswered.count() <= board.requests_max as usize, "BOUND: too many requests remembered");
+        assert!(self.denials.count() <= board.denials_max as usize, "BOUND: too many denied pages remembered");
+        assert!(self.good_links.len() <= board.links_max as usize, "BOUND: too many links remembered as accepted");
+        assert!(self.admitting.len() <= board.links_max as usize, "BOUND: more links admit than there are");
         self.store.begun.check_size(board.pages_max);
         assert!(self.store.free() <= board.blocks_max, "BOUND: the arena has more free blocks than blocks");
         assert_eq!(self.ready_first == NONE, self.ready_last == NONE, "the ready queue has one end only");
@@ -55,7 +63,8 @@ impl Relay {
             self.kernel_size
         );
         assert!(self.reasons.len() <= board.reasons_max as usize, "BOUND: more reasons than the board allows");
-        assert!(self.origins.len() <= board.origins_max as usize, "BOUND: more origins than the board allows");
+        self.networks.check_size("networks", board.pages_max);
+        self.origins.check_size("origins", board.pages_max);
         assert_eq!(self.addresses.len(), board.addresses_max as usize, "BOUND: the table of addresses has changed");
         assert!(self.numbers.len() <= board.topics_max as usize, "BOUND: more numbers than topics");
         assert!(self.dirty.len() <= board.topics_max as usize, "BOUND: more dirty topics than topics");
@@ -70,6 +79,7 @@ impl Relay {
         self.topics.check("topics", board.topics_max);
         self.links.check("links", board.links_max);
         self.requests.check("requests", board.requests_max);
+        self.previews.check("previews", previews_max(board));
     }
 
     fn check_sessions(&self) {
@@ -77,7 +87,7 @@ impl Relay {
         let kernel_size: u64 = self.sessions.iter().map(|(_, session)| u64::from(session.kernel_size)).sum();
         assert_eq!(self.kernel_size, kernel_size, "the kernel's bytes are counted wrongly");
         for (page, session) in self.sessions.iter() {
-            let mut wanted = 0_u16;
+            let (mut wanted, mut live) = (0_u16, 0_u16);
             let mut at = session.first;
             while at != NONE {
                 let Some(row) = self.subscriptions.get(at) else {
@@ -87,9 +97,12 @@ impl Relay {
                 let seen = core::mem::replace(&mut chained[at as usize], true);
                 assert!(!seen, "page {page}'s chain meets subscription {at} twice");
                 wanted += u16::from(!matches!(row.stage, Stage::Over { .. }));
+                live += u16::from(row.live().is_some());
                 at = row.sibling;
             }
             assert_eq!(session.subscriptions, wanted, "page {page} counts its subscriptions wrongly");
+            assert_eq!(session.live, live, "page {page} counts wrongly what it watches");
+            assert!(live == 0 || session.has_watched, "page {page} watches and never did");
             let per_page = self.board.topics_per_page_max + 1;
             assert!(u32::from(wanted) < per_page, "BOUND: page {page} has {wanted} topics");
             if let Half::Notice { notice, sent } = session.half {
@@ -239,12 +252,24 @@ impl Relay {
             assert_eq!(row.live_count as usize, of(|_| true), "link {link} counts its live pages wrongly");
             let again = of(|live| live.ask_again);
             assert_eq!(row.ask_again_count as usize, again, "link {link} counts wrongly who is to be asked for again");
-            let own = self.requests.iter().filter(|(_, request)| request.link == link && request.own).count();
+            let own =
+                self.requests.iter().filter(|(_, request)| request.link == link && request.page.is_some()).count();
             assert_eq!(row.holds as usize, own, "link {link} is held by others than its pages' requests");
-            let whole = self.requests.iter().find(|(_, request)| request.link == link && !request.own);
+            let whole = self.requests.iter().find(|(_, request)| request.link == link && request.page.is_none());
             assert_eq!(row.request, whole.map_or(NONE, |(index, _)| index), "link {link} names another request");
-            let whole = self.requests.iter().filter(|(_, request)| request.link == link && !request.own).count();
+            let whole =
+                self.requests.iter().filter(|(_, request)| request.link == link && request.page.is_none()).count();
             assert!(whole <= 1, "link {link} was asked for as a whole {whole} times");
+            if let Some(trial) = row.on_trial {
+                let is_asked = self.requests.iter().any(|(_, request)| request.number == trial.request);
+                assert!(is_asked, "link {link} is on trial and its request is gone");
+            }
+            let is_asked = row.request != NONE || row.ask_again || row.holds > 0;
+            let is_settled = row.renew_at != Instant::NEVER || is_asked;
+            assert!(
+                !row.is_renewed() || !self.is_up() || is_settled || self.first_live(link) == NONE,
+                "link {link}'s shared grant has pages and no renewal is planned or under way"
+            );
             if row.topic == NONE {
                 assert_eq!(row.live_count, 0, "link {link} has pages and no topic");
             } else {
@@ -256,7 +281,11 @@ impl Relay {
 
     fn check_requests(&self) {
         for (index, request) in self.requests.iter() {
-            assert!(self.links.get(request.link).is_some(), "NAME: request {index} is for a link that is gone");
+            let is_void = request.link == NONE && request.asker == NONE;
+            assert!(
+                is_void || self.links.get(request.link).is_some(),
+                "NAME: request {index} is for a link that is gone"
+            );
             let same = self.requests.iter().filter(|(_, other)| other.number == request.number).count();
             assert_eq!(same, 1, "request number {} is under way twice", request.number);
             if request.asker != NONE {
@@ -310,14 +339,13 @@ impl Relay {
             }
         }
         for (_, link) in self.links.iter() {
-            link.denied.iter().for_each(|(_, reason)| note(*reason));
+            link.denied.iter().for_each(|denied| note(denied.reason));
+            link.on_trial.iter().for_each(|trial| note(trial.reason));
         }
-        let origins: Vec<TextId> = self.sessions.iter().filter_map(|(_, session)| session.origin).collect();
-        for (texts, used, name) in [(&self.reasons, reasons, "reason"), (&self.origins, origins, "origin")] {
-            for (id, uses) in texts.uses() {
-                let count = used.iter().filter(|&&other| other == id).count();
-                assert_eq!(uses as usize, count, "{name} {:?} counts its uses wrongly", texts.text(id));
-            }
+        self.denials.reasons().for_each(note);
+        for (id, uses) in self.reasons.uses() {
+            let count = reasons.iter().filter(|&&other| other == id).count();
+            assert_eq!(uses as usize, count, "reason {:?} counts its uses wrongly", self.reasons.text(id));
         }
     }
 

@@ -76,10 +76,11 @@ impl Relay {
         true
     }
 
-    /// Whether [`poll_page`](Self::poll_page) may have somebody.
+    /// Whether [`poll_page`](Self::poll_page) may have somebody, now or once
+    /// [`admit_more`](Self::admit_more) has gone on.
     #[must_use]
     pub fn has_pages_to_serve(&self) -> bool {
-        self.ready_first != NONE || !self.dirty.is_empty()
+        self.ready_first != NONE || !self.dirty.is_empty() || !self.admitting.is_empty()
     }
 
     /// The page's socket took no more: it is left alone until [`unblocked`](Self::unblocked).

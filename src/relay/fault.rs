@@ -23,6 +23,8 @@ pub enum PeerError {
     Proof,
     /// Nothing came for too long: 10 s in the handshake, 30 s later.
     Silent,
+    /// Bytes came, but no whole frame for too long: 20 s for the handshake, 5 min later.
+    Slow,
 }
 
 impl fmt::Display for PeerError {
@@ -33,6 +35,9 @@ impl fmt::Display for PeerError {
             Self::Version(version) => write!(f, "it speaks version {version} of the protocol, this relay {VERSION}"),
             Self::Proof => f.write_str("its proof is wrong: is uplink.secret the same on both sides?"),
             Self::Silent => f.write_str("nothing came from it for too long (10 s in the handshake, 30 s later)"),
+            Self::Slow => f.write_str(
+                "no whole frame came from it for too long (20 s for the handshake, 300 s later), only bytes",
+            ),
         }
     }
 }

@@ -153,7 +153,7 @@ impl Relay {
             id,
             number: session.number,
             address: session.address,
-            origin: session.origin.map_or("", |origin| self.origins.text(origin)),
+            origin: self.origins.key(session.origin).map_or("", super::counted::Origin::as_str),
             subscriptions: session.subscriptions,
             open_ms: session.opened.age_ms(now),
             heard_ms: session.heard.age_ms(now),
@@ -263,7 +263,13 @@ impl Relay {
     /// Different reasons and origins kept now.
     #[must_use]
     pub fn texts_in_use(&self) -> (usize, usize) {
-        (self.reasons.len(), self.origins.len())
+        (self.reasons.len(), self.origins.len() as usize)
+    }
+
+    /// Different networks that pages come from now.
+    #[must_use]
+    pub const fn networks(&self) -> u32 {
+        self.networks.len()
     }
 
     /// The connection to the business server.

@@ -4,7 +4,7 @@
 //! under way, its grant or its denial still holds. A [`Request`] is a `Subscribe` that was sent and
 //! not answered. The rules of asking are in `asking.rs`. The machine's side finds, makes and forgets links; nothing here decides.
 
-use core::fmt;
+use core::{fmt, net::IpAddr};
 
 use heapless::String;
 
@@ -26,18 +26,40 @@ pub struct Link {
     pub granted_until: Instant,
     /// When the grant is to be renewed.
     pub renew_at: Instant,
-    /// Until when it counts as denied, and why.
-    pub denied: Option<(Instant, Reason)>,
+    /// The link as a whole was denied.
+    pub denied: Option<Denied>,
+    /// The link as a whole was denied, and one page is asked for by name before that counts.
+    pub on_trial: Option<Trial>,
+    /// The connection on which anything was accepted with this link last; 0 without.
+    pub accepted_on: u64,
     /// The request for the link as a whole that is under way; [`NONE`] without.
     pub request: u32,
+    /// Requests for the link as a whole that were given up in a row.
+    pub unanswered: u8,
+    /// Accepts in a row that were given back, to be asked for again from where waiting pages are.
+    pub replays: u8,
+    /// The epoch that such an `Accept` named.
+    pub epoch: Option<u64>,
     /// The last answer was not shared: each page is asked for by itself.
     pub each: bool,
+    /// On this connection only requests that name a page are accepted.
+    pub by_name: bool,
+    /// That was so on the connection before.
+    pub was_by_name: bool,
     /// To be asked for again as a whole, since the uplink was lost.
     pub ask_again: bool,
-    /// The ring of subscriptions that wait.
+    /// The ring of subscriptions that wait, the longest waiting first.
     pub waiting: u32,
     /// How many of them.
     pub waiting_count: u32,
+    /// The ticket of the next subscription that waits.
+    pub next_ticket: u32,
+    /// A shared grant covers those that wait with a ticket before this one: they are being admitted.
+    pub covered_to: u32,
+    /// Previews that wait for it.
+    pub previews: u32,
+    /// When somebody asked for it last.
+    pub used_at: Instant,
     /// Live subscriptions made with it.
     pub live_count: u32,
     /// Live subscriptions of their own grant that must be asked for again.
@@ -49,7 +71,7 @@ pub struct Link {
 impl Link {
     /// A link that nothing is known of.
     #[must_use]
-    pub const fn new(name: String<LINK_SIZE_MAX>, hash: u64) -> Self {
+    pub const fn new(name: String<LINK_SIZE_MAX>, hash: u64, now: Instant) -> Self {
         Self {
             name,
             hash,
@@ -58,11 +80,22 @@ impl Link {
             granted_until: Instant(0),
             renew_at: Instant::NEVER,
             denied: None,
+            on_trial: None,
+            accepted_on: 0,
             request: NONE,
+            unanswered: 0,
+            replays: 0,
+            epoch: None,
             each: false,
+            by_name: false,
+            was_by_name: false,
             ask_again: false,
             waiting: NONE,
             waiting_count: 0,
+            next_ticket: 0,
+            covered_to: 0,
+            previews: 0,
+            used_at: now,
             live_count: 0,
             ask_again_count: 0,
             holds: 0,
@@ -72,13 +105,79 @@ impl Link {
     /// Whether nobody would miss the link.
     #[must_use]
     pub fn is_idle(&self, now: Instant) -> bool {
-        self.waiting_count == 0
-            && self.live_count == 0
-            && self.request == NONE
-            && self.holds == 0
-            && self.denied.is_none_or(|(until, _)| until <= now)
+        self.is_spare()
+            && self.denied.is_none_or(|denied| denied.until <= now)
             && (self.topic == NONE || self.granted_until <= now)
     }
+
+    /// Whether it is only remembered: a denial, or a grant that nobody uses.
+    #[must_use]
+    pub const fn is_spare(&self) -> bool {
+        self.waiting_count == 0 && self.live_count == 0 && self.holds == 0 && self.previews == 0 && self.request == NONE
+    }
+
+    /// Whether its pages are held by a shared grant that is renewed. One that is asked for again
+    /// since the uplink was lost is no renewal.
+    #[must_use]
+    pub const fn is_renewed(&self) -> bool {
+        self.grant.shared && self.grant.ttl_s > 0 && self.live_count > 0 && !self.ask_again
+    }
+
+    /// Whether each page is asked for by itself.
+    #[must_use]
+    pub const fn asks_by_page(&self) -> bool {
+        self.each || self.by_name
+    }
+
+    /// The ticket of one more subscription that waits.
+    pub const fn take_ticket(&mut self) -> u32 {
+        let ticket = self.next_ticket;
+        self.next_ticket = ticket.wrapping_add(1);
+        if ticket.wrapping_sub(self.covered_to) > TICKETS_MAX {
+            // Nobody has waited since then: numbers may wrap.
+            self.uncover();
+        }
+        ticket
+    }
+
+    /// Whether a waiting subscription is covered by the grant already.
+    #[must_use]
+    pub const fn covers(&self, ticket: u32) -> bool {
+        ticket.wrapping_sub(self.covered_to) > u32::MAX / 2
+    }
+
+    /// A shared grant covers everybody that waits now.
+    pub const fn cover(&mut self) {
+        self.covered_to = self.next_ticket;
+    }
+
+    /// Those that wait are not covered by a grant any more: they are asked for anew.
+    pub const fn uncover(&mut self) {
+        self.covered_to = self.next_ticket.wrapping_sub(TICKETS_MAX);
+    }
+}
+
+/// More tickets than are taken while one subscription waits, which is 10 s at most.
+const TICKETS_MAX: u32 = 1 << 30;
+
+/// A denial of a link as a whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Denied {
+    /// Until when it is remembered.
+    pub until: Instant,
+    /// Why.
+    pub reason: Reason,
+    /// No page was asked for by name: the next one may be.
+    pub untried: bool,
+}
+
+/// A denial of a link as a whole that one page's own request puts to the test.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    /// The number of the page's request.
+    pub request: u32,
+    /// Why the whole was denied.
+    pub reason: Reason,
 }
 
 /// A `Subscribe` under way.
@@ -86,19 +185,31 @@ impl Link {
 pub struct Request {
     /// Its number on the wire.
     pub number: u32,
-    /// The link's row.
+    /// The link's row; [`NONE`] once the link was denied.
     pub link: u32,
-    /// The subscription of the one page that it is for; [`NONE`] where it is for the link as a whole
-    /// and nobody waits (a renewal), or where that page left.
+    /// The subscription of the page that it names; [`NONE`] where it is for the link as a whole,
+    /// or where that page left.
     pub asker: u32,
-    /// Whether it is for that page alone.
-    pub own: bool,
+    /// Who it names; none where it is for the link as a whole.
+    pub page: Option<Asker>,
+    /// Sent for a preview alone.
+    pub for_preview: bool,
     /// The place among all frames sent on this connection.
     pub order: u64,
     /// When it is given up.
     pub deadline: Instant,
-    /// The messages' sequence from which the business server was asked to replay; 0 without.
-    pub replay_from: u64,
+    /// The epoch, and the messages' sequence in it, from which the business server was asked to
+    /// replay for pages that wait; 0 without.
+    pub replay: (u64, u64),
+}
+
+/// The page that a request names, as a denial of it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Where it is.
+    pub address: IpAddr,
+    /// The hash of its origin; that of the empty text without.
+    pub origin: u64,
 }
 
 /// A link as logs and consoles may show it: its first four bytes. A link is printable ASCII (`wire`), so that four bytes are four letters.
@@ -122,21 +233,29 @@ impl Relay {
         same.map(|(_, link)| *link).find(|link| self.links[*link].name == name)
     }
 
-    pub(super) fn link_for(&mut self, name: &str) -> Option<u32> {
+    pub(super) fn link_for(&mut self, now: Instant, name: &str) -> Option<u32> {
         if let Some(link) = self.find_link(name) {
+            self.links[link].used_at = now;
             return Some(link);
         }
         if self.links.is_full() {
-            // One that is only remembered makes room: a denial, or a grant that nobody uses.
-            let spare = self
-                .links
-                .iter()
-                .find(|(_, link)| link.waiting_count + link.live_count + link.holds == 0 && link.request == NONE);
-            let (index, _) = spare?;
+            // Of those that are only remembered the one that was used longest ago makes room.
+            let spare = self.links.iter().filter(|(_, link)| link.is_spare());
+            let (index, _) = spare.min_by_key(|(_, link)| link.used_at)?;
             self.remove_link(index);
         }
+        self.new_link(now, name)
+    }
+
+    /// A row for a link that has none; `None` where there is no room.
+    pub(super) fn new_link(&mut self, now: Instant, name: &str) -> Option<u32> {
         let hash = self.hash_of(name);
-        let link = self.links.insert(Link::new(String::try_from(name).ok()?, hash)).ok()?;
+        let mut row = Link::new(String::try_from(name).ok()?, hash, now);
+        if let Some(place) = self.good_links.iter().position(|known| *known == hash) {
+            self.good_links.remove(place);
+            row.accepted_on = self.uplink.connection();
+        }
+        let link = self.links.insert(row).ok()?;
         let place = self.link_hashes.partition_point(|known| *known < (hash, link));
         self.link_hashes.insert(place, (hash, link));
         Some(link)
@@ -160,8 +279,15 @@ impl Relay {
         if let Ok(place) = self.link_hashes.binary_search(&(row.hash, link)) {
             self.link_hashes.remove(place);
         }
-        if let Some((_, reason)) = row.denied {
-            self.reasons.release_reason(reason);
+        if let Some(denied) = row.denied {
+            self.reasons.release_reason(denied.reason);
+        }
+        if row.accepted_on != 0 && row.accepted_on == self.uplink.connection() {
+            // Whether anything was accepted with it outlives the row.
+            if self.good_links.len() >= self.board.links_max as usize {
+                self.good_links.pop_front();
+            }
+            self.good_links.push_back(row.hash);
         }
     }
 }

@@ -24,19 +24,25 @@ mod answering;
 mod asking;
 pub mod begun;
 mod check;
+pub mod counted;
 mod counters;
 pub mod cursor;
+mod denials;
 pub mod draft;
 pub mod event;
+mod expiry;
 mod fanout;
 pub mod fault;
 pub mod inspect;
 pub mod link;
+mod liveness;
 pub mod log;
 pub mod notice;
 pub mod pages;
+pub mod preview;
 mod publish;
 mod queued;
+pub mod rate;
 mod reserve;
 mod retry;
 #[cfg(test)]
@@ -46,11 +52,12 @@ pub mod table;
 pub mod texts;
 pub mod time;
 pub mod topic;
+mod topics;
 pub mod traffic;
 pub mod transmit;
+mod unanswered;
 pub mod uplink;
 
-use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use heapless::Deque;
@@ -58,23 +65,25 @@ use heapless::Deque;
 pub use self::counters::{CLOSE_CODES, Counters, InUse};
 use self::{
     begun::Begun,
+    counted::{Counted, Network, Origin},
+    denials::Denials,
     draft::Draft,
     event::{Event, Events},
     link::{Link, Request},
     log::Store,
-    session::{Bucket, Session, Subscription},
+    preview::Preview,
+    rate::Bucket,
+    session::{Session, Subscription},
     table::{Id, NONE, Table},
     texts::{Reason, Texts},
     time::{Instant, Jitter},
     topic::Topic,
     traffic::{Tally, Traffic},
     transmit::Slices,
+    unanswered::Unanswered,
     uplink::Uplink,
 };
-use crate::{
-    board::{self, Board},
-    wire::uplink::ToBusiness,
-};
+use crate::board::{self, Board};
 
 /// The machine's own clock tick: each looks after a tenth of the pages.
 const TICK_MS: u64 = 100;
@@ -82,8 +91,6 @@ const TICK_MS: u64 = 100;
 const TICKS_PER_SWEEP: u32 = 10;
 /// Topics that were unsubscribed lately, remembered until answers that crossed them are in.
 const UNSUBSCRIBED_MAX: usize = 128;
-/// An `Audience` of one topic goes out at most this often.
-const AUDIENCE_MS: u64 = 1_000;
 
 /// What the configuration says, as far as the machine needs it.
 #[derive(Clone, Debug)]
@@ -96,8 +103,8 @@ pub struct Settings {
     pub addresses: u32,
     /// How long a topic without pages stays warm.
     pub linger_ms: u64,
-    /// Pages of one address at most; 0: no limit.
-    pub pages_per_address: u32,
+    /// Pages of one address at most, 0 for no limit. `None`: a quarter of the table, while that is above three quarters full.
+    pub pages_per_address: Option<u32>,
 }
 
 /// The machine.
@@ -114,10 +121,24 @@ pub struct Relay {
     links: Table<Link>,
     /// Links by the hash of their name, sorted.
     link_hashes: Vec<(u64, u32)>,
+    /// The hashes of links that were accepted on this connection and forgotten since, the oldest first.
+    good_links: VecDeque<u64>,
     requests: Table<Request>,
+    /// Requests that were given up.
+    unanswered: Unanswered,
+    /// Pages that were denied by name.
+    denials: Denials,
+    previews: Table<Preview>,
+    /// Grows whenever a preview may have come to its end.
+    preview_news: u64,
+    /// Until then no preview is waited for: the last one was in vain.
+    previews_rest_until: Instant,
+    /// Links whose shared grant covers pages that still wait.
+    admitting: VecDeque<u32>,
     addresses: Vec<Bucket>,
+    networks: Counted<Network>,
+    origins: Counted<Origin>,
     reasons: Texts,
-    origins: Texts,
     uplink: Uplink,
     unsubscribed: Deque<(u32, u64), UNSUBSCRIBED_MAX>,
     counters: Counters,
@@ -152,7 +173,7 @@ impl Relay {
     pub fn new(board: &Board, settings: Settings, seed: u64, now: Instant) -> Box<Self> {
         let mut jitter = Jitter::new(seed);
         let topics = board.topics_max as usize;
-        let addresses = vec![Bucket::new(pages::burst(board.address_asks_burst), now); board.addresses_max as usize];
+        let hash_seed = jitter.bits();
         Box::new(Self {
             board: *board,
             store: Store::new(
@@ -168,17 +189,25 @@ impl Relay {
             numbers: Vec::with_capacity(topics),
             links: Table::new(board.links_max),
             link_hashes: Vec::with_capacity(board.links_max as usize),
+            good_links: VecDeque::with_capacity(board.links_max as usize),
             requests: Table::new(board.requests_max),
-            addresses,
+            unanswered: Unanswered::new(board.requests_max),
+            denials: Denials::new(board.denials_max),
+            previews: Table::new(preview::previews_max(board)),
+            preview_news: 0,
+            previews_rest_until: now,
+            admitting: VecDeque::with_capacity(board.links_max as usize),
+            addresses: vec![Bucket::default(); board.addresses_max as usize],
+            networks: Counted::new(board.pages_max, hash_seed),
+            origins: Counted::new(board.pages_max, hash_seed),
             reasons: Texts::new(board.reasons_max),
-            origins: Texts::new(board.origins_max),
             uplink: Uplink::new(now, settings.addresses, board.uplink_out_size),
             settings,
             unsubscribed: Deque::new(),
             counters: Counters::default(),
             tally: Tally::default(),
             events: Events::default(),
-            hash_seed: jitter.bits(),
+            hash_seed,
             jitter,
             ready_first: NONE,
             ready_last: NONE,
@@ -218,6 +247,8 @@ impl Relay {
         self.begin_measures(self.tick, TICKS_PER_SWEEP);
         self.sweep_uplink(now);
         self.sweep_links(now);
+        self.sweep_denials(now);
+        self.admit_more(now);
         self.sweep_topics(now);
         self.ask_more(now);
     }
@@ -307,23 +338,6 @@ impl Relay {
         self.sessions.resolve(page).is_some_and(|page| self.sessions[page].half == session::Half::None)
     }
 
-    /// The newest state behind a link that has a live shared grant: the frame's payload, the page
-    /// protocol's `state`. `None` where there is none, or nobody may know.
-    #[must_use]
-    pub fn preview(&self, now: Instant, link: &str) -> Option<Vec<u8>> {
-        let row = &self.links[self.find_link(link)?];
-        if !row.grant.shared || row.granted_until <= now {
-            return None;
-        }
-        let topic = self.topics.get(row.topic)?;
-        let (number, entry) = topic.newest_state(&self.store)?;
-        let log = topic.log(crate::wire::Track::State);
-        let mut slices = heapless::Vec::<std::io::IoSlice<'_>, 512>::new();
-        let from = entry.at + u64::from(entry.header_size);
-        log.slices(&self.store, from, log.entry_end(&self.store, number), &mut slices);
-        Some(slices.iter().flat_map(|slice| slice.iter().copied()).collect())
-    }
-
     /// What has happened since the start.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
@@ -363,47 +377,8 @@ impl Relay {
         &self.board
     }
 
-    fn sweep_topics(&mut self, now: Instant) {
-        for topic in 0..self.topics.end() {
-            let Some(row) = self.topics.get(topic) else { continue };
-            if row.pages == 0 && row.forget_at <= now {
-                let number = row.number;
-                let is_known = row.accepted_on == self.uplink.connection() && self.is_up();
-                if !is_known || self.unsubscribe_topic(number) {
-                    self.forget_topic(now, topic);
-                }
-            }
-        }
-        self.flush_audiences(now);
-    }
-
-    fn flush_audiences(&mut self, now: Instant) {
-        if !self.is_up() {
-            return;
-        }
-        let connection = self.uplink.connection();
-        for topic in 0..self.topics.end() {
-            let Some(row) = self.topics.get_mut(topic) else { continue };
-            let is_due = row.audience_at == Instant(0) || now.since(row.audience_at) >= AUDIENCE_MS;
-            if row.accepted_on != connection || row.audience_told.is_some() || !is_due {
-                continue;
-            }
-            if self.uplink.send(&ToBusiness::Audience { topic: row.number, pages: row.pages }).is_some() {
-                row.audience_told = Some(row.pages);
-                row.audience_at = now;
-            }
-        }
-    }
-
     fn hash_of(&self, text: &str) -> u64 {
         hash(self.hash_seed, text.as_bytes())
-    }
-
-    fn hash_of_address(&self, address: IpAddr) -> u64 {
-        match address {
-            IpAddr::V4(address) => hash(self.hash_seed, &address.octets()),
-            IpAddr::V6(address) => hash(self.hash_seed, &address.octets()),
-        }
     }
 }
 
@@ -416,16 +391,25 @@ const _: () = {
     assert!(Table::<Session>::ROW_SIZE <= board::SESSION_SIZE);
     assert!(Table::<Subscription>::ROW_SIZE <= board::SUBSCRIPTION_SIZE);
     assert!(Table::<Topic>::ROW_SIZE <= board::TOPIC_SIZE);
-    assert!(Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() <= board::LINK_SIZE);
+    assert!(
+        Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() + size_of::<u64>() <= board::LINK_SIZE
+    );
     assert!(Table::<Request>::ROW_SIZE <= board::REQUEST_SIZE);
+    assert!(Unanswered::ROW_SIZE <= board::UNANSWERED_SIZE);
+    assert!(Denials::ROW_SIZE <= board::DENIAL_SIZE);
+    assert!(Table::<Preview>::ROW_SIZE <= board::PREVIEW_SIZE);
     assert!(Begun::ROW_SIZE <= board::BEGUN_SIZE);
     assert!(Texts::ROW_SIZE <= board::TEXT_SIZE);
     assert!(size_of::<Bucket>() <= board::ADDRESS_SIZE);
+    assert!(Counted::<Network>::ROW_SIZE <= board::NETWORK_SIZE);
+    assert!(Counted::<Origin>::ROW_SIZE <= board::ORIGIN_SIZE);
 };
 
-/// FNV-1a with a seed that nobody outside knows.
+/// FNV-1a with a seed that nobody outside knows. What it comes to is mixed once more: of FNV alone the low bits, by which
+/// rows are chosen, would follow from the seed's low bits.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    bytes
+    let hash = bytes
         .iter()
-        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    Jitter::new(hash).bits()
 }

@@ -1,9 +1,9 @@
 //! What pages do: connect, say something, fall silent, go.
 //!
-//! Owns the session table's rules: who is let in, what a page may say and how often, when it is
-//! pinged, told that we live, given up. Refuses one connection beyond the table politely
-//! ([`Refusal`]); a page's own faults close that page alone. The words of the page protocol are read
-//! in `wire/page.rs`; what a `subscribe` leads to is `admission.rs`.
+//! Owns the session table's rules: who is let in, what a page may say and how often. Refuses one
+//! connection beyond the table, or beyond its network's share of it, politely ([`Refusal`]); a page's
+//! own faults close that page alone. The words of the page protocol are read in `wire/page.rs`; what a
+//! `subscribe` leads to is `admission.rs`, and when a page is given up `expiry.rs`.
 
 use core::net::IpAddr;
 
@@ -11,7 +11,9 @@ use heapless::String;
 
 use super::{
     Relay,
-    session::{Bucket, Close, Half, Pace, Session, Stage},
+    counted::{Key, Network, Origin},
+    rate::{Bucket, Rate},
+    session::{Close, Half, Pace, Session, Stage},
     table::{Id, NONE},
     texts::{Reason, shortened},
     time::Instant,
@@ -34,6 +36,8 @@ pub struct Peer<'a> {
     pub address: IpAddr,
     /// Its `Origin`; empty without.
     pub origin: &'a str,
+    /// The address is no one network's: loopback, or a trusted proxy's own.
+    pub is_anybody: bool,
 }
 
 /// Why a page is not let in.
@@ -49,7 +53,7 @@ pub enum Refusal {
         /// When it makes sense to come back.
         retry_ms: u32,
     },
-    /// Its address has as many pages as the configuration allows.
+    /// Its address has as many pages as it may have now.
     Address {
         /// When it makes sense to come back.
         retry_ms: u32,
@@ -81,23 +85,29 @@ impl Relay {
             self.counters.refused_full += 1;
             return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
         }
-        let per_address = self.settings.pages_per_address;
-        if per_address > 0 {
-            let same = self.sessions.iter().filter(|(_, session)| session.address == peer.address).count();
-            if same >= per_address as usize {
-                self.counters.refused_address += 1;
-                return Err(Refusal::Address { retry_ms: self.full_retry_ms() });
-            }
+        let network = Network::of(peer.address);
+        if self.pages_allowed(&peer).is_some_and(|most| self.networks.uses(&network) >= most) {
+            self.counters.refused_address += 1;
+            return Err(Refusal::Address { retry_ms: self.full_retry_ms() });
         }
-        let origin = if peer.origin.is_empty() { None } else { self.origins.keep(peer.origin) };
+        // Each has a row for every page: there is one for this page's.
+        let Some(network) = self.networks.keep(network) else {
+            return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
+        };
+        let origin = match peer.origin {
+            "" => NONE,
+            origin => self.origins.keep(Origin::of(origin)).unwrap_or(NONE),
+        };
         self.next_page = self.next_page.wrapping_add(1);
         let stamp = now.stamp();
         let session = Session {
             number: self.next_page,
             address: peer.address,
+            network,
             origin,
             first: NONE,
             subscriptions: 0,
+            live: 0,
             ready_next: NONE,
             ready_previous: NONE,
             half: Half::None,
@@ -110,15 +120,19 @@ impl Relay {
             alive_due: false,
             queued: false,
             blocked: false,
+            has_watched: false,
+            may_return: false,
             cut: false,
             pace: Pace::Newcomer,
-            asks: Bucket::new(burst(self.board.page_asks_burst), now),
-            sends: Bucket::new(burst(self.board.sends_burst), now),
+            asks: Bucket::default(),
+            sends: Bucket::default(),
             opened: stamp,
+            unsubscribed: stamp,
             heard: stamp,
             wrote: stamp,
             told: stamp,
             pinged: stamp,
+            unanswered: stamp,
             kernel_size: 0,
             is_unread: false,
         };
@@ -127,6 +141,16 @@ impl Relay {
         };
         self.counters.pages_opened += 1;
         self.sessions.id(page).ok_or(Refusal::Full { retry_ms: 0 })
+    }
+
+    /// Pages that the network of a peer may have; `None` without a limit.
+    fn pages_allowed(&self, peer: &Peer<'_>) -> Option<u32> {
+        if let Some(most) = self.settings.pages_per_address {
+            return Some(most).filter(|most| *most > 0);
+        }
+        let (used, capacity) = (u64::from(self.sessions.len()), u64::from(self.sessions.capacity()));
+        let is_short = 4 * used > 3 * capacity;
+        (is_short && !peer.is_anybody).then(|| (self.sessions.capacity() / 4).max(1))
     }
 
     /// A page's connection is gone.
@@ -141,8 +165,9 @@ impl Relay {
         self.leave_ready(page);
         self.forget_kernel(page);
         if let Some(session) = self.sessions.remove(page) {
-            if let Some(origin) = session.origin {
-                self.origins.release(origin);
+            self.networks.release(session.network);
+            if session.origin != NONE {
+                self.origins.release(session.origin);
             }
             if let Some(close) = session.closing {
                 self.reasons.release_reason(close.reason);
@@ -248,52 +273,6 @@ impl Relay {
         }
     }
 
-    /// Looks after one page: called about once a second for each.
-    pub(super) fn sweep_page(&mut self, now: Instant, page: u32) {
-        let Some(session) = self.sessions.get(page).filter(|session| !session.cut) else { return };
-        let board = &self.board;
-        if session.pace == Pace::Newcomer
-            && session.closing.is_none()
-            && session.opened.age_ms(now) > board.first_subscribe_ms_max.into()
-        {
-            let reason = Reason::Own("no subscribe within the time for it");
-            self.close_page(now, page, 1008, reason, None);
-            return;
-        }
-        if session.closing.is_some_and(|close| close.at.age_ms(now) > board.close_ms_max.into()) {
-            // Its peer doesn't answer, or doesn't even take what was begun.
-            self.cut(page);
-            return;
-        }
-        let silent_ms = session.heard.age_ms(now).min(session.wrote.age_ms(now));
-        let stalled_ms = session.wrote.age_ms(now);
-        if silent_ms > board.dead_ms.into() {
-            self.counters.dead += 1;
-            self.cut(page);
-            return;
-        }
-        if session.blocked && stalled_ms > board.stalled_ms_max.into() && session.closing.is_none() {
-            self.close_slow(now, page);
-            if self.sessions[page].half != Half::None {
-                // In the middle of a frame no close frame can be sent.
-                self.cut(page);
-            }
-            return;
-        }
-        let ping_due = session.pinged.age_ms(now) >= board.ping_ms.into();
-        let alive_due = session.told.age_ms(now) >= board.alive_ms.into();
-        let session = &mut self.sessions[page];
-        session.ping_due |= ping_due;
-        session.alive_due |= alive_due;
-        let has_subscriptions = session.first != NONE;
-        if ping_due || alive_due {
-            self.push_ready(page);
-        }
-        if has_subscriptions {
-            self.sweep_waiting(now, page);
-        }
-    }
-
     fn unsubscribe(&mut self, now: Instant, page: u32, number: u32) {
         match self.page_subscription(page, number) {
             Some((subscription, _)) => self.finish(now, subscription, Reason::Own("unsubscribed"), None),
@@ -314,8 +293,8 @@ impl Relay {
             self.tell_error(page, "this link takes no messages from pages");
             return;
         }
-        let sends_burst = burst(self.board.sends_burst);
-        if !self.sessions[page].sends.take(sends_burst, 1, now) {
+        let rate = Rate { burst: self.board.sends_burst, per_s: 1 };
+        if !self.sessions[page].sends.take(rate, now) {
             self.counters.sends_limited += 1;
             self.tell_error(page, "too many messages: one a second");
             return;
@@ -371,16 +350,23 @@ impl Relay {
         text
     }
 
-    /// Whether a page, and its address, may ask for one more link.
+    /// Whether a page, and its network, may ask for one more link.
     pub(super) fn may_ask(&mut self, now: Instant, page: u32) -> bool {
-        let page_burst = burst(self.board.page_asks_burst);
-        let (address_burst, per_s) = (burst(self.board.address_asks_burst), burst(self.board.address_asks_per_s));
+        let of_page = Rate { burst: self.board.page_asks_burst, per_s: 1 };
         let session = &mut self.sessions[page];
         let address = session.address;
-        let may = session.asks.take(page_burst, 1, now);
-        let row = self.hash_of_address(address) % self.addresses.len().max(1) as u64;
+        let may = session.asks.take(of_page, now);
+        self.counters.asks_limited += u64::from(!may);
+        may && self.may_ask_from(now, address)
+    }
+
+    /// Whether an address, with its network, may ask for one more link.
+    pub(super) fn may_ask_from(&mut self, now: Instant, address: IpAddr) -> bool {
+        let of_network = Rate { burst: self.board.address_asks_burst, per_s: self.board.address_asks_per_s };
+        // Two networks may share a bucket; which ones nobody outside knows.
+        let row = Network::of(address).hash(self.hash_seed) % self.addresses.len().max(1) as u64;
         let bucket = usize::try_from(row).ok().and_then(|row| self.addresses.get_mut(row));
-        let may = may && bucket.is_none_or(|bucket| bucket.take(address_burst, per_s, now));
+        let may = bucket.is_none_or(|bucket| bucket.take(of_network, now));
         self.counters.asks_limited += u64::from(!may);
         may
     }
@@ -390,22 +376,18 @@ impl Relay {
     }
 }
 
-/// A board's limit as a bucket holds it.
-pub(super) fn burst(limit: u32) -> u16 {
-    u16::try_from(limit).unwrap_or(u16::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::rig::{BOARD, OWN, Rig};
     use super::*;
+    use crate::board::Board;
     use crate::wire::uplink::{Grant, ToRelay};
 
     #[test]
     fn beyond_the_table_a_page_is_refused() {
         let mut rig = Rig::up(&BOARD);
         let pages: Vec<_> = (0..4).map(|_| rig.page()).collect();
-        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "" };
+        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "", is_anybody: true };
         assert!(matches!(rig.relay.handle_page_open(rig.now, peer), Err(Refusal::Full { .. })));
         rig.relay.handle_page_closed(rig.now, pages[2]);
         let id = rig.relay.handle_page_open(rig.now, peer).unwrap();
@@ -419,7 +401,7 @@ mod tests {
         for _ in 0..4 {
             rig.page();
         }
-        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "" };
+        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "", is_anybody: true };
         let told: std::collections::BTreeSet<u32> = (0..20)
             .map(|_| match rig.relay.handle_page_open(rig.now, peer) {
                 Err(Refusal::Full { retry_ms }) => retry_ms,
@@ -427,6 +409,79 @@ mod tests {
             })
             .collect();
         assert!(told.len() > 15 && told.iter().all(|ms| (5_000..15_000).contains(ms)), "{told:?}");
+    }
+
+    #[test]
+    fn no_network_gets_more_than_its_share_of_a_table_that_is_nearly_full() {
+        let mut rig = Rig::up(&Board { pages_max: 50, ..BOARD });
+        let greedy = |host: u32| format!("2001:db8:0:7::{host:x}");
+        let first: Vec<_> = (0..38).map(|host| rig.page_from(&greedy(host), "").unwrap()).collect();
+        assert!(matches!(rig.page_from(&greedy(99), ""), Err(Refusal::Address { .. })));
+        assert_eq!(rig.relay.counters().refused_address, 1);
+        for host in 0..11 {
+            rig.page_from(&format!("192.0.2.{host}"), "").unwrap();
+        }
+        // Loopback and trusted proxies' own addresses are nobody's.
+        rig.page();
+        assert!(matches!(rig.page_from("198.51.100.1", ""), Err(Refusal::Full { .. })));
+        // Pages that are there stay; what their network may have counts for the next.
+        for (host, page) in first[..26].iter().enumerate() {
+            rig.relay.handle_page_closed(rig.now, *page);
+            assert!(matches!(rig.page_from(&greedy(99), ""), Err(Refusal::Address { .. })), "{host} went");
+            rig.page_from(&format!("203.0.113.{host}"), "").unwrap();
+        }
+        assert_eq!(rig.relay.pages(), 50);
+        rig.relay.handle_page_closed(rig.now, first[26]);
+        rig.page_from(&greedy(1), "").unwrap();
+    }
+
+    #[test]
+    fn a_configured_limit_of_pages_counts_by_network_and_a_reload_changes_it_at_once() {
+        let mut rig = Rig::up(&Board { pages_max: 8, ..BOARD });
+        let limited = |rig: &mut Rig, pages_per_address| {
+            let settings = super::super::Settings { pages_per_address, ..rig.relay.settings.clone() };
+            rig.relay.reconfigure(settings);
+        };
+        limited(&mut rig, Some(2));
+        let page = rig.page_from("2001:db8::1", "").unwrap();
+        rig.page_from("2001:db8::ffff:2", "").unwrap();
+        assert!(matches!(rig.page_from("2001:db8::3", ""), Err(Refusal::Address { .. })));
+        rig.page_from("2001:db8:0:1::3", "").unwrap();
+        rig.relay.handle_page_closed(rig.now, page);
+        rig.page_from("2001:db8::3", "").unwrap();
+        limited(&mut rig, Some(0));
+        for host in 0..5 {
+            rig.page_from(&format!("2001:db8::1:{host}"), "").unwrap();
+        }
+        assert!(matches!(rig.page_from("2001:db8::9", ""), Err(Refusal::Full { .. })));
+    }
+
+    #[test]
+    fn made_up_origins_take_no_other_page_s() {
+        let mut rig = Rig::up(&Board { pages_max: 100, subscriptions_max: 100, ..BOARD });
+        for host in 0..99 {
+            rig.page_from(&format!("192.0.2.{host}"), &format!("https://made-up-{host}.example")).unwrap();
+        }
+        let honest = rig.page_from("192.0.2.200", "https://share.example").unwrap();
+        rig.subscribe(honest, 1, "link");
+        rig.accept(1, 7, 1, OWN);
+        let said = rig.relay.uplink_transmit().to_vec();
+        assert!(said.windows(21).any(|part| part == b"https://share.example"));
+        assert_eq!(rig.relay.texts_in_use().1, 100);
+        rig.relay.handle_page_closed(rig.now, honest);
+        rig.relay.check();
+        assert_eq!(rig.relay.texts_in_use().1, 99);
+    }
+
+    #[test]
+    fn the_addresses_of_one_network_share_what_they_may_ask() {
+        let board = Board { page_asks_burst: 20, address_asks_burst: 3, addresses_max: 4096, ..BOARD };
+        let mut rig = Rig::up(&board);
+        for host in 1..=4 {
+            let page = rig.page_from(&format!("2001:db8::{host}"), "").unwrap();
+            rig.subscribe(page, 1, "link");
+        }
+        assert_eq!(rig.relay.counters().asks_limited, 1);
     }
 
     #[test]
@@ -477,60 +532,18 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_never_subscribes_is_closed() {
-        let mut rig = Rig::up(&BOARD);
-        let page = rig.page();
-        rig.pass(2_200);
-        assert!(rig.is_closed_with(page, 1008));
-    }
-
-    #[test]
-    fn a_quiet_page_is_told_alive_and_pinged() {
-        let mut rig = Rig::up(&BOARD);
-        let page = rig.viewer();
-        rig.pass(2_600);
-        assert_eq!(rig.read(page), [r#"{"type":"alive"}"#]);
-        rig.pass(1_000);
-        assert!(rig.read(page).contains(&"opcode 9".to_owned()));
-    }
-
-    #[test]
-    fn a_stalled_page_is_closed_and_cut_where_it_stands_inside_a_frame() {
-        let mut rig = Rig::up(&BOARD);
-        let (between, inside) = (rig.viewer(), rig.page());
-        rig.subscribe(inside, 1, "link");
-        rig.read(inside);
-        rig.messages(1..=1);
-        rig.take(inside, 3);
-        rig.relay.blocked(between);
-        rig.relay.blocked(inside);
-        rig.pass(3_200);
-        assert!(rig.is_closed_with(between, 1013));
-        assert_eq!(rig.relay.verdict(inside), Verdict::Cut);
-    }
-
-    #[test]
-    fn a_page_that_gives_no_sign_of_life_is_cut_off() {
-        let mut rig = Rig::up(&BOARD);
-        let page = rig.viewer();
-        rig.pass(7_100);
-        assert_eq!(rig.relay.verdict(page), Verdict::Cut);
-        assert_eq!(rig.relay.counters().dead, 1);
-    }
-
-    #[test]
     fn a_drain_sends_every_page_away_with_a_time_to_come_back() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         rig.relay.drain(rig.now);
         assert!(matches!(rig.relay.verdict(page), Verdict::Close(1012, reason) if reason.starts_with("retry=")));
-        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "" };
+        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "", is_anybody: true };
         assert!(matches!(rig.relay.handle_page_open(rig.now, peer), Err(Refusal::Draining { .. })));
     }
 
     #[test]
     fn a_page_that_asks_on_without_a_row_comes_back_later() {
-        let mut rig = Rig::up(&crate::board::Board { subscriptions_max: 2, ..BOARD });
+        let mut rig = Rig::up(&Board { subscriptions_max: 2, ..BOARD });
         let page = rig.page();
         for id in 0..3 {
             rig.subscribe(page, id, "not a link");

@@ -50,6 +50,7 @@ impl Relay {
         }
         if changed {
             self.mark_dirty(row);
+            self.preview_news += u64::from(track == Track::State);
         }
         if result.is_ok() {
             let topic = &mut self.topics[row];

@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use super::{
     Relay, Settings,
     draft::Draft,
-    pages::{Peer, Verdict},
+    pages::{Peer, Refusal, Verdict},
     session::Session,
     table::Id,
     time::Instant,
@@ -33,8 +33,8 @@ pub struct Rig {
     pub draft: Draft,
 }
 
-/// The board `tiny` with room to ask often.
-pub const BOARD: Board = Board { page_asks_burst: 20, address_asks_burst: 50, ..TINY };
+/// The board `tiny` with room to ask often, and time to: pages that were denied stay.
+pub const BOARD: Board = Board { page_asks_burst: 20, address_asks_burst: 50, first_subscribe_ms_max: 10_000, ..TINY };
 
 impl Rig {
     /// A machine whose uplink is down.
@@ -44,7 +44,7 @@ impl Rig {
             secret: b"secret".to_vec(),
             addresses: 2,
             linger_ms: 2_000,
-            pages_per_address: 0,
+            pages_per_address: None,
         };
         let now = Instant(10_000);
         Self { relay: Relay::new(board, settings, 7, now), now, draft: Draft::default() }
@@ -101,10 +101,13 @@ impl Rig {
             let (body, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
             said.push(match decode_to_business(body).unwrap() {
                 ToBusiness::Hello { .. } => "Hello".to_owned(),
-                ToBusiness::Subscribe { request, link, since, .. } => match since {
-                    Some(since) => format!("Subscribe {request} {link} since {} {:?}", since.epoch, since.next),
-                    None => format!("Subscribe {request} {link}"),
-                },
+                ToBusiness::Subscribe { request, link, since, page } => {
+                    let by = if page.address.is_empty() { String::new() } else { format!(" by {}", page.address) };
+                    match since {
+                        Some(since) => format!("Subscribe {request} {link}{by} since {} {:?}", since.epoch, since.next),
+                        None => format!("Subscribe {request} {link}{by}"),
+                    }
+                }
                 ToBusiness::Unsubscribe { topic } => format!("Unsubscribe {topic}"),
                 ToBusiness::Audience { topic, pages } => format!("Audience {topic} {pages}"),
                 ToBusiness::PageMessage { page, data, .. } => format!("PageMessage {page} {data}"),
@@ -117,8 +120,12 @@ impl Rig {
     }
 
     pub fn page(&mut self) -> Id<Session> {
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        self.relay.handle_page_open(self.now, Peer { address, origin: "" }).unwrap()
+        self.page_at(Ipv4Addr::LOCALHOST)
+    }
+
+    pub fn page_at(&mut self, address: Ipv4Addr) -> Id<Session> {
+        let address = IpAddr::V4(address);
+        self.relay.handle_page_open(self.now, Peer { address, origin: "", is_anybody: true }).unwrap()
     }
 
     pub fn say(&mut self, page: Id<Session>, text: &str) {
@@ -160,8 +167,18 @@ impl Rig {
         bytes
     }
 
-    /// Everything that a page gets now: the text of text frames, `track part sequence` of binary ones.
+    /// Everything that a page gets now: the text of text frames, `track part sequence` of binary ones. It answers a ping,
+    /// as every WebSocket does by itself.
     pub fn read(&mut self, page: Id<Session>) -> Vec<String> {
+        let frames = self.read_silently(page);
+        if frames.iter().any(|frame| frame == PING) {
+            self.relay.handle_page_heard(self.now, page);
+        }
+        frames
+    }
+
+    /// The same for a page that answers no ping.
+    pub fn read_silently(&mut self, page: Id<Session>) -> Vec<String> {
         let mut bytes = Vec::new();
         loop {
             let more = self.take(page, u64::MAX);
@@ -170,6 +187,14 @@ impl Rig {
             }
             bytes.extend(more);
         }
+    }
+
+    /// A page from another address than loopback.
+    pub fn page_from(&mut self, address: &str, origin: &str) -> Result<Id<Session>, Refusal> {
+        let peer = Peer { address: address.parse().unwrap(), origin, is_anybody: false };
+        let page = self.relay.handle_page_open(self.now, peer);
+        self.relay.check();
+        page
     }
 
     /// Time passes, in ticks.
@@ -186,6 +211,9 @@ impl Rig {
         matches!(self.relay.verdict(page), Verdict::Close(with, _) if with == code)
     }
 }
+
+/// A ping as [`Rig::read`] gives it.
+pub const PING: &str = "opcode 9";
 
 /// Whole frames as text.
 pub fn frames(mut bytes: &[u8]) -> Vec<String> {

@@ -8,10 +8,12 @@ use core::net::IpAddr;
 
 use super::{
     notice::OwnNotice,
+    rate::Bucket,
     table::{NONE, Table},
-    texts::{Reason, TextId},
+    texts::Reason,
     time::{Instant, Stamp},
 };
+use crate::board::Board;
 
 /// One page's connection.
 #[derive(Debug)]
@@ -20,12 +22,16 @@ pub struct Session {
     pub number: u32,
     /// Where the page is.
     pub address: IpAddr,
-    /// The `Origin` that it came with.
-    pub origin: Option<TextId>,
+    /// The row of its network among those that pages come from.
+    pub network: u32,
+    /// The row of the `Origin` that it came with; [`NONE`] without one.
+    pub origin: u32,
     /// The first of its subscriptions.
     pub first: u32,
     /// Subscriptions that are waiting or live.
     pub subscriptions: u16,
+    /// Those of them that are live.
+    pub live: u16,
     /// The next session of the ready queue.
     pub ready_next: u32,
     /// The one before it.
@@ -50,6 +56,10 @@ pub struct Session {
     pub queued: bool,
     /// The socket took no more: nothing is written until it is writable.
     pub blocked: bool,
+    /// It had a live subscription at some time.
+    pub has_watched: bool,
+    /// A denial with a `retry` told it to come back, since it last had a live subscription.
+    pub may_return: bool,
     /// What it may send while nothing is read from it is counted in `kernel_size`.
     pub is_unread: bool,
     /// It is to be cut off.
@@ -62,6 +72,8 @@ pub struct Session {
     pub sends: Bucket,
     /// When it connected.
     pub opened: Stamp,
+    /// Since when it has no live subscription, while it has none.
+    pub unsubscribed: Stamp,
     /// When something came from it.
     pub heard: Stamp,
     /// When the socket took something.
@@ -70,6 +82,8 @@ pub struct Session {
     pub told: Stamp,
     /// When it was last pinged.
     pub pinged: Stamp,
+    /// When the first ping went out that nothing was heard behind; not later than `heard` where there is none.
+    pub unanswered: Stamp,
     /// Bytes in the kernel: as measured, and what was written since at its most.
     pub kernel_size: u32,
 }
@@ -119,33 +133,25 @@ pub enum Half {
     },
 }
 
-/// So many at once, and one more each second.
-#[derive(Clone, Copy, Debug)]
-pub struct Bucket {
-    left: u16,
-    since: Stamp,
-}
-
-impl Bucket {
-    /// A full one.
-    #[must_use]
-    pub const fn new(burst: u16, now: Instant) -> Self {
-        Self { left: burst, since: now.stamp() }
+impl Session {
+    /// A ping went out.
+    pub const fn pinged(&mut self, now: Instant) {
+        self.ping_due = false;
+        self.pinged = now.stamp();
+        if !self.heard.is_before(self.unanswered) {
+            self.unanswered = now.stamp();
+        }
     }
 
-    /// Takes one, where there is one.
-    pub fn take(&mut self, burst: u16, per_s: u16, now: Instant) -> bool {
-        let grown = self.since.age_ms(now) * u64::from(per_s) / 1000;
-        if grown > 0 {
-            let left = u64::from(self.left).saturating_add(grown);
-            (self.left, self.since) = match u16::try_from(left) {
-                Ok(left) if left < burst => (left, self.since.after(grown * 1000 / u64::from(per_s))),
-                _ => (burst, now.stamp()),
-            };
-        }
-        let taken = self.left > 0;
-        self.left -= u16::from(taken);
-        taken
+    /// Whether the page is dead: nothing was heard from it for the time that the board allows, although a ping has had time
+    /// to be answered. A blocked page isn't read, and one in the middle of a frame can't be pinged: those are
+    /// judged by their progress.
+    #[must_use]
+    pub const fn is_dead(&self, now: Instant, board: &Board) -> bool {
+        !self.blocked
+            && self.heard.age_ms(now) > board.dead_ms as u64
+            && self.heard.is_before(self.unanswered)
+            && self.unanswered.age_ms(now) >= board.ping_ms as u64
     }
 }
 
@@ -214,6 +220,8 @@ pub enum Stage {
         from: Stamp,
         /// Where the page was: the epoch and the next message; 0 for a late page.
         since: (u64, u64),
+        /// Its place among those that wait for the link: each one's is higher than the one's before.
+        ticket: u32,
     },
     /// Is served.
     Live(Live),
@@ -311,7 +319,7 @@ mod tests {
     fn rings_keep_their_order() {
         let mut table = Table::new(4);
         for page in 0..4 {
-            let stage = Stage::Waiting { asked: false, from: Stamp::default(), since: (0, 0) };
+            let stage = Stage::Waiting { asked: false, from: Stamp::default(), since: (0, 0), ticket: 0 };
             let row = Subscription { page, link: 0, id: 0, sibling: NONE, next: NONE, previous: NONE, stage };
             assert!(table.insert(row).is_ok());
         }
@@ -326,15 +334,5 @@ mod tests {
         ring_remove(&mut table, &mut head, 3);
         ring_remove(&mut table, &mut head, 1);
         assert_eq!(head, NONE);
-    }
-
-    #[test]
-    fn a_bucket_refills_with_time() {
-        let mut bucket = Bucket::new(5, Instant(0));
-        assert_eq!((0..9).filter(|_| bucket.take(5, 1, Instant(0))).count(), 5);
-        assert!(!bucket.take(5, 1, Instant(900)));
-        assert!(bucket.take(5, 1, Instant(1_000)));
-        assert!(!bucket.take(5, 1, Instant(1_000)));
-        assert_eq!((0..9).filter(|_| bucket.take(5, 1, Instant(60_000))).count(), 5);
     }
 }

@@ -46,10 +46,10 @@ impl Stamp {
         now.0.saturating_sub(self.0 as u64 * STAMP_MS)
     }
 
-    /// So many milliseconds later.
+    /// Whether it is earlier than another one.
     #[must_use]
-    pub const fn after(self, ms: u64) -> Self {
-        Instant(self.0 as u64 * STAMP_MS).after(ms).stamp()
+    pub const fn is_before(self, other: Self) -> bool {
+        self.0 < other.0
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Topic {
     pub audience_at: Instant,
     /// The messages' sequence from which the first `Subscribe` asked for a replay; 0 without.
     pub replay_from: u64,
+    /// Only a preview asked for it: no page has come yet, and the business server is told no audience.
+    pub for_preview: bool,
     /// The publication that is timed.
     pub(super) probe: Probe,
 }
@@ -152,6 +154,7 @@ impl Topic {
             audience_told: None,
             audience_at: Instant(0),
             replay_from: 0,
+            for_preview: false,
             probe: Probe::default(),
         }
     }

@@ -294,10 +294,7 @@ impl Relay {
             Effect::Uplink { up } => session.told_up = up,
             Effect::Error => session.error = None,
             Effect::Refused => session.refused = None,
-            Effect::Ping => {
-                session.ping_due = false;
-                session.pinged = now.stamp();
-            }
+            Effect::Ping => session.pinged(now),
             Effect::Alive => {}
         }
     }

@@ -9,6 +9,7 @@ use super::{
     event::Event,
     fault::PeerError,
     inspect::UplinkRow,
+    liveness::Liveness,
     time::{Instant, Jitter},
 };
 use crate::wire::uplink::{
@@ -16,12 +17,6 @@ use crate::wire::uplink::{
     relay_proof,
 };
 
-/// A `Ping` goes out when no frame came for so long.
-const PING_MS: u64 = 10_000;
-/// Without a frame for so long the uplink is dead.
-const DEAD_MS: u64 = 30_000;
-/// A handshake in which nothing comes for so long is given up.
-const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// A dial that is not answered is given up.
 const DIAL_MS_MAX: u64 = 5_000;
 /// The back-off's first and last step.
@@ -61,8 +56,7 @@ pub struct Uplink {
     return_at: Instant,
     returns: u32,
     nonce: [u8; 16],
-    heard: Instant,
-    pinged: Option<Instant>,
+    liveness: Liveness,
     out: Box<[u8]>,
     out_start: usize,
     out_end: usize,
@@ -89,7 +83,7 @@ impl Uplink {
             for_ms,
             retry_ms,
             return_ms: returns.then(|| self.return_at.since(now)),
-            heard_ms: now.since(self.heard),
+            heard_ms: self.liveness.silent_ms(now),
             connections: self.connection,
             failures: self.failures,
             out_size: self.out_end - self.out_start,
@@ -109,8 +103,7 @@ impl Uplink {
             return_at: Instant::NEVER,
             returns: 0,
             nonce: [0; 16],
-            heard: now,
-            pinged: None,
+            liveness: Liveness::new(now),
             out: vec![0; out_size as usize].into_boxed_slice(),
             out_start: 0,
             out_end: 0,
@@ -136,11 +129,18 @@ impl Uplink {
     pub fn deadline(&self) -> Instant {
         match self.state {
             State::Down { retry_at } => retry_at,
+            State::Dialing { .. } | State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.ends_at(),
+            State::Up { .. } => self.return_at.min(self.liveness.ping_at()).min(self.ends_at()),
+        }
+    }
+
+    /// When the connection is to be given up unless something comes.
+    fn ends_at(&self) -> Instant {
+        match self.state {
+            State::Down { .. } => Instant::NEVER,
             State::Dialing { since } => since.after(DIAL_MS_MAX),
-            State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.heard.after(PING_MS),
-            State::Up { .. } => {
-                self.return_at.min(self.pinged.map_or(self.heard.after(PING_MS), |_| self.heard.after(DEAD_MS)))
-            }
+            State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.liveness.handshake_ends_at(),
+            State::Up { .. } => self.liveness.ends_at(),
         }
     }
 
@@ -181,8 +181,7 @@ impl Uplink {
     fn begin(&mut self, now: Instant, nonce: [u8; 16]) {
         self.state = State::AwaitsChallenge;
         self.nonce = nonce;
-        self.heard = now;
-        self.pinged = None;
+        self.liveness = Liveness::new(now);
         self.forget_out();
     }
 
@@ -293,8 +292,11 @@ impl Relay {
         }
     }
 
-    /// So many bytes came from the business server: a part of a frame, or several.
-    pub fn handle_uplink_read(&mut self, size: usize) {
+    /// So many bytes came from the business server: a part of a frame, or several. Each is a sign of life.
+    pub fn handle_uplink_read(&mut self, now: Instant, size: usize) {
+        if size > 0 {
+            self.uplink.liveness.heard(now);
+        }
         self.counters.uplink_bytes_in += size as u64;
     }
 
@@ -303,8 +305,7 @@ impl Relay {
     /// # Errors
     /// Why the connection must end; nothing of the frame was used.
     pub fn handle_uplink(&mut self, now: Instant, incoming: Incoming<'_>) -> Result<(), PeerError> {
-        self.uplink.heard = now;
-        self.uplink.pinged = None;
+        self.uplink.liveness.framed(now);
         self.counters.uplink_frames_in += 1;
         match (self.uplink.state, incoming) {
             (State::Up { .. }, Incoming::Frame(frame)) => self.handle_frame(now, frame),
@@ -361,6 +362,18 @@ impl Relay {
         self.uplink.queued
     }
 
+    /// The business server took bytes that had waited for it: a sign of life, which what is written is not. The kernel takes
+    /// as much for a peer that is gone.
+    pub const fn uplink_took(&mut self, now: Instant) {
+        self.uplink.liveness.heard(now);
+    }
+
+    /// Whether there was no sign of life for a while, and it matters whether the business server takes what waits for it.
+    #[must_use]
+    pub const fn is_uplink_quiet(&self, now: Instant) -> bool {
+        self.is_up() && self.uplink.liveness.is_quiet(now)
+    }
+
     /// So many bytes of it were written.
     pub fn uplink_wrote(&mut self, now: Instant, size: usize) {
         self.uplink.out_start = (self.uplink.out_start + size).min(self.uplink.out_end);
@@ -371,21 +384,20 @@ impl Relay {
     /// Why the connection is to be given up, if it is.
     #[must_use]
     pub fn uplink_fault(&self, now: Instant) -> Option<PeerError> {
+        if now < self.uplink.ends_at() {
+            return None;
+        }
         match self.uplink.state {
             State::Down { .. } => None,
-            State::Dialing { since } => (now.since(since) >= DIAL_MS_MAX).then_some(PeerError::Silent),
-            State::AwaitsChallenge | State::AwaitsWelcome { .. } => {
-                (now.since(self.uplink.heard) >= HANDSHAKE_MS_MAX).then_some(PeerError::Silent)
-            }
-            State::Up { .. } => (now.since(self.uplink.heard) >= DEAD_MS).then_some(PeerError::Silent),
+            State::Dialing { .. } => Some(PeerError::Silent),
+            _ => Some(self.uplink.liveness.fault(now, self.is_up())),
         }
     }
 
     /// Sends a `Ping` where nothing came for a while.
     pub(super) fn sweep_uplink(&mut self, now: Instant) {
-        let since = self.uplink.pinged.unwrap_or(self.uplink.heard);
-        if self.is_up() && now.since(since) >= PING_MS {
-            self.uplink.pinged = Some(now);
+        if self.is_up() && self.uplink.liveness.ping_at() <= now {
+            self.uplink.liveness.pinged(now);
             let nonce = u32::try_from(self.jitter.below(1 << 32)).unwrap_or_default();
             let _ = self.uplink.send_reserved(&ToBusiness::Ping { nonce });
         }
@@ -515,16 +527,6 @@ mod tests {
         let grown = longest(5_000, 12);
         assert!(grown > 10 * RETRY_MS_MIN, "{grown} ms: a handshake alone begins the back-off anew");
         assert!(longest(10_000, 4) <= RETRY_MS_MIN, "a link that held does not begin it anew");
-    }
-
-    #[test]
-    fn a_silent_uplink_is_pinged_and_then_dead() {
-        let mut rig = Rig::up(&BOARD);
-        rig.pass(10_100);
-        assert_eq!(rig.said(), ["Ping"]);
-        assert_eq!(rig.relay.uplink_fault(rig.now), None);
-        rig.pass(20_000);
-        assert_eq!(rig.relay.uplink_fault(rig.now), Some(PeerError::Silent));
     }
 
     #[test]

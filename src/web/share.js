@@ -4,13 +4,14 @@
  * Owns: what is shown, its words in Chinese and English, and the bound on how much of it is kept.
  * Refuses: to trust `data`. Any field may be of any type and any size; text goes in by textContent alone, an address
  * only as https, a colour only as #rrggbb.
- * Does not know: the protocol. That is sharelink.js.
+ * Does not know: the protocol. That is sharelink.js. Nor how either of them gets here: the script in share.html loads both,
+ * tries again what failed, and calls `start` once. Until then nothing here touches the document.
+ * What only embellishes (formats, observers, full screen) is asked for by `optional`: a browser that lacks or refuses it
+ * still shows messages. docs/page-client.md names the oldest browsers; tests/browser/floor.test.mjs takes away the rest.
  *
  * For tests: <html data-state> is the connection, <html data-room> the subscription's status, <html data-uplink> up or
  * down; a message carries data-sequence; a gap has class "gap", data-from and data-to.
  */
-
-import { ShareLink } from "/sharelink.js";
 
 /** Elements in the list of messages; the oldest go first. A phone stays smooth, and an open page does not grow. */
 const MESSAGES_MAX = 200;
@@ -19,11 +20,29 @@ const [TEXT_MAX, NAME_MAX, TITLE_MAX, DESCRIPTION_MAX] = [2000, 64, 200, 1000]; 
 
 // ---------------------------------------------------------------------------------------------- words
 
-const chinese = /^zh\b/i.test(navigator.language);
-const locale = chinese ? navigator.language : "en";
-const number = new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 });
-const clock = new Intl.DateTimeFormat(navigator.language, { hour: "2-digit", minute: "2-digit" });
-const dated = new Intl.DateTimeFormat(navigator.language, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+/** What `run` returns; `otherwise` where the browser lacks it or refuses it. */
+const optional = (run, otherwise = undefined) => { try { return run(); } catch { return otherwise; } };
+
+/** The viewer's language, as a browser says it: systems have `zh_CN`, `en-US@posix`, `C`, or nothing. */
+const language = String(optional(() => navigator.language || navigator.languages[0], "") || "");
+const chinese = /^zh(?![a-z])/i.test(language);
+
+/** Formats by the first locale that the browser takes, at last by its own; by `plain` where it has none at all. */
+function formatter(kind, locales, options, plain) {
+  for (const locale of [...locales, undefined]) {
+    const format = optional(() => new Intl[kind](locale, options), null);
+    if (format) return (value) => optional(() => format.format(value), plain(value));
+  }
+  return plain;
+}
+
+const locales = [language, language.replace(/[.@].*$/, "").replace(/_/g, "-")].filter(Boolean);
+const two = (value) => String(value).padStart(2, "0");
+const plainTime = (date) => `${two(date.getHours())}:${two(date.getMinutes())}`;
+const plainDate = (date) => `${date.getMonth() + 1}/${date.getDate()} ${plainTime(date)}`;
+const number = formatter("NumberFormat", chinese ? [...locales, "zh"] : ["en"], { notation: "compact", maximumFractionDigits: 1 }, String);
+const clock = formatter("DateTimeFormat", locales, { hour: "2-digit", minute: "2-digit" }, plainTime);
+const dated = formatter("DateTimeFormat", locales, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" }, plainDate);
 
 const words = chinese ? {
   stage: "画面与声音", messages: "消息", say: "说点什么", send: "发送", empty: "新消息会实时出现在这里。",
@@ -34,9 +53,11 @@ const words = chinese ? {
   denied: "无法打开这个链接", deniedText: "它可能已过期，或房间已关闭。", badLink: "这个链接不完整，请检查后重新打开。", again: "重试",
   tooLong: "消息太长了", slow: "发送太快，请稍等一下", notSent: "没有连上，消息未发送",
   joined: "进入了房间", gave: "送出了礼物",
-  watching: (count) => `${number.format(count)} 人在看`,
+  noPicture: "这里有画面，但当前浏览器无法显示。", noSound: "这里有声音，但当前浏览器无法播放。",
+  noMedia: "这里有画面和声音，但当前浏览器无法播放。", otherBrowser: "请换用其他浏览器打开，或更新浏览器。消息不受影响。",
+  watching: (count) => `${number(count)} 人在看`,
   host: (name) => `主持人：${name}`,
-  missed: (count) => `错过了 ${number.format(count)} 条消息`,
+  missed: (count) => `错过了 ${number(count)} 条消息`,
   newer: (count) => (count > 99 ? "99+ 条新消息" : `${count} 条新消息`),
 } : {
   stage: "Picture and sound", messages: "Messages", say: "Say something", send: "Send", empty: "Messages appear here as they are said.",
@@ -47,18 +68,26 @@ const words = chinese ? {
   denied: "This link can’t be opened", deniedText: "It may have expired, or the room was closed.", badLink: "This link is not complete. Check it and open it again.", again: "Try again",
   tooLong: "That message is too long", slow: "Too fast. Wait a moment.", notSent: "Not connected, so nothing was sent",
   joined: "joined", gave: "sent a gift",
-  watching: (count) => `${number.format(count)} watching`,
+  noPicture: "There is a picture here that this browser can’t show.", noSound: "There is sound here that this browser can’t play.",
+  noMedia: "There are picture and sound here that this browser can’t play.", otherBrowser: "Try another browser or a newer one. Messages are not affected.",
+  watching: (count) => `${number(count)} watching`,
   host: (name) => `Hosted by ${name}`,
-  missed: (count) => (count === 1 ? "1 message was missed" : `${number.format(count)} messages were missed`),
+  missed: (count) => (count === 1 ? "1 message was missed" : `${number(count)} messages were missed`),
   newer: (count) => (count > 99 ? "99+ new messages" : count === 1 ? "1 new message" : `${count} new messages`),
 };
 
 const page = document.documentElement;
-const $ = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
-page.lang = chinese ? "zh-Hans" : "en";
-for (const element of document.querySelectorAll("[data-i18n]")) element.textContent = words[element.dataset.i18n];
-for (const element of document.querySelectorAll("[data-i18n-label]")) element.setAttribute("aria-label", words[element.dataset.i18nLabel]);
-$.say.placeholder = words.say;
+/** Elements by their id, once `start` was called. */
+const $ = {};
+/** The subscription; null where the address has no link that could be one. */
+let room = null;
+
+function translate() {
+  page.lang = chinese ? "zh-Hans" : "en";
+  for (const element of document.querySelectorAll("[data-i18n]")) element.textContent = words[element.dataset.i18n];
+  for (const element of document.querySelectorAll("[data-i18n-label]")) element.setAttribute("aria-label", words[element.dataset.i18nLabel]);
+  $.say.placeholder = words.say;
+}
 
 // ---------------------------------------------------------------------------------------------- what is untrusted
 
@@ -148,16 +177,20 @@ function luminance(channels) {
 
 const contrast = (one, other) => (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
 
-$.cover.addEventListener("load", () => { $.cover.hidden = false; arrange(); });
-$.cover.addEventListener("error", () => { $.cover.hidden = true; arrange(); });
-$.description.addEventListener("click", () => {
-  $.description.setAttribute("aria-expanded", $.description.getAttribute("aria-expanded") !== "true");
-});
+function watchState() {
+  $.cover.addEventListener("load", () => { $.cover.hidden = false; arrange(); });
+  $.cover.addEventListener("error", () => { $.cover.hidden = true; arrange(); });
+  $.description.addEventListener("click", () => {
+    $.description.setAttribute("aria-expanded", $.description.getAttribute("aria-expanded") !== "true");
+  });
+}
 
 // ---------------------------------------------------------------------------------------------- messages
 
+const FRAME_MAX = 250; // ms: who is not drawn within this (a hidden page, a frozen view) is drawn all the same
+
 let pending = [];
-let drawing = false;
+let drawing = 0; // the timer that draws at the latest
 let following = true;
 let pinned = 0; // where the list stood when it last followed
 let unread = 0;
@@ -166,14 +199,15 @@ function enqueue(element) {
   pending.push(element);
   if (pending.length > MESSAGES_MAX) pending.shift();
   if (drawing) return;
-  drawing = true;
-  // Once a frame, whatever comes in; a hidden page has no frames.
-  if (document.hidden) setTimeout(draw, 250);
-  else requestAnimationFrame(draw);
+  // Once a frame, whatever comes in.
+  drawing = setTimeout(draw, FRAME_MAX);
+  optional(() => requestAnimationFrame(draw));
 }
 
 function draw() {
-  drawing = false;
+  if (!drawing) return;
+  clearTimeout(drawing);
+  drawing = 0;
   const list = $.messages;
   const elements = pending;
   pending = [];
@@ -197,21 +231,24 @@ function toEnd() {
   $.newer.hidden = true;
 }
 
-$.messages.addEventListener("scroll", () => {
+function watchMessages() {
   const list = $.messages;
-  // Only a reader goes up. That the end is far can also mean that the stage just grew, and the list is about to follow.
-  following = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END || (following && list.scrollTop >= pinned);
-  if (following && unread) toEnd();
-}, { passive: true });
-$.newer.addEventListener("click", () => { toEnd(); $.messages.focus(); });
-// The keyboard, a turned phone, the stage growing: stay where the reader was.
-new ResizeObserver(() => following && toEnd()).observe($.messages);
+  list.addEventListener("scroll", () => {
+    // Only a reader goes up. That the end is far can also mean that the stage just grew, and the list is about to follow.
+    following = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END || (following && list.scrollTop >= pinned);
+    if (following && unread) toEnd();
+  }, { passive: true });
+  $.newer.addEventListener("click", () => { toEnd(); list.focus(); });
+  // The keyboard, a turned phone, the stage growing: stay where the reader was.
+  const resized = () => following && toEnd();
+  if (!optional(() => (new ResizeObserver(resized).observe(list), true), false)) addEventListener("resize", resized);
+}
 
-const KINDS = { text: textMessage, notice: noticeMessage, gift: textMessage, join: joinMessage };
+const KINDS = new Map([["text", textMessage], ["notice", noticeMessage], ["gift", textMessage], ["join", joinMessage]]);
 
 function showMessage(sequence, data) {
   const { text, from, avatar, at, kind } = record(data);
-  const known = typeof kind === "string" && Object.hasOwn(KINDS, kind) ? kind : "text";
+  const known = KINDS.has(kind) ? kind : "text";
   const message = {
     kind: known,
     from: textOf(from, NAME_MAX),
@@ -223,7 +260,7 @@ function showMessage(sequence, data) {
   if (!message.text) return;
   const element = make("div", `message ${known}`);
   element.dataset.sequence = sequence;
-  KINDS[known](element, message);
+  KINDS.get(known)(element, message);
   enqueue(element);
 }
 
@@ -255,7 +292,7 @@ function meta(from, date) {
 
 function timeOf(date) {
   const today = date.toDateString() === new Date().toDateString();
-  const time = make("time", "", (today ? clock : dated).format(date));
+  const time = make("time", "", (today ? clock : dated)(date));
   time.dateTime = date.toISOString();
   return time;
 }
@@ -268,7 +305,7 @@ function face(from, avatar) {
   image.alt = "";
   image.decoding = "async";
   image.referrerPolicy = "no-referrer";
-  image.onload = () => box.replaceChildren(image);
+  image.onload = () => { box.textContent = ""; box.append(image); };
   image.src = avatar;
   return box;
 }
@@ -293,6 +330,8 @@ function showGap({ track, from, to, count }) {
 // ---------------------------------------------------------------------------------------------- sound and picture
 
 const tracks = { audio: {}, video: {} };
+/** Failures in a row from which on a track counts as one that this browser can't play. */
+const FAILURES_MAX = 2;
 const active = ({ status }) => status === "playing" || status === "stalled" || status === "blocked";
 
 /** What the stage shows: the picture, the sound, the cover, or the room's colour. */
@@ -304,9 +343,11 @@ function arrange() {
   const cover = !$.cover.hidden;
   const sound = [tracks.audio, tracks.video].some((track) => active(track) && track.sound);
   const blocked = [tracks.audio, tracks.video].some((track) => track.status === "blocked");
+  sayWhatIsLacking();
   $.stage.dataset.mode = picture ? "video" : sound ? "audio" : cover ? "cover" : "plain";
   if (!changing) $.stage.toggleAttribute("data-tall", picture && $.video.videoHeight > $.video.videoWidth);
   $.stage.toggleAttribute("data-playing", sound && !blocked);
+  $.stage.toggleAttribute("data-over", !$.over.hidden);
   const quiet = room.muted;
   const live = room.status !== "ended";
   show($.audience, live ? watching : "");
@@ -319,20 +360,41 @@ function arrange() {
   if (focused === $.mute && $.mute.hidden) $.unmute.focus();
 }
 
-for (const type of ["loadeddata", "resize", "emptied"]) $.video.addEventListener(type, () => arrange());
-$.unmute.addEventListener("click", async () => {
-  await room.unmute();
+/** Picture or sound that is there and can't be played here. */
+function sayWhatIsLacking() {
+  const lacks = ({ status, failures }) => status === "unsupported" || (failures >= FAILURES_MAX && !["playing", "idle"].includes(status));
+  const picture = lacks(tracks.video);
+  const sound = (picture && tracks.video.sound) || lacks(tracks.audio);
+  const word = room.status === "ended" || !(picture || sound) ? "" : words[picture && sound ? "noMedia" : picture ? "noPicture" : "noSound"];
+  show($["unplayable-text"], word);
+  show($["unplayable-help"], word && words.otherBrowser);
+  $.unplayable.hidden = !word;
+  $.stage.toggleAttribute("data-lacks", Boolean(word));
+}
+
+function showMedia(media) {
+  const { failures = 0 } = tracks[media.track];
+  const now = media.status === "failed" ? failures + 1 : ["playing", "idle"].includes(media.status) ? 0 : failures;
+  tracks[media.track] = { ...media, failures: now };
   arrange();
-});
-$.mute.addEventListener("click", () => {
-  room.mute();
-  arrange();
-});
-$.expand.addEventListener("click", () => {
-  if (document.fullscreenElement) document.exitFullscreen();
-  else if ($.stage.requestFullscreen) $.stage.requestFullscreen().catch(() => {});
-  else $.video.webkitEnterFullscreen();
-});
+}
+
+function watchStage() {
+  for (const type of ["loadeddata", "resize", "emptied"]) $.video.addEventListener(type, () => arrange());
+  $.unmute.addEventListener("click", async () => {
+    await room.unmute();
+    arrange();
+  });
+  $.mute.addEventListener("click", () => {
+    room.mute();
+    arrange();
+  });
+  $.expand.addEventListener("click", () => optional(() => {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else if ($.stage.requestFullscreen) $.stage.requestFullscreen()?.catch(() => {});
+    else $.video.webkitEnterFullscreen();
+  }));
+}
 
 // ---------------------------------------------------------------------------------------------- where we stand
 
@@ -345,12 +407,15 @@ function standing() {
   page.dataset.room = status;
   page.dataset.uplink = uplink ? "up" : "down";
   const [word, tone] = status === "ended" ? ["ended", "off"]
-    : connection !== "open" ? [!navigator.onLine ? "offline" : wasLive || connection === "waiting" ? "reconnecting" : "connecting", "warn"]
+    : connection !== "open" && optional(() => navigator.onLine) === false ? ["offline", "warn"]
+    : connection === "idle" && busy ? ["busy", "warn"]
+    : connection !== "open" ? [wasLive || connection === "waiting" ? "reconnecting" : "connecting", "warn"]
     : status !== "live" ? [busy ? "busy" : "joining", "warn"]
     : uplink ? ["live", "live"] : ["uplink", "warn"];
   if ($["connection-text"].textContent !== words[word]) $["connection-text"].textContent = words[word];
   $.connection.dataset.tone = tone;
   $.composer.hidden = !(room.pageMessages || ($.composer.hidden === false && status === "asking"));
+  $.chat.toggleAttribute("data-listens", !$.composer.hidden);
   arrange();
 }
 
@@ -385,11 +450,6 @@ function denied(reason) {
   page.dataset.room = "denied";
 }
 
-$.again.addEventListener("click", () => {
-  $.again.disabled = true;
-  room.askAgain();
-});
-
 // ---------------------------------------------------------------------------------------------- saying something
 
 let hintTimer = 0;
@@ -403,44 +463,40 @@ function hint(text) {
 
 const fits = () => new TextEncoder().encode($.say.value).length <= 512;
 
-$.say.addEventListener("input", () => {
-  $.send.disabled = !$.say.value.trim() || !fits();
-  hint(fits() ? "" : words.tooLong);
-});
-
-$.composer.addEventListener("submit", (event) => {
-  event.preventDefault();
-  const text = $.say.value.trim();
-  if (!text || !fits()) return;
-  if (!room.send(text)) return hint(words.notSent);
-  said = text;
-  $.say.value = "";
-  $.send.disabled = true;
-  toEnd();
-});
+function watchComposer() {
+  $.say.addEventListener("input", () => {
+    $.send.disabled = !$.say.value.trim() || !fits();
+    hint(fits() ? "" : words.tooLong);
+  });
+  $.composer.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = $.say.value.trim();
+    if (!text || !fits()) return;
+    if (!room.send(text)) return hint(words.notSent);
+    said = text;
+    $.say.value = "";
+    $.send.disabled = true;
+    toEnd();
+  });
+}
 
 // ---------------------------------------------------------------------------------------------- begin
 
-/** null where the address has no link that could be one. */
-const room = join();
-
-function join() {
-  const link = /^\/s\/([A-Za-z0-9\-_.~]{1,128})\/?$/.exec(location.pathname)?.[1];
-  return link ? new ShareLink().subscribe(link, { video: $.video, audio: $.audio }) : null;
-}
-
-function listen(handlers) {
-  for (const [type, handle] of Object.entries(handlers)) room.addEventListener(type, ({ detail }) => handle(detail));
-}
-
-paint("#3b5bdb");
-if (!room) denied("");
-else {
+/** Called once, when the document is read and the client is here. */
+export function start({ ShareLink }) {
+  for (const element of document.querySelectorAll("[id]")) $[element.id] = element;
+  translate();
+  paint("#3b5bdb");
+  // An address may spell any of these characters by its number: `%7E` is `~`.
+  const path = optional(() => decodeURIComponent(location.pathname), location.pathname);
+  const link = /^\/s\/([A-Za-z0-9\-_.~]{1,128})\/?$/.exec(path)?.[1];
+  if (!link) return denied("");
+  room = new ShareLink().subscribe(link, { video: $.video, audio: $.audio });
   listen({
     state: ({ data }) => showState(data),
     message: ({ sequence, data }) => showMessage(sequence, data),
     gap: showGap,
-    media: (media) => { tracks[media.track] = media; arrange(); },
+    media: showMedia,
     sound: arrange,
     connection: standing,
     uplink: standing,
@@ -451,14 +507,28 @@ else {
       if (room.status === "denied") denied(reason);
       standing();
     },
-    error: () => {
-      // While the room is away it is that; what else a message from here is refused for is its pace.
-      hint(room.uplink ? words.slow : words.notSent);
-      if (!$.say.value && said) $.say.value = said; // what was refused is not lost
-      said = "";
-      $.send.disabled = !$.say.value;
-    },
+    error: refused,
+  });
+  watchState();
+  watchMessages();
+  watchStage();
+  watchComposer();
+  $.again.addEventListener("click", () => {
+    $.again.disabled = true;
+    room.askAgain();
   });
   window.addEventListener("offline", standing);
   standing();
+}
+
+function listen(handlers) {
+  for (const [type, handle] of Object.entries(handlers)) room.addEventListener(type, ({ detail }) => handle(detail));
+}
+
+function refused() {
+  // While the room is away it is that; what else a message from here is refused for is its pace.
+  hint(room.uplink ? words.slow : words.notSent);
+  if (!$.say.value && said) $.say.value = said; // what was refused is not lost
+  said = "";
+  $.send.disabled = !$.say.value;
 }

@@ -8,7 +8,7 @@
 export type TrackName = "state" | "messages" | "audio" | "video";
 
 /**
- * - `idle` nothing is wanted, so there is no connection
+ * - `idle` nothing is live, nothing is to be asked for within 5 s, so there is no connection
  * - `connecting` a connection is being made
  * - `open` connected
  * - `waiting` lost, and to be made again after a while
@@ -31,7 +31,7 @@ export type SubscriptionStatus = "asking" | "live" | "ended" | "denied" | "close
  * - `starting` the init segment is here, nothing plays yet
  * - `playing`, `stalled`
  * - `blocked` the browser plays nothing, not even muted, before a gesture: call `unmute()` from one
- * - `unsupported` this browser cannot play that MIME type
+ * - `unsupported` this browser has no Media Source Extensions, or cannot play that MIME type: see `why`. Tell the viewer
  * - `failed` it could not be decoded; the player is rebuilt with a later group
  * - `idle` nothing came for 15 s, or the room ended
  */
@@ -104,8 +104,11 @@ export interface MediaDetail {
   mime: string;
   /** Whether the MIME type says that there is sound in this track: a video track may carry both. */
   sound: boolean;
-  /** With `failed`: what the browser said, for a log. */
-  why?: string;
+  /**
+   * With `unsupported`: "mse" where the browser has no Media Source Extensions at all, "type" where it cannot play this
+   * MIME type. With `failed`: what the browser said, for a log.
+   */
+  why?: "mse" | "type" | (string & {});
 }
 
 export interface SoundDetail {

@@ -7,7 +7,8 @@
  * messages, and to guess from a browser's name: what a browser can do is asked at run time.
  * Does not know: what a room is, who may see it, or where the page came from.
  *
- * The protocol is docs/protocol.md, "Page"; the interface is sharelink.d.ts; the manual is docs/page-client.md.
+ * The protocol is docs/protocol.md, "Page"; the interface is sharelink.d.ts; the manual is docs/page-client.md, which also
+ * names the oldest browsers: tests/browser/floor.test.mjs holds this file to them.
  */
 
 const SUBPROTOCOL = "sharelink.v1";
@@ -36,7 +37,15 @@ const ASK_AGAIN = 30_000;
 const REFUSED = 30_000;
 /** A wait named by the relay is believed up to here. */
 const RETRY_MAX = 300_000;
+/** Where nothing is there and nothing is asked for within this, the connection is let go: the relay would close it. */
+const REST = 5_000;
 const SEND_SIZE_MAX = 512;
+
+/** What `run` returns; `otherwise` where the browser lacks it or refuses it. */
+const optional = (run, otherwise = undefined) => { try { return run(); } catch { return otherwise; } };
+/** ms that only grow. Every wait is measured by it: the wall clock of a phone may jump by hours. It may stand still while
+ *  a device sleeps, which is allowed for. */
+const now = () => optional(() => performance.now()) ?? Date.now();
 
 const emit = (target, type, detail) => target.dispatchEvent(new CustomEvent(type, { detail }));
 const between = (low, high) => low + Math.random() * (high - low);
@@ -47,6 +56,8 @@ const isSequence = (value) => Number.isSafeInteger(value) && value > 0;
 const ask = Symbol("ask");
 const say = Symbol("say");
 const settle = Symbol("settle");
+const isResting = Symbol("isResting");
+const isNeeded = Symbol("isNeeded");
 const receive = Symbol("receive");
 const receiveMedia = Symbol("receiveMedia");
 const lost = Symbol("lost");
@@ -68,22 +79,23 @@ export class ShareLink extends EventTarget {
   #notBefore = 0; // a wait that the relay asked for: not even the viewer's return shortens it
   #began = 0;
   #heard = 0;
+  #seen = 0; // when the viewer came back last
   #beaten = 0;
   #retryTimer = 0;
   #beatTimer = 0;
   #steadyTimer = 0;
-  #listening = new AbortController();
+  #listening = [];
 
   /** @param {string | URL} [url] the relay; by default the one that served this module */
   constructor(url) {
     super();
     this.#url = socketAddress(url);
-    const on = (target, type, run) => target.addEventListener(type, run, { signal: this.#listening.signal });
+    const on = (target, type, run) => this.#listening.push(listen(target, type, run));
     on(window, "pagehide", () => this.#state !== "idle" && this.#drop("away"));
     on(window, "pageshow", () => this.#returned());
     on(window, "online", () => this.#returned());
     on(document, "resume", () => this.#returned());
-    on(document, "visibilitychange", () => document.visibilityState === "visible" && this.#returned());
+    on(document, "visibilitychange", () => optional(() => document.visibilityState) !== "hidden" && this.#returned());
   }
 
   get url() { return this.#url; }
@@ -101,7 +113,7 @@ export class ShareLink extends EventTarget {
 
   close() {
     if (this.#state === "closed") return;
-    this.#listening.abort();
+    for (const leave of this.#listening) leave();
     this.#drop("closed");
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
   }
@@ -109,12 +121,12 @@ export class ShareLink extends EventTarget {
   // ---- for subscriptions
 
   [ask](subscription) {
-    if (this.#state === "idle") this.#connect();
+    if (this.#state === "idle") this.#connectInTime();
     // Otherwise everything wanted is asked for when the connection opens.
     if (this.#state !== "open") return;
     for (const waiting of this.#asked.values()) if (waiting.subscription === subscription) return;
     this.#id = (this.#id % 0xffff_ffff) + 1; // u32, never 0
-    this.#asked.set(this.#id, { subscription, at: Date.now() });
+    this.#asked.set(this.#id, { subscription, at: now() });
     this[say]({ type: "subscribe", id: this.#id, link: subscription.link, since: subscription[since]() });
   }
 
@@ -124,7 +136,7 @@ export class ShareLink extends EventTarget {
     return true;
   }
 
-  /** Something is no longer wanted: forget it, and close when nothing is left. */
+  /** Something is no longer wanted, or not now: forget it, and close when nothing is left. */
   [settle]() {
     if (this.#wanted() || this.#asked.size + this.#topics.size > 0) return;
     if (this.#state !== "closed" && this.#state !== "idle") this.#drop("idle");
@@ -134,21 +146,35 @@ export class ShareLink extends EventTarget {
     for (const subscription of this.#subscriptions) {
       if (subscription.status === "closed") this.#subscriptions.delete(subscription);
     }
-    return [...this.#subscriptions].some(({ status }) => status !== "denied");
+    return [...this.#subscriptions].some((subscription) => subscription[isNeeded]);
   }
 
   // ---- opening and losing
 
+  /** Connects, but not before the time that the relay named. */
+  #connectInTime() {
+    const wait = this.#notBefore - now();
+    if (wait <= 0) return this.#connect();
+    this.#retryTimer = setTimeout(() => this.#connect(), wait);
+    this.#become("waiting", { wait: Math.round(wait), attempt: this.#attempt });
+  }
+
   #connect() {
     clearTimeout(this.#retryTimer);
-    this.#began = this.#heard = this.#beaten = Date.now();
+    this.#began = this.#heard = this.#beaten = now();
+    this.#seen = 0;
     this.#uplink = true;
-    const socket = (this.#socket = new WebSocket(this.#url, SUBPROTOCOL));
+    let socket;
+    try {
+      socket = this.#socket = new WebSocket(this.#url, SUBPROTOCOL);
+    } catch (error) { // forbidden by a policy, or none in this browser: as any other failure, tried again
+      return this.#closed(1006, String(error?.message ?? error));
+    }
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#opened();
     socket.onclose = (event) => this.#closed(event.code, event.reason);
     socket.onmessage = ({ data }) => {
-      this.#heard = Date.now();
+      this.#heard = now();
       if (typeof data === "string") this.#receiveText(data);
       else this.#receiveBinary(data);
     };
@@ -157,10 +183,10 @@ export class ShareLink extends EventTarget {
   }
 
   #opened() {
-    this.#heard = Date.now();
+    this.#heard = now();
     this.#become("open");
     for (const subscription of this.#subscriptions) {
-      if (subscription.status !== "closed" && subscription.status !== "denied") this[ask](subscription);
+      if (subscription.status !== "closed" && !subscription[isResting]) this[ask](subscription);
     }
     this[settle]();
   }
@@ -170,7 +196,7 @@ export class ShareLink extends EventTarget {
     const retry = code === 1012 || code === 1013 ? retryOf(reason) : null;
     const wait = retry ?? (code === 1008 ? between(REFUSED, 2 * REFUSED)
       : between(0, Math.min(BACKOFF_MAX, BACKOFF_MIN * BACKOFF_GROWTH ** this.#attempt)));
-    this.#notBefore = retry !== null || code === 1008 ? Date.now() + wait : 0;
+    this.#notBefore = retry !== null || code === 1008 ? now() + wait : 0;
     this.#attempt = Math.min(this.#attempt + 1, 16);
     if (!this.#wanted()) return this.#become("idle", { code, reason });
     this.#retryTimer = setTimeout(() => this.#connect(), wait);
@@ -196,35 +222,37 @@ export class ShareLink extends EventTarget {
 
   /** The viewer, or the network, is back. */
   #returned() {
-    const now = Date.now();
-    if (this.#state === "away" || (this.#state === "waiting" && now >= this.#notBefore && now - this.#began > 1_000)) {
-      this.#connect();
-    } else if (this.#state === "connecting" && now - this.#began > 3_000) {
+    const since = now() - this.#began;
+    if (this.#state === "away" || (this.#state === "waiting" && now() >= this.#notBefore && since > 1_000)) {
+      if (this.#wanted()) this.#connect();
+      else this.#drop("idle");
+    } else if (this.#state === "connecting" && since > 3_000) {
       this.#drop(null); // begun on a network that is gone
       this.#connect();
     } else if (this.#state === "open") {
+      this.#seen = now();
       // After a freeze the frames that came meanwhile are still queued behind this event: judge a little later.
       setTimeout(() => this.#judge(SILENCE_SEEN), 1_500);
     }
   }
 
   #beat() {
-    const now = Date.now(); // not performance.now(): in some browsers that one stands still while the device sleeps
-    const late = now - this.#beaten > 3 * BEAT;
-    this.#beaten = now;
+    const late = now() - this.#beaten > 3 * BEAT;
+    this.#beaten = now();
     // A throttled or frozen tab: what was received may be queued behind this timer, so let it in first.
     if (late) setTimeout(() => this.#judge(SILENCE), 2_000);
     else this.#judge(SILENCE);
   }
 
   #judge(limit) {
-    const now = Date.now();
-    this.#heard = Math.min(this.#heard, now); // the clock was set back
-    if (this.#state === "connecting" && now - this.#began > CONNECT_TIMEOUT) return this.#closed(1006, "no connection");
+    const at = now();
+    if (this.#state === "connecting" && at - this.#began > CONNECT_TIMEOUT) return this.#closed(1006, "no connection");
     if (this.#state !== "open") return;
-    if (now - this.#heard > limit) return this.#closed(1006, "the relay fell silent");
-    for (const { at } of this.#asked.values()) {
-      if (now - at > SILENCE) return this.#closed(1006, "the relay did not answer");
+    // A clock that stood still while the device slept knows nothing of that silence; of the one since then it does.
+    const unheard = this.#seen > this.#heard && at - this.#seen > SILENCE_SEEN;
+    if (unheard || at - this.#heard > limit) return this.#closed(1006, "the relay fell silent");
+    for (const asked of this.#asked.values()) {
+      if (at - asked.at > SILENCE) return this.#closed(1006, "the relay did not answer");
     }
   }
 
@@ -312,6 +340,8 @@ export class Subscription extends EventTarget {
   #next = [0, 0, 0, 0]; // the next sequence wanted of each track; 0: whatever comes first
   #players = [];
   #askTimer = 0;
+  #askAt = 0;
+  #resting = false; // denied, for good or until `#askAt`
   #askDenied; // seconds, or 0
 
   constructor(relay, link, { audio, video, muted = false, lag = 1.5, askDenied = 0 } = {}) {
@@ -366,6 +396,7 @@ export class Subscription extends EventTarget {
   askAgain() {
     if (this.#status === "closed" || this.#status === "live") return;
     clearTimeout(this.#askTimer);
+    this.#resting = false;
     if (this.#status === "denied") this.#status = "asking";
     this.#relay[ask](this);
   }
@@ -386,6 +417,15 @@ export class Subscription extends EventTarget {
   /** What the page holds already: the relay goes on from there. */
   [since]() {
     return this.#epoch === null ? undefined : { epoch: this.#epoch, next: this.#next };
+  }
+
+  /** Not to be asked for when the connection opens: it was denied, and its time has not come. */
+  get [isResting]() { return this.#resting; }
+
+  /** Whether it wants a connection now. */
+  get [isNeeded]() {
+    if (this.#status === "closed" || this.#status === "denied") return false;
+    return !this.#resting || this.#askAt - now() < REST;
   }
 
   [lost]() {
@@ -410,6 +450,7 @@ export class Subscription extends EventTarget {
 
   #confirmed({ topic, epoch, page_messages }) {
     clearTimeout(this.#askTimer);
+    this.#resting = false;
     this.#status = "live";
     this.#topic = topic;
     this.#pageMessages = page_messages === true;
@@ -428,7 +469,10 @@ export class Subscription extends EventTarget {
       : this.#status === "ended" ? ASK_AGAIN * between(0.75, 1.25)
       : this.#askDenied > 0 ? this.#askDenied * 1000 * between(0.75, 1.25) : null;
     // What was live once and is denied when it comes back has ended meanwhile, as the relay itself says to those who stayed.
-    if (wait === null && this.#status !== "ended" && this.#epoch !== null) return this.#ended(String(reason ?? ""));
+    const isOver = wait === null && this.#status !== "ended" && this.#epoch !== null;
+    if (isOver) this.#ended(String(reason ?? ""));
+    this.#resting = true; // and the connection with it: the relay closes pages that watch nothing
+    if (isOver) return this.#relay[settle]();
     if (wait === null && this.#status !== "ended") this.#status = "denied";
     if (again !== null) this.#askLater(again);
     emit(this, "denied", { reason: String(reason ?? ""), retry: again === null ? null : again / 1000 });
@@ -438,6 +482,7 @@ export class Subscription extends EventTarget {
   #ended(reason) {
     this.#topic = null;
     if (this.#status === "closed") return emit(this, "end", { reason, asked: true });
+    this.#resting = false;
     this.#status = "ended";
     for (const player of this.#players) player?.stop();
     this.#askLater(ASK_AGAIN * between(0.75, 1.25));
@@ -446,6 +491,7 @@ export class Subscription extends EventTarget {
 
   #askLater(wait) {
     clearTimeout(this.#askTimer);
+    this.#askAt = now() + wait;
     this.#askTimer = setTimeout(() => this.askAgain(), wait);
   }
 
@@ -504,11 +550,19 @@ const SAME_CLOCK = 3; // sound and picture whose ends are this close are one rec
 const CATCH_UP = 1.08; // playback rate that pulls a small lag in; pitch is kept
 const SLOW_DOWN = 0.92;
 const IDLE = 15;
-/** What may wait for an element that takes nothing; beyond it everything waiting is given up until the next group. */
+const STILL = 5; // of media that add nothing to what is buffered: their clock went back, or one of two tracks is missing
+/** ms: what came within this came together. */
+const BURST = 100;
+const BURSTS = 8; // remembered
+/** Bytes that wait for an element that takes nothing; beyond it older groups go, then the running one. Twice the largest
+ *  group that a relay has for a late page (4 MiB of video), so that one may come while the one before still waits. */
 const QUEUE_SIZE_MAX = 8 << 20;
-const QUEUE_COUNT_MAX = 256;
+/** ms: where the next group starts, one that has waited for this is too old to be shown. */
+const QUEUE_AGE_MAX = 2_000;
+/** Bytes that are appended at once, where they wait: a late page may have hundreds of small chunks to take in. */
+const APPEND_SIZE_MAX = 256 << 10;
 
-const MediaSourceClass = globalThis.MediaSource ?? globalThis.ManagedMediaSource;
+const MediaSourceClass = optional(() => globalThis.MediaSource) ?? optional(() => globalThis.ManagedMediaSource);
 const hasSound = (mime) => /^audio\//i.test(mime) || /opus|vorbis|mp4a|flac|mp3|ac-3|ec-3|pcm/i.test(mime);
 
 /** One media track in one element. Knows parts and groups; sequences are its owner's. */
@@ -521,24 +575,28 @@ class Player {
   #quiet; // the page wants no sound
   #refused = false; // the browser wants a gesture first
   #element = null;
-  #listening = null;
+  #listening = [];
   #init = null; // { sequence, mime, bytes }: kept, to rebuild from
   #source = null;
   #sourceUrl = "";
   #buffer = null;
-  #queue = []; // { bytes, start, reset }
-  #queued = 0;
+  #primed = false; // the source buffer has the init
+  #queue = []; // chunks that wait: { bytes, start, reset, at }
+  #queued = 0; // their bytes
   #appending = null;
   #inGroup = false;
   #hole = false; // the next chunk does not continue the last one
   #clear = false; // everything buffered is to go first
   #starts = []; // media times where buffered groups begin
-  #chunk = 0.5; // length of a chunk, by the latest ones
+  #startAt = null; // where the group begins that is being appended, until something of it is buffered
+  #bursts = []; // the latest ones: { at, grown, count }
   #margin = JOIN_MARGIN;
-  #stuck = 0;
+  #grewAt = 0; // when what is buffered grew last
+  #barren = 0; // since when what is appended adds nothing; 0: it does
+  #barrenFor = 0; // ms from then to the last of it: a pause behind it says nothing
   #started = false;
   #paused = false; // by the viewer
-  #sought = 0;
+  #sought = -1_000;
   #fed = 0;
   #failures = 0;
   #resumeAt = 0;
@@ -556,7 +614,7 @@ class Player {
   get sounding() { return this.#element !== null && this.#init !== null && hasSound(this.#init.mime); }
   get muted() { return !this.sounding || this.#element.muted || this.#status === "blocked"; }
   /** Is fed and would play: what is left of a track that stopped must not be kept in step with anything. */
-  get alive() { return this.#started && !this.#element.paused && Date.now() - this.#fed < 5_000; }
+  get alive() { return this.#started && !this.#element.paused && now() - this.#fed < 5_000; }
   get running() { return this.alive && this.#element.readyState > 2; }
   get time() { return this.#element.currentTime; }
   get goal() { return this.end - this.#chunk - this.#margin; }
@@ -571,18 +629,18 @@ class Player {
   attach(element) {
     if (element === this.#element) return;
     this.#dismantle();
-    this.#listening?.abort();
+    for (const leave of this.#listening) leave();
+    this.#listening = [];
     clearInterval(this.#timer);
     this.#element = element;
     this.#started = this.#paused = this.#inGroup = false;
     if (!element) return;
-    this.#listening = new AbortController();
-    const on = (type, run) => element.addEventListener(type, run, { signal: this.#listening.signal });
+    const on = (type, run) => this.#listening.push(listen(element, type, run));
     on("error", () => this.#source && this.#fail(element.error?.message));
     on("playing", () => this.#report("playing"));
     on("waiting", () => this.#starved());
     // A pause that is seen is the viewer's; one in the background is the browser's, and ends with it.
-    on("pause", () => (this.#paused = this.#started && !document.hidden && !element.ended));
+    on("pause", () => (this.#paused = this.#started && !optional(() => document.hidden) && !element.ended));
     on("play", () => (this.#paused = false));
     on("volumechange", () => this.#heardVolume());
     element.playsInline = true;
@@ -602,13 +660,13 @@ class Player {
   }
 
   chunk(start, bytes) {
-    this.#fed = Date.now();
-    if (start) this.#inGroup = this.#ready();
+    this.#fed = now();
+    if (start) this.#inGroup = this.#begins();
     if (!this.#inGroup) return;
-    if (this.#queue.length >= QUEUE_COUNT_MAX || this.#queued + bytes.length > QUEUE_SIZE_MAX) return this.#giveUp();
-    this.#queue.push({ bytes, start, reset: this.#hole });
+    this.#queue.push({ bytes, start, reset: this.#hole, at: this.#fed });
     this.#queued += bytes.length;
     this.#hole = false;
+    if (this.#queued > QUEUE_SIZE_MAX) this.#overflow();
     this.#pump();
   }
 
@@ -673,29 +731,55 @@ class Player {
 
   // ---- building and failing
 
-  #ready() {
+  /** A group begins: whether it can be taken. */
+  #begins() {
     if (!this.#init || !this.#element) return false;
     const gone = !this.#source || (this.#buffer && this.#source.readyState !== "open");
-    if (gone && this.#status !== "unsupported" && Date.now() >= this.#resumeAt) this.#build();
-    return this.#source !== null;
+    if (gone && this.#status !== "unsupported" && now() >= this.#resumeAt) this.#build();
+    if (!this.#source) return false;
+    if (this.#queue.length && this.#fed - this.#queue[0].at > QUEUE_AGE_MAX) {
+      this.#discard(this.#queue.length);
+      this.#hole = true;
+    }
+    // Chunks need not end with a frame, and a camera may be off while its sound goes on: time tells, not a count. If the
+    // clock went back, this group shows once what is in its way is gone; if a track is missing, the last picture stays.
+    if (this.#barrenFor > STILL * 1000) {
+      this.#clear = this.#hole = true;
+      this.#starts = [];
+      this.#barren = this.#barrenFor = 0;
+    }
+    return true;
+  }
+
+  /** Why this browser can't play `mime`; "" where it may. */
+  #lacks(mime) {
+    if (!MediaSourceClass) return "mse";
+    return optional(() => MediaSourceClass.isTypeSupported(mime), false) ? "" : "type";
   }
 
   #build() {
-    const { mime, bytes } = this.#init;
+    const { mime } = this.#init;
     this.#dismantle();
     if (!this.#element) return this.#report("offered");
-    if (!MediaSourceClass?.isTypeSupported(mime)) return this.#report("unsupported");
+    const lacks = this.#lacks(mime);
+    if (lacks) return this.#report("unsupported", lacks);
     this.#status = "none";
     this.#report("starting");
+    try {
+      this.#attachSource();
+    } catch (error) {
+      this.#fail(error.message);
+    }
+  }
+
+  #attachSource() {
     const source = (this.#source = new MediaSourceClass());
     source.addEventListener("sourceopen", () => source === this.#source && this.#opened(), { once: true });
-    this.#queue = [{ bytes, start: false, reset: false }];
-    this.#queued = bytes.length;
     // Without sound in the stream, muting costs nothing and lets it play everywhere.
     const wanted = this.sounding && !this.#quiet && !this.#refused;
     if (this.#element.muted === wanted) this.#element.muted = !wanted;
     else if (this.sounding && !wanted) this.#tellSound();
-    if (!globalThis.MediaSource) {
+    if (MediaSourceClass === optional(() => globalThis.ManagedMediaSource)) {
       this.#element.disableRemotePlayback = true; // ManagedMediaSource does not open otherwise
       try { this.#element.srcObject = source; return; } catch { /* an older one takes an address alone */ }
     }
@@ -703,40 +787,47 @@ class Player {
   }
 
   #opened() {
-    URL.revokeObjectURL(this.#sourceUrl);
+    this.#release();
     try {
       this.#source.duration = Infinity;
       const buffer = (this.#buffer = this.#source.addSourceBuffer(this.#init.mime));
       buffer.addEventListener("updateend", () => buffer === this.#buffer && this.#updated());
       buffer.addEventListener("error", () => buffer === this.#buffer && this.#fail("append"));
     } catch (error) {
-      return this.#fail(error.message);
+      if (error.name !== "NotSupportedError") return this.#fail(error.message);
+      this.#dismantle(); // it said that it could, and can't
+      return this.#report("unsupported", "type");
     }
     this.#pump();
   }
 
   #dismantle() {
     const had = this.#source;
-    this.#source = this.#buffer = this.#appending = null;
+    this.#source = this.#buffer = this.#appending = this.#startAt = null;
     this.#queue = [];
-    this.#queued = 0;
     this.#starts = [];
-    this.#hole = this.#clear = this.#started = false;
-    this.#stuck = 0;
+    this.#bursts = [];
+    this.#hole = this.#clear = this.#started = this.#primed = false;
+    this.#queued = this.#barren = this.#barrenFor = 0;
     this.#margin = JOIN_MARGIN;
     if (!had) return;
-    URL.revokeObjectURL(this.#sourceUrl);
+    this.#release();
     this.#element.playbackRate = 1;
     if (this.#element.srcObject) this.#element.srcObject = null;
     this.#element.removeAttribute("src");
     this.#element.load(); // lets go of the decoder and of what was buffered
   }
 
+  /** The element has its source, or is to have none: its address is only a place in memory. */
+  #release() {
+    optional(() => URL.revokeObjectURL(this.#sourceUrl));
+  }
+
   /** A SourceBuffer never recovers from a bad append: begin anew with the next group, more and more slowly. */
   #fail(why) {
     this.#dismantle();
     this.#inGroup = false;
-    this.#resumeAt = Date.now() + 1000 * Math.min(30, 2 ** this.#failures - 1);
+    this.#resumeAt = now() + 1000 * Math.min(30, 2 ** this.#failures - 1);
     this.#failures += 1;
     this.#report("failed", why);
   }
@@ -754,39 +845,94 @@ class Player {
       }
       const trim = this.#trimPoint(KEEP_BEHIND);
       if (trim > 0) return buffer.remove(0, trim);
-      const item = this.#queue[0];
-      if (!item) return this.#steer(true);
-      if (item.reset) buffer.abort(); // forget half a cluster of the broken group
-      item.reset = false;
-      item.before = this.end;
-      buffer.appendBuffer(item.bytes);
-      this.#appending = item;
-      this.#queue.shift();
-      this.#queued -= item.bytes.length;
+      if (!this.#primed) {
+        buffer.appendBuffer(this.#init.bytes);
+        this.#primed = true;
+        return;
+      }
+      if (!this.#queue.length) return this.#steer(true);
+      const { bytes, count } = this.#next();
+      const { start, reset, at } = this.#queue[0];
+      if (reset) buffer.abort(); // forget half a cluster of the broken group
+      this.#queue[0].reset = false;
+      const before = this.end;
+      buffer.appendBuffer(bytes);
+      this.#appending = { before, at, count };
+      if (start) this.#startAt = before;
+      this.#discard(count);
     } catch (error) {
       if (error.name === "QuotaExceededError") this.#makeRoom();
       else this.#fail(error.message);
     }
   }
 
+  /** The next bytes to append: what waits of one group, together. */
+  #next() {
+    const queue = this.#queue;
+    let [count, size] = [1, queue[0].bytes.length];
+    while (count < queue.length && !queue[count].start && !queue[count].reset && size + queue[count].bytes.length <= APPEND_SIZE_MAX) {
+      size += queue[count].bytes.length;
+      count += 1;
+    }
+    if (count === 1) return { bytes: queue[0].bytes, count };
+    const bytes = new Uint8Array(size);
+    let at = 0;
+    for (const item of queue.slice(0, count)) {
+      bytes.set(item.bytes, at);
+      at += item.bytes.length;
+    }
+    return { bytes, count };
+  }
+
+  #discard(count) {
+    for (const { bytes } of this.#queue.splice(0, count)) this.#queued -= bytes.length;
+  }
+
   #updated() {
-    const item = this.#appending;
+    const appended = this.#appending;
     this.#appending = null;
-    if (item && this.#source.readyState === "open") {
+    if (appended && this.#source.readyState === "open") {
       const { buffered } = this.#buffer;
       const last = buffered.length - 1;
-      const grown = this.end - Math.max(item.before, last >= 0 ? buffered.start(last) : 0);
+      const from = last >= 0 ? buffered.start(last) : 0;
+      const grown = this.end - Math.max(appended.before, from);
       if (grown > 0.001) {
-        if (item.start) this.#starts.push(this.end - grown);
+        if (this.#startAt !== null) this.#starts.push(Math.max(this.#startAt, from));
         if (this.#starts.length > 256) this.#starts.shift();
-        this.#chunk = Math.max(grown, this.#chunk * 0.9);
-        this.#margin = clamp(this.#margin - 0.005, JOIN_MARGIN, this.#marginMax()); // and smooth ones a smaller one
-        this.#stuck = 0;
-      } else if (last >= 0 && (this.#stuck += 1) > 8) {
-        return this.#fail("the media's clock went back"); // without a new init: no player could follow
+        this.#startAt = null;
+        this.#learn(grown, appended);
+      } else {
+        if (!this.#barren) this.#barren = now();
+        this.#barrenFor = now() - this.#barren;
       }
     }
     this.#pump();
+  }
+
+  /** What is buffered grew by `grown` seconds. */
+  #learn(grown, { at, count }) {
+    const time = now();
+    // A stall made the margin larger; what comes smoothly makes it smaller again.
+    const passed = Math.min(1, (time - this.#grewAt) / 1000);
+    this.#margin = clamp(this.#margin - 0.005 * passed, JOIN_MARGIN, this.#marginMax());
+    this.#grewAt = time;
+    this.#barren = this.#barrenFor = 0;
+    const burst = this.#bursts[this.#bursts.length - 1];
+    if (burst && at - burst.at < BURST) {
+      burst.grown += grown;
+      burst.count += count;
+    } else this.#bursts.push({ at, grown, count });
+    if (this.#bursts.length > BURSTS) this.#bursts.shift();
+  }
+
+  /** Seconds of media that come at once, by the latest of them: a chunk, or the slices of one. */
+  get #chunk() {
+    const bursts = this.#bursts;
+    if (!bursts.length) return 0.5;
+    // The first may be the whole of a group, as a late page gets it: a chunk is a part of it.
+    if (bursts.length === 1) return Math.max(0.5, bursts[0].grown / bursts[0].count);
+    // The second largest: one that is larger than all others came out of a jam.
+    return bursts.map(({ grown }) => grown).sort((one, other) => other - one)[1];
   }
 
   /**
@@ -808,29 +954,41 @@ class Player {
     else this.#giveUp();
   }
 
-  /** The element takes nothing and nothing can be freed: go on with the next group. */
+  /** The element takes nothing and nothing can be freed: begin anew with the next group. The source buffer keeps its init. */
   #giveUp() {
-    this.#queue = [];
-    this.#queued = 0;
+    this.#discard(this.#queue.length);
     this.#starts = [];
     this.#clear = true;
     this.hole();
     this.#pump();
   }
 
+  /** More waits than may: keeps the newest group, or, where that is all there is, waits for the next. */
+  #overflow() {
+    let newest = this.#queue.length - 1;
+    while (newest > 0 && !this.#queue[newest].start) newest -= 1;
+    if (newest > 0) {
+      this.#discard(newest);
+      this.#queue[0].reset = true;
+    }
+    if (this.#queued <= QUEUE_SIZE_MAX) return;
+    this.#discard(this.#queue.length);
+    this.hole();
+  }
+
   // ---- keeping up
 
   #tick() {
+    if (this.#fed && now() - this.#fed > IDLE * 1000) this.#report("idle");
     if (!this.#source) return;
-    if (this.#fed && Date.now() - this.#fed > IDLE * 1000) this.#report("idle");
-    if (this.#status === "playing" && this.#failures && Date.now() - this.#resumeAt > 30_000) this.#failures = 0;
+    if (this.#status === "playing" && this.#failures && now() - this.#resumeAt > 30_000) this.#failures = 0;
     this.#steer(false);
   }
 
   #starved() {
     if (!this.#started || this.#element.seeking) return;
     // Chunks that come a little late want a larger margin, as far as the lag allows; a gap or a lost relay does not.
-    if (this.#inGroup && Date.now() - this.#fed < 2_000) this.#margin = Math.min(this.#margin + 0.1, this.#marginMax());
+    if (this.#inGroup && now() - this.#fed < 2_000) this.#margin = Math.min(this.#margin + 0.1, this.#marginMax());
     this.#report("stalled");
     this.#steer(false);
   }
@@ -903,9 +1061,8 @@ class Player {
   }
 
   #seek(time) {
-    const now = Date.now();
-    if (now - this.#sought < 1_000) return; // seeking again and again shows nothing at all
-    this.#sought = now;
+    if (now() - this.#sought < 1_000) return; // seeking again and again shows nothing at all
+    this.#sought = now();
     this.#rate(1);
     this.#element.currentTime = time;
   }
@@ -934,6 +1091,12 @@ function socketAddress(given) {
   address.protocol = url.protocol === "http:" ? "ws:" : "wss:";
   address.search = address.hash = "";
   return address.href;
+}
+
+/** Returns what takes the listener away again (`signal` does the same in browsers of 2021 and later). */
+function listen(target, type, run) {
+  target.addEventListener(type, run);
+  return () => target.removeEventListener(type, run);
 }
 
 /** `retry=4.2` -> 4200 */

@@ -11,10 +11,10 @@ use core::fmt::{self, Write};
 use std::borrow::Cow;
 
 use heapless::Vec;
-use serde::Deserialize;
 
 use super::{
     Track,
+    json::Value,
     uplink::{Part, Since},
 };
 
@@ -22,6 +22,8 @@ use super::{
 pub const SUBPROTOCOL: &str = "sharelink.v1";
 /// A page's own frames are at most so many bytes.
 pub const PAGE_FRAME_SIZE_MAX: usize = 4096;
+/// And in at most so many WebSocket frames: browsers send one, and empty ones could go on for ever. One more closes the page.
+pub const PAGE_FRAGMENTS_MAX: u32 = 64;
 /// A WebSocket frame's header is at most so many bytes (unmasked).
 pub const HEADER_SIZE_MAX: usize = 10;
 /// The head of a binary frame before an init's MIME type.
@@ -242,69 +244,48 @@ pub enum Request<'a> {
     },
 }
 
-/// Reads a text frame of a page. Unknown fields are ignored.
+/// Reads a text frame of a page. Unknown fields are ignored, whatever JSON they hold. Of a field
+/// that stands twice the last one counts.
 ///
 /// # Errors
 /// What is wrong, for the page's developer.
 pub fn decode_request(text: &str) -> Result<Request<'_>, &'static str> {
-    #[derive(Deserialize)]
-    struct Kind<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Cow<'a, str>,
+    let whole = Value::read(text.as_bytes()).filter(|value| value.is_object());
+    let whole = whole.ok_or("a frame must be one JSON object with a type")?;
+    let [kind, id, link, since, topic, data] = whole.last(["type", "id", "link", "since", "topic", "data"]);
+    let kind = kind.and_then(Value::text).ok_or("a frame must be one JSON object with a type that is a string")?;
+    if kind.is("subscribe") {
+        const NEEDS: &str = "subscribe needs id (0 to 4294967295), link (a string) and, if any, since {epoch, next[4]}";
+        let since = since.filter(|since| !since.is_null()).map(|since| since_of(since, NEEDS)).transpose()?;
+        let link = link.and_then(Value::text).ok_or(NEEDS)?.resolved();
+        Ok(Request::Subscribe { id: number(id).ok_or(NEEDS)?, link, since })
+    } else if kind.is("unsubscribe") {
+        let topic = number(topic).ok_or("unsubscribe needs topic, the number that subscribed told")?;
+        Ok(Request::Unsubscribe { topic })
+    } else if kind.is("send") {
+        const NEEDS: &str = "send needs topic, the number that subscribed told, and data, a string";
+        let data = data.and_then(Value::text).ok_or(NEEDS)?.resolved();
+        Ok(Request::Send { topic: number(topic).ok_or(NEEDS)?, data })
+    } else {
+        Err("unknown type: a page says subscribe, unsubscribe or send")
     }
-    #[derive(Deserialize)]
-    struct Subscribe<'a> {
-        id: u32,
-        #[serde(borrow)]
-        link: Cow<'a, str>,
-        since: Option<PageSince<'a>>,
+}
+
+fn number(value: Option<Value<'_>>) -> Option<u32> {
+    value?.whole_number()?.try_into().ok()
+}
+
+fn since_of(since: Value<'_>, needs: &'static str) -> Result<Since, &'static str> {
+    let [epoch, next] = since.last(["epoch", "next"]);
+    let epoch = epoch.and_then(Value::text).ok_or(needs)?.resolved();
+    let mut places = next.and_then(Value::items).ok_or(needs)?;
+    let mut place = || places.next().and_then(Value::whole_number).ok_or(needs);
+    let next = [place()?, place()?, place()?, place()?];
+    if places.next().is_some() {
+        return Err(needs);
     }
-    #[derive(Deserialize)]
-    struct PageSince<'a> {
-        #[serde(borrow)]
-        epoch: Cow<'a, str>,
-        next: [u64; 4],
-    }
-    #[derive(Deserialize)]
-    struct Unsubscribe {
-        topic: u32,
-    }
-    #[derive(Deserialize)]
-    struct Send<'a> {
-        topic: u32,
-        #[serde(borrow)]
-        data: Cow<'a, str>,
-    }
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err("a frame must be one JSON object with a type");
-    }
-    let kind: Kind<'_> =
-        serde_json::from_str(text).map_err(|_| "a frame must be one JSON object with a type that is a string")?;
-    match &*kind.kind {
-        "subscribe" => {
-            let Subscribe { id, link, since } = serde_json::from_str(text).map_err(
-                |_| "subscribe needs id (0 to 4294967295), link (a string) and, if any, since {epoch, next[4]}",
-            )?;
-            let since = match since {
-                None => None,
-                Some(since) => {
-                    let epoch = since
-                        .epoch
-                        .parse()
-                        .map_err(|_| "since.epoch must be the epoch's decimal digits as a string")?;
-                    Some(Since { epoch, next: since.next })
-                }
-            };
-            Ok(Request::Subscribe { id, link, since })
-        }
-        "unsubscribe" => serde_json::from_str(text)
-            .map(|Unsubscribe { topic }| Request::Unsubscribe { topic })
-            .map_err(|_| "unsubscribe needs topic, the number that subscribed told"),
-        "send" => serde_json::from_str(text)
-            .map(|Send { topic, data }| Request::Send { topic, data })
-            .map_err(|_| "send needs topic, the number that subscribed told, and data, a string"),
-        _ => Err("unknown type: a page says subscribe, unsubscribe or send"),
-    }
+    let epoch = epoch.parse().map_err(|_| "since.epoch must be the epoch's decimal digits as a string")?;
+    Ok(Since { epoch, next })
 }
 
 /// The header of a final, unmasked frame with a payload of so many bytes; there is to be room for [`HEADER_SIZE_MAX`].
@@ -423,19 +404,63 @@ mod tests {
     }
 
     #[test]
+    fn what_json_can_say_a_page_can_say() {
+        let send = |topic, data: &str| Ok(Request::Send { topic, data: data.to_owned().into() });
+        for topic in ["7", "7.0", "7e0", "70e-1", "0.7E+1"] {
+            let text = format!(r#"{{"type":"send","topic":{topic},"data":"x"}}"#);
+            assert_eq!(decode_request(&text), send(7, "x"), "{topic}");
+        }
+        for id in ["-0", "-0.0", "0e9"] {
+            let text = format!(r#"{{"type":"subscribe","id":{id},"link":"a","since":null}}"#);
+            assert_eq!(decode_request(&text), Ok(Request::Subscribe { id: 0, link: "a".into(), since: None }), "{id}");
+        }
+        let since = Some(Since { epoch: 7, next: [0, 1 << 53, 0, 1] });
+        let text = r#"{"type":"subscribe","id":1.0,"link":"a","since":{"epoch":"7","next":[-0,9007199254740992.0,0e1,10e-1]}}"#;
+        assert_eq!(decode_request(text), Ok(Request::Subscribe { id: 1, link: "a".into(), since }));
+        // Half a surrogate pair becomes U+FFFD on its way to the business server, which gets UTF-8.
+        assert_eq!(decode_request(r#"{"type":"send","topic":7,"data":"\ud83d"}"#), send(7, "\u{fffd}"));
+        assert_eq!(decode_request(r#"{"type":"send","topic":7,"data":"a\ud83d\ude00\udead"}"#), send(7, "a😀\u{fffd}"));
+        // A name is what it says, however it is written; of two the last one counts.
+        let escaped = r#"{"\u0074ype":"s\u0065nd","t\u006fpic":7,"\u0064ata":"x"}"#;
+        assert_eq!(decode_request(escaped), send(7, "x"));
+        let twice = r#"{"type":"dance","topic":"no","data":1,"type":"send","topic":7,"data":"x"}"#;
+        assert_eq!(decode_request(twice), send(7, "x"));
+        let deep = format!("{}{}", "[".repeat(256), "]".repeat(256));
+        for unknown in [r#""\udc00\ud800""#, "1e400", "-1E-99999", "{\"\\ud800\":[{}]}", "{\"a\":1,\"a\":2}", &deep] {
+            let text =
+                format!(r#"{{"x":{unknown},"type":"send","\ud83d":{unknown},"topic":7,"data":"x","id":{unknown}}}"#);
+            assert_eq!(decode_request(&text), send(7, "x"), "{unknown}");
+        }
+    }
+
+    #[test]
     fn what_a_page_may_not_say_is_refused_with_a_remedy() {
         for (text, word) in [
             ("", "JSON object"),
             ("[]", "JSON object"),
             ("{", "JSON object"),
+            (r#"{"type":"send"} {}"#, "JSON object"),
             (r#"{"type":5}"#, "type"),
+            ("{}", "type that is a string"),
+            (r#"{"type":"send","type":null}"#, "type that is a string"),
             (r#"{"type":"dance"}"#, "unknown type"),
             (r#"{"type":"subscribe","id":-1,"link":"a"}"#, "id"),
             (r#"{"type":"subscribe","id":1}"#, "link"),
             (r#"{"type":"subscribe","id":1,"link":"a","since":{"epoch":"x","next":[0,0,0,0]}}"#, "epoch"),
             (r#"{"type":"subscribe","id":1,"link":"a","since":{"epoch":"1","next":[0,0,0]}}"#, "next[4]"),
+            (r#"{"type":"subscribe","id":1,"link":"a","since":{"epoch":"1","next":[0,0,0,0,0]}}"#, "next[4]"),
+            (r#"{"type":"subscribe","id":1,"link":"a","since":{"epoch":"1","next":[0,0.5,0,0]}}"#, "next[4]"),
+            (r#"{"type":"subscribe","id":1,"link":"a","since":{"epoch":1,"next":[0,0,0,0]}}"#, "next[4]"),
+            (r#"{"type":"subscribe","id":1,"link":"a","since":[]}"#, "next[4]"),
+            (r#"{"type":"subscribe","id":4294967296,"link":"a"}"#, "id"),
             (r#"{"type":"send","topic":1,"data":5}"#, "data"),
+            (r#"{"type":"send","topic":1,"data":"x","data":5}"#, "data"),
             (r#"{"type":"unsubscribe"}"#, "topic"),
+            (r#"{"type":"unsubscribe","topic":7.5}"#, "topic"),
+            (r#"{"type":"unsubscribe","topic":-1}"#, "topic"),
+            (r#"{"type":"unsubscribe","topic":4294967296}"#, "topic"),
+            (r#"{"type":"unsubscribe","topic":1e400}"#, "topic"),
+            (r#"{"type":"unsubscribe","topic":"7"}"#, "topic"),
         ] {
             let refusal = decode_request(text).unwrap_err();
             assert!(refusal.contains(word), "{text}: {refusal}");

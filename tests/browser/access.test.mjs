@@ -93,3 +93,17 @@ scene("the pages' policy forbids what they don't do, and that is seen here", asy
     assert.ok(tab.complaints.some((text) => text.includes("Content Security Policy")), "a violation goes unseen");
   }
 });
+
+scene("the share page connects to its own host and to no other", async (stage) => {
+  const { share } = await stage.demo();
+  const tab = await stage.tab(await stage.browser(), share, { tolerated: /Content Security Policy/ });
+  await tab.live();
+  await tab.run(() => {
+    window.blocked = [];
+    document.addEventListener("securitypolicyviolation", ({ effectiveDirective, blockedURI }) => window.blocked.push(`${effectiveDirective} ${new URL(blockedURI).host}`));
+    for (const host of ["127.0.0.1:9", "other.example"]) for (const scheme of ["ws", "wss"]) new WebSocket(`${scheme}://${host}/`);
+    fetch("http://other.example/").catch(() => {});
+  });
+  await tab.until("each of them is blocked", () => window.blocked.length === 5);
+  assert.deepEqual([...new Set(await tab.run(() => window.blocked))], ["connect-src 127.0.0.1:9", "connect-src other.example"]);
+});

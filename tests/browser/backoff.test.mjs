@@ -1,6 +1,7 @@
 /**
- * backoff.test.mjs: pages that lose their relay together come back at times of their own (full jitter). The page client by itself,
- * under Node: its sockets, its clock and its chance are made up here.
+ * backoff.test.mjs: pages that lose their relay together come back at times of their own (full jitter); pages that have nothing
+ * to watch let go of their connection, and ask again when it is time. The page client by itself, under Node: its sockets,
+ * its clock and its chance are made up here. The wall clock jumps by hours at every look; nothing may depend on it.
  *
  * The chance has a seed, which is printed; SEED=n takes another.
  */
@@ -50,6 +51,9 @@ const clock = new Clock();
 let isUp = true;
 /** What it takes it loses after so many ms. */
 let holds = Infinity;
+/** What it answers to a `subscribe`, beside the number. */
+const ACCEPTED = { type: "subscribed", topic: 7, epoch: "7", page_messages: false };
+let answered = ACCEPTED;
 /** When each page dialled, by its number, and the socket that it has. */
 let dials = [];
 let sockets = [];
@@ -72,9 +76,13 @@ class Socket {
   }
 
   send(text) {
-    const { type, id } = JSON.parse(text);
-    const answer = JSON.stringify({ type: "subscribed", id, topic: 7, epoch: "7", page_messages: false });
-    if (type === "subscribe") clock.set(() => this.onmessage?.({ data: answer }), 0);
+    const { type, id, topic } = JSON.parse(text);
+    if (type === "subscribe") clock.set(() => this.say({ ...answered, id }), 0);
+    if (type === "unsubscribe") clock.set(() => this.say({ type: "end", topic, reason: "" }), 0);
+  }
+
+  say(frame) {
+    this.onmessage?.({ data: JSON.stringify(frame) });
   }
 
   lose(code, reason) {
@@ -107,7 +115,9 @@ Object.assign(globalThis, {
   setTimeout: (run, wait) => clock.set(run, wait), clearTimeout: (timer) => clock.clear(timer),
   setInterval: (run, wait) => clock.set(run, wait, wait), clearInterval: (timer) => clock.clear(timer),
 });
-Date.now = () => clock.now;
+Object.defineProperty(globalThis, "performance", { value: { now: () => clock.now } });
+let looks = 0;
+Date.now = () => clock.now + [5, -9, 26, -1][(looks += 1) % 4] * 3_600_000;
 setMaxListeners(0, window, document);
 const source = readFileSync(new URL("../../src/web/sharelink.js", import.meta.url));
 const { ShareLink } = await import(`data:text/javascript;base64,${source.toString("base64")}`);
@@ -115,13 +125,13 @@ const { ShareLink } = await import(`data:text/javascript;base64,${source.toStrin
 /** One scene: `play` with so many pages that are live, and what they dialled since. */
 function scene(name, count, play) {
   test(name, () => {
-    [isUp, holds, dials, sockets] = [true, Infinity, [], []];
+    [isUp, holds, dials, sockets, answered] = [true, Infinity, [], [], ACCEPTED];
     const pages = Array.from({ length: count }, (_, number) => new ShareLink(`https://page-${number}.example`));
     const subscriptions = pages.map((page) => page.subscribe("room"));
     clock.pass(0);
     assert.ok(subscriptions.every(({ status }) => status === "live"));
     try {
-      play();
+      play(subscriptions, pages);
     } finally {
       pages.forEach((page) => page.close());
     }
@@ -176,4 +186,117 @@ scene("a wait that the relay names is kept, and the viewer's return does not sho
 scene("pages that were sent away for breaking a limit dial after half a minute to a minute, spread over it", COUNT, () => {
   const times = lose(60_000, { code: 1008, reason: "x", up: true }).map(([at]) => at);
   assert.ok(Math.min(...times) >= 30_000 && Math.min(...times) < 33_000 && Math.max(...times) > 57_000, `${Math.min(...times)} to ${Math.max(...times)} ms`);
+});
+
+scene("a page whose relay says `alive` stays, whatever the wall clock does, and one whose relay says nothing for 40 s goes", 3, (_, pages) => {
+  dials = [];
+  const [alive, mute, asleep] = sockets;
+  const said = setInterval(() => { for (const socket of [alive, asleep]) socket.say({ type: "alive" }); }, 15_000);
+  for (let minute = 0; minute < 5; minute += 1) {
+    clock.pass(60_000);
+    window.dispatchEvent(new Event("online"));
+  }
+  clearInterval(said);
+  assert.deepEqual([alive, asleep].map(({ readyState }) => readyState), [1, 1]);
+  assert.deepEqual([dials[0], dials[2]], [undefined, undefined], "a page that heard its relay came back to it");
+  assert.equal(mute.readyState, 3);
+  // What a device slept through no clock may know of: a viewer who is back waits 20 s for a word, and no longer.
+  clock.pass(1_000);
+  window.dispatchEvent(new Event("online"));
+  clock.pass(26_000);
+  assert.equal(asleep.readyState, 3, "the relay said nothing since the viewer came back");
+  assert.ok(pages.every(({ connection }) => ["open", "waiting", "connecting"].includes(connection)));
+});
+
+/** A second subscription that is answered so: what it is told, and when it asks again. */
+function refused(page, answer) {
+  answered = answer;
+  const [told, asked] = [[], []];
+  const began = clock.now;
+  const subscription = page.subscribe("other");
+  subscription.addEventListener("denied", ({ detail }) => { told.push(detail); asked.push(clock.now - began); });
+  return { subscription, told, asked };
+}
+
+for (const [code, reason] of [[1008, "subscribe to something"], [1006, ""], [1013, "retry=4.2"]]) {
+  scene(`a link that is denied for good is final, though the relay closes with ${code}: no page comes back`, 3, (subscriptions, pages) => {
+    subscriptions.forEach((subscription) => subscription.unsubscribe());
+    const asked = pages.map((page) => refused(page, { type: "denied", reason: "expired" }));
+    clock.pass(0);
+    sockets.forEach((socket) => socket.lose(code, reason));
+    dials = [];
+    clock.pass(600_000);
+    assert.deepEqual(dials, []);
+    for (const { subscription, told } of asked) {
+      assert.equal(subscription.status, "denied");
+      assert.deepEqual(told, [{ reason: "expired", retry: null }]);
+      assert.equal(subscription.connection, "idle");
+    }
+  });
+}
+
+scene("a link that is denied with a `retry` is asked for at that time, without a connection for as long", 1, ([first], [page]) => {
+  first.unsubscribe();
+  clock.pass(0);
+  const { subscription, asked } = refused(page, { type: "denied", reason: "busy", retry: 100 });
+  clock.pass(1_000);
+  assert.deepEqual([subscription.status, page.connection], ["asking", "idle"]);
+  clock.pass(500_000);
+  assert.ok(asked.length >= 4 && asked.length <= 6, `${asked}`);
+  asked.reduce((last, at) => {
+    assert.ok(at - last >= 100_000 && at - last <= 120_001, `${asked}`);
+    return at;
+  });
+  answered = ACCEPTED;
+  clock.pass(120_001);
+  assert.equal(subscription.status, "live");
+});
+
+scene("a `retry` is kept though the connection is lost meanwhile", 1, ([first], [page]) => {
+  first.unsubscribe();
+  clock.pass(0);
+  const { asked } = refused(page, { type: "denied", reason: "busy", retry: 4 });
+  clock.pass(100);
+  assert.equal(page.connection, "open", "it waits for a moment only");
+  sockets[0].lose(1006, "");
+  clock.pass(3_800);
+  assert.deepEqual(asked.length, 1);
+  clock.pass(2_000);
+  assert.deepEqual(asked.length, 2);
+});
+
+scene("a wait that the relay names when it closes is kept by a link that is asked for later", 1, ([first], [page]) => {
+  first.unsubscribe();
+  clock.pass(0);
+  const { asked } = refused(page, { type: "denied", reason: "busy", retry: 4 });
+  clock.pass(100);
+  dials = [];
+  sockets[0].lose(1013, "retry=60");
+  clock.pass(59_999);
+  assert.deepEqual([asked.length, dials], [1, []]);
+  clock.pass(10);
+  assert.equal(asked.length, 2);
+});
+
+scene("a room that ended is asked for within 38 s, each time, and holds no place of the relay's between", 20, (subscriptions, pages) => {
+  dials = [];
+  answered = { type: "denied", reason: "closed" };
+  const began = clock.now;
+  for (const socket of sockets) {
+    socket.say({ type: "end", topic: 7, reason: "closed" });
+    // As the relay does: 60 s after the last live subscription a page is closed.
+    clock.set(() => socket.readyState === 1 && socket.lose(1008, "nothing is subscribed"), 60_000);
+  }
+  clock.pass(38_000);
+  assert.ok(pages.every(({ connection }) => connection === "idle"), "the connection is kept for nothing");
+  assert.ok(subscriptions.every(({ status }) => status === "ended"));
+  assert.deepEqual(dials, []);
+  clock.pass(300_000);
+  for (const [page, at] of dials.entries()) {
+    const waits = at.map((time, index) => time - (at[index - 1] ?? began));
+    assert.ok(at.length >= 7 && waits.slice(1).every((wait) => wait >= 22_500 && wait <= 37_501), `page ${page}: ${waits}`);
+  }
+  answered = ACCEPTED;
+  clock.pass(38_000);
+  assert.ok(subscriptions.every(({ status }) => status === "live"));
 });

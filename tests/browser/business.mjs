@@ -111,7 +111,12 @@ class Room {
   }
 
   say(text) {
-    this.publish(MESSAGES, part.whole, JSON.stringify({ from: "Tester", text, at: Date.now() }));
+    this.tell({ from: "Tester", text, at: Date.now() });
+  }
+
+  /** A message as it is. */
+  tell(data) {
+    this.publish(MESSAGES, part.whole, JSON.stringify(data));
   }
 
   /** So many messages are lost before any relay gets them. */

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { part, VIDEO } from "./business.mjs";
+import { fragment, picture, PICTURE_MIME } from "./clip.mjs";
 import { scene, sleep } from "./stage.mjs";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -32,21 +33,70 @@ scene("a denied link says why, in Chinese and in English, and can be tried again
   assert.equal(await chinese.text("#connection"), "直播中");
 });
 
-/** The clip's picture: its init, and its fragments, of which the first begins with a keyframe. */
-function fragments() {
-  const file = readFileSync(new URL("src/demo/clip/video.mp4", ROOT));
-  const found = { init: [], chunks: [] };
-  for (let at = 0; at + 8 <= file.length;) {
-    const size = file.readUInt32BE(at);
-    const kind = file.toString("latin1", at + 4, at + 8);
-    const bytes = file.subarray(at, at + size);
-    if (kind === "ftyp" || kind === "moov") found.init.push(bytes);
-    if (kind === "moof") found.chunks.push(bytes);
-    if (kind === "mdat") found.chunks.push(Buffer.concat([found.chunks.pop(), bytes]));
-    at += size;
+/** A relay of the test's own: `answer` is called with each socket and what the page says on it. */
+const relayOf = (sockets, answer) => (page) => page.routeWebSocket(/\/ws$/, (socket) => {
+  sockets.push(socket);
+  socket.onMessage((text) => answer(socket, JSON.parse(text), sockets.length));
+});
+
+scene("a link that was denied stays denied when the relay closes the page, and is not asked for again", async (stage) => {
+  const business = await stage.business();
+  const relay = await stage.relay(business);
+  const sockets = [];
+  let denies = true;
+  const gone = new Promise((resolve) => { relay.gone = resolve; });
+  const answer = (socket, { type, id }) => {
+    if (type !== "subscribe") return;
+    if (!denies) return socket.send(JSON.stringify({ type: "subscribed", id, topic: 7, epoch: "7", page_messages: false }));
+    socket.onClose(relay.gone);
+    socket.send(JSON.stringify({ type: "denied", id, reason: "expired" }));
+    socket.close({ code: 1008, reason: "subscribe to something" });
+  };
+  const tab = await stage.tab(await stage.browser(), `${relay.origin}/s/room`, { prepare: relayOf(sockets, answer) });
+  await tab.until("the page says that the link is denied", () => document.querySelector("#denied").checkVisibility());
+  await tab.until("there is no connection", () => document.documentElement.dataset.state === "idle");
+  assert.deepEqual([await tab.text("#denied-reason"), await tab.run(() => document.documentElement.dataset.room)], ["expired", "denied"]);
+  for (const type of ["online", "pageshow"]) await tab.run((name) => window.dispatchEvent(new Event(name)), type);
+  assert.equal(sockets.length, 1);
+  denies = false;
+  await tab.tap("#again");
+  await tab.until("the room is live", () => document.documentElement.dataset.room === "live" && !document.querySelector("#denied").checkVisibility());
+  assert.equal(sockets.length, 2);
+});
+
+scene("a page that is to come back later says so, comes back then, and is never called denied", async (stage) => {
+  const business = await stage.business();
+  const relay = await stage.relay(business);
+  const sockets = [];
+  const answer = (socket, { id }, count) => {
+    if (count > 1) return socket.send(JSON.stringify({ type: "subscribed", id, topic: 7, epoch: "7", page_messages: false }));
+    socket.send(JSON.stringify({ type: "denied", id, reason: "busy", retry: 2 }));
+    return socket.close({ code: 1013, reason: "retry=2" });
+  };
+  const watch = () => document.addEventListener("DOMContentLoaded", () => {
+    const seen = (window.seen = []);
+    const look = () => seen.push(document.querySelector("#connection-text").textContent, document.querySelector("#denied").hidden);
+    new MutationObserver(look).observe(document.documentElement, { subtree: true, childList: true, attributes: true, characterData: true });
+  });
+  const tab = await stage.tab(await stage.browser(), `${relay.origin}/s/room`, { before: watch, prepare: relayOf(sockets, answer) });
+  await tab.until("the page says that it comes back", () => ["Reconnecting…", "Trying again soon…"].includes(document.querySelector("#connection-text").textContent));
+  await tab.until("the room is live", () => document.documentElement.dataset.room === "live");
+  assert.equal(sockets.length, 2);
+  const seen = await tab.run(() => [...new Set(window.seen)]);
+  assert.ok(!seen.includes(false), `it was called denied: ${seen}`);
+});
+scene("a link that was pasted in another spelling shows the same room", async (stage) => {
+  const business = await stage.business();
+  business.room("room~7", { title: "The same" });
+  const relay = await stage.relay(business);
+  const browser = await stage.browser();
+  for (const spelled of ["room~7/", "room%7E7", "r%6Fom%7e7/?from=chat"]) {
+    const tab = await stage.tab(browser, `${relay.origin}/s/${spelled}`);
+    await tab.live();
+    assert.equal(await tab.text("#title"), "The same", spelled);
   }
-  return { init: Buffer.concat(found.init), chunks: found.chunks };
-}
+});
+
 
 scene("the manual's five lines work on another site, where its origin is allowed", async (stage) => {
   const manual = readFileSync(new URL("docs/page-client.md", ROOT), "utf8");
@@ -65,9 +115,8 @@ scene("the manual's five lines work on another site, where its origin is allowed
   await tab.until("the message", () => document.querySelector("#messages").innerText.includes("<b>seen</b> elsewhere"));
   assert.equal(await tab.run(() => document.querySelectorAll("#messages li b").length), 0);
 
-  const { init, chunks } = fragments();
-  room.publish(VIDEO, part.init('video/mp4; codecs="avc1.4d4015"'), init);
-  for (const [index, chunk] of chunks.slice(0, 3).entries()) room.publish(VIDEO, index === 0 ? part.start : part.continue, chunk);
+  room.publish(VIDEO, part.init(PICTURE_MIME), picture.init);
+  for (let chunk = 0; chunk < 3; chunk += 1) room.publish(VIDEO, chunk === 0 ? part.start : part.continue, fragment(picture, 6 * chunk, 6 * chunk + 6));
   const { width, muted } = await tab.plays("#video");
   assert.ok(width > 0);
   console.log(`  the picture plays on the other site, ${width} px wide, ${muted ? "muted" : "not muted"}`);

@@ -14,8 +14,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer as createSite } from "node:http";
-import { createServer } from "node:net";
+import { createServer as createSite, request } from "node:http";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
@@ -110,10 +110,15 @@ class Stage {
     return browser;
   }
 
-  /** A tab of a person who reads `locale`, on a phone where nothing else is said. */
-  async tab(browser, address, { locale = "en-US", viewport = PHONE, tolerated = null } = {}) {
+  /**
+   * A tab of a person who reads `locale`, on a phone where nothing else is said. `before` runs in the page ahead of its own
+   * scripts; `prepare` is given Playwright's page.
+   */
+  async tab(browser, address, { locale = "en-US", viewport = PHONE, tolerated = null, before = null, prepare = null } = {}) {
     const context = await browser.newContext({ locale, viewport });
     const page = await context.newPage();
+    for (const [look, ...args] of before ? [[before].flat()] : []) await page.addInitScript(`(${look})(...${JSON.stringify(args)})`);
+    await prepare?.(page);
     const tab = new Tab(page, await context.newCDPSession(page), tolerated);
     this.#tabs.push(tab);
     page.on("console", (message) => {
@@ -136,6 +141,44 @@ class Stage {
     });
     await once(server, "listening");
     return `http://127.0.0.1:${server.address().port}`;
+  }
+
+  /**
+   * A line to `origin` on which the first answers for a path end as `troubles[path]` says, one for each: "cut" in their
+   * middle, "reset" before them, "503", or "never". What comes after those passes, and so does every WebSocket. Resolves
+   * to the line's origin, and `asked`, the addresses that were asked for.
+   */
+  async line(origin, troubles) {
+    const { hostname, port } = new URL(origin);
+    const asked = [];
+    const server = createSite((question, answer) => {
+      asked.push(question.url);
+      const trouble = troubles[Object.keys(troubles).find((path) => question.url.split("?")[0] === path)]?.shift();
+      if (trouble === "reset") return question.socket.resetAndDestroy();
+      if (trouble === "never") return undefined;
+      if (trouble === "503") return answer.writeHead(503, { "Content-Length": 5 }).end("full\n");
+      return request({ hostname, port, path: question.url, headers: { ...question.headers, connection: "close" } }, async (given) => {
+        const body = Buffer.concat(await given.toArray());
+        answer.writeHead(given.statusCode, { ...given.headers, connection: "close" });
+        if (trouble !== "cut") return answer.end(body);
+        return answer.write(body.subarray(0, body.length / 2), () => setImmediate(() => question.socket.resetAndDestroy()));
+      }).on("error", () => question.socket.destroy()).end();
+    });
+    server.on("upgrade", (question, socket) => {
+      const relay = connect(Number(port), hostname, () => {
+        const lines = question.rawHeaders.map((value, index) => (index % 2 ? `${value}\r\n` : `${value}: `)).join("");
+        relay.write(`GET ${question.url} HTTP/1.1\r\n${lines}\r\n`);
+        socket.pipe(relay).pipe(socket);
+      });
+      for (const end of [socket, relay]) end.on("error", () => { socket.destroy(); relay.destroy(); });
+    });
+    server.listen(0, "127.0.0.1");
+    this.#endings.push(() => {
+      server.close();
+      server.closeAllConnections();
+    });
+    await once(server, "listening");
+    return { origin: `http://127.0.0.1:${server.address().port}`, asked };
   }
 
   /** No page complained of anything but what its scene expects. */

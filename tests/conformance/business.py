@@ -65,6 +65,16 @@ class Uplink:
         self.outstanding.discard(subscribe.request)
         self.send("Deny", request=subscribe.request, reason=reason)
 
+    async def by_name(self, link):
+        """The relay asks for a link as a whole, is told that it is not shared, and asks in the name of a page."""
+        self.accept(await self.expect("Subscribe", link=link, address="", origin=""), shared=False)
+        return await self.expect("Subscribe", link=link)
+
+    async def deny_link(self, link, reason="no"):
+        """The relay asks for a link as a whole, and where nothing was accepted for it yet in one page's name: it is dead."""
+        self.deny(await self.expect("Subscribe", link=link, address="", origin=""), reason)
+        self.deny(await self.expect("Subscribe", link=link), reason)
+
     def message(self, topic, *sequences, data=None):
         for n in sequences:
             self.publish(topic, "messages", n, "whole", data)

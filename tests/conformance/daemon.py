@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import socket
+import struct
 import time
 
 from inbox import SLACK, Mismatch
@@ -25,6 +26,31 @@ def binary():
 def ends_with_us(prctl=ctypes.CDLL(None).prctl):
     """In a child before it is the daemon: a suite that is killed leaves none behind, which might take another one's terminal."""
     prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def without_options(options, errno):
+    """What is to be done before a daemon whose kernel lacks these options of TCP: setting one fails with this error, by a filter of the
+    kernel's own (seccomp) for the one call."""
+    def instruction(code, yes, no, value):
+        return struct.pack("=HBBI", code, yes, no, value)
+
+    number = {"x86_64": 54, "aarch64": 208, "armv7l": 294}[os.uname().machine]  # setsockopt
+    load, is_equal, answer = 0x20, 0x15, 0x06
+    found = [instruction(is_equal, len(options) - at, 0, option) for at, option in enumerate(options)]
+    # Where the numbers are the call's, its level's and the option's in struct seccomp_data.
+    program = b"".join([
+        instruction(load, 0, 0, 0), instruction(is_equal, 0, len(found) + 3, number),
+        instruction(load, 0, 0, 24), instruction(is_equal, 0, len(found) + 1, socket.IPPROTO_TCP),
+        instruction(load, 0, 0, 32), *found,
+        instruction(answer, 0, 0, 0x7FFF0000), instruction(answer, 0, 0, 0x50000 | errno)])
+    held = ctypes.create_string_buffer(program)
+    filter = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(held)))
+    prctl = ctypes.CDLL(None).prctl
+
+    def before():
+        ends_with_us()
+        assert held and prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, filter) == 0  # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
+    return before
 
 
 class Ports:
@@ -65,7 +91,7 @@ class Daemon:
         self.log_path = test.directory / f"{name}.log"
         self.config.write_text(text if text is not None else toml(sections))
         self.process, self.said, self.expected_end = None, b"", False
-        self.environment, self.stderr = {}, None
+        self.environment, self.stderr, self.before = {}, None, ends_with_us
 
     async def spawn(self):
         environment = {k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC", "JOURNAL_STREAM")}
@@ -81,7 +107,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 binary(), "run", "--config", str(self.config), stdin=asyncio.subprocess.DEVNULL, stdout=log,
-                stderr=log if self.stderr is None else self.stderr, env=environment, preexec_fn=ends_with_us)
+                stderr=log if self.stderr is None else self.stderr, env=environment, preexec_fn=self.before)
         return self
 
     async def start(self, timeout=10 * SLACK):

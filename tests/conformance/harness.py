@@ -12,6 +12,7 @@ from business import Business
 from daemon import Daemon, Ports
 from inbox import Mismatch
 from page import open_page
+from websocket import Refused
 
 TESTS = []
 PORTS = Ports()
@@ -103,11 +104,24 @@ class Test:
         self.pages.append(page)
         return page
 
+    async def comes_from(self, daemon, origin):
+        """Whether a page of this origin gets in; else it is told 403."""
+        try:
+            await self.page(daemon, origin=origin)
+            return True
+        except Refused as refused:
+            assert refused.response.status == 403, refused
+            return False
+
     async def joined(self, daemon, uplink, link, topic=7, since=None, **grant):
         """A page whose subscription the business server was asked for and accepted."""
         page = await self.page(daemon)
         page.subscribe(link, since)
-        uplink.accept(await uplink.expect("Subscribe", link=link), topic=topic, **grant)
+        ask = await uplink.expect("Subscribe", link=link)
+        uplink.accept(ask, topic=topic, **grant)
+        if not grant.get("shared", True) and not ask.address:
+            # It was asked for as a whole, which admits nobody: now by this page's name.
+            uplink.accept(await uplink.expect("Subscribe", link=link), topic=topic, **grant)
         await page.expect("subscribed", topic=topic)
         return page
 

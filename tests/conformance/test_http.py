@@ -1,5 +1,6 @@
 """HTTP on the pages' port."""
 import asyncio
+import datetime
 import re
 import time
 
@@ -15,7 +16,7 @@ async def plain(t, **changes):
     return await t.daemon(["127.0.0.1:1"], **changes).start()
 
 
-@test("GET /s/<link> is the share page with its headers, whether or not the link is good: nothing is asked")
+@test("GET /s/<link> is the share page with its headers, whether or not the link is good")
 async def share_page(t):
     daemon, business, up = await t.relay()
     for link in (t.link(), "a", t.link(128)):
@@ -135,15 +136,227 @@ async def nonsense(t):
     assert (await http(daemon.port, "/healthz")).status == 200
 
 
-@test("a request head of more than 4 KiB is refused")
+@test("a request head of 8 KiB is taken, one of more is refused with 431, or 414 where it is the address")
 async def big_head(t):
     daemon = await plain(t)
-    assert (await http(daemon.port, "/healthz", headers={"X": "x" * 3800})).status == 200
-    for headers in ({"X": "x" * 4200}, {"X": "x" * 100_000}):
+    cookies = "; ".join(f"c{n}={'x' * 1000}" for n in range(7))
+    for headers in ({"Cookie": cookies}, {f"X-{n}": "y" for n in range(99)}):
+        assert (await http(daemon.port, "/healthz", headers=headers)).status == 200, headers
+    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: "
+    assert (await http(daemon.port, "", raw=head + b"x" * (8192 - len(head) - 4) + b"\r\n\r\n")).status == 200
+    for headers in ({"X": "x" * 8200}, {"X": "x" * 100_000}, {f"X-{n}": "y" for n in range(120)}):
         response = await http(daemon.port, "/healthz", headers=headers)
-        assert response is None or 400 <= response.status < 500, response
-    response = await http(daemon.port, "/" + "x" * 5000)
-    assert response is None or 400 <= response.status < 500, response
+        assert response is None or response.status == 431, response
+    response = await http(daemon.port, "/" + "x" * 9000)
+    assert response is None or response.status == 414, response
+    await t.page(daemon, extra=[("Cookie", cookies)])
+
+
+#: What HTTP demands of a server: a request, and the statuses that answer it.
+REQUESTS = [
+    (b"GET http://any.example/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200),  # RFC 9112, 3.2.2
+    (b"GET HTTPS://any.example:8443/healthz?x HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+    (b"GET http://any.example HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    (b"GET http:///healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET http://a@b/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET ftp://a/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    (b"CONNECT any.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    (b"get /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    (b"POST /ws HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    (b"HEAD /ws HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+    (b"GET /healthz HTTP/1.1\r\n\r\n", 400),  # 3.2: a Host, one, and a right one
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+    (b"GET http://a/healthz HTTP/1.1\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: a@b\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: a:b\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: [::1\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: \xe9.example\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", 200),
+    (b"GET /healthz HTTP/1.1\r\nHost: a_b.example.:80\r\n\r\n", 200),
+    (b"GET /healthz HTTP/1.1\r\nHost:\r\n\r\n", 200),
+    (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
+    (b"GET /healthz HTTP/1.2\r\nHost: x\r\n\r\n", 200),  # RFC 9110, 2.5
+    (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    (b"GET /healthz HTTP/1.10\r\nHost: x\r\n\r\n", 400),
+    (b"GET /healthz http/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET /healthz\r\n\r\n", 400),
+    (b"GET  /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200),  # 2.2
+    (b"GET /healthz HTTP/1.1\nHost: x\n\n", 200),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\rX: y\r\n\r\n", 400),
+    (b"GET /health\rz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost : x\r\n\r\n", 400),  # 5.1
+    (b"GET /healthz HTTP/1.1\r\n Host: x\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: y\r\n z\r\n\r\n", 400),  # 5.2
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 200),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3, 3\r\nContent-Length: 03\r\n\r\nabc", 200),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 400),  # 6.3
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -3\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n", 200),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: \xff\xfe\r\n\r\n", 200),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS: told at once
+]
+
+
+@test("what HTTP demands of a server: targets, versions, Host, lengths, line ends")
+async def demands(t):
+    daemon = await plain(t)
+    for raw, status in REQUESTS:
+        response = await http(daemon.port, "", raw=raw, timeout=4 * SLACK) if not raw.startswith(b"HEAD") else await head(daemon, raw)
+        assert response is not None and response.status == status, (raw, response)
+        assert response.headers.get("connection", "").startswith("close"), (raw, response)
+        date = datetime.datetime.strptime(response.headers["date"], "%a, %d %b %Y %H:%M:%S GMT")
+        assert abs(date.replace(tzinfo=datetime.timezone.utc).timestamp() - time.time()) < 60, response
+        if status == 405:
+            assert response.headers["allow"] == "GET, HEAD", response
+        if status == 426:
+            assert response.headers["upgrade"] == "websocket" and response.headers["connection"] == "close, Upgrade", response
+
+
+async def head(daemon, raw):
+    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+    writer.write(raw)
+    status, headers = await asyncio.wait_for(websocket.read_head(reader), 10 * SLACK)
+    assert not await reader.read(), "a body behind the answer to HEAD"
+    writer.close()
+    return websocket.Response(status, headers, b"")
+
+
+@test("a link may be spelled in any way that means the same: its plain spelling is told by a redirect that keeps the query")
+async def spellings(t):
+    daemon = await plain(t)
+    for target, plain_target in (("/s/room~7/", "/s/room~7"), ("/s/room%7E7", "/s/room~7"), ("/s/room%7e7/", "/s/room~7"), ("/s/a%2Db%2ec%5Fd", "/s/a-b.c_d"),
+                                 ("/s/%72oom?x=%7E&y", "/s/room?x=%7E&y"), ("/%73/room", "/s/room"), ("/s/%72%6F%6fm%37", "/s/room7"),
+                                 ("http://any.example/s/room/?x", "/s/room?x")):
+        for method in ("GET", "HEAD"):
+            raw = f"{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            response = await (http(daemon.port, "", raw=raw) if method == "GET" else head(daemon, raw))
+            assert response.status == 301 and response.headers["location"] == plain_target, (target, response)
+        response = await http(daemon.port, plain_target)
+        assert response.status == 200 and b"<html" in response.body, response
+    for target in ("/s/room//", "//s/room", "/s//", "/s/%", "/s/%7", "/s/%7G", "/s/a%2Fb", "/s/%252e", "/s/a%20b", "/s/%00", "/s/%0d%0aX:%20y", "/s/" + "%61" * 129):
+        response = await http(daemon.port, target)
+        assert response.status == 404 and "location" not in response.headers, (target, response)
+    assert (await http(daemon.port, "/sharelink%2Ejs")).status == 200
+
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+
+
+async def upgraded(daemon, *lines, version="1.1"):
+    """The answer to an upgrade of exactly these header lines."""
+    raw = f"GET /ws HTTP/{version}\r\n".encode() + b"".join((line.encode() if isinstance(line, str) else line) + b"\r\n" for line in lines) + b"\r\n"
+    return await answer(daemon, raw)
+
+
+async def answer(daemon, raw):
+    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+    writer.write(raw)
+    status, headers = await asyncio.wait_for(websocket.read_head(reader), 10 * SLACK)
+    writer.transport.abort()
+    return websocket.Response(status, headers, b"")
+
+HOST, CONNECTION, UPGRADE = "Host: share.example", "Connection: Upgrade", "Upgrade: websocket"
+VERSION, KEYED, PROTOCOL = "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Protocol: sharelink.v1"
+RIGHT = [HOST, CONNECTION, UPGRADE, VERSION, KEYED, PROTOCOL]
+
+
+def but(line, *others):
+    """A right upgrade with other lines in place of one."""
+    return [other for each in RIGHT for other in (others if each is line else [each])]
+
+
+#: Upgrades, and what answers them: lists may stand in several lines (RFC 9110, 5.3), what is one value may not (RFC 6455, 4.2.1).
+UPGRADES = [
+    (RIGHT, 101),
+    (but(CONNECTION, "Connection: keep-alive", "Connection: Upgrade"), 101),
+    (but(CONNECTION, "connection: , keep-alive ,,\tuPGRADE ,"), 101),
+    (but(CONNECTION, b"Connection: \xff", "Connection: upgrade"), 101),
+    (but(CONNECTION, b"Connection: \xff, upgrade"), 101),
+    (but(UPGRADE, "Upgrade: websocket, h2c"), 101),
+    (but(UPGRADE, "Upgrade: h2c", "Upgrade: WebSocket"), 101),
+    (but(UPGRADE, b"Upgrade: \xff", "Upgrade: WebSocket"), 101),
+    (but(PROTOCOL, "Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: , sharelink.v1"), 101),
+    (but(PROTOCOL, b"Sec-WebSocket-Protocol: \xff, sharelink.v1"), 101),
+    (but(HOST, "Host: [::1]:8080"), 101),
+    (RIGHT + ["Content-Length: 0"], 101),
+    (RIGHT + ["Origin: https://share.example"], 101),
+    (RIGHT + ["Sec-WebSocket-Extensions: permessage-deflate", b"User-Agent: caf\xe9"], 101),
+    (but(CONNECTION), 400),
+    (but(CONNECTION, b"Connection: upgrade\xff"), 400),
+    (but(CONNECTION, "Connection: keep-alive", "Connection: close"), 400),
+    (but(UPGRADE), 426),
+    (but(UPGRADE, b"Upgrade: \xff"), 426),
+    (but(UPGRADE, "Upgrade: h2c"), 426),
+    (but(VERSION, "Sec-WebSocket-Version: 12"), 426),
+    (but(VERSION, "Sec-WebSocket-Version: 13, 8"), 426),
+    (but(VERSION, VERSION, VERSION), 400),
+    (but(VERSION), 400),
+    (but(KEYED), 400),
+    (but(KEYED, KEYED, KEYED), 400),
+    (but(KEYED, "Sec-WebSocket-Key: c2hvcnQ="), 400),
+    (but(KEYED, "Sec-WebSocket-Key: " + "A" * 24), 400),
+    (but(KEYED, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ!=="), 400),
+    (but(KEYED, b"Sec-WebSocket-Key: \xff" + b"A" * 21 + b"=="), 400),
+    (but(PROTOCOL, "Sec-WebSocket-Protocol: sharelink.v2"), 400),
+    (but(PROTOCOL), 400),
+    (but(HOST), 400),
+    (but(HOST, HOST, HOST), 400),
+    (RIGHT + ["Content-Length: 2"], 400),
+    (RIGHT + ["Transfer-Encoding: chunked"], 400),
+    (RIGHT + ["Origin: https://share.example", "Origin: https://share.example"], 400),
+    (RIGHT + [b"Origin: https://shar\xe9.example"], 403),
+    (RIGHT + [b"Origin: \xff"], 403),
+    (RIGHT + ["Origin: https://share.example https://evil.example"], 403),
+    (RIGHT + ["Origin: https://evil.example"], 403),
+    (RIGHT + ["Origin:"], 403),
+]
+
+
+@test("an upgrade's lists may stand in several header lines, what is one value may not, and what can't be read is not absent")
+async def upgrade_lists(t):
+    daemon = await plain(t)
+    for lines, status in UPGRADES:
+        response = await upgraded(daemon, *lines)
+        assert response.status == status, (lines, response)
+        if status == 101:
+            assert response.headers["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", response
+        if status == 426:
+            assert response.headers["sec-websocket-version"] == "13" and response.headers["upgrade"] == "websocket", response
+    assert (await upgraded(daemon, *RIGHT, version="1.0")).status == 426
+    assert (await answer(daemon, "\r\n".join(["GET http://share.example/ws HTTP/1.1", *RIGHT, "Origin: https://share.example", "", ""]).encode())).status == 101
+    strict = await plain(t, pages={"origins": ["*"], "require_origin": True})
+    for line, status in ((b"Origin: \xff", 403), (b"Origin: https://any.example", 101), (b"X: y", 403)):
+        assert (await upgraded(strict, *RIGHT, line)).status == status, line
+
+
+@test("the share page may connect to its own host alone, and a Host can put nothing else into its header lines")
+async def policy(t):
+    daemon = await plain(t)
+
+    async def sources(host):
+        raw = b"GET /s/abc HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
+        response = await http(daemon.port, "", raw=raw)
+        assert response.status == 200, (host, response)
+        policy = response.headers["content-security-policy"]
+        return next(part.split()[1:] for part in policy.split(";") if part.split()[0] == "connect-src")
+
+    for host in ("share.example", "share.example:8443", "127.0.0.1:8080", "a_b-c.example"):
+        assert await sources(host.encode()) == ["'self'", f"wss://{host}", f"ws://{host}"], host
+    for host in (b"", b"*", b"*.example", b"a;script-src", b"a'unsafe-inline'", b"a,b", b"[::1]:80", b"a%20b", b"a:0", b"a:99999", b".", b"a."):
+        assert await sources(host) == ["'self'"], host
 
 
 @test("a request head that is not whole within 5 s gets 408, however it trickles in", waits=True)
@@ -171,32 +384,6 @@ async def slow_head(t):
         assert data.startswith(b"HTTP/1.1 408 "), data
 
     await asyncio.gather(trickle(b"", 1), trickle(b"GET /hea", 0.01), trickle(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 200, 0.2))
-
-
-@test("connections that say nothing do not keep others out: who waits gets the place of one that had it for 1 s", waits=True)
-async def idle_connections(t):
-    daemon = await plain(t, limits={"heads": 8})
-    started, lasted = time.monotonic(), []
-
-    async def idle():
-        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
-        data = await reader.read()
-        lasted.append((time.monotonic() - started, data))
-        writer.close()
-
-    # Those that come first have every place; four times as many wait behind them, and who means it behind those.
-    idlers = [asyncio.ensure_future(idle()) for _ in range(40)]
-    try:
-        await asyncio.sleep(0.1)
-        answered = await http(daemon.port, "/healthz", timeout=20 * SLACK)
-        took = time.monotonic() - started
-        assert answered is not None and answered.status == 200, answered
-        assert took < 5 + 2 * SLACK + lag.lost(started), f"answered after {took:.1f} s"
-        cut = [at for at, data in lasted if not data]
-        assert len(cut) >= 33 and min(cut) > 0.9, f"a place is kept for 1 s, and then it is another's: {sorted(cut)}"
-    finally:
-        for idler in idlers:
-            idler.cancel()
 
 
 @test("several listen addresses")

@@ -1,12 +1,13 @@
 """The process: ready, drain, reload, and a configuration that is wrong."""
 import asyncio
+import errno
 import re
 import signal
 import time
 
 import daemon as daemon_module
 import websocket
-from harness import test
+from harness import PORTS, test
 from inbox import SLACK, Mismatch
 from websocket import http
 
@@ -108,19 +109,11 @@ async def reloads_whole(t):
     wanted = good.replace("https://share.example", "https://new.example").replace('level = "info"', 'level = "debug"')
     assert wanted != good
 
-    async def comes_from(origin):
-        try:
-            await t.page(daemon, origin=origin)
-            return True
-        except websocket.Refused as refused:
-            assert refused.response.status == 403, refused
-            return False
-
     await reload(daemon, wanted + "nonsense = 1\n", "the configuration stays as it was")
     assert daemon.config.name + ":" in daemon.log(), "the error names no line"
-    assert not await comes_from("https://new.example") and await comes_from("https://share.example")
+    assert not await t.comes_from(daemon, "https://new.example") and await t.comes_from(daemon, "https://share.example")
     await reload(daemon, wanted, "the configuration was read again")
-    assert await comes_from("https://new.example") and not await comes_from("https://share.example")
+    assert await t.comes_from(daemon, "https://new.example") and not await t.comes_from(daemon, "https://share.example")
     up.message(7, 1)
     await page.expect("message", sequence=1)
 
@@ -275,3 +268,23 @@ async def journal(t):
     assert lines and not strange, strange
     for priority, told in ((3, "the configuration stays as it was"), (4, "the next try is in"), (6, "ready: "), (6, "going away")):
         assert any(line.startswith(f"<{priority}>") and told in line for line in lines), f"no <{priority}> with {told!r}: {lines}"
+
+
+@test("a kernel that lacks an option of TCP is served with, and a line names the option")
+async def old_kernel(t):
+    lowat, timeout, defer = options = (25, "TCP_NOTSENT_LOWAT"), (18, "TCP_USER_TIMEOUT"), (9, "TCP_DEFER_ACCEPT")
+    for lacking, error in (([lowat], errno.ENOPROTOOPT), ([timeout], errno.EOPNOTSUPP), ([defer], errno.ENOSYS), (options, errno.ENOPROTOOPT)):
+        business = await t.business()
+        daemon, second = t.daemon([business.address]), PORTS.take()
+        daemon.sections["pages"]["listen"] = [f"127.0.0.1:{daemon.port}", f"127.0.0.1:{second}"]
+        daemon.config.write_text(daemon_module.toml(daemon.sections))
+        daemon.before = daemon_module.without_options([option for option, _ in lacking], error)
+        await daemon.start()
+        await t.joined(daemon, await business.uplink(), t.link())
+        for option, name in options:
+            warned = [line for line in daemon.log().splitlines() if f"no {name} (" in line]
+            assert len(warned) == ((option, name) in lacking) and all("WARN" in line for line in warned), daemon.log()
+    refused = t.daemon(["127.0.0.1:1"])
+    refused.before = daemon_module.without_options([25], errno.EINVAL)
+    await refused.spawn()
+    assert await refused.exit() == 1 and "check pages.listen" in refused.log(), refused.log()

@@ -25,25 +25,28 @@ async def accepted(t):
     assert other.events.history[0][1]["raw"] == '{"type":"subscribed","id":1,"topic":0,"epoch":"7","page_messages":false}'
 
 
-@test("the Subscribe carries link, the page's address and its origin")
+@test("a link is first asked for as a whole, in nobody's name; one that is not shared with the page's address and origin")
 async def page_info(t):
     daemon, business, up = await t.relay()
     link, source = t.link(128), t.source()
     page = await t.page(daemon, source=source, origin="https://share.example")
     page.subscribe(link)
-    await up.expect("Subscribe", link=link, address=source, origin="https://share.example", since=None)
+    whole = await up.expect("Subscribe", link=link, address="", origin="", since=None)
+    up.accept(whole, shared=False)
+    await up.expect("Subscribe", link=link, address=source, origin="https://share.example")
+    await page.nothing(0.2)  # the whole admits nobody
     link = t.link()
     (await t.page(daemon)).subscribe(link)
-    await up.expect("Subscribe", link=link, origin="")
+    assert (await up.by_name(link)).origin == ""
 
 
 @test("Deny is told with its reason and no retry")
 async def denied(t):
     daemon, business, up = await t.relay()
     for reason in ("this link has expired", "", 'a "quoted" \\ reason\n你好 </script>', "x" * 256):
-        page = await t.page(daemon)
-        id = page.subscribe(t.link())
-        up.deny(await up.expect("Subscribe"), reason)
+        page, link = await t.page(daemon), t.link()
+        id = page.subscribe(link)
+        await up.deny_link(link, reason)
         event = await page.expect("denied", id=id, reason=reason)
         assert "retry" not in event, event
 
@@ -92,44 +95,180 @@ async def further(t):
     assert up.seen("Subscribe") == 1
 
 
-@test("not shared: the page that asked is admitted, each other is then asked for")
+@test("not shared: the whole admits nobody, each page is then asked for by itself")
 async def each_its_own(t):
     daemon, business, up = await t.relay()
     link, sources = t.link(), [t.source() for _ in range(5)]
     assert len(set(sources)) == 5
     pages = [await t.page(daemon, source=source) for source in sources]
-    pages[0].subscribe(link)
-    first = await up.expect("Subscribe", link=link)
-    assert first.address == sources[0], first
-    for page in pages[1:]:
+    for page in pages:
         page.subscribe(link)
+    whole = await up.expect("Subscribe", link=link, address="")
     await asyncio.sleep(0.3)
-    up.accept(first, shared=False, ttl_s=300)
-    await pages[0].expect("subscribed")
-    asked = {sources[0]}
-    for _ in range(4):
+    up.accept(whole, shared=False, ttl_s=300)
+    asked = set()
+    for _ in range(5):
         ask = await up.expect("Subscribe", link=link)
         asked.add(ask.address)
         up.accept(ask, shared=False, ttl_s=300)
     assert asked == set(sources), "a page was not asked for, or twice"
-    for page in pages[1:]:
+    for page in pages:
         await page.expect("subscribed")
     await up.audience(7, 5)
     page = await t.page(daemon)
     page.subscribe(link)
-    await up.expect("Subscribe", link=link)
+    assert (await up.expect("Subscribe", link=link)).address, "known as not shared: by its name at once"
 
 
-@test("not shared: each page has its own answer")
+@test("not shared: a page's own denial is that page's alone, and remembered for 2 s by link, address and origin")
 async def own_answer(t):
     daemon, business, up = await t.relay()
-    link = t.link()
+    link, banned = t.link(), t.source()
     first = await t.joined(daemon, up, link, shared=False)
-    second = await t.page(daemon)
+    waiting = await t.page(daemon)
+    second = await t.page(daemon, source=banned, origin="https://share.example")
+    waiting.subscribe(link)
+    other = await up.expect("Subscribe", link=link)
     second.subscribe(link)
-    up.deny(await up.expect("Subscribe", link=link), "not you")
-    await second.expect("denied", reason="not you")
-    await first.nothing(0.2)
+    with lag.within(2):
+        up.deny(await up.expect("Subscribe", link=link, address=banned), "not you")
+        await second.expect("denied", reason="not you")
+        second.subscribe(link)
+        await second.expect("denied", reason="not you")
+        assert up.seen("Subscribe", address=banned) == 1, "asked again within 2 s"
+        await first.nothing(0.2)
+        await waiting.nothing(0.1)
+    # Another origin, or another address, is another page.
+    third = await t.page(daemon, source=banned)
+    third.subscribe(link)
+    up.accept(await up.expect("Subscribe", link=link, address=banned, origin=""), shared=False)
+    await third.expect("subscribed")
+    up.accept(other, shared=False)
+    await waiting.expect("subscribed")
+
+
+@test("one banned viewer who asks twice a second costs the honest ones nothing, whoever watches")
+async def banned(t):
+    banned = t.source()
+    daemon, business, up = await t.relay()
+    link = t.link()
+
+    def decide(up, ask):
+        up.deny(ask, "you are banned") if ask.address == banned else up.accept(ask, shared=False, ttl_s=300)
+    business.auto = decide
+    rude = await t.page(daemon, source=banned)
+    for _ in range(6):
+        rude.subscribe(link)
+        await rude.expect("denied", reason="you are banned")
+        honest = [await t.page(daemon, source=t.source()) for _ in range(2)]
+        for page in honest:
+            await page.join(link, topic=7)
+        up.message(7, 1)
+        await asyncio.sleep(0.5)
+        await honest[0].leave()
+        await honest[1].leave()
+    assert up.seen("Subscribe", address=banned) <= 3, "a denied page is asked for once in 2 s"
+
+
+@test("a shared grant of no time: a banned page's denial ends nobody who watches")
+async def banned_elsewhere(t):
+    daemon, business, up = await t.relay()
+    link, banned = t.link(), t.source()
+    pages = [await t.joined(daemon, up, link, ttl_s=0)]
+    rude = await t.page(daemon, source=banned)
+    rude.subscribe(link)
+    # The business server keeps out newcomers alone: not shared, and denied by name.
+    up.accept(await up.expect("Subscribe", link=link, address=""), shared=False)
+    up.deny(await up.expect("Subscribe", link=link, address=banned), "you are banned")
+    await rude.expect("denied", reason="you are banned")
+    await pages[0].nothing(0.3)
+    up.message(7, 1)
+    await pages[0].expect("message", sequence=1)
+
+
+@test("a business server that decides by address and denies the empty one: its pages are asked for by name")
+async def shy(t):
+    daemon, business, up = await t.relay()
+    link, own = t.link(), t.link()
+    business.auto = lambda up, ask: (up.accept(ask, topic=7 if ask.link == link else 8, shared=ask.link == link, ttl_s=300)
+                                     if ask.address else up.deny(ask, "who asks?"))
+    pages = [await t.page(daemon) for _ in range(20)]
+    for page in pages:
+        page.subscribe(link)
+    for page in pages:
+        await page.expect("subscribed", topic=7)
+    assert up.seen("Subscribe", link=link) == 2, "the whole, and one name: its answer is shared"
+    pages = [await t.page(daemon) for _ in range(3)]
+    for page in pages:
+        await page.join(own, topic=8)
+    assert up.seen("Subscribe", link=own, address="") == 1
+    up.drop()
+    up = await business.uplink()
+    await up.audience(8, 3)
+    up.message(8, 1)
+    for page in pages:
+        await page.until("message", sequence=1)
+
+
+@test("a dead link costs two requests in 2 s, whoever asks how often")
+async def dead_link(t):
+    daemon, business, up = await t.relay()
+    link = t.link()
+    business.auto = lambda up, ask: up.deny(ask, "no such link")
+    with lag.within(2):
+        for _ in range(12):
+            page = await t.page(daemon)
+            page.subscribe(link)
+            await page.expect("denied", reason="no such link")
+        assert up.seen("Subscribe") == 2
+
+
+@test("a renewal that is not answered is asked for again, and a denial that comes late still ends its pages", waits=True)
+async def late_denial(t):
+    daemon, business, up = await t.relay()
+    link = t.link()
+    page = await t.joined(daemon, up, link, ttl_s=2)
+    first = await up.expect("Subscribe", link=link, timeout=8 * SLACK)
+    second = await up.expect("Subscribe", link=link, timeout=40 * SLACK)
+    up.message(7, 1)
+    await page.until("message", sequence=1)
+    up.deny(first, "you left the room")
+    await page.until("end", topic=7, reason="you left the room")
+    up.accept(second, topic=7, ttl_s=300)  # crossed the denial: it revives nothing
+    again = await t.page(daemon)
+    again.subscribe(link)
+    event = await again.events.next("an answer")
+    assert event["type"] == "denied" and event["reason"] == "you left the room", event
+
+
+@test("one page's forged since costs the others nothing: alone, first or under way")
+async def forged_since(t):
+    daemon, business, up = await t.relay()
+
+    def messages(up, ask, epoch=7):
+        start = 100 - 50 + 1
+        if ask.since is not None and ask.since[0] == epoch and 0 < ask.since[1][1] <= 101:
+            start = ask.since[1][1]
+        up.message(topics[ask.link], *range(start, 101))
+
+    def decide(up, ask):
+        up.accept(ask, topic=topics[ask.link], epoch=7)
+        messages(up, ask)
+    for forged in ((2**64 - 1, 5), (7, 2**53 - 1)):
+        for order in ("first", "under way"):
+            topics = {}
+            link, topic = t.link(), len(order) + forged[1] % 1000
+            topics[link] = topic
+            business.auto = None
+            liar, honest = await t.page(daemon), await t.page(daemon)
+            for page, since in ((liar, forged), (honest, (7, 30)))[:: 1 if order == "first" else -1]:
+                page.subscribe(link, since=since, beyond=page is liar)
+                ask = await up.expect("Subscribe", link=link) if page is (liar if order == "first" else honest) else ask
+            await asyncio.sleep(0.2)
+            business.auto = decide
+            decide(up, ask)
+            await honest.until("subscribed", topic=topic)
+            assert await honest.track(topic, "messages", 100) == [f"message {n}" for n in range(30, 101)], (forged, order)
 
 
 @test("a ttl of 0 covers those that waited and nobody after")
@@ -221,13 +360,14 @@ async def denied_remembered(t):
     await asyncio.sleep(0.3)
     with lag.within(2):
         up.deny(ask, "gone")
+        up.deny(await up.expect("Subscribe", link=link), "gone")
         denied_at = time.monotonic()
         for page in waiting:
             await page.expect("denied", reason="gone")
         page = await t.page(daemon)
         page.subscribe(link)
         await page.expect("denied")
-        assert up.seen("Subscribe") == 1, "asked again within 2 s"
+        assert up.seen("Subscribe") == 2, "asked again within 2 s"
     await asyncio.sleep(max(0, denied_at + 2.4 - time.monotonic()))
     page = await t.page(daemon)
     page.subscribe(link)

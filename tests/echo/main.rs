@@ -15,6 +15,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use sharelinkd::board;
 use sharelinkd::config::{self, Config, Surroundings};
@@ -121,6 +122,8 @@ impl Echo {
 impl Behind for Echo {
     type Page = ();
     const MESSAGE_SIZE_MAX: usize = 16 << 20;
+    const FRAGMENTS_MAX: u32 = u32::MAX;
+    const REST: Duration = Duration::ZERO;
 
     fn text(&self, (): (), text: &str) {
         self.answer(Opcode::Text, text.as_bytes());

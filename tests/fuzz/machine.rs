@@ -79,7 +79,8 @@ impl World {
             secret: b"secret".to_vec(),
             addresses: 2,
             linger_ms: 1_000,
-            pages_per_address: u32::from(data.first().copied().unwrap_or(0) % 4),
+            // `None`, no limit, and limits of one and of two.
+            pages_per_address: (data.first().copied().unwrap_or(0) % 4).checked_sub(1).map(u32::from),
         };
         let mut world = Self {
             relay: Relay::new(&TINY, settings, 7, Instant(1)),
@@ -151,7 +152,7 @@ impl World {
     fn open(&mut self, script: &mut Script<'_>) {
         let address = [10, 0, 0, script.below(3)].into();
         let origin = ["", "https://a.example", "https://b.example", "https://c.example"][usize::from(script.below(4))];
-        if let Ok(id) = self.relay.handle_page_open(self.now, Peer { address, origin }) {
+        if let Ok(id) = self.relay.handle_page_open(self.now, Peer { address, origin, is_anybody: false }) {
             self.pages.push((id, Reader::default()));
         }
     }

@@ -1,7 +1,8 @@
-"""A Debian 12 with systemd for one architecture, as a disk for QEMU: made once in the work folder, and used again.
+"""A Debian with systemd for one architecture, as a disk for QEMU: made once in the work folder, and used again.
 
 Owns QEMU itself, the root file system, kernel and first file system, and the disk that carries files in. Knows nothing
-of sharelinkd. Everything comes from Debian's archive; the guest has no network and needs none.
+of sharelinkd. Everything comes from the Debian archive of this machine's own apt (archive.py), whose release it is; the guest has
+no network and needs none.
 """
 import json
 import os
@@ -11,8 +12,9 @@ import stat
 import subprocess
 import sys
 
+import archive
+
 HERE = pathlib.Path(__file__).resolve().parent
-ARCHIVE = "http://deb.debian.org/debian"
 # What a small gateway has, and curl and Python, from which the trial's pages and business server are made.
 PACKAGES = "systemd-sysv,udev,dbus,iproute2,procps,curl,python3-minimal,libpython3-stdlib,less,man-db,login,util-linux,kmod,passwd"
 # Debian's kernel package, QEMU's program and what it emulates; tty and other are the two serial lines, second is how QEMU is
@@ -40,9 +42,14 @@ def run(*command, **options):
     return subprocess.run([str(word) for word in command], check=True, **options)
 
 
-def debootstrap(*words, emulate=False):
-    command = ["mmdebstrap", "--mode=root", "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
-               "--aptopt=Acquire::Retries \"3\"", *words]
+def debootstrap(*words, target, emulate=False, backports=False):
+    """Into a folder or an archive; with `backports` what they have comes from them."""
+    debian = archive.of_this_machine()
+    options = ["APT::Install-Recommends \"false\"", "Acquire::Languages \"none\"", "Acquire::Retries \"3\"", *archive.proxies()]
+    sources = [*debian.sources, *([debian.backports] if backports else [])]
+    if backports:
+        options.append(f"APT::Default-Release \"{debian.release}-backports\"")
+    command = ["mmdebstrap", "--mode=root", *(f"--aptopt={option}" for option in options), *words, debian.release, target, *sources]
     if emulate:
         command = [sys.executable, HERE / "foreign.py", *command]
     try:
@@ -75,11 +82,8 @@ class Image:
         if not (tools / "usr/bin" / name).exists():
             say(f"{package} is not installed: unpacked into {tools}")
             shutil.rmtree(tools, ignore_errors=True)
-            sources = self.work / "qemu.list"
-            sources.write_text(f"deb {ARCHIVE} bookworm main\ndeb {ARCHIVE} bookworm-backports main\n")
-            wanted = ["qemu-system-arm", "qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"]
-            debootstrap("--variant=extract", "--include=" + ",".join([*(f"{p}/bookworm-backports" for p in wanted), "ipxe-qemu"]),
-                        "bookworm", tools, sources)
+            wanted = ["qemu-system-arm", "qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios", "ipxe-qemu"]
+            debootstrap("--variant=extract", f"--include={','.join(wanted)}", target=tools, backports=True)
         loader = next(path for path in sorted((tools / "lib64").iterdir()) if path.name.startswith("ld-linux"))
         loader = tools / os.readlink(loader).lstrip("/")
         triple = loader.parent.name
@@ -93,15 +97,13 @@ class Image:
         if not newer(root):
             say(f"a Debian for {self.arch}: some minutes, once")
             part = root.with_suffix(".part.tar")
-            debootstrap(f"--architectures={self.arch}", "--variant=minbase", f"--include={PACKAGES}", "bookworm", part, ARCHIVE,
-                        emulate=self.foreign)
+            debootstrap(f"--architectures={self.arch}", "--variant=minbase", f"--include={PACKAGES}", target=part, emulate=self.foreign)
             part.rename(root)
         if not boot.exists():
             say(f"its kernel")
             part = boot.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            debootstrap(f"--architectures={self.arch}", "--variant=extract", f"--include={self.machine['kernel']},busybox-static",
-                        "bookworm", part, ARCHIVE)
+            debootstrap(f"--architectures={self.arch}", "--variant=extract", f"--include={self.machine['kernel']},busybox-static", target=part)
             part.rename(boot)
         release = next((boot / "lib/modules").iterdir()).name
         if not newer(self.disk, root, pathlib.Path(__file__)):

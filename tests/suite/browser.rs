@@ -57,6 +57,26 @@ fn pages_that_lost_their_relay_come_back_each_at_a_time_of_its_own() {
 }
 
 #[test]
+fn media_are_played_as_publishers_send_them_or_the_page_says_that_it_cannot() {
+    play_alone("media");
+}
+
+#[test]
+fn the_oldest_browsers_show_messages_of_every_kind() {
+    play_alone("floor");
+}
+
+#[test]
+fn what_is_optional_in_a_browser_may_be_missing() {
+    play_alone("optional");
+}
+
+#[test]
+fn a_share_page_that_was_cut_is_brought_again() {
+    play_alone("cut");
+}
+
+#[test]
 fn every_script_is_run() {
     let own = include_str!("browser.rs");
     for entry in fs::read_dir(folder()).unwrap() {

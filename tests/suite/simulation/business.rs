@@ -28,6 +28,24 @@ pub struct Link {
     pub replay: u16,
     pub page_messages: bool,
     pub is_dead: bool,
+    /// The business server decides by address here: it denies the link as a whole.
+    pub is_shy: bool,
+}
+
+/// The address that is banned wherever pages are asked for by name and grants are not shared.
+pub const BANNED: &str = "10.0.0.3";
+/// What its pages are told, and nobody else.
+pub const BAN: &str = "you are banned";
+
+/// A request that is to be answered.
+pub struct Pending {
+    pub request: u32,
+    pub link: String,
+    pub since: Option<Since>,
+    /// Whom it names; empty for the link as a whole.
+    pub address: String,
+    /// When its answer is due, where it comes late.
+    pub due: Option<u64>,
 }
 
 /// What is behind links.
@@ -48,10 +66,24 @@ pub struct Outgoing {
 #[derive(Clone, Copy, Debug)]
 pub enum Effect {
     None,
-    Accept { request: u32, topic: u32, epoch: u64 },
-    Answer { request: u32 },
-    Publish { topic: u32, track: Track, sequence: u64 },
-    End { topic: u32 },
+    /// With the end of the grant's time, where it is shared and has any.
+    Accept {
+        request: u32,
+        topic: u32,
+        epoch: u64,
+        until: Option<u64>,
+    },
+    Answer {
+        request: u32,
+    },
+    Publish {
+        topic: u32,
+        track: Track,
+        sequence: u64,
+    },
+    End {
+        topic: u32,
+    },
     Welcome,
 }
 
@@ -60,6 +92,9 @@ pub enum Effect {
 pub struct Asked {
     pub link: String,
     pub at: u64,
+    pub is_whole: bool,
+    /// The link was denied since: the relay has no use for the answer.
+    pub is_void: bool,
 }
 
 /// The server's side of one connection.
@@ -68,7 +103,7 @@ pub struct Server {
     /// Topics that the relay is subscribed to, with their epoch.
     pub subscribed: HashMap<u32, u64>,
     /// Requests to be answered.
-    pub pending: Vec<(u32, String, Option<Since>)>,
+    pub pending: Vec<Pending>,
     pub inbox: Vec<u8>,
     pub outbox: VecDeque<Outgoing>,
     /// Topics that the relay knows of, as it was told: the last audience.
@@ -147,8 +182,9 @@ impl World {
                 let proof = business_proof(SECRET, &nonce, &self.server.nonce);
                 self.push(&ToRelay::Welcome { version: VERSION, proof }, Effect::Welcome);
             }
-            ToBusiness::Subscribe { request, link, since, .. } => {
-                self.server.pending.push((request, link.to_owned(), since));
+            ToBusiness::Subscribe { request, link, since, page } => {
+                let (link, address) = (link.to_owned(), page.address.to_owned());
+                self.server.pending.push(Pending { request, link, since, address, due: None });
             }
             ToBusiness::Unsubscribe { topic } => {
                 self.server.subscribed.remove(&topic);
@@ -169,7 +205,10 @@ impl World {
         if index >= self.server.pending.len() {
             return;
         }
-        let (request, name, since) = self.server.pending.remove(index);
+        let Pending { request, link: name, since, address, due } = self.server.pending.remove(index);
+        if due.is_some() {
+            self.did("an answer given late");
+        }
         let Some(link) = self.links.iter().find(|link| link.name == name && !link.is_dead) else {
             let reason =
                 ["no such link", "expired", "\"\\\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}"];
@@ -177,7 +216,18 @@ impl World {
             self.push(&ToRelay::Deny { request, reason: &reason }, Effect::Answer { request });
             return;
         };
+        if link.is_shy && address.is_empty() {
+            self.did("a link denied to nobody in particular");
+            self.push(&ToRelay::Deny { request, reason: "who asks?" }, Effect::Answer { request });
+            return;
+        }
         let shared = link.shared.unwrap_or_else(|| self.rng.below(2) == 0);
+        if !shared && address == BANNED {
+            self.did("a page denied by name");
+            self.push(&ToRelay::Deny { request, reason: BAN }, Effect::Answer { request });
+            return;
+        }
+        let link = self.links.iter().find(|link| link.name == name).expect("it was found");
         let grant = Grant { shared, ttl_s: link.ttl_s, page_messages: link.page_messages, replay: link.replay };
         let (topic, epoch, replay) = (self.rooms[link.room].topic, self.rooms[link.room].epoch, link.replay);
         let is_twice = self.rng.below(12) == 0;
@@ -185,7 +235,9 @@ impl World {
             self.did("an answer given twice");
         }
         for _ in 0..1 + u64::from(is_twice) {
-            self.push(&ToRelay::Accept { request, topic, epoch, grant }, Effect::Accept { request, topic, epoch });
+            let until = (shared && grant.ttl_s > 0).then(|| self.now.0 + u64::from(grant.ttl_s) * 1000);
+            let effect = Effect::Accept { request, topic, epoch, until };
+            self.push(&ToRelay::Accept { request, topic, epoch, grant }, effect);
         }
         self.server.subscribed.insert(topic, epoch);
         for track in Track::ALL {
@@ -383,13 +435,17 @@ impl World {
                 let now = self.now.0;
                 let young = self.server.under_way.values().filter(|asked| now < asked.at + 10_000);
                 ensure!(young.clone().count() < self.board.requests_max as usize, "too many requests under way");
-                let is_shared = self.links.iter().any(|other| other.name == link && other.shared == Some(true));
+                // One that is accepted by name alone may have a request for each page.
+                let is_shared =
+                    self.links.iter().any(|other| other.name == link && other.shared == Some(true) && !other.is_shy);
                 ensure!(
-                    !is_shared || !young.clone().any(|asked| asked.link == link),
+                    !is_shared || !young.clone().any(|asked| asked.link == link && !asked.is_void),
                     "a herd costs one request, and one is under way"
                 );
-                self.check_since(link, since)?;
-                self.server.under_way.insert(request, Asked { link: link.to_owned(), at: now });
+                self.check_since(link, since, page.address.is_empty())?;
+                self.asked_at.insert(link.to_owned(), now);
+                let (link, is_whole) = (link.to_owned(), page.address.is_empty());
+                self.server.under_way.insert(request, Asked { link, at: now, is_whole, is_void: false });
             }
             ToBusiness::Unsubscribe { topic } => {
                 self.model_forgets(topic);
@@ -407,6 +463,7 @@ impl World {
                 ensure!(sender.sent.contains(&data.to_owned()), "the page never said that");
                 let takes = self.links.iter().any(|link| link.page_messages && sender.asked.contains(&link.name));
                 ensure!(takes, "the link takes no messages");
+                sender.sends_passed.add(self.now.0, self.board.sends_burst, 1, "sends of a page")?;
             }
             ToBusiness::Ping { .. } | ToBusiness::Pong { .. } => {}
         }
@@ -414,7 +471,7 @@ impl World {
     }
 
     /// The relay's own next for a topic that it holds and expects; what pages bring for a cold link; else none.
-    fn check_since(&self, link: &str, since: Option<Since>) -> Result<(), String> {
+    fn check_since(&self, link: &str, since: Option<Since>, is_whole: bool) -> Result<(), String> {
         let room = self.links.iter().find(|other| other.name == link).map(|link| &self.rooms[link.room]);
         let own = room.and_then(|room| self.told.get(&room.topic));
         let is_watched = room.is_some_and(|room| {
@@ -428,7 +485,8 @@ impl World {
             // Where all sequences were used up there is none to go on with.
             let has_since = |ask: &super::page::Ask| ask.since.is_some_and(|(_, next)| next < SEQUENCE_END);
             let mut waiting = waiting.filter(|ask| ask.link == link && has_since(ask));
-            let overdue = waiting.next().is_some() && self.is_prompt;
+            // One that was just denied by name has not read it yet.
+            let overdue = waiting.next().is_some() && self.is_prompt && is_whole;
             ensure!(!overdue, "a page waits with a since and none was sent");
             return Ok(());
         };
@@ -442,6 +500,25 @@ impl World {
             since == Since { epoch, next: [0, from, 0, 0] }
         });
         ensure!(is_asked, "nobody asked for that since, and the relay's own is {own:?}");
+        Ok(())
+    }
+
+    /// Pages that watch by a shared grant are renewed: while the uplink is up, none is past its time by
+    /// 30 s without a `Subscribe` within the last answer's time and the longest back-off.
+    pub fn check_renewals(&self) -> Result<(), String> {
+        const ANSWER_AND_BACK_OFF_MS: u64 = 10_000 + 30_000 + 500;
+        let Some(up_since) = self.up_since.filter(|_| self.relay.is_up()) else { return Ok(()) };
+        for (name, until) in &self.granted {
+            let Some(until) = until.filter(|until| self.now.0 > until + 30_000) else { continue };
+            let asked = self.asked_at.get(name).copied().unwrap_or(0).max(up_since).max(until);
+            let is_watched = (0..self.relay.pages_end())
+                .flat_map(|page| self.relay.subscription_rows(page))
+                .any(|row| row.stage == "live" && row.link.is_some_and(|link| name.starts_with(&link.0[..4])));
+            ensure!(
+                !is_watched || self.now.0 <= asked + ANSWER_AND_BACK_OFF_MS,
+                "link {name} has pages, its grant is over since {until}, and it was asked for last at {asked}"
+            );
+        }
         Ok(())
     }
 
@@ -460,9 +537,16 @@ impl World {
                 ensure!(self.relay.is_up(), "the relay is not up after Welcome");
                 self.server.is_welcome = true;
             }
-            Effect::Answer { request } => drop(self.server.under_way.remove(&request)),
-            Effect::Accept { request, topic, epoch } => {
-                self.server.under_way.remove(&request);
+            Effect::Answer { request } => {
+                if let Some(denied) = self.server.under_way.remove(&request).filter(|asked| asked.is_whole) {
+                    let same = self.server.under_way.values_mut().filter(|asked| asked.link == denied.link);
+                    same.for_each(|asked| asked.is_void = true);
+                }
+            }
+            Effect::Accept { request, topic, epoch, until } => {
+                if let Some(asked) = self.server.under_way.remove(&request) {
+                    self.granted.insert(asked.link, until);
+                }
                 if self.relay.topic_index(topic).is_none() {
                     return Ok(());
                 }
@@ -521,6 +605,7 @@ pub fn scene(archive: &mut Archive, rng: &mut Jitter) -> (Vec<Room>, Vec<Link>) 
         replay: [0, 2, 3, 50][rng.below(4) as usize],
         page_messages: rng.below(2) == 0,
         is_dead: false,
+        is_shy: rng.below(3) == 0,
     };
     let links = vec![
         link("alpha", 0, Some(true), 30),

@@ -1,6 +1,6 @@
 //! The machine under a seeded bad world, against a naive model: [`page`] holds what each page receives to
 //! docs/protocol.md, [`business`] is the other side of the uplink and holds the relay's frames to it, and after every step
-//! `Relay::check` holds the machine's tables to its invariants.
+//! `Relay::check` holds the machine's tables to its invariants. [`rates`] holds what passes each rate limit to its bound.
 //!
 //! `SIM_SEED=n` runs one seed, `SIM_SEEDS=n` so many, `SIM_STEPS=n` steps of each; `SIM_SECONDS=n` runs fresh seeds for so
 //! long. A failure tells its seed, its step and the shortest prefix that fails.
@@ -11,10 +11,11 @@
 mod archive;
 mod business;
 mod page;
+mod rates;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -23,6 +24,7 @@ use sharelinkd::relay::begun::Counts;
 use sharelinkd::relay::draft::Draft;
 use sharelinkd::relay::event::Event;
 use sharelinkd::relay::pages::{Peer, Refusal, Verdict};
+use sharelinkd::relay::preview::{PREVIEW_MS_MAX, Preview};
 use sharelinkd::relay::session::Session;
 use sharelinkd::relay::table::Id;
 use sharelinkd::relay::time::{Instant, Jitter};
@@ -35,6 +37,7 @@ use sharelinkd::wire::uplink::{Deframer, ToRelay, VERSION};
 use archive::{Archive, What};
 use business::{Effect, Link, Room, SECRET, Server};
 use page::{Ask, Page, Truth};
+use rates::{Passed, network};
 
 macro_rules! ensure {
     ($holds:expr, $($text:tt)*) => {
@@ -46,6 +49,8 @@ macro_rules! ensure {
 use ensure;
 
 const LINGER_MS: u64 = 3_000;
+/// Within this time what is due for a page comes: it is looked after once a second, and time passes in steps of 2 s at most.
+const SWEEP_MS: u64 = 3_500;
 
 /// A board on which no ring is ever overtaken: what the relay has, every page gets.
 const ROOMY: Board = {
@@ -59,7 +64,6 @@ const ROOMY: Board = {
         subscriptions_max: 64,
         links_max: 8,
         requests_max: 4,
-        origins_max: 8,
         reasons_max: 64,
         block_size: 64,
         blocks_max: 20_000,
@@ -77,6 +81,17 @@ const ROOMY: Board = {
         uplink_out_size: 8_192,
         ..TINY
     }
+};
+
+/// A board on which pages ask and send much, at rates of more than one in a tenth of a second, and one network is many pages.
+const HASTY: Board = Board {
+    topics_per_page_max: 2,
+    page_asks_burst: 12,
+    address_asks_burst: 6,
+    address_asks_per_s: 25,
+    addresses_max: 64,
+    sends_burst: 3,
+    ..ROOMY
 };
 
 /// A board on which many pages are slow at the same time and none is given up for it: rings overtake them inside frames, and
@@ -126,6 +141,8 @@ struct World {
     told: HashMap<u32, (u64, [u64; 4])>,
     delivered: HashSet<(u32, u64, u64)>,
     closed: HashMap<(u32, u64), Vec<(u64, bool)>>,
+    /// Asks that passed, by network.
+    asks_passed: HashMap<Vec<u8>, Passed>,
     /// Where pages have been: link, epoch, next message.
     places: VecDeque<(String, u64, u64)>,
     /// Whether pages read all at once, so that what they have seen is what the machine knows.
@@ -141,6 +158,12 @@ struct World {
     is_half_open: bool,
     /// When the relay that drains is gone.
     ends_at: Option<Instant>,
+    /// When each link was asked for last, until when it was granted last, and since when the uplink is up.
+    asked_at: HashMap<String, u64>,
+    granted: HashMap<String, Option<u64>>,
+    up_since: Option<u64>,
+    /// Crawlers that wait for a link's card, and since when.
+    previews: Vec<(Id<Preview>, u64)>,
     /// What the world did, that no counter of the relay tells.
     deeds: BTreeMap<&'static str, u64>,
     /// What the relay had told of overtaken frames, and the pages that were inside a frame when it lost one.
@@ -163,7 +186,7 @@ impl World {
             secret: SECRET.to_vec(),
             addresses: 2,
             linger_ms: LINGER_MS,
-            pages_per_address: if rng.below(4) == 0 { 2 } else { 0 },
+            pages_per_address: [None, None, Some(0), Some(2)][rng.below(4) as usize],
         };
         let mut archive = Archive::default();
         let (rooms, links) = business::scene(&mut archive, &mut rng);
@@ -175,6 +198,10 @@ impl World {
             spent: Vec::new(),
             is_half_open: false,
             ends_at: None,
+            asked_at: HashMap::new(),
+            granted: HashMap::new(),
+            up_since: None,
+            previews: Vec::new(),
             deeds: BTreeMap::new(),
             overtaken: Counts::default(),
             losers: Vec::new(),
@@ -195,6 +222,7 @@ impl World {
             told: HashMap::new(),
             delivered: HashSet::new(),
             closed: HashMap::new(),
+            asks_passed: HashMap::new(),
             places: VecDeque::new(),
             is_prompt: false,
             is_traced: std::env::var_os("SIM_TRACE").is_some(),
@@ -227,7 +255,7 @@ impl World {
         self.strike()?;
         match self.rng.below(100) {
             0..8 => self.open()?,
-            8..18 => self.subscribe()?,
+            8..18 => self.subscribe_some()?,
             18..20 => self.unsubscribe(),
             20..24 => self.send(),
             24 => self.say_garbage(),
@@ -246,18 +274,9 @@ impl World {
                 let frames = 1 + self.rng.below(4);
                 self.process(frames)?;
             }
-            72..82 => {
-                let index = self.any(self.server.pending.len().max(1));
-                if self.one_in(12) {
-                    // No answer at all.
-                    if index < self.server.pending.len() {
-                        self.server.pending.remove(index);
-                    }
-                } else {
-                    self.answer(index);
-                }
-            }
-            82..86 => self.be_rude(),
+            72..82 => self.answer_some(),
+            82..85 => self.be_rude(),
+            85 => self.preview(),
             86 => {
                 if self.wire == Wire::Connected && self.one_in(2) {
                     self.lose_uplink();
@@ -272,6 +291,11 @@ impl World {
             }
         }
         self.disturb()?;
+        while let Some(index) =
+            self.server.pending.iter().position(|asked| asked.due.is_some_and(|due| due <= self.now.0))
+        {
+            self.answer(index);
+        }
         let frames = self.rng.below(3);
         self.flush(frames)?;
         let ms = self.rng.below(30);
@@ -294,6 +318,19 @@ impl World {
                 self.ends_at = Some(self.now.after(self.rng.below(3_000)));
             }
             2 if self.wire == Wire::Connected => self.is_half_open = true,
+            4..6 if self.wire == Wire::Connected => {
+                // A business server that is busy: it reads and pings, and answers nothing for a while.
+                self.did("a business server that is busy");
+                for _ in 0..self.rng.below(300) {
+                    self.process(10)?;
+                    if self.one_in(50) && self.server.is_welcome {
+                        self.push(&ToRelay::Ping { nonce: 8 }, Effect::None);
+                    }
+                    self.flush(3)?;
+                    self.pass(100)?;
+                    self.serve(u64::MAX)?;
+                }
+            }
             3 if self.wire == Wire::Connected => self.push_garbage(),
             _ => {}
         }
@@ -323,6 +360,56 @@ impl World {
         self.told.clear();
         self.delivered.clear();
         self.closed.clear();
+        self.previews.clear();
+        self.granted.clear();
+        self.asks_passed.clear();
+    }
+
+    /// The business server answers some requests, in any order, some of them late and some not at all.
+    fn answer_some(&mut self) {
+        for _ in 0..1 + self.rng.below(3) {
+            let index = self.any(self.server.pending.len().max(1));
+            let now = self.now.0;
+            let how = self.rng.below(12);
+            let late_ms = 8_000 + self.rng.below(14_000);
+            match self.server.pending.get_mut(index) {
+                // No answer at all, or one that the relay doesn't wait for any more.
+                Some(_) if how == 0 => drop(self.server.pending.remove(index)),
+                Some(asked) if how == 1 && asked.due.is_none() => asked.due = Some(now + late_ms),
+                Some(asked) if asked.due.is_some_and(|due| now < due) => {}
+                _ => self.answer(index),
+            }
+        }
+    }
+
+    /// A crawler fetches a link.
+    fn preview(&mut self) {
+        let which = self.any(self.links.len() + 1);
+        let name = self.links.get(which).map_or("nowhere".to_owned(), |link| link.name.clone());
+        let address = IpAddr::from([10, 0, 1, self.rng.below(3) as u8]);
+        if let Some(preview) = self.relay.handle_preview(self.now, address, &name) {
+            self.did("a preview that waits");
+            self.previews.push((preview, self.now.0));
+        }
+    }
+
+    /// Previews get what they waited for: nobody waits longer than it may.
+    fn see_previews(&mut self) -> Result<(), String> {
+        let mut at = 0;
+        while let Some(&(preview, since)) = self.previews.get(at) {
+            if !self.relay.is_preview_over(self.now, preview) {
+                ensure!(self.now.0 < since + PREVIEW_MS_MAX, "a preview waits since {since}");
+                at += 1;
+                continue;
+            }
+            self.previews.remove(at);
+            if let Some(card) = self.relay.handle_preview_over(self.now, preview) {
+                self.did("a preview with a card");
+                let card: serde_json::Value = serde_json::from_slice(&card).map_err(|error| error.to_string())?;
+                ensure!(card["type"] == "state", "a card of no state: {card}");
+            }
+        }
+        Ok(())
     }
 
     /// The checks after every mutation.
@@ -330,12 +417,28 @@ impl World {
         self.hear_events()?;
         self.judge_losses()?;
         self.observe()?;
+        self.see_previews()?;
+        self.up_since = if self.relay.is_up() { self.up_since.or(Some(self.now.0)) } else { None };
+        self.check_renewals()?;
         self.settled += 1;
         self.check();
         let gone: Vec<u32> =
             self.told.keys().copied().filter(|&topic| self.relay.topic_index(topic).is_none()).collect();
         gone.into_iter().for_each(|topic| self.model_forgets(topic));
         ensure!(self.relay.pages() as usize == self.pages.len(), "pages were lost");
+        self.check_places()
+    }
+
+    /// Nobody has a place in the table for nothing.
+    fn check_places(&mut self) -> Result<(), String> {
+        let most = u64::from(self.board.unsubscribed_ms_max) + SWEEP_MS;
+        for page in &mut self.pages {
+            if !page.views.is_empty() || !page.asks.is_empty() {
+                page.wanted = self.now.0;
+            }
+            let is_held = self.now.0 > page.wanted + most && self.relay.verdict(page.id) == Verdict::Serve;
+            ensure!(!is_held || self.relay.is_blocked(page.id), "page {} wants nothing and has its place", page.id);
+        }
         Ok(())
     }
 
@@ -406,7 +509,11 @@ impl World {
             }
         }
         if self.now >= self.relay.poll_timeout() {
+            let dead = self.relay.counters().dead;
             self.relay.handle_timeout(self.now);
+            let dead = self.relay.counters().dead - dead;
+            let silent = self.pages.iter().filter(|page| page.is_silent).count() as u64;
+            ensure!(dead <= silent, "{dead} pages are dead, and {silent} answer no ping");
             self.measure();
         }
         self.settle()?;
@@ -522,12 +629,23 @@ impl World {
     }
 
     fn open(&mut self) -> Result<(), String> {
-        let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1 + self.rng.below(3) as u8));
+        let addresses =
+            ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1", "2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"];
+        let address: IpAddr = addresses[self.any(addresses.len())].parse().unwrap();
+        let address = address.to_canonical();
+        let same = self.pages.iter().filter(|page| network(page.address) == network(address)).count() as u32;
+        let is_short = 4 * self.relay.pages() > 3 * self.board.pages_max;
+        let is_enough = match self.settings.pages_per_address {
+            None => is_short && same >= self.board.pages_max / 4,
+            Some(0) => false,
+            Some(most) => same >= most,
+        };
         let origin = ["", "https://a.example", "https://b.example", "https://c.example"][self.any(4)].to_owned();
         let full = self.relay.pages() == self.board.pages_max;
-        match self.relay.handle_page_open(self.now, Peer { address, origin: &origin }) {
+        match self.relay.handle_page_open(self.now, Peer { address, origin: &origin, is_anybody: false }) {
             Ok(id) => {
                 ensure!(!full, "BOUND: a page beyond the table");
+                ensure!(!is_enough, "BOUND: {same} pages of one network, and one more");
                 ensure!(!self.relay.is_draining(), "a page was let in while the relay drains");
                 self.opened += 1;
                 let is_fast = self.rng.below(3) > 0;
@@ -550,6 +668,11 @@ impl World {
                     asked: Vec::new(),
                     frames: 0,
                     closing: false,
+                    opened: self.now.0,
+                    wanted: self.now.0,
+                    passed: Vec::new(),
+                    asks_passed: Passed::default(),
+                    sends_passed: Passed::default(),
                 });
                 Ok(())
             }
@@ -561,7 +684,10 @@ impl World {
                 ensure!(self.relay.is_draining(), "a page was refused for a drain that there is not");
                 Ok(())
             }
-            Err(Refusal::Address { .. }) => Ok(()),
+            Err(Refusal::Address { .. }) => {
+                ensure!(is_enough, "a page was refused for its network, which has {same}");
+                Ok(())
+            }
         }
     }
 
@@ -569,12 +695,31 @@ impl World {
         self.relay.handle_page_text(self.now, self.pages[page].id, text);
     }
 
-    fn subscribe(&mut self) -> Result<(), String> {
+    /// A page asks once, or as fast as it can.
+    fn subscribe_some(&mut self) -> Result<(), String> {
         if self.pages.is_empty() {
             return Ok(());
         }
         let page = self.any(self.pages.len());
         let which = self.any(self.links.len() + 1);
+        if !self.one_in(8) {
+            return self.subscribe(page, which);
+        }
+        // What a page has already takes a token and nothing else.
+        let name = self.pages[page].views.values().map(|view| view.link.clone()).min();
+        let which = name.and_then(|name| self.links.iter().position(|link| link.name == name)).unwrap_or(which);
+        let id = self.pages[page].id;
+        for _ in 0..self.rng.below(20) {
+            let Some(page) = self.pages.iter().position(|page| page.id == id) else { break };
+            self.subscribe(page, which)?;
+            let ms = self.rng.below(3);
+            self.pass(ms)?;
+            self.serve(u64::MAX)?;
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, page: usize, which: usize) -> Result<(), String> {
         let name = self.links.get(which).map_or("nowhere".to_owned(), |link| link.name.clone());
         let since = match self.rng.below(4) {
             0 => None,
@@ -599,7 +744,7 @@ impl World {
             .zip(since)
             .is_some_and(|(topic, (epoch, next))| next > self.archive.next(topic, epoch, Track::Messages));
         if !self.pages[page].closing {
-            self.pages[page].asks.insert(id, Ask { link: name.clone(), since, beyond });
+            self.pages[page].asks.insert(id, Ask { link: name.clone(), since, beyond, at: self.now.0 });
             self.pages[page].asked.push(name);
         }
         self.say(page, &text);
@@ -644,7 +789,8 @@ impl World {
                 let id = self.pages[page].next_id;
                 self.pages[page].next_id += 1;
                 if !self.pages[page].closing {
-                    self.pages[page].asks.insert(id, Ask { link: "no link".to_owned(), since: None, beyond: false });
+                    let ask = Ask { link: "no link".to_owned(), since: None, beyond: false, at: self.now.0 };
+                    self.pages[page].asks.insert(id, ask);
                 }
                 self.say(page, &format!(r#"{{"type":"subscribe","id":{id},"link":"no link"}}"#));
             }
@@ -697,7 +843,7 @@ impl World {
             if !self.pages[at].closing && !self.pages[at].views.contains_key(&topic) {
                 let (id, name) = (self.pages[at].next_id, &names[self.rng.below(names.len() as u64) as usize]);
                 self.pages[at].next_id += 1;
-                self.pages[at].asks.insert(id, Ask { link: name.clone(), since: None, beyond: false });
+                self.pages[at].asks.insert(id, Ask { link: name.clone(), since: None, beyond: false, at: self.now.0 });
                 self.pages[at].asked.push(name.clone());
                 self.say(at, &format!(r#"{{"type":"subscribe","id":{id},"link":"{name}"}}"#));
             }
@@ -809,9 +955,20 @@ impl World {
         for _ in 0..200 {
             match self.relay.verdict(id) {
                 Verdict::Cut => return self.gone(at),
-                Verdict::Close(code, _) => {
+                Verdict::Close(code, reason) => {
                     ensure!(self.pages[at].bytes.is_empty(), "page {id} is closed with {code} inside a frame");
                     ensure!(self.relay.is_between_frames(id), "page {id} is closed with {code} inside a frame");
+                    let age = self.now.0 - self.pages[at].opened;
+                    let least = match &*reason {
+                        "no subscribe within the time for it" => self.board.first_subscribe_ms_max,
+                        "no subscription for too long" => self.board.unsubscribed_ms_max,
+                        _ => 0,
+                    };
+                    // The machine keeps such moments to a tenth of a second.
+                    ensure!(age + 100 > least.into(), "page {id} is closed after {age} ms: {reason}");
+                    if least > 0 {
+                        self.did("a page that wanted nothing was closed");
+                    }
                     if self.rng.below(3) > 0 {
                         return self.gone(at);
                     }
@@ -888,7 +1045,15 @@ impl World {
             is_roomy: self.is_roomy,
             replay_is_late: late,
         };
-        self.pages[at].read(&truth, bytes)
+        let page = &mut self.pages[at];
+        page.read(&truth, bytes)?;
+        let board = &self.board;
+        for moment in std::mem::take(&mut page.passed) {
+            page.asks_passed.add(moment, board.page_asks_burst, 1, "asks of a page")?;
+            let of_network = self.asks_passed.entry(network(page.address)).or_default();
+            of_network.add(moment, board.address_asks_burst, board.address_asks_per_s, "asks of a network")?;
+        }
+        Ok(())
     }
 
     /// Somebody still speaks of a page that is gone: nothing comes of it (NAME).
@@ -1164,6 +1329,7 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
         all("denials", |counters| counters.denied);
         all("slow pages closed", |counters| counters.closed_slow);
         all("pages cut", |counters| counters.cut);
+        all("dead pages", |counters| counters.dead);
         all("superseded states", |counters| counters.superseded);
         all("gaps", |counters| counters.gaps.iter().sum());
         all("repeated inits", |counters| counters.inits_repeated);
@@ -1185,10 +1351,17 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
             "nonsense from the business server",
             "a return to the first address",
             "an answer given twice",
+            "an answer given late",
+            "a business server that is busy",
+            "a link denied to nobody in particular",
+            "a page denied by name",
+            "a preview that waits",
+            "a preview with a card",
             "an epoch that was there before",
             "counters that are used up",
             "a report",
             "a warning",
+            "a page that wanted nothing was closed",
         ] {
             let sum: u64 = runs.iter().filter_map(|run| run.deeds.get(deed)).sum();
             println!("{deed}: {sum}");
@@ -1200,6 +1373,17 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
 #[test]
 fn every_page_gets_what_its_tracks_promise_on_the_host_board() {
     simulate(&HOST, false, 24, 400);
+}
+
+#[test]
+fn nobody_passes_a_rate_limit_on_a_board_of_much_haste() {
+    let runs = simulate(&HASTY, false, 40, 400);
+    if runs.len() >= 40 {
+        let counters = || runs.iter().flat_map(|run| &run.counters);
+        assert!(counters().any(|counters| counters.asks_limited > 0), "no page asked too often");
+        assert!(counters().any(|counters| counters.sends_limited > 0), "no page sent too much");
+        assert!(counters().any(|counters| counters.refused_address > 0), "no network had its share");
+    }
 }
 
 #[test]

@@ -8,7 +8,9 @@ use sharelinkd::relay::{session::Session, table::Id};
 use sharelinkd::wire::Track;
 
 use super::archive::{Archive, What};
+use super::business::{BAN, BANNED};
 use super::ensure;
+use super::rates::{Passed, is_passed};
 
 /// What the simulation knows of the machine while a page reads.
 pub struct Truth<'a> {
@@ -32,6 +34,7 @@ pub struct Ask {
     pub since: Option<(u64, u64)>,
     /// Its `since` was beyond the business server's counter when it asked.
     pub beyond: bool,
+    pub at: u64,
 }
 
 /// One connection and what it has seen.
@@ -56,6 +59,13 @@ pub struct Page {
     pub asked: Vec<String>,
     pub frames: u64,
     pub closing: bool,
+    pub opened: u64,
+    /// When it last had a topic, or something that was not answered.
+    pub wanted: u64,
+    /// When what was answered since had been asked, where it passed the limits.
+    pub passed: Vec<u64>,
+    pub asks_passed: Passed,
+    pub sends_passed: Passed,
 }
 
 /// A topic as the page sees it.
@@ -157,12 +167,16 @@ impl Page {
                 self.subscribed(truth, id, number("topic")? as u32, epoch()?)
             }
             "denied" => {
-                ensure!(frame["reason"].is_string(), "no reason");
+                let reason = frame["reason"].as_str().ok_or("no reason")?;
+                self.is_meant(&frame)?;
                 let id = u32::try_from(number("id")?).map_err(|error| error.to_string())?;
-                self.asks.remove(&id).map(drop).ok_or("nobody asked".to_owned())
+                let ask = self.asks.remove(&id).ok_or("nobody asked")?;
+                self.passed.extend(is_passed(reason).then_some(ask.at));
+                Ok(())
             }
             "end" => {
                 ensure!(frame["reason"].is_string(), "no reason");
+                self.is_meant(&frame)?;
                 let topic = number("topic")? as u32;
                 self.views.remove(&topic).map(drop).ok_or("the page doesn't have it".to_owned())
             }
@@ -217,8 +231,16 @@ impl Page {
         }
     }
 
+    /// What one page is denied by name is told to nobody else.
+    fn is_meant(&self, frame: &Value) -> Result<(), String> {
+        let is_banned = self.address.to_string() == BANNED;
+        ensure!(frame["reason"] != BAN || is_banned, "a page at {} is told what another one is denied", self.address);
+        Ok(())
+    }
+
     fn subscribed(&mut self, truth: &Truth<'_>, id: u32, topic: u32, epoch: u64) -> Result<(), String> {
         let ask = self.asks.remove(&id).ok_or("nobody asked")?;
+        self.passed.push(ask.at);
         ensure!(!self.views.contains_key(&topic), "the page has the topic already");
         let messages = ask.since.filter(|&(of, next)| of == epoch && next > 0).map(|(_, next)| next);
         let told = truth.told.get(&topic).filter(|told| told.0 == epoch).map_or(0, |told| told.1[1]);

@@ -1,0 +1,285 @@
+//! Addresses: where pages and scrapers connect, where the business server is.
+//!
+//! Owns how each is written and which can work at all. Every address is literal, since names would
+//! have to be resolved, which needs a thread or blocks; the one name that is taken is a link-local
+//! address's interface, which the kernel knows. Refuses what could only fail later (a link-local
+//! address without its interface, groups, port 0 to dial), with what to write in its place. Knows
+//! nothing of keys and lines, and opens nothing.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::values::{Wrong, socket, wrong};
+
+/// Linux's own limit for the name of an interface (`IFNAMSIZ`), its closing zero excluded.
+const INTERFACE_SIZE_MAX: usize = 15;
+
+/// Where the business server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UplinkAddress {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A link-local address, a port, and the interface by its name: what number it has is found out
+    /// when it is dialled.
+    LinkLocal(Ipv6Addr, u16, String),
+    /// The absolute path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl UplinkAddress {
+    /// Whether what is sent there stays on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::LinkLocal(..) => false,
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for UplinkAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::LinkLocal(address, port, interface) => write!(f, "[{address}%{interface}]:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Where something listens: a literal address and a port, 0 for any free one.
+pub fn listener(text: &str) -> Result<SocketAddr, Wrong> {
+    listener_such_as(text, "127.0.0.1:8080")
+}
+
+/// Where metrics are served: the same, with another example.
+pub fn metrics_listener(text: &str) -> Result<SocketAddr, Wrong> {
+    listener_such_as(text, "127.0.0.1:9400")
+}
+
+fn listener_such_as(text: &str, example: &str) -> Result<SocketAddr, Wrong> {
+    let (address, interface) = parse(text, example)?;
+    if interface.is_some() {
+        // Listening is done once, at start: an interface that comes later, or with another number,
+        // would be missed.
+        let remedy =
+            format!("write the interface's number, which `ip link` shows, or listen on \"[::]:{}\"", address.port());
+        return wrong("the interface of a listener can't be given by its name", &remedy);
+    }
+    refuse_groups(address.ip(), "listened on", example)?;
+    refuse_wrong_zone(&address, "2")?;
+    Ok(address)
+}
+
+/// Where the uplink dials.
+pub fn uplink_address(text: &str) -> Result<UplinkAddress, Wrong> {
+    const EXAMPLE: &str = "127.0.0.1:7400";
+    if let Some(path) = text.strip_prefix("unix:") {
+        return socket(path)
+            .map(UplinkAddress::Unix)
+            .map_err(|(what, _)| (what, "write \"unix:/run/business.sock\"".to_owned()));
+    }
+    let (address, interface) = parse(text, EXAMPLE)?;
+    if address.port() == 0 {
+        return wrong("port 0 can't be dialled", "write the port that the business server listens on");
+    }
+    let ip = address.ip().to_canonical();
+    if matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 0) || ip.is_unspecified() {
+        return wrong(
+            "that is where to listen, not where to dial",
+            "write the business server's address, such as \"127.0.0.1:7400\"",
+        );
+    }
+    refuse_groups(ip, "dialled", EXAMPLE)?;
+    match (interface, address.ip()) {
+        (Some(interface), IpAddr::V6(ip)) if ip.is_unicast_link_local() => {
+            Ok(UplinkAddress::LinkLocal(ip, address.port(), interface))
+        }
+        (Some(_), ip) => needs_no_zone(ip, address.port()),
+        (None, _) => refuse_wrong_zone(&address, "eth0").map(|()| UplinkAddress::Tcp(address)),
+    }
+}
+
+/// An address and a port; beside it the interface where the address is link-local and names it.
+fn parse(text: &str, example: &str) -> Result<(SocketAddr, Option<String>), Wrong> {
+    if let Ok(address) = text.parse() {
+        return Ok((address, None));
+    }
+    let zoned = || {
+        let (address, behind) = text.strip_prefix('[')?.split_once('%')?;
+        let (zone, port) = behind.rsplit_once("]:")?;
+        Some((address.parse::<Ipv6Addr>().ok()?, zone, port.parse::<u16>().ok()?))
+    };
+    let Some((address, zone, port)) = zoned() else { return Err(address_wrong(text, example)) };
+    let is_interface = (1..=INTERFACE_SIZE_MAX).contains(&zone.len())
+        && !matches!(zone, "." | "..")
+        && !zone.bytes().all(|byte| byte.is_ascii_digit())
+        && zone.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%' | b'[' | b']'));
+    if !is_interface {
+        return wrong("what stands behind % is no interface", &format!("write \"[{address}%eth0]:{port}\""));
+    }
+    Ok((SocketAddr::from((address, port)), Some(zone.to_owned())))
+}
+
+/// Link-local addresses are on every interface: without one (a zone, RFC 4007) the kernel takes
+/// none.
+fn refuse_wrong_zone(address: &SocketAddr, example: &str) -> Result<(), Wrong> {
+    let SocketAddr::V6(address) = address else { return Ok(()) };
+    let (ip, port) = (address.ip(), address.port());
+    match (ip.is_unicast_link_local(), address.scope_id()) {
+        (true, 0) => wrong(
+            "a link-local address needs the interface that it is on",
+            &format!("write \"[{ip}%{example}]:{port}\", with the interface behind %"),
+        ),
+        (false, 1..) => needs_no_zone((*ip).into(), port),
+        _ => Ok(()),
+    }
+}
+
+fn needs_no_zone<T>(ip: IpAddr, port: u16) -> Result<T, Wrong> {
+    wrong("only a link-local address has an interface", &format!("write \"{}\"", SocketAddr::from((ip, port))))
+}
+
+/// No TCP connection leads to a group of machines.
+fn refuse_groups(ip: IpAddr, done: &str, example: &str) -> Result<(), Wrong> {
+    let ip = ip.to_canonical();
+    let kind = match ip {
+        _ if ip.is_multicast() => "a multicast group",
+        IpAddr::V4(ip) if ip.is_broadcast() => "the broadcast address",
+        _ => return Ok(()),
+    };
+    wrong(&format!("{kind} can't be {done} by TCP"), &format!("write one machine's address, such as {example:?}"))
+}
+
+fn address_wrong(text: &str, example: &str) -> Wrong {
+    let named = text.rsplit_once(':').is_some_and(|(host, port)| {
+        port.parse::<u16>().is_ok()
+            && !host.starts_with('[')
+            && host.bytes().any(|byte| byte.is_ascii_alphabetic())
+            && !host.contains(':')
+    });
+    if named {
+        let what = "names are not resolved, which would need a thread or stop all pages meanwhile";
+        return (what.to_owned(), format!("write the address itself, such as {example:?}"));
+    }
+    if text.parse::<IpAddr>().is_ok() {
+        let port = example.rsplit_once(':').map_or("", |(_, port)| port);
+        let bare = if text.contains(':') { format!("[{text}]:{port}") } else { format!("{text}:{port}") };
+        // The last part of an IPv6 address may have been meant as the port.
+        if let Some((host, port)) = text.rsplit_once(':')
+            && host.parse::<Ipv6Addr>().is_ok()
+            && port.parse::<u16>().is_ok()
+        {
+            let meant = format!("[{host}]:{port}");
+            return (
+                "where is its port?".to_owned(),
+                format!("write {meant:?}, or {bare:?} where that is the address"),
+            );
+        }
+        return ("the port is missing".to_owned(), format!("write {bare:?}"));
+    }
+    if let Some((_, port)) = text.rsplit_once(':')
+        && port.parse::<u64>().is_ok_and(|port| port > u64::from(u16::MAX))
+    {
+        return ("a port is at most 65535".to_owned(), format!("write for example {example:?}"));
+    }
+    if text.parse::<u16>().is_ok() || text.starts_with(':') {
+        return (
+            "the address is missing".to_owned(),
+            format!("write {example:?}, or \"0.0.0.0:port\" for every IPv4 interface"),
+        );
+    }
+    ("it is no address and port".to_owned(), format!("write {example:?} or \"[::1]:port\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_said() {
+        let told = |text: &str| listener(text).unwrap_err().0;
+        assert_eq!(told("0.0.0.0:80800"), "a port is at most 65535");
+        assert_eq!(told("8080"), "the address is missing");
+        assert_eq!(told("127.0.0.1"), "the port is missing");
+        assert!(listener("::1:8080").unwrap_err().1.contains("\"[::1]:8080\""));
+        assert!(told("localhost:80").starts_with("names are not resolved"));
+        assert!(metrics_listener("9400").unwrap_err().1.contains("127.0.0.1:9400"));
+    }
+
+    #[test]
+    fn what_could_only_fail_later_is_refused_with_its_remedy() {
+        for (text, remedy) in [
+            ("[fe80::1]:7400", "write \"[fe80::1%eth0]:7400\""),
+            ("[fe80::1%0]:7400", "write \"[fe80::1%eth0]:7400\""),
+            ("[fe80::1%]:7400", "write \"[fe80::1%eth0]:7400\""),
+            ("[fe80::1%an/interface]:7400", "write \"[fe80::1%eth0]:7400\""),
+            ("[fe80::1%a-name-of-16-bytes]:7400", "write \"[fe80::1%eth0]:7400\""),
+            ("[2001:db8::1%eth0]:7400", "write \"[2001:db8::1]:7400\""),
+            ("[2001:db8::1%2]:7400", "write \"[2001:db8::1]:7400\""),
+            ("[fe80::1%eth0]", "or \"[::1]:port\""),
+            ("127.0.0.1:0", "write the port"),
+            ("[fe80::1%eth0]:0", "write the port"),
+            ("0.0.0.0:7400", "write the business server's address"),
+            ("0.0.0.1:7400", "write the business server's address"),
+            ("[::]:7400", "write the business server's address"),
+            ("[::ffff:0.0.0.0]:7400", "write the business server's address"),
+            ("224.0.0.1:7400", "write one machine's address"),
+            ("[ff02::1]:7400", "write one machine's address"),
+            ("[ff02::1%eth0]:7400", "write one machine's address"),
+            ("[::ffff:224.0.0.1]:7400", "write one machine's address"),
+            ("255.255.255.255:7400", "write one machine's address"),
+            ("unix:run/x", "unix:/run/business.sock"),
+        ] {
+            let told = uplink_address(text).unwrap_err();
+            assert!(told.1.contains(remedy), "{text}: {told:?}");
+        }
+        for (text, remedy) in [
+            ("[fe80::1]:80", "write \"[fe80::1%2]:80\""),
+            ("[fe80::1%eth0]:80", "listen on \"[::]:80\""),
+            ("[::1%3]:80", "write \"[::1]:80\""),
+            ("224.0.0.1:80", "write one machine's address"),
+            ("[ff02::1]:80", "write one machine's address"),
+            ("255.255.255.255:80", "write one machine's address"),
+            ("localhost:80", "write the address itself"),
+            ("127.0.0.1", "write \"127.0.0.1:8080\""),
+            ("::1", "write \"[::1]:8080\""),
+            ("8080", "0.0.0.0:port"),
+            ("", "[::1]:port"),
+        ] {
+            let told = listener(text).unwrap_err();
+            assert!(told.1.contains(remedy), "{text}: {told:?}");
+            assert!(metrics_listener(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn good_addresses_print_as_they_are_written() {
+        for text in ["127.0.0.1:0", "[::]:80", "0.0.0.0:80", "[fe80::1%2]:80", "169.254.1.2:80"] {
+            assert_eq!(listener(text).map(|address| address.to_string()).as_deref(), Ok(text));
+        }
+        let addresses = [
+            "unix:/run/b.sock",
+            "10.1.2.3:7400",
+            "[fe80::1%2]:7400",
+            "[fe80::1%eth0]:7400",
+            "[fe80::1%wg0.7-x]:7400",
+            "169.254.1.2:7400",
+            "[fd00::1]:7400",
+        ];
+        for text in addresses {
+            assert_eq!(uplink_address(text).map(|address| address.to_string()).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn what_stays_on_the_machine_is_local() {
+        let is_local = |text: &str| uplink_address(text).is_ok_and(|address| address.is_local());
+        assert!(
+            is_local("127.9.9.9:1") && is_local("[::1]:1") && is_local("[::ffff:127.0.0.1]:1") && is_local("unix:/x")
+        );
+        assert!(!is_local("10.0.0.1:1") && !is_local("[fe80::1%lo]:1"));
+    }
+}

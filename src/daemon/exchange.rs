@@ -1,0 +1,185 @@
+//! Reading and writing a connection that is no page: a request's head, an answer, and what is said behind it.
+//!
+//! Each loop over the socket takes from a [`Budget`], so that a peer that sends as fast as it is read
+//! costs others nothing. Owns how much is read behind an answer, and the time for an upgrade's few
+//! bytes. Waits by `poll_readable`: `Async::readable` would leave a list of waiters behind with the
+//! socket. Knows neither the machine nor what is asked for.
+
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use smol::{Async, Timer, future};
+
+use super::budget::Budget;
+use super::head::{self, Answer};
+use super::heads::Place;
+
+/// The few bytes of an upgrade's answer must be taken within this time.
+const UPGRADE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Bytes that are read behind an answer at most: a few more requests, or the start of a body that
+/// nobody wants. Who sends more is cut off.
+const LINGER_SIZE_MAX: usize = 64 * 1024;
+
+/// Waits until something is there to be read, the peer's end included.
+pub async fn first_byte(place: &Place, stream: &Async<TcpStream>) -> io::Result<usize> {
+    let mut budget = Budget::TURN;
+    loop {
+        budget.next_read().await;
+        match stream.get_ref().peek(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                place.says_nothing();
+                poll_fn(|context| stream.poll_readable(context)).await?;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Reads until a request head is whole; its size and how many bytes were read.
+///
+/// # Errors
+/// The answer to what can't become one; none where the peer is gone.
+pub async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
+    let mut filled = 0;
+    let mut budget = Budget::TURN;
+    loop {
+        match read(stream, head.get_mut(filled..).unwrap_or_default(), &mut budget).await {
+            Ok(0) | Err(_) => return Err(None),
+            Ok(size) => filled += size,
+        }
+        if let Some(size) = head::size(head.get(..filled).unwrap_or_default()).map_err(Some)? {
+            return Ok((size, filled));
+        }
+    }
+}
+
+/// Reads some bytes.
+async fn read(stream: &Async<TcpStream>, into: &mut [u8], budget: &mut Budget) -> io::Result<usize> {
+    loop {
+        budget.next_read().await;
+        match stream.get_ref().read(budget.clip(into)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|context| stream.poll_readable(context)).await?;
+                // Others had their turn meanwhile.
+                *budget = Budget::TURN;
+            }
+            result => return result.inspect(|size| budget.take(*size)),
+        }
+    }
+}
+
+/// Writes some bytes.
+async fn write(stream: &Async<TcpStream>, bytes: &[u8], budget: &mut Budget) -> io::Result<usize> {
+    loop {
+        budget.next_step().await;
+        match stream.get_ref().write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|context| stream.poll_writable(context)).await?;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Writes all of an answer.
+///
+/// # Errors
+/// The socket's own.
+pub async fn write_all(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
+    let (mut rest, mut budget) = (bytes, Budget::TURN);
+    while !rest.is_empty() {
+        let size = write(stream, rest, &mut budget).await?;
+        rest = rest.get(size..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Writes the few bytes of an upgrade's answer within the time for them.
+///
+/// # Errors
+/// The socket's own, or that it took too long.
+pub async fn timely(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
+    let late = async {
+        Timer::after(UPGRADE_TIME_MAX).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    future::or(write_all(stream, bytes), late).await
+}
+
+/// How the peer left behind an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// It ended its own side, or is gone.
+    Left,
+    /// It said more than is read.
+    TooMuch,
+}
+
+/// Says that nothing more comes, and reads what the peer still sends, up to a size; the time for it
+/// is the caller's.
+pub async fn linger(stream: &Async<TcpStream>) -> Behind {
+    if stream.get_ref().shutdown(Shutdown::Write).is_err() {
+        return Behind::Left;
+    }
+    let (mut nowhere, mut budget, mut left) = ([0; 512], Budget::TURN, LINGER_SIZE_MAX);
+    while left > 0 {
+        match read(stream, &mut nowhere, &mut budget).await {
+            Ok(size @ 1..) => left = left.saturating_sub(size),
+            _ => return Behind::Left,
+        }
+    }
+    Behind::TooMuch
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::rc::Rc;
+
+    use rustix::io::ioctl_fionread;
+    use smol::LocalExecutor;
+
+    use super::super::budget;
+    use super::*;
+
+    fn connected() -> (Rc<Async<TcpStream>>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Rc::new(Async::new(listener.accept().unwrap().0).unwrap()), peer)
+    }
+
+    #[test]
+    fn talk_behind_an_answer_takes_no_more_than_a_turn_and_then_rests() {
+        let (stream, mut peer) = connected();
+        let before = 4 * budget::SIZE as usize;
+        peer.write_all(&vec![b'x'; before]).unwrap();
+        let waiting = || usize::try_from(ioctl_fionread(&*stream).unwrap()).unwrap();
+        while waiting() < before {}
+        let executor = LocalExecutor::new();
+        let read = Rc::clone(&stream);
+        let _lingers = executor.spawn(async move { linger(&read).await });
+        assert!(executor.try_tick());
+        let taken = before - waiting();
+        assert!((1..=budget::SIZE as usize).contains(&taken), "{taken} bytes in a turn");
+        assert!(!executor.try_tick(), "it reads on at once");
+    }
+
+    #[test]
+    fn who_talks_without_end_behind_an_answer_is_cut_off() {
+        let (stream, mut peer) = connected();
+        let talks = std::thread::spawn(move || {
+            let mut size = 0;
+            while let Ok(written) = peer.write(&[b'x'; 4096]) {
+                size += written;
+            }
+            size
+        });
+        smol::block_on(async {
+            assert_eq!(linger(&stream).await, Behind::TooMuch);
+            drop(stream);
+        });
+        assert!(talks.join().unwrap() >= LINGER_SIZE_MAX);
+    }
+}

@@ -1,0 +1,95 @@
+"""Floods one port of a relay over one connection, as fast as it is read, and comes back whenever that ends:
+`flood.py KIND ADDRESS [SOURCE]`, where ADDRESS is a port or the path of a Unix socket. A process of its own, so that the suite's loop
+has nothing to do with it. It says `begun` once it has sent as much as no relay takes without going on to read, and then nothing more;
+it ends with its standard input."""
+import os
+import socket
+import sys
+import threading
+
+MASK = bytes(4)
+CHUNK = 64 * 1024
+BEGUN = 1 << 20  # more than the sockets' buffers of both sides hold
+
+
+def frame(first, payload=b""):
+    assert len(payload) < 126
+    return bytes([first, 0x80 | len(payload)]) + MASK + payload
+
+
+SUBSCRIBE = b'{"type":"subscribe","id":1,"link":"no.such.link"}'
+# What is sent once a page is upgraded: once, and then for ever.
+PAGES = {
+    "empty fragments": (frame(0x01), frame(0x00)),
+    "one-byte fragments": (frame(0x01), frame(0x00, b" ")),
+    "pings": (b"", frame(0x89)),
+    "long pings": (b"", frame(0x89, b"p" * 125)),
+    "pongs": (b"", frame(0x8A)),
+    "texts": (b"", frame(0x81)),
+    "one-byte texts": (b"", frame(0x81, b"1")),
+    "binaries": (b"", frame(0x82)),
+    "subscribes": (b"", frame(0x81, SUBSCRIBE)),
+    "a long frame": (bytes([0x81, 0xFE, 0x10, 0x00]) + MASK, b" "),
+    "bytes behind a close": (frame(0x88), b"x"),
+    "bytes behind nonsense": (b"\xff\xff", b"x"),
+}
+# The same for what is no page.
+OTHERS = {
+    "talk behind an answer": (b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b"x"),
+    "talk behind a refusal": (b"\r\r\r", b"x"),
+    "talk behind a scrape": (b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", b"x"),
+    "a head without end": (b"GET / HTTP/1.1\r\n", b"a:b\r\n"),
+    "lines": (b"", b"x\n"),
+    "commands": (b"", b"counters\n"),
+}
+
+
+def upgrade(port):
+    return (f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: sharelink.v1\r\n\r\n").encode()
+
+
+def connect(address, source):
+    if not address.isdigit():
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(address)
+        return connection
+    return socket.create_connection(("127.0.0.1", int(address)), source_address=(source, 0) if source else None)
+
+
+def listen(connection):
+    """Whoever floods takes what comes: a page that doesn't is not read."""
+    try:
+        while connection.recv(CHUNK):
+            pass
+    except OSError:
+        pass
+
+
+def flood(kind, address, source):
+    begin, again = PAGES.get(kind) or OTHERS[kind]
+    begin = upgrade(address) + begin if kind in PAGES else begin
+    again *= CHUNK // len(again)
+    sent, said = 0, False
+    while True:
+        try:
+            connection = connect(address, source)
+            threading.Thread(target=listen, args=[connection], daemon=True).start()
+            connection.sendall(begin)
+            while True:
+                connection.sendall(again)
+                sent += len(again)
+                if sent > BEGUN and not said:
+                    said = print("begun", flush=True) or True
+        except OSError:
+            sent += CHUNK  # a flood that was cut off has begun too
+
+
+def end_with_input():
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=end_with_input, daemon=True).start()
+    flood(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None)
