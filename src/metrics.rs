@@ -133,6 +133,17 @@ fn pages(out: &mut Text, view: &View<'_>, figures: &Figures<'_>) {
         "Pages cut off without a close frame, for whatever reason.",
         counters.cut,
     );
+    let overtaken = view.relay.overtaken();
+    out.counter(
+        "sharelinkd_frames_kept_total",
+        "Frames that a ring overtook while pages were inside, and that were kept for them.",
+        overtaken.kept,
+    );
+    out.counter(
+        "sharelinkd_frames_lost_total",
+        "Frames that a ring overtook while pages were inside, and that found no room or gave way: their pages were cut off.",
+        overtaken.lost,
+    );
     out.gauge("sharelinkd_heads", "Connections on the pages' port that are no page (yet).", figures.heads);
     out.counter(
         "sharelinkd_heads_cut_total",

@@ -2,7 +2,7 @@
 //!
 //! [`Relay::plan`] reads a session's flags and cursors and fills a [`Draft`] in the order of priority: the rest of
 //! a frame that was cut, notices, then messages, state, audio, video. [`Relay::gather`] turns as much of it as
-//! the kernel is to hold unsent into slices of the arena and of the draft's notices, ending between two
+//! the kernel is likely to take into slices of the arena and of the draft's notices, ending between two
 //! frames: what is handed over is mostly taken whole. [`Relay::wrote`] moves the cursors. A segment counts
 //! from its first byte on: a frame that was begun is finished or the connection is cut, so nothing is
 //! half decided. No bytes are copied but notices'. Pages in step with the one before are planned and
@@ -57,7 +57,7 @@ impl Relay {
     /// A page with one subscription, which is live, and nothing to be told but publications.
     fn steady(&self, page: u32) -> Option<&Live> {
         let session = &self.sessions[page];
-        let is_plain = session.half == Half::None
+        let is_plain = matches!(session.half, Half::None)
             && !session.cut
             && session.closing.is_none()
             && !session.ping_due
@@ -115,7 +115,7 @@ impl Relay {
         {
             return draft.size;
         }
-        let most = u64::from(self.board.notsent_size_max);
+        let most = self.gather_max(page);
         let mut total = 0;
         for segment in &draft.segments {
             let covered = match segment.what {
@@ -127,7 +127,7 @@ impl Relay {
                 What::Log { topic, track, is_init, from, to, .. } => {
                     let topic = &self.topics[topic];
                     let log = if is_init { topic.init_log(track) } else { topic.log(track) };
-                    let to = if total + segment.size > most { self.gathered_to(log, from, total) } else { to };
+                    let to = if total + segment.size > most { self.gathered_to(log, from, total, most) } else { to };
                     log.slices(&self.store, from, to, out)
                 }
             };
@@ -139,11 +139,19 @@ impl Relay {
         total
     }
 
+    /// Bytes that one gather holds, at most, but for its last frame: what the kernel takes unsent. A page that kept up so far
+    /// has an empty socket, which takes its whole buffer at once, and saves the further calls.
+    fn gather_max(&self, page: u32) -> u64 {
+        match self.sessions[page].pace {
+            Pace::KeepsUp => self.board.send_buffer_size.into(),
+            Pace::Newcomer | Pace::CatchesUp => self.board.notsent_size_max.into(),
+        }
+    }
+
     /// The end of the frames from an offset on that find room behind `total` bytes. A frame that is larger than
     /// all the room goes alone.
-    fn gathered_to(&self, log: &Log, from: u64, total: u64) -> u64 {
-        let left = u64::from(self.board.notsent_size_max).saturating_sub(total);
-        let Some(number) = log.number_at(&self.store, from + left) else { return from };
+    fn gathered_to(&self, log: &Log, from: u64, total: u64, most: u64) -> u64 {
+        let Some(number) = log.number_at(&self.store, from + most - total) else { return from };
         match log.entry(&self.store, number) {
             Some(entry) if entry.at > from => entry.at,
             _ if total == 0 => log.entry_end(&self.store, number),
@@ -744,6 +752,7 @@ mod tests {
     fn one_gather_ends_between_frames_and_a_larger_frame_goes_alone() {
         let mut rig = Rig::up(&Board { notsent_size_max: 150, ..BOARD });
         let page = rig.viewer();
+        rig.relay.blocked(page);
         rig.messages(1..=4);
         rig.publish(7, Track::Video, 1, Part::Init { mime: "v" }, &[b'i'; 90]);
         rig.publish(7, Track::Video, 2, Part::Start, &[b's'; 190]);
@@ -763,6 +772,9 @@ mod tests {
         assert_eq!(read[..4], expected);
         assert_eq!(read[4..], ["3 1 1", "3 2 2", "3 3 3"]);
         assert!(sizes.iter().all(|size| *size <= 150 || *size == 190 + 18), "{sizes:?}");
+        // One that kept up so far takes as much as its socket's buffer holds.
+        rig.messages(5..=8);
+        assert_eq!(frames(&rig.take(page, u64::MAX)).len(), 4);
     }
 
     #[test]

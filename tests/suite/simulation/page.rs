@@ -50,6 +50,8 @@ pub struct Page {
     /// Bytes that its socket takes at once before it is full.
     pub credit: u64,
     pub is_fast: bool,
+    /// Its socket was full, or it is new, and not everything was written since.
+    pub is_behind: bool,
     pub is_silent: bool,
     pub next_id: u32,
     pub sent: VecDeque<String>,
