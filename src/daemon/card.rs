@@ -12,7 +12,8 @@ use smol::{Timer, future};
 
 use super::Daemon;
 use super::head::SharePage;
-use crate::relay::preview::PREVIEW_MS_MAX;
+use crate::relay::preview::{PREVIEW_MS_MAX, Preview};
+use crate::relay::table::Id;
 
 /// The newest state behind a link: the page protocol's `state`. `None` where the page has no card.
 pub async fn card(daemon: &Daemon, asked: &SharePage) -> Option<Vec<u8>> {
@@ -23,6 +24,7 @@ pub async fn card(daemon: &Daemon, asked: &SharePage) -> Option<Vec<u8>> {
         daemon.step(|relay, now| relay.handle_preview(now, asked.address, &asked.link))
     };
     let Some(preview) = preview else { return daemon.relay.borrow().card(daemon.clock.now(), &asked.link) };
+    let waiting = Waiting { daemon, preview };
     let over = poll_fn(|context| {
         let is_over = daemon.relay.borrow().is_preview_over(daemon.clock.now(), preview);
         if is_over { Poll::Ready(()) } else { daemon.previews.poll(context) }
@@ -31,5 +33,62 @@ pub async fn card(daemon: &Daemon, asked: &SharePage) -> Option<Vec<u8>> {
         Timer::after(Duration::from_millis(PREVIEW_MS_MAX)).await;
     };
     future::or(over, late).await;
-    daemon.step(|relay, now| relay.handle_preview_over(now, preview))
+    waiting.end()
+}
+
+/// A preview that waits: its row is given back whatever becomes of its connection, which may lose its place meanwhile.
+struct Waiting<'a> {
+    daemon: &'a Daemon,
+    preview: Id<Preview>,
+}
+
+impl Waiting<'_> {
+    /// It waits no longer; the card, if there is one.
+    fn end(&self) -> Option<Vec<u8>> {
+        self.daemon.step(|relay, now| relay.handle_preview_over(now, self.preview))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Of one that has ended there is no row any more.
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::daemon::listen::Listeners;
+    use crate::daemon::systemd::Notify;
+    use crate::relay::rig::{BOARD, Rig};
+
+    #[test]
+    fn a_preview_whose_connection_goes_leaves_no_row_behind() {
+        let config = Config::of_defaults(&crate::board::HOST).unwrap();
+        let listeners = Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
+        let daemon = Daemon::new(config, None, &listeners, Notify::default()).unwrap();
+        let rig = Rig::up(&BOARD);
+        *daemon.relay.borrow_mut() = rig.relay;
+        let asked = SharePage {
+            link: "link".into(),
+            host: None,
+            address: [127, 0, 0, 1].into(),
+            is_shown: false,
+            is_head: false,
+        };
+        {
+            let mut waits = pin!(card(&daemon, &asked));
+            assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!(daemon.relay.borrow().in_use().links, 1);
+        }
+        daemon.relay.borrow().check();
+        daemon.step(|relay, now| relay.handle_uplink_lost(now));
+        daemon.step(|relay, now| relay.handle_timeout(now.after(60_000)));
+        assert_eq!(daemon.relay.borrow().in_use().links, 0, "nobody waits for it any more");
+    }
 }

@@ -195,7 +195,7 @@ impl Relay {
             denials: Denials::new(board.denials_max),
             previews: Table::new(preview::previews_max(board)),
             preview_news: 0,
-            previews_rest_until: now,
+            previews_rest_until: Instant(0),
             admitting: VecDeque::with_capacity(board.links_max as usize),
             addresses: vec![Bucket::default(); board.addresses_max as usize],
             networks: Counted::new(board.pages_max, hash_seed),
