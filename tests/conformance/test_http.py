@@ -20,7 +20,7 @@ async def plain(t, **changes):
 async def share_page(t):
     daemon, business, up = await t.relay()
     for link in (t.link(), "a", t.link(128)):
-        response = await http(daemon.port, f"/s/{link}")
+        response = await http(daemon.port, f"/s/{link}", headers={"Sec-Fetch-Dest": "document"})
         assert response.status == 200, response
         headers = response.headers
         assert headers.get("content-type", "").lower().startswith("text/html"), headers
@@ -30,7 +30,7 @@ async def share_page(t):
         assert headers.get("cache-control") == "no-store", headers
         assert b"<html" in response.body.lower(), response
         assert int(headers.get("content-length", len(response.body))) == len(response.body)
-    await up.none("Subscribe", 0.2)
+    await up.none("Subscribe", 0.2)  # a browser that shows it asks by its WebSocket
 
 
 @test("what can't be a share link is no share page")
