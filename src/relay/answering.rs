@@ -44,18 +44,19 @@ impl Relay {
         self.flush_audiences(now);
     }
 
-    /// Takes note that a link is good on this connection, and whether only for pages by their names.
+    /// Takes note that a link is good on this connection: as a whole, or for pages by their names.
     fn note_accepted(&mut self, link: u32, request: &Request) {
-        if let Some(reason) = self.end_trial(link, request.number) {
-            self.reasons.release_reason(reason);
-            self.links[link].by_name = true;
+        if let Some(trial) = self.links[link].on_trial.take() {
+            // Whatever it was that was accepted, the denial before it is past.
+            self.reasons.release_reason(trial.reason);
+            self.links[link].by_name |= trial.request == request.number;
         }
-        self.links[link].accepted_on = self.uplink.connection();
         if let Some(denied) = self.links[link].denied.take() {
             self.reasons.release_reason(denied.reason);
         }
-        if let Some(page) = request.page {
-            self.forget_denial(self.links[link].hash, page);
+        match request.page {
+            Some(page) => self.forget_denial(self.links[link].hash, page),
+            None => self.links[link].accepted_on = self.uplink.connection(),
         }
     }
 
@@ -202,7 +203,13 @@ impl Relay {
             self.reasons.release_reason(reason);
         }
         if let Some(reason) = self.end_trial(link, request.number) {
-            self.deny_link(now, link, reason, false);
+            if self.links[link].was_by_name && self.links[link].live_count > 0 {
+                // One name says nothing of the others, as it did not on the connection before.
+                self.reasons.release_reason(reason);
+                self.ask_by_name(link);
+            } else {
+                self.deny_link(now, link, reason, false);
+            }
             return;
         }
         let row = &mut self.links[link];
@@ -222,22 +229,41 @@ impl Relay {
         }
         let may_try = self.links[link].accepted_on != self.uplink.connection();
         let witness = if may_try { self.witness(link) } else { NONE };
+        if witness == NONE {
+            self.deny_link(now, link, reason, may_try);
+            return;
+        }
         let request = self.next_request;
-        if witness != NONE && self.request(now, link, witness) {
+        if self.request(now, link, witness) {
             if let Some(denied) = self.links[link].denied.take() {
                 self.reasons.release_reason(denied.reason);
             }
             self.links[link].on_trial = Some(Trial { request, reason });
         } else {
-            self.deny_link(now, link, reason, may_try);
+            // Want of room is no denial: those that wait come back, those that watch are asked for again.
+            self.reasons.release_reason(reason);
+            let reason = Reason::Own("the relay has no room for more requests now");
+            self.deny_waiting(now, link, reason, Some(Self::full_retry_ms));
         }
     }
 
-    /// Who is asked for by name where a link as a whole was denied: the page that has waited longest,
-    /// or one that watches where the connection before took names alone; [`NONE`] without.
+    /// Asks for each page of a link by its name, whoever watches and whoever waits.
+    fn ask_by_name(&mut self, link: u32) {
+        let mut count = 0;
+        self.for_live(link, |live| {
+            (live.own, live.ask_again) = (true, true);
+            count += 1;
+        });
+        let row = &mut self.links[link];
+        (row.by_name, row.ask_again, row.ask_again_count) = (true, false, count);
+        self.hungry = true;
+    }
+
+    /// Who is asked for by name where a link as a whole was denied: one that watches where the connection
+    /// before took names alone, else the page that has waited longest; [`NONE`] without.
     fn witness(&self, link: u32) -> u32 {
         let row = &self.links[link];
-        if row.waiting == NONE && row.was_by_name {
+        if row.was_by_name && row.live_count > 0 {
             return self.first_live(link);
         }
         let mut subscription = row.waiting;
@@ -318,7 +344,13 @@ impl Relay {
         }
     }
 
-    fn deny_waiting(&mut self, now: Instant, link: u32, reason: Reason, draw_ms: Option<fn(&mut Self) -> u32>) {
+    pub(super) fn deny_waiting(
+        &mut self,
+        now: Instant,
+        link: u32,
+        reason: Reason,
+        draw_ms: Option<fn(&mut Self) -> u32>,
+    ) {
         while self.links[link].waiting != NONE {
             let retry_ms = draw_ms.map(|draw| draw(self));
             let reason = self.reasons.retain_reason(reason);
@@ -512,7 +544,66 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_that_is_not_answered_ends_as_the_link_was_denied() {
+    fn a_link_of_names_alone_is_one_still_once_its_row_was_forgotten() {
+        let mut rig = Rig::up(&BOARD);
+        let page = asks(&mut rig, 1);
+        shy(&mut rig);
+        rig.accept(2, 7, 1, OWN);
+        assert!(is_in(&mut rig, page));
+        rig.relay.handle_page_closed(rig.now, page);
+        assert_eq!(rig.relay.in_use().links, 0);
+        rig.said();
+        asks(&mut rig, 1);
+        assert_eq!(rig.said(), ["Subscribe 3 link by 10.0.0.1"]);
+    }
+
+    #[test]
+    fn after_a_lost_uplink_one_banned_name_ends_nobody_else() {
+        let mut rig = Rig::up(&BOARD);
+        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
+        shy(&mut rig);
+        rig.accept(2, 7, 1, SHARED);
+        assert!(is_in(&mut rig, a) && is_in(&mut rig, b));
+        rig.relay.handle_uplink_lost(rig.now);
+        let banned = asks(&mut rig, 3);
+        rig.said();
+        rig.connect();
+        assert_eq!(rig.said(), ["Subscribe 3 link since 1 [0, 0, 0, 0]"]);
+        rig.tell(ToRelay::Deny { request: 3, reason: "who asks?" });
+        assert_eq!(rig.said(), ["Subscribe 4 link by 10.0.0.1 since 1 [0, 0, 0, 0]"]);
+        rig.tell(ToRelay::Deny { request: 4, reason: "you are banned" });
+        assert!(rig.read(a).iter().any(|text| text.contains("end")));
+        let mut said = rig.said();
+        said.sort();
+        assert!(said.len() == 2 && said[0].contains("by 10.0.0.") && said[1].contains("by 10.0.0."), "{said:?}");
+        let name = |who: &str| -> u32 {
+            said.iter().find(|said| said.contains(who)).unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+        };
+        rig.tell(ToRelay::Deny { request: name("10.0.0.3"), reason: "you are banned" });
+        rig.accept(name("10.0.0.2"), 7, 1, OWN);
+        assert!(!rig.read(b).iter().any(|text| text.contains("end")));
+        assert!(rig.read(banned).iter().any(|text| text.contains("banned")));
+    }
+
+    #[test]
+    fn an_accept_that_comes_during_a_trial_settles_it() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, first_subscribe_ms_max: 60_000, ..BOARD });
+        let page = asks(&mut rig, 1);
+        rig.pass(10_100);
+        rig.read(page);
+        rig.tell(ToRelay::Ping { nonce: 1 });
+        let [a, b] = [2, 3].map(|address| asks(&mut rig, address));
+        rig.said();
+        shy(&mut rig);
+        // The link was asked for anew meanwhile, and that is answered first.
+        rig.accept(2, 7, 1, SHARED);
+        assert!(is_in(&mut rig, a) && is_in(&mut rig, b));
+        rig.tell(ToRelay::Deny { request: 3, reason: "not you" });
+        assert!(!rig.read(b).iter().any(|text| text.contains("end")));
+    }
+
+    #[test]
+    fn a_trial_that_is_not_answered_denies_with_a_retry() {
         let mut rig = Rig::up(&Board { dead_ms: 600_000, first_subscribe_ms_max: 60_000, ..BOARD });
         let page = asks(&mut rig, 1);
         rig.pass(1_000);
@@ -520,7 +611,7 @@ mod tests {
         let late = asks(&mut rig, 2);
         rig.pass(10_100);
         for page in [page, late] {
-            assert!(rig.read(page).iter().any(|text| text.contains("denied")));
+            assert!(rig.read(page).iter().any(|text| text.contains("did not answer") && text.contains("retry")));
         }
         rig.relay.check();
     }

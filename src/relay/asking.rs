@@ -213,7 +213,12 @@ impl Relay {
         let link = request.link;
         self.remember_unanswered(request);
         match self.end_trial(link, request.number) {
-            Some(reason) => self.deny_link(now, link, reason, false),
+            Some(denied) => {
+                // The whole was denied and the name not answered: that is no answer.
+                self.reasons.release_reason(denied);
+                let reason = Reason::Own("the business server did not answer");
+                self.deny_waiting(now, link, reason, Some(Self::retry_ms));
+            }
             None => {
                 let reason = Reason::Own("the business server did not answer");
                 self.answer_waiting(now, request, reason, Some(Self::retry_ms));
@@ -283,8 +288,11 @@ impl Relay {
                 continue;
             }
             let (mut own, mut shared) = (0, 0);
+            let each = row.each;
             self.for_live(link, |live| {
                 live.asked = false;
+                // A link known as not shared is asked for page by page.
+                live.own |= each;
                 live.ask_again = live.own;
                 *(if live.own { &mut own } else { &mut shared }) += 1;
             });

@@ -123,6 +123,12 @@ impl Link {
         self.grant.shared && self.grant.ttl_s > 0 && self.live_count > 0 && !self.ask_again
     }
 
+    /// Whether it was denied to a preview, and no page asked for it.
+    #[must_use]
+    pub fn was_for_previews(&self) -> bool {
+        self.denied.is_some_and(|denied| denied.untried)
+    }
+
     /// Whether each page is asked for by itself.
     #[must_use]
     pub const fn asks_by_page(&self) -> bool {
@@ -239,21 +245,34 @@ impl Relay {
             return Some(link);
         }
         if self.links.is_full() {
-            // Of those that are only remembered the one that was used longest ago makes room.
+            // Of those that are only remembered the one that was used longest ago makes room, one that no page ever
+            // asked for before all others.
             let spare = self.links.iter().filter(|(_, link)| link.is_spare());
-            let (index, _) = spare.min_by_key(|(_, link)| link.used_at)?;
+            let (index, _) = spare.min_by_key(|(_, link)| (!link.was_for_previews(), link.used_at))?;
             self.remove_link(index);
         }
         self.new_link(now, name)
+    }
+
+    /// Makes room for a preview's link where that costs no page anything; whether there is some.
+    pub(super) fn make_room_for_preview(&mut self) -> bool {
+        if !self.links.is_full() {
+            return true;
+        }
+        let spare = self.links.iter().filter(|(_, link)| link.is_spare() && link.was_for_previews());
+        let oldest = spare.min_by_key(|(_, link)| link.used_at).map(|(index, _)| index);
+        oldest.inspect(|index| self.remove_link(*index)).is_some()
     }
 
     /// A row for a link that has none; `None` where there is no room.
     pub(super) fn new_link(&mut self, now: Instant, name: &str) -> Option<u32> {
         let hash = self.hash_of(name);
         let mut row = Link::new(String::try_from(name).ok()?, hash, now);
-        if let Some(place) = self.good_links.iter().position(|known| *known == hash) {
-            self.good_links.remove(place);
-            row.accepted_on = self.uplink.connection();
+        if let Some(place) = self.good_links.iter().position(|(known, _)| *known == hash)
+            && let Some((_, by_name)) = self.good_links.remove(place)
+        {
+            row.by_name = by_name;
+            row.accepted_on = if by_name { 0 } else { self.uplink.connection() };
         }
         let link = self.links.insert(row).ok()?;
         let place = self.link_hashes.partition_point(|known| *known < (hash, link));
@@ -282,12 +301,12 @@ impl Relay {
         if let Some(denied) = row.denied {
             self.reasons.release_reason(denied.reason);
         }
-        if row.accepted_on != 0 && row.accepted_on == self.uplink.connection() {
-            // Whether anything was accepted with it outlives the row.
+        if row.by_name || row.accepted_on != 0 && row.accepted_on == self.uplink.connection() {
+            // What was accepted with it outlives the row.
             if self.good_links.len() >= self.board.links_max as usize {
                 self.good_links.pop_front();
             }
-            self.good_links.push_back(row.hash);
+            self.good_links.push_back((row.hash, row.by_name));
         }
     }
 }

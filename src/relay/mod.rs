@@ -121,8 +121,8 @@ pub struct Relay {
     links: Table<Link>,
     /// Links by the hash of their name, sorted.
     link_hashes: Vec<(u64, u32)>,
-    /// The hashes of links that were accepted on this connection and forgotten since, the oldest first.
-    good_links: VecDeque<u64>,
+    /// The hashes of links that were accepted on this connection and forgotten since, the oldest first; whether by names alone.
+    good_links: VecDeque<(u64, bool)>,
     requests: Table<Request>,
     /// Requests that were given up.
     unanswered: Unanswered,
@@ -392,7 +392,8 @@ const _: () = {
     assert!(Table::<Subscription>::ROW_SIZE <= board::SUBSCRIPTION_SIZE);
     assert!(Table::<Topic>::ROW_SIZE <= board::TOPIC_SIZE);
     assert!(
-        Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() + size_of::<u64>() <= board::LINK_SIZE
+        Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() + size_of::<(u64, bool)>()
+            <= board::LINK_SIZE
     );
     assert!(Table::<Request>::ROW_SIZE <= board::REQUEST_SIZE);
     assert!(Unanswered::ROW_SIZE <= board::UNANSWERED_SIZE);

@@ -75,8 +75,10 @@ impl Relay {
         }
         let is_at_rest = !self.is_up() || self.draining || now < self.previews_rest_until;
         // What a page used is not displaced for a preview.
-        let has_room = !self.previews.is_full() && (known.is_some() || !self.links.is_full());
-        if is_at_rest || !has_room || !self.may_ask_from(now, address) {
+        if is_at_rest || self.previews.is_full() || !self.may_ask_from(now, address) {
+            return None;
+        }
+        if known.is_none() && !self.make_room_for_preview() {
             return None;
         }
         let link = match known {
