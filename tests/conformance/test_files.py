@@ -276,7 +276,7 @@ async def reasons(t):
     for reason in ("\u2028\u2029", "\u202eabc", "\0\x1f\x7f\x85", '</script>"\\', "\u0301", " ", "\U0001f600\ufffd"):
         page, link = await t.page(daemon), t.link()
         page.subscribe(link)
-        up.deny(await up.expect("Subscribe", link=link), reason)
+        await up.deny_link(link, reason)
         assert (await page.expect("denied"))["reason"] == reason
         joined = await t.joined(daemon, up, t.link(), topic=8)
         up.send("End", topic=8, reason=reason)

@@ -202,4 +202,4 @@ async def origins(t):
     for origin in ("https://share.example", own):
         page, link = await t.page(daemon, origin=origin), t.link()
         page.subscribe(link)
-        assert (await up.expect("Subscribe", link=link)).origin == origin
+        assert (await up.by_name(link)).origin == origin
