@@ -470,6 +470,13 @@ impl World {
         Ok(())
     }
 
+    /// Whether the relay has no answer yet to anything that a page asked of a link.
+    fn still_waits(&self, page: &super::page::Page, link: &str) -> bool {
+        let rows = self.relay.subscription_rows(page.id.index());
+        let waits = rows.filter(|row| row.stage == "waiting" && row.link.is_some_and(|shown| shown.0 == link));
+        waits.count() == page.asks.values().filter(|ask| ask.link == link).count()
+    }
+
     /// The relay's own next for a topic that it holds and expects; what pages bring for a cold link; else none.
     fn check_since(&self, link: &str, since: Option<Since>, is_whole: bool) -> Result<(), String> {
         let room = self.links.iter().find(|other| other.name == link).map(|link| &self.rooms[link.room]);
@@ -481,11 +488,12 @@ impl World {
             self.pages.iter().any(watches) && self.told.contains_key(&room.topic)
         });
         let Some(since) = since else {
-            let waiting = self.pages.iter().flat_map(|page| page.asks.values());
+            // A page that was just denied has not read it yet, and waits for nothing.
+            let waiting = self.pages.iter().filter(|page| self.still_waits(page, link));
+            let waiting = waiting.flat_map(|page| page.asks.values());
             // Where all sequences were used up there is none to go on with.
             let has_since = |ask: &super::page::Ask| ask.since.is_some_and(|(_, next)| next < SEQUENCE_END);
             let mut waiting = waiting.filter(|ask| ask.link == link && has_since(ask));
-            // One that was just denied by name has not read it yet.
             let overdue = waiting.next().is_some() && self.is_prompt && is_whole;
             ensure!(!overdue, "a page waits with a since and none was sent");
             return Ok(());
