@@ -38,12 +38,19 @@ fn who_comes_in_the_same_moment_is_let_in_in_order() {
     signal(&relay, "STOP");
     let pages: Vec<_> = (0..count).map(|number| ask(relay.address, number, &format!("crowd-{number}"))).collect();
     signal(&relay, "CONT");
-    for number in 0..count {
-        let (request, link) = business.take(|frame| match frame {
-            ToBusiness::Subscribe { request, link, .. } => Some((*request, (*link).to_owned())),
+    let mut next = 0;
+    while next < count {
+        let (request, link, is_whole) = business.take(|frame| match frame {
+            ToBusiness::Subscribe { request, link, page, .. } => {
+                Some((*request, (*link).to_owned(), page.address.is_empty()))
+            }
             _ => None,
         });
-        assert_eq!(link, format!("crowd-{number}"), "the one that came next");
+        // What is denied as a whole is asked for once more, in the page's name.
+        if is_whole {
+            assert_eq!(link, format!("crowd-{next}"), "the one that came next");
+            next += 1;
+        }
         business.send(&ToRelay::Deny { request, reason: "full house" });
     }
     drop(pages);

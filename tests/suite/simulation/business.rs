@@ -33,7 +33,7 @@ pub struct Link {
 }
 
 /// The address that is banned wherever pages are asked for by name and grants are not shared.
-pub const BANNED: &str = "10.0.0.3";
+pub const BANNED: &str = "10.0.0.2";
 /// What its pages are told, and nobody else.
 pub const BAN: &str = "you are banned";
 
