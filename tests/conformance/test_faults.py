@@ -296,9 +296,8 @@ async def page_stopped(t):
     stopped = await asyncio.create_subprocess_exec(
         sys.executable, str(pathlib.Path(__file__).with_name("viewer.py")), str(daemon.port), link, str(t.random.random()), stdout=asyncio.subprocess.PIPE)
     assert (await asyncio.wait_for(stopped.stdout.readline(), 20 * SLACK)).startswith(b"subscribed")
-    # For 3 s its own kernel takes it all; then its socket is full and the ring overtakes it; then it is given up, 20 s after
-    # its kernel, whose window has grown, took the last of some seconds' messages.
-    for seconds, size in (3, 2000), (8, 8000), (34, 8000):
+    # For 3 s its own kernel takes it all; then its socket is full and the ring overtakes it; then it is given up.
+    for seconds, size in (3, 2000), (8, 8000), (26, 8000):
         stopped.send_signal(signal.SIGSTOP)
         for _ in range(seconds * 20):
             room.count += 1

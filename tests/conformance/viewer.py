@@ -4,6 +4,7 @@ order, or a gap covered it."""
 import asyncio
 import json
 import random
+import socket
 import sys
 
 import websocket
@@ -21,6 +22,8 @@ class Viewer:
         if self.following:
             request["since"] = {"epoch": EPOCH, "next": [0, self.following, 0, 0]}
         reader, writer, _ = await websocket.connect(self.port)
+        # A window of its own size: what the kernel grows it to would decide how long a stopped viewer's socket takes more.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         self.returns += 1
         writer.write(websocket.frame(websocket.TEXT, json.dumps(request)))
         while True:
