@@ -136,10 +136,10 @@ async def through(t, name):
                                extra=[("Host", f"relay.example:{proxy.port}"), ("X-Forwarded-For", "203.0.113.9")])
         t.pages.append(page)
         page.subscribe(link)
-        asked = await uplink.expect("Subscribe", link=link)
+        asked = await uplink.by_name(link)
         assert asked.address == source, f"the business server was told {asked.address}, not {source}"
         assert asked.origin == origin, asked.origin
-        uplink.accept(asked, topic=7)
+        uplink.accept(asked, topic=7, shared=False)
         await page.expect("subscribed", topic=7)
         try:
             await open_page(t, "stranger", proxy.port, source=t.source(), origin="https://elsewhere.example", opener=proxy.opener(),
