@@ -148,6 +148,16 @@ impl Rig {
         page
     }
 
+    /// Three pages of the link that have read their first notice.
+    pub fn three_viewers(&mut self) -> [Id<Session>; 3] {
+        let pages = [self.viewer(), self.page(), self.page()];
+        for page in &pages[1..] {
+            self.subscribe(*page, 1, "link");
+            self.read(*page);
+        }
+        pages
+    }
+
     /// The socket of a page takes so many bytes.
     pub fn take(&mut self, page: Id<Session>, size: u64) -> Vec<u8> {
         self.draft.begin(self.now);

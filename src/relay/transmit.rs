@@ -637,11 +637,7 @@ mod tests {
     #[test]
     fn pages_that_are_overtaken_inside_a_frame_finish_it_and_are_told_the_gap() {
         let mut rig = Rig::up(&BOARD);
-        let pages = [rig.viewer(), rig.page(), rig.page()];
-        rig.subscribe(pages[1], 1, "link");
-        rig.subscribe(pages[2], 1, "link");
-        rig.read(pages[1]);
-        rig.read(pages[2]);
+        let pages = rig.three_viewers();
         rig.messages(1..=1);
         // The second one lacks the most of it, the third comes into it last.
         let mut bytes = [30, 5, 17].map(|_| Vec::new());
@@ -667,11 +663,7 @@ mod tests {
     #[test]
     fn where_no_room_is_left_for_a_frame_the_page_without_progress_for_the_longest_is_cut() {
         let mut rig = Rig::up(&BOARD);
-        let pages = [rig.viewer(), rig.page(), rig.page()];
-        rig.subscribe(pages[1], 1, "link");
-        rig.subscribe(pages[2], 1, "link");
-        rig.read(pages[1]);
-        rig.read(pages[2]);
+        let pages = rig.three_viewers();
         // Each is inside a frame of its own, which takes three blocks of six.
         let data = format!("\"{}\"", "x".repeat(110));
         for (at, page) in (1..).zip(pages) {

@@ -110,7 +110,8 @@ def certificate(directory):
 
 async def get(proxy, target):
     reader, writer = await proxy.opener()("127.0.0.1", proxy.port)
-    writer.write(f"GET {target} HTTP/1.1\r\nHost: relay.example:{proxy.port}\r\nConnection: close\r\n\r\n".encode())
+    # As a browser does, so that the relay asks for no link's card.
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: relay.example:{proxy.port}\r\nSec-Fetch-Dest: document\r\nConnection: close\r\n\r\n".encode())
     status, headers = await asyncio.wait_for(websocket.read_head(reader), 30)
     body = await asyncio.wait_for(reader.read(), 30)
     writer.close()
