@@ -192,7 +192,8 @@ impl Config {
             let error = |Problem { line, what, remedy }| error(line, what, &remedy);
             problems.into_iter().map(error).collect::<Vec<_>>()
         })?;
-        if text.trim().is_empty() && running.is_some_and(|running| *running != config) {
+        let says_nothing = |line: &str| line.is_empty() || line.starts_with('[') && line.ends_with(']');
+        if text.lines().all(|line| says_nothing(line.trim())) && running.is_some_and(|running| *running != config) {
             let remedy = "write the whole configuration into it and reload again; where all defaults are meant, a comment in it says so";
             return Err(vec![error(
                 0,

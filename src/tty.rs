@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -15,6 +15,10 @@ use rustix::termios::{ControlModes, OptionalActions, isatty, tcgetattr, tcsetatt
 /// # Errors
 /// Where it can't be opened, is no serial line, or has no such speed (bits a second).
 pub fn open(device: &Path, speed: u32) -> io::Result<File> {
+    // Opening does something with other kinds of files.
+    if !std::fs::metadata(device)?.file_type().is_char_device() {
+        return Err(io::Error::other("it is no serial line"));
+    }
     // Without O_NONBLOCK an open waits for a carrier that three wires don't have.
     let line =
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open(device)?;

@@ -117,6 +117,10 @@ fn parse(text: &str, example: &str) -> Result<(SocketAddr, Option<String>), Wron
         && !matches!(zone, "." | "..")
         && !zone.bytes().all(|byte| byte.is_ascii_digit())
         && zone.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%' | b'[' | b']'));
+    if let Some(written) = zone.strip_prefix("25").filter(|_| is_interface) {
+        let what = "%25 is how a URL writes what stands before an interface";
+        return wrong(what, &format!("write \"[{address}%{written}]:{port}\""));
+    }
     if !is_interface {
         return wrong("what stands behind % is no interface", &format!("write \"[{address}%eth0]:{port}\""));
     }

@@ -21,6 +21,7 @@ use super::connection::Connection;
 use super::exchange::{Behind, first_byte, linger, read_head, timely, write_all};
 use super::head::{self, Asked, HEAD_SIZE_MAX, SharePage, Upgrade};
 use super::heads::{PROGRESS_PER_S, Place};
+use super::request::begins_as_head;
 use super::{Daemon, pages, preview, queues};
 use crate::relay::pages::{Peer, Refusal};
 use crate::relay::{session::Session, table::Id};
@@ -83,7 +84,7 @@ type NewPage = (Id<Session>, String, Vec<u8>);
 
 async fn converse(daemon: &Daemon, place: &Place, stream: &Async<TcpStream>, address: IpAddr) -> Option<NewPage> {
     let mut head = Vec::new();
-    let answered = match receive(daemon, place, stream, &mut head).await {
+    let mut answered = match receive(daemon, place, stream, &mut head).await {
         Ok((size, filled)) => {
             let (bytes, early) = head.get(..filled)?.split_at(size.min(filled));
             let asked = head::read(bytes, &daemon.config.borrow().pages, address);
@@ -107,6 +108,7 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Async<TcpStream>, add
         Err(Some(answer)) => answer,
         Err(None) => return None,
     };
+    answered.is_head |= begins_as_head(&head);
     drop(head);
     daemon.answers.borrow_mut().count(answered.code);
     send(&daemon.clock, place, stream, &answered).await;

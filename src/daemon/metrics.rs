@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::answer::{Answer, NO_STORE};
 use super::heads::{self, Place};
+use super::request::begins_as_head;
 use super::{Daemon, head, http, proc};
 use crate::board::{METRICS_BACKLOG, METRICS_RECEIVE_SIZE, METRICS_SEND_SIZE};
 use crate::metrics::{self, Figures};
@@ -74,11 +75,12 @@ async fn serve(daemon: Rc<Daemon>, place: Rc<Place>, stream: Async<TcpStream>) {
 
 async fn converse(daemon: &Daemon, place: &Place, stream: &Async<TcpStream>) {
     let mut head = Vec::new();
-    let answer = match http::receive(daemon, place, stream, &mut head).await {
+    let mut answer = match http::receive(daemon, place, stream, &mut head).await {
         Ok((size, _)) => answer(daemon, head.get(..size).unwrap_or_default()),
         Err(Some(answer)) => answer,
         Err(None) => return,
     };
+    answer.is_head |= begins_as_head(&head);
     drop(head);
     http::send(&daemon.clock, place, stream, &answer).await;
 }

@@ -19,7 +19,7 @@ const MARKER: &str = "<!-- sharelinkd:head -->";
 const TITLE_LENGTH_MAX: usize = 120;
 const DESCRIPTION_LENGTH_MAX: usize = 300;
 /// Bytes of a picture's address at most.
-const COVER_SIZE_MAX: usize = 1024;
+const COVER_SIZE_MAX: usize = 2048;
 
 /// The share page, with tags where there is a state: `frame` is the page protocol's `state`, `url`
 /// the page's public address where the operator told it.
@@ -106,7 +106,9 @@ const fn is_blank(c: char) -> bool {
 }
 
 fn is_picture(address: &str) -> bool {
-    address.strip_prefix("https://").is_some_and(|rest| rest.starts_with(|c: char| !matches!(c, '/' | '?' | '#')))
+    let behind =
+        address.split_at_checked("https://".len()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("https://"));
+    behind.is_some_and(|(_, behind)| behind.starts_with(|c: char| !matches!(c, '/' | '?' | '#')))
         && address.len() <= COVER_SIZE_MAX
         && address.chars().all(|c| {
             !(c.is_whitespace() || is_break(c) || is_turn(c) || is_blank(c) || c == char::REPLACEMENT_CHARACTER)
@@ -178,6 +180,23 @@ mod tests {
         assert!(page.contains("og:type"), "no card at all: {members}");
         let content = page.split(&format!("property=\"og:{property}\" content=\"")).nth(1)?;
         Some(content.split("\">").next().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_picture_s_address_is_taken_as_the_share_page_takes_it() {
+        let long = format!("https://pic.example/{}", "x".repeat(COVER_SIZE_MAX - 20));
+        for cover in ["HTTPS://pic.example/a.jpg", "https://pic.example?a", &long] {
+            assert_eq!(card(&format!("\"cover\":\"{cover}\""), "image").as_deref(), Some(cover));
+        }
+        for cover in [
+            "http://pic.example/a",
+            "https:/pic.example",
+            "https:///a",
+            "\u{e9}ttps://pic.example",
+            &format!("{long}x"),
+        ] {
+            assert_eq!(card(&format!("\"cover\":\"{cover}\""), "image"), None, "{cover}");
+        }
     }
 
     #[test]

@@ -18,13 +18,15 @@ use crate::console;
 
 /// Signals that mean nothing here and would end the process. SIGPIPE is none of them: it is ignored
 /// without a word, since each page that goes away while it is written to would cause one.
-const IGNORED: [(Signal, &str); 6] = [
+const IGNORED: [(Signal, &str); 8] = [
     (Signal::Usr1, "SIGUSR1"),
     (Signal::Usr2, "SIGUSR2"),
     (Signal::Alarm, "SIGALRM"),
     (Signal::Vtalarm, "SIGVTALRM"),
     (Signal::Prof, "SIGPROF"),
     (Signal::Io, "SIGIO"),
+    (Signal::Xcpu, "SIGXCPU"),
+    (Signal::Xfsz, "SIGXFSZ"),
 ];
 
 /// The signals that the daemon listens to.

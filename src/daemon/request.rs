@@ -51,6 +51,14 @@ pub fn size(bytes: &[u8]) -> Result<Option<usize>, Answer> {
     }
 }
 
+/// Whether bytes that may be no request, or not all of one, begin as a HEAD does: then nothing but an answer's
+/// head may follow (RFC 9110, 9.3.2).
+#[must_use]
+pub fn begins_as_head(bytes: &[u8]) -> bool {
+    let line = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).and_then(|at| bytes.get(at..));
+    line.is_some_and(|line| line.starts_with(b"HEAD "))
+}
+
 fn too_large() -> Answer {
     Answer::plain(431, &format!("a request head is at most {HEAD_SIZE_MAX} bytes and {HEADERS_MAX} header lines\n"))
 }
@@ -180,9 +188,10 @@ impl<'b, 'h> Request<'b, 'h> {
         if length == Some(None) || lengths.any(|other| Some(other) != length) {
             return Err(wrong("its Content-Length is no one number"));
         }
-        let Some(coding) = self.members("Transfer-Encoding").next_back() else {
+        if self.values("Transfer-Encoding").next().is_none() {
             return Ok(length.flatten().is_some_and(|digits| !digits.is_empty()));
-        };
+        }
+        let coding = self.members("Transfer-Encoding").next_back().unwrap_or_default();
         if self.is_old || length.is_some() || !coding.eq_ignore_ascii_case(b"chunked") {
             return Err(wrong("its Transfer-Encoding says nothing that holds"));
         }
@@ -226,10 +235,23 @@ fn is_authority(text: &str) -> bool {
     let is_port =
         port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
     let is_host = match host.strip_prefix('[') {
-        Some(inner) => inner.strip_suffix(']').is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok()),
+        Some(inner) => inner.strip_suffix(']').is_some_and(|it| it.parse::<Ipv6Addr>().is_ok() || is_future(it)),
         None => is_name(host.as_bytes()),
     };
     is_host && is_port
+}
+
+/// An address of a version yet to come (`IPvFuture`).
+fn is_future(address: &str) -> bool {
+    let Some((version, behind)) = address.strip_prefix(['v', 'V']).and_then(|rest| rest.split_once('.')) else {
+        return false;
+    };
+    let is_own =
+        |byte: u8| is_unreserved(byte) || matches!(byte, b'!' | b'$' | b'&' | b'\''..=b',' | b':' | b';' | b'=');
+    !version.is_empty()
+        && version.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && !behind.is_empty()
+        && behind.bytes().all(is_own)
 }
 
 /// A registered name: unreserved characters, sub-delimiters, and percent-encoded bytes.
@@ -310,6 +332,10 @@ mod tests {
             ("a_b.example", true, true),
             ("192.0.2.7:80", true, true),
             ("[2001:db8::7]:80", true, false),
+            ("[v1.fe80::a+en1]:80", true, false),
+            ("[v.a]", false, false),
+            ("[v1.]", false, false),
+            ("[x1.a]", false, false),
             ("", true, false),
             ("a.example.", true, false),
             ("a%20b", true, false),

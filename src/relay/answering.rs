@@ -25,10 +25,12 @@ const REPLAYS_MAX: u8 = 3;
 impl Relay {
     /// The business server answered with `Accept`.
     pub(super) fn accepted(&mut self, now: Instant, number: u32, topic_number: u32, epoch: u64, grant: Grant) {
+        let for_preview = self.is_for_preview(number);
         let Some(request) = self.take_answered(number) else {
-            // Nobody has a use for it any more: a topic without pages. Where that was unsubscribed lately it is once more.
-            let was_let_go = self.unsubscribed.iter().any(|&(topic, _)| topic == topic_number);
-            if was_let_go && self.topic_row(topic_number).is_none() {
+            // Nobody has a use for it any more: a topic without pages. Where that was unsubscribed lately, or asked for by a
+            // preview alone, it is unsubscribed.
+            let is_unwanted = for_preview || self.unsubscribed.iter().any(|&(topic, _)| topic == topic_number);
+            if is_unwanted && self.topic_row(topic_number).is_none() {
                 let _ = self.unsubscribe_topic(topic_number);
             } else if self.topic_for(now, topic_number, epoch, false).is_none() {
                 self.refuse_topic(topic_number);
@@ -87,6 +89,10 @@ impl Relay {
             self.hungry = true;
             return;
         };
+        if for_preview && self.links[link].previews == 0 && self.topics[topic].for_preview {
+            // It came too late for all that waited: the next sweep unsubscribes it.
+            self.topics[topic].forget_at = now;
+        }
         if held.is_none() {
             // What was asked for says something of this epoch alone.
             self.topics[topic].replay_from = if request.replay.0 == epoch { request.replay.1 } else { 0 };
@@ -167,8 +173,11 @@ impl Relay {
             }
             _ => {}
         }
-        if was_asked_again && request.page.is_none() {
-            // Shared before, and not any more: each page needs its own grant now.
+        if was_asked_again {
+            // Shared before, and not any more: each page needs its own grant now, but the one that has it.
+            if let Some(live) = self.live_mut(request.asker) {
+                live.own = true;
+            }
             let mut count = 0;
             self.for_live(link, |live| {
                 count += u32::from(!live.own && !live.ask_again);
@@ -583,6 +592,42 @@ mod tests {
         rig.accept(name("10.0.0.2"), 7, 1, OWN);
         assert!(!rig.read(b).iter().any(|text| text.contains("end")));
         assert!(rig.read(banned).iter().any(|text| text.contains("banned")));
+    }
+
+    #[test]
+    fn what_was_shared_and_comes_back_for_one_name_alone_is_asked_for_by_each() {
+        // By names alone before: the name that was asked for is one that watches.
+        let mut rig = Rig::up(&BOARD);
+        let [_, b] = [1, 2].map(|address| asks(&mut rig, address));
+        shy(&mut rig);
+        rig.accept(2, 7, 1, SHARED);
+        rig.said();
+        rig.relay.handle_uplink_lost(rig.now);
+        rig.connect();
+        rig.tell(ToRelay::Deny { request: 3, reason: "who asks?" });
+        let said = rig.said();
+        assert!(said[1].starts_with("Subscribe 4 link by 10.0.0."), "{said:?}");
+        rig.accept(4, 7, 1, OWN);
+        let said = rig.said();
+        assert!(said[0].starts_with("Subscribe 5 link by 10.0.0.") && said.len() <= 2, "{said:?}");
+        rig.tell(ToRelay::Deny { request: 5, reason: "not you" });
+        assert!(rig.read(b).iter().any(|text| text.contains("not you")));
+
+        // As a whole before: the name is one that waits.
+        let mut rig = Rig::up(&BOARD);
+        let watcher = rig.viewer();
+        rig.relay.handle_uplink_lost(rig.now);
+        let newcomer = asks(&mut rig, 3);
+        rig.said();
+        rig.connect();
+        rig.tell(ToRelay::Deny { request: 2, reason: "who asks?" });
+        assert!(rig.said()[1].starts_with("Subscribe 3 link by 10.0.0.3"));
+        rig.accept(3, 7, 1, OWN);
+        assert!(is_in(&mut rig, newcomer));
+        assert!(rig.said()[0].starts_with("Subscribe 4 link by 127.0.0.1"));
+        rig.tell(ToRelay::Deny { request: 4, reason: "not you" });
+        assert!(rig.read(watcher).iter().any(|text| text.contains("not you")));
+        assert!(!rig.read(newcomer).iter().any(|text| text.contains("end")));
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Link {
     pub covered_to: u32,
     /// Previews that wait for it.
     pub previews: u32,
+    /// Previews alone asked for it so far.
+    pub for_preview: bool,
     /// When somebody asked for it last.
     pub used_at: Instant,
     /// Live subscriptions made with it.
@@ -95,6 +97,7 @@ impl Link {
             next_ticket: 0,
             covered_to: 0,
             previews: 0,
+            for_preview: false,
             used_at: now,
             live_count: 0,
             ask_again_count: 0,
@@ -121,12 +124,6 @@ impl Link {
     #[must_use]
     pub const fn is_renewed(&self) -> bool {
         self.grant.shared && self.grant.ttl_s > 0 && self.live_count > 0 && !self.ask_again
-    }
-
-    /// Whether it was denied to a preview, and no page asked for it.
-    #[must_use]
-    pub fn was_for_previews(&self) -> bool {
-        self.denied.is_some_and(|denied| denied.untried)
     }
 
     /// Whether each page is asked for by itself.
@@ -241,31 +238,34 @@ impl Relay {
 
     pub(super) fn link_for(&mut self, now: Instant, name: &str) -> Option<u32> {
         if let Some(link) = self.find_link(name) {
-            self.links[link].used_at = now;
+            let row = &mut self.links[link];
+            (row.used_at, row.for_preview) = (now, false);
             return Some(link);
         }
         if self.links.is_full() {
             // Of those that are only remembered the one that was used longest ago makes room, one that no page ever
             // asked for before all others.
             let spare = self.links.iter().filter(|(_, link)| link.is_spare());
-            let (index, _) = spare.min_by_key(|(_, link)| (!link.was_for_previews(), link.used_at))?;
+            let (index, _) = spare.min_by_key(|(_, link)| (!link.for_preview, link.used_at))?;
             self.remove_link(index);
         }
         self.new_link(now, name)
     }
 
-    /// Makes room for a preview's link where that costs no page anything; whether there is some.
-    pub(super) fn make_room_for_preview(&mut self) -> bool {
-        if !self.links.is_full() {
-            return true;
+    /// A row for a link that only a preview wants: it costs no page anything, and previews hold `links_max` of
+    /// the table. `None` where there is no room.
+    pub(super) fn link_for_preview(&mut self, now: Instant, name: &str, links_max: u32) -> Option<u32> {
+        let held = self.links.iter().filter(|(_, link)| link.for_preview).count();
+        if self.links.is_full() || held >= links_max as usize {
+            let spare = self.links.iter().filter(|(_, link)| link.for_preview && link.is_spare());
+            let (oldest, _) = spare.min_by_key(|(_, link)| link.used_at)?;
+            self.remove_link(oldest);
         }
-        let spare = self.links.iter().filter(|(_, link)| link.is_spare() && link.was_for_previews());
-        let oldest = spare.min_by_key(|(_, link)| link.used_at).map(|(index, _)| index);
-        oldest.inspect(|index| self.remove_link(*index)).is_some()
+        self.new_link(now, name).inspect(|link| self.links[*link].for_preview = true)
     }
 
     /// A row for a link that has none; `None` where there is no room.
-    pub(super) fn new_link(&mut self, now: Instant, name: &str) -> Option<u32> {
+    fn new_link(&mut self, now: Instant, name: &str) -> Option<u32> {
         let hash = self.hash_of(name);
         let mut row = Link::new(String::try_from(name).ok()?, hash, now);
         if let Some(place) = self.good_links.iter().position(|(known, _)| *known == hash)

@@ -78,13 +78,7 @@ impl Relay {
         if is_at_rest || self.previews.is_full() || !self.may_ask_from(now, address) {
             return None;
         }
-        if known.is_none() && !self.make_room_for_preview() {
-            return None;
-        }
-        let link = match known {
-            Some(link) => link,
-            None => self.new_link(now, name)?,
-        };
+        let link = known.or_else(|| self.link_for_preview(now, name, share(self.board.links_max)))?;
         let asked = self.links[link].request != NONE;
         let row = self.previews.insert(Preview { link, until: now.after(PREVIEW_MS_MAX), asked });
         let Ok(preview) = row else { return None };
@@ -328,6 +322,42 @@ mod tests {
         rig.accept(1, 8, 1, SHARED);
         rig.said();
         let _ = rig.viewer();
+    }
+
+    #[test]
+    fn a_preview_that_is_answered_too_late_leaves_nothing_behind() {
+        // Nobody waits any more; and the request was given up.
+        for (after, said) in [(4_500, ["Unsubscribe 7"]), (11_000, ["Unsubscribe 7"])] {
+            let mut rig = Rig::up(&BOARD);
+            let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
+            rig.pass(1_500);
+            assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
+            rig.pass(after - 1_500);
+            rig.said();
+            rig.accept(1, 7, 1, SHARED);
+            rig.pass(100);
+            assert_eq!(rig.said(), said, "after {after} ms");
+            assert_eq!(rig.relay.in_use(), super::super::InUse::default());
+        }
+    }
+
+    #[test]
+    fn previews_hold_their_share_of_links_and_remember_the_newest() {
+        let mut rig = Rig::up(&Board { links_max: 32, heads_max: 32, ..BOARD });
+        rig.viewer();
+        for number in 2..20 {
+            let name = format!("link-{number}");
+            let preview = rig.relay.handle_preview(rig.now, HERE, &name).unwrap();
+            rig.tell(ToRelay::Deny { request: number, reason: "no" });
+            assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
+            assert!(rig.relay.in_use().links <= 1 + 4, "{} links", rig.relay.in_use().links);
+            rig.relay.check();
+        }
+        assert!(rig.relay.find_link("link-19").is_some() && rig.relay.find_link("link-2").is_none());
+        // A page that asks for one makes it a link like any other.
+        let page = rig.page();
+        rig.subscribe(page, 1, "link-19");
+        assert!(rig.relay.links.iter().filter(|(_, link)| link.for_preview).count() == 3);
     }
 
     #[test]

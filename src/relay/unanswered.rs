@@ -28,6 +28,7 @@ struct Row {
     link: Id<Link>,
     asker: Option<Id<Subscription>>,
     page: Option<Asker>,
+    for_preview: bool,
     order: u64,
     replay: (u64, u64),
 }
@@ -67,6 +68,7 @@ impl Relay {
             link,
             asker: self.subscriptions.id(request.asker),
             page: request.page,
+            for_preview: request.for_preview,
             order: request.order,
             replay: request.replay,
         });
@@ -85,9 +87,14 @@ impl Relay {
         // A row that has gone on to another link since is not the one that asked.
         let asker = asker.filter(|asker| self.subscriptions[*asker].link == link).unwrap_or(NONE);
         self.links[link].holds += 1;
-        let (number, page, order, replay) = (row.number, row.page, row.order, row.replay);
-        let deadline = Instant::NEVER;
-        Some(Request { number, link, asker, page, for_preview: false, order, deadline, replay })
+        let Row { number, page, for_preview, order, replay, .. } = row;
+        Some(Request { number, link, asker, page, for_preview, order, deadline: Instant::NEVER, replay })
+    }
+
+    /// Whether a request was made for previews alone.
+    pub(super) fn is_for_preview(&self, number: u32) -> bool {
+        let under_way = self.requests.iter().any(|(_, request)| request.number == number && request.for_preview);
+        under_way || self.unanswered.rows.iter().any(|row| row.number == number && row.for_preview)
     }
 
     /// A link was denied or taken back: no answer to an earlier request revives it.

@@ -45,7 +45,17 @@ const SEND_SIZE_MAX = 512;
 const optional = (run, otherwise = undefined) => { try { return run(); } catch { return otherwise; } };
 /** ms that only grow. Every wait is measured by it: the wall clock of a phone may jump by hours. It may stand still while
  *  a device sleeps, which is allowed for. */
-const now = () => optional(() => performance.now()) ?? Date.now();
+const now = Number.isFinite(optional(() => performance.now())) ? () => performance.now() : counted;
+
+/** The same without the browser's help: a step of the wall clock counts as little more than a beat at most. */
+let [counts, countedAt] = [0, NaN];
+function counted() {
+  const at = Date.now();
+  if (!(countedAt <= at)) countedAt = at; // the first look, or a clock that was set back
+  counts += Math.min(at - countedAt, BEAT + 1_000);
+  countedAt = at;
+  return counts;
+}
 
 const emit = (target, type, detail) => target.dispatchEvent(new CustomEvent(type, { detail }));
 const between = (low, high) => low + Math.random() * (high - low);

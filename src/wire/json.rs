@@ -100,6 +100,17 @@ impl<'a> Value<'a> {
     /// `70e-1`, and `-0`, which is 0. Exact: no float is between.
     #[must_use]
     pub fn whole_number(self) -> Option<u64> {
+        self.whole().filter(|(_, fits)| *fits).map(|(value, _)| value)
+    }
+
+    /// The same, where all that is too large is [`u64::MAX`].
+    #[must_use]
+    pub fn whole_number_or_most(self) -> Option<u64> {
+        self.whole().map(|(value, fits)| if fits { value } else { u64::MAX })
+    }
+
+    /// A whole number, and whether it fits.
+    fn whole(self) -> Option<(u64, bool)> {
         let (is_negative, number) = self.0.strip_prefix('-').map_or((false, self.0), |rest| (true, rest));
         number.starts_with(|first: char| first.is_ascii_digit()).then_some(())?;
         let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
@@ -108,23 +119,28 @@ impl<'a> Value<'a> {
         // Beyond this the digits end long before the point, or are all behind it.
         let exponent = exponent.parse().unwrap_or(if exponent.starts_with('-') { i32::MIN } else { i32::MAX });
         let mut to_point = i64::try_from(before.len()).ok()?.saturating_add(exponent.into());
-        let mut value: u64 = 0;
+        let (mut value, mut fits) = (0_u64, true);
+        let step = |value: &mut u64, digit| {
+            let next = value.checked_mul(10).and_then(|value| value.checked_add(digit));
+            *value = next.unwrap_or(u64::MAX);
+            next.is_some()
+        };
         for digit in digits {
             if to_point > 0 {
-                value = value.checked_mul(10)?.checked_add(digit)?;
+                fits &= step(&mut value, digit);
             } else if digit != 0 {
                 return None;
             }
             to_point -= 1;
         }
         if value == 0 {
-            return Some(0);
+            return Some((0, true));
         }
         // A value that is not 0 grows out of its 64 bits within 20 steps.
-        for _ in 0..to_point.max(0) {
-            value = value.checked_mul(10)?;
+        for _ in 0..to_point.clamp(0, 20) {
+            fits &= step(&mut value, 0);
         }
-        (!is_negative).then_some(value)
+        (!is_negative).then_some((value, fits))
     }
 
     fn inside(self, bracket: char) -> Option<Scanner<'a>> {
@@ -521,6 +537,16 @@ mod tests {
             "[]",
         ] {
             assert_eq!(read(none).whole_number(), None, "{none}");
+            let is_large = matches!(none, "18446744073709551616" | "1e20" | "1e400" | "1e99999999999999999999");
+            assert_eq!(read(none).whole_number_or_most(), is_large.then_some(u64::MAX), "{none}");
+        }
+        for (written, meant) in [
+            ("7", Some(7)),
+            ("18446744073709551616000.0", Some(u64::MAX)),
+            ("-1e30", None),
+            ("184467440737095516160.5", None),
+        ] {
+            assert_eq!(read(written).whole_number_or_most(), meant, "{written}");
         }
         let long = format!("0.{}7e4001", "0".repeat(4000));
         assert_eq!(read(&long).whole_number(), Some(7));

@@ -279,7 +279,8 @@ fn since_of(since: Value<'_>, needs: &'static str) -> Result<Since, &'static str
     let [epoch, next] = since.last(["epoch", "next"]);
     let epoch = epoch.and_then(Value::text).ok_or(needs)?.resolved();
     let mut places = next.and_then(Value::items).ok_or(needs)?;
-    let mut place = || places.next().and_then(Value::whole_number).ok_or(needs);
+    // What is above all counters is none that a track can have, as 2^53 is, and no fault.
+    let mut place = || places.next().and_then(Value::whole_number_or_most).ok_or(needs);
     let next = [place()?, place()?, place()?, place()?];
     if places.next().is_some() {
         return Err(needs);

@@ -115,12 +115,15 @@ Object.assign(globalThis, {
   setTimeout: (run, wait) => clock.set(run, wait), clearTimeout: (timer) => clock.clear(timer),
   setInterval: (run, wait) => clock.set(run, wait, wait), clearInterval: (timer) => clock.clear(timer),
 });
-Object.defineProperty(globalThis, "performance", { value: { now: () => clock.now } });
+let isRefused = false;
+Object.defineProperty(globalThis, "performance", { value: { now() { if (isRefused) throw new Error("not here"); return clock.now; } } });
 let looks = 0;
-Date.now = () => clock.now + [5, -9, 26, -1][(looks += 1) % 4] * 3_600_000;
+let wall = () => clock.now + [5, -9, 26, -1][(looks += 1) % 4] * 3_600_000;
+Date.now = () => wall();
 setMaxListeners(0, window, document);
 const source = readFileSync(new URL("../../src/web/sharelink.js", import.meta.url));
-const { ShareLink } = await import(`data:text/javascript;base64,${source.toString("base64")}`);
+const load = (text) => import(`data:text/javascript;base64,${Buffer.from(text).toString("base64")}`);
+const { ShareLink } = await load(source);
 
 /** One scene: `play` with so many pages that are live, and what they dialled since. */
 function scene(name, count, play) {
@@ -206,6 +209,31 @@ scene("a page whose relay says `alive` stays, whatever the wall clock does, and 
   clock.pass(26_000);
   assert.equal(asleep.readyState, 3, "the relay said nothing since the viewer came back");
   assert.ok(pages.every(({ connection }) => ["open", "waiting", "connecting"].includes(connection)));
+});
+
+test("where the browser refuses its own clock, a wall clock that is set by hours ends no connection, and silence still does", async () => {
+  const jumping = wall;
+  let offset = 0;
+  [isRefused, wall, isUp, holds, dials, sockets, answered] = [true, () => clock.now + offset, true, Infinity, [], [], ACCEPTED];
+  const { ShareLink: Blind } = await load(`${source}\n// once more`);
+  const pages = [0, 1].map((number) => new Blind(`https://page-${number}.example`));
+  try {
+    pages.forEach((page) => page.subscribe("room"));
+    clock.pass(0);
+    const [alive, mute] = sockets;
+    const said = setInterval(() => alive.say({ type: "alive" }), 15_000);
+    for (const hours of [5, -30, 90]) {
+      offset += hours * 3_600_000;
+      clock.pass(6_000);
+      assert.deepEqual([alive.readyState, mute.readyState], [1, 1], `the wall clock was set by ${hours} h`);
+    }
+    clock.pass(60_000);
+    clearInterval(said);
+    assert.deepEqual([alive.readyState, mute.readyState], [1, 3]);
+  } finally {
+    pages.forEach((page) => page.close());
+    [isRefused, wall] = [false, jumping];
+  }
 });
 
 /** A second subscription that is answered so: what it is told, and when it asks again. */

@@ -138,13 +138,13 @@ async def reload_of_nothing(t):
     page = await t.joined(daemon, up, t.link())
     good = daemon.config.read_bytes()
     refused, kept = "the configuration stays as it was", 0
-    for how in (b"", b" \r\n\t\n", b"\xef\xbb\xbf", *(how for how, *_ in NO_FILES)):
+    for how in (b"", b" \r\n\t\n", b"\xef\xbb\xbf", b"[pages]\n", b"[pages]\r\n\n [uplink]\r\n", *(how for how, *_ in NO_FILES)):
         put(daemon.config, how)
         daemon.signal(signal.SIGHUP)
         await is_told(daemon, refused, kept)
         kept += 1
         assert await t.comes_from(daemon, "https://share.example"), how
-    assert daemon.log().count("has nothing in it") == 3 and "where all defaults are meant" in daemon.log(), daemon.log()
+    assert daemon.log().count("has nothing in it") == 5 and "where all defaults are meant" in daemon.log(), daemon.log()
     up.message(7, 1)
     await page.expect("message", sequence=1)
     put(daemon.config, good)
@@ -181,7 +181,7 @@ async def empty_at_start(t):
 async def signals(t):
     daemon, business, up = await t.relay()
     page = await t.joined(daemon, up, t.link())
-    for name in ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO"):
+    for name in ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGXCPU", "SIGXFSZ"):
         daemon.signal(getattr(signal, name))
         await is_told(daemon, f"{name} is ignored: SIGHUP reads the configuration again, SIGTERM drains and ends")
     for name in ("SIGPIPE", "SIGWINCH", "SIGCHLD", "SIGURG", "SIGCONT"):
@@ -205,6 +205,7 @@ async def addresses(t):
     for key, address, remedy in [
         ("addresses", "[fe80::1]:7400", '"[fe80::1%eth0]:7400"'),
         ("addresses", "[fe80::1%0]:7400", '"[fe80::1%eth0]:7400"'),
+        ("addresses", "[fe80::1%25eth1]:7400", '"[fe80::1%eth1]:7400"'),
         ("addresses", "0.0.0.0:7400", "business server's address"),
         ("addresses", "[::]:7400", "business server's address"),
         ("addresses", "224.0.0.1:7400", "one machine's address"),

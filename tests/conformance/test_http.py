@@ -204,6 +204,14 @@ REQUESTS = [
     (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400),
     (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", 400),
     (b"GET /healthz HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\nContent-Length: 3\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: ,\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: [v1.fe80::a]:80\r\n\r\n", 200),
+    (b"HEAD /healthz HTTP/1.1\r\n\r\n", 400),
+    (b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+    (b"\r\nHEAD / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+    (b"HEAD / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
+    (b"HEAD / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 8192, 431),
     (b"GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n", 200),
     (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: \xff\xfe\r\n\r\n", 200),
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS: told at once
@@ -214,7 +222,7 @@ REQUESTS = [
 async def demands(t):
     daemon = await plain(t)
     for raw, status in REQUESTS:
-        response = await http(daemon.port, "", raw=raw, timeout=4 * SLACK) if not raw.startswith(b"HEAD") else await head(daemon, raw)
+        response = await http(daemon.port, "", raw=raw, timeout=4 * SLACK) if not raw.lstrip().startswith(b"HEAD") else await head(daemon, raw)
         assert response is not None and response.status == status, (raw, response)
         assert response.headers.get("connection", "").startswith("close"), (raw, response)
         date = datetime.datetime.strptime(response.headers["date"], "%a, %d %b %Y %H:%M:%S GMT")
