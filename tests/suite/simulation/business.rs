@@ -71,6 +71,7 @@ pub enum Effect {
         request: u32,
         topic: u32,
         epoch: u64,
+        shared: bool,
         until: Option<u64>,
     },
     Answer {
@@ -93,6 +94,8 @@ pub struct Asked {
     pub link: String,
     pub at: u64,
     pub is_whole: bool,
+    /// Whom it names; empty for the link as a whole.
+    pub address: String,
     /// The link was denied since: the relay has no use for the answer.
     pub is_void: bool,
 }
@@ -115,6 +118,9 @@ pub struct Server {
     /// Topics accepted on this connection, and since when.
     pub accepted: HashMap<u32, u64>,
     pub numbers: HashSet<u32>,
+    /// Links that were accepted on this connection: as shared, and else for which address.
+    pub shared: HashSet<String>,
+    pub own: HashSet<(String, String)>,
 }
 
 fn encoded(frame: &ToRelay<'_>) -> Vec<u8> {
@@ -236,7 +242,7 @@ impl World {
         }
         for _ in 0..1 + u64::from(is_twice) {
             let until = (shared && grant.ttl_s > 0).then(|| self.now.0 + u64::from(grant.ttl_s) * 1000);
-            let effect = Effect::Accept { request, topic, epoch, until };
+            let effect = Effect::Accept { request, topic, epoch, shared, until };
             self.push(&ToRelay::Accept { request, topic, epoch, grant }, effect);
         }
         self.server.subscribed.insert(topic, epoch);
@@ -445,7 +451,8 @@ impl World {
                 self.check_since(link, since, page.address.is_empty())?;
                 self.asked_at.insert(link.to_owned(), now);
                 let (link, is_whole) = (link.to_owned(), page.address.is_empty());
-                self.server.under_way.insert(request, Asked { link, at: now, is_whole, is_void: false });
+                let address = page.address.to_owned();
+                self.server.under_way.insert(request, Asked { link, at: now, is_whole, address, is_void: false });
             }
             ToBusiness::Unsubscribe { topic } => {
                 self.model_forgets(topic);
@@ -530,6 +537,23 @@ impl World {
         Ok(())
     }
 
+    /// Whoever watches does so by an answer on this connection: a shared one, or one of its own.
+    pub fn check_grants(&self) -> Result<(), String> {
+        for page in &self.pages {
+            for view in page.views.values() {
+                let own = (view.link.clone(), page.address.to_string());
+                ensure!(
+                    self.server.shared.contains(&view.link) || self.server.own.contains(&own),
+                    "page {} at {} watches by link {} that this connection did not accept for it",
+                    page.id,
+                    page.address,
+                    view.link
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// The relay has forgotten a topic, or never had it.
     pub fn model_forgets(&mut self, topic: u32) {
         self.told.remove(&topic);
@@ -551,8 +575,13 @@ impl World {
                     same.for_each(|asked| asked.is_void = true);
                 }
             }
-            Effect::Accept { request, topic, epoch, until } => {
+            Effect::Accept { request, topic, epoch, shared, until } => {
                 if let Some(asked) = self.server.under_way.remove(&request) {
+                    if shared {
+                        self.server.shared.insert(asked.link.clone());
+                    } else if !asked.is_whole {
+                        self.server.own.insert((asked.link.clone(), asked.address));
+                    }
                     self.granted.insert(asked.link, until);
                 }
                 if self.relay.topic_index(topic).is_none() {

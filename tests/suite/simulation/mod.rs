@@ -1134,6 +1134,7 @@ impl World {
             ensure!(page.told_up || page.views.is_empty(), "page {} was not told that the uplink is up", page.id);
             ensure!(page.bytes.is_empty(), "page {} has half a frame", page.id);
         }
+        self.check_grants()?;
         for room in 0..self.rooms.len() {
             self.probe(room)?;
         }
