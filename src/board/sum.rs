@@ -13,7 +13,7 @@ pub const SESSION_SIZE: usize = 208;
 /// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
 pub const SUBSCRIPTION_SIZE: usize = 112;
 /// One share link: its text (128), grant, times, lists of those that wait and of those admitted.
-pub const LINK_SIZE: usize = 360;
+pub const LINK_SIZE: usize = 368;
 /// One topic's row: six rings' heads, epoch, timers, the list of its subscriptions, what is timed.
 pub const TOPIC_SIZE: usize = 1056;
 /// One frame's entry in the index of its ring.

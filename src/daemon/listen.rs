@@ -112,7 +112,10 @@ static NO_USER_TIMEOUT: Once = Once::new();
 
 /// An option of TCP that the relay can do without: a kernel that doesn't have it (an old one, one in user space) is named
 /// once, with what follows.
-fn optional(result: io::Result<()>, name: &str, consequence: &str, told: &Once) -> io::Result<()> {
+///
+/// # Errors
+/// Any other of the system's.
+pub fn optional(result: io::Result<()>, name: &str, consequence: &str, told: &Once) -> io::Result<()> {
     let Err(error) = &result else { return Ok(()) };
     let unknown = [Errno::NOPROTOOPT, Errno::OPNOTSUPP, Errno::NOSYS].map(|errno| Some(errno.raw_os_error()));
     if !unknown.contains(&error.raw_os_error()) {

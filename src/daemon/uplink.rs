@@ -10,6 +10,7 @@ use std::net::{SocketAddrV6, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Once;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,13 +22,17 @@ use socket2::SockRef;
 
 use super::budget::Budget;
 use super::watchdog::Part;
-use super::{Daemon, queues};
+use super::{Daemon, listen, queues};
 use crate::config::UplinkAddress;
 use crate::relay::fault::PeerError;
 use crate::wire::uplink::Deframer;
 
 /// The kernel's buffers of the uplink's socket, as asked for (Linux doubles them).
 const KERNEL_BUFFER_SIZE: usize = 128 * 1024;
+
+/// More than this does not wait in the kernel to be sent: what asks for a link is behind it.
+const UNSENT_SIZE_MAX: u32 = 16 * 1024;
+static NO_NOTSENT_LOWAT: Once = Once::new();
 
 /// The first address has so long to answer, where it is tried beside another.
 const KNOCK_TIME_MAX: Duration = Duration::from_secs(5);
@@ -300,7 +305,11 @@ impl Stream {
         let socket = match self {
             Self::Tcp(stream) => {
                 stream.get_ref().set_nodelay(true)?;
-                SockRef::from(stream)
+                let socket = SockRef::from(stream);
+                let unsent = socket.set_tcp_notsent_lowat(UNSENT_SIZE_MAX);
+                let consequence = "a business server that reads slowly answers later";
+                listen::optional(unsent, "TCP_NOTSENT_LOWAT on the uplink", consequence, &NO_NOTSENT_LOWAT)?;
+                socket
             }
             Self::Unix(stream) => SockRef::from(stream),
         };

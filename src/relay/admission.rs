@@ -64,7 +64,7 @@ impl Relay {
         if !self.may_ask(now, page) {
             return Err((Reason::Own("too many requests, ask again later"), Some(self.retry_ms())));
         }
-        let Some(link) = self.link_for(now, name) else {
+        let Some(link) = self.link_for(now, name, self.sessions[page].shares_with()) else {
             return Err((Reason::Own("the relay has no room for more links now"), Some(self.full_retry_ms())));
         };
         if self.page_holds(page, self.links[link].topic) {

@@ -631,6 +631,23 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_of_the_connection_before_admits_nobody_though_its_topic_is_back() {
+        let mut rig = Rig::up(&BOARD);
+        rig.viewer();
+        let other = rig.page();
+        rig.subscribe(other, 1, "other");
+        rig.accept(2, 7, 1, SHARED);
+        rig.read(other);
+        rig.relay.handle_uplink_lost(rig.now);
+        rig.connect();
+        let said = rig.said();
+        let number = said.iter().find(|said| said.contains(" other ")).unwrap().split(' ').nth(1).unwrap();
+        rig.accept(number.parse().unwrap(), 7, 1, SHARED);
+        let newcomer = asks(&mut rig, 2);
+        assert!(!is_in(&mut rig, newcomer), "its link was not accepted yet");
+    }
+
+    #[test]
     fn an_accept_that_comes_during_a_trial_settles_it() {
         let mut rig = Rig::up(&Board { dead_ms: 600_000, first_subscribe_ms_max: 60_000, ..BOARD });
         let page = asks(&mut rig, 1);

@@ -60,6 +60,8 @@ pub struct Link {
     pub previews: u32,
     /// Previews alone asked for it so far.
     pub for_preview: bool,
+    /// The network whose page asked for it first; [`NONE`] without.
+    pub network: u32,
     /// When somebody asked for it last.
     pub used_at: Instant,
     /// Live subscriptions made with it.
@@ -98,6 +100,7 @@ impl Link {
             covered_to: 0,
             previews: 0,
             for_preview: false,
+            network: NONE,
             used_at: now,
             live_count: 0,
             ask_again_count: 0,
@@ -195,6 +198,8 @@ pub struct Request {
     pub asker: u32,
     /// Who it names; none where it is for the link as a whole.
     pub page: Option<Asker>,
+    /// The row of the network that asks; [`NONE`] where pages that watch do, or a preview.
+    pub network: u32,
     /// Sent for a preview alone.
     pub for_preview: bool,
     /// The place among all frames sent on this connection.
@@ -236,11 +241,24 @@ impl Relay {
         same.map(|(_, link)| *link).find(|link| self.links[*link].name == name)
     }
 
-    pub(super) fn link_for(&mut self, now: Instant, name: &str) -> Option<u32> {
+    /// A link that a page asks for; `None` where it has no row and there is no room for it, or its network has its share
+    /// of a table that is nearly full.
+    pub(super) fn link_for(&mut self, now: Instant, name: &str, network: u32) -> Option<u32> {
         if let Some(link) = self.find_link(name) {
             let row = &mut self.links[link];
-            (row.used_at, row.for_preview) = (now, false);
+            row.used_at = now;
+            if core::mem::take(&mut row.for_preview) {
+                row.network = network;
+            }
             return Some(link);
+        }
+        let used = self.links.iter().filter(|(_, link)| !link.is_spare());
+        let (all, own) = used.fold((0, 0), |(all, own), (_, link)| {
+            (all + 1, own + u32::from(network != NONE && link.network == network))
+        });
+        let quarter = self.board.links_max / 4;
+        if all >= self.board.links_max - quarter && own >= quarter.max(1) {
+            return None;
         }
         if self.links.is_full() {
             // Of those that are only remembered the one that was used longest ago makes room, one that no page ever
@@ -249,7 +267,7 @@ impl Relay {
             let (index, _) = spare.min_by_key(|(_, link)| (!link.for_preview, link.used_at))?;
             self.remove_link(index);
         }
-        self.new_link(now, name)
+        self.new_link(now, name).inspect(|link| self.links[*link].network = network)
     }
 
     /// A row for a link that only a preview wants: it costs no page anything, and previews hold `links_max` of

@@ -300,7 +300,7 @@ impl Relay {
             return;
         }
         let frame = ToBusiness::PageMessage { topic: number, page: self.sessions[page].number, data };
-        if self.is_up() && self.uplink.send(&frame).is_some() {
+        if self.is_up() && self.uplink.send_of_page(&frame).is_some() {
             self.counters.page_messages += 1;
         } else {
             self.tell_error(page, "the business server can't be reached now: the message was not sent");

@@ -134,6 +134,12 @@ pub enum Half {
 }
 
 impl Session {
+    /// The network whose share of links and requests it counts for; [`NONE`] for loopback, which may be anybody's proxy.
+    #[must_use]
+    pub const fn shares_with(&self) -> u32 {
+        if self.address.is_loopback() { NONE } else { self.network }
+    }
+
     /// A ping went out.
     pub const fn pinged(&mut self, now: Instant) {
         self.ping_due = false;

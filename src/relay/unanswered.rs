@@ -88,7 +88,8 @@ impl Relay {
         let asker = asker.filter(|asker| self.subscriptions[*asker].link == link).unwrap_or(NONE);
         self.links[link].holds += 1;
         let Row { number, page, for_preview, order, replay, .. } = row;
-        Some(Request { number, link, asker, page, for_preview, order, deadline: Instant::NEVER, replay })
+        let deadline = Instant::NEVER;
+        Some(Request { number, link, asker, page, network: NONE, for_preview, order, deadline, replay })
     }
 
     /// Whether a request was made for previews alone.
