@@ -55,6 +55,7 @@ pub mod topic;
 mod topics;
 pub mod traffic;
 pub mod transmit;
+mod turns;
 mod unanswered;
 pub mod uplink;
 
