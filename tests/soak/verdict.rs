@@ -50,7 +50,7 @@ const MOVED_ALWAYS: [&str; 8] = [
     "page_messages",
     "gaps_messages",
     "missed_messages",
-    "cut",
+    "frames_kept",
     "inits_repeated",
 ];
 const MOVED_LONG: [&str; 6] =
