@@ -47,9 +47,10 @@ pub const PAGE_TASK_SIZE: usize = 640;
 pub const EXECUTOR_SLOT_SIZE: usize = 96;
 /// A page's own frame while it is half read: in tungstenite's buffer, and assembled from fragments.
 pub const PAGE_FRAME_SIZE: usize = 2 * 4096;
-/// One HTTP connection that is no page (yet): head (8 KiB), the share page with its tags (the largest answer that is
-/// made for one connection), place, task and source.
-pub const HEAD_SIZE: usize = 8192 + 18 * 1024 + 2048;
+/// The share page with its tags: the largest answer that is made for one connection.
+pub const SHARE_PAGE_SIZE: usize = 18 * 1024;
+/// One HTTP connection that is no page (yet): head (8 KiB), answer, place, task and source.
+pub const HEAD_SIZE: usize = 8192 + SHARE_PAGE_SIZE + 2048;
 /// What the uplink's input buffer has beyond the largest publication: a frame's head, read-ahead, its own fields.
 pub const UPLINK_IN_EXTRA_SIZE: usize = 640 + 64 * 1024 + 64;
 /// The rings of the last events and of the last log lines.

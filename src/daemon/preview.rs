@@ -18,8 +18,10 @@ const MARKER: &str = "<!-- sharelinkd:head -->";
 /// Characters of a title and of a description that a card shows at most.
 const TITLE_LENGTH_MAX: usize = 120;
 const DESCRIPTION_LENGTH_MAX: usize = 300;
-/// Bytes of a picture's address at most.
+/// Bytes of a picture's address at most, as many as the share page takes.
 const COVER_SIZE_MAX: usize = 2048;
+/// The same within its tag, where some characters take up to six bytes: what the memory sum has room for.
+const COVER_ESCAPED_SIZE_MAX: usize = 3072;
 
 /// The share page, with tags where there is a state: `frame` is the page protocol's `state`, `url`
 /// the page's public address where the operator told it.
@@ -110,6 +112,7 @@ fn is_picture(address: &str) -> bool {
         address.split_at_checked("https://".len()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("https://"));
     behind.is_some_and(|(_, behind)| behind.starts_with(|c: char| !matches!(c, '/' | '?' | '#')))
         && address.len() <= COVER_SIZE_MAX
+        && Escaped(address).to_string().len() <= COVER_ESCAPED_SIZE_MAX
         && address.chars().all(|c| {
             !(c.is_whitespace() || is_break(c) || is_turn(c) || is_blank(c) || c == char::REPLACEMENT_CHARACTER)
         })
@@ -197,6 +200,23 @@ mod tests {
         ] {
             assert_eq!(card(&format!("\"cover\":\"{cover}\""), "image"), None, "{cover}");
         }
+    }
+
+    #[test]
+    fn the_largest_share_page_is_within_its_term_of_the_memory_sum() {
+        // What is longest once it is escaped, and what is longest in UTF-8.
+        for text in ["\\\"", "😀"] {
+            let cover = format!("https://p/{}", "\\\"".repeat((COVER_ESCAPED_SIZE_MAX - 10) / 6));
+            let text = text.repeat(2 * DESCRIPTION_LENGTH_MAX);
+            let frame =
+                format!("{{\"data\":{{\"title\":\"{text}\",\"description\":\"{text}\",\"cover\":\"{cover}\"}}}}");
+            let page =
+                share_page(Some(frame.as_bytes()), Some(&format!("https://{}/s/{}", "h".repeat(253), "l".repeat(128))));
+            assert!(page.contains("og:image") && page.contains("og:description"));
+            assert!(page.len() <= crate::board::SHARE_PAGE_SIZE, "{} bytes", page.len());
+        }
+        let longer = format!("\"cover\":\"https://p/{}\"", "&".repeat(COVER_ESCAPED_SIZE_MAX / 5));
+        assert_eq!(card(&longer, "image"), None);
     }
 
     #[test]

@@ -256,7 +256,7 @@ impl Relay {
         }
     }
 
-    /// Asks for each page of a link by its name, whoever watches and whoever waits.
+    /// Asks by name for each page of a link, for those that watch and for those that wait.
     fn ask_by_name(&mut self, link: u32) {
         let mut count = 0;
         self.for_live(link, |live| {

@@ -8,8 +8,8 @@ use super::{Relay, session::Stage, table::NONE, time::Instant};
 
 /// A network whose pages have this part of the requests under way comes after the others.
 const SHARE: usize = 4;
-/// Of those that wait for one link so many are looked at for one whose network has not had its share.
-const LOOKED_AT_MAX: usize = 256;
+/// At most this many waiting pages of a link are searched for one whose network is below its share.
+const SEARCHED_MAX: usize = 256;
 
 /// Networks that have their share of the requests under way: by their rows.
 type Sated = heapless::Vec<u32, SHARE>;
@@ -26,9 +26,9 @@ enum Turn {
 }
 
 impl Relay {
-    /// Asks for whatever is still to be asked for, as far as there is room. Links take turns of one request each. First
-    /// come shared grants that pages watch by, then everything that is a page's; those last, and never in the last quarter of the
-    /// table, whose network has its share of the requests already; then previews.
+    /// Sends the requests that are due, as far as there is room: first renewals of shared grants, then links that pages
+    /// wait for, one request for each link in turn, then previews. Networks that have their share of the requests under way
+    /// come behind the others, and get none of the last quarter.
     pub(super) fn ask_more(&mut self, now: Instant) {
         if !self.is_up() {
             return;
@@ -36,13 +36,12 @@ impl Relay {
         if core::mem::take(&mut self.hungry) {
             let is_all = self.take_turns(|relay, link, _| relay.ask_for_watching(now, link))
                 && self.take_turns(|relay, link, sated| relay.ask_for_one(now, link, sated))
-                && self.take_turns(|relay, link, sated| {
-                    let sated = if relay.has_room_for_sated() { &[] } else { sated };
-                    relay.ask_for_one(now, link, sated)
+                && self.take_turns(|relay, link, _| match relay.due(link, &[]) {
+                    Some(_) if !relay.has_room_for_sated() => Turn::NoRoom,
+                    _ => relay.ask_for_one(now, link, &[]),
                 });
-            // Those whose network has its share may still wait.
-            self.hungry = !is_all || !self.sated().is_empty();
-            if self.hungry {
+            if !is_all {
+                self.hungry = true;
                 return;
             }
         }
@@ -88,6 +87,7 @@ impl Relay {
         true
     }
 
+    /// The networks that have their share of the requests under way.
     fn sated(&self) -> Sated {
         let most = (self.board.requests_max as usize).div_ceil(SHARE);
         let mut sated = Sated::new();
@@ -122,14 +122,18 @@ impl Relay {
         turn
     }
 
-    /// Asks for one page of a link, or for the link as a whole where pages wait for that; not for those of the networks
-    /// that are sated.
+    /// Sends one of the requests that are due for a link's pages; none for those of the sated networks.
     fn ask_for_one(&mut self, now: Instant, link: u32, sated: &[u32]) -> Turn {
+        self.due(link, sated).map_or(Turn::Nothing, |asker| self.turn(now, link, asker))
+    }
+
+    /// The next request that is due for a link's pages, by whom it names; [`NONE`] for the link as a whole.
+    fn due(&self, link: u32, sated: &[u32]) -> Option<u32> {
         let row = &self.links[link];
         if row.asks_by_page() {
             let waits = self.first_that_needs(link, row.waiting, row.waiting_count, sated);
             if waits != NONE {
-                return self.turn(now, link, waits);
+                return Some(waits);
             }
         } else if row.request == NONE
             && row.on_trial.is_none()
@@ -138,17 +142,11 @@ impl Relay {
             && self.has_uncovered(link)
             && !sated.contains(&self.network_of(row.waiting))
         {
-            return self.turn(now, link, NONE);
+            return Some(NONE);
         }
-        if row.ask_again_count > 0
-            && let Some(topic) = self.topics.get(row.topic)
-        {
-            let watches = self.first_that_needs(link, topic.walk, topic.pages, &[]);
-            if watches != NONE {
-                return self.turn(now, link, watches);
-            }
-        }
-        Turn::Nothing
+        let topic = self.topics.get(row.topic).filter(|_| row.ask_again_count > 0)?;
+        let watches = self.first_that_needs(link, topic.walk, topic.pages, &[]);
+        (watches != NONE).then_some(watches)
     }
 
     fn turn(&mut self, now: Instant, link: u32, asker: u32) -> Turn {
@@ -172,7 +170,7 @@ impl Relay {
     /// of `sated`; [`NONE`] without.
     fn first_that_needs(&self, link: u32, head: u32, count: u32, sated: &[u32]) -> u32 {
         let mut subscription = head;
-        let mut looked_at = 0;
+        let mut searched = 0;
         for _ in 0..count {
             let row = &self.subscriptions[subscription];
             let needs = row.link == link
@@ -185,8 +183,8 @@ impl Relay {
                 if sated.is_empty() || !sated.contains(&self.network_of(subscription)) {
                     return subscription;
                 }
-                looked_at += 1;
-                if looked_at == LOOKED_AT_MAX {
+                searched += 1;
+                if searched == SEARCHED_MAX {
                     break;
                 }
             }
