@@ -35,7 +35,8 @@ class Mailbox:
     async def change(self, until, expected, timeout):
         self.changed.clear()
         try:
-            await asyncio.wait_for(self.changed.wait(), max(0.001, until - time.monotonic()))
+            async with asyncio.timeout(max(0.001, until - time.monotonic())):  # not wait_for: see http() in websocket.py
+                await self.changed.wait()
         except asyncio.TimeoutError:
             raise Mismatch(f"{self.owner}: expected {expected} within {timeout:.1f} s; seen and not yet taken: "
                            f"{brief(self.items)}; all: {brief([i for _, i in self.history][-12:])}") from None
