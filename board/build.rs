@@ -1,34 +1,34 @@
 //! The build script: reads every `board/*.toml`, refuses what is wrong with any of them by file and
-//! line, and writes each as a constant of type `Board` to `OUT_DIR/boards.rs`, which `src/board.rs` includes.
+//! line, and writes each as a constant of type `Board` to `OUT_DIR/boards.rs`, which `src/lib.rs` includes.
 //!
 //! Owns the choice of the board (`SHARELINKD_BOARD`, by default `host`) and the one line that a build prints: the
 //! selected board's memory sum. It shares its parts with the crate, which tests them: how a board file is
 //! read (`source.rs`), what must hold between limits (`rules.rs`), what a board costs (`sum.rs`).
 
-#[path = "../src/config/document.rs"]
-#[expect(dead_code, reason = "the configuration reads through it too, and takes more kinds of values")]
-mod document;
-#[path = "../src/board/limits.rs"]
+extern crate alloc;
+
+#[path = "src/limits.rs"]
 #[expect(dead_code, reason = "the configuration uses the rest")]
 mod limits;
-#[path = "../src/board/rules.rs"]
+#[path = "src/rules.rs"]
 #[expect(dead_code, reason = "the crate's compile-time assertions use the rest")]
 mod rules;
-#[path = "../src/board/source.rs"]
+#[path = "src/source.rs"]
 mod source;
-#[path = "../src/board/sum.rs"]
+#[path = "src/sum.rs"]
 #[expect(dead_code, reason = "the crate's table uses the rest")]
 mod sum;
 
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use limits::Board;
 
 const VARIABLE: &str = "SHARELINKD_BOARD";
+/// The same folder from the root of the tree, as messages name it.
 const DIRECTORY: &str = "board";
 
 fn main() -> ExitCode {
@@ -64,13 +64,15 @@ fn build() -> Result<(), Vec<String>> {
 }
 
 fn read_boards() -> Result<Vec<Board>, Vec<String>> {
-    let unreadable = |path: &Path, error: std::io::Error| vec![format!("{}: {error}", path.display())];
-    let directory = Path::new(DIRECTORY);
+    let unreadable = |path: &Path, error: std::io::Error| vec![format!("{DIRECTORY}/{}: {error}", path.display())];
+    // Where a build script runs: the folder of its package.
+    let directory = Path::new(".");
     let entries = fs::read_dir(directory).map_err(|error| unreadable(directory, error))?;
     let mut paths = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|error| unreadable(directory, error))?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        let name = entry.map_err(|error| unreadable(directory, error))?.file_name();
+        let path = PathBuf::from(name);
+        if path.extension().is_some_and(|extension| extension == "toml") && path.as_os_str() != "Cargo.toml" {
             paths.push(path);
         }
     }
@@ -86,23 +88,24 @@ fn read_boards() -> Result<Vec<Board>, Vec<String>> {
             || !stem.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         {
             problems.push(format!(
-                "{}: a board's name has lower-case letters, digits and hyphens: rename the file",
+                "{DIRECTORY}/{}: a board's name has lower-case letters, digits and hyphens: rename the file",
                 path.display()
             ));
             continue;
         }
         if matches!(stem.as_str(), "all" | "selected" | "target") {
-            problems.push(format!("{}: a constant beside the boards has this name: rename the file", path.display()));
+            problems.push(format!(
+                "{DIRECTORY}/{}: a constant beside the boards has this name: rename the file",
+                path.display()
+            ));
             continue;
         }
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
         match source::board(String::leak(stem), &text) {
             Ok(board) => boards.push(board),
-            Err(found) => {
-                problems.extend(found.iter().map(|problem| {
-                    format!("{}:{}: {}; {}", path.display(), problem.line, problem.what, problem.remedy)
-                }))
-            }
+            Err(found) => problems.extend(found.iter().map(|problem| {
+                format!("{DIRECTORY}/{}:{}: {}; {}", path.display(), problem.line, problem.what, problem.remedy)
+            })),
         }
     }
     if problems.is_empty() { Ok(boards) } else { Err(problems) }

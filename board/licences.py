@@ -16,7 +16,7 @@ NAMES = re.compile(r"^(licen[cs]e|copying|unlicense|notice)", re.IGNORECASE)
 
 
 def linked(metadata):
-    """The packages below this one by ordinary dependencies, itself excluded."""
+    """The packages below this one by ordinary dependencies, those of this tree excluded."""
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     root = metadata["resolve"]["root"]
     seen, queue = {root}, [root]
@@ -26,7 +26,8 @@ def linked(metadata):
             if ordinary and dependency["pkg"] not in seen:
                 seen.add(dependency["pkg"])
                 queue.append(dependency["pkg"])
-    return [package for package in metadata["packages"] if package["id"] in seen - {root}]
+    ours = set(metadata["workspace_members"])
+    return [package for package in metadata["packages"] if package["id"] in seen - ours]
 
 
 def is_accepted(expression):

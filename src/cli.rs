@@ -100,8 +100,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
 /// The line of `--version`.
 #[must_use]
 pub fn version() -> String {
-    let board = sharelinkd::board::SELECTED;
-    format!("sharelinkd {} (board {}, {})\n", env!("CARGO_PKG_VERSION"), board.name, sharelinkd::board::TARGET)
+    let board = board::SELECTED;
+    format!("sharelinkd {} (board {}, {})\n", env!("CARGO_PKG_VERSION"), board.name, board::TARGET)
 }
 
 enum Word {

@@ -7,7 +7,6 @@
 //! Knows nothing of sockets, of the machine, or of what is done with a value.
 
 mod address;
-pub mod document;
 mod file;
 mod limits;
 mod origin;
@@ -24,8 +23,8 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use rustix::system::uname;
 
-use crate::board::Board;
 pub use address::UplinkAddress;
+use board::Board;
 pub use document::nearest;
 use document::{Document, Problem, line_of};
 use file::NoText;
@@ -286,7 +285,7 @@ fn hostname() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::board::HOST;
+    use board::HOST;
 
     fn parse(text: &str) -> Result<Config, Vec<String>> {
         let read_secret = |path: &Path| match path.to_str() {

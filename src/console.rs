@@ -37,7 +37,7 @@ use self::list::{Kind, List, Next};
 pub use self::out::OUT_SIZE_MAX;
 use self::out::Out;
 pub use self::view::{Process, Request, View};
-use crate::relay::time::Instant;
+use relay::time::Instant;
 
 /// Keys that were typed while an answer was written.
 const AHEAD_SIZE_MAX: usize = 256;

@@ -68,14 +68,12 @@
 //! from, a room that lives in it, and a host's page to run that room. It shares [`wire`] with the relay and
 //! otherwise meets it over a real socket.
 #![deny(unsafe_code)]
+
 pub mod bench;
-pub mod board;
 pub mod config;
 pub mod console;
 pub mod daemon;
 pub mod demo;
 pub mod metrics;
-pub mod relay;
 pub mod terminal;
 mod tty;
-pub mod wire;

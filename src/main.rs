@@ -10,7 +10,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cli::Command;
-use sharelinkd::board;
 use sharelinkd::config::{Config, ConfigError};
 
 /// Wrong arguments: `EX_USAGE` of sysexits.h.
@@ -62,7 +61,7 @@ fn drop_in(name: Option<&str>, path: Option<&Path>) -> ExitCode {
     };
     match path.map_or_else(|| Config::of_defaults(board), |path| Config::load(path, board)) {
         Ok(config) => {
-            let serial = config.console.serial.as_ref().map(|serial| serial.device.as_path());
+            let serial = config.console.serial.as_ref().and_then(|serial| serial.device.to_str());
             print(&board::drop_in(&config.board, serial))
         }
         Err(errors) => refuse(&errors, ""),

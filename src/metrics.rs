@@ -8,11 +8,11 @@
 mod text;
 
 use self::text::{Kind, Seconds, Text};
-use crate::board::{self, memory_sum};
 use crate::console::{self, View};
-use crate::relay::traffic::BOUNDS_MS;
-use crate::relay::{CLOSE_CODES, InUse};
-use crate::wire::Track;
+use board::memory_sum;
+use relay::traffic::BOUNDS_MS;
+use relay::{CLOSE_CODES, InUse};
+use wire::Track;
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -439,11 +439,11 @@ mod tests {
     use log::LevelFilter;
 
     use super::*;
-    use crate::board::{HOST, METRICS_SIZE};
     use crate::config::{Config, Surroundings};
     use crate::console::{Lines, Process};
-    use crate::relay::rig::Rig;
-    use crate::wire::uplink::Part;
+    use board::{HOST, METRICS_SIZE};
+    use relay::rig::Rig;
+    use wire::uplink::Part;
 
     fn scrape(rig: &Rig) -> String {
         let none = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));

@@ -4,8 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::wire::Track;
-use crate::wire::uplink::{
+use wire::Track;
+use wire::uplink::{
     Deframer, Grant, HEAD_SIZE_MAX, LENGTH_SIZE, Part, ToBusiness, ToRelay, VERSION, business_proof,
     decode_to_business, encode,
 };

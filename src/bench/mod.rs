@@ -26,9 +26,8 @@ use probe::Probe;
 use target::Target;
 pub use target::{Cpu, cpu, queued, resident};
 
-use crate::board;
-use crate::wire::Track;
-use crate::wire::uplink::Part;
+use wire::Track;
+use wire::uplink::Part;
 
 /// Bytes of a media chunk: four a second are 1.2 Mbit/s.
 const MEDIA_SIZE: usize = 37_500;

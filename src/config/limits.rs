@@ -3,8 +3,8 @@
 //! Owns the keys and which field of the board each one lowers. Refuses to raise any, and whatever breaks
 //! a rule between limits. Knows nothing of what a limit is for: that is the board's.
 
-use super::document::{At, Document};
-use crate::board::{Board, rules};
+use board::{Board, rules};
+use document::{At, Document};
 
 /// One limit that may be lowered.
 pub struct Limit {
@@ -140,7 +140,7 @@ fn refuse_misfits(document: &mut Document<'_>, board: &Board, lowered: &Board, s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::board::HOST;
+    use board::HOST;
 
     fn lower(text: &str) -> (Board, Vec<String>) {
         let mut document = Document::parse(text);

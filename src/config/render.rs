@@ -8,7 +8,6 @@ use std::fmt;
 use super::limits::LIMITS;
 use super::sections::PAGES_PER_ADDRESS_AUTO;
 use super::{Config, Origins};
-use crate::board;
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

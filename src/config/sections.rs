@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 
 use super::address::{self, UplinkAddress};
-use super::document::{At, Document};
 use super::file;
 use super::origin::{self, Origins};
 use super::values::{self, Secret, Serial};
 use super::{Config, Console, Pages, Surroundings, Uplink};
-use crate::board::{Board, LISTENERS_MAX, OFF, SPEEDS};
-use crate::wire::REASON_SIZE_MAX;
+use board::{Board, LISTENERS_MAX, OFF, SPEEDS};
+use document::{At, Document};
+use wire::REASON_SIZE_MAX;
 
 /// Addresses that the uplink tries in turn; as many as pages may connect to.
 const ADDRESSES_MAX: usize = LISTENERS_MAX;

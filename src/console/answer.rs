@@ -9,9 +9,9 @@ use super::View;
 use super::condition::{self, Condition};
 use super::lines::Line;
 use super::text::{percent, plain, span, within, wrapped};
-use crate::board::{self, Known, Term, memory_sum, size_text};
 use crate::config::{LIMITS, PAGES_PER_ADDRESS_AUTO};
-use crate::relay::InUse;
+use board::{Known, Term, memory_sum, size_text};
+use relay::InUse;
 
 /// The line of `version`.
 pub fn version(view: &View<'_>) -> String {

@@ -5,7 +5,7 @@
 use super::View;
 use super::condition;
 use super::text::{plain, within};
-use crate::board::memory_sum;
+use board::memory_sum;
 
 /// The line.
 #[must_use]

@@ -5,7 +5,7 @@
 
 use super::View;
 use super::text::{percent, span};
-use crate::board::size_text;
+use board::size_text;
 
 /// How the relay is as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,14 +99,14 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
         add("S1", format!("{slow} of {} pages are slow: is the network towards them full?", used.pages));
     }
     let process = (view.process)();
-    let needed = crate::board::descriptors(board);
+    let needed = board::descriptors(board);
     if process.descriptors_max != 0 && process.descriptors_max < needed {
         add("F1", format!("{} open files are allowed, {needed} are needed: LimitNOFILE", process.descriptors_max));
     }
     if view.unwritten > 0 {
         add("L1", format!("{} lines of the log were not written: standard error takes none", view.unwritten));
     }
-    let allowed = crate::board::memory_sum(board).process();
+    let allowed = board::memory_sum(board).process();
     if process.resident_size > allowed {
         let (resident, allowed) = (size_text(process.resident_size), size_text(allowed));
         add("M1", format!("{resident} are resident, the sum allows {allowed}: tell the developers"));

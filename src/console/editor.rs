@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn noise_is_survived_and_screen_and_line_agree() {
-        let mut seed = crate::relay::time::Jitter::new(7);
+        let mut seed = relay::time::Jitter::new(7);
         let mut editor = Editor::default();
         for _ in 0..2_000 {
             let noise: Vec<u8> = (0..seed.below(40)).map(|_| seed.bits().to_le_bytes()[0]).collect();

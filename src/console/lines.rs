@@ -10,7 +10,7 @@ use std::fmt;
 
 use log::Level;
 
-use crate::relay::time::Instant;
+use relay::time::Instant;
 
 /// So many lines are kept.
 pub const LINES_MAX: usize = 64;

@@ -8,9 +8,9 @@ use core::fmt::Write as _;
 use super::View;
 use super::command::Row;
 use super::text::{link, plain, sequence, span, within, wrapped};
-use crate::board::size_text;
-use crate::relay::inspect::{PageRow, PageState};
-use crate::wire::Track;
+use board::size_text;
+use relay::inspect::{PageRow, PageState};
+use wire::Track;
 
 /// A list that is being shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use core::fmt::Display;
 
-use crate::relay::link::Shown;
+use relay::link::Shown;
 
 /// A line has at most so many columns.
 pub const COLUMNS: usize = 79;

@@ -10,12 +10,12 @@ use std::path::Path;
 use log::{Level, LevelFilter};
 
 use super::{CODES, COMMANDS, Console, Lines, PROMPT, Process, Request, View};
-use crate::board::{self, HOST};
 use crate::config::{Config, Surroundings};
-use crate::relay::rig::{Rig, SHARED};
-use crate::relay::time::Instant;
-use crate::wire::Track;
-use crate::wire::uplink::Part;
+use board::HOST;
+use relay::rig::{Rig, SHARED};
+use relay::time::Instant;
+use wire::Track;
+use wire::uplink::Part;
 
 /// A box on an evening: an uplink, a topic with two pages of which one is slow, a link that waits for its answer.
 struct Evening {

@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use log::LevelFilter;
 
 use super::lines::Lines;
-use crate::board::Board;
 use crate::config::Config;
-use crate::relay::{Relay, session::Session, table::Id, time::Instant};
+use board::Board;
+use relay::{Relay, session::Session, table::Id, time::Instant};
 
 /// What the process is to the kernel.
 #[derive(Clone, Copy, Debug, Default)]

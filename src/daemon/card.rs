@@ -12,8 +12,8 @@ use smol::{Timer, future};
 
 use super::Daemon;
 use super::head::SharePage;
-use crate::relay::preview::{PREVIEW_MS_MAX, Preview};
-use crate::relay::table::Id;
+use relay::preview::{PREVIEW_MS_MAX, Preview};
+use relay::table::Id;
 
 /// The newest state behind a link: the page protocol's `state`. `None` where the page has no card.
 pub async fn card(daemon: &Daemon, asked: &SharePage) -> Option<Vec<u8>> {
@@ -65,11 +65,11 @@ mod tests {
     use crate::config::Config;
     use crate::daemon::listen::Listeners;
     use crate::daemon::systemd::Notify;
-    use crate::relay::rig::{BOARD, Rig};
+    use relay::rig::{BOARD, Rig};
 
     #[test]
     fn a_preview_whose_connection_goes_leaves_no_row_behind() {
-        let config = Config::of_defaults(&crate::board::HOST).unwrap();
+        let config = Config::of_defaults(&board::HOST).unwrap();
         let listeners = Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
         let daemon = Daemon::new(config, None, &listeners, Notify::default()).unwrap();
         let rig = Rig::up(&BOARD);

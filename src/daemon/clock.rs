@@ -4,7 +4,7 @@ use std::time::Instant as Reading;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::relay::time::Instant;
+use relay::time::Instant;
 
 /// Monotonic time since the daemon's start: a wall clock that is set has no effect.
 #[derive(Clone, Copy, Debug)]

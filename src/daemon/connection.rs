@@ -5,7 +5,7 @@
 //! frames say nor who makes them: that is [`Outgoing`], which the fan-out and the tests' echo have each for themselves.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice, Read};
+use std::io::{self, Read};
 use std::net::TcpStream;
 use std::task::Waker;
 
@@ -14,7 +14,7 @@ use smol::Async;
 use super::boundary::Boundary;
 use super::budget::Budget;
 use super::sending::send_slices;
-use crate::relay::transmit::Slices;
+use relay::transmit::Slices;
 
 /// One control frame is at most so many bytes (RFC 6455, section 5.5: a payload of 125).
 const CONTROL_FRAME_SIZE_MAX: usize = 127;
@@ -80,7 +80,7 @@ impl<P> Connection<P> {
         let first = if is_between_frames { control.len() } else { 0 };
         let mut slices = Slices::new();
         if first > 0 {
-            let _ = slices.push(IoSlice::new(&control));
+            let _ = slices.push(&control[..]);
         }
         let gathered = outgoing.gather(&mut slices);
         let sent = send_slices(&self.stream, &slices);
@@ -209,7 +209,7 @@ mod tests {
 
     impl Outgoing for Words {
         fn gather<'a>(&'a self, out: &mut Slices<'a>) -> u64 {
-            out.push(IoSlice::new(self.0)).map_or(0, |()| self.0.len() as u64)
+            out.push(self.0).map_or(0, |()| self.0.len() as u64)
         }
     }
 

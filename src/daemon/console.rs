@@ -18,9 +18,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::budget::Budget;
 use super::{Daemon, DaemonError, logging, proc, reload};
-use crate::board::{self, CONSOLES_MAX};
 use crate::config::Config;
 use crate::console::{Console, ONCE, Request, View};
+use board::CONSOLES_MAX;
 
 /// Who may connect: the relay's user and its group.
 const MODE: u32 = 0o660;

@@ -17,13 +17,13 @@ use super::pages::Behind;
 use super::queues;
 use super::sending::{BATCH_SIZE_MAX, Batch, TakenByEach};
 use super::watchdog::Part;
-use crate::relay::Relay;
-use crate::relay::draft::Draft;
-use crate::relay::pages::Verdict;
-use crate::relay::session::Session;
-use crate::relay::table::Id;
-use crate::relay::transmit::Slices;
-use crate::wire::page::{PAGE_FRAGMENTS_MAX, PAGE_FRAME_SIZE_MAX};
+use relay::Relay;
+use relay::draft::Draft;
+use relay::pages::Verdict;
+use relay::session::Session;
+use relay::table::Id;
+use relay::transmit::Slices;
+use wire::page::{PAGE_FRAGMENTS_MAX, PAGE_FRAME_SIZE_MAX};
 
 /// Writes to one page in one turn, at most: more than one only where one gather didn't hold everything. A page
 /// with more ahead has its next turn behind the others.
@@ -271,8 +271,8 @@ mod tests {
     use smol::{Async, LocalExecutor};
 
     use super::*;
-    use crate::board::{Board, HOST};
-    use crate::relay::rig::Rig;
+    use board::{Board, HOST};
+    use relay::rig::Rig;
 
     /// Counts how often a page's task is woken.
     #[derive(Default)]
@@ -333,7 +333,7 @@ mod tests {
             for peer in &mut peers[..3] {
                 let mut said = [0; 1024];
                 let size = peer.read(&mut said).unwrap();
-                assert_eq!(crate::relay::rig::frames(&said[..size]), [2, 3, 4].map(crate::relay::rig::message));
+                assert_eq!(relay::rig::frames(&said[..size]), [2, 3, 4].map(relay::rig::message));
             }
             let counts: Vec<_> = wakes.iter().map(|wakes| wakes.0.load(Ordering::Relaxed)).collect();
             assert_eq!(counts, [0, 0, 0, 1], "ring: {wants_ring}");

@@ -13,7 +13,7 @@ use super::request::{HEADERS_MAX, Request, is_plain_host};
 use super::upgrade;
 pub use super::upgrade::Upgrade;
 use crate::config::Pages;
-use crate::wire::is_link;
+use wire::is_link;
 
 /// What a request asks for.
 #[derive(Debug)]

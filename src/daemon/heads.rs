@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use crate::relay::time::Instant;
+use relay::time::Instant;
 
 /// A connection that has sent nothing for this long gives its place before all others. Less, and one whose request is on
 /// its way would go; more, and a flood from thousands of addresses would keep others out.

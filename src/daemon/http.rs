@@ -23,8 +23,8 @@ use super::head::{self, Asked, HEAD_SIZE_MAX, SharePage, Upgrade};
 use super::heads::{PROGRESS_PER_S, Place};
 use super::request::begins_as_head;
 use super::{Daemon, pages, preview, queues};
-use crate::relay::pages::{Peer, Refusal};
-use crate::relay::{session::Session, table::Id};
+use relay::pages::{Peer, Refusal};
+use relay::{session::Session, table::Id};
 
 /// An answer of which less than [`PROGRESS_PER_S`] arrives over this time is given up: so a peer that takes nothing keeps its
 /// place no longer, and one on a thin line gets all of it, however long that takes.

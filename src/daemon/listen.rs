@@ -17,8 +17,8 @@ use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Daemon, DaemonError, heads, http, options};
-use crate::board::{self, Board};
 use crate::config::{Config, Pages};
+use board::Board;
 
 /// Connections accepted in one turn: as many may lose their places to them, and go when others have had their turn.
 const BATCH: usize = 16;
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     fn assert_has_all_options(socket: &SockRef<'_>) {
-        let board = &crate::board::HOST;
+        let board = &board::HOST;
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), board.notsent_size_max);
         let timeout = Duration::from_millis(board.user_timeout_ms.into());
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn an_accepted_socket_has_all_of_its_options_from_the_listener() {
-        let listener = listener("127.0.0.1:0".parse().unwrap(), &crate::board::HOST).unwrap();
+        let listener = listener("127.0.0.1:0".parse().unwrap(), &board::HOST).unwrap();
         let mut peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
         // Before that it is not handed over.
         peer.write_all(b"G").unwrap();
@@ -291,7 +291,7 @@ mod tests {
     fn a_listener_that_was_passed_on_is_as_our_own() {
         let passed = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = passed.local_addr().unwrap();
-        let adopted = adopted(passed, &crate::board::HOST).unwrap();
+        let adopted = adopted(passed, &board::HOST).unwrap();
         assert!(SockRef::from(&adopted).nonblocking().unwrap());
         let mut peer = TcpStream::connect(address).unwrap();
         peer.write_all(b"G").unwrap();
@@ -303,7 +303,7 @@ mod tests {
         let passed = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = passed.local_addr().unwrap();
         let _peers = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
-        let config = crate::config::Config::of_defaults(&crate::board::HOST).unwrap();
+        let config = crate::config::Config::of_defaults(&board::HOST).unwrap();
         let listeners = bind(&config, vec![passed]).unwrap();
         let [socket] = &listeners.sockets[..] else { panic!("one was passed") };
         assert_eq!((&listeners.addresses[..], listeners.are_inherited), (&[address][..], true));

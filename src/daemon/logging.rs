@@ -19,7 +19,7 @@ use simple_logger::SimpleLogger;
 
 use super::clock::Clock;
 use crate::console::Lines;
-use crate::relay::time::Instant;
+use relay::time::Instant;
 
 /// Lines beyond a burst are told at most this often, with a count.
 const BURST_MS: u64 = 1_000;

@@ -1,6 +1,6 @@
 //! Where Prometheus scrapes: a listener of its own, and one answer for each connection.
 //!
-//! At most [`METRICS_MAX`](crate::board::METRICS_MAX) scrapers at once, by the rules of the pages' port (`heads.rs`), but that an answer
+//! At most [`METRICS_MAX`](board::METRICS_MAX) scrapers at once, by the rules of the pages' port (`heads.rs`), but that an answer
 //! which takes a second is cut off where another waits. `GET` and `HEAD` of `/metrics`, nothing else (404). The text is made
 //! at once, so that its figures belong together, and given back with the connection; the sockets' buffers are small and in the
 //! memory sum. What the figures are is `metrics.rs`'s.
@@ -17,8 +17,8 @@ use super::answer::{Answer, NO_STORE};
 use super::heads::{self, Place};
 use super::request::begins_as_head;
 use super::{Daemon, head, http, proc};
-use crate::board::{METRICS_BACKLOG, METRICS_RECEIVE_SIZE, METRICS_SEND_SIZE};
 use crate::metrics::{self, Figures};
+use board::{METRICS_BACKLOG, METRICS_RECEIVE_SIZE, METRICS_SEND_SIZE};
 
 /// How long accepting waits before it looks for a place, or for room in the kernel, again.
 const WAIT: Duration = Duration::from_millis(50);

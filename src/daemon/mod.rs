@@ -64,11 +64,10 @@ pub use self::listen::listener;
 use self::signal::{News, Signal};
 use self::systemd::Notify;
 use self::watchdog::{Part, Turns};
-use crate::board;
 use crate::config::{self, Config};
 use crate::console as told;
-use crate::relay::draft::Draft;
-use crate::relay::{Relay, Settings, time::Instant};
+use relay::draft::Draft;
+use relay::{Relay, Settings, time::Instant};
 
 /// How often the machine's clock ticks.
 const TICK: Duration = Duration::from_millis(100);
@@ -431,8 +430,8 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::board::HOST;
-    use crate::relay::rig::Rig;
+    use board::HOST;
+    use relay::rig::Rig;
 
     impl Daemon {
         /// A daemon that has nothing but this machine.

@@ -23,8 +23,8 @@ use futures_lite::{AsyncRead, AsyncWrite, Stream};
 use smol::{LocalExecutor, Timer};
 
 use super::connection::{CONTROL_SIZE_MAX, Connection};
-use crate::relay::pages::Verdict;
-use crate::relay::texts::shortened;
+use relay::pages::Verdict;
+use relay::texts::shortened;
 
 /// tungstenite's read buffer, while there is one: the usual `subscribe` is read at once.
 const READ_BUFFER_SIZE: usize = 512;

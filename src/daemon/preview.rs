@@ -7,7 +7,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::wire::json::{Text, Value};
+use wire::json::{Text, Value};
 
 /// The share page as it is shipped.
 const PAGE: &str = include_str!("../web/share.html");
@@ -141,7 +141,7 @@ impl fmt::Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Track, page::Encoded, uplink::Part};
+    use wire::{Track, page::Encoded, uplink::Part};
 
     #[test]
     fn a_state_becomes_tags_and_nothing_else() {
@@ -213,7 +213,7 @@ mod tests {
             let page =
                 share_page(Some(frame.as_bytes()), Some(&format!("https://{}/s/{}", "h".repeat(253), "l".repeat(128))));
             assert!(page.contains("og:image") && page.contains("og:description"));
-            assert!(page.len() <= crate::board::SHARE_PAGE_SIZE, "{} bytes", page.len());
+            assert!(page.len() <= board::SHARE_PAGE_SIZE, "{} bytes", page.len());
         }
         let longer = format!("\"cover\":\"https://p/{}\"", "&".repeat(COVER_ESCAPED_SIZE_MAX / 5));
         assert_eq!(card(&longer, "image"), None);

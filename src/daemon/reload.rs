@@ -12,7 +12,6 @@ use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt, future};
 
 use super::{Daemon, settings};
-use crate::board;
 use crate::config::{self, Config, ConfigError};
 use crate::console;
 

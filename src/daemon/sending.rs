@@ -8,6 +8,7 @@
 use std::io::IoSlice;
 use std::net::TcpStream;
 
+use relay::transmit::{SLICES_MAX, Slices};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use smol::Async;
@@ -22,11 +23,14 @@ pub type Taken = Result<usize, Errno>;
 pub const BATCH_SIZE_MAX: usize = 256;
 
 /// One `writev`. Without the C library in between, which would look for a thread's cancellation at each call.
-pub fn send_slices(stream: &Async<TcpStream>, slices: &[IoSlice<'_>]) -> Taken {
-    match slices {
+pub fn send_slices(stream: &Async<TcpStream>, slices: &Slices<'_>) -> Taken {
+    match slices.as_slice() {
         // What most deliveries are: one slice takes the kernel's shorter way.
         [slice] => send(stream.get_ref(), slice),
-        slices => again(|| rustix::io::writev(stream.get_ref(), slices)),
+        slices => {
+            let slices: heapless::Vec<_, SLICES_MAX> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
+            again(|| rustix::io::writev(stream.get_ref(), &slices))
+        }
     }
 }
 

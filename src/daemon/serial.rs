@@ -96,9 +96,9 @@ mod tests {
     use smol::{LocalExecutor, future};
 
     use super::*;
-    use crate::board::HOST;
     use crate::config::{Config, Surroundings};
     use crate::daemon::{clock::Clock, logging, serve};
+    use board::HOST;
 
     /// The child has panicked long before.
     const CHILD_MS_MAX: u64 = 30_000;

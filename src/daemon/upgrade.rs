@@ -12,7 +12,7 @@ use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::answer::Answer;
 use super::request::Request;
 use crate::config::{Origins, Pages};
-use crate::wire::page::SUBPROTOCOL;
+use wire::page::SUBPROTOCOL;
 
 /// An upgrade that is in order.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ mod tests {
         let config = "[pages]\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
         let around =
             crate::config::Surroundings { read_secret: &|_| Ok(Vec::new()), hostname: "box", runtime_directory: None };
-        let pages = crate::config::Config::parse(config, &crate::board::HOST, &around).unwrap().pages;
+        let pages = crate::config::Config::parse(config, &board::HOST, &around).unwrap().pages;
         let head = [b"GET /ws HTTP/1.1\r\nHost: x\r\n", lines, b"\r\n"].concat();
         let mut room = [httparse::EMPTY_HEADER; HEADERS_MAX];
         page_address(&Request::parse(&head, &mut room).unwrap(), &pages, [10, 0, 0, 1].into()).to_string()

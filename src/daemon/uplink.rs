@@ -24,8 +24,8 @@ use super::budget::Budget;
 use super::watchdog::Part;
 use super::{Daemon, listen, queues};
 use crate::config::UplinkAddress;
-use crate::relay::fault::PeerError;
-use crate::wire::uplink::Deframer;
+use relay::fault::PeerError;
+use wire::uplink::Deframer;
 
 /// The kernel's buffers of the uplink's socket, as asked for (Linux doubles them).
 const KERNEL_BUFFER_SIZE: usize = 128 * 1024;
@@ -368,9 +368,9 @@ impl Stream {
 mod tests {
     use super::super::budget::UPLINK_STEPS;
     use super::*;
-    use crate::board::HOST;
-    use crate::relay::rig::Rig;
-    use crate::wire::uplink::{ToRelay, encode};
+    use board::HOST;
+    use relay::rig::Rig;
+    use wire::uplink::{ToRelay, encode};
 
     #[test]
     fn only_what_waited_and_still_waits_shows_that_a_peer_reads() {

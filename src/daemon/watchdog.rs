@@ -80,9 +80,9 @@ mod tests {
 
     use super::super::{fanout, listen, tick, uplink};
     use super::*;
-    use crate::board::TINY;
     use crate::config::{Config, Surroundings};
     use crate::daemon::systemd::Notify;
+    use board::TINY;
 
     const LIMIT: Duration = Duration::from_millis(400);
     /// Five periods of the limit above.

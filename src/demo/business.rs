@@ -22,7 +22,7 @@ use super::{
     connection::{self, Outbox},
     room::{Kind, Publication, PublishError, Room},
 };
-use crate::wire::{
+use wire::{
     LINK_SIZE_MAX, REASON_SIZE_MAX, Track,
     uplink::{Grant, Since, ToRelay},
 };

@@ -7,11 +7,9 @@
 
 use std::time::Duration;
 
-use super::{
-    media::{MediaError, mp4, patch},
-    room::Kind,
-};
-use crate::wire::Track;
+use super::room::Kind;
+use media::{MediaError, boxes, mp4, patch};
+use wire::Track;
 
 /// One of the clip's two tracks: an init and chunks that end where they begin.
 #[derive(Clone, Debug)]
@@ -58,17 +56,17 @@ impl Loop {
         let mut described = Vec::new();
         let mut chunks: Vec<Chunk> = Vec::new();
         let mut length = 0;
-        for raw in mp4::boxes(file) {
+        for raw in boxes::boxes(file) {
             let raw = raw?;
             let end = at + raw.len();
-            match mp4::kind(raw) {
+            match boxes::kind(raw) {
                 b"moov" => (described, init_size) = (mp4::tracks(raw)?, end),
                 b"moof" => {
                     let runs = mp4::runs(raw, &described)?;
                     let run = runs.first().ok_or(MediaError::Malformed("a fragment without samples"))?;
                     let start =
                         if track == Track::Audio { chunks.len().is_multiple_of(AUDIO_GROUP_CHUNKS) } else { run.key };
-                    let data = mp4::boxes(file.get(end..).unwrap_or_default()).next();
+                    let data = boxes::boxes(file.get(end..).unwrap_or_default()).next();
                     let data = data.ok_or(MediaError::Malformed("a fragment without data"))??;
                     chunks.push(Chunk {
                         bytes: file.get(at..end + data.len()).unwrap_or_default(),
@@ -197,8 +195,8 @@ mod tests {
             let due = player.take().unwrap();
             if due.track == track {
                 let of = player.tracks().find(|t| t.track == track).unwrap();
-                let described = mp4::tracks(mp4::boxes(of.init).nth(1).unwrap().unwrap()).unwrap();
-                let moof = mp4::boxes(&due.data).next().unwrap().unwrap();
+                let described = mp4::tracks(boxes::boxes(of.init).nth(1).unwrap().unwrap()).unwrap();
+                let moof = boxes::boxes(&due.data).next().unwrap().unwrap();
                 let run = *mp4::runs(moof, &described).unwrap().first().unwrap();
                 return (due, run.time);
             }
@@ -211,12 +209,12 @@ mod tests {
             let mut player = Player::new(tracks().unwrap());
             let of = player.tracks().find(|t| t.track == track).unwrap().clone();
             assert_eq!(of.length, length);
-            let described = mp4::tracks(mp4::boxes(of.init).nth(1).unwrap().unwrap()).unwrap();
+            let described = mp4::tracks(boxes::boxes(of.init).nth(1).unwrap().unwrap()).unwrap();
             let mut expected = 0;
             for _ in 0..4 * of.chunks.len() {
                 let (due, time) = next_of(&mut player, track);
                 assert_eq!(time, expected);
-                let moof = mp4::boxes(&due.data).next().unwrap().unwrap();
+                let moof = boxes::boxes(&due.data).next().unwrap().unwrap();
                 expected += mp4::runs(moof, &described).unwrap().first().unwrap().duration;
             }
             assert_eq!(expected, 4 * length);

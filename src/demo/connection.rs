@@ -21,7 +21,7 @@ use super::{
     clock,
     room::Publication,
 };
-use crate::wire::uplink::{self, Deframer, HEAD_SIZE_MAX, ToBusiness, ToRelay};
+use wire::uplink::{self, Deframer, HEAD_SIZE_MAX, ToBusiness, ToRelay};
 
 /// A relay sends nothing larger than a head; this is the deframer's room for data, which it needs none of.
 const DATA_SIZE_MAX: usize = 0;
@@ -319,15 +319,13 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::{
-        demo::{
-            business::Settings,
-            room::{Kind, PublishError},
-        },
-        wire::{
-            Track,
-            uplink::{Grant, Incoming, PageInfo, Part, Since},
-        },
+    use crate::demo::{
+        business::Settings,
+        room::{Kind, PublishError},
+    };
+    use wire::{
+        Track,
+        uplink::{Grant, Incoming, PageInfo, Part, Since},
     };
 
     const GRANT: Grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 2 };

@@ -27,7 +27,7 @@ use serde_json::json;
 use smol::{Async, LocalExecutor, Timer, channel};
 
 use super::stage::{Refused, Stage};
-use crate::wire::json::Value;
+use wire::json::Value;
 
 /// A request's head; browsers send about 1 KiB.
 const HEAD_SIZE_MAX: usize = 8 * 1024;

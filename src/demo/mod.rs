@@ -25,14 +25,12 @@ mod clock;
 mod connection;
 mod host;
 mod lines;
-pub mod media;
 pub mod room;
 mod script;
 mod stage;
 mod watchers;
 
 use crate::{
-    board,
     config::{Config, Surroundings},
     daemon,
 };

@@ -8,7 +8,7 @@
 use core::fmt;
 use std::{collections::VecDeque, rc::Rc};
 
-use crate::wire::{
+use wire::{
     DATA_SIZE_MAX, MIME_SIZE_MAX, SEQUENCE_END, Track,
     uplink::{Part, Since},
 };

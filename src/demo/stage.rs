@@ -19,12 +19,12 @@ use super::{
     clip::{self, Player},
     clock,
     lines::{Chapter, HOST, Kind as LineKind},
-    media::{MediaError, Piece, Splitter},
     room::Kind,
     script::{Cue, Script},
     watchers::{Note, Watchers},
 };
-use crate::wire::{MIME_SIZE_MAX, Track, uplink::Grant};
+use media::{MediaError, Piece, Splitter};
+use wire::{MIME_SIZE_MAX, Track, uplink::Grant};
 
 /// The share link of the demo, and the number of its room.
 pub const LINK: &str = "demo";
@@ -431,7 +431,7 @@ mod tests {
     use super::*;
     use crate::demo::{business::Settings, room::Publication};
 
-    const RECORDING: &[u8] = include_bytes!("media/testdata/vp8.webm");
+    const RECORDING: &[u8] = include_bytes!("../../crates/media/testdata/vp8.webm");
     const MIME: &str = "video/webm;codecs=vp8,opus";
 
     fn stage() -> (Rc<Business>, Rc<Stage>) {

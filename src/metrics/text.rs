@@ -6,7 +6,7 @@
 use core::fmt::{self, Display, Write as _};
 
 use super::Track;
-use crate::board::METRICS_SIZE;
+use board::METRICS_SIZE;
 
 /// What a family is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -17,16 +17,15 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use sharelinkd::board;
+use relay::pages::Verdict;
+use relay::transmit::Slices;
 use sharelinkd::config::{self, Config, Surroundings};
 use sharelinkd::daemon::connection::{Connection, Outgoing};
 use sharelinkd::daemon::head::{self, Asked, HEAD_SIZE_MAX};
 use sharelinkd::daemon::pages::{Behind, begin};
 use sharelinkd::daemon::{listener, read_head, timely};
-use sharelinkd::relay::pages::Verdict;
-use sharelinkd::relay::transmit::Slices;
-use sharelinkd::wire::page::{HEADER_SIZE_MAX, Opcode, header};
 use smol::{Async, LocalExecutor};
+use wire::page::{HEADER_SIZE_MAX, Opcode, header};
 
 const NAME: &str = "the_page_connection_conforms_to_rfc_6455";
 
@@ -189,7 +188,7 @@ impl Outgoing for Waiting<'_> {
         let mut from = self.sent;
         for frame in &*self.frames {
             let rest = &frame[std::mem::take(&mut from)..];
-            if out.push(IoSlice::new(rest)).is_err() {
+            if out.push(rest).is_err() {
                 break;
             }
             size += rest.len() as u64;

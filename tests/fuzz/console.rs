@@ -4,11 +4,11 @@
 //! However it goes: the buffer's bound, plain ASCII, nothing wider than a screen, nothing of a link but its beginning, a prompt
 //! behind Ctrl-C, and the same output however what was typed is cut. To a program: no echo, no prompt, and an end.
 
+use board::TINY;
 use log::{Level, LevelFilter};
-use sharelinkd::board::TINY;
+use relay::time::Instant;
 use sharelinkd::config::{Config, Surroundings};
 use sharelinkd::console::{Console, Lines, ONCE, OUT_SIZE_MAX, Process, Request, View};
-use sharelinkd::relay::time::Instant;
 
 use super::machine::{Script, World};
 

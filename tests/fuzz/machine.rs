@@ -4,18 +4,16 @@
 
 use std::collections::HashMap;
 
-use sharelinkd::board::TINY;
-use sharelinkd::relay::draft::Draft;
-use sharelinkd::relay::pages::{Peer, Verdict};
-use sharelinkd::relay::session::Session;
-use sharelinkd::relay::table::Id;
-use sharelinkd::relay::time::Instant;
-use sharelinkd::relay::transmit::Slices;
-use sharelinkd::relay::{Relay, Settings};
-use sharelinkd::wire::Track;
-use sharelinkd::wire::uplink::{
-    Deframer, Grant, Part, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode,
-};
+use board::TINY;
+use relay::draft::Draft;
+use relay::pages::{Peer, Verdict};
+use relay::session::Session;
+use relay::table::Id;
+use relay::time::Instant;
+use relay::transmit::Slices;
+use relay::{Relay, Settings};
+use wire::Track;
+use wire::uplink::{Deframer, Grant, Part, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode};
 
 /// Their fifth byte is one that nothing else has: who shows it shows too much of a link.
 use super::reader::Reader;

@@ -14,12 +14,12 @@ mod reader;
 use std::net::IpAddr;
 use std::path::Path;
 
-use sharelinkd::board::{self, HOST, TINY};
+use board::{HOST, TINY};
 use sharelinkd::config::{Config, LIMITS, Secret, Surroundings};
 use sharelinkd::daemon::head::{self, Answer, Asked};
-use sharelinkd::wire::page::{Notice, Request, decode_request};
-use sharelinkd::wire::uplink::{Deframer, FrameError, Incoming, decode_to_business, decode_to_relay, encode};
-use sharelinkd::wire::{is_link, json};
+use wire::page::{Notice, Request, decode_request};
+use wire::uplink::{Deframer, FrameError, Incoming, decode_to_business, decode_to_relay, encode};
+use wire::{is_link, json};
 
 pub use console::console;
 pub use machine::machine;

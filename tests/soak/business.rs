@@ -9,13 +9,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use sharelinkd::relay::time::Jitter;
-use sharelinkd::wire::Track;
-use sharelinkd::wire::uplink::{
+use relay::time::Jitter;
+use socket2::SockRef;
+use wire::Track;
+use wire::uplink::{
     Deframer, Grant, HEAD_SIZE_MAX, LENGTH_SIZE, Part, Since, ToBusiness, ToRelay, VERSION, business_proof,
     decode_to_business, encode, relay_proof,
 };
-use socket2::SockRef;
 
 use super::clock;
 use super::content::{self, Place};

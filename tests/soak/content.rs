@@ -5,8 +5,8 @@
 
 use std::io::Write as _;
 
-use sharelinkd::wire::Track;
-use sharelinkd::wire::uplink::Part;
+use wire::Track;
+use wire::uplink::Part;
 
 /// Sequences of media from one init to the next.
 const CYCLE: u64 = 61;

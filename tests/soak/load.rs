@@ -11,9 +11,9 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
+use relay::time::Jitter;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use sharelinkd::relay::time::Jitter;
 
 use super::business::{Business, Calendar};
 use super::clock;

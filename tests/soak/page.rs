@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use sharelinkd::relay::time::Jitter;
+use relay::time::Jitter;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::business::ROOMS;

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sharelinkd::board;
 use sharelinkd::config::Config;
 use sharelinkd::daemon;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};

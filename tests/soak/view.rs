@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use sharelinkd::wire::Track;
-use sharelinkd::wire::uplink::Part;
+use wire::Track;
+use wire::uplink::Part;
 
 use super::content::{self, Place};
 

@@ -12,11 +12,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sharelinkd::board::{self, Board};
+use board::Board;
 use sharelinkd::daemon;
-use sharelinkd::wire::Track;
-use sharelinkd::wire::uplink::{Grant, Part, ToBusiness, ToRelay};
 use socket2::{Domain, Socket, Type};
+use wire::Track;
+use wire::uplink::{Grant, Part, ToBusiness, ToRelay};
 
 use crate::world::{
     Business, Process, busy_machine, config_text, connect, masked, next_text, program, raise_descriptor_limit, upgrade,

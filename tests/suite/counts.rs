@@ -10,12 +10,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use allocation_counter::AllocationInfo;
-use sharelinkd::board;
 use sharelinkd::config::{Config, Surroundings};
 use sharelinkd::daemon;
-use sharelinkd::wire::Track;
-use sharelinkd::wire::uplink::{Part, ToRelay};
 use smol::{LocalExecutor, Timer};
+use wire::Track;
+use wire::uplink::{Part, ToRelay};
 
 use crate::world::{Business, Page, Process, config_text, connect, masked, next_text, subscribe, upgrade};
 

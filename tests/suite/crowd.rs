@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_tungstenite::tungstenite::Message;
-use sharelinkd::wire::Track;
-use sharelinkd::wire::uplink::{Part, ToBusiness, ToRelay};
 use socket2::{Domain, Socket, Type};
+use wire::Track;
+use wire::uplink::{Part, ToBusiness, ToRelay};
 
 use crate::world::{
     Business, Folder, PATIENCE, Process, busy_machine, connect, masked, next_text, program, raise_descriptor_limit,

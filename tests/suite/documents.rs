@@ -3,6 +3,7 @@
 //! Whatever a document repeats (a limit, a key, a command, a dependency, a path, a frame in hex) is compared with the
 //! place where it lives. A failure names the document and the words; which of the two is wrong is yours to say.
 
+mod cycles;
 mod loops;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,18 +11,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sharelinkd::board::{self, HOST};
+use board::HOST;
 use sharelinkd::config::{Config, Surroundings};
-use sharelinkd::wire::{self, json, page, uplink};
+use wire::{json, page, uplink};
 
 /// Lines of a file before its tests, at most.
 const LINES_MAX: usize = 450;
 /// Files that are longer, how long at most, and why.
 const LONG_FILES: [(&str, usize, &str); 4] = [
-    ("src/relay/log.rs", 640, "the ring, its index and its store can only be understood and checked together"),
-    ("src/relay/topic.rs", 480, "the four tracks share what is expected, what is a hole and what can be decoded"),
-    ("src/relay/transmit.rs", 600, "what is planned, gathered and committed must agree to the byte"),
-    ("src/wire/uplink.rs", 680, "the frames of both directions stand beside each other, as in the contract"),
+    ("crates/relay/src/log.rs", 640, "the ring, its index and its store can only be understood and checked together"),
+    (
+        "crates/relay/src/topic.rs",
+        480,
+        "the four tracks share what is expected, what is a hole and what can be decoded",
+    ),
+    ("crates/relay/src/transmit.rs", 600, "what is planned, gathered and committed must agree to the byte"),
+    ("crates/wire/src/uplink.rs", 680, "the frames of both directions stand beside each other, as in the contract"),
 ];
 
 fn root() -> &'static Path {
@@ -55,6 +60,11 @@ fn files(extensions: &[&str]) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// Whether a file is of what is built, not of its tests.
+fn is_source(path: &str) -> bool {
+    ["src/", "crates/", "board/"].iter().any(|folder| path.starts_with(folder))
 }
 
 fn documents() -> Vec<(String, String)> {
@@ -129,13 +139,17 @@ fn every_path_in_a_document_is_there() {
         for span in
             code(&text).filter(|span| !span.contains(char::is_whitespace) && !span.contains(['*', '…', '<', '{']))
         {
-            let is_ours =
-                ["src/", "tests/", "board/", "docs/", "systemd/"].iter().any(|folder| span.starts_with(folder));
-            let is_below_src = ["relay/", "daemon/", "wire/", "config/"].iter().any(|folder| span.starts_with(folder));
+            let is_ours = ["src/", "crates/", "tests/", "board/", "docs/", "systemd/"]
+                .iter()
+                .any(|folder| span.starts_with(folder));
             if is_ours {
                 assert!(root().join(span).exists(), "{path}: there is no {span}");
-            } else if is_below_src && span.ends_with(".rs") {
-                assert!(root().join("src").join(span).exists(), "{path}: there is no src/{span}");
+            } else if let Some((room, file)) = span.split_once('/').filter(|_| span.ends_with(".rs")) {
+                // A room by its name: a crate, or a folder of the daemon.
+                let places = [root().join("crates").join(room).join("src"), root().join("src").join(room)];
+                let mut places = places.iter().filter(|place| place.is_dir()).peekable();
+                let is_there = places.peek().is_none() || places.any(|place| place.join(file).exists());
+                assert!(is_there, "{path}: there is no {span}");
             }
         }
     }
@@ -169,7 +183,7 @@ fn every_fault_is_proved_by_a_test_that_there_is() {
     for path in files(&[".rs"]).iter().filter(|path| *path != "tests/suite/documents.rs") {
         let source = read(path);
         functions.push_str(&source);
-        if path.starts_with("src/") {
+        if is_source(path) {
             sources.push_str(&source);
         }
     }
@@ -196,10 +210,10 @@ fn every_fault_is_proved_by_a_test_that_there_is() {
             }
         }
         for words in row[2].split('"').skip(1).step_by(2) {
-            assert!(sources.contains(words), "nothing in src/ says {words:?}");
+            assert!(sources.contains(words), "no source says {words:?}");
         }
         for counter in row[2].split("counter `").skip(1).filter_map(|rest| rest.split('`').next()) {
-            let is_one = sharelinkd::relay::Counters::default().rows().iter().any(|(name, _)| *name == counter);
+            let is_one = relay::Counters::default().rows().iter().any(|(name, _)| *name == counter);
             assert!(is_one, "there is no counter {counter}");
         }
         for condition in row[2].split("`[").skip(1).filter_map(|rest| rest.split(']').next()) {
@@ -464,42 +478,43 @@ fn the_worked_examples_are_the_vectors() {
     }
 }
 
-/// The keys of a section of a manifest.
-/// The crates below a heading, and below those of the same name for some targets alone.
-fn manifest(heading: &str) -> BTreeSet<String> {
-    let text = read("Cargo.toml");
+/// The crates below a heading of any manifest of the workspace (and below those of the same name for some targets
+/// alone), without the workspace's own.
+fn manifests(heading: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let mut is_inside = false;
-    for line in text.lines() {
-        if line.starts_with('[') {
-            is_inside = line == format!("[{heading}]")
-                || (line.starts_with("[target.") && line.ends_with(&format!(".{heading}]")));
-        } else if let (true, Some((name, _))) = (is_inside, line.split_once(" = ")) {
-            names.insert(name.to_owned());
+    for path in files(&["Cargo.toml"]).iter().filter(|path| !path.starts_with("tests/")) {
+        let mut is_inside = false;
+        for line in read(path).lines() {
+            if line.starts_with('[') {
+                is_inside = line == format!("[{heading}]")
+                    || (line.starts_with("[target.") && line.ends_with(&format!(".{heading}]")));
+            } else if let (true, Some((name, _))) = (is_inside, line.split_once(" = ")) {
+                names.insert(name.trim_end_matches(".workspace").to_owned());
+            }
         }
     }
+    names.retain(|name| name != "board" && !root().join("crates").join(name).exists());
     names
 }
 
 #[test]
 fn the_dependencies_are_the_manifests() {
-    let text = read("ARCHITECTURE.md");
-    let text = section(&text, "Dependencies");
+    let text = read("docs/dependencies.md");
     let rows: BTreeMap<String, (usize, usize)> = text
         .lines()
         .filter_map(cells)
         .filter(|row| row.len() == 4 && row[0].starts_with('`'))
         .map(|row| (row[0].trim_matches('`').to_owned(), (row[1].parse().unwrap(), row[2].parse().unwrap())))
         .collect();
-    assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), manifest("dependencies"));
-    for name in manifest("dev-dependencies") {
-        assert!(text.contains(&format!("`{name}`")), "ARCHITECTURE.md does not name {name}");
+    assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), manifests("dependencies"));
+    for name in manifests("dev-dependencies") {
+        assert!(text.contains(&format!("`{name}`")), "docs/dependencies.md does not name {name}");
     }
-    assert!(manifest("build-dependencies").iter().all(|name| rows.contains_key(name)));
-    assert_eq!(costs(), rows, "ARCHITECTURE.md: crates below each dependency, and those that only it brings");
+    assert!(manifests("build-dependencies").iter().all(|name| rows.contains_key(name)));
+    assert_eq!(costs(), rows, "docs/dependencies.md: crates below each dependency, and those that only it brings");
 }
 
-/// How many crates each dependency is with all below it, and how many nobody else brings.
+/// How many crates each dependency of a crate of ours is with all below it, and how many nobody else brings.
 fn costs() -> BTreeMap<String, (usize, usize)> {
     let options = ["tree", "-e", "normal", "--prefix", "depth", "--no-dedupe", "--locked", "--offline"];
     let output = Command::new(env!("CARGO"))
@@ -510,17 +525,20 @@ fn costs() -> BTreeMap<String, (usize, usize)> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut below = BTreeMap::<String, BTreeSet<String>>::new();
-    let mut direct = String::new();
+    // The crate of somebody else's that the lines stand below, and how deep it is.
+    let mut direct = None;
     for line in String::from_utf8(output.stdout).unwrap().lines() {
         let (depth, name) = line.split_at(line.find(|c: char| !c.is_ascii_digit()).unwrap());
-        if depth == "0" {
-            continue;
+        let depth: usize = depth.parse().unwrap();
+        if direct.as_ref().is_none_or(|(at, _)| depth <= *at) {
+            let crate_name = name.split(' ').next().unwrap();
+            let is_ours = crate_name == "sharelinkd" || crate_name.starts_with("sharelinkd-");
+            direct = (!is_ours).then(|| (depth, crate_name.to_owned()));
         }
-        if depth == "1" {
-            direct = name.split(' ').next().unwrap().to_owned();
+        if let Some((_, direct)) = &direct {
+            let crate_and_version = name.split(' ').take(2).collect::<Vec<_>>().join(" ");
+            below.entry(direct.clone()).or_default().insert(crate_and_version);
         }
-        let crate_and_version = name.split(' ').take(2).collect::<Vec<_>>().join(" ");
-        below.entry(direct.clone()).or_default().insert(crate_and_version);
     }
     let alone = |name: &String, crates: &BTreeSet<String>| {
         let others: BTreeSet<_> =
@@ -605,7 +623,8 @@ fn nothing_names_an_archive_or_a_registry() {
 
 /// The lines of a source file before its tests; none of a file that is for tests alone.
 fn untested(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let is_test = text.starts_with("#![cfg(test)]") || text.contains("\n#![cfg(test)]\n");
+    let is_test =
+        ["#![cfg(test)]\n", "#![expect(clippy::unwrap_used"].iter().any(|mark| text.contains(&format!("\n{mark}")));
     (1..).zip(text.lines()).take_while(move |(_, line)| !is_test && !line.starts_with("mod tests {"))
 }
 
@@ -618,7 +637,7 @@ fn every_source_opens_with_a_head() {
 
 #[test]
 fn no_source_is_longer_than_it_needs_to_be() {
-    for path in files(&[".rs"]).iter().filter(|path| path.starts_with("src/")) {
+    for path in files(&[".rs"]).iter().filter(|path| is_source(path)) {
         let count = untested(&read(path)).count();
         match LONG_FILES.iter().find(|(long, ..)| long == path) {
             Some((_, count_max, why)) => {
@@ -666,7 +685,7 @@ fn three_calls_are_unsafe_and_no_other() {
 
 #[test]
 fn no_source_unwraps_or_allows() {
-    for path in files(&[".rs"]).iter().filter(|path| path.starts_with("src/") || path.starts_with("board/")) {
+    for path in files(&[".rs"]).iter().filter(|path| is_source(path)) {
         let text = read(path);
         for (number, line) in untested(&text).filter(|(_, line)| !line.trim_start().starts_with("//")) {
             for word in [".unwrap()", ".expect("] {

@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use sharelinkd::wire::Track;
-use sharelinkd::wire::uplink::{Part, ToRelay};
+use wire::Track;
+use wire::uplink::{Part, ToRelay};
 
 use crate::world::{Business, PATIENCE, Process, connect, next_text};
 

@@ -3,10 +3,9 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use sharelinkd::board::{self, Board};
+use board::Board;
 
 use crate::world::{Folder, Process, config_text, program};
 
@@ -50,7 +49,7 @@ fn a_good_configuration_is_shown_with_the_memory_sum_and_without_its_secret() {
 
 /// Where a board's limits are lowered the sum is that of the lowered board.
 #[test]
-fn the_memory_sum_is_told_at_start_and_by_the_build() {
+fn the_memory_sum_is_told_at_start() {
     let business = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let lowered = Board { pages_max: 1_234, ..*board::SELECTED };
     for (board, limits) in [(board::SELECTED, ""), (&lowered, "[limits]\npages = 1234\n")] {
@@ -60,17 +59,6 @@ fn the_memory_sum_is_told_at_start_and_by_the_build() {
         let told = format!("memory at most {total}: process {process}, kernel {kernel}");
         assert!(relay.log.iter().any(|line| line.contains(&told)), "no {told:?} in {:?}", relay.log);
     }
-    // Cargo keeps what a build script said beside the folder that it gave it, and shows the lines of this kind.
-    let said = Path::new(env!("OUT_DIR")).with_file_name("output");
-    let said = fs::read_to_string(&said).unwrap_or_else(|error| panic!("{}: {error}", said.display()));
-    let sum = board::memory_sum(board::SELECTED);
-    let [total, process, kernel, budget] =
-        [sum.total(), sum.process(), sum.kernel(), board::SELECTED.memory_budget].map(board::size_text);
-    let told = format!(
-        "cargo::warning=note: board {}: memory sum {total} (process {process}, kernel {kernel}) of a budget of {budget}",
-        board::SELECTED.name
-    );
-    assert!(said.lines().any(|line| line == told), "no {told:?} in {said:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sharelinkd::board::{self, HOST};
+use board::HOST;
 
 use crate::world::{Business, Folder, PATIENCE, config_text, connect, free_address, subscribe};
 

@@ -3,7 +3,7 @@
 //! The soak itself is a program of its own (`tests/soak/run`); `tests/run` plays a short one, in which nothing is judged
 //! by trend. Here the judgement is tried on series that are made: noise with bursts, a table that fills, a random walk, and leaks.
 
-use sharelinkd::relay::time::Jitter;
+use relay::time::Jitter;
 
 #[path = "../soak/trend.rs"]
 mod trend;

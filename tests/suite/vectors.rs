@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
 
-use sharelinkd::wire::page::{Encoded, Notice};
-use sharelinkd::wire::uplink::{
+use wire::page::{Encoded, Notice};
+use wire::uplink::{
     Deframer, Fault, Incoming, LENGTH_SIZE, Part, ToBusiness, ToRelay, business_proof, decode_to_business, encode,
     relay_proof,
 };
-use sharelinkd::wire::{DATA_SIZE_MAX, MIME_SIZE_MAX, Track};
+use wire::{DATA_SIZE_MAX, MIME_SIZE_MAX, Track};
 
 type Case = HashMap<String, String>;
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::{Message, WebSocket, client};
-use sharelinkd::wire::uplink::{
+use wire::uplink::{
     Deframer, Grant, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode, relay_proof,
 };
 

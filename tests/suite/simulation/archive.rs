@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sharelinkd::wire::Track;
+use wire::Track;
 
 /// What a publication is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

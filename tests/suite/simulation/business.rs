@@ -3,9 +3,9 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use sharelinkd::relay::time::Jitter;
-use sharelinkd::wire::Track;
-use sharelinkd::wire::uplink::{
+use relay::time::Jitter;
+use wire::Track;
+use wire::uplink::{
     Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode, relay_proof,
 };
 

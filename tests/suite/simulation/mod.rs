@@ -19,20 +19,20 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use sharelinkd::board::{Board, HOST, TINY, TrackLimits};
-use sharelinkd::relay::begun::Counts;
-use sharelinkd::relay::draft::Draft;
-use sharelinkd::relay::event::Event;
-use sharelinkd::relay::pages::{Peer, Refusal, Verdict};
-use sharelinkd::relay::preview::{PREVIEW_MS_MAX, Preview};
-use sharelinkd::relay::session::Session;
-use sharelinkd::relay::table::Id;
-use sharelinkd::relay::time::{Instant, Jitter};
-use sharelinkd::relay::topic::Drop;
-use sharelinkd::relay::transmit::Slices;
-use sharelinkd::relay::{Counters, Relay, Settings};
-use sharelinkd::wire::Track;
-use sharelinkd::wire::uplink::{Deframer, ToRelay, VERSION};
+use board::{Board, HOST, TINY, TrackLimits};
+use relay::begun::Counts;
+use relay::draft::Draft;
+use relay::event::Event;
+use relay::pages::{Peer, Refusal, Verdict};
+use relay::preview::{PREVIEW_MS_MAX, Preview};
+use relay::session::Session;
+use relay::table::Id;
+use relay::time::{Instant, Jitter};
+use relay::topic::Drop;
+use relay::transmit::Slices;
+use relay::{Counters, Relay, Settings};
+use wire::Track;
+use wire::uplink::{Deframer, ToRelay, VERSION};
 
 use archive::{Archive, What};
 use business::{Effect, Link, Room, SECRET, Server};
@@ -922,7 +922,7 @@ impl World {
             _ => {
                 // Answers to what nobody asked, publications for what nobody has.
                 self.push(&ToRelay::Deny { request: 4_000_000_000, reason: "" }, Effect::None);
-                let part = sharelinkd::wire::uplink::Part::Whole;
+                let part = wire::uplink::Part::Whole;
                 let publish = ToRelay::Publish { topic: 99, track: Track::Messages, sequence: 1, part, data: b"1" };
                 self.push(&publish, Effect::None);
             }
@@ -1147,7 +1147,7 @@ impl World {
         self.be_good(LINGER_MS / 100 + 350)?;
         ensure!(self.server.subscribed.is_empty(), "the relay still has topics: {:?}", self.server.subscribed);
         let used = self.relay.in_use();
-        ensure!(used == sharelinkd::relay::InUse::default(), "rows are left behind: {used:?}");
+        ensure!(used == relay::InUse::default(), "rows are left behind: {used:?}");
         Ok(())
     }
 

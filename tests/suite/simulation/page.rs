@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
+use relay::{session::Session, table::Id};
 use serde_json::Value;
-use sharelinkd::relay::{session::Session, table::Id};
-use sharelinkd::wire::Track;
+use wire::Track;
 
 use super::archive::{Archive, What};
 use super::business::{BAN, BANNED};

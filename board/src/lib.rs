@@ -1,0 +1,112 @@
+//! The board: every limit of the box that the relay was built for.
+//!
+//! `board/*.toml` are the sources; `board/build.rs` turns each of them into a constant of type
+//! [`Board`] (so that tests can run the machine on any board) and selects one, [`SELECTED`], by
+//! the environment variable `SHARELINKD_BOARD` at build time (`host` where it is not set).
+//! The memory sum of each board is computed here and must be within its budget, or the build fails.
+//!
+//! A board is data: this file knows no socket, no clock and no configuration file. A configuration
+//! may lower a board's limits and never raises them (see `config.rs`).
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod limits;
+mod rules;
+mod sum;
+mod unit;
+
+// Compiled into `board/build.rs`; here for its tests alone.
+#[cfg(test)]
+mod source;
+
+pub use limits::{Board, OFF, SPEEDS, TrackLimits};
+pub use rules::{ENVELOPE_SIZE_MAX, INIT_ENVELOPE_SIZE_MAX, Rule, broken, rules};
+pub use sum::*;
+pub use unit::{DESCRIPTORS_EXTRA, descriptors, drop_in};
+
+// `pub const HOST: Board`, one such for each board; `ALL`, `SELECTED` and `TARGET`.
+include!(concat!(env!("OUT_DIR"), "/boards.rs"));
+
+// Every board, selected or not: `rules.rs` has the argument for each assertion.
+const _: () = {
+    let mut index = 0;
+    while index < ALL.len() {
+        if let Some(text) = broken(ALL[index]) {
+            panic!("{}", text);
+        }
+        index += 1;
+    }
+};
+
+/// The board with this name, among those that the binary knows.
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static Board> {
+    ALL.iter().find(|board| board.name == name).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boards_are_known_by_the_stem_of_their_file() {
+        assert_eq!(by_name("tiny"), Some(&TINY));
+        assert_eq!(by_name("host"), Some(&HOST));
+        assert_eq!(by_name("Host"), None);
+        assert!(ALL.contains(&SELECTED));
+        assert!(TARGET.contains("linux"));
+    }
+
+    #[test]
+    fn the_build_tells_the_memory_sum() {
+        // Cargo keeps what a build script said beside the folder that it gave it, and shows the lines of this kind.
+        let said = std::path::Path::new(env!("OUT_DIR")).with_file_name("output");
+        let said = std::fs::read_to_string(&said).unwrap_or_else(|error| panic!("{}: {error}", said.display()));
+        let sum = memory_sum(SELECTED);
+        let [total, process, kernel, budget] =
+            [sum.total(), sum.process(), sum.kernel(), SELECTED.memory_budget].map(size_text);
+        let told = format!(
+            "cargo::warning=note: board {}: memory sum {total} (process {process}, kernel {kernel}) of a budget of {budget}",
+            SELECTED.name
+        );
+        assert!(said.lines().any(|line| line == told), "no {told:?} in {said:?}");
+    }
+
+    #[test]
+    fn the_host_board_has_the_limits_of_the_contract() {
+        assert_eq!((HOST.pages_max, HOST.topics_per_page_max, HOST.sends_burst), (10_000, 8, 5));
+        assert_eq!((HOST.head_ms_max, HOST.first_subscribe_ms_max, HOST.ping_ms), (5_000, 10_000, 25_000));
+        assert_eq!((HOST.alive_ms, HOST.dead_ms), (15_000, 60_000));
+        assert_eq!(HOST.video.data_size_max as usize, 1 << 20);
+        // 1.2 Mbit/s over 300 ms are 45 000 bytes in flight.
+        const { assert!(HOST.send_buffer_size >= 45_000) };
+    }
+
+    #[test]
+    fn the_host_video_ring_is_seconds_of_video_beyond_its_largest_chunk() {
+        let ring = u64::from(HOST.video.blocks_max) * u64::from(HOST.block_size);
+        let spare = ring - u64::from(HOST.video.data_size_max + ENVELOPE_SIZE_MAX);
+        assert!(spare / (1_200_000 / 8) >= 8, "{spare} bytes");
+    }
+
+    #[test]
+    fn the_table_of_boards_is_true() {
+        let text = include_str!("../README.md");
+        for board in ALL {
+            let row = format!(
+                "| {} | {} | {} | {} | {} | {} | {} | ",
+                board.name,
+                board.target,
+                board.pages_max,
+                board.topics_max,
+                size_text(u64::from(board.blocks_max) * u64::from(board.block_size)),
+                size_text(memory_sum(board).total()),
+                size_text(board.memory_budget)
+            );
+            assert!(text.lines().any(|line| line.starts_with(&row)), "board/README.md lacks: {row}");
+        }
+    }
+}

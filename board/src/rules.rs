@@ -1,0 +1,203 @@
+//! What must hold between a board's limits, each rule with the argument beside it.
+//!
+//! Owns [`rules`]: evaluated in `const` context for every board, so that a board that breaks one
+//! doesn't build; by `board/build.rs`, which names the file; and for a board that a configuration has
+//! lowered. Refuses nothing by itself: the caller decides what a broken rule means. A single
+//! field's range is not here but in `source.rs`. `board/build.rs` includes this file too.
+
+use super::limits::{Board, TrackLimits};
+use super::sum::memory_sum;
+
+/// Bytes that encoding adds to the data of a `state`, a message or a chunk, at most: WebSocket header 10, JSON
+/// around the data 76, or 14 of a chunk's head.
+pub const ENVELOPE_SIZE_MAX: u32 = 96;
+/// Bytes that encoding adds to an init segment, at most: WebSocket header 10, head 14, MIME length 1 and text 255.
+pub const INIT_ENVELOPE_SIZE_MAX: u32 = 280;
+/// Room for any one frame to the business server (`HEAD_SIZE_MAX` of the wire, and its length).
+pub const UPLINK_FRAME_SIZE_MAX: u32 = 644;
+
+/// One rule, evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Whether it holds.
+    pub holds: bool,
+    /// What must hold, and what to change where it doesn't.
+    pub text: &'static str,
+}
+
+/// Rules for a board.
+pub const RULE_COUNT: usize = 21;
+
+/// Every rule, evaluated for this board.
+#[must_use]
+pub const fn rules(board: &Board) -> [Rule; RULE_COUNT] {
+    [
+        // Messages must not be lost and a state is always retained, so both are set aside for every topic. Media
+        // can wait for the next group: its rings share what is left.
+        rule(
+            board.guaranteed_blocks() <= board.blocks_max as u64,
+            "the arena must hold the state and messages rings of all topics: raise arena.blocks_max, or lower tables.topics_max or the rings' blocks_max",
+        ),
+        // Media that could never run would be a promise that is never kept.
+        rule(
+            board.guaranteed_blocks() + board.media_blocks_per_topic() <= board.blocks_max as u64,
+            "beyond the state and messages rings of all topics the arena must hold one topic's audio, video and init rings: raise arena.blocks_max, or lower the media rings' blocks_max",
+        ),
+        // The frame that pages are in the middle of writing, and the next: with room for one alone, each publication
+        // would cut off every page that has not finished the one before.
+        rule(
+            holds_two(board, &board.state, ENVELOPE_SIZE_MAX),
+            "the state ring must hold its largest frame twice and a block more: raise track.state.blocks_max or lower its data_size_max",
+        ),
+        rule(
+            holds_two(board, &board.messages, ENVELOPE_SIZE_MAX),
+            "the messages ring must hold its largest frame twice and a block more: raise track.messages.blocks_max or lower its data_size_max",
+        ),
+        rule(
+            holds_two(board, &board.audio, ENVELOPE_SIZE_MAX),
+            "the audio ring must hold its largest frame twice and a block more: raise track.audio.blocks_max or lower its data_size_max",
+        ),
+        rule(
+            holds_two(board, &board.video, ENVELOPE_SIZE_MAX),
+            "the video ring must hold its largest frame twice and a block more: raise track.video.blocks_max or lower its data_size_max",
+        ),
+        // The init in force, and the one that the newest group needs.
+        rule(
+            holds_two(board, &board.init, INIT_ENVELOPE_SIZE_MAX),
+            "the init ring must hold its largest frame twice and a block more: raise track.init.blocks_max or lower its data_size_max",
+        ),
+        // A page that stands inside the largest frame there is must be able to finish it.
+        rule(
+            board.frame_size_max() <= board.kept_blocks_max as u64 * board.block_size as u64,
+            "the largest frame must find room where frames are kept that their rings overtook: raise arena.kept_blocks_max or lower the tracks' data_size_max",
+        ),
+        // One page must be able to have all that a page may have.
+        rule(
+            board.topics_per_page_max <= board.topics_max,
+            "a page can't hold more topics than there are: tables.topics_per_page_max must not exceed tables.topics_max",
+        ),
+        rule(
+            board.topics_per_page_max <= board.subscriptions_max,
+            "one page must be able to subscribe to all its topics: tables.subscriptions_max must be at least tables.topics_per_page_max",
+        ),
+        // Every request asks for a link, every topic is reached through one.
+        rule(
+            board.requests_max <= board.links_max,
+            "each request under way is for a link: tables.links_max must be at least tables.requests_max",
+        ),
+        rule(
+            board.topics_max <= board.links_max,
+            "each topic is reached through a link: tables.links_max must be at least tables.topics_max",
+        ),
+        // One lost pong is no death.
+        rule(
+            board.ping_ms * 2 <= board.dead_ms,
+            "a page must be pinged twice before it is dead: time.dead_ms must be at least twice time.ping_ms",
+        ),
+        // The page client takes missing `alive` frames for a dead relay; it must hear more often than it is pinged.
+        rule(
+            board.alive_ms <= board.ping_ms,
+            "alive frames must come at least as often as pings: time.alive_ms must not exceed time.ping_ms",
+        ),
+        // The longer of the two times is for pages that were told to come back.
+        rule(
+            board.first_subscribe_ms_max <= board.unsubscribed_ms_max,
+            "a page that never asked must not stay longer than one that waits: time.first_subscribe_ms_max must not exceed time.unsubscribed_ms_max",
+        ),
+        // A page skips before it is given up, is given up by us (1013) before the kernel cuts it off, and all before it is dead.
+        rule(
+            board.media_lag_ms_max < board.stalled_ms_max,
+            "a slow page must skip before it is closed: time.media_lag_ms_max must be below time.stalled_ms_max",
+        ),
+        rule(
+            board.stalled_ms_max < board.user_timeout_ms && board.user_timeout_ms <= board.dead_ms,
+            "a stalled page must be closed by the relay before the kernel cuts it off: time.stalled_ms_max < kernel.user_timeout_ms <= time.dead_ms",
+        ),
+        // The kernel takes unsent bytes up to the mark; above the send buffer it would mark nothing.
+        rule(
+            board.notsent_size_max <= board.send_buffer_size,
+            "the mark for unsent bytes above the send buffer would limit nothing: kernel.notsent_size_max must not exceed kernel.send_buffer_size",
+        ),
+        // Linux doubles both buffers; a page alone must fit, or it is closed for being the slowest of one.
+        rule(
+            2 * (board.send_buffer_size as u64 + board.receive_buffer_size as u64) <= board.kernel_size_max,
+            "it must hold one page's send and receive buffers, doubled as Linux does: raise kernel.kernel_size_max",
+        ),
+        // A frame is written whole into the buffer, or it waits: one that never fits would wait for ever.
+        rule(
+            board.uplink_out_size >= UPLINK_FRAME_SIZE_MAX,
+            "it must hold the largest frame to the business server, 644 bytes: raise uplink.uplink_out_size",
+        ),
+        // Known when it is built, never exceeded.
+        rule(
+            memory_sum(board).total() <= board.memory_budget,
+            "the memory sum exceeds memory_budget: lower a limit or, where the box has the memory, raise the budget",
+        ),
+    ]
+}
+
+/// The text of the first rule that doesn't hold, for assertions in `const` context.
+#[must_use]
+pub const fn broken(board: &Board) -> Option<&'static str> {
+    let rules = rules(board);
+    let mut index = 0;
+    while index < RULE_COUNT {
+        if !rules[index].holds {
+            return Some(rules[index].text);
+        }
+        index += 1;
+    }
+    None
+}
+
+impl Board {
+    /// The largest frame of any track, encoded.
+    #[must_use]
+    pub const fn frame_size_max(&self) -> u64 {
+        let init = self.init.data_size_max as u64 + INIT_ENVELOPE_SIZE_MAX as u64;
+        let other = self.data_size_max() as u64 + ENVELOPE_SIZE_MAX as u64;
+        if init > other { init } else { other }
+    }
+}
+
+const fn rule(holds: bool, text: &'static str) -> Rule {
+    Rule { holds, text }
+}
+
+/// A ring begins anywhere in its first block, hence the block more.
+const fn holds_two(board: &Board, track: &TrackLimits, envelope_size: u32) -> bool {
+    let frame = track.data_size_max as u64 + envelope_size as u64;
+    track.frames_max >= 2 && 2 * frame + board.block_size as u64 <= track.blocks_max as u64 * board.block_size as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ALL, TINY};
+
+    #[test]
+    fn every_board_holds_every_rule() {
+        for board in ALL {
+            assert_eq!(broken(board), None, "{}", board.name);
+        }
+    }
+
+    #[test]
+    fn each_broken_rule_is_told_with_the_key_to_change() {
+        let cases: [(Board, &str); 10] = [
+            (Board { blocks_max: 20, ..TINY }, "arena.blocks_max"),
+            (Board { state: TrackLimits { blocks_max: 2, ..TINY.state }, ..TINY }, "track.state.blocks_max"),
+            (Board { init: TrackLimits { frames_max: 1, ..TINY.init }, ..TINY }, "track.init"),
+            (Board { kept_blocks_max: 5, ..TINY }, "arena.kept_blocks_max"),
+            (Board { links_max: 1, ..TINY }, "tables.links_max"),
+            (Board { dead_ms: TINY.ping_ms, ..TINY }, "time.dead_ms"),
+            (Board { stalled_ms_max: TINY.dead_ms, ..TINY }, "time.stalled_ms_max"),
+            (Board { kernel_size_max: 100, ..TINY }, "kernel.kernel_size_max"),
+            (Board { uplink_out_size: 100, ..TINY }, "uplink.uplink_out_size"),
+            (Board { memory_budget: 1 << 20, ..TINY }, "memory_budget"),
+        ];
+        for (board, key) in cases {
+            assert!(broken(&board).is_some_and(|text| text.contains(key)), "{key}: {:?}", broken(&board));
+        }
+    }
+}

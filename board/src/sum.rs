@@ -1,0 +1,461 @@
+//! The memory sum of a board: one term for each owner of memory, kernel sockets included.
+//!
+//! Owns the size of every row, slot and buffer that is multiplied by a board's limits: a number
+//! lives here and nowhere else. The code that has the row ties it with
+//! `const _: () = assert!(size_of::<Session>() <= SESSION_SIZE)`; a size that no `size_of` can give
+//! was measured, and its term says how. Refuses nothing: whether the sum is within the budget is
+//! one of `rules.rs`. `board/build.rs` includes this file too, so it knows nothing of the machine.
+
+use super::limits::{Board, TrackLimits};
+use alloc::format;
+use alloc::string::String;
+
+/// One page's row in the session table: address, state, times, buckets, what is still to be told.
+pub const SESSION_SIZE: usize = 208;
+/// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
+pub const SUBSCRIPTION_SIZE: usize = 112;
+/// One share link: its text (128), grant, times, lists of those that wait and of those admitted.
+pub const LINK_SIZE: usize = 368;
+/// One topic's row: six rings' heads, epoch, timers, the list of its subscriptions, what is timed.
+pub const TOPIC_SIZE: usize = 1056;
+/// One frame's entry in the index of its ring.
+pub const INDEX_ROW_SIZE: usize = 16;
+/// One entry of a ring's block directory, and of the arena's list of free blocks.
+pub const BLOCK_ENTRY_SIZE: usize = 4;
+/// One request under way.
+pub const REQUEST_SIZE: usize = 96;
+/// One request that was given up, remembered for an answer that comes late.
+pub const UNANSWERED_SIZE: usize = 96;
+/// One page that was denied by name.
+pub const DENIAL_SIZE: usize = 72;
+/// One preview that waits.
+pub const PREVIEW_SIZE: usize = 32;
+/// One reason that waits to be told: 256 bytes and a count.
+pub const TEXT_SIZE: usize = 272;
+/// One network that pages come from: its address and how many they are, and a head of the hash table.
+pub const NETWORK_SIZE: usize = 40;
+/// One `Origin` that pages came with: 256 bytes and a count, and a head of the hash table.
+pub const ORIGIN_SIZE: usize = 296;
+/// One address's bucket of asks.
+pub const ADDRESS_SIZE: usize = 8;
+/// One page's row in the fan-out's table of sockets.
+pub const CONNECTION_SIZE: usize = 8;
+/// One frame that pages stand inside; a page is in one at most.
+pub const BEGUN_SIZE: usize = 56;
+
+/// One idle page's connection, task and reactor source, with what the allocator adds: 500 B measured.
+pub const PAGE_TASK_SIZE: usize = 640;
+/// One page's slot in the executor's and the reactor's slabs, twice its length as they grow by doubling.
+pub const EXECUTOR_SLOT_SIZE: usize = 96;
+/// A page's own frame while it is half read: in tungstenite's buffer, and assembled from fragments.
+pub const PAGE_FRAME_SIZE: usize = 2 * 4096;
+/// The share page with its tags: the largest answer that is made for one connection.
+pub const SHARE_PAGE_SIZE: usize = 18 * 1024;
+/// One HTTP connection that is no page (yet): head (8 KiB), answer, place, task and source.
+pub const HEAD_SIZE: usize = 8192 + SHARE_PAGE_SIZE + 2048;
+/// What the uplink's input buffer has beyond the largest publication: a frame's head, read-ahead, its own fields.
+pub const UPLINK_IN_EXTRA_SIZE: usize = 640 + 64 * 1024 + 64;
+/// The rings of the last events and of the last log lines.
+pub const EVENTS_SIZE: usize = 32 * 1024;
+/// Addresses that pages may connect to.
+pub const LISTENERS_MAX: usize = 16;
+/// Engineers at the console's socket at once.
+pub const CONSOLES_MAX: usize = 4;
+/// One console: its output (8 KiB, and as much while it is put together), what was typed, its task.
+pub const CONSOLE_SIZE: usize = 24 * 1024;
+/// Scrapers of the metrics at once.
+pub const METRICS_MAX: u32 = 2;
+/// The metrics as text: no more whatever their values.
+pub const METRICS_SIZE: usize = 32 * 1024;
+/// What one scraper takes besides: a request's head, its task.
+pub const SCRAPER_SIZE: usize = 8192 + 2048;
+/// Scrapers that wait to be accepted.
+pub const METRICS_BACKLOG: usize = 4;
+/// Their sockets' buffers for what goes, as asked for (Linux doubles them).
+pub const METRICS_SEND_SIZE: usize = 16 * 1024;
+/// The same for what comes.
+pub const METRICS_RECEIVE_SIZE: usize = 4 * 1024;
+/// The configuration as parsed (the file has at most 64 KiB) and its successor during a reload.
+pub const CONFIG_SIZE: usize = 4 * 64 * 1024;
+
+/// Resident code and constants of the binary and of the C library.
+pub const CODE_SIZE: usize = 4 * 1024 * 1024;
+/// Resident stack of the one thread and of async-io's helper, and the allocator's own state.
+pub const STACKS_SIZE: usize = 1024 * 1024;
+
+/// What the ring of the fan-out shares with the kernel: 256 requests of 64 bytes, 512 results of 16, their queues.
+pub const RING_SIZE: usize = 32 * 1024;
+
+/// The kernel's objects for the ring: a request of 256 bytes (slab io_kiocb, Linux 6.18) for each of 256 under way, kept for
+/// the next batch, and the ring itself.
+pub const KERNEL_RING_SIZE: usize = 96 * 1024;
+/// The kernel's objects for one open TCP socket with nothing queued.
+pub const KERNEL_SOCKET_SIZE: usize = 4096;
+/// Sockets that are always there or may be: listeners, uplink, console, metrics, a refused page.
+pub const KERNEL_SOCKETS_EXTRA: u64 = 24;
+/// The uplink socket's two queues in the kernel, as capped by its own options.
+pub const KERNEL_UPLINK_SIZE: usize = 512 * 1024;
+
+/// How the bytes of a term are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// A row of a table, tied to its `size_of` by a compile-time assertion.
+    Row,
+    /// A buffer of exactly this size.
+    Buffer,
+    /// Measured; the term's note says where and how.
+    Measured,
+    /// Kept below it while the relay runs, at the cost of the slowest pages.
+    Cap,
+}
+
+impl Known {
+    /// The word for tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Row => "row",
+            Self::Buffer => "buffer",
+            Self::Measured => "measured",
+            Self::Cap => "cap",
+        }
+    }
+}
+
+/// One owner's part of the memory sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// The owner, in at most 24 characters.
+    pub name: &'static str,
+    /// How many there are at most.
+    pub count: u64,
+    /// Bytes of each.
+    pub size: u64,
+    /// How the bytes are known.
+    pub known: Known,
+    /// Whose bytes they are: the process's, or the kernel's for its sockets.
+    pub kernel: bool,
+    /// Where the number comes from, in one line.
+    pub note: &'static str,
+}
+
+impl Term {
+    /// All bytes of the term.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.count.saturating_mul(self.size)
+    }
+}
+
+/// Terms of the memory sum.
+pub const TERM_COUNT: usize = 36;
+
+/// Everything that the process and its sockets may take, term by term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemorySum {
+    /// One term for each owner.
+    pub terms: [Term; TERM_COUNT],
+}
+
+impl MemorySum {
+    /// Bytes of all terms.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.process().saturating_add(self.kernel())
+    }
+
+    /// Bytes of the process's own terms.
+    #[must_use]
+    pub const fn process(&self) -> u64 {
+        self.part(false)
+    }
+
+    /// Bytes of the kernel's terms.
+    #[must_use]
+    pub const fn kernel(&self) -> u64 {
+        self.part(true)
+    }
+
+    const fn part(&self, kernel: bool) -> u64 {
+        let mut sum: u64 = 0;
+        let mut index = 0;
+        while index < TERM_COUNT {
+            if self.terms[index].kernel == kernel {
+                sum = sum.saturating_add(self.terms[index].bytes());
+            }
+            index += 1;
+        }
+        sum
+    }
+}
+
+/// The memory sum of a board; of a lowered board it is the sum after lowering.
+#[must_use]
+pub const fn memory_sum(board: &Board) -> MemorySum {
+    use Known::{Buffer, Cap, Measured, Row};
+    let pages = board.pages_max as u64;
+    let topics = board.topics_max as u64;
+    let heads = board.heads_max as u64 + 1; // one too many, until it shows who gives it a place
+    let seats = pages + 1; // one seat beyond the table refuses politely
+    MemorySum {
+        terms: [
+            // The machine's tables: allocated whole at start, never grown.
+            own("session rows", seats, SESSION_SIZE, Row, "Session"),
+            own("subscription rows", board.subscriptions_max as u64, SUBSCRIPTION_SIZE, Row, "Subscription"),
+            own("link rows", board.links_max as u64, LINK_SIZE, Row, "Link"),
+            own("topic rows", topics, TOPIC_SIZE, Row, "Topic"),
+            // Each ring has an index row for each frame that it may hold.
+            own(
+                "frame index",
+                topics * frames_per_topic(board),
+                INDEX_ROW_SIZE,
+                Row,
+                "a row for each frame of each ring",
+            ),
+            // Each ring has a directory of the blocks that it may hold.
+            own(
+                "block directories",
+                topics * blocks_per_topic(board),
+                BLOCK_ENTRY_SIZE,
+                Row,
+                "an entry for each block of each ring",
+            ),
+            own("arena free list", board.blocks_max as u64, BLOCK_ENTRY_SIZE, Row, "an entry for each block"),
+            own("request rows", board.requests_max as u64, REQUEST_SIZE, Row, "Request"),
+            own("given-up requests", board.requests_max as u64, UNANSWERED_SIZE, Row, "Unanswered"),
+            own("denied pages", board.denials_max as u64, DENIAL_SIZE, Row, "Denials"),
+            own("previews", board.heads_max.div_ceil(8) as u64, PREVIEW_SIZE, Row, "Preview"),
+            // A row for each page: nobody's address or origin ever waits for one.
+            own("networks", pages, NETWORK_SIZE, Row, "Counted<Network>"),
+            own("origins", pages, ORIGIN_SIZE, Row, "Counted<Origin>"),
+            own("reasons", board.reasons_max as u64, TEXT_SIZE, Row, "Text"),
+            own("address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),
+            own("connection rows", seats, CONNECTION_SIZE, Row, "the fan-out's"),
+            own("begun frames", pages, BEGUN_SIZE, Row, "a row for each frame that pages stand inside"),
+            // The one copy of everything published. Untouched blocks are not resident.
+            own("arena", board.blocks_max as u64, board.block_size as usize, Buffer, "blocks of all rings"),
+            own(
+                "kept frames",
+                board.kept_blocks_max as u64,
+                board.block_size as usize + BLOCK_ENTRY_SIZE,
+                Buffer,
+                "blocks of frames that rings overtook while pages stood inside",
+            ),
+            // The shell.
+            own(
+                "page tasks",
+                seats,
+                PAGE_TASK_SIZE,
+                Measured,
+                "RSS for each idle subscribed page (876 B of 8000, x86-64) less rows and slabs",
+            ),
+            own(
+                "executor and reactor",
+                seats + heads + 64,
+                EXECUTOR_SLOT_SIZE,
+                Measured,
+                "slabs and run queue of smol and async-io, grown by doubling; with the page tasks",
+            ),
+            own("page frames half read", pages, PAGE_FRAME_SIZE, Buffer, "tungstenite's sizes, both capped at 4 KiB"),
+            own("HTTP heads and answers", heads, HEAD_SIZE, Buffer, "a head, an answer, a task"),
+            own(
+                "uplink in",
+                1,
+                board.data_size_max() as usize + UPLINK_IN_EXTRA_SIZE,
+                Buffer,
+                "the largest publication, its head, read-ahead",
+            ),
+            own("uplink out", 1, board.uplink_out_size as usize, Buffer, "one buffer"),
+            own("batch ring", 1, RING_SIZE, Buffer, "io_uring's queues, mapped; none where there is no ring"),
+            own(
+                "events and configuration",
+                1,
+                EVENTS_SIZE + CONFIG_SIZE,
+                Buffer,
+                "rings of the last events; the file, parsed",
+            ),
+            own(
+                "consoles",
+                CONSOLES_MAX as u64 + 2,
+                CONSOLE_SIZE,
+                Buffer,
+                "four engineers and a program at the socket, one on the serial line",
+            ),
+            own(
+                "metrics",
+                METRICS_MAX as u64,
+                METRICS_SIZE + SCRAPER_SIZE,
+                Buffer,
+                "a text, a request's head, a task for each scraper",
+            ),
+            own(
+                "code and stacks",
+                1,
+                CODE_SIZE + STACKS_SIZE,
+                Measured,
+                "RSS at rest is 3.6 MiB, of it 3.2 MiB code (x86-64, glibc)",
+            ),
+            // The kernel. A floor for each socket that can be open at once, whatever is in it ...
+            sockets(
+                "kernel sockets",
+                seats + heads + board.backlog_max as u64 + KERNEL_SOCKETS_EXTRA,
+                KERNEL_SOCKET_SIZE as u64,
+                Measured,
+                "slabs TCPv6 2496, inode 832, file 192, dentry 192, epoll 128 (Linux 6.18)",
+            ),
+            sockets(
+                "kernel ring",
+                1,
+                KERNEL_RING_SIZE as u64,
+                Measured,
+                "slab io_kiocb 256 for 256 requests (Linux 6.18)",
+            ),
+            // ... one cap for all that is queued in the pages' ...
+            sockets(
+                "kernel queues",
+                1,
+                board.kernel_size_max.saturating_add(KERNEL_UPLINK_SIZE as u64),
+                Cap,
+                "read from the kernel, past it the slowest pages are closed; and the uplink's own",
+            ),
+            // ... and the buffers of those that are no page yet, as Linux doubles them.
+            sockets(
+                "kernel heads",
+                heads,
+                2 * (board.send_buffer_size as u64 + board.receive_buffer_size as u64),
+                Buffer,
+                "SO_SNDBUF and SO_RCVBUF of a connection that is no page",
+            ),
+            sockets(
+                "kernel metrics",
+                METRICS_MAX as u64 + METRICS_BACKLOG as u64 + 1,
+                2 * (METRICS_SEND_SIZE + METRICS_RECEIVE_SIZE) as u64,
+                Buffer,
+                "SO_SNDBUF and SO_RCVBUF of a scraper, being served or waiting",
+            ),
+            sockets(
+                "kernel backlog",
+                board.backlog_max as u64,
+                2 * board.receive_buffer_size as u64,
+                Buffer,
+                "SO_RCVBUF of a connection that is not accepted yet",
+            ),
+        ],
+    }
+}
+
+const fn own(name: &'static str, count: u64, size: usize, known: Known, note: &'static str) -> Term {
+    Term { name, count, size: size as u64, known, kernel: false, note }
+}
+
+const fn sockets(name: &'static str, count: u64, size: u64, known: Known, note: &'static str) -> Term {
+    Term { name, count, size, known, kernel: true, note }
+}
+
+/// Audio and video have a ring of init segments each.
+const fn frames_per_topic(board: &Board) -> u64 {
+    const fn frames(track: &TrackLimits) -> u64 {
+        track.frames_max as u64
+    }
+    frames(&board.state)
+        + frames(&board.messages)
+        + frames(&board.audio)
+        + frames(&board.video)
+        + 2 * frames(&board.init)
+}
+
+const fn blocks_per_topic(board: &Board) -> u64 {
+    board.state.blocks_max as u64 + board.messages.blocks_max as u64 + board.media_blocks_per_topic()
+}
+
+/// Bytes as a person reads them: `1.5 MiB`, `640 B`; never rounded to a smaller unit's zero.
+#[must_use]
+pub fn size_text(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut tenths = bytes.saturating_mul(10) / 1024;
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// The sum as a table of fixed columns, 78 wide: term, count, bytes of each, bytes, how known; the last lines
+/// are the sums and the board's budget.
+#[must_use]
+pub fn table(board: &Board) -> String {
+    use core::fmt::Write as _;
+    let sum = memory_sum(board);
+    let mut out = format!("{:<26}{:>10}{:>13}{:>15}  {}\n", "memory", "count", "bytes each", "bytes", "known by");
+    for term in &sum.terms {
+        let _ = writeln!(
+            out,
+            "{:<26}{:>10}{:>13}{:>15}  {}",
+            term.name,
+            term.count,
+            term.size,
+            term.bytes(),
+            term.known.name()
+        );
+    }
+    for (name, bytes) in
+        [("process", sum.process()), ("kernel", sum.kernel()), ("sum", sum.total()), ("budget", board.memory_budget)]
+    {
+        let _ = writeln!(out, "{name:<26}{:>38}  {}", bytes, size_text(bytes));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ALL, HOST};
+
+    #[test]
+    fn the_sum_is_the_sum_of_its_terms_and_within_budget() {
+        for board in ALL {
+            let sum = memory_sum(board);
+            assert_eq!(sum.total(), sum.terms.iter().map(Term::bytes).sum::<u64>(), "{}", board.name);
+            assert!(sum.total() <= board.memory_budget, "{}", board.name);
+            assert!(sum.terms.iter().all(|term| term.bytes() > 0 && term.name.len() <= 24 && !term.note.is_empty()));
+        }
+    }
+
+    #[test]
+    fn an_idle_page_stays_within_its_aim() {
+        // A page with one subscription, everything of its own counted: at most 1.5 KiB.
+        const { assert!(SESSION_SIZE + SUBSCRIPTION_SIZE + CONNECTION_SIZE + PAGE_TASK_SIZE + EXECUTOR_SLOT_SIZE <= 1536) };
+    }
+
+    #[test]
+    fn lowering_a_limit_lowers_the_sum() {
+        let full = memory_sum(&HOST).total();
+        let lowered = memory_sum(&Board { pages_max: 100, ..HOST }).total();
+        assert!(lowered < full);
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (u64::MAX, "1677721.5 TiB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
+    }
+
+    #[test]
+    fn the_table_has_fixed_columns() {
+        let text = table(&HOST);
+        assert_eq!(text.lines().count(), 1 + TERM_COUNT + 4);
+        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    }
+}

@@ -1,0 +1,503 @@
+//! A TOML text as sections, keys and values that know their line, and all that is wrong with it.
+//!
+//! Owns the list of [`Problem`]s: reading never stops at the first. Values are *taken*: what is
+//! asked for is removed and remembered as known, so that what is left at the end is unknown and gets the
+//! nearest known key as a suggestion. Refuses syntax errors, wrong types, numbers out of range and
+//! unknown keys, each by line and with what to do. Never quotes a value unless the caller does: it may
+//! be a secret. Knows nothing of what the keys mean; `config.rs` and `board/build.rs` both read
+//! through it, so it uses nothing of the crate.
+
+#![forbid(unsafe_code)]
+
+use toml::de::{DeTable, DeValue};
+
+/// Something wrong in a text: at which line (0: of the text as a whole), what, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Counted from 1.
+    pub line: u32,
+    /// What is wrong.
+    pub what: String,
+    /// How to mend it.
+    pub remedy: String,
+}
+
+/// A value and the line that it begins on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At<T> {
+    /// Counted from 1.
+    pub line: u32,
+    /// What stands there.
+    pub value: T,
+}
+
+/// A TOML text on its way to being read.
+#[derive(Debug)]
+pub struct Document<'i> {
+    text: &'i str,
+    root: DeTable<'i>,
+    known: Vec<(&'static str, &'static str)>,
+    problems: Vec<Problem>,
+    syntax_ok: bool,
+    headers_ok: bool,
+}
+
+impl<'i> Document<'i> {
+    /// Parses a text. Syntax errors become problems, and what can be read in spite of them is read.
+    pub fn parse(text: &'i str) -> Self {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let mut document = Self {
+            text,
+            root: root.into_inner(),
+            known: Vec::new(),
+            problems: Vec::new(),
+            syntax_ok: errors.is_empty(),
+            headers_ok: true,
+        };
+        for error in errors {
+            let offset = error.span().map_or(0, |span| span.start);
+            let line = document.line(offset);
+            if document.line_text(line).trim_start().starts_with('[') && error.message() != "duplicate key" {
+                document.headers_ok = false;
+            }
+            document.refuse(line, syntax_what(error.message()), syntax_remedy(error.message()));
+        }
+        document
+    }
+
+    /// Notes a problem. It is one line of print, whatever the text that it names.
+    pub fn refuse(&mut self, line: u32, what: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(Problem { line, what: printable(what.into()), remedy: printable(remedy.into()) });
+    }
+
+    /// Takes a text in quotes.
+    pub fn text(&mut self, section: &'static str, key: &'static str) -> Option<At<String>> {
+        let At { line, value } = self.take(section, key)?;
+        if let DeValue::String(text) = value {
+            return Some(At { line, value: text.into_owned() });
+        }
+        self.refuse_type(section, key, line, &value, &format!("write a text in quotes: {key} = \"...\""));
+        None
+    }
+
+    /// Takes a text in quotes, or a list of such.
+    pub fn texts(&mut self, section: &'static str, key: &'static str) -> Option<Vec<At<String>>> {
+        const REMEDY: &str = "write a text in quotes, or a list of such: [\"...\", \"...\"]";
+        let At { line, value } = self.take(section, key)?;
+        match value {
+            DeValue::String(text) => Some(vec![At { line, value: text.into_owned() }]),
+            DeValue::Array(list) => {
+                let mut texts = Vec::with_capacity(list.len());
+                for item in list {
+                    let line = self.line(item.span().start);
+                    match item.into_inner() {
+                        DeValue::String(text) => texts.push(At { line, value: text.into_owned() }),
+                        other => self.refuse_type(section, key, line, &other, REMEDY),
+                    }
+                }
+                Some(texts)
+            }
+            other => {
+                self.refuse_type(section, key, line, &other, REMEDY);
+                None
+            }
+        }
+    }
+
+    /// Takes `true` or `false`.
+    pub fn flag(&mut self, section: &'static str, key: &'static str) -> Option<At<bool>> {
+        let At { line, value } = self.take(section, key)?;
+        if let DeValue::Boolean(value) = value {
+            return Some(At { line, value });
+        }
+        self.refuse_type(section, key, line, &value, "write true or false, without quotes");
+        None
+    }
+
+    /// Takes a whole number from `least` to `most`.
+    pub fn number(&mut self, section: &'static str, key: &'static str, least: u64, most: u64) -> Option<At<u64>> {
+        self.number_within(section, key, (least, most), (least, most))
+    }
+
+    /// Takes a whole number; `None` also for the word that may stand in its place.
+    pub fn number_or(
+        &mut self,
+        (section, key): (&'static str, &'static str),
+        word: &str,
+        least: u64,
+        most: u64,
+    ) -> Option<At<u64>> {
+        let found = self.take(section, key)?;
+        if matches!(&found.value, DeValue::String(text) if text == word) {
+            return None;
+        }
+        let remedy = format!("write \"{word}\", or a whole number from {least} to {most} without quotes");
+        self.whole((section, key), &found, ((least, most), (least, most)), &remedy)
+    }
+
+    /// The same as [`number`](Self::number), where the range that is told is narrower than what is taken.
+    pub fn number_within(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        within: (u64, u64),
+        told: (u64, u64),
+    ) -> Option<At<u64>> {
+        let found = self.take(section, key)?;
+        let remedy = format!("write a whole number from {} to {}, without quotes", told.0, told.1);
+        self.whole((section, key), &found, (within, told), &remedy)
+    }
+
+    fn whole(
+        &mut self,
+        (section, key): (&'static str, &'static str),
+        At { line, value }: &At<DeValue<'i>>,
+        ((least, most), told): ((u64, u64), (u64, u64)),
+        remedy: &str,
+    ) -> Option<At<u64>> {
+        let line = *line;
+        let DeValue::Integer(number) = value else {
+            self.refuse_type(section, key, line, value, remedy);
+            return None;
+        };
+        match i128::from_str_radix(number.as_str(), number.radix()) {
+            Ok(n) if (i128::from(least)..=i128::from(most)).contains(&n) => {
+                Some(At { line, value: u64::try_from(n).unwrap_or(most) })
+            }
+            _ => {
+                self.refuse(
+                    line,
+                    format!("{} = {number} is out of range", name(section, key)),
+                    format!("choose a number from {} to {}", told.0, told.1),
+                );
+                None
+            }
+        }
+    }
+
+    /// Notes that a key which must be there is not, unless syntax errors may have swallowed it.
+    pub fn missing(&mut self, section: &'static str, key: &'static str, remedy: String) {
+        if self.syntax_ok {
+            let line = self.section_line(section).unwrap_or(1);
+            self.refuse(line, format!("{} is missing", name(section, key)), remedy);
+        }
+    }
+
+    /// Whether a key is there and not taken yet.
+    pub fn contains(&self, section: &str, key: &str) -> bool {
+        let mut table = &self.root;
+        for part in section.split('.').filter(|part| !part.is_empty()) {
+            match table.get(part).and_then(|value| value.get_ref().as_table()) {
+                Some(inner) => table = inner,
+                None => return false,
+            }
+        }
+        table.contains_key(key)
+    }
+
+    /// The line of a section's header, if the section is there.
+    pub fn section_line(&self, section: &str) -> Option<u32> {
+        let mut table = &self.root;
+        let mut line = None;
+        for part in section.split('.').filter(|part| !part.is_empty()) {
+            let value = table.get(part)?;
+            line = Some(self.line(value.span().start));
+            table = value.get_ref().as_table()?;
+        }
+        line
+    }
+
+    /// How many things were wrong so far.
+    pub fn problem_count(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// Refuses all that was not taken, and gives every problem in the order of lines.
+    pub fn finish(mut self) -> Vec<Problem> {
+        let root = core::mem::take(&mut self.root);
+        self.refuse_unknown("", root);
+        self.problems.sort();
+        self.problems.dedup();
+        self.problems
+    }
+
+    fn take(&mut self, section: &'static str, key: &'static str) -> Option<At<DeValue<'i>>> {
+        self.known.push((section, key));
+        let mut table = &mut self.root;
+        for part in section.split('.').filter(|part| !part.is_empty()) {
+            match table.get_mut(part)?.get_mut() {
+                DeValue::Table(inner) => table = inner,
+                _ => return None,
+            }
+        }
+        let value = table.remove(key)?;
+        let line = self.line(value.span().start);
+        // A line that doesn't parse has its problem already; what was read of it is a guess.
+        if !self.syntax_ok
+            && self.problems.iter().any(|problem| problem.line == line && problem.what != "duplicate key")
+        {
+            return None;
+        }
+        Some(At { line, value: value.into_inner() })
+    }
+
+    fn refuse_type(&mut self, section: &str, key: &str, line: u32, value: &DeValue<'_>, remedy: &str) {
+        let kind = match value {
+            DeValue::String(_) => "a text",
+            DeValue::Integer(_) => "a number",
+            DeValue::Float(_) => "a number with a point",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a section",
+        };
+        self.refuse(line, format!("{} can't be {kind}", name(section, key)), remedy);
+    }
+
+    fn refuse_unknown(&mut self, section: &str, table: DeTable<'i>) {
+        for (key, value) in table {
+            let line = self.line(key.span().start);
+            let path =
+                if section.is_empty() { key.get_ref().to_string() } else { format!("{section}.{}", key.get_ref()) };
+            let is_section =
+                self.known.iter().any(|(known, _)| *known == path || known.starts_with(&format!("{path}.")));
+            match value.into_inner() {
+                DeValue::Table(inner) if is_section => self.refuse_unknown(&path, inner),
+                _ if is_section => self.refuse(
+                    line,
+                    format!("{path} is a section"),
+                    format!("write [{path}] on a line of its own, once, and its keys below"),
+                ),
+                // Where a header is broken, the keys below it have moved elsewhere.
+                _ if !self.headers_ok => {}
+                DeValue::Table(_) => {
+                    let remedy = self.section_remedy(&path);
+                    self.refuse(line, format!("unknown section [{path}]"), remedy);
+                }
+                _ => {
+                    let remedy = self.key_remedy(section, key.get_ref());
+                    self.refuse(line, format!("unknown key {}", name(section, key.get_ref())), remedy);
+                }
+            }
+        }
+    }
+
+    fn section_remedy(&self, section: &str) -> String {
+        let sections: Vec<&str> =
+            self.known.iter().map(|(section, _)| *section).filter(|section| !section.is_empty()).collect();
+        match nearest(section, sections) {
+            Some(near) => format!("did you mean [{near}]?"),
+            None => {
+                let mut sections: Vec<String> = Vec::new();
+                for (section, _) in self.known.iter().filter(|(section, _)| !section.is_empty()) {
+                    let section = format!("[{section}]");
+                    if !sections.contains(&section) {
+                        sections.push(section);
+                    }
+                }
+                format!("remove it: the sections are {}", sections.join(", "))
+            }
+        }
+    }
+
+    fn key_remedy(&self, section: &str, key: &str) -> String {
+        let own = self.known.iter().filter(|(known, _)| *known == section).map(|(_, key)| *key);
+        let elsewhere: Vec<String> = self
+            .known
+            .iter()
+            .filter(|(known, other)| *known != section && *other == key)
+            .map(|(known, _)| format!("[{known}]"))
+            .collect();
+        match nearest(key, own) {
+            Some(near) => format!("did you mean {near}?"),
+            None if !elsewhere.is_empty() => format!("it belongs below {}", elsewhere.join(" or ")),
+            None => match nearest(key, self.known.iter().map(|(_, key)| *key)) {
+                Some(near) => {
+                    let home = self.known.iter().find(|(_, key)| *key == near).map_or("", |(section, _)| *section);
+                    format!("did you mean {}?", name(home, near))
+                }
+                None => "remove it; `sharelinkd config` prints every key that there is".to_owned(),
+            },
+        }
+    }
+
+    fn line(&self, offset: usize) -> u32 {
+        line_of(self.text.as_bytes(), offset)
+    }
+
+    fn line_text(&self, line: u32) -> &'i str {
+        self.text.lines().nth(line.saturating_sub(1) as usize).unwrap_or("")
+    }
+}
+
+/// The line, counted from 1, that a byte of a text is on.
+#[must_use]
+pub fn line_of(text: &[u8], offset: usize) -> u32 {
+    let before = text.get(..offset.min(text.len())).unwrap_or_default();
+    u32::try_from(before.iter().filter(|byte| **byte == b'\n').count() + 1).unwrap_or(u32::MAX)
+}
+
+/// The known word that was most likely meant, if any is near enough to be worth suggesting.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (word.chars().count() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|other| (distance(word, other), other))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, other)| other)
+}
+
+fn name(section: &str, key: &str) -> String {
+    if section.is_empty() { key.to_owned() } else { format!("[{section}] {key}") }
+}
+
+/// The parser's words, where they say something to whoever wrote the file.
+fn syntax_what(message: &str) -> &str {
+    let is_guess = ["float", "integer", "date"].iter().any(|guess| message.contains(guess));
+    if is_guess { "this value is no number, no list and no text in quotes" } else { message }
+}
+
+fn syntax_remedy(message: &str) -> &'static str {
+    match message {
+        "duplicate key" => "this key or section is written twice: keep one of them",
+        _ if message.contains("must be quoted") => "put the text in double quotes (an empty one is \"\")",
+        _ if message.contains("unclosed table") => "close the section's name with ]",
+        _ if message.contains("unclosed array") => "close the list with ]",
+        _ if message.contains("missing comma") => "put a comma between the list's items",
+        _ if message.contains("key with no value") => "write key = value",
+        _ if message.contains("basic string") || message.contains("literal string") => {
+            "close the text with the quote that it begins with, on the same line"
+        }
+        _ if message.contains("float") || message.contains("integer") || message.contains("date") => {
+            "put it in double quotes where it is a text, such as an address"
+        }
+        _ => "write one `key = value` on each line: texts in double quotes, lists in [ ]",
+    }
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that lead from one word to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let swapped = if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    rows[i - 2][j - 2] + 1
+                } else {
+                    usize::MAX
+                };
+                replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(swapped)
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+/// A name in quotes may hold anything: line feeds would look like further errors, escape codes move a terminal's cursor.
+fn printable(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<(u32, String)> {
+        let mut document = Document::parse(text);
+        let _ = document.texts("pages", "listen");
+        let _ = document.text("uplink", "secret");
+        let _ = document.number("track.video", "blocks", 2, 9);
+        let _ = document.flag("pages", "strict");
+        document
+            .finish()
+            .into_iter()
+            .map(|problem| (problem.line, format!("{}; {}", problem.what, problem.remedy)))
+            .collect()
+    }
+
+    #[test]
+    fn a_good_text_has_no_problems() {
+        assert_eq!(
+            problems("[pages]\nlisten = \"a\"\nstrict = true\n[uplink]\nsecret = \"x\"\n[track.video]\nblocks = 0x3\n"),
+            []
+        );
+        assert_eq!(problems(""), []);
+        assert_eq!(problems("\u{feff}pages.listen = [\"a\",\r\n \"b\"]\r\ntrack = { video = { blocks = 9 } }"), []);
+    }
+
+    #[test]
+    fn every_problem_is_told_by_its_line() {
+        let text = "[pages]\nlisten = [\"a\",\n 3]\nlisen = 1\nsecret = \"x\"\n[uplnk]\nsecret = 1\n[track.video]\nblocks = 10\n[track.vido]\n";
+        assert_eq!(
+            problems(text),
+            [
+                (
+                    3,
+                    "[pages] listen can't be a number; write a text in quotes, or a list of such: [\"...\", \"...\"]"
+                        .to_owned()
+                ),
+                (4, "unknown key [pages] lisen; did you mean listen?".to_owned()),
+                (5, "unknown key [pages] secret; it belongs below [uplink]".to_owned()),
+                (6, "unknown section [uplnk]; did you mean [uplink]?".to_owned()),
+                (9, "[track.video] blocks = 10 is out of range; choose a number from 2 to 9".to_owned()),
+                (10, "unknown section [track.vido]; did you mean [track.video]?".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_problem_is_one_line_of_print_whatever_it_names() {
+        let text = "[\"\\u001b[2J\\nboard.toml:1: all is well\"]\n[track.video]\n\"blo\\ncks\" = 1\n";
+        let told = problems(text);
+        assert!(told.iter().all(|(_, text)| !text.contains(char::is_control)), "{told:?}");
+        assert!(told[0].1.starts_with("unknown section [?[2J?board.toml:1"), "{told:?}");
+    }
+
+    #[test]
+    fn numbers_beyond_any_type_and_negative_ones_are_out_of_range() {
+        for number in ["-1", "99999999999999999999999999999999999999999999", "0", "1"] {
+            let told = problems(&format!("[track.video]\nblocks = {number}"));
+            assert!(matches!(told.as_slice(), [(2, text)] if text.contains("out of range")), "{told:?}");
+        }
+        assert!(problems("[track.video]\nblocks = 3.5")[0].1.contains("can't be a number with a point"));
+    }
+
+    #[test]
+    fn syntax_errors_are_all_told_once_and_without_consequences() {
+        let told = problems("[pages]\nlisten = 127.0.0.1:80\nstrict = yes\n[uplink]\nsecret = \"x\nsecret = \"y\"\n");
+        assert_eq!(told.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3, 5, 6], "{told:?}");
+        assert!(told[0].1.starts_with("this value is no number") && told[0].1.contains("double quotes"), "{told:?}");
+        assert!(told[3].1.contains("duplicate key; this key or section is written twice: keep one"));
+        // A broken header: the keys below it are not reported as unknown.
+        assert_eq!(problems("[pages\nlisten = \"a\"\n").len(), 1);
+    }
+
+    #[test]
+    fn a_section_that_is_a_value_or_a_list_is_told() {
+        assert_eq!(
+            problems("pages = 3\n[[uplink]]\nsecret=\"\"\n").iter().map(|(line, _)| *line).collect::<Vec<_>>(),
+            [1, 2]
+        );
+    }
+
+    #[test]
+    fn words_are_suggested_only_when_near() {
+        assert_eq!(nearest("lisetn", ["listen", "linger_s"]), Some("listen"));
+        assert_eq!(nearest("x", ["listen"]), None);
+        assert_eq!(nearest("speed", ["spede"]), Some("spede"));
+        assert_eq!(nearest("entirely", ["different"]), None);
+    }
+
+    #[test]
+    fn lines_count_from_one() {
+        assert_eq!(line_of(b"a\nb\n", 0), 1);
+        assert_eq!(line_of(b"a\nb\n", 2), 2);
+        assert_eq!(line_of(b"a\nb\n", 99), 3);
+        assert_eq!(line_of(b"", 0), 1);
+    }
+}

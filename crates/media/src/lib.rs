@@ -1,0 +1,241 @@
+//! Recordings, as a browser's `MediaRecorder` makes them, cut into what a media track carries.
+//!
+//! Owns the [`Splitter`]: bytes go in as they come, in slices of any size; out come the init
+//! segment, groups that start at a keyframe, and their chunks. [`mp4`] and [`webm`] do the parsing.
+//! Pure, with bounded memory and checked arithmetic: whatever the bytes are, the answer is pieces
+//! or a [`MediaError`]. Refuses everything but WebM and fragmented MP4. Knows no codec, no clock
+//! and no room.
+
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+pub mod boxes;
+pub mod mp4;
+pub mod patch;
+pub mod webm;
+
+/// One piece of a recording, in the order in which a player wants them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// What a player needs before any chunk.
+    Init(Vec<u8>),
+    /// The first chunk of a group: it can be decoded without anything but the init.
+    Start(Vec<u8>),
+    /// A further chunk of the group.
+    Continue(Vec<u8>),
+}
+
+impl Piece {
+    /// The piece's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Init(bytes) | Self::Start(bytes) | Self::Continue(bytes) => bytes,
+        }
+    }
+}
+
+/// Why a recording can't be split. The splitter is not to be used any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaError {
+    /// Neither WebM nor fragmented MP4.
+    UnknownFormat,
+    /// An element or a box that is larger than any that a recorder makes, or a buffer that would be.
+    TooLarge,
+    /// Bytes that contradict the format; the text says which.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for MediaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownFormat => f.write_str("the recording is neither WebM nor fragmented MP4"),
+            Self::TooLarge => f.write_str("the recording has an element that is too large"),
+            Self::Malformed(what) => write!(f, "the recording is damaged: {what}"),
+        }
+    }
+}
+
+/// Bytes of a recording that may wait for the rest of their element: 1 MiB, a second at 8 Mbit/s
+/// and the most that one publication may carry. Beyond it the recording is refused.
+pub const HELD_SIZE_MAX: usize = 1 << 20;
+
+/// Cuts one recording into [`Piece`]s.
+#[derive(Debug)]
+pub struct Splitter {
+    format: Format,
+}
+
+#[derive(Debug)]
+enum Format {
+    /// The first bytes, until there are enough of them to tell.
+    Unknown(Vec<u8>),
+    Mp4(mp4::Splitter),
+    Webm(webm::Splitter),
+}
+
+impl Default for Splitter {
+    fn default() -> Self {
+        Self { format: Format::Unknown(Vec::new()) }
+    }
+}
+
+impl Splitter {
+    /// Takes the recording's next bytes and appends the pieces that are now whole to `pieces`.
+    ///
+    /// # Errors
+    /// The recording can't be split any further; pieces that were appended before are good.
+    pub fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<(), MediaError> {
+        match &mut self.format {
+            Format::Mp4(mp4) => mp4.push(bytes, pieces),
+            Format::Webm(webm) => webm.push(bytes, pieces),
+            Format::Unknown(held) => {
+                held.extend_from_slice(bytes);
+                let Some(&head) = held.first_chunk::<8>() else { return Ok(()) };
+                let all = core::mem::take(held);
+                self.format = match head_format(head) {
+                    Some(format) => format,
+                    None => return Err(MediaError::UnknownFormat),
+                };
+                self.push_all(&all, pieces)
+            }
+        }
+    }
+
+    fn push_all(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<(), MediaError> {
+        match &mut self.format {
+            Format::Mp4(mp4) => mp4.push(bytes, pieces),
+            Format::Webm(webm) => webm.push(bytes, pieces),
+            Format::Unknown(_) => Err(MediaError::UnknownFormat),
+        }
+    }
+
+    /// Whether the recording has a picture; `None` until its init came.
+    #[must_use]
+    pub fn has_video(&self) -> Option<bool> {
+        match &self.format {
+            Format::Mp4(mp4) => mp4.has_video(),
+            Format::Webm(webm) => webm.has_video(),
+            Format::Unknown(_) => None,
+        }
+    }
+}
+
+fn head_format(head: [u8; 8]) -> Option<Format> {
+    if head.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) {
+        Some(Format::Webm(webm::Splitter::default()))
+    } else if head.ends_with(b"ftyp") {
+        Some(Format::Mp4(mp4::Splitter::default()))
+    } else {
+        None
+    }
+}
+
+/// The big-endian `u16` at `at`.
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|b| u16::from_be_bytes(*b))
+}
+
+/// The big-endian `u32` at `at`.
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
+}
+
+/// The big-endian `u64` at `at`.
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|b| u64::from_be_bytes(*b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORDINGS: [(&str, &[u8], bool); 5] = [
+        ("vp8 and Opus in WebM", include_bytes!("../testdata/vp8.webm"), true),
+        ("vp9 and Opus in WebM", include_bytes!("../testdata/vp9.webm"), true),
+        ("H.264 and Opus in Matroska", include_bytes!("../testdata/h264.mkv"), true),
+        ("H.264 and Opus in MP4", include_bytes!("../testdata/h264.mp4"), true),
+        ("Opus in WebM", include_bytes!("../testdata/opus.webm"), false),
+    ];
+
+    fn split(bytes: &[u8], slice: usize) -> (Vec<Piece>, Option<bool>, Result<(), MediaError>) {
+        let (mut splitter, mut pieces) = (Splitter::default(), Vec::new());
+        for part in bytes.chunks(slice) {
+            if let Err(error) = splitter.push(part, &mut pieces) {
+                return (pieces, splitter.has_video(), Err(error));
+            }
+        }
+        (pieces, splitter.has_video(), Ok(()))
+    }
+
+    #[test]
+    fn real_recordings_give_an_init_and_a_group_each_second() {
+        for (name, bytes, video) in RECORDINGS {
+            for slice in [bytes.len(), 4000, 333] {
+                let (pieces, has_video, result) = split(bytes, slice);
+                assert_eq!(result, Ok(()), "{name}");
+                assert_eq!(has_video, Some(video), "{name}");
+                assert!(matches!(pieces.first(), Some(Piece::Init(_))), "{name}: the init comes first");
+                assert!(matches!(pieces.get(1), Some(Piece::Start(_))), "{name}: then a group");
+                let count = |f: fn(&Piece) -> bool| pieces.iter().filter(|p| f(p)).count();
+                assert_eq!(count(|p| matches!(p, Piece::Init(_))), 1, "{name}");
+                let starts = count(|p| matches!(p, Piece::Start(_)));
+                assert!((3..=4).contains(&starts), "{name}: {starts} groups in 3.6 s");
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_of_the_slices_changes_no_group() {
+        for (name, bytes, _) in RECORDINGS {
+            let starts = |slice| {
+                let pieces = split(bytes, slice).0;
+                pieces.into_iter().filter(|p| matches!(p, Piece::Start(_))).count()
+            };
+            assert_eq!(starts(1), starts(bytes.len()), "{name}");
+        }
+    }
+
+    /// Every byte in turn set to values that lengths and counts fear, and cuts at every place.
+    #[test]
+    fn damaged_recordings_never_panic_and_never_grow() {
+        let mut seed = 7_u32;
+        for (_, bytes, _) in RECORDINGS {
+            let head = bytes.get(..6000).unwrap_or(bytes);
+            for at in 0..head.len().min(2500) {
+                for value in [0, 0x7f, 0x80, 0xff] {
+                    let mut damaged = head.to_vec();
+                    *damaged.get_mut(at).unwrap() = value;
+                    check(&damaged, 1024);
+                }
+            }
+            for _ in 0..2000 {
+                let mut damaged = head.to_vec();
+                for _ in 0..8 {
+                    seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    let at = usize::try_from(seed >> 8).unwrap() % damaged.len();
+                    *damaged.get_mut(at).unwrap() = u8::try_from(seed & 0xff).unwrap();
+                }
+                check(&damaged, 700);
+            }
+            for cut in (8..head.len()).step_by(7) {
+                check(head.get(..cut).unwrap(), 97);
+            }
+        }
+
+        fn check(bytes: &[u8], slice: usize) {
+            let (pieces, ..) = split(bytes, slice);
+            // A cluster that is made anew costs 21 bytes for each chunk; nothing else may be added.
+            let size: usize = pieces.iter().map(|p| p.bytes().len()).sum();
+            assert!(size <= bytes.len() + pieces.len() * 32, "{size} bytes out of {}", bytes.len());
+        }
+    }
+
+    #[test]
+    fn other_formats_are_refused() {
+        assert_eq!(split(b"RIFF....WAVEfmt ", 5).2, Err(MediaError::UnknownFormat));
+        assert_eq!(split(&[0; 64], 64).2, Err(MediaError::UnknownFormat));
+        assert_eq!(split(b"short", 1).2, Ok(()));
+    }
+}

@@ -1,0 +1,378 @@
+//! Fragmented MP4 (ISO/IEC 14496-12): a live recording, or a clip, as init and fragments.
+//!
+//! The init is `ftyp` and `moov`; each `moof` with its `mdat` is one chunk, unchanged. A chunk
+//! begins a group where it holds a picture that needs no other (a sample whose "non-sync" flag is
+//! clear; without picture: each second). Index boxes are dropped. `patch.rs` has what changes
+//! a fragment. Boxes of unknown size are refused: a live recorder writes none. Knows no codec.
+
+use super::{
+    HELD_SIZE_MAX, MediaError, Piece,
+    boxes::{box_size, children, find, kind},
+    patch, u32_at, u64_at,
+};
+
+/// A sample with this flag needs another one (section 8.8.3.1).
+const NON_SYNC: u32 = 0x0001_0000;
+/// Tracks that a recording may have: one of picture, one of sound, and some room.
+const TRACKS_MAX: usize = 4;
+
+/// One track, as the init describes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MovieTrack {
+    /// The track's number in fragments.
+    pub id: u32,
+    /// Ticks in a second.
+    pub timescale: u32,
+    /// Whether it is the picture.
+    pub video: bool,
+    default_duration: u32,
+    default_flags: u32,
+}
+
+/// A fragment's part in one track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The track's number.
+    pub track: u32,
+    /// When its first sample is decoded, in the track's ticks.
+    pub time: u64,
+    /// How long its samples last, in the track's ticks.
+    pub duration: u64,
+    /// Whether one of its samples needs no other.
+    pub key: bool,
+}
+
+/// Cuts one recording. See [`super::Splitter`].
+#[derive(Debug, Default)]
+pub struct Splitter {
+    held: Vec<u8>,
+    /// `ftyp` until `moov` came.
+    init: Vec<u8>,
+    tracks: Option<Vec<MovieTrack>>,
+    /// A `moof` that waits for its `mdat`, and whether it begins a group.
+    fragment: Option<(Vec<u8>, bool)>,
+    /// When the running group of a recording without picture began, in ticks.
+    group_time: Option<u64>,
+    group_begun: bool,
+}
+
+impl Splitter {
+    /// See [`super::Splitter::push`].
+    ///
+    /// # Errors
+    /// The recording is damaged or has a box that is too large.
+    pub fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<(), MediaError> {
+        let mut held = core::mem::take(&mut self.held);
+        held.extend_from_slice(bytes);
+        let mut rest = held.as_slice();
+        while let Some(whole) = box_size(rest)? {
+            if whole > HELD_SIZE_MAX {
+                return Err(MediaError::TooLarge);
+            }
+            let Some(raw) = rest.get(..whole) else { break };
+            self.whole_box(raw, pieces)?;
+            rest = rest.get(whole..).unwrap_or_default();
+        }
+        let left = rest.len();
+        held.drain(..held.len() - left);
+        self.held = held;
+        Ok(())
+    }
+
+    /// See [`super::Splitter::has_video`].
+    #[must_use]
+    pub fn has_video(&self) -> Option<bool> {
+        self.tracks.as_ref().map(|tracks| tracks.iter().any(|track| track.video))
+    }
+
+    fn whole_box(&mut self, raw: &[u8], pieces: &mut Vec<Piece>) -> Result<(), MediaError> {
+        match kind(raw) {
+            b"ftyp" => self.init = raw.to_vec(),
+            b"moov" => {
+                if self.tracks.is_some() {
+                    return Err(MediaError::Malformed("a second header"));
+                }
+                self.tracks = Some(tracks(raw)?);
+                let mut init = core::mem::take(&mut self.init);
+                init.extend_from_slice(raw);
+                pieces.push(Piece::Init(init));
+            }
+            b"moof" => {
+                let start = self.begins_group(raw)?;
+                let mut moof = raw.to_vec();
+                let tracks = self.tracks.as_deref().unwrap_or_default();
+                patch::mend_sound(&mut moof, |id| tracks.iter().any(|track| track.id == id && track.video))?;
+                self.fragment = Some((moof, start));
+            }
+            b"mdat" => {
+                let Some((mut chunk, start)) = self.fragment.take() else {
+                    return Err(MediaError::Malformed("media data without a fragment"));
+                };
+                if chunk.len() + raw.len() > HELD_SIZE_MAX {
+                    return Err(MediaError::TooLarge);
+                }
+                chunk.extend_from_slice(raw);
+                self.group_begun |= start;
+                if start {
+                    pieces.push(Piece::Start(chunk));
+                } else if self.group_begun {
+                    pieces.push(Piece::Continue(chunk));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn begins_group(&mut self, moof: &[u8]) -> Result<bool, MediaError> {
+        let tracks = self.tracks.as_deref().ok_or(MediaError::Malformed("a fragment before the header"))?;
+        let runs = runs(moof, tracks)?;
+        if let Some(video) = tracks.iter().find(|track| track.video) {
+            return Ok(runs.iter().any(|run| run.track == video.id && run.key));
+        }
+        let Some(run) = runs.first() else { return Ok(false) };
+        let second = tracks.iter().find(|track| track.id == run.track).map_or(1, |track| u64::from(track.timescale));
+        let start = self.group_time.is_none_or(|from| run.time.saturating_sub(from) >= second);
+        if start {
+            self.group_time = Some(run.time);
+        }
+        Ok(start)
+    }
+}
+
+/// The tracks of a `moov`.
+///
+/// # Errors
+/// The box is damaged.
+pub fn tracks(moov: &[u8]) -> Result<Vec<MovieTrack>, MediaError> {
+    let mut tracks = Vec::new();
+    for child in children(moov) {
+        let child = child?;
+        if kind(child) == b"trak" && tracks.len() < TRACKS_MAX {
+            tracks.push(track(child)?);
+        }
+    }
+    for extends in find(moov, b"mvex")?.into_iter().flat_map(children) {
+        let extends = extends?;
+        if kind(extends) != b"trex" {
+            continue;
+        }
+        let field = |at| u32_at(extends, at).ok_or(MediaError::Malformed("trex is cut short"));
+        let (id, duration, flags) = (field(12)?, field(20)?, field(28)?);
+        for track in tracks.iter_mut().filter(|track| track.id == id) {
+            (track.default_duration, track.default_flags) = (duration, flags);
+        }
+    }
+    Ok(tracks)
+}
+
+fn track(trak: &[u8]) -> Result<MovieTrack, MediaError> {
+    let need = |found: Option<_>, what| found.ok_or(MediaError::Malformed(what));
+    let head = need(find(trak, b"tkhd")?, "a track without tkhd")?;
+    let media = need(find(trak, b"mdia")?, "a track without mdia")?;
+    let clock = need(find(media, b"mdhd")?, "a track without mdhd")?;
+    let handler = need(find(media, b"hdlr")?, "a track without hdlr")?;
+    // Version 1 has two 64-bit times before what is wanted, version 0 two of 32 bits.
+    let field = |of: &[u8]| u32_at(of, if of.get(8) == Some(&1) { 28 } else { 20 });
+    let (Some(id), Some(timescale)) = (field(head), field(clock)) else {
+        return Err(MediaError::Malformed("a track's head is cut short"));
+    };
+    if timescale == 0 {
+        return Err(MediaError::Malformed("a timescale of 0"));
+    }
+    Ok(MovieTrack { id, timescale, video: handler.get(16..20) == Some(b"vide"), ..MovieTrack::default() })
+}
+
+/// What a `moof` holds of each track.
+///
+/// # Errors
+/// The box is damaged.
+pub fn runs(moof: &[u8], tracks: &[MovieTrack]) -> Result<Vec<Run>, MediaError> {
+    let mut runs = Vec::new();
+    for part in children(moof) {
+        let part = part?;
+        if kind(part) == b"traf" && runs.len() < TRACKS_MAX {
+            runs.push(run(part, tracks)?);
+        }
+    }
+    Ok(runs)
+}
+
+fn run(traf: &[u8], tracks: &[MovieTrack]) -> Result<Run, MediaError> {
+    let cut = MediaError::Malformed("a track fragment is cut short");
+    let head = find(traf, b"tfhd")?.ok_or(MediaError::Malformed("a track fragment without tfhd"))?;
+    let flags = u32_at(head, 8).ok_or(cut)?;
+    let id = u32_at(head, 12).ok_or(cut)?;
+    let known = tracks.iter().find(|track| track.id == id);
+    let known = known.ok_or(MediaError::Malformed("a fragment of an unknown track"))?;
+    let (mut duration, mut sample_flags) = (known.default_duration, known.default_flags);
+    // Base data offset, sample description, duration, size, flags: each only where its bit says so.
+    let mut at = 16;
+    for (bit, size) in [(0x1, 8), (0x2, 4), (0x8, 4), (0x10, 4), (0x20, 4)] {
+        if flags & bit != 0 {
+            match bit {
+                0x8 => duration = u32_at(head, at).ok_or(cut)?,
+                0x20 => sample_flags = u32_at(head, at).ok_or(cut)?,
+                _ => {}
+            }
+            at += size;
+        }
+    }
+    let time = find(traf, b"tfdt")?.ok_or(MediaError::Malformed("a track fragment without tfdt"))?;
+    let time = decode_time(time).ok_or(cut)?;
+    let mut run = Run { track: id, time, duration: 0, key: false };
+    for child in children(traf) {
+        let child = child?;
+        if kind(child) == b"trun" {
+            samples(child, duration, sample_flags, &mut run)?;
+        }
+    }
+    Ok(run)
+}
+
+/// Adds up a `trun`: its samples' durations, and whether one of them needs no other.
+fn samples(trun: &[u8], duration: u32, flags: u32, run: &mut Run) -> Result<(), MediaError> {
+    let cut = MediaError::Malformed("a run of samples is cut short");
+    let has = u32_at(trun, 8).ok_or(cut)?;
+    let count = u32_at(trun, 12).ok_or(cut)?;
+    let mut at = if has & 0x1 != 0 { 20 } else { 16 };
+    let first_flags = if has & 0x4 != 0 {
+        at += 4;
+        Some(u32_at(trun, at - 4).ok_or(cut)?)
+    } else {
+        None
+    };
+    // A row has 4 bytes for each of duration, size, flags, composition offset that is there. Without rows
+    // nothing in the box bounds the count, so those samples are not walked one by one.
+    let row = 4 * usize::try_from((has & 0xf00).count_ones()).unwrap_or(4);
+    let rows = trun.get(at..).unwrap_or_default();
+    let count = usize::try_from(count).map_err(|_| cut)?;
+    if count.checked_mul(row).is_none_or(|size| size > rows.len()) {
+        return Err(cut);
+    }
+    let range = MediaError::Malformed("a duration out of range");
+    if row == 0 {
+        run.key |= count > 0 && first_flags.unwrap_or(flags) & NON_SYNC == 0 || count > 1 && flags & NON_SYNC == 0;
+        let sum = (count as u64).checked_mul(u64::from(duration)).and_then(|all| run.duration.checked_add(all));
+        run.duration = sum.ok_or(range)?;
+        return Ok(());
+    }
+    for index in 0..count {
+        let mut field = index * row;
+        let mut take = |bit: u32| {
+            let value = if has & bit != 0 { u32_at(rows, field) } else { None };
+            field += if has & bit != 0 { 4 } else { 0 };
+            value
+        };
+        let (own_duration, _size, own_flags) = (take(0x100), take(0x200), take(0x400));
+        let first = if index == 0 { first_flags } else { None };
+        let sample_flags = first.or(own_flags).unwrap_or(flags);
+        run.key |= sample_flags & NON_SYNC == 0;
+        let sum = run.duration.checked_add(u64::from(own_duration.unwrap_or(duration)));
+        run.duration = sum.ok_or(range)?;
+    }
+    Ok(())
+}
+
+fn decode_time(tfdt: &[u8]) -> Option<u64> {
+    if tfdt.get(8) == Some(&1) { u64_at(tfdt, 12) } else { u32_at(tfdt, 12).map(u64::from) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        [&u32::try_from(body.len() + 8).unwrap().to_be_bytes()[..], kind, body].concat()
+    }
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    fn moov() -> Vec<u8> {
+        let trak = |id: u32, scale: u32, handler: &[u8; 4]| {
+            let head = boxed(b"tkhd", &words(&[0, 0, 0, id, 0]));
+            let clock = boxed(b"mdhd", &words(&[0, 0, 0, scale, 0]));
+            let handler = boxed(b"hdlr", &[&[0; 8], &handler[..], &[0; 8]].concat());
+            boxed(b"trak", &[head, boxed(b"mdia", &[clock, handler].concat())].concat())
+        };
+        let trex = boxed(b"trex", &words(&[0, 1, 1, 500, 0, NON_SYNC]));
+        boxed(b"moov", &[trak(1, 1000, b"vide"), trak(2, 48000, b"soun"), boxed(b"mvex", &trex)].concat())
+    }
+
+    fn fragment(video: &[u8], sound: bool) -> Vec<u8> {
+        let tfdt = boxed(b"tfdt", &words(&[0, 77]));
+        let picture = boxed(b"traf", &[boxed(b"tfhd", &words(&[0, 1])), tfdt.clone(), boxed(b"trun", video)].concat());
+        let sound = if sound {
+            boxed(b"traf", &[boxed(b"tfhd", &words(&[0, 2])), tfdt, boxed(b"trun", &words(&[0, 3]))].concat())
+        } else {
+            Vec::new()
+        };
+        boxed(b"moof", &[boxed(b"mfhd", &words(&[0, 1])), picture, sound].concat())
+    }
+
+    #[test]
+    fn flags_come_from_the_sample_the_first_the_fragment_or_the_header() {
+        let tracks = tracks(&moov()).unwrap();
+        assert_eq!(
+            tracks.iter().map(|t| (t.id, t.timescale, t.video)).collect::<Vec<_>>(),
+            [(1, 1000, true), (2, 48000, false)]
+        );
+        let run = |trun: &[u8]| *runs(&fragment(trun, true), &tracks).unwrap().first().unwrap();
+        assert_eq!(run(&words(&[0, 2])), Run { track: 1, time: 77, duration: 1000, key: false });
+        assert!(run(&words(&[0x4, 2, 0x0200_0000])).key, "the first sample's flags");
+        assert_eq!(run(&words(&[0x500, 2, 40, NON_SYNC, 50, 0])), Run { track: 1, time: 77, duration: 90, key: true });
+        assert!(!run(&words(&[0x400, 2, NON_SYNC, NON_SYNC])).key);
+    }
+
+    #[test]
+    fn a_count_that_the_box_does_not_hold_is_damage() {
+        let tracks = tracks(&moov()).unwrap();
+        let cut = Err(MediaError::Malformed("a run of samples is cut short"));
+        for trun in [&[0x100, 2, 40][..], &[0xf00, u32::MAX]] {
+            assert_eq!(runs(&fragment(&words(trun), false), &tracks), cut);
+        }
+    }
+
+    #[test]
+    fn a_fragment_of_one_track_is_retimed() {
+        let tracks = tracks(&moov()).unwrap();
+        let mut moved = fragment(&words(&[0, 1]), false);
+        patch::retime(&mut moved, 5000, 9).unwrap();
+        assert_eq!(runs(&moved, &tracks).unwrap().first().unwrap().time, 5000);
+        assert_eq!(u32_at(&moved, 20), Some(9));
+        assert_eq!(patch::retime(&mut moved, 1 << 32, 1), Err(MediaError::Malformed("a time beyond 32 bits")));
+        let mut two = fragment(&words(&[0, 1]), true);
+        assert!(patch::retime(&mut two, 1, 1).is_err());
+        assert!(patch::retime(&mut [0; 5], 1, 1).is_err());
+    }
+
+    #[test]
+    fn the_sound_of_a_real_recording_has_no_holes() {
+        let (mut splitter, mut pieces) = (Splitter::default(), Vec::new());
+        splitter.push(include_bytes!("../testdata/h264.mp4"), &mut pieces).unwrap();
+        let tracks = splitter.tracks.unwrap();
+        let sound = tracks.iter().find(|track| !track.video).unwrap().id;
+        let mut end = None;
+        for piece in pieces.iter().skip(1) {
+            let moof = crate::boxes::boxes(piece.bytes()).next().unwrap().unwrap();
+            let run = *runs(moof, &tracks).unwrap().iter().find(|run| run.track == sound).unwrap();
+            // The recorder rounds each fragment's time: a tick of 21 µs more or less is no hole.
+            assert!(run.time.abs_diff(end.unwrap_or(run.time)) <= 1, "{} behind {end:?}", run.time);
+            end = Some(run.time + run.duration);
+        }
+        assert!(end.is_some());
+    }
+
+    #[test]
+    fn a_box_of_unknown_or_impossible_size_is_refused() {
+        let mut pieces = Vec::new();
+        for size in [0_u32, 7] {
+            let raw = [&size.to_be_bytes()[..], b"moof"].concat();
+            assert_eq!(Splitter::default().push(&raw, &mut pieces), Err(MediaError::Malformed("a box's size")));
+        }
+        let claim = [&1_u32.to_be_bytes()[..], b"mdat", &u64::MAX.to_be_bytes()].concat();
+        assert_eq!(Splitter::default().push(&claim, &mut pieces), Err(MediaError::TooLarge));
+    }
+}

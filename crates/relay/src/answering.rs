@@ -1,0 +1,756 @@
+//! What the business server answers and decides: accepted, denied, taken back, ended.
+//!
+//! Owns what an answer means for a link, its grant and the pages that wait for it. An answer that
+//! crossed our `Unsubscribe` is asked for again; so is one whose epoch a waiting page knows from an
+//! older place than was asked for. A denial of a link as a whole is for all; one of a request that
+//! names a page is that page's alone. Doesn't know how and when is asked (`asking.rs`), nor what
+//! becomes of topics (`topics.rs`).
+
+use super::{
+    Relay,
+    denials::DENIED_MS,
+    event::Event,
+    link::{Asker, Denied, Request, Trial},
+    session::{Live, Stage},
+    table::NONE,
+    texts::Reason,
+    time::Instant,
+};
+use wire::uplink::Grant;
+
+/// Accepts in a row that a link gives back, to be asked for again from an older place. The first is
+/// mended by the second, unless pages come meanwhile that know yet another place.
+const REPLAYS_MAX: u8 = 3;
+
+impl Relay {
+    /// The business server answered with `Accept`.
+    pub(super) fn accepted(&mut self, now: Instant, number: u32, topic_number: u32, epoch: u64, grant: Grant) {
+        let for_preview = self.is_for_preview(number);
+        let Some(request) = self.take_answered(number) else {
+            // Nobody has a use for it any more: a topic without pages. Where that was unsubscribed lately, or asked for by a
+            // preview alone, it is unsubscribed.
+            let is_unwanted = for_preview || self.unsubscribed.iter().any(|&(topic, _)| topic == topic_number);
+            if is_unwanted && self.topic_row(topic_number).is_none() {
+                let _ = self.unsubscribe_topic(topic_number);
+            } else if self.topic_for(now, topic_number, epoch, false).is_none() {
+                self.refuse_topic(topic_number);
+            }
+            self.flush_audiences(now);
+            return;
+        };
+        let link = request.link;
+        self.note_accepted(link, &request);
+        self.accept(now, &request, topic_number, epoch, grant);
+        self.preview_news += 1;
+        self.let_go(now, link);
+        self.flush_audiences(now);
+    }
+
+    /// Takes note that a link is good on this connection: as a whole, or for pages by their names.
+    fn note_accepted(&mut self, link: u32, request: &Request) {
+        if let Some(trial) = self.links[link].on_trial.take() {
+            // Whatever it was that was accepted, the denial before it is past.
+            self.reasons.release_reason(trial.reason);
+            self.links[link].by_name |= trial.request == request.number;
+        }
+        if let Some(denied) = self.links[link].denied.take() {
+            self.reasons.release_reason(denied.reason);
+        }
+        match request.page {
+            Some(page) => self.forget_denial(self.links[link].hash, page),
+            None => self.links[link].accepted_on = self.uplink.connection(),
+        }
+    }
+
+    fn accept(&mut self, now: Instant, request: &Request, topic_number: u32, epoch: u64, grant: Grant) {
+        let link = request.link;
+        let held = self.topic_row(topic_number);
+        let is_held = held.is_some_and(|row| self.topics[row].accepted_on == self.uplink.connection());
+        let has_crossed =
+            self.unsubscribed.iter().any(|&(topic, order)| topic == topic_number && order > request.order);
+        if has_crossed && !is_held {
+            // Our Unsubscribe came behind it: the business server has forgotten us again.
+            self.ask_anew(now, link);
+            return;
+        }
+        if held.is_none() && self.is_known_from_before(link, epoch, request) && self.unsubscribe_topic(topic_number) {
+            let row = &mut self.links[link];
+            (row.replays, row.epoch) = (row.replays + 1, Some(epoch));
+            self.ask_anew(now, link);
+            return;
+        }
+        (self.links[link].replays, self.links[link].epoch) = (0, None);
+        let for_preview = request.for_preview && self.links[link].waiting_count == 0;
+        let Some(topic) = self.topic_for(now, topic_number, epoch, for_preview) else {
+            self.refuse_topic(topic_number);
+            let reason = Reason::Own("the relay has no room for more topics now");
+            self.answer_waiting(now, request, reason, Some(Self::full_retry_ms));
+            self.plan_renewal(now, link);
+            self.hungry = true;
+            return;
+        };
+        if for_preview && self.links[link].previews == 0 && self.topics[topic].for_preview {
+            // It came too late for all that waited: the next sweep unsubscribes it.
+            self.topics[topic].forget_at = now;
+        }
+        if held.is_none() {
+            // What was asked for says something of this epoch alone.
+            self.topics[topic].replay_from = if request.replay.0 == epoch { request.replay.1 } else { 0 };
+        }
+        self.leave_other_topic(now, link, topic);
+        let was_asked_again = core::mem::take(&mut self.links[link].ask_again);
+        let row = &mut self.links[link];
+        (row.topic, row.grant) = (topic, grant);
+        if grant.shared {
+            self.accepted_shared(now, link);
+        } else {
+            self.accepted_one(now, request, topic, was_asked_again);
+        }
+    }
+
+    /// Whether somebody who waits was in this epoch already, at an older place than the business
+    /// server was asked to replay it from.
+    fn is_known_from_before(&self, link: u32, epoch: u64, request: &Request) -> bool {
+        let row = &self.links[link];
+        if row.replays >= REPLAYS_MAX || row.topic != NONE {
+            return false;
+        }
+        let from = if request.replay.0 == epoch { request.replay.1.max(1) } else { u64::MAX };
+        let mut subscription = row.waiting;
+        for _ in 0..row.waiting_count {
+            let waiting = &self.subscriptions[subscription];
+            subscription = waiting.next;
+            if let Stage::Waiting { since: (of, next @ 1..), .. } = waiting.stage
+                && of == epoch
+                && next < from
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// An answer is of no use: the same is asked for again.
+    fn ask_anew(&mut self, now: Instant, link: u32) {
+        let row = &mut self.links[link];
+        if !row.by_name {
+            row.ask_again |= row.live_count > 0;
+        } else if row.is_renewed() {
+            row.renew_at = now;
+        }
+        self.hungry = true;
+    }
+
+    fn accepted_shared(&mut self, now: Instant, link: u32) {
+        let row = &mut self.links[link];
+        let ttl_ms = u64::from(row.grant.ttl_s) * 1000;
+        row.each = false;
+        row.unanswered = 0;
+        row.granted_until = now.after(ttl_ms);
+        // Renewed in the last fifth of its time, not by all links at once.
+        let early_ms = ttl_ms / 10 + self.jitter.below(ttl_ms / 10 + 1);
+        row.renew_at = if ttl_ms > 0 { now.after(ttl_ms - early_ms) } else { Instant::NEVER };
+        self.for_live(link, |live| (live.own, live.ask_again) = (false, false));
+        self.links[link].ask_again_count = 0;
+        self.begin_admitting(now, link);
+    }
+
+    fn accepted_one(&mut self, now: Instant, request: &Request, topic: u32, was_asked_again: bool) {
+        let link = request.link;
+        let row = &mut self.links[link];
+        row.each = true;
+        row.granted_until = now;
+        row.renew_at = Instant::NEVER;
+        match self.subscriptions.get(request.asker).map(|row| row.stage) {
+            Some(Stage::Waiting { .. }) => self.admit(now, request.asker, topic, true),
+            Some(Stage::Live(_)) => {
+                // A shared answer may have come in between and settled it for all.
+                if let Some(live) = self.live_mut(request.asker)
+                    && core::mem::take(&mut live.ask_again)
+                {
+                    self.links[link].ask_again_count -= 1;
+                }
+            }
+            _ => {}
+        }
+        if was_asked_again {
+            // Shared before, and not any more: each page needs its own grant now, but the one that has it.
+            if let Some(live) = self.live_mut(request.asker) {
+                live.own = true;
+            }
+            let mut count = 0;
+            self.for_live(link, |live| {
+                count += u32::from(!live.own && !live.ask_again);
+                live.ask_again |= !live.own;
+                live.own = true;
+            });
+            self.links[link].ask_again_count += count;
+        }
+        self.hungry = true;
+    }
+
+    /// The business server answered with `Deny`.
+    pub(super) fn denied(&mut self, now: Instant, number: u32, reason: &str) {
+        let Some(request) = self.take_answered(number) else { return };
+        let reason = self.reasons.keep_reason(reason, "the business server said no");
+        match request.page {
+            Some(page) => self.denied_page(now, &request, page, reason),
+            None => self.denied_whole(now, request.link, reason),
+        }
+        self.preview_news += 1;
+        self.let_go(now, request.link);
+        self.hungry = true;
+    }
+
+    /// A page was denied by name: it alone, unless the link as a whole was denied before it.
+    fn denied_page(&mut self, now: Instant, request: &Request, page: Asker, reason: Reason) {
+        let link = request.link;
+        self.remember_denial(now, self.links[link].hash, page, reason);
+        if self.subscriptions.get(request.asker).is_some_and(|row| !matches!(row.stage, Stage::Over { .. })) {
+            self.finish(now, request.asker, reason, None);
+        } else {
+            self.reasons.release_reason(reason);
+        }
+        if let Some(reason) = self.end_trial(link, request.number) {
+            if self.links[link].was_by_name && self.links[link].live_count > 0 {
+                // One name says nothing of the others, as it did not on the connection before.
+                self.reasons.release_reason(reason);
+                self.ask_by_name(link);
+            } else {
+                self.deny_link(now, link, reason, false);
+            }
+            return;
+        }
+        let row = &mut self.links[link];
+        if row.by_name && row.is_renewed() && row.renew_at == Instant::NEVER {
+            // The next page's name may be good.
+            row.renew_at = now;
+        }
+    }
+
+    /// A link as a whole was denied. Where nothing was ever accepted for it on this connection the
+    /// business server may decide by address: then one page is asked for by name before that counts.
+    pub(super) fn denied_whole(&mut self, now: Instant, link: u32, reason: Reason) {
+        if self.links[link].on_trial.is_some() {
+            // Another answer to the same question.
+            self.reasons.release_reason(reason);
+            return;
+        }
+        let may_try = self.links[link].accepted_on != self.uplink.connection();
+        let witness = if may_try { self.witness(link) } else { NONE };
+        if witness == NONE {
+            self.deny_link(now, link, reason, may_try);
+            return;
+        }
+        let request = self.next_request;
+        if self.request(now, link, witness) {
+            if let Some(denied) = self.links[link].denied.take() {
+                self.reasons.release_reason(denied.reason);
+            }
+            self.links[link].on_trial = Some(Trial { request, reason });
+        } else {
+            // Want of room is no denial: those that wait come back, those that watch are asked for again.
+            self.reasons.release_reason(reason);
+            let reason = Reason::Own("the relay has no room for more requests now");
+            self.deny_waiting(now, link, reason, Some(Self::full_retry_ms));
+        }
+    }
+
+    /// Asks by name for each page of a link, for those that watch and for those that wait.
+    fn ask_by_name(&mut self, link: u32) {
+        let mut count = 0;
+        self.for_live(link, |live| {
+            (live.own, live.ask_again) = (true, true);
+            count += 1;
+        });
+        let row = &mut self.links[link];
+        (row.by_name, row.ask_again, row.ask_again_count) = (true, false, count);
+        self.hungry = true;
+    }
+
+    /// Who is asked for by name where a link as a whole was denied: one that watches where the connection
+    /// before took names alone, else the page that has waited longest; [`NONE`] without.
+    fn witness(&self, link: u32) -> u32 {
+        let row = &self.links[link];
+        if row.was_by_name && row.live_count > 0 {
+            return self.first_live(link);
+        }
+        let mut subscription = row.waiting;
+        for _ in 0..row.waiting_count {
+            let waiting = &self.subscriptions[subscription];
+            if matches!(waiting.stage, Stage::Waiting { asked: false, .. }) {
+                return subscription;
+            }
+            subscription = waiting.next;
+        }
+        NONE
+    }
+
+    /// Denies a link to all that wait, ends it for all that watch, and remembers it. Takes over a use
+    /// of the reason.
+    pub(super) fn deny_link(&mut self, now: Instant, link: u32, reason: Reason, untried: bool) {
+        self.forget_unanswered(link);
+        self.void_requests(now, link);
+        self.end_link(now, link, reason);
+        let kept = self.reasons.retain_reason(reason);
+        let denied = Denied { until: now.after(DENIED_MS), reason: kept, untried };
+        if let Some(old) = self.links[link].denied.replace(denied) {
+            self.reasons.release_reason(old.reason);
+        }
+        self.deny_waiting(now, link, reason, None);
+        self.reasons.release_reason(reason);
+    }
+
+    /// Ends a link's trial by the request with a number; the reason for which it was denied.
+    pub(super) fn end_trial(&mut self, link: u32, number: u32) -> Option<Reason> {
+        let trial = &mut self.links[link].on_trial;
+        trial.take_if(|trial| trial.request == number).map(|trial| trial.reason)
+    }
+
+    /// The business server takes a link back.
+    pub(super) fn revoked(&mut self, now: Instant, name: &str, reason: &str) {
+        let Some(link) = self.find_link(name) else { return };
+        let reason = self.reasons.keep_reason(reason, "the link was taken back");
+        self.forget_unanswered(link);
+        self.end_link(now, link, reason);
+        self.reasons.release_reason(reason);
+        self.release_link(now, link);
+    }
+
+    /// The business server ends a topic for all.
+    pub(super) fn ended(&mut self, now: Instant, topic_number: u32, reason: &str) {
+        let Some(topic) = self.topic_row(topic_number) else { return };
+        self.end_pages(now, topic, reason);
+        self.forget_topic(now, topic);
+    }
+
+    /// Tells all pages of a topic that it is over.
+    pub(super) fn end_pages(&mut self, now: Instant, topic: u32, reason: &str) {
+        let reason = self.reasons.keep_reason(reason, "it is over");
+        let (number, pages) = (self.topics[topic].number, self.topics[topic].pages);
+        while self.topics[topic].walk != NONE {
+            let reason = self.reasons.retain_reason(reason);
+            self.finish(now, self.topics[topic].walk, reason, None);
+        }
+        self.reasons.release_reason(reason);
+        self.events.add(Event::Ended { topic: number, pages });
+    }
+
+    /// Answers those that a request was for with `denied`, each with a retry of its own where there is one.
+    pub(super) fn answer_waiting(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        reason: Reason,
+        draw_ms: Option<fn(&mut Self) -> u32>,
+    ) {
+        if request.page.is_none() {
+            self.deny_waiting(now, request.link, reason, draw_ms);
+        } else if let Some(Stage::Waiting { .. }) = self.subscriptions.get(request.asker).map(|row| row.stage) {
+            let retry_ms = draw_ms.map(|draw| draw(self));
+            let reason = self.reasons.retain_reason(reason);
+            self.finish(now, request.asker, reason, retry_ms);
+        }
+    }
+
+    pub(super) fn deny_waiting(
+        &mut self,
+        now: Instant,
+        link: u32,
+        reason: Reason,
+        draw_ms: Option<fn(&mut Self) -> u32>,
+    ) {
+        while self.links[link].waiting != NONE {
+            let retry_ms = draw_ms.map(|draw| draw(self));
+            let reason = self.reasons.retain_reason(reason);
+            self.finish(now, self.links[link].waiting, reason, retry_ms);
+        }
+    }
+
+    /// Ends every live subscription made with a link, and its grant.
+    fn end_link(&mut self, now: Instant, link: u32, reason: Reason) {
+        let row = &mut self.links[link];
+        let topic = core::mem::replace(&mut row.topic, NONE);
+        row.granted_until = now;
+        row.renew_at = Instant::NEVER;
+        row.each = false;
+        row.ask_again = false;
+        row.uncover();
+        self.hungry = true;
+        let row = &mut self.links[link];
+        // Held for as long as the loop runs.
+        row.holds += 1;
+        if let Some(row) = self.topics.get(topic) {
+            let mut subscription = row.walk;
+            for _ in 0..row.pages {
+                let next = self.subscriptions[subscription].next;
+                if self.subscriptions[subscription].link == link {
+                    let reason = self.reasons.retain_reason(reason);
+                    self.finish(now, subscription, reason, None);
+                }
+                subscription = next;
+            }
+        }
+        self.links[link].holds -= 1;
+    }
+
+    /// A link leads to another topic than before: its pages there are told that it is over.
+    fn leave_other_topic(&mut self, now: Instant, link: u32, topic: u32) {
+        let row = &self.links[link];
+        if row.topic != NONE && row.topic != topic && row.live_count > 0 {
+            self.end_link(now, link, Reason::Own("the link leads elsewhere now"));
+        }
+    }
+
+    pub(super) fn for_live(&mut self, link: u32, mut each: impl FnMut(&mut Live)) {
+        let Some(topic) = self.topics.get(self.links[link].topic) else { return };
+        let mut subscription = topic.walk;
+        for _ in 0..topic.pages {
+            let row = &mut self.subscriptions[subscription];
+            subscription = row.next;
+            if row.link == link
+                && let Stage::Live(live) = &mut row.stage
+            {
+                each(live);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, OWN, Rig, SHARED};
+    use board::{Board, HOST};
+    use wire::uplink::{Grant, ToRelay};
+
+    /// A page of an address that asks for `link`.
+    fn asks(rig: &mut Rig, address: u8) -> super::super::table::Id<super::super::session::Session> {
+        let page = rig.page_at([10, 0, 0, address].into());
+        rig.subscribe(page, 1, "link");
+        page
+    }
+
+    fn is_in(rig: &mut Rig, page: super::super::table::Id<super::super::session::Session>) -> bool {
+        rig.read(page).iter().any(|text| text.contains("subscribed"))
+    }
+
+    /// A business server that knows nothing of a page denies the link as a whole.
+    fn shy(rig: &mut Rig) {
+        rig.tell(ToRelay::Deny { request: 1, reason: "who asks?" });
+    }
+
+    #[test]
+    fn a_page_that_is_denied_by_name_costs_nobody_else_anything() {
+        let mut rig = Rig::up(&BOARD);
+        let good = asks(&mut rig, 1);
+        rig.accept(1, 7, 1, OWN);
+        rig.accept(2, 7, 1, OWN);
+        assert!(is_in(&mut rig, good));
+        rig.said();
+        let banned = asks(&mut rig, 2);
+        let other = asks(&mut rig, 3);
+        rig.tell(ToRelay::Deny { request: 3, reason: "you are banned" });
+        assert_eq!(rig.read(banned), [r#"{"type":"denied","id":1,"reason":"you are banned"}"#]);
+        // It asks again at once, which costs nothing for 2 s.
+        rig.said();
+        rig.subscribe(banned, 2, "link");
+        assert_eq!(rig.read(banned), [r#"{"type":"denied","id":2,"reason":"you are banned"}"#]);
+        assert_eq!(rig.said(), [""; 0]);
+        rig.accept(4, 7, 1, OWN);
+        assert!(is_in(&mut rig, other));
+        assert!(rig.read(good).is_empty(), "who watches goes on");
+        rig.pass(2_100);
+        rig.said();
+        rig.subscribe(banned, 3, "link");
+        assert_eq!(rig.said(), ["Subscribe 5 link by 10.0.0.2 since 1 [0, 0, 0, 0]"]);
+    }
+
+    #[test]
+    fn the_table_of_denied_pages_forgets_the_oldest() {
+        let mut rig = Rig::up(&Board { denials_max: 1, ..BOARD });
+        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
+        rig.accept(1, 7, 1, OWN);
+        for request in [2, 3] {
+            rig.tell(ToRelay::Deny { request, reason: "no" });
+        }
+        rig.said();
+        rig.subscribe(b, 2, "link");
+        assert_eq!(rig.said(), [""; 0]);
+        rig.subscribe(a, 2, "link");
+        assert_eq!(rig.said().len(), 1);
+    }
+
+    #[test]
+    fn where_only_names_are_accepted_pages_are_asked_for_by_name() {
+        let mut rig = Rig::up(&BOARD);
+        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
+        shy(&mut rig);
+        assert_eq!(rig.said(), ["Subscribe 1 link", "Subscribe 2 link by 10.0.0.1"]);
+        assert!(rig.read(a).is_empty() && rig.read(b).is_empty(), "nobody is denied yet");
+        rig.accept(2, 7, 1, OWN);
+        assert!(is_in(&mut rig, a));
+        assert_eq!(rig.said(), ["Audience 7 1", "Subscribe 3 link by 10.0.0.2 since 1 [0, 0, 0, 0]"]);
+        rig.tell(ToRelay::Deny { request: 3, reason: "not you" });
+        assert_eq!(rig.read(b), [r#"{"type":"denied","id":1,"reason":"not you"}"#]);
+        assert!(rig.read(a).is_empty());
+        // A shared answer to one name is for all, as it is to a whole link.
+        let [c, d] = [3, 4].map(|address| asks(&mut rig, address));
+        rig.accept(4, 7, 1, SHARED);
+        assert!(is_in(&mut rig, c) && is_in(&mut rig, d));
+    }
+
+    #[test]
+    fn a_grant_of_names_alone_is_renewed_in_a_page_s_name() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
+        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
+        shy(&mut rig);
+        rig.accept(2, 7, 1, Grant { ttl_s: 6, ..SHARED });
+        assert!(is_in(&mut rig, a) && is_in(&mut rig, b));
+        rig.said();
+        rig.pass(5_500);
+        let said = rig.said();
+        assert!(said.iter().any(|said| said.starts_with("Subscribe 3 link by 10.0.0.1")), "{said:?}");
+        // One that is not welcome any more leaves alone; the next one's name is tried.
+        rig.tell(ToRelay::Deny { request: 3, reason: "you are banned" });
+        assert!(rig.read(a).iter().any(|text| text.contains("banned")));
+        rig.pass(200);
+        let said = rig.said();
+        assert!(said.contains(&"Subscribe 4 link by 10.0.0.2 since 1 [0, 0, 0, 0]".to_owned()), "{said:?}");
+        assert!(!rig.read(b).iter().any(|text| text.contains("end")));
+    }
+
+    #[test]
+    fn a_link_that_is_dead_for_names_too_costs_two_requests_and_denies_all() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [1, 2, 3].map(|address| asks(&mut rig, address));
+        shy(&mut rig);
+        rig.tell(ToRelay::Deny { request: 2, reason: "no such link" });
+        assert_eq!(rig.said().len(), 2);
+        assert_eq!(rig.read(pages[0]), [r#"{"type":"denied","id":1,"reason":"no such link"}"#]);
+        for page in &pages[1..] {
+            assert_eq!(rig.read(*page), [r#"{"type":"denied","id":1,"reason":"who asks?"}"#]);
+        }
+        let late = asks(&mut rig, 4);
+        assert_eq!(rig.read(late).len(), 1);
+        assert_eq!(rig.said(), [""; 0], "it is remembered for 2 s");
+    }
+
+    #[test]
+    fn a_link_that_was_accepted_on_this_connection_is_dead_once_it_is_denied() {
+        let mut rig = Rig::up(&BOARD);
+        let page = asks(&mut rig, 1);
+        rig.accept(1, 7, 1, SHARED);
+        rig.tell(ToRelay::Revoke { link: "link", reason: "back" });
+        rig.read(page);
+        assert_eq!(rig.relay.in_use().links, 0, "its row is gone");
+        rig.said();
+        rig.subscribe(page, 2, "link");
+        rig.tell(ToRelay::Deny { request: 2, reason: "no more" });
+        assert_eq!(rig.read(page), [r#"{"type":"denied","id":2,"reason":"no more"}"#]);
+        assert_eq!(rig.said(), ["Subscribe 2 link"]);
+    }
+
+    #[test]
+    fn a_link_of_names_alone_is_one_still_once_its_row_was_forgotten() {
+        let mut rig = Rig::up(&BOARD);
+        let page = asks(&mut rig, 1);
+        shy(&mut rig);
+        rig.accept(2, 7, 1, OWN);
+        assert!(is_in(&mut rig, page));
+        rig.relay.handle_page_closed(rig.now, page);
+        assert_eq!(rig.relay.in_use().links, 0);
+        rig.said();
+        asks(&mut rig, 1);
+        assert_eq!(rig.said(), ["Subscribe 3 link by 10.0.0.1"]);
+    }
+
+    #[test]
+    fn after_a_lost_uplink_one_banned_name_ends_nobody_else() {
+        let mut rig = Rig::up(&BOARD);
+        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
+        shy(&mut rig);
+        rig.accept(2, 7, 1, SHARED);
+        assert!(is_in(&mut rig, a) && is_in(&mut rig, b));
+        rig.relay.handle_uplink_lost(rig.now);
+        let banned = asks(&mut rig, 3);
+        rig.said();
+        rig.connect();
+        assert_eq!(rig.said(), ["Subscribe 3 link since 1 [0, 0, 0, 0]"]);
+        rig.tell(ToRelay::Deny { request: 3, reason: "who asks?" });
+        assert_eq!(rig.said(), ["Subscribe 4 link by 10.0.0.1 since 1 [0, 0, 0, 0]"]);
+        rig.tell(ToRelay::Deny { request: 4, reason: "you are banned" });
+        assert!(rig.read(a).iter().any(|text| text.contains("end")));
+        let mut said = rig.said();
+        said.sort();
+        assert!(said.len() == 2 && said[0].contains("by 10.0.0.") && said[1].contains("by 10.0.0."), "{said:?}");
+        let name = |who: &str| -> u32 {
+            said.iter().find(|said| said.contains(who)).unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+        };
+        rig.tell(ToRelay::Deny { request: name("10.0.0.3"), reason: "you are banned" });
+        rig.accept(name("10.0.0.2"), 7, 1, OWN);
+        assert!(!rig.read(b).iter().any(|text| text.contains("end")));
+        assert!(rig.read(banned).iter().any(|text| text.contains("banned")));
+    }
+
+    #[test]
+    fn what_was_shared_and_comes_back_for_one_name_alone_is_asked_for_by_each() {
+        // By names alone before: the name that was asked for is one that watches.
+        let mut rig = Rig::up(&BOARD);
+        let [_, b] = [1, 2].map(|address| asks(&mut rig, address));
+        shy(&mut rig);
+        rig.accept(2, 7, 1, SHARED);
+        rig.said();
+        rig.relay.handle_uplink_lost(rig.now);
+        rig.connect();
+        rig.tell(ToRelay::Deny { request: 3, reason: "who asks?" });
+        let said = rig.said();
+        assert!(said[1].starts_with("Subscribe 4 link by 10.0.0."), "{said:?}");
+        rig.accept(4, 7, 1, OWN);
+        let said = rig.said();
+        assert!(said[0].starts_with("Subscribe 5 link by 10.0.0.") && said.len() <= 2, "{said:?}");
+        rig.tell(ToRelay::Deny { request: 5, reason: "not you" });
+        assert!(rig.read(b).iter().any(|text| text.contains("not you")));
+
+        // As a whole before: the name is one that waits.
+        let mut rig = Rig::up(&BOARD);
+        let watcher = rig.viewer();
+        rig.relay.handle_uplink_lost(rig.now);
+        let newcomer = asks(&mut rig, 3);
+        rig.said();
+        rig.connect();
+        rig.tell(ToRelay::Deny { request: 2, reason: "who asks?" });
+        assert!(rig.said()[1].starts_with("Subscribe 3 link by 10.0.0.3"));
+        rig.accept(3, 7, 1, OWN);
+        assert!(is_in(&mut rig, newcomer));
+        assert!(rig.said()[0].starts_with("Subscribe 4 link by 127.0.0.1"));
+        rig.tell(ToRelay::Deny { request: 4, reason: "not you" });
+        assert!(rig.read(watcher).iter().any(|text| text.contains("not you")));
+        assert!(!rig.read(newcomer).iter().any(|text| text.contains("end")));
+    }
+
+    #[test]
+    fn a_grant_of_the_connection_before_admits_nobody_though_its_topic_is_back() {
+        let mut rig = Rig::up(&BOARD);
+        rig.viewer();
+        let other = rig.page();
+        rig.subscribe(other, 1, "other");
+        rig.accept(2, 7, 1, SHARED);
+        rig.read(other);
+        rig.relay.handle_uplink_lost(rig.now);
+        rig.connect();
+        let said = rig.said();
+        let number = said.iter().find(|said| said.contains(" other ")).unwrap().split(' ').nth(1).unwrap();
+        rig.accept(number.parse().unwrap(), 7, 1, SHARED);
+        let newcomer = asks(&mut rig, 2);
+        assert!(!is_in(&mut rig, newcomer), "its link was not accepted yet");
+    }
+
+    #[test]
+    fn an_accept_that_comes_during_a_trial_settles_it() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, first_subscribe_ms_max: 60_000, ..BOARD });
+        let page = asks(&mut rig, 1);
+        rig.pass(10_100);
+        rig.read(page);
+        rig.tell(ToRelay::Ping { nonce: 1 });
+        let [a, b] = [2, 3].map(|address| asks(&mut rig, address));
+        rig.said();
+        shy(&mut rig);
+        // The link was asked for anew meanwhile, and that is answered first.
+        rig.accept(2, 7, 1, SHARED);
+        assert!(is_in(&mut rig, a) && is_in(&mut rig, b));
+        rig.tell(ToRelay::Deny { request: 3, reason: "not you" });
+        assert!(!rig.read(b).iter().any(|text| text.contains("end")));
+    }
+
+    #[test]
+    fn a_trial_that_is_not_answered_denies_with_a_retry() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, first_subscribe_ms_max: 60_000, ..BOARD });
+        let page = asks(&mut rig, 1);
+        rig.pass(1_000);
+        shy(&mut rig);
+        let late = asks(&mut rig, 2);
+        rig.pass(10_100);
+        for page in [page, late] {
+            assert!(rig.read(page).iter().any(|text| text.contains("did not answer") && text.contains("retry")));
+        }
+        rig.relay.check();
+    }
+
+    #[test]
+    fn a_link_that_is_denied_while_people_watch_ends_for_all_at_once() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        let other = rig.page();
+        rig.subscribe(other, 1, "link");
+        rig.read(other);
+        rig.said();
+        rig.relay.handle_uplink_lost(rig.now);
+        rig.connect();
+        assert_eq!(rig.said().len(), 1);
+        rig.tell(ToRelay::Deny { request: 2, reason: "over" });
+        for page in [page, other] {
+            assert!(rig.read(page).contains(&r#"{"type":"end","topic":7,"reason":"over"}"#.to_owned()));
+        }
+        assert_eq!(rig.said(), [""; 0], "nobody's name was tried");
+    }
+
+    #[test]
+    fn a_link_known_as_not_shared_is_asked_for_page_by_page_after_a_lost_uplink() {
+        let mut rig = Rig::up(&BOARD);
+        let a = asks(&mut rig, 1);
+        rig.accept(1, 7, 1, OWN);
+        rig.accept(2, 7, 1, OWN);
+        assert!(is_in(&mut rig, a));
+        rig.said();
+        rig.relay.handle_uplink_lost(rig.now);
+        let b = asks(&mut rig, 2);
+        rig.connect();
+        let said = rig.said();
+        assert!(said.len() == 2 && said.iter().all(|said| said.contains(" by 10.0.0.")), "{said:?}");
+        rig.accept(3, 7, 1, OWN);
+        rig.accept(4, 7, 1, OWN);
+        assert!(is_in(&mut rig, b));
+    }
+
+    #[test]
+    fn a_herd_is_admitted_in_turns_and_a_grant_of_no_time_covers_all_of_it() {
+        const HERD: u32 = 1_000;
+        let mut rig =
+            Rig::up(&Board { pages_max: HERD + 1, subscriptions_max: HERD + 1, address_asks_burst: 60_000, ..HOST });
+        let pages: Vec<_> = (0..HERD).map(|_| asks(&mut rig, 1)).collect();
+        rig.accept(1, 7, 1, Grant { ttl_s: 0, ..SHARED });
+        let at_once = rig.relay.counters().subscribed;
+        assert!(0 < at_once && at_once < u64::from(HERD) / 2, "{at_once} in one step");
+        assert!(rig.relay.has_pages_to_serve());
+        rig.said();
+        let late = asks(&mut rig, 2);
+        let said = rig.said();
+        assert!(
+            said.iter().any(|said| said.starts_with("Subscribe 2 link ")),
+            "who comes later is not covered: {said:?}"
+        );
+        for _ in 0..HERD {
+            rig.relay.admit_more(rig.now);
+        }
+        assert_eq!(rig.relay.counters().subscribed, u64::from(HERD));
+        assert!(is_in(&mut rig, pages[HERD as usize - 1]) && rig.read(late).is_empty());
+    }
+
+    #[test]
+    fn a_herd_whose_link_is_taken_back_before_all_are_in_is_asked_for_anew() {
+        const HERD: u32 = 1_000;
+        let mut rig = Rig::up(&Board { pages_max: HERD, subscriptions_max: HERD, address_asks_burst: 60_000, ..HOST });
+        for _ in 0..HERD {
+            asks(&mut rig, 1);
+        }
+        rig.accept(1, 7, 1, SHARED);
+        rig.tell(ToRelay::Revoke { link: "link", reason: "back" });
+        let in_before = rig.relay.counters().subscribed;
+        for _ in 0..HERD {
+            rig.relay.admit_more(rig.now);
+        }
+        rig.pass(100);
+        assert_eq!(rig.relay.counters().subscribed, in_before, "nobody is let in by what was taken back");
+        assert!(rig.said().iter().any(|said| said.starts_with("Subscribe 2 link")));
+    }
+}

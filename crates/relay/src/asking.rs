@@ -1,0 +1,694 @@
+//! Asking the business server: what is asked for, again and when, and what is given up.
+//!
+//! The rules of "Subscribing" in `docs/protocol.md`: pages that ask for one link while a request for it
+//! is under way cost one request; without a shared grant each page is asked for; everything is asked for anew on a new
+//! connection. Who is admitted is `admission.rs`'s, what an answer leads to `answering.rs`'s. Bounded by the board's
+//! tables and by the room in the uplink's buffer: whose turn it is where that is short is `turns.rs`'s.
+
+use heapless::String;
+
+use super::{
+    Relay,
+    counted::Origin,
+    event::Event,
+    link::{Asker, Request},
+    session::{Session, Stage},
+    table::NONE,
+    texts::Reason,
+    time::Instant,
+};
+use wire::uplink::{PageInfo, Since, ToBusiness};
+
+/// A `Subscribe` that is not answered within this time is given up; a page waits no longer either.
+pub(super) const ANSWER_MS_MAX: u64 = 10_000;
+/// A renewal that was not answered is asked for again after this time, twice as long after each
+/// further one, at most [`RENEW_MS_MAX`].
+const RENEW_MS_MIN: u64 = 2_000;
+const RENEW_MS_MAX: u64 = 30_000;
+/// Epochs among those that waiting pages bring whose pages are counted. Where there are more, the
+/// one that is asked for may not be the most frequent; the `Accept` then names the right one.
+const EPOCHS_MAX: usize = 16;
+
+impl Relay {
+    /// Sends a `Subscribe` that names the page of `asker`, or asks for the link as a whole where
+    /// that is [`NONE`]; `false` where there is no room for it now.
+    pub(super) fn request(&mut self, now: Instant, link: u32, asker: u32) -> bool {
+        if !self.is_up() || self.requests.is_full() {
+            self.hungry = true;
+            return false;
+        }
+        let since = self.since_for(link);
+        // For a topic that the relay holds nothing is replayed that it has.
+        let replay =
+            since.filter(|_| self.links[link].topic == NONE).map_or((0, 0), |since| (since.epoch, since.next[1]));
+        let mut address = String::<48>::new();
+        let mut origin = "";
+        let mut page = None;
+        if let Some(row) = self.subscriptions.get(asker) {
+            let session = &self.sessions[row.page];
+            // An IPv6 address has at most 45 characters.
+            let _ = core::fmt::Write::write_fmt(&mut address, format_args!("{}", session.address));
+            origin = self.origins.key(session.origin).map_or("", Origin::as_str);
+            page = Some(self.asker(session));
+        }
+        let number = self.next_request;
+        let info = PageInfo { address: &address, origin };
+        let frame = ToBusiness::Subscribe { request: number, link: &self.links[link].name, since, page: info };
+        let Some(order) = self.uplink.send(&frame) else {
+            self.hungry = true;
+            return false;
+        };
+        self.next_request = self.next_request.wrapping_add(1);
+        let deadline = now.after(ANSWER_MS_MAX);
+        let row = &self.links[link];
+        let for_preview = row.previews > 0 && row.waiting_count + row.live_count == 0;
+        let network = self.network_of(if page.is_some() { asker } else { row.waiting });
+        let request = Request { number, link, asker, page, network, for_preview, order, deadline, replay };
+        let Ok(index) = self.requests.insert(request) else { return false };
+        self.counters.requests += 1;
+        if page.is_some() {
+            self.links[link].holds += 1;
+        } else {
+            self.links[link].request = index;
+        }
+        self.set_asked(asker, true);
+        true
+    }
+
+    /// A page as a denial of it is remembered.
+    pub(super) fn asker(&self, session: &Session) -> Asker {
+        let origin = self.origins.key(session.origin).map_or("", Origin::as_str);
+        Asker { address: session.address, origin: self.hash_of(origin) }
+    }
+
+    /// From where the business server should publish.
+    fn since_for(&self, link: u32) -> Option<Since> {
+        if let Some(topic) = self.topics.get(self.links[link].topic) {
+            return Some(Since { epoch: topic.epoch, next: topic.next });
+        }
+        let (epoch, lowest) = self.place_of_most(link)?;
+        let from = lowest.saturating_sub(self.board.messages.frames_max.into()).max(1);
+        Some(Since { epoch, next: [0, from, 0, 0] })
+    }
+
+    /// The epoch that most of the waiting pages bring, of several the one that came first, or the one
+    /// that the business server named; and the lowest place in it.
+    fn place_of_most(&self, link: u32) -> Option<(u64, u64)> {
+        let row = &self.links[link];
+        let mut places = heapless::Vec::<(u64, u64, u32), EPOCHS_MAX>::new();
+        let mut subscription = row.waiting;
+        for _ in 0..row.waiting_count {
+            let waiting = &self.subscriptions[subscription];
+            subscription = waiting.next;
+            let Stage::Waiting { since: (epoch, next @ 1..), .. } = waiting.stage else { continue };
+            if let Some((_, lowest, count)) = places.iter_mut().find(|(known, ..)| *known == epoch) {
+                (*lowest, *count) = (next.min(*lowest), *count + 1);
+                continue;
+            }
+            if places.is_full() && row.epoch == Some(epoch) {
+                // The one that the business server named is always counted.
+                places.pop();
+            }
+            let _ = places.push((epoch, next, 1));
+        }
+        let named = places.iter().find(|(epoch, ..)| row.epoch == Some(*epoch));
+        // The last of equals is what `max_by_key` gives.
+        let chosen = named.or_else(|| places.iter().rev().max_by_key(|(.., count)| *count));
+        chosen.map(|(epoch, lowest, _)| (*epoch, *lowest))
+    }
+
+    /// Gives up requests that were not answered, renews grants, forgets links of no use.
+    pub(super) fn sweep_links(&mut self, now: Instant) {
+        for index in 0..self.requests.end() {
+            if self.requests.get(index).is_some_and(|request| request.deadline <= now) {
+                let number = self.requests[index].number;
+                self.events.add(Event::Unanswered { request: number });
+                self.counters.requests_unanswered += 1;
+                if let Some(request) = self.take_request(number) {
+                    self.give_up(now, &request);
+                }
+            }
+        }
+        for link in 0..self.links.end() {
+            let Some(row) = self.links.get(link) else { continue };
+            if row.renew_at <= now && row.live_count > 0 {
+                self.hungry = true;
+            } else if row.is_idle(now) {
+                self.release_link(now, link);
+            }
+        }
+    }
+
+    /// A request that was not answered: who waits for it comes back later, a renewal is asked for again.
+    fn give_up(&mut self, now: Instant, request: &Request) {
+        let link = request.link;
+        self.remember_unanswered(request);
+        match self.end_trial(link, request.number) {
+            Some(denied) => {
+                // The whole was denied and the name not answered: that is no answer.
+                self.reasons.release_reason(denied);
+                let reason = Reason::Own("the business server did not answer");
+                self.deny_waiting(now, link, reason, Some(Self::retry_ms));
+            }
+            None => {
+                let reason = Reason::Own("the business server did not answer");
+                self.answer_waiting(now, request, reason, Some(Self::retry_ms));
+            }
+        }
+        self.plan_renewal(now, link);
+        self.preview_news += 1;
+        self.let_go(now, link);
+        self.hungry = true;
+    }
+
+    /// Plans the next try of a renewal that came to nothing, with a back-off.
+    pub(super) fn plan_renewal(&mut self, now: Instant, link: u32) {
+        let row = &mut self.links[link];
+        if row.is_renewed() && row.request == NONE && row.renew_at == Instant::NEVER {
+            let step_ms = (RENEW_MS_MIN << row.unanswered.min(8)).min(RENEW_MS_MAX);
+            row.unanswered = row.unanswered.saturating_add(1);
+            row.renew_at = now.after(step_ms / 2 + self.jitter.below(step_ms / 2 + 1));
+        }
+    }
+
+    /// The first live subscription by a link's shared grant that is not asked for by itself; [`NONE`] without.
+    pub(super) fn first_live(&self, link: u32) -> u32 {
+        let Some(topic) = self.topics.get(self.links[link].topic) else { return NONE };
+        let mut subscription = topic.walk;
+        for _ in 0..topic.pages {
+            let row = &self.subscriptions[subscription];
+            if row.link == link && row.live().is_some_and(|live| !live.own && !live.asked) {
+                return subscription;
+            }
+            subscription = row.next;
+        }
+        NONE
+    }
+
+    /// After the uplink came back: what nobody watches is dropped, everything else is asked for again.
+    pub(super) fn ask_everything_again(&mut self, now: Instant) {
+        for topic in 0..self.topics.end() {
+            if self.topics.get(topic).is_some_and(|topic| topic.pages == 0) {
+                self.forget_topic(now, topic);
+            }
+        }
+        for link in 0..self.links.end() {
+            let Some(row) = self.links.get(link) else { continue };
+            if row.live_count == 0 {
+                let row = &mut self.links[link];
+                row.granted_until = now;
+                row.topic = NONE;
+                row.by_name = false;
+                row.uncover();
+                self.release_link(now, link);
+                continue;
+            }
+            let (mut own, mut shared) = (0, 0);
+            let each = row.each;
+            self.for_live(link, |live| {
+                live.asked = false;
+                // A link known as not shared is asked for page by page.
+                live.own |= each;
+                live.ask_again = live.own;
+                *(if live.own { &mut own } else { &mut shared }) += 1;
+            });
+            let row = &mut self.links[link];
+            row.ask_again_count = own;
+            row.ask_again = shared > 0;
+            row.renew_at = Instant::NEVER;
+            // What the connection before granted admits nobody on this one, though another link brought the topic back.
+            row.granted_until = now;
+            row.unanswered = 0;
+            row.was_by_name = core::mem::take(&mut row.by_name);
+            row.uncover();
+        }
+        self.hungry = true;
+        self.ask_more(now);
+    }
+
+    /// Every request under way is void: the connection is gone.
+    pub(super) fn drop_requests(&mut self, now: Instant) {
+        self.unanswered.clear();
+        self.good_links.clear();
+        for index in 0..self.requests.end() {
+            if let Some(number) = self.requests.get(index).map(|request| request.number)
+                && let Some(request) = self.take_request(number)
+            {
+                if let Some(reason) = self.end_trial(request.link, number) {
+                    self.reasons.release_reason(reason);
+                }
+                self.let_go(now, request.link);
+            }
+        }
+        self.preview_news += 1;
+    }
+
+    /// Takes a request out of the table; its link is held until [`let_go`](Self::let_go).
+    pub(super) fn take_request(&mut self, number: u32) -> Option<Request> {
+        let index = self.requests.iter().find(|(_, request)| request.number == number).map(|(index, _)| index)?;
+        let request = self.requests.remove(index).filter(|request| request.link != NONE)?;
+        let row = &mut self.links[request.link];
+        if request.page.is_none() {
+            row.request = NONE;
+            row.holds += 1;
+        }
+        self.set_asked(request.asker, false);
+        Some(request)
+    }
+
+    /// A link was denied: what else was asked for it before has no say any more. The rows stay, since
+    /// the requests are under way.
+    pub(super) fn void_requests(&mut self, now: Instant, link: u32) {
+        for index in 0..self.requests.end() {
+            let Some(request) = self.requests.get_mut(index).filter(|request| request.link == link) else { continue };
+            request.link = NONE;
+            let (asker, page) = (core::mem::replace(&mut request.asker, NONE), request.page);
+            self.set_asked(asker, false);
+            if page.is_none() {
+                self.links[link].request = NONE;
+            } else {
+                self.let_go(now, link);
+            }
+        }
+    }
+
+    fn set_asked(&mut self, subscription: u32, now_asked: bool) {
+        match self.subscriptions.get_mut(subscription).map(|row| &mut row.stage) {
+            Some(Stage::Waiting { asked, .. }) => *asked = now_asked,
+            Some(Stage::Live(live)) => live.asked = now_asked,
+            _ => {}
+        }
+    }
+
+    /// A subscription that goes away is nobody's asker any more.
+    pub(super) fn forget_asker(&mut self, subscription: u32) {
+        let asked = match &self.subscriptions[subscription].stage {
+            Stage::Waiting { asked, .. } => *asked,
+            Stage::Live(live) => live.asked,
+            Stage::Over { .. } => false,
+        };
+        if asked {
+            for index in 0..self.requests.end() {
+                if let Some(request) = self.requests.get_mut(index)
+                    && request.asker == subscription
+                {
+                    request.asker = NONE;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, OWN, Rig, SHARED, message};
+    use board::Board;
+    use wire::uplink::{Grant, ToRelay};
+
+    #[test]
+    fn a_herd_costs_one_request() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.page(), rig.page(), rig.page()];
+        for page in pages {
+            rig.subscribe(page, 1, "link");
+        }
+        assert_eq!(rig.said(), ["Subscribe 1 link"]);
+        rig.accept(1, 7, 1, SHARED);
+        for page in pages {
+            assert!(rig.read(page)[0].contains("subscribed"));
+        }
+        assert_eq!(rig.said(), ["Audience 7 3"]);
+    }
+
+    #[test]
+    fn without_a_shared_grant_each_page_is_asked_for() {
+        let mut rig = Rig::up(&BOARD);
+        let (a, b) = (rig.page(), rig.page_at([10, 0, 0, 2].into()));
+        rig.subscribe(a, 1, "link");
+        rig.subscribe(b, 1, "link");
+        assert_eq!(rig.said(), ["Subscribe 1 link"], "as a whole, in nobody's name");
+        rig.accept(1, 7, 1, OWN);
+        assert!(rig.read(a).is_empty() && rig.read(b).is_empty(), "it admits nobody");
+        let said = rig.said();
+        assert_eq!(
+            said,
+            [
+                "Audience 7 0",
+                "Subscribe 2 link by 127.0.0.1 since 1 [0, 0, 0, 0]",
+                "Subscribe 3 link by 10.0.0.2 since 1 [0, 0, 0, 0]"
+            ]
+        );
+        rig.tell(ToRelay::Deny { request: 3, reason: "no" });
+        rig.accept(2, 7, 1, OWN);
+        assert!(rig.read(a)[0].contains("subscribed"));
+        assert_eq!(rig.read(b), [r#"{"type":"denied","id":1,"reason":"no"}"#]);
+        assert!(rig.read(a).is_empty());
+    }
+
+    #[test]
+    fn a_herd_that_is_not_answered_asks_again_each_at_a_time_of_its_own() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.page(), rig.page(), rig.page(), rig.page()];
+        for page in pages {
+            rig.subscribe(page, 1, "link");
+        }
+        rig.pass(super::ANSWER_MS_MAX / 2);
+        for page in pages {
+            rig.read(page);
+        }
+        rig.pass(super::ANSWER_MS_MAX / 2 + 100);
+        let told: alloc::collections::BTreeSet<String> = pages
+            .into_iter()
+            .map(|page| {
+                let read = rig.read(page);
+                read.iter().find(|text| text.contains("did not answer")).unwrap_or_else(|| panic!("{read:?}")).clone()
+            })
+            .collect();
+        assert!(told.len() == 4 && told.iter().all(|text| text.contains("retry")), "{told:?}");
+    }
+
+    #[test]
+    fn pages_that_there_is_no_row_for_ask_again_each_at_a_time_of_its_own() {
+        let mut rig = Rig::up(&Board { subscriptions_max: 1, ..BOARD });
+        let _ = rig.viewer();
+        let told: alloc::collections::BTreeSet<String> = (0..3)
+            .map(|_| {
+                let page = rig.page();
+                rig.subscribe(page, 1, "link");
+                rig.read(page).into_iter().find(|text| text.contains("no room for more subscriptions")).unwrap()
+            })
+            .collect();
+        assert!(told.len() == 3 && told.iter().all(|text| text.contains("retry")), "{told:?}");
+    }
+
+    #[test]
+    fn a_topic_that_is_ended_by_hand_is_unsubscribed_once_there_is_room_to_say_so() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.said();
+        while rig.relay.uplink.send_reserved(&super::ToBusiness::Ping { nonce: 1 }).is_some() {}
+        assert_eq!(rig.relay.end_by_hand(rig.now, 7), Some(1));
+        assert!(rig.read(page)[0].contains("end"));
+        assert!(!rig.said().iter().any(|said| said.contains("Unsubscribe")));
+        rig.pass(1_000);
+        assert_eq!(rig.said(), ["Unsubscribe 7"]);
+        assert_eq!(rig.relay.end_by_hand(rig.now, 7), None, "it is forgotten");
+    }
+
+    #[test]
+    fn a_denied_link_is_remembered_for_two_seconds() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.tell(ToRelay::Deny { request: 1, reason: "no" });
+        assert_eq!(rig.said(), ["Subscribe 1 link", "Subscribe 2 link by 127.0.0.1"]);
+        rig.tell(ToRelay::Deny { request: 2, reason: "no" });
+        rig.subscribe(page, 2, "link");
+        assert_eq!(rig.read(page).len(), 2);
+        assert_eq!(rig.said(), [""; 0]);
+        rig.pass(2_100);
+        rig.subscribe(page, 3, "link");
+        assert_eq!(rig.said(), ["Subscribe 3 link"]);
+    }
+
+    #[test]
+    fn a_request_that_is_not_answered_is_given_up() {
+        let mut rig = Rig::up(&Board { dead_ms: 60_000, first_subscribe_ms_max: 60_000, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.pass(10_100);
+        let read = rig.read(page);
+        assert!(read.iter().any(|text| text.contains("did not answer") && text.contains("retry")), "{read:?}");
+        rig.said();
+        rig.accept(1, 7, 1, SHARED);
+        assert_eq!(rig.said(), ["Audience 7 0"], "a topic without pages");
+    }
+
+    #[test]
+    fn a_cold_link_is_asked_for_from_where_its_pages_were() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.page(), rig.page(), rig.page()];
+        rig.relay.handle_uplink_lost(rig.now);
+        for (page, epoch, next) in [(pages[0], 8, 3), (pages[1], 9, 20), (pages[2], 9, 15)] {
+            let since = format!(r#"{{"epoch":"{epoch}","next":[1,{next},1,1]}}"#);
+            rig.say(page, &format!(r#"{{"type":"subscribe","id":1,"link":"link","since":{since}}}"#));
+        }
+        rig.connect();
+        assert_eq!(rig.said(), ["Subscribe 1 link since 9 [0, 11, 0, 0]"]);
+    }
+
+    #[test]
+    fn of_several_epochs_the_most_frequent_is_asked_for_and_of_equals_the_first() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.page(), rig.page(), rig.page()];
+        rig.relay.handle_uplink_lost(rig.now);
+        for (page, epoch, next) in [(pages[0], u64::MAX, 9), (pages[1], 4, 28), (pages[2], 4, 30)] {
+            let since = format!(r#"{{"epoch":"{epoch}","next":[0,{next},0,0]}}"#);
+            rig.say(page, &format!(r#"{{"type":"subscribe","id":1,"link":"link","since":{since}}}"#));
+        }
+        rig.connect();
+        assert_eq!(rig.said(), ["Subscribe 1 link since 4 [0, 24, 0, 0]"]);
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.page(), rig.page()];
+        rig.relay.handle_uplink_lost(rig.now);
+        for (page, epoch) in [(pages[0], 3), (pages[1], 4)] {
+            let since = format!(r#"{{"epoch":"{epoch}","next":[0,9,0,0]}}"#);
+            rig.say(page, &format!(r#"{{"type":"subscribe","id":1,"link":"link","since":{since}}}"#));
+        }
+        rig.connect();
+        assert_eq!(rig.said(), ["Subscribe 1 link since 3 [0, 5, 0, 0]"]);
+    }
+
+    #[test]
+    fn a_page_that_names_another_epoch_costs_nobody_its_place() {
+        for (epoch, next) in [(u64::MAX, 27), (4, (1_u64 << 53) - 1)] {
+            let mut rig = Rig::up(&BOARD);
+            let (liar, back) = (rig.page(), rig.page());
+            let since = format!(r#"{{"epoch":"{epoch}","next":[0,{next},0,0]}}"#);
+            rig.say(liar, &format!(r#"{{"type":"subscribe","id":1,"link":"link","since":{since}}}"#));
+            rig.say(back, r#"{"type":"subscribe","id":1,"link":"link","since":{"epoch":"4","next":[0,28,0,0]}}"#);
+            assert_eq!(rig.said(), [format!("Subscribe 1 link since {epoch} [0, {}, 0, 0]", next - 4)]);
+            rig.accept(1, 7, 4, SHARED);
+            assert!(rig.read(back).is_empty(), "nobody is confirmed before the replay that it needs");
+            assert_eq!(rig.said(), ["Unsubscribe 7", "Subscribe 2 link since 4 [0, 24, 0, 0]"]);
+            rig.messages(30..=31);
+            rig.accept(2, 7, 4, SHARED);
+            rig.messages(24..=31);
+            let read = rig.read(back);
+            assert_eq!(read[1..], [message(28), message(29), message(30), message(31)]);
+        }
+    }
+
+    #[test]
+    fn a_link_whose_pages_know_older_places_again_and_again_is_accepted_in_the_end() {
+        let mut rig = Rig::up(&BOARD);
+        let pages: Vec<_> = (0..4).map(|_| rig.page()).collect();
+        let mut request = 0;
+        for (page, next) in pages.into_iter().zip([1_u64 << 50, 1 << 40, 1 << 30, 1 << 20]) {
+            let since = format!(r#"{{"epoch":"4","next":[0,{next},0,0]}}"#);
+            rig.say(page, &format!(r#"{{"type":"subscribe","id":1,"link":"link","since":{since}}}"#));
+            let said = rig.said();
+            let asked = said.iter().find_map(|said| said.strip_prefix("Subscribe ")?.split(' ').next()?.parse().ok());
+            if let Some(asked) = asked {
+                request = asked;
+            }
+            if next < 1 << 50 {
+                rig.accept(request, 7, 4, SHARED);
+                request += 1;
+            }
+        }
+        rig.said();
+        rig.accept(request, 7, 4, SHARED);
+        assert_eq!(rig.relay.counters().subscribed, 4);
+    }
+
+    #[test]
+    fn a_topic_without_pages_lingers_and_is_unsubscribed() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.said();
+        rig.relay.handle_page_closed(rig.now, page);
+        rig.pass(1_900);
+        let back = rig.page();
+        rig.subscribe(back, 1, "link");
+        assert!(rig.read(back)[0].contains("subscribed"), "warm");
+        rig.relay.handle_page_closed(rig.now, back);
+        rig.pass(3_000);
+        assert_eq!(rig.said().last().unwrap(), "Unsubscribe 7");
+        assert_eq!(rig.relay.topic_index(7), None);
+    }
+
+    #[test]
+    fn an_accept_that_crossed_the_unsubscribe_is_asked_for_again() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.relay.handle_page_closed(rig.now, page);
+        let other = rig.page();
+        rig.subscribe(other, 1, "other");
+        rig.pass(2_200);
+        let said = rig.said();
+        assert_eq!(said.last().unwrap(), "Unsubscribe 7", "{said:?}");
+        rig.accept(2, 7, 1, SHARED);
+        assert!(rig.read(other).iter().all(|text| !text.contains("subscribed")));
+        assert_eq!(rig.said(), ["Subscribe 3 other"]);
+        rig.accept(3, 7, 1, SHARED);
+        assert!(rig.read(other).iter().any(|text| text.contains("subscribed")));
+    }
+
+    #[test]
+    fn a_shared_grant_is_renewed_before_its_end_and_a_denial_ends_all() {
+        let mut rig = Rig::up(&Board { dead_ms: 60_000, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.accept(1, 7, 1, Grant { ttl_s: 10, ..SHARED });
+        rig.said();
+        rig.pass(7_900);
+        assert!(!rig.said().iter().any(|said| said.starts_with("Subscribe")));
+        rig.read(page);
+        rig.relay.handle_page_heard(rig.now, page);
+        rig.pass(1_300);
+        assert!(rig.said().iter().any(|said| said.starts_with("Subscribe 2 link since 1")));
+        rig.tell(ToRelay::Deny { request: 2, reason: "over" });
+        assert!(rig.read(page).contains(&r#"{"type":"end","topic":7,"reason":"over"}"#.to_owned()));
+    }
+
+    #[test]
+    fn a_topic_that_finds_no_room_is_unsubscribed_and_its_pages_come_back() {
+        let mut rig = Rig::up(&Board { topics_max: 1, topics_per_page_max: 1, ..BOARD });
+        rig.viewer();
+        rig.said();
+        let page = rig.page();
+        rig.subscribe(page, 1, "other");
+        rig.said();
+        rig.accept(2, 8, 1, SHARED);
+        assert!(rig.read(page)[0].contains("retry"));
+        assert_eq!(rig.said(), ["Unsubscribe 8"]);
+    }
+
+    #[test]
+    fn a_shared_answer_settles_what_single_pages_were_asked_for() {
+        let mut rig = Rig::up(&BOARD);
+        let (a, b) = (rig.page(), rig.page());
+        rig.subscribe(a, 1, "link");
+        rig.accept(1, 7, 1, OWN);
+        rig.subscribe(b, 1, "link");
+        rig.accept(2, 7, 1, OWN);
+        rig.said();
+        rig.relay.handle_uplink_lost(rig.now);
+        rig.connect();
+        assert_eq!(rig.said().len(), 2);
+        rig.accept(3, 7, 1, SHARED);
+        rig.accept(4, 7, 1, OWN);
+        rig.pass(200);
+    }
+
+    #[test]
+    fn pages_that_wait_while_the_link_is_revoked_cost_no_second_request() {
+        let mut rig = Rig::up(&BOARD);
+        let (a, b) = (rig.page(), rig.page());
+        rig.subscribe(a, 1, "link");
+        rig.accept(1, 7, 1, OWN);
+        rig.accept(2, 7, 1, OWN);
+        rig.read(a);
+        rig.subscribe(b, 1, "link");
+        rig.said();
+        rig.tell(ToRelay::Revoke { link: "link", reason: "back" });
+        assert!(rig.read(a).iter().any(|text| text.contains("end")));
+        rig.pass(200);
+        assert!(!rig.said().iter().any(|said| said.starts_with("Subscribe")));
+        rig.accept(3, 7, 1, OWN);
+        assert!(rig.read(b).iter().any(|text| text.contains("subscribed")));
+    }
+
+    #[test]
+    fn a_renewal_that_is_not_answered_is_asked_for_again_with_a_back_off() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.accept(1, 7, 1, Grant { ttl_s: 6, ..SHARED });
+        rig.said();
+        let mut asked_at = Vec::new();
+        for _ in 0..200 {
+            rig.pass(1_000);
+            rig.read(page);
+            rig.tell(ToRelay::Ping { nonce: 1 });
+            asked_at.extend(rig.said().iter().filter(|said| said.starts_with("Subscribe")).map(|_| rig.now));
+        }
+        let waits: Vec<u64> = asked_at.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+        assert!(waits.len() >= 5 && waits.iter().all(|wait| (10_000..=41_000).contains(wait)), "{waits:?}");
+        assert!(waits[0] < waits[waits.len() - 1], "{waits:?}");
+        assert_eq!(rig.relay.counters().denied, 0, "who watches goes on");
+    }
+
+    #[test]
+    fn a_denial_that_comes_late_still_counts_and_a_late_accept_of_it_revives_nothing() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.accept(1, 7, 1, Grant { ttl_s: 6, ..SHARED });
+        rig.read(page);
+        rig.said();
+        let mut asked = Vec::new();
+        while asked.len() < 2 {
+            rig.pass(1_000);
+            rig.read(page);
+            rig.tell(ToRelay::Ping { nonce: 1 });
+            asked.extend(rig.said().into_iter().filter(|said| said.starts_with("Subscribe")));
+        }
+        let [first, second] = [&asked[0], &asked[1]].map(|said| said.split(' ').nth(1).unwrap().parse().unwrap());
+        let _ = rig.said();
+        rig.tell(ToRelay::Deny { request: first, reason: "over" });
+        let read = rig.read(page);
+        assert!(read.contains(&r#"{"type":"end","topic":7,"reason":"over"}"#.to_owned()));
+        let back = rig.page();
+        rig.subscribe(back, 1, "link");
+        assert!(rig.read(back)[0].contains("over"), "it is remembered");
+        rig.pass(10_000);
+        rig.tell(ToRelay::Ping { nonce: 1 });
+        rig.accept(second, 7, 1, SHARED);
+        let said = rig.said();
+        assert!(!said.iter().any(|said| said.starts_with("Subscribe")), "{said:?}");
+        rig.subscribe(back, 2, "link");
+        assert!(rig.said().last().unwrap().starts_with("Subscribe"), "nothing is granted");
+    }
+
+    #[test]
+    fn a_renewal_that_is_accepted_late_is_a_renewal() {
+        let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.accept(1, 7, 1, Grant { ttl_s: 6, ..SHARED });
+        rig.read(page);
+        rig.pass(16_500);
+        rig.tell(ToRelay::Ping { nonce: 1 });
+        rig.accept(2, 7, 1, SHARED);
+        rig.said();
+        let other = rig.page();
+        rig.subscribe(other, 1, "link");
+        assert!(rig.read(other)[0].contains("subscribed"));
+    }
+
+    #[test]
+    fn of_links_that_are_only_remembered_the_one_used_longest_ago_makes_room() {
+        let mut rig = Rig::up(&Board { links_max: 2, requests_max: 2, ..BOARD });
+        let page = rig.page();
+        for (link, request) in [("old", 1), ("young", 3)] {
+            rig.subscribe(page, 1, link);
+            rig.tell(ToRelay::Deny { request, reason: "no" });
+            rig.tell(ToRelay::Deny { request: request + 1, reason: "no" });
+            rig.pass(100);
+            rig.read(page);
+        }
+        // Asked for once more, the old one is the younger.
+        rig.subscribe(page, 1, "old");
+        rig.read(page);
+        rig.subscribe(page, 1, "third");
+        rig.said();
+        rig.subscribe(page, 1, "old");
+        rig.read(page);
+        assert_eq!(rig.said(), [""; 0], "still remembered");
+        let other = rig.page_at([10, 0, 0, 2].into());
+        rig.subscribe(other, 1, "young");
+        assert_eq!(rig.said(), ["Subscribe 6 young"]);
+    }
+}

@@ -1,0 +1,289 @@
+//! When a page is pinged, told that we live, and given up.
+//!
+//! Each page is looked after about once a second ([`Relay::sweep_page`]). A place in the table is for
+//! who watches: a page without a live subscription has it for a while only, whatever it asks for, and so
+//! has one that takes nothing or answers no ping. Owns these times and their order; what a page is told
+//! is sent by `transmit.rs`, and who may come at all is `pages.rs`'s. Reads no clock.
+
+use super::{
+    Relay,
+    asking::ANSWER_MS_MAX,
+    session::{Half, Session},
+    table::NONE,
+    texts::Reason,
+    time::Instant,
+};
+
+/// A page that watched before and waits for an answer as its time runs out has this much longer, milliseconds: each
+/// answer comes within [`ANSWER_MS_MAX`], or the page is denied within two seconds more.
+const LAST_ANSWER_MS: u64 = ANSWER_MS_MAX + 2_000;
+
+impl Relay {
+    /// Looks after one page: called about once a second for each.
+    pub(super) fn sweep_page(&mut self, now: Instant, page: u32) {
+        let Some(session) = self.sessions.get(page).filter(|session| !session.cut) else { return };
+        let board = &self.board;
+        if session.closing.is_some_and(|close| close.at.age_ms(now) > board.close_ms_max.into()) {
+            // Its peer doesn't answer, or doesn't even take what was begun.
+            self.cut(page);
+            return;
+        }
+        if session.is_dead(now, board) {
+            self.counters.dead += 1;
+            self.cut(page);
+            return;
+        }
+        let is_closing = session.closing.is_some();
+        if session.blocked && session.wrote.age_ms(now) > board.stalled_ms_max.into() && !is_closing {
+            self.close_slow(now, page);
+            if self.sessions[page].half != Half::None {
+                // In the middle of a frame no close frame can be sent.
+                self.cut(page);
+            }
+            return;
+        }
+        if !is_closing && self.close_unsubscribed(now, page) {
+            return;
+        }
+        let session = &mut self.sessions[page];
+        let ping_due = session.pinged.age_ms(now) >= self.board.ping_ms.into();
+        let alive_due = session.told.age_ms(now) >= self.board.alive_ms.into();
+        session.ping_due |= ping_due;
+        session.alive_due |= alive_due;
+        let has_subscriptions = session.first != NONE;
+        if ping_due || alive_due {
+            self.push_ready(page);
+        }
+        if has_subscriptions {
+            self.sweep_waiting(now, page);
+        }
+    }
+
+    /// Closes a page that has been without a live subscription for too long; whether it did.
+    fn close_unsubscribed(&mut self, now: Instant, page: u32) -> bool {
+        let session = &self.sessions[page];
+        if session.live > 0 || session.unsubscribed.age_ms(now) <= self.unsubscribed_ms_max(session) {
+            return false;
+        }
+        let (code, reason, retry_ms) = if session.subscriptions > 0 || session.may_return {
+            // It did what it was told to; it comes back as a new page.
+            (1013, "", Some(self.retry_ms()))
+        } else if session.has_watched {
+            (1008, "no subscription for too long", None)
+        } else {
+            (1008, "no subscribe within the time for it", None)
+        };
+        self.close_page(now, page, code, Reason::Own(reason), retry_ms);
+        true
+    }
+
+    /// How long a page may be without a live subscription.
+    fn unsubscribed_ms_max(&self, session: &Session) -> u64 {
+        let waits = session.subscriptions > 0;
+        let ms_max = u64::from(self.board.unsubscribed_ms_max);
+        match session.has_watched {
+            true if waits => ms_max + LAST_ANSWER_MS,
+            false if !waits && !session.may_return => self.board.first_subscribe_ms_max.into(),
+            _ => ms_max,
+        }
+    }
+
+    /// A page has one live subscription more.
+    pub(super) fn begin_watching(&mut self, page: u32) {
+        let session = &mut self.sessions[page];
+        session.live += 1;
+        session.has_watched = true;
+        session.may_return = false;
+    }
+
+    /// A page has one live subscription less.
+    pub(super) fn end_watching(&mut self, now: Instant, page: u32) {
+        let session = &mut self.sessions[page];
+        session.live -= 1;
+        session.unsubscribed = now.stamp();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pages::Verdict;
+    use super::super::rig::{BOARD, PING, Rig, SHARED};
+    use super::super::session::Session;
+    use super::super::table::Id;
+    use board::Board;
+    use wire::uplink::ToRelay;
+
+    /// 2 s for the first subscription, 20 s without one.
+    const PATIENT: Board = Board { first_subscribe_ms_max: 2_000, unsubscribed_ms_max: 20_000, ..BOARD };
+
+    /// Seconds until the page is closed, and how: at most 40.
+    fn closed(rig: &mut Rig, page: Id<Session>) -> (u32, u16, String) {
+        for tenth in 0..400 {
+            rig.pass(100);
+            rig.read(page);
+            match rig.relay.verdict(page) {
+                Verdict::Close(code, reason) => return (tenth / 10 + 1, code, reason.to_string()),
+                Verdict::Cut => return (tenth / 10 + 1, 1006, String::new()),
+                Verdict::Serve => {}
+            }
+        }
+        (40, 0, String::new())
+    }
+
+    #[test]
+    fn a_page_that_never_subscribes_is_closed() {
+        let mut rig = Rig::up(&PATIENT);
+        let page = rig.page();
+        assert!(matches!(closed(&mut rig, page), (2..=4, 1008, reason) if reason.contains("no subscribe")));
+    }
+
+    #[test]
+    fn a_page_that_was_denied_for_good_is_closed_as_soon_as_one_that_never_asked() {
+        let mut rig = Rig::up(&PATIENT);
+        let (denied, no_link) = (rig.page(), rig.page());
+        rig.subscribe(denied, 1, "link");
+        for request in [1, 2] {
+            rig.tell(ToRelay::Deny { request, reason: "no" });
+        }
+        rig.subscribe(no_link, 1, "not a link");
+        assert!(matches!(closed(&mut rig, denied), (2..=4, 1008, _)));
+        assert!(rig.is_closed_with(no_link, 1008));
+    }
+
+    #[test]
+    fn a_page_that_waits_is_not_closed_for_that_and_one_that_was_told_to_come_back_is_told_so_again() {
+        let mut rig = Rig::down(&PATIENT);
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        for _ in 0..12 {
+            rig.pass(1_000);
+        }
+        assert!(rig.read(page).iter().any(|text| text.contains("can't be reached") && text.contains("retry")));
+        // Asking on and on buys nothing.
+        for id in 2..5 {
+            rig.pass(2_000);
+            rig.subscribe(page, id, "link");
+            rig.read(page);
+        }
+        let (seconds, code, reason) = closed(&mut rig, page);
+        assert!(
+            (1..=4).contains(&seconds) && code == 1013 && reason.starts_with("retry="),
+            "{seconds} {code} {reason}"
+        );
+    }
+
+    #[test]
+    fn a_page_that_was_told_to_come_back_and_does_not_is_closed_in_the_end() {
+        let mut rig = Rig::up(&Board { page_asks_burst: 1, ..PATIENT });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        for request in [1, 2] {
+            rig.tell(ToRelay::Deny { request, reason: "no" });
+        }
+        rig.subscribe(page, 2, "other");
+        assert!(rig.read(page)[1].contains("too many requests"));
+        let (seconds, code, reason) = closed(&mut rig, page);
+        assert!(
+            (19..=22).contains(&seconds) && code == 1013 && reason.starts_with("retry="),
+            "{seconds} {code} {reason}"
+        );
+    }
+
+    #[test]
+    fn a_page_whose_last_subscription_is_over_has_its_place_a_while_longer() {
+        let mut rig = Rig::up(&PATIENT);
+        let page = rig.viewer();
+        rig.pass(30_000);
+        rig.read(page);
+        assert_eq!(rig.relay.verdict(page), Verdict::Serve, "it watches");
+        rig.tell(ToRelay::End { topic: 7, reason: "over" });
+        rig.read(page);
+        rig.pass(10_000);
+        rig.subscribe(page, 2, "link");
+        rig.tell(ToRelay::Deny { request: 2, reason: "not yet" });
+        rig.read(page);
+        let (seconds, code, reason) = closed(&mut rig, page);
+        assert!((9..=12).contains(&seconds) && code == 1008, "{seconds} {code} {reason}");
+    }
+
+    #[test]
+    fn a_page_that_left_its_topic_and_finds_another_stays() {
+        let mut rig = Rig::up(&PATIENT);
+        let page = rig.viewer();
+        rig.say(page, r#"{"type":"unsubscribe","topic":7}"#);
+        rig.pass(19_000);
+        rig.read(page);
+        rig.subscribe(page, 2, "other");
+        rig.said();
+        // The answer is late, and comes in time for a page that waits.
+        rig.pass(9_000);
+        rig.read(page);
+        rig.accept(2, 9, 1, SHARED);
+        assert!(rig.read(page)[0].contains("subscribed"));
+        assert_eq!(closed(&mut rig, page).0, 40);
+    }
+
+    #[test]
+    fn a_quiet_page_is_told_alive_and_pinged() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.pass(2_600);
+        assert_eq!(rig.read(page), [r#"{"type":"alive"}"#]);
+        rig.pass(1_000);
+        assert!(rig.read(page).contains(&PING.to_owned()));
+    }
+
+    #[test]
+    fn a_stalled_page_is_closed_and_cut_where_it_stands_inside_a_frame() {
+        let mut rig = Rig::up(&BOARD);
+        let (between, inside) = (rig.viewer(), rig.page());
+        rig.subscribe(inside, 1, "link");
+        rig.read(inside);
+        rig.messages(1..=1);
+        rig.take(inside, 3);
+        rig.relay.blocked(between);
+        rig.relay.blocked(inside);
+        rig.pass(3_200);
+        assert!(rig.is_closed_with(between, 1013));
+        assert_eq!(rig.relay.verdict(inside), Verdict::Cut);
+    }
+
+    #[test]
+    fn a_page_that_answers_no_ping_is_dead_although_it_reads() {
+        let mut rig = Rig::up(&BOARD);
+        let (silent, alive) = (rig.viewer(), rig.page());
+        rig.subscribe(alive, 1, "link");
+        let mut pings = 0;
+        for sequence in 1..=7 {
+            rig.messages([sequence]);
+            rig.pass(1_000);
+            pings += rig.read_silently(silent).iter().filter(|frame| *frame == PING).count();
+            rig.read(alive);
+        }
+        assert!(pings > 0);
+        assert_eq!((rig.relay.verdict(silent), rig.relay.verdict(alive)), (Verdict::Cut, Verdict::Serve));
+        assert_eq!(rig.relay.counters().dead, 1);
+    }
+
+    #[test]
+    fn a_page_that_could_not_be_pinged_is_judged_by_its_progress() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        let data = [b"\"", "x".repeat(100).as_bytes(), b"\""].concat();
+        rig.publish(7, wire::Track::Messages, 1, wire::uplink::Part::Whole, &data);
+        // A byte a second: no ping finds its place before the frame is finished.
+        for _ in 0..60 {
+            assert_eq!(rig.take(page, 1).len(), 1);
+            rig.relay.blocked(page);
+            rig.pass(1_000);
+            assert_eq!(rig.relay.verdict(page), Verdict::Serve);
+            rig.relay.unblocked(page);
+        }
+        // Then it is pinged, and has the time of a ping to answer.
+        while !rig.take(page, u64::MAX).is_empty() {}
+        rig.pass(2_000);
+        assert_eq!(rig.relay.verdict(page), Verdict::Serve);
+        rig.pass(1_600);
+        assert_eq!(rig.relay.verdict(page), Verdict::Cut);
+    }
+}

@@ -1,0 +1,425 @@
+//! The machine: everything that the relay decides, and nothing that it does.
+//!
+//! Pure: no socket, no clock, no log, no task. The grammar is sans-IO: `handle_*` says what the world
+//! did, plain verbs are commands, `poll_*` says what the world must do next, getters take `&self`, and
+//! time is an argument. After each mutation the caller drains: events, the uplink's bytes, pages.
+//!
+//! ```text
+//! uplink frame -> uplink.rs -> publish.rs -> topic.rs -> log.rs   (encoded once, into a ring)
+//!                      |                                    |
+//!        answering.rs, asking.rs                        cursor.rs  (what is ahead of a page)
+//!                      |                                    |
+//!                 admission.rs                              |
+//!                      |                                    |
+//! page frame  -> pages.rs -> session.rs ------------> transmit.rs  (one plan, one writev)
+//!                                                      fanout.rs   (who is next)
+//! ```
+//!
+//! All memory is taken in [`Relay::new`]: tables of fixed capacity, the arena, the buffer to the
+//! business server. Running out of room is an answer (a refusal, a denial with a retry, a gap), never
+//! a panic. What panics here is our own bug: an index kept of a row that is gone.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod admission;
+mod answering;
+mod asking;
+pub mod begun;
+mod check;
+pub mod counted;
+mod counters;
+pub mod cursor;
+mod denials;
+pub mod draft;
+pub mod event;
+mod expiry;
+mod fanout;
+pub mod fault;
+pub mod inspect;
+pub mod link;
+mod liveness;
+pub mod log;
+pub mod notice;
+pub mod pages;
+pub mod preview;
+mod publish;
+mod queued;
+pub mod rate;
+mod reserve;
+mod retry;
+#[cfg(any(test, feature = "rig"))]
+pub mod rig;
+pub mod session;
+pub mod table;
+pub mod texts;
+pub mod time;
+pub mod topic;
+mod topics;
+pub mod traffic;
+pub mod transmit;
+mod turns;
+mod unanswered;
+pub mod uplink;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::{vec, vec::Vec};
+
+use heapless::Deque;
+
+pub use self::counters::{CLOSE_CODES, Counters, InUse};
+use self::{
+    begun::Begun,
+    counted::{Counted, Network, Origin},
+    denials::Denials,
+    draft::Draft,
+    event::{Event, Events},
+    link::{Link, Request},
+    log::Store,
+    preview::Preview,
+    rate::Bucket,
+    session::{Session, Subscription},
+    table::{Id, NONE, Table},
+    texts::{Reason, Texts},
+    time::{Instant, Jitter},
+    topic::Topic,
+    traffic::{Tally, Traffic},
+    transmit::Slices,
+    unanswered::Unanswered,
+    uplink::Uplink,
+};
+use board::{self, Board};
+
+/// The machine's own clock tick: each looks after a tenth of the pages.
+const TICK_MS: u64 = 100;
+/// Ticks in which every page is looked after once.
+const TICKS_PER_SWEEP: u32 = 10;
+/// Topics that were unsubscribed lately, remembered until answers that crossed them are in.
+const UNSUBSCRIBED_MAX: usize = 128;
+
+/// What the configuration says, as far as the machine needs it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The relay's name in `Hello`.
+    pub name: String,
+    /// The secret shared with the business server.
+    pub secret: Vec<u8>,
+    /// How many addresses the business server has.
+    pub addresses: u32,
+    /// How long a topic without pages stays warm.
+    pub linger_ms: u64,
+    /// Pages of one address at most, 0 for no limit. `None`: a quarter of the table, while that is above three quarters full.
+    pub pages_per_address: Option<u32>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Relay {
+    board: Board,
+    settings: Settings,
+    store: Store,
+    sessions: Table<Session>,
+    subscriptions: Table<Subscription>,
+    topics: Table<Topic>,
+    /// Topics by the business server's number, sorted.
+    numbers: Vec<(u32, u32)>,
+    links: Table<Link>,
+    /// Links by the hash of their name, sorted.
+    link_hashes: Vec<(u64, u32)>,
+    /// The hashes of links that were accepted on this connection and forgotten since, the oldest first; whether by names alone.
+    good_links: VecDeque<(u64, bool)>,
+    requests: Table<Request>,
+    /// Requests that were given up.
+    unanswered: Unanswered,
+    /// Pages that were denied by name.
+    denials: Denials,
+    previews: Table<Preview>,
+    /// Grows whenever a preview may have come to its end.
+    preview_news: u64,
+    /// Until then no preview is waited for: the last one was in vain.
+    previews_rest_until: Instant,
+    /// Links whose shared grant covers pages that still wait.
+    admitting: VecDeque<u32>,
+    addresses: Vec<Bucket>,
+    networks: Counted<Network>,
+    origins: Counted<Origin>,
+    reasons: Texts,
+    uplink: Uplink,
+    unsubscribed: Deque<(u32, u64), UNSUBSCRIBED_MAX>,
+    counters: Counters,
+    tally: Tally,
+    events: Events,
+    jitter: Jitter,
+    hash_seed: u64,
+    ready_first: u32,
+    ready_last: u32,
+    dirty: VecDeque<u32>,
+    walk_turn: u32,
+    asked_link: u32,
+    hungry: bool,
+    next_request: u32,
+    next_page: u32,
+    tick_at: Instant,
+    tick: u32,
+    draining: bool,
+    /// Bytes in the kernel for all pages, and who is to be measured: from which row on, every how manieth.
+    kernel_size: u64,
+    kernel_size_highest: u64,
+    measure_next: u32,
+    measure_step: u32,
+    /// Above so many bytes all pages are measured.
+    measure_above: u64,
+}
+
+impl Relay {
+    /// The machine of a board. All its memory is taken here; most of it is touched when first used.
+    /// `seed` is for jitter and hashes; secrets don't depend on it.
+    #[must_use]
+    pub fn new(board: &Board, settings: Settings, seed: u64, now: Instant) -> Box<Self> {
+        let mut jitter = Jitter::new(seed);
+        let topics = board.topics_max as usize;
+        let hash_seed = jitter.bits();
+        Box::new(Self {
+            board: *board,
+            store: Store::new(
+                board.block_size,
+                board.blocks_max,
+                topics * Topic::directory_rows(board),
+                topics * Topic::index_rows(board),
+                Begun::new(board.pages_max, board.block_size, board.kept_blocks_max),
+            ),
+            sessions: Table::new(board.pages_max),
+            subscriptions: Table::new(board.subscriptions_max),
+            topics: Table::new(board.topics_max),
+            numbers: Vec::with_capacity(topics),
+            links: Table::new(board.links_max),
+            link_hashes: Vec::with_capacity(board.links_max as usize),
+            good_links: VecDeque::with_capacity(board.links_max as usize),
+            requests: Table::new(board.requests_max),
+            unanswered: Unanswered::new(board.requests_max),
+            denials: Denials::new(board.denials_max),
+            previews: Table::new(preview::previews_max(board)),
+            preview_news: 0,
+            previews_rest_until: Instant(0),
+            admitting: VecDeque::with_capacity(board.links_max as usize),
+            addresses: vec![Bucket::default(); board.addresses_max as usize],
+            networks: Counted::new(board.pages_max, hash_seed),
+            origins: Counted::new(board.pages_max, hash_seed),
+            reasons: Texts::new(board.reasons_max),
+            uplink: Uplink::new(now, settings.addresses, board.uplink_out_size),
+            settings,
+            unsubscribed: Deque::new(),
+            counters: Counters::default(),
+            tally: Tally::default(),
+            events: Events::default(),
+            hash_seed,
+            jitter,
+            ready_first: NONE,
+            ready_last: NONE,
+            dirty: VecDeque::with_capacity(topics),
+            walk_turn: 0,
+            asked_link: 0,
+            hungry: false,
+            next_request: 1,
+            next_page: 0,
+            tick_at: now.after(TICK_MS),
+            tick: 0,
+            draining: false,
+            kernel_size: 0,
+            kernel_size_highest: 0,
+            measure_next: NONE,
+            measure_step: 1,
+            measure_above: queued::limit(board),
+        })
+    }
+
+    /// Time has passed: to be called when [`poll_timeout`](Self::poll_timeout) says so, or earlier.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now < self.tick_at {
+            return;
+        }
+        // Ticks that were missed are made up for, a whole sweep at most.
+        let missed = now.since(self.tick_at) / TICK_MS + 1;
+        self.tick_at = now.after(TICK_MS);
+        for _ in 0..missed.min(TICKS_PER_SWEEP.into()) {
+            self.tick = (self.tick + 1) % TICKS_PER_SWEEP;
+            let mut page = self.tick;
+            while page < self.sessions.end() {
+                self.sweep_page(now, page);
+                page += TICKS_PER_SWEEP;
+            }
+        }
+        self.begin_measures(self.tick, TICKS_PER_SWEEP);
+        self.sweep_uplink(now);
+        self.sweep_links(now);
+        self.sweep_denials(now);
+        self.admit_more(now);
+        self.sweep_topics(now);
+        self.ask_more(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        self.tick_at
+    }
+
+    /// The oldest event since the last call.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.poll()
+    }
+
+    /// Events that found no room between two calls of [`poll_event`](Self::poll_event).
+    #[must_use]
+    pub const fn events_lost(&self) -> u64 {
+        self.events.lost()
+    }
+
+    /// Begins to go away: no page is let in, every page is told to come back.
+    pub fn drain(&mut self, now: Instant) {
+        if core::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        // All of them at once would storm whoever takes over: spread by their number.
+        let spread_ms = DRAIN_MS_MIN + u64::from(self.sessions.len()) * DRAIN_MS_PER_PAGE;
+        for page in 0..self.sessions.end() {
+            if self.sessions.get(page).is_some() {
+                let retry_ms = DRAIN_MS_MIN / 2 + self.jitter.below(spread_ms);
+                let retry_ms = u32::try_from(retry_ms).unwrap_or(u32::MAX);
+                self.close_page(now, page, 1012, Reason::Own("the relay restarts"), Some(retry_ms));
+            }
+        }
+    }
+
+    /// Whether the relay is going away.
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Takes a new configuration's settings; connections and tables stay as they are.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// Fills the draft with what a page is to be sent next, as of the draft's moment: nothing where there is
+    /// nothing. A page that is gone is to be cut.
+    pub fn plan(&self, page: Id<Session>, draft: &mut Draft) {
+        match self.sessions.resolve(page) {
+            Some(page) => self.plan_index(page, draft),
+            None => draft.cut(),
+        }
+    }
+
+    /// Whether a page is to be sent the very piece that the draft was made of for the page before: it stands where that
+    /// one stood, and there is nothing else to tell it.
+    #[must_use]
+    pub fn is_in_step(&self, page: Id<Session>, draft: &Draft) -> bool {
+        self.sessions.resolve(page).is_some_and(|page| self.is_in_step_index(page, draft))
+    }
+
+    /// The bytes for the pages in step with the draft's; none where they are more than one piece.
+    #[must_use]
+    pub fn piece(&self, draft: &Draft) -> &[u8] {
+        draft.piece().map_or(&[], |piece| self.store.piece(piece))
+    }
+
+    /// Collects the draft's bytes for one `writev`; gives how many they are. The draft must be of the page
+    /// as it is now.
+    pub fn gather<'a>(&'a self, page: Id<Session>, draft: &'a Draft, out: &mut Slices<'a>) -> u64 {
+        self.sessions.resolve(page).map_or(0, |page| self.gather_index(page, draft, out))
+    }
+
+    /// The socket took the first `size` bytes of the draft, which must be of the page as it is now.
+    pub fn wrote(&mut self, page: Id<Session>, draft: &Draft, size: u64) {
+        if let Some(page) = self.sessions.resolve(page) {
+            self.wrote_index(page, draft, size);
+        }
+    }
+
+    /// Whether the connection stands between two frames, where others' frames may go out.
+    #[must_use]
+    pub fn is_between_frames(&self, page: Id<Session>) -> bool {
+        self.sessions.resolve(page).is_some_and(|page| self.sessions[page].half == session::Half::None)
+    }
+
+    /// What has happened since the start.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What reached pages' sockets, and how quickly.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.tally.traffic()
+    }
+
+    /// Rows and blocks in use.
+    #[must_use]
+    pub fn in_use(&self) -> InUse {
+        InUse {
+            pages: self.sessions.len(),
+            subscriptions: self.subscriptions.len(),
+            topics: self.topics.len(),
+            links: self.links.len(),
+            requests: self.requests.len(),
+            begun_frames: self.store.begun.len().0,
+            kept_blocks: self.store.begun.kept_blocks().0,
+            blocks: self.board.blocks_max - self.store.free(),
+        }
+    }
+
+    /// Pages connected.
+    #[must_use]
+    pub const fn pages(&self) -> u32 {
+        self.sessions.len()
+    }
+
+    /// The board as the configuration lowered it.
+    #[must_use]
+    pub const fn board(&self) -> &Board {
+        &self.board
+    }
+
+    fn hash_of(&self, text: &str) -> u64 {
+        hash(self.hash_seed, text.as_bytes())
+    }
+}
+
+/// The spread of a drain: at least, and more for each page.
+const DRAIN_MS_MIN: u64 = 1_000;
+const DRAIN_MS_PER_PAGE: u64 = 2;
+
+// The memory sum speaks of these rows: whoever makes one larger says so there.
+const _: () = {
+    assert!(Table::<Session>::ROW_SIZE <= board::SESSION_SIZE);
+    assert!(Table::<Subscription>::ROW_SIZE <= board::SUBSCRIPTION_SIZE);
+    assert!(Table::<Topic>::ROW_SIZE <= board::TOPIC_SIZE);
+    assert!(
+        Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() + size_of::<(u64, bool)>()
+            <= board::LINK_SIZE
+    );
+    assert!(Table::<Request>::ROW_SIZE <= board::REQUEST_SIZE);
+    assert!(Unanswered::ROW_SIZE <= board::UNANSWERED_SIZE);
+    assert!(Denials::ROW_SIZE <= board::DENIAL_SIZE);
+    assert!(Table::<Preview>::ROW_SIZE <= board::PREVIEW_SIZE);
+    assert!(Begun::ROW_SIZE <= board::BEGUN_SIZE);
+    assert!(Texts::ROW_SIZE <= board::TEXT_SIZE);
+    assert!(size_of::<Bucket>() <= board::ADDRESS_SIZE);
+    assert!(Counted::<Network>::ROW_SIZE <= board::NETWORK_SIZE);
+    assert!(Counted::<Origin>::ROW_SIZE <= board::ORIGIN_SIZE);
+};
+
+/// FNV-1a with a seed that nobody outside knows. What it comes to is mixed once more: of FNV alone the low bits, by which
+/// rows are chosen, would follow from the seed's low bits.
+fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    let hash = bytes
+        .iter()
+        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    Jitter::new(hash).bits()
+}

@@ -1,0 +1,59 @@
+//! A notice by value: everything that it takes to encode it once more.
+//!
+//! A notice that a full socket cut in the middle is not kept as bytes: the page's row holds the notice itself,
+//! and its rest is encoded again, which gives the same bytes. So no pool of them can be full, and
+//! nobody's half notice costs another page anything. Owns nothing but a use of a shared reason
+//! while it stands in a row. What it looks like is `wire/page.rs`.
+
+use heapless::Vec;
+
+use super::texts::{Reason, Texts};
+use wire::{
+    Track,
+    page::{NOTICE_SIZE_MAX, Notice},
+};
+
+/// What one page is told besides publications; each is a [`Notice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of `wire::page::Notice`")]
+pub enum OwnNotice {
+    Subscribed { id: u32, topic: u32, epoch: u64, page_messages: bool },
+    Denied { id: u32, reason: Reason, retry_ms: Option<u32> },
+    Gap { topic: u32, track: Track, from: u64, to: u64 },
+    Epoch { topic: u32, epoch: u64 },
+    End { topic: u32, reason: Reason },
+    Uplink { up: bool },
+    Alive,
+    Error { reason: &'static str },
+    Ping,
+}
+
+impl OwnNotice {
+    /// The notice as a whole WebSocket frame: always the same bytes while its reason is in use.
+    #[must_use]
+    pub fn encode(&self, reasons: &Texts) -> Vec<u8, NOTICE_SIZE_MAX> {
+        let notice = match *self {
+            Self::Subscribed { id, topic, epoch, page_messages } => {
+                Notice::Subscribed { id, topic, epoch, page_messages }
+            }
+            Self::Denied { id, reason, retry_ms } => Notice::Denied { id, reason: reasons.reason(reason), retry_ms },
+            Self::Gap { topic, track, from, to } => Notice::Gap { topic, track, from, to },
+            Self::Epoch { topic, epoch } => Notice::Epoch { topic, epoch },
+            Self::End { topic, reason } => Notice::End { topic, reason: reasons.reason(reason) },
+            Self::Uplink { up } => Notice::Uplink { up },
+            Self::Alive => Notice::Alive,
+            Self::Error { reason } => Notice::Error { reason },
+            Self::Ping => Notice::Ping,
+        };
+        notice.encode()
+    }
+
+    /// The reason that it tells, where it tells one.
+    #[must_use]
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Denied { reason, .. } | Self::End { reason, .. } => Some(*reason),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,555 @@
+//! What pages do: connect, say something, fall silent, go.
+//!
+//! Owns the session table's rules: who is let in, what a page may say and how often. Refuses one
+//! connection beyond the table, or beyond its network's share of it, politely ([`Refusal`]); a page's
+//! own faults close that page alone. The words of the page protocol are read in `wire/page.rs`; what a
+//! `subscribe` leads to is `admission.rs`, and when a page is given up `expiry.rs`.
+
+use core::net::IpAddr;
+
+use heapless::String;
+
+use super::{
+    Relay,
+    counted::{Key, Network, Origin},
+    rate::{Bucket, Rate},
+    session::{Close, Half, Pace, Session, Stage},
+    table::{Id, NONE},
+    texts::{Reason, shortened},
+    time::Instant,
+};
+use wire::{
+    PAGE_DATA_SIZE_MAX,
+    page::{Request, Seconds, decode_request},
+    uplink::ToBusiness,
+};
+
+/// A close frame's payload is at most 125 bytes, two of them the code.
+const CLOSE_REASON_SIZE_MAX: usize = 123;
+/// So many protocol errors close a page.
+const FAULTS_MAX: u8 = 3;
+
+/// Who wants to be let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// Where the page is.
+    pub address: IpAddr,
+    /// Its `Origin`; empty without.
+    pub origin: &'a str,
+    /// The address is no one network's: loopback, or a trusted proxy's own.
+    pub is_anybody: bool,
+}
+
+/// Why a page is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The table is full.
+    Full {
+        /// When it makes sense to come back.
+        retry_ms: u32,
+    },
+    /// The relay is going away.
+    Draining {
+        /// When it makes sense to come back.
+        retry_ms: u32,
+    },
+    /// Its address has as many pages as it may have now.
+    Address {
+        /// When it makes sense to come back.
+        retry_ms: u32,
+    },
+}
+
+/// What is to be done with a page's connection besides writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: it goes on.
+    Serve,
+    /// Close it with this code and reason, once the frame that was begun is finished.
+    Close(u16, String<CLOSE_REASON_SIZE_MAX>),
+    /// Cut it off.
+    Cut,
+}
+
+impl Relay {
+    /// A page wants to connect.
+    ///
+    /// # Errors
+    /// Why it is not let in; nothing was changed but a counter.
+    pub fn handle_page_open(&mut self, now: Instant, peer: Peer<'_>) -> Result<Id<Session>, Refusal> {
+        if self.draining {
+            self.counters.refused_draining += 1;
+            return Err(Refusal::Draining { retry_ms: self.retry_ms() });
+        }
+        if self.sessions.is_full() {
+            self.counters.refused_full += 1;
+            return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
+        }
+        let network = Network::of(peer.address);
+        if self.pages_allowed(&peer).is_some_and(|most| self.networks.uses(&network) >= most) {
+            self.counters.refused_address += 1;
+            return Err(Refusal::Address { retry_ms: self.full_retry_ms() });
+        }
+        // Each has a row for every page: there is one for this page's.
+        let Some(network) = self.networks.keep(network) else {
+            return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
+        };
+        let origin = match peer.origin {
+            "" => NONE,
+            origin => self.origins.keep(Origin::of(origin)).unwrap_or(NONE),
+        };
+        self.next_page = self.next_page.wrapping_add(1);
+        let stamp = now.stamp();
+        let session = Session {
+            number: self.next_page,
+            address: peer.address,
+            network,
+            origin,
+            first: NONE,
+            subscriptions: 0,
+            live: 0,
+            ready_next: NONE,
+            ready_previous: NONE,
+            half: Half::None,
+            closing: None,
+            error: None,
+            refused: None,
+            faults: 0,
+            told_up: true,
+            ping_due: false,
+            alive_due: false,
+            queued: false,
+            blocked: false,
+            has_watched: false,
+            may_return: false,
+            cut: false,
+            pace: Pace::Newcomer,
+            asks: Bucket::default(),
+            sends: Bucket::default(),
+            opened: stamp,
+            unsubscribed: stamp,
+            heard: stamp,
+            wrote: stamp,
+            told: stamp,
+            pinged: stamp,
+            unanswered: stamp,
+            kernel_size: 0,
+            is_unread: false,
+        };
+        let Ok(page) = self.sessions.insert(session) else {
+            return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
+        };
+        self.counters.pages_opened += 1;
+        self.sessions.id(page).ok_or(Refusal::Full { retry_ms: 0 })
+    }
+
+    /// Pages that the network of a peer may have; `None` without a limit.
+    fn pages_allowed(&self, peer: &Peer<'_>) -> Option<u32> {
+        if let Some(most) = self.settings.pages_per_address {
+            return Some(most).filter(|most| *most > 0);
+        }
+        let (used, capacity) = (u64::from(self.sessions.len()), u64::from(self.sessions.capacity()));
+        let is_short = 4 * used > 3 * capacity;
+        (is_short && !peer.is_anybody).then(|| (self.sessions.capacity() / 4).max(1))
+    }
+
+    /// A page's connection is gone.
+    pub fn handle_page_closed(&mut self, now: Instant, page: Id<Session>) {
+        let Some(page) = self.resolve(page) else { return };
+        while self.sessions[page].first != NONE {
+            let subscription = self.sessions[page].first;
+            self.detach(now, subscription);
+            self.forget_subscription(subscription);
+        }
+        self.drop_half(page);
+        self.leave_ready(page);
+        self.forget_kernel(page);
+        if let Some(session) = self.sessions.remove(page) {
+            self.networks.release(session.network);
+            if session.origin != NONE {
+                self.origins.release(session.origin);
+            }
+            if let Some(close) = session.closing {
+                self.reasons.release_reason(close.reason);
+            }
+            self.counters.pages_closed += 1;
+        }
+        self.ask_more(now);
+    }
+
+    /// Something came from a page: a pong, a part of a frame.
+    pub fn handle_page_heard(&mut self, now: Instant, page: Id<Session>) {
+        if let Some(page) = self.resolve(page) {
+            self.sessions[page].heard = now.stamp();
+        }
+    }
+
+    /// A page sent a text frame.
+    pub fn handle_page_text(&mut self, now: Instant, page: Id<Session>, text: &str) {
+        let Some(page) = self.resolve(page) else { return };
+        self.sessions[page].heard = now.stamp();
+        self.counters.page_frames += 1;
+        if self.sessions[page].closing.is_some() {
+            return;
+        }
+        match decode_request(text) {
+            Ok(Request::Subscribe { id, link, since }) => self.subscribe(now, page, id, &link, since),
+            Ok(Request::Unsubscribe { topic }) => self.unsubscribe(now, page, topic),
+            Ok(Request::Send { topic, data }) => self.send(now, page, topic, &data),
+            Err(reason) => self.fault(now, page, reason),
+        }
+    }
+
+    /// A page sent a binary frame: no page has a reason to.
+    pub fn handle_page_binary(&mut self, now: Instant, page: Id<Session>) {
+        let Some(page) = self.resolve(page) else { return };
+        self.sessions[page].heard = now.stamp();
+        self.counters.page_frames += 1;
+        if self.sessions[page].closing.is_none() {
+            self.fault(now, page, "a page sends text frames only");
+        }
+    }
+
+    /// A page began the closing handshake: what was begun is finished, nothing new is begun.
+    pub fn handle_page_leaving(&mut self, now: Instant, page: Id<Session>) {
+        if let Some(page) = self.resolve(page) {
+            self.close_page(now, page, 1000, Reason::Own(""), None);
+        }
+    }
+
+    /// A page's own frames broke the WebSocket protocol, or a limit of it: the same, with the code that it is told.
+    pub fn handle_page_broken(&mut self, now: Instant, page: Id<Session>, code: u16) {
+        if let Some(page) = self.resolve(page) {
+            self.close_page(now, page, code, Reason::Own(""), None);
+        }
+    }
+
+    /// The rest of a frame that a page was in the middle of is gone: it can only be cut off.
+    pub fn handle_page_overtaken(&mut self, page: Id<Session>) {
+        if let Some(page) = self.resolve(page) {
+            self.cut(page);
+        }
+    }
+
+    /// What is to be done with a page's connection.
+    #[must_use]
+    pub fn verdict(&self, page: Id<Session>) -> Verdict {
+        let Some(page) = self.resolve(page) else { return Verdict::Cut };
+        let session = &self.sessions[page];
+        if session.cut {
+            return Verdict::Cut;
+        }
+        match session.closing {
+            Some(close) if session.half == Half::None => Verdict::Close(close.code, self.close_reason(close)),
+            _ => Verdict::Serve,
+        }
+    }
+
+    /// The business server wants a page gone.
+    pub(super) fn kicked(&mut self, now: Instant, number: u32, reason: &str) {
+        let page = self.sessions.iter().find(|(_, session)| session.number == number).map(|(page, _)| page);
+        let Some(page) = page else { return };
+        let reason = self.reasons.keep_reason(reason, "the business server closed this page");
+        self.close_page(now, page, 1008, reason, None);
+    }
+
+    /// Closes a page: what was begun is finished, nothing new is begun.
+    pub(super) fn close_page(&mut self, now: Instant, page: u32, code: u16, reason: Reason, retry_ms: Option<u32>) {
+        if self.sessions[page].closing.is_some() {
+            self.reasons.release_reason(reason);
+            return;
+        }
+        self.sessions[page].closing = Some(Close { code, reason, retry_ms, at: now.stamp() });
+        self.counters.count_close(code);
+        self.push_ready(page);
+    }
+
+    /// Cuts a page off: it stands in the middle of a frame that can't be finished.
+    pub(super) fn cut(&mut self, page: u32) {
+        if !core::mem::replace(&mut self.sessions[page].cut, true) {
+            self.counters.cut += 1;
+            self.forget_kernel(page);
+            self.push_ready(page);
+        }
+    }
+
+    fn unsubscribe(&mut self, now: Instant, page: u32, number: u32) {
+        match self.page_subscription(page, number) {
+            Some((subscription, _)) => self.finish(now, subscription, Reason::Own("unsubscribed"), None),
+            None => self.tell_error(page, "this page has no subscription to that topic"),
+        }
+    }
+
+    fn send(&mut self, now: Instant, page: u32, number: u32, data: &str) {
+        let Some((subscription, _)) = self.page_subscription(page, number) else {
+            self.tell_error(page, "this page has no subscription to that topic");
+            return;
+        };
+        if data.len() > PAGE_DATA_SIZE_MAX {
+            self.tell_error(page, "data has more than 512 bytes");
+            return;
+        }
+        if !self.links[self.subscriptions[subscription].link].grant.page_messages {
+            self.tell_error(page, "this link takes no messages from pages");
+            return;
+        }
+        let rate = Rate { burst: self.board.sends_burst, per_s: 1 };
+        if !self.sessions[page].sends.take(rate, now) {
+            self.counters.sends_limited += 1;
+            self.tell_error(page, "too many messages: one a second");
+            return;
+        }
+        let frame = ToBusiness::PageMessage { topic: number, page: self.sessions[page].number, data };
+        if self.is_up() && self.uplink.send_of_page(&frame).is_some() {
+            self.counters.page_messages += 1;
+        } else {
+            self.tell_error(page, "the business server can't be reached now: the message was not sent");
+        }
+    }
+
+    fn page_subscription(&self, page: u32, number: u32) -> Option<(u32, u32)> {
+        let mut subscription = self.sessions[page].first;
+        while subscription != NONE {
+            let row = &self.subscriptions[subscription];
+            if let Stage::Live(live) = &row.stage
+                && self.topics[live.topic].number == number
+            {
+                return Some((subscription, live.topic));
+            }
+            subscription = row.sibling;
+        }
+        None
+    }
+
+    fn fault(&mut self, now: Instant, page: u32, reason: &'static str) {
+        let session = &mut self.sessions[page];
+        session.faults += 1;
+        self.counters.page_faults += 1;
+        if session.faults >= FAULTS_MAX {
+            self.close_page(now, page, 1008, Reason::Own(reason), None);
+        } else {
+            self.tell_error(page, reason);
+        }
+    }
+
+    fn tell_error(&mut self, page: u32, reason: &'static str) {
+        self.sessions[page].error = Some(reason);
+        self.push_ready(page);
+    }
+
+    fn close_reason(&self, close: Close) -> String<CLOSE_REASON_SIZE_MAX> {
+        let mut text = String::new();
+        match close.retry_ms {
+            Some(ms) => {
+                let _ = core::fmt::Write::write_fmt(&mut text, format_args!("retry={}", Seconds(ms)));
+            }
+            None => {
+                let _ = text.push_str(shortened(self.reasons.reason(close.reason), CLOSE_REASON_SIZE_MAX));
+            }
+        }
+        text
+    }
+
+    /// Whether a page, and its network, may ask for one more link.
+    pub(super) fn may_ask(&mut self, now: Instant, page: u32) -> bool {
+        let of_page = Rate { burst: self.board.page_asks_burst, per_s: 1 };
+        let session = &mut self.sessions[page];
+        let address = session.address;
+        let may = session.asks.take(of_page, now);
+        self.counters.asks_limited += u64::from(!may);
+        may && self.may_ask_from(now, address)
+    }
+
+    /// Whether an address, with its network, may ask for one more link.
+    pub(super) fn may_ask_from(&mut self, now: Instant, address: IpAddr) -> bool {
+        let of_network = Rate { burst: self.board.address_asks_burst, per_s: self.board.address_asks_per_s };
+        // Two networks may share a bucket; which ones nobody outside knows.
+        let row = Network::of(address).hash(self.hash_seed) % self.addresses.len().max(1) as u64;
+        let bucket = usize::try_from(row).ok().and_then(|row| self.addresses.get_mut(row));
+        let may = bucket.is_none_or(|bucket| bucket.take(of_network, now));
+        self.counters.asks_limited += u64::from(!may);
+        may
+    }
+
+    fn resolve(&self, page: Id<Session>) -> Option<u32> {
+        self.sessions.resolve(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, OWN, Rig};
+    use super::*;
+    use board::Board;
+    use wire::uplink::{Grant, ToRelay};
+
+    #[test]
+    fn beyond_the_table_a_page_is_refused() {
+        let mut rig = Rig::up(&BOARD);
+        let pages: Vec<_> = (0..4).map(|_| rig.page()).collect();
+        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "", is_anybody: true };
+        assert!(matches!(rig.relay.handle_page_open(rig.now, peer), Err(Refusal::Full { .. })));
+        rig.relay.handle_page_closed(rig.now, pages[2]);
+        let id = rig.relay.handle_page_open(rig.now, peer).unwrap();
+        assert_ne!(id, pages[2], "the row is used again, the name is not");
+        assert_eq!(rig.relay.verdict(pages[2]), Verdict::Cut);
+    }
+
+    #[test]
+    fn pages_that_there_is_no_room_for_come_back_each_at_a_time_of_its_own() {
+        let mut rig = Rig::up(&BOARD);
+        for _ in 0..4 {
+            rig.page();
+        }
+        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "", is_anybody: true };
+        let told: alloc::collections::BTreeSet<u32> = (0..20)
+            .map(|_| match rig.relay.handle_page_open(rig.now, peer) {
+                Err(Refusal::Full { retry_ms }) => retry_ms,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(told.len() > 15 && told.iter().all(|ms| (5_000..15_000).contains(ms)), "{told:?}");
+    }
+
+    #[test]
+    fn no_network_gets_more_than_its_share_of_a_table_that_is_nearly_full() {
+        let mut rig = Rig::up(&Board { pages_max: 50, ..BOARD });
+        let greedy = |host: u32| format!("2001:db8:0:7::{host:x}");
+        let first: Vec<_> = (0..38).map(|host| rig.page_from(&greedy(host), "").unwrap()).collect();
+        assert!(matches!(rig.page_from(&greedy(99), ""), Err(Refusal::Address { .. })));
+        assert_eq!(rig.relay.counters().refused_address, 1);
+        for host in 0..11 {
+            rig.page_from(&format!("192.0.2.{host}"), "").unwrap();
+        }
+        // Loopback and trusted proxies' own addresses are nobody's.
+        rig.page();
+        assert!(matches!(rig.page_from("198.51.100.1", ""), Err(Refusal::Full { .. })));
+        // Pages that are there stay; what their network may have counts for the next.
+        for (host, page) in first[..26].iter().enumerate() {
+            rig.relay.handle_page_closed(rig.now, *page);
+            assert!(matches!(rig.page_from(&greedy(99), ""), Err(Refusal::Address { .. })), "{host} went");
+            rig.page_from(&format!("203.0.113.{host}"), "").unwrap();
+        }
+        assert_eq!(rig.relay.pages(), 50);
+        rig.relay.handle_page_closed(rig.now, first[26]);
+        rig.page_from(&greedy(1), "").unwrap();
+    }
+
+    #[test]
+    fn a_configured_limit_of_pages_counts_by_network_and_a_reload_changes_it_at_once() {
+        let mut rig = Rig::up(&Board { pages_max: 8, ..BOARD });
+        let limited = |rig: &mut Rig, pages_per_address| {
+            let settings = super::super::Settings { pages_per_address, ..rig.relay.settings.clone() };
+            rig.relay.reconfigure(settings);
+        };
+        limited(&mut rig, Some(2));
+        let page = rig.page_from("2001:db8::1", "").unwrap();
+        rig.page_from("2001:db8::ffff:2", "").unwrap();
+        assert!(matches!(rig.page_from("2001:db8::3", ""), Err(Refusal::Address { .. })));
+        rig.page_from("2001:db8:0:1::3", "").unwrap();
+        rig.relay.handle_page_closed(rig.now, page);
+        rig.page_from("2001:db8::3", "").unwrap();
+        limited(&mut rig, Some(0));
+        for host in 0..5 {
+            rig.page_from(&format!("2001:db8::1:{host}"), "").unwrap();
+        }
+        assert!(matches!(rig.page_from("2001:db8::9", ""), Err(Refusal::Full { .. })));
+    }
+
+    #[test]
+    fn made_up_origins_take_no_other_page_s() {
+        let mut rig = Rig::up(&Board { pages_max: 100, subscriptions_max: 100, ..BOARD });
+        for host in 0..99 {
+            rig.page_from(&format!("192.0.2.{host}"), &format!("https://made-up-{host}.example")).unwrap();
+        }
+        let honest = rig.page_from("192.0.2.200", "https://share.example").unwrap();
+        rig.subscribe(honest, 1, "link");
+        rig.accept(1, 7, 1, OWN);
+        let said = rig.relay.uplink_transmit().to_vec();
+        assert!(said.windows(21).any(|part| part == b"https://share.example"));
+        assert_eq!(rig.relay.texts_in_use().1, 100);
+        rig.relay.handle_page_closed(rig.now, honest);
+        rig.relay.check();
+        assert_eq!(rig.relay.texts_in_use().1, 99);
+    }
+
+    #[test]
+    fn the_addresses_of_one_network_share_what_they_may_ask() {
+        let board = Board { page_asks_burst: 20, address_asks_burst: 3, addresses_max: 4096, ..BOARD };
+        let mut rig = Rig::up(&board);
+        for host in 1..=4 {
+            let page = rig.page_from(&format!("2001:db8::{host}"), "").unwrap();
+            rig.subscribe(page, 1, "link");
+        }
+        assert_eq!(rig.relay.counters().asks_limited, 1);
+    }
+
+    #[test]
+    fn the_third_fault_closes_a_page() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.page();
+        rig.say(page, "{");
+        rig.relay.handle_page_binary(rig.now, page);
+        assert_eq!(rig.relay.verdict(page), Verdict::Serve);
+        rig.say(page, r#"{"type":"dance"}"#);
+        assert!(rig.is_closed_with(page, 1008));
+    }
+
+    #[test]
+    fn what_a_page_may_send_is_limited_and_forwarded_where_its_link_allows() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.said();
+        rig.say(page, r#"{"type":"send","topic":7,"data":"a"}"#);
+        rig.say(page, r#"{"type":"send","topic":7,"data":"b"}"#);
+        assert_eq!(rig.said(), ["PageMessage 1 a"], "one at once on this board");
+        assert!(rig.read(page)[0].contains("too many"));
+        let muted = rig.page();
+        rig.subscribe(muted, 1, "muted");
+        rig.accept(2, 7, 1, Grant { page_messages: false, ..OWN });
+        rig.read(muted);
+        rig.say(muted, r#"{"type":"send","topic":7,"data":"c"}"#);
+        assert!(rig.read(muted)[0].contains("error"));
+    }
+
+    #[test]
+    fn an_unsubscribe_is_answered_by_end() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.say(page, r#"{"type":"unsubscribe","topic":7}"#);
+        assert_eq!(rig.read(page), [r#"{"type":"end","topic":7,"reason":"unsubscribed"}"#]);
+        rig.subscribe(page, 2, "link");
+        assert!(rig.read(page)[0].contains("subscribed"));
+    }
+
+    #[test]
+    fn a_kicked_page_is_closed_with_the_reason() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.tell(ToRelay::Kick { page: 1, reason: "spam" });
+        assert!(matches!(rig.relay.verdict(page), Verdict::Close(1008, reason) if reason == "spam"));
+        assert!(rig.read(page).is_empty(), "nothing new is begun");
+    }
+
+    #[test]
+    fn a_drain_sends_every_page_away_with_a_time_to_come_back() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.relay.drain(rig.now);
+        assert!(matches!(rig.relay.verdict(page), Verdict::Close(1012, reason) if reason.starts_with("retry=")));
+        let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "", is_anybody: true };
+        assert!(matches!(rig.relay.handle_page_open(rig.now, peer), Err(Refusal::Draining { .. })));
+    }
+
+    #[test]
+    fn a_page_that_asks_on_without_a_row_comes_back_later() {
+        let mut rig = Rig::up(&Board { subscriptions_max: 2, ..BOARD });
+        let page = rig.page();
+        for id in 0..3 {
+            rig.subscribe(page, id, "not a link");
+        }
+        assert_eq!(rig.relay.verdict(page), Verdict::Serve);
+        rig.subscribe(page, 3, "not a link");
+        assert!(rig.is_closed_with(page, 1013));
+    }
+}

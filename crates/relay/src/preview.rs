@@ -1,0 +1,373 @@
+//! Previews: who fetches a link without watching it, as a crawler does when it is pasted.
+//!
+//! A preview of a link that is not held asks for it as a whole, after all pages' requests, and waits
+//! [`PREVIEW_MS_MAX`] for the newest state. Whoever asks for the same link meanwhile shares the
+//! request. Previews hold at most an eighth of topics, links and requests (at least one of each) and
+//! displace nothing that a page used; their topics have no audience and are given up once the state
+//! came. Where the uplink is down, or the last preview was in vain, nobody waits.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::{
+    Relay,
+    table::{Id, NONE},
+    time::Instant,
+};
+use board::Board;
+use wire::Track;
+
+/// A preview waits for the newest state at most this long.
+pub const PREVIEW_MS_MAX: u64 = 1_500;
+/// After one that waited in vain none waits for this time.
+const REST_MS: u64 = 10_000;
+/// Previews have this part of a table.
+const SHARE: u32 = 8;
+
+/// Somebody who waits for a link's card.
+#[derive(Debug)]
+pub struct Preview {
+    link: u32,
+    until: Instant,
+    /// The link was asked for since it waits, or was being asked for.
+    asked: bool,
+}
+
+/// Previews that wait at the same time.
+#[must_use]
+pub const fn previews_max(board: &Board) -> u32 {
+    let of_heads = share(board.heads_max);
+    let of_links = share(board.links_max);
+    if of_heads < of_links { of_heads } else { of_links }
+}
+
+const fn share(of: u32) -> u32 {
+    if of < SHARE { 1 } else { of / SHARE }
+}
+
+impl Relay {
+    /// The newest state behind a link that has a live shared grant: the frame's payload, the page
+    /// protocol's `state`. `None` where there is none, or nobody may know.
+    #[must_use]
+    pub fn card(&self, now: Instant, link: &str) -> Option<Vec<u8>> {
+        self.card_of(now, self.find_link(link)?)
+    }
+
+    fn card_of(&self, now: Instant, link: u32) -> Option<Vec<u8>> {
+        if !self.is_granted(now, link) {
+            return None;
+        }
+        let topic = self.topics.get(self.links[link].topic)?;
+        let (number, entry) = topic.newest_state(&self.store)?;
+        let log = topic.log(Track::State);
+        let mut slices = heapless::Vec::<&[u8], 512>::new();
+        let from = entry.at + u64::from(entry.header_size);
+        log.slices(&self.store, from, log.entry_end(&self.store, number), &mut slices);
+        Some(slices.iter().flat_map(|slice| slice.iter().copied()).collect())
+    }
+
+    /// Somebody at an address wants a link's card. `Some`: it is to wait until
+    /// [`is_preview_over`](Self::is_preview_over), and owes
+    /// [`handle_preview_over`](Self::handle_preview_over). `None`: [`card`](Self::card) says now
+    /// what there is.
+    pub fn handle_preview(&mut self, now: Instant, address: IpAddr, name: &str) -> Option<Id<Preview>> {
+        let known = self.find_link(name);
+        if known.is_some_and(|link| self.is_card_settled(now, link) || self.is_held(now, link)) {
+            return None;
+        }
+        let is_at_rest = !self.is_up() || self.draining || now < self.previews_rest_until;
+        // What a page used is not displaced for a preview.
+        if is_at_rest || self.previews.is_full() || !self.may_ask_from(now, address) {
+            return None;
+        }
+        let link = known.or_else(|| self.link_for_preview(now, name, share(self.board.links_max)))?;
+        let asked = self.links[link].request != NONE;
+        let row = self.previews.insert(Preview { link, until: now.after(PREVIEW_MS_MAX), asked });
+        let Ok(preview) = row else { return None };
+        self.links[link].previews += 1;
+        self.ask_for_previews(now);
+        self.previews.id(preview)
+    }
+
+    /// Whether a preview has waited long enough, or has nothing to wait for any more.
+    #[must_use]
+    pub fn is_preview_over(&self, now: Instant, preview: Id<Preview>) -> bool {
+        let Some(row) = self.previews.resolve(preview).map(|index| &self.previews[index]) else { return true };
+        let link = &self.links[row.link];
+        let is_answered = row.asked && link.request == NONE && link.waiting_count == 0 && link.on_trial.is_none();
+        now >= row.until
+            || !self.is_up()
+            || self.is_card_settled(now, row.link)
+            || is_answered && !self.is_granted(now, row.link)
+    }
+
+    /// A preview waits no longer; the card, if there is one.
+    pub fn handle_preview_over(&mut self, now: Instant, preview: Id<Preview>) -> Option<Vec<u8>> {
+        let row = self.previews.resolve(preview).and_then(|index| self.previews.remove(index))?;
+        let card = self.card_of(now, row.link);
+        self.preview_news += 1;
+        if card.is_none() && now >= row.until {
+            self.previews_rest_until = now.after(REST_MS);
+        }
+        let link = &mut self.links[row.link];
+        link.previews -= 1;
+        if link.previews == 0
+            && let Some(topic) = self.topics.get_mut(link.topic)
+            && topic.for_preview
+        {
+            // The next sweep unsubscribes it.
+            topic.forget_at = now;
+        }
+        self.release_link(now, row.link);
+        card
+    }
+
+    /// Grows whenever a preview may be over.
+    #[must_use]
+    pub const fn preview_news(&self) -> u64 {
+        self.preview_news
+    }
+
+    /// Sends what previews wait for, where no page needs the room.
+    pub(super) fn ask_for_previews(&mut self, now: Instant) {
+        if self.previews.is_empty() || self.hungry {
+            return;
+        }
+        for index in 0..self.previews.end() {
+            let Some(row) = self.previews.get(index).filter(|row| !row.asked) else { continue };
+            let link = row.link;
+            if self.links[link].request == NONE {
+                let under_way = self.requests.iter().filter(|(_, request)| request.for_preview).count();
+                // The last free request is a page's.
+                let is_last = self.requests.len() + 1 == self.requests.capacity() && self.requests.capacity() > 1;
+                let has_room = under_way < share(self.board.requests_max) as usize && !is_last;
+                if !has_room || self.links[link].holds > 0 || !self.request(now, link, NONE) {
+                    // A page's hunger is not a preview's.
+                    self.hungry = false;
+                    continue;
+                }
+            }
+            if let Some(row) = self.previews.get_mut(index) {
+                row.asked = true;
+            }
+        }
+    }
+
+    /// Whether previews may hold one more topic: one that displaces nothing.
+    pub(super) fn has_topic_for_preview(&self) -> bool {
+        let held = self.topics.iter().filter(|(_, topic)| topic.for_preview).count();
+        !self.topics.is_full() && held < share(self.board.topics_max) as usize
+    }
+
+    /// Checks that links know who waits for their cards: for tests.
+    pub(super) fn check_previews(&self) {
+        for (link, row) in self.links.iter() {
+            let previews = self.previews.iter().filter(|(_, preview)| preview.link == link).count();
+            assert_eq!(row.previews as usize, previews, "link {link} counts its previews wrongly");
+        }
+    }
+
+    /// Whether waiting changes nothing: the state is there, or there is no card to be had.
+    fn is_card_settled(&self, now: Instant, link: u32) -> bool {
+        let row = &self.links[link];
+        let is_denied = row.denied.is_some_and(|denied| now < denied.until);
+        let has_state = self.topics.get(row.topic).is_some_and(|topic| topic.newest_state(&self.store).is_some());
+        is_denied || row.asks_by_page() || self.is_granted(now, link) && has_state
+    }
+
+    /// Whether a link is granted, and for more than previews: then nothing is asked for one.
+    fn is_held(&self, now: Instant, link: u32) -> bool {
+        let topic = self.topics.get(self.links[link].topic);
+        self.is_granted(now, link) && topic.is_some_and(|topic| !topic.for_preview)
+    }
+
+    fn is_granted(&self, now: Instant, link: u32) -> bool {
+        let row = &self.links[link];
+        row.grant.shared && now < row.granted_until && row.topic != NONE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, OWN, Rig, SHARED};
+    use super::*;
+    use wire::uplink::{Grant, Part, ToRelay};
+
+    const HERE: IpAddr = IpAddr::V4(core::net::Ipv4Addr::LOCALHOST);
+
+    fn state(rig: &mut Rig) {
+        rig.publish(7, Track::State, 1, Part::Whole, br#"{"title":"t"}"#);
+    }
+
+    #[test]
+    fn the_first_who_asks_gets_the_card_and_leaves_nothing_behind() {
+        let mut rig = Rig::up(&BOARD);
+        let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
+        assert_eq!(rig.said(), ["Subscribe 1 link"]);
+        assert!(!rig.relay.is_preview_over(rig.now, preview));
+        rig.accept(1, 7, 1, SHARED);
+        assert_eq!(rig.said(), [""; 0], "nobody watches: no audience is told");
+        assert!(!rig.relay.is_preview_over(rig.now, preview));
+        let news = rig.relay.preview_news();
+        state(&mut rig);
+        assert!(rig.relay.preview_news() > news && rig.relay.is_preview_over(rig.now, preview));
+        let card = rig.relay.handle_preview_over(rig.now, preview).unwrap();
+        assert_eq!(card, br#"{"type":"state","topic":7,"sequence":1,"data":{"title":"t"}}"#);
+        rig.pass(100);
+        assert_eq!(rig.said(), ["Unsubscribe 7"]);
+        assert_eq!(rig.relay.in_use(), super::super::InUse::default());
+    }
+
+    #[test]
+    fn a_page_that_comes_keeps_the_topic_of_a_preview() {
+        let mut rig = Rig::up(&BOARD);
+        let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
+        rig.accept(1, 7, 1, SHARED);
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        state(&mut rig);
+        assert!(rig.relay.handle_preview_over(rig.now, preview).is_some());
+        rig.pass(1_900);
+        assert_eq!(rig.said(), ["Subscribe 1 link", "Audience 7 1"]);
+        assert_eq!(rig.read(page).len(), 2);
+    }
+
+    #[test]
+    fn a_herd_shares_one_request_and_a_page_s_is_shared_too() {
+        let mut rig = Rig::up(&Board { heads_max: 32, links_max: 32, ..BOARD });
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        let previews = [0; 3].map(|_| rig.relay.handle_preview(rig.now, HERE, "link").unwrap());
+        assert_eq!(rig.said(), ["Subscribe 1 link"]);
+        rig.accept(1, 7, 1, SHARED);
+        state(&mut rig);
+        for preview in previews {
+            assert!(rig.relay.is_preview_over(rig.now, preview));
+            assert!(rig.relay.handle_preview_over(rig.now, preview).is_some());
+        }
+        assert!(rig.relay.handle_preview(rig.now, HERE, "link").is_none(), "what is held is not asked for");
+    }
+
+    #[test]
+    fn denied_not_shared_and_unanswered_give_no_card() {
+        let answers: [fn(&mut Rig); 4] = [
+            |rig| rig.tell(ToRelay::Deny { request: 1, reason: "no" }),
+            |rig| rig.accept(1, 7, 1, OWN),
+            |rig| rig.accept(1, 7, 1, Grant { ttl_s: 0, ..SHARED }),
+            |rig| rig.relay.handle_uplink_lost(rig.now),
+        ];
+        for answer in answers {
+            let mut rig = Rig::up(&BOARD);
+            let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
+            answer(&mut rig);
+            assert!(rig.relay.is_preview_over(rig.now, preview));
+            assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
+            rig.relay.check();
+        }
+        let mut rig = Rig::up(&BOARD);
+        let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
+        rig.pass(1_400);
+        assert!(!rig.relay.is_preview_over(rig.now, preview));
+        rig.pass(100);
+        assert!(rig.relay.is_preview_over(rig.now, preview));
+        assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
+        assert!(rig.relay.handle_preview(rig.now, HERE, "other").is_none(), "none waits for 10 s");
+        rig.pass(10_000);
+        rig.tell(ToRelay::Ping { nonce: 1 });
+        assert!(rig.relay.handle_preview(rig.now, HERE, "other").is_some());
+    }
+
+    #[test]
+    fn a_topic_that_a_preview_asked_for_in_vain_is_given_up() {
+        let mut rig = Rig::up(&BOARD);
+        let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
+        rig.accept(1, 7, 1, SHARED);
+        rig.pass(1_600);
+        assert_eq!(rig.said(), ["Subscribe 1 link", "Unsubscribe 7"]);
+        assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
+        rig.relay.check();
+    }
+
+    #[test]
+    fn a_page_is_not_denied_for_what_a_preview_was_denied() {
+        let mut rig = Rig::up(&BOARD);
+        let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
+        rig.tell(ToRelay::Deny { request: 1, reason: "who asks?" });
+        assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
+        rig.said();
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        assert_eq!(rig.said(), ["Subscribe 2 link by 127.0.0.1"]);
+        rig.accept(2, 7, 1, SHARED);
+        assert!(rig.read(page)[0].contains("subscribed"));
+    }
+
+    #[test]
+    fn previews_displace_nothing_and_give_way_to_pages() {
+        // One topic, two links, two requests: previews have one of each at most.
+        let board =
+            Board { topics_max: 1, topics_per_page_max: 1, links_max: 2, requests_max: 2, heads_max: 16, ..BOARD };
+        let mut rig = Rig::up(&board);
+        let page = rig.viewer();
+        rig.said();
+        rig.relay.handle_page_closed(rig.now, page);
+        // The page's topic lingers: a preview doesn't take its row.
+        let preview = rig.relay.handle_preview(rig.now, HERE, "other").unwrap();
+        rig.accept(2, 8, 1, SHARED);
+        let said = rig.said();
+        assert!(said.contains(&"Unsubscribe 8".to_owned()) && !said.contains(&"Unsubscribe 7".to_owned()), "{said:?}");
+        assert!(rig.relay.is_preview_over(rig.now, preview));
+        assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
+        // A page takes the row of a preview's topic.
+        let mut rig = Rig::up(&board);
+        rig.relay.handle_preview(rig.now, HERE, "other").unwrap();
+        rig.accept(1, 8, 1, SHARED);
+        rig.said();
+        let _ = rig.viewer();
+    }
+
+    #[test]
+    fn a_preview_that_is_answered_too_late_leaves_nothing_behind() {
+        // Nobody waits any more; and the request was given up.
+        for (after, said) in [(4_500, ["Unsubscribe 7"]), (11_000, ["Unsubscribe 7"])] {
+            let mut rig = Rig::up(&BOARD);
+            let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
+            rig.pass(1_500);
+            assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
+            rig.pass(after - 1_500);
+            rig.said();
+            rig.accept(1, 7, 1, SHARED);
+            rig.pass(100);
+            assert_eq!(rig.said(), said, "after {after} ms");
+            assert_eq!(rig.relay.in_use(), super::super::InUse::default());
+        }
+    }
+
+    #[test]
+    fn previews_hold_their_share_of_links_and_remember_the_newest() {
+        let mut rig = Rig::up(&Board { links_max: 32, heads_max: 32, ..BOARD });
+        rig.viewer();
+        for number in 2..20 {
+            let name = format!("link-{number}");
+            let preview = rig.relay.handle_preview(rig.now, HERE, &name).unwrap();
+            rig.tell(ToRelay::Deny { request: number, reason: "no" });
+            assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
+            assert!(rig.relay.in_use().links <= 1 + 4, "{} links", rig.relay.in_use().links);
+            rig.relay.check();
+        }
+        assert!(rig.relay.find_link("link-19").is_some() && rig.relay.find_link("link-2").is_none());
+        // A page that asks for one makes it a link like any other.
+        let page = rig.page();
+        rig.subscribe(page, 1, "link-19");
+        assert!(rig.relay.links.iter().filter(|(_, link)| link.for_preview).count() == 3);
+    }
+
+    #[test]
+    fn an_address_that_asks_too_often_gets_no_card() {
+        let mut rig = Rig::up(&Board { address_asks_burst: 1, ..BOARD });
+        let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
+        rig.tell(ToRelay::Deny { request: 1, reason: "no" });
+        rig.relay.handle_preview_over(rig.now, preview);
+        assert!(rig.relay.handle_preview(rig.now, HERE, "other").is_none());
+    }
+}

@@ -1,0 +1,119 @@
+//! Publications: what the business server says of a topic, put into its log or counted.
+//!
+//! Owns which publication belongs to a topic that this connection has accepted, and the one order in which room is made:
+//! the longest media log forgets its oldest frames, `state` and `messages` keep what they are guaranteed. The tracks' own
+//! rules are `topic.rs`'s. What is dropped is counted and told to the log.
+
+use super::{
+    Relay,
+    event::Event,
+    time::Instant,
+    topic::{Drop, Topic},
+};
+use wire::{Track, uplink::Part};
+
+impl Relay {
+    /// A publication came.
+    pub(super) fn published(
+        &mut self,
+        now: Instant,
+        number: u32,
+        track: Track,
+        sequence: u64,
+        part: Part<'_>,
+        data: &[u8],
+    ) {
+        let Some(row) = self.accepted_topic(number) else { return };
+        // Nobody's history is forgotten for what can't be shown anyway.
+        let topic = &self.topics[row];
+        if track.is_media()
+            && !topic.is_superfluous(track, sequence)
+            && topic.fault(&self.board, track, sequence, part, data).is_none()
+            && !self.make_room(Topic::blocks_needed(&self.board, part, data.len()))
+        {
+            let drop = self.topics[row].leave_out(&mut self.store, track, sequence, part, Drop::Full);
+            self.report_drop(number, track, sequence, drop);
+            return;
+        }
+        let topic = &mut self.topics[row];
+        let (end, told) = (topic.log(track).end(), topic.log(track).told());
+        let result = topic.publish(&mut self.store, &self.board, now, track, sequence, part, data);
+        let changed = topic.log(track).end() != end || topic.log(track).told() != told;
+        let is_first = track == Track::Messages && told == 0 && changed;
+        let replay_from = if is_first { core::mem::take(&mut topic.replay_from) } else { 0 };
+        match result {
+            Ok(()) => self.counters.published[track.index()] += 1,
+            Err(drop) => self.report_drop(number, track, sequence, drop),
+        }
+        if sequence < replay_from {
+            self.void_claims(row, replay_from);
+        }
+        if changed {
+            self.mark_dirty(row);
+            self.preview_news += u64::from(track == Track::State);
+        }
+        if result.is_ok() {
+            let topic = &mut self.topics[row];
+            topic.probe.offer(track, end, now, topic.pages);
+        }
+    }
+
+    /// One came whose frame was too large to be read: its bytes were skipped.
+    pub(super) fn handle_oversize(&mut self, number: u32, track: Track, sequence: u64, part: Part<'_>, size: usize) {
+        let Some(row) = self.accepted_topic(number) else { return };
+        let max = super::topic::data_size_max(&self.board, track, part);
+        let why = Drop::TooLarge { size, max };
+        let drop = self.topics[row].leave_out(&mut self.store, track, sequence, part, why);
+        self.report_drop(number, track, sequence, drop);
+        self.mark_dirty(row);
+    }
+
+    /// The topic that a publication is for, where this connection has accepted it.
+    fn accepted_topic(&mut self, number: u32) -> Option<u32> {
+        let row = self.topic_row(number).filter(|&row| self.topics[row].accepted_on == self.uplink.connection());
+        if row.is_none() {
+            self.counters.unknown_topic += 1;
+        }
+        row
+    }
+
+    fn report_drop(&mut self, topic: u32, track: Track, sequence: u64, why: Drop) {
+        match why {
+            Drop::Superfluous => self.counters.superfluous += 1,
+            _ => self.counters.dropped += 1,
+        }
+        if why != Drop::Superfluous {
+            self.events.add(Event::Dropped { topic, track, sequence, why });
+        }
+    }
+
+    /// Free blocks that `state` and `messages` are still guaranteed.
+    pub(super) fn kept_blocks(&self) -> u32 {
+        let per_topic = self.board.state.blocks_max + self.board.messages.blocks_max;
+        let held: u32 = self.topics.iter().map(|(_, topic)| topic.guaranteed_blocks(&self.store)).sum();
+        (per_topic * self.board.topics_max).saturating_sub(held)
+    }
+
+    /// Frees blocks for media until so many may be taken: `state` and `messages` keep what they are
+    /// guaranteed, and the longest media log forgets its oldest frames first.
+    fn make_room(&mut self, blocks: u32) -> bool {
+        let per_topic = self.board.state.blocks_max + self.board.messages.blocks_max;
+        if self.store.free() >= per_topic * self.board.topics_max + blocks {
+            return true;
+        }
+        let kept = self.kept_blocks();
+        loop {
+            if self.store.free() >= kept + blocks {
+                return true;
+            }
+            let longest = (0..self.topics.end())
+                .filter_map(|row| {
+                    self.topics.get(row)?.longest_media(&self.store).map(|(blocks, log)| (blocks, row, log))
+                })
+                .max();
+            let Some((_, row, log)) = longest else { return false };
+            self.counters.media_shed += 1;
+            self.topics[row].logs[log].forget_oldest(&mut self.store);
+        }
+    }
+}

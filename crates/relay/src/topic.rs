@@ -1,0 +1,573 @@
+//! A topic: what the business server publishes under one number, as six logs.
+//!
+//! Owns the rules of the four tracks on the publishing side: which sequence is expected, what is a
+//! hole, which chunk can be decoded, which group a late page may be given. Refuses publications
+//! that are superfluous, not JSON, too large, or not decodable, each with a [`Drop`] that says why;
+//! what a page then misses becomes a gap entry of the log. Doesn't know pages: it only knows how
+//! many there are. What a page gets of a log is `cursor.rs`.
+
+use super::{
+    log::{Entry, Extent, Kind, Log, Store},
+    table::NONE,
+    time::Instant,
+    traffic::Probe,
+};
+use board::{Board, TrackLimits};
+use wire::{
+    MIME_SIZE_MAX, Track, json,
+    page::{Encoded, Notice},
+    uplink::Part,
+};
+
+/// Logs of one topic: one for each track, and the init segments of each media track.
+pub const LOGS: usize = 6;
+/// The log of `audio`'s init segments; `video`'s stands behind it.
+const INIT_LOGS: usize = 4;
+
+/// A topic of the business server.
+#[derive(Debug)]
+pub struct Topic {
+    /// The business server's number.
+    pub number: u32,
+    /// The epoch of its counters.
+    pub epoch: u64,
+    /// The logs: by track, then the two of init segments.
+    pub logs: [Log; LOGS],
+    /// The next sequence expected from the uplink, by track; 0 where none is known.
+    pub next: [u64; 4],
+    media: [Media; 2],
+    /// A subscription of the ring of all, from where the next walk begins; [`NONE`] without pages.
+    pub walk: u32,
+    /// Subscriptions that the walk under way has not visited yet.
+    pub walk_left: u32,
+    /// Live subscriptions.
+    pub pages: u32,
+    /// The uplink connection that accepted it last.
+    pub accepted_on: u64,
+    /// When that connection accepted it first: its replay follows.
+    pub accepted_at: Instant,
+    /// When it is forgotten for want of pages.
+    pub forget_at: Instant,
+    /// When it was accepted, or got its last message.
+    pub settled_from: Instant,
+    /// The number of pages that the business server was told last.
+    pub audience_told: Option<u32>,
+    /// When it was told.
+    pub audience_at: Instant,
+    /// The messages' sequence from which the first `Subscribe` asked for a replay; 0 without.
+    pub replay_from: u64,
+    /// Only a preview asked for it: no page has come yet, and the business server is told no audience.
+    pub for_preview: bool,
+    /// The publication that is timed.
+    pub(super) probe: Probe,
+}
+
+/// What a media track knows besides its logs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Media {
+    /// A `Continue` that comes now belongs to the newest group.
+    running: bool,
+    /// The init segment in force; 0 where none is, or where it is not known.
+    init: u64,
+    group: Option<Group>,
+}
+
+/// A group of media: everything that a late page needs from here on.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    /// Its first chunk's entry.
+    pub number: u64,
+    /// Its first chunk's offset.
+    pub at: u64,
+    /// Its first chunk's sequence.
+    pub sequence: u64,
+    /// The sequence of the init segment that was in force at its start.
+    pub init: u64,
+    /// When it started.
+    pub started: Instant,
+}
+
+/// Why a publication was not put into its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drop {
+    /// Its sequence is below the expected one: a replay that overlaps.
+    Superfluous,
+    /// Its data is no JSON value in UTF-8.
+    NotJson,
+    /// Its data is larger than the board allows for its track.
+    TooLarge {
+        /// Bytes of data.
+        size: usize,
+        /// Bytes allowed.
+        max: u32,
+    },
+    /// Its MIME type is longer than 255 bytes.
+    MimeTooLong(usize),
+    /// A chunk whose group or init segment is not there.
+    Undecodable,
+    /// The arena has no room, even after all media history was forgotten.
+    Full,
+}
+
+impl Topic {
+    /// Index rows of one topic's logs.
+    #[must_use]
+    pub const fn index_rows(board: &Board) -> usize {
+        let media = board.audio.frames_max + board.video.frames_max + 2 * board.init.frames_max;
+        (board.state.frames_max + board.messages.frames_max + media) as usize
+    }
+
+    /// Directory rows of one topic's logs.
+    #[must_use]
+    pub const fn directory_rows(board: &Board) -> usize {
+        let media = board.audio.blocks_max + board.video.blocks_max + 2 * board.init.blocks_max;
+        (board.state.blocks_max + board.messages.blocks_max + media) as usize
+    }
+
+    /// An empty topic in row `index` of its table.
+    #[must_use]
+    pub fn new(board: &Board, index: u32, number: u32, epoch: u64, now: Instant) -> Self {
+        let mut directory = index as usize * Self::directory_rows(board);
+        let mut rows = index as usize * Self::index_rows(board);
+        let limits = [board.state, board.messages, board.audio, board.video, board.init, board.init];
+        let logs = limits.map(|TrackLimits { blocks_max, frames_max, .. }| {
+            let log = Log::new(Extent { directory, blocks_max, index: rows, frames_max });
+            directory += blocks_max as usize;
+            rows += frames_max as usize;
+            log
+        });
+        Self {
+            number,
+            epoch,
+            logs,
+            next: [0; 4],
+            media: [Media::default(); 2],
+            walk: NONE,
+            walk_left: 0,
+            pages: 0,
+            accepted_on: 0,
+            accepted_at: now,
+            forget_at: Instant::NEVER,
+            settled_from: now,
+            audience_told: None,
+            audience_at: Instant(0),
+            replay_from: 0,
+            for_preview: false,
+            probe: Probe::default(),
+        }
+    }
+
+    /// The log of a track.
+    #[must_use]
+    pub const fn log(&self, track: Track) -> &Log {
+        &self.logs[track.index()]
+    }
+
+    /// The log of a media track's init segments.
+    #[must_use]
+    pub const fn init_log(&self, track: Track) -> &Log {
+        &self.logs[init_log_index(track)]
+    }
+
+    /// The newest state, where one is held.
+    #[must_use]
+    pub fn newest_state(&self, store: &Store) -> Option<(u64, Entry)> {
+        let log = self.log(Track::State);
+        let number = log.current().last()?;
+        log.entry(store, number).map(|entry| (number, entry))
+    }
+
+    /// The group that a page may start with: the newest, where all of it and its init are held.
+    #[must_use]
+    pub fn group(&self, store: &Store, track: Track) -> Option<Group> {
+        let group = self.media[media_index(track)].group?;
+        self.log(track).entry(store, group.number)?;
+        let init = self.init_log(track);
+        let number = init.number_of(store, group.init)?;
+        (init.entry(store, number)?.sequence == group.init).then_some(group)
+    }
+
+    /// The init segment in force before a sequence: its entry in the log of inits, while that is held.
+    #[must_use]
+    pub fn init_before(&self, store: &Store, track: Track, sequence: u64) -> Option<(u64, Entry)> {
+        let log = self.init_log(track);
+        let number = log.number_within(store, log.current(), sequence)?;
+        log.entry(store, number).map(|entry| (number, entry))
+    }
+
+    /// The first place at or behind an offset where a page can begin: an init segment or a group's start.
+    #[must_use]
+    pub fn first_start(&self, store: &Store, track: Track, from: u64) -> Option<Entry> {
+        let log = self.log(track);
+        let group_at = self.media[media_index(track)].group.map_or(0, |group| group.at);
+        if group_at < from && !log.is_special_since(from) {
+            return None;
+        }
+        let mut number = log.number_at(store, from)?;
+        while let Some(entry) = log.entry(store, number) {
+            if matches!(entry.kind, Kind::Init | Kind::Start) {
+                return Some(entry);
+            }
+            number += 1;
+        }
+        None
+    }
+
+    /// From which offset a page that comes now is served: the newest group's start, or the init segment
+    /// that waits for its first group, or whatever comes next.
+    #[must_use]
+    pub fn late_media(&self, store: &Store, track: Track) -> u64 {
+        let log = self.log(track);
+        let media = &self.media[media_index(track)];
+        let has_group = media.group.is_some_and(|group| group.sequence > media.init);
+        match self.group(store, track) {
+            Some(group) => group.at,
+            None if media.init != 0 && !has_group => log
+                .number_of(store, media.init)
+                .and_then(|number| log.entry(store, number))
+                .filter(|entry| entry.sequence == media.init)
+                .map_or(log.end(), |entry| entry.at),
+            None => log.end(),
+        }
+    }
+
+    /// What a page that has read all of a track expects next; 0 where nothing set its counter: an init
+    /// segment before the first group may be a repeated one, and the hole behind it is not told.
+    #[must_use]
+    pub fn behind(&self, track: Track) -> u64 {
+        let begun = !track.is_media() || self.media[media_index(track)].group.is_some();
+        if begun { self.log(track).told() } else { 0 }
+    }
+
+    /// The newest group's first sequence and age, whether or not it is held.
+    #[must_use]
+    pub fn newest_group(&self, track: Track) -> Option<Group> {
+        self.media[media_index(track)].group
+    }
+
+    /// Blocks of the arena that a frame with so much data may need, its gap and its init's copy included.
+    #[must_use]
+    pub fn blocks_needed(board: &Board, part: Part<'_>, data_size: usize) -> u32 {
+        let copies = if matches!(part, Part::Init { .. }) { 2 } else { 1 };
+        let size = data_size.saturating_add(FRAME_MARGIN_SIZE) / board.block_size as usize + 2;
+        copies * u32::try_from(size).unwrap_or(u32::MAX / 2)
+    }
+
+    /// Takes a publication into its track's log. The caller saw to it that the arena has
+    /// [`blocks_needed`](Self::blocks_needed).
+    ///
+    /// # Errors
+    /// Why it was dropped. But for `Superfluous`, its sequence is part of a gap from now on.
+    #[expect(clippy::too_many_arguments, reason = "a publication's four fields, and what it changes")]
+    pub fn publish(
+        &mut self,
+        store: &mut Store,
+        board: &Board,
+        now: Instant,
+        track: Track,
+        sequence: u64,
+        part: Part<'_>,
+        data: &[u8],
+    ) -> Result<(), Drop> {
+        if self.is_superfluous(track, sequence) {
+            return Err(Drop::Superfluous);
+        }
+        if let Some(fault) = self.fault(board, track, sequence, part, data) {
+            return Err(self.leave_out(store, track, sequence, part, fault));
+        }
+        match self.append(store, now, track, sequence, part, data) {
+            Ok(()) => {
+                self.next[track.index()] = sequence + 1;
+                if track == Track::Messages {
+                    self.settled_from = now;
+                }
+                Ok(())
+            }
+            Err(_) => Err(self.leave_out(store, track, sequence, part, Drop::Full)),
+        }
+    }
+
+    /// Why a publication that is not superfluous can't be shown, whatever room there is.
+    #[must_use]
+    pub fn fault(&self, board: &Board, track: Track, sequence: u64, part: Part<'_>, data: &[u8]) -> Option<Drop> {
+        let max = data_size_max(board, track, part);
+        match part {
+            _ if data.len() > max as usize => Some(Drop::TooLarge { size: data.len(), max }),
+            Part::Init { mime } if mime.len() > MIME_SIZE_MAX => Some(Drop::MimeTooLong(mime.len())),
+            Part::Whole if !json::is_value(data) => Some(Drop::NotJson),
+            _ if track.is_media() && !self.is_decodable(track, sequence, part) => Some(Drop::Undecodable),
+            _ => None,
+        }
+    }
+
+    /// Whether a sequence was published before.
+    #[must_use]
+    pub const fn is_superfluous(&self, track: Track, sequence: u64) -> bool {
+        sequence < self.next[track.index()]
+    }
+
+    /// Counts a publication that can't be used: its sequence will be told as a gap.
+    pub fn leave_out(&mut self, store: &mut Store, track: Track, sequence: u64, part: Part<'_>, drop: Drop) -> Drop {
+        if self.is_superfluous(track, sequence) {
+            return Drop::Superfluous;
+        }
+        self.next[track.index()] = sequence + 1;
+        if track.is_media() {
+            let media = &mut self.media[media_index(track)];
+            media.running = false;
+            if matches!(part, Part::Init { .. }) {
+                // What follows needs an init segment that nobody has.
+                media.init = 0;
+            }
+        } else if track == Track::Messages {
+            // Media tell their holes with the next group, messages at once. Where even the gap
+            // finds no room it is told with the next message.
+            let _ = self.tell_hole(store, track, sequence + 1);
+        }
+        drop
+    }
+
+    /// Begins a new epoch: `false` where the topic has it already.
+    pub fn begin_epoch(&mut self, store: &mut Store, epoch: u64, now: Instant) -> bool {
+        if self.epoch == epoch {
+            return false;
+        }
+        self.epoch = epoch;
+        self.next = [0; 4];
+        self.media = [Media::default(); 2];
+        self.settled_from = now;
+        for log in &mut self.logs {
+            log.begin_epoch();
+        }
+        let notice = Notice::Epoch { topic: self.number, epoch }.encode();
+        // The messages' ring is guaranteed, so there is room; without it pages tell it themselves.
+        let _ = self.logs[Track::Messages.index()].append(store, Kind::Epoch, 0, 0, [&notice, &[], &[]]);
+        true
+    }
+
+    /// Gives all memory back; frames that pages stand inside are kept where there is room.
+    pub fn clear(&mut self, store: &mut Store) {
+        for log in &mut self.logs {
+            log.clear(store);
+        }
+    }
+
+    /// Blocks that `state` and `messages` hold: each topic is guaranteed its rings' worth.
+    #[must_use]
+    pub fn guaranteed_blocks(&self, store: &Store) -> u32 {
+        self.log(Track::State).blocks(store) + self.log(Track::Messages).blocks(store)
+    }
+
+    /// The media log with the most blocks, and how many; `None` where all are empty.
+    #[must_use]
+    pub fn longest_media(&self, store: &Store) -> Option<(u32, usize)> {
+        let media = [Track::Audio.index(), Track::Video.index()];
+        let logs = media.into_iter().filter(|&log| self.logs[log].frames() > 0);
+        logs.map(|log| (self.logs[log].blocks(store), log)).max()
+    }
+
+    fn is_decodable(&self, track: Track, sequence: u64, part: Part<'_>) -> bool {
+        let media = &self.media[media_index(track)];
+        match part {
+            Part::Init { .. } => true,
+            Part::Start => media.init != 0,
+            Part::Continue => media.running && sequence == self.next[track.index()],
+            Part::Whole => false,
+        }
+    }
+
+    fn append(
+        &mut self,
+        store: &mut Store,
+        now: Instant,
+        track: Track,
+        sequence: u64,
+        part: Part<'_>,
+        data: &[u8],
+    ) -> Result<(), super::log::Full> {
+        if track != Track::State {
+            self.tell_hole(store, track, sequence)?;
+        }
+        let encoded = Encoded::publication(self.number, track, sequence, part, data);
+        let pieces = [&encoded.head[..], encoded.data, encoded.tail];
+        let kind = match part {
+            Part::Whole => Kind::Whole,
+            Part::Init { .. } => Kind::Init,
+            Part::Start => Kind::Start,
+            Part::Continue => Kind::Continue,
+        };
+        if kind == Kind::Init {
+            self.logs[init_log_index(track)].append(store, kind, sequence, sequence + 1, pieces)?;
+        }
+        let at = self.log(track).end();
+        let number = self.logs[track.index()].append(store, kind, sequence, sequence + 1, pieces)?;
+        if track.is_media() {
+            let media = &mut self.media[media_index(track)];
+            match kind {
+                Kind::Init => (media.init, media.running) = (sequence, false),
+                Kind::Start => {
+                    media.group = Some(Group { number, at, sequence, init: media.init, started: now });
+                    media.running = true;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a gap entry for what is missing before `sequence`.
+    fn tell_hole(&mut self, store: &mut Store, track: Track, sequence: u64) -> Result<(), super::log::Full> {
+        let begun = !track.is_media() || self.media[media_index(track)].group.is_some();
+        let log = &mut self.logs[track.index()];
+        let from = log.told();
+        if from == 0 || !begun || from >= sequence {
+            // The first of its epoch, of media the first group (the init before it may be a repeated one):
+            // nobody was promised what came before.
+            if from < sequence {
+                log.tell(sequence, sequence);
+            }
+            return Ok(());
+        }
+        let notice = Notice::Gap { topic: self.number, track, from, to: sequence - 1 }.encode();
+        log.append(store, Kind::Gap, from, sequence, [&notice, &[], &[]]).map(drop)
+    }
+}
+
+/// The most bytes that a frame has besides its data, with a gap before it.
+const FRAME_MARGIN_SIZE: usize = wire::page::HEAD_SIZE_MAX + 128;
+
+/// The most bytes of data that the board allows for a part of a track.
+#[must_use]
+pub const fn data_size_max(board: &Board, track: Track, part: Part<'_>) -> u32 {
+    match (track, part) {
+        (_, Part::Init { .. }) => board.init.data_size_max,
+        (Track::State, _) => board.state.data_size_max,
+        (Track::Messages, _) => board.messages.data_size_max,
+        (Track::Audio, _) => board.audio.data_size_max,
+        (Track::Video, _) => board.video.data_size_max,
+    }
+}
+
+/// The place of a media track's log of init segments among the topic's logs.
+#[must_use]
+pub const fn init_log_index(track: Track) -> usize {
+    INIT_LOGS + media_index(track)
+}
+
+/// The track whose frames, or whose init segments, the log at a place holds.
+#[must_use]
+pub const fn log_track(log: u8) -> Track {
+    match log {
+        0 => Track::State,
+        1 => Track::Messages,
+        2 | 4 => Track::Audio,
+        _ => Track::Video,
+    }
+}
+
+const fn media_index(track: Track) -> usize {
+    debug_assert!(track.is_media());
+    matches!(track, Track::Video) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::begun::Begun;
+    use super::*;
+    use board::TINY;
+
+    fn topic() -> (Store, Topic) {
+        let (directory, rows) = (Topic::directory_rows(&TINY), Topic::index_rows(&TINY));
+        (Store::new(64, 80, directory, rows, Begun::new(4, 64, 8)), Topic::new(&TINY, 0, 7, 1, Instant(0)))
+    }
+
+    fn publish(store: &mut Store, topic: &mut Topic, track: Track, sequence: u64, part: Part<'_>) -> Result<(), Drop> {
+        topic.publish(store, &TINY, Instant(0), track, sequence, part, b"1")
+    }
+
+    #[test]
+    fn what_was_published_before_is_superfluous() {
+        let (mut store, mut topic) = topic();
+        assert_eq!(publish(&mut store, &mut topic, Track::Messages, 5, Part::Whole), Ok(()));
+        assert_eq!(publish(&mut store, &mut topic, Track::Messages, 5, Part::Whole), Err(Drop::Superfluous));
+        assert_eq!(topic.next, [0, 6, 0, 0]);
+    }
+
+    #[test]
+    fn a_hole_in_the_messages_is_an_entry_of_its_own() {
+        let (mut store, mut topic) = topic();
+        for sequence in [1, 4] {
+            assert_eq!(publish(&mut store, &mut topic, Track::Messages, sequence, Part::Whole), Ok(()));
+        }
+        let log = topic.log(Track::Messages);
+        let kinds: Vec<_> = log.current().filter_map(|n| log.entry(&store, n)).map(|e| (e.kind, e.sequence)).collect();
+        assert_eq!(kinds, [(Kind::Whole, 1), (Kind::Gap, 2), (Kind::Whole, 4)]);
+    }
+
+    #[test]
+    fn what_can_t_be_shown_says_why_and_leaves_a_gap() {
+        let (mut store, mut topic) = topic();
+        let mut publish = |sequence, data: &[u8]| {
+            topic.publish(&mut store, &TINY, Instant(0), Track::Messages, sequence, Part::Whole, data)
+        };
+        assert_eq!(publish(1, b"1"), Ok(()));
+        assert_eq!(publish(2, b"{"), Err(Drop::NotJson));
+        assert_eq!(publish(3, &[b'1'; 121]), Err(Drop::TooLarge { size: 121, max: 120 }));
+        assert_eq!(topic.log(Track::Messages).told(), 4);
+    }
+
+    #[test]
+    fn a_chunk_without_its_group_or_init_can_t_be_decoded() {
+        let (mut store, mut topic) = topic();
+        let init = Part::Init { mime: "m" };
+        for (sequence, part, result) in [
+            (1, Part::Start, Err(Drop::Undecodable)),
+            (2, init, Ok(())),
+            (3, Part::Continue, Err(Drop::Undecodable)),
+            (4, Part::Start, Ok(())),
+            (5, Part::Continue, Ok(())),
+            (7, Part::Continue, Err(Drop::Undecodable)),
+            (8, Part::Continue, Err(Drop::Undecodable)),
+            (9, Part::Start, Ok(())),
+            (10, init, Ok(())),
+            (11, Part::Continue, Err(Drop::Undecodable)),
+        ] {
+            assert_eq!(publish(&mut store, &mut topic, Track::Video, sequence, part), result, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn after_an_init_that_is_too_large_nothing_starts() {
+        let (mut store, mut topic) = topic();
+        let init = Part::Init { mime: "m" };
+        assert_eq!(publish(&mut store, &mut topic, Track::Video, 1, init), Ok(()));
+        let large = topic.publish(&mut store, &TINY, Instant(0), Track::Video, 2, init, &[0; 101]);
+        assert_eq!(large, Err(Drop::TooLarge { size: 101, max: 100 }));
+        assert_eq!(publish(&mut store, &mut topic, Track::Video, 3, Part::Start), Err(Drop::Undecodable));
+    }
+
+    #[test]
+    fn a_group_that_outgrew_its_ring_is_given_to_nobody_else() {
+        let (mut store, mut topic) = topic();
+        assert_eq!(publish(&mut store, &mut topic, Track::Audio, 1, Part::Init { mime: "m" }), Ok(()));
+        assert_eq!(publish(&mut store, &mut topic, Track::Audio, 2, Part::Start), Ok(()));
+        for sequence in 3..=5 {
+            assert!(topic.group(&store, Track::Audio).is_some());
+            assert_eq!(publish(&mut store, &mut topic, Track::Audio, sequence, Part::Continue), Ok(()));
+        }
+        assert!(topic.group(&store, Track::Audio).is_some());
+        assert_eq!(publish(&mut store, &mut topic, Track::Audio, 6, Part::Continue), Ok(()));
+        assert!(topic.group(&store, Track::Audio).is_none());
+    }
+
+    #[test]
+    fn a_new_epoch_expects_everything_anew() {
+        let (mut store, mut topic) = topic();
+        assert_eq!(publish(&mut store, &mut topic, Track::Messages, 5, Part::Whole), Ok(()));
+        assert!(topic.begin_epoch(&mut store, 2, Instant(0)));
+        assert!(!topic.begin_epoch(&mut store, 2, Instant(0)));
+        assert_eq!(publish(&mut store, &mut topic, Track::Messages, 1, Part::Whole), Ok(()));
+        topic.clear(&mut store);
+        assert_eq!(store.free(), 80);
+    }
+}

@@ -1,0 +1,819 @@
+//! What one page is sent next: planned, gathered into one `writev`, and committed as far as the socket took it.
+//!
+//! [`Relay::plan`] reads a session's flags and cursors and fills a [`Draft`] in the order of priority: the rest of
+//! a frame that was cut, notices, then messages, state, audio, video. [`Relay::gather`] turns as much of it as
+//! the kernel is likely to take into slices of the arena and of the draft's notices, ending between two
+//! frames: what is handed over is mostly taken whole. [`Relay::wrote`] moves the cursors. A segment counts
+//! from its first byte on: a frame that was begun is finished or the connection is cut, so nothing is
+//! half decided. No bytes are copied but notices'. Pages in step with the one before are planned and
+//! committed by comparing and setting their cursors.
+
+use core::cell::Cell;
+
+use heapless::Vec;
+
+use super::{
+    Relay,
+    begun::{Ends, Rest},
+    cursor::{Ahead, ahead, epoch_cursors},
+    draft::{Draft, Effect, Segment, Step, What},
+    log::{Kind, Log},
+    notice::OwnNotice,
+    session::{Cursor, Half, Live, Pace, Stage, Subscription, UNPLACED},
+    table::NONE,
+    texts::Reason,
+    time::Instant,
+    topic::{init_log_index, log_track},
+    traffic::Share,
+};
+use wire::Track;
+
+/// Slices of one `writev`, at most. A block is one slice, so this is 256 KiB with blocks of 4 KiB.
+pub const SLICES_MAX: usize = 64;
+
+/// What goes to the socket at once.
+pub type Slices<'a> = Vec<&'a [u8], SLICES_MAX>;
+
+impl Relay {
+    /// Lists what a page is to be sent next.
+    pub(super) fn plan_index(&self, page: u32, draft: &mut Draft) {
+        let steady = self.steady(page);
+        if steady.is_some_and(|live| draft.is_repeated(live)) {
+            return;
+        }
+        draft.clear();
+        Planning { relay: self, draft }.page(page);
+        if let Some(live) = steady {
+            draft.step = self.step(live, draft);
+        }
+    }
+
+    /// Whether the draft of the page before, one piece of the store, is this page's too.
+    pub(super) fn is_in_step_index(&self, page: u32, draft: &Draft) -> bool {
+        draft.piece().is_some() && self.steady(page).is_some_and(|live| draft.is_repeated(live))
+    }
+
+    /// A page with one subscription, which is live, and nothing to be told but publications.
+    fn steady(&self, page: u32) -> Option<&Live> {
+        let session = &self.sessions[page];
+        let is_plain = matches!(session.half, Half::None)
+            && !session.cut
+            && session.closing.is_none()
+            && !session.ping_due
+            && session.error.is_none()
+            && session.refused.is_none()
+            && session.told_up == self.is_up()
+            && session.pace == Pace::KeepsUp;
+        let row = self.subscriptions.get(session.first).filter(|row| is_plain && row.sibling == NONE)?;
+        row.live().filter(|live| !live.unconfirmed && !live.behind_epoch)
+    }
+
+    /// What a draft for a steady page means for every page that stands where it stands.
+    fn step(&self, live: &Live, draft: &Draft) -> Option<Step> {
+        let mut step = Step {
+            topic: live.topic,
+            before: live.cursors,
+            after: live.cursors,
+            deliveries: [0; 4],
+            superseded: 0,
+            share: Share::default(),
+            tally: Cell::new(0),
+            piece: None,
+        };
+        if let [Segment { what: What::Log { topic, track, from, to, .. }, .. }] = draft.segments[..] {
+            step.piece = self.topics[topic].log(track).piece(&self.store, from, to);
+        }
+        for segment in &draft.segments {
+            let What::Log { topic, track, is_init: false, from, to, after, passes_epoch: false, .. } = segment.what
+            else {
+                return None;
+            };
+            step.share.sent[track.index()] += segment.size;
+            let place = live.cursors[track.index()].or_at(from);
+            let age_ms = self.topics[topic].probe.age_ms(track, place, to, draft.now);
+            step.share.age_ms = step.share.age_ms.or(age_ms);
+            let before = live.cursors[track.index()].sequence;
+            let behind = after.sequence.saturating_sub(before);
+            if track == Track::State {
+                step.deliveries[track.index()] = 1;
+                step.superseded = if before == 0 { 0 } else { behind.saturating_sub(1) };
+            } else if before == 0 || self.topics[topic].log(track).is_special_since(from) {
+                return None;
+            } else {
+                step.deliveries[track.index()] = behind;
+            }
+            step.after[track.index()] = after;
+        }
+        (!draft.is_empty() && !draft.is_shortened).then_some(step)
+    }
+
+    /// Collects a draft's bytes as far as they find room in `out`; gives how many they are.
+    pub(super) fn gather_index<'a>(&'a self, page: u32, draft: &'a Draft, out: &mut Slices<'a>) -> u64 {
+        if let Some(Step { piece: Some(piece), .. }) = &draft.step
+            && out.push(self.store.piece(piece)).is_ok()
+        {
+            return draft.size;
+        }
+        let most = self.gather_max(page);
+        let mut total = 0;
+        for segment in &draft.segments {
+            let covered = match segment.what {
+                What::Rest => self.gather_rest(page, out),
+                What::RestOfNotice { from } | What::Notice { from, .. } => {
+                    let bytes = draft.notice(from, segment.size);
+                    if out.push(bytes).is_ok() { segment.size } else { 0 }
+                }
+                What::Log { topic, track, is_init, from, to, .. } => {
+                    let topic = &self.topics[topic];
+                    let log = if is_init { topic.init_log(track) } else { topic.log(track) };
+                    let to = if total + segment.size > most { self.gathered_to(log, from, total, most) } else { to };
+                    log.slices(&self.store, from, to, out)
+                }
+            };
+            total += covered;
+            if covered < segment.size || total >= most {
+                break;
+            }
+        }
+        total
+    }
+
+    /// Bytes that one gather holds, at most, but for its last frame: what the kernel takes unsent. A page that kept up so far
+    /// has an empty socket, which takes its whole buffer at once, and saves the further calls.
+    fn gather_max(&self, page: u32) -> u64 {
+        match self.sessions[page].pace {
+            Pace::KeepsUp => self.board.send_buffer_size.into(),
+            Pace::Newcomer | Pace::CatchesUp => self.board.notsent_size_max.into(),
+        }
+    }
+
+    /// The end of the frames from an offset on that find room behind `total` bytes. A frame that is larger than
+    /// all the room goes alone.
+    fn gathered_to(&self, log: &Log, from: u64, total: u64, most: u64) -> u64 {
+        let Some(number) = log.number_at(&self.store, from + most - total) else { return from };
+        match log.entry(&self.store, number) {
+            Some(entry) if entry.at > from => entry.at,
+            _ if total == 0 => log.entry_end(&self.store, number),
+            _ => from,
+        }
+    }
+
+    /// The socket took the first `size` bytes of a draft that was made for the page as it is now.
+    pub(super) fn wrote_index(&mut self, page: u32, draft: &Draft, size: u64) {
+        if size == 0 {
+            return;
+        }
+        let now = draft.now;
+        let session = &mut self.sessions[page];
+        session.wrote = now.stamp();
+        self.count_written(page, size);
+        self.counters.bytes_sent += size;
+        self.counters.writes += 1;
+        if let Some(step) = &draft.step
+            && size == draft.size
+        {
+            self.wrote_step(page, step, now);
+            return;
+        }
+        let mut left = size;
+        for segment in &draft.segments {
+            if left == 0 {
+                break;
+            }
+            let taken = left.min(segment.size);
+            left -= taken;
+            match segment.what {
+                What::Rest | What::RestOfNotice { .. } => self.commit_rest(now, page, taken, taken == segment.size),
+                What::Notice { notice, effect, .. } => {
+                    if taken < segment.size {
+                        // Its effect may give the reason back that the rest of it tells.
+                        notice.reason().map(|reason| self.reasons.retain_reason(reason));
+                        let sent = u16::try_from(taken).unwrap_or(u16::MAX);
+                        self.sessions[page].half = Half::Notice { notice, sent };
+                    }
+                    self.commit_notice(now, page, effect);
+                }
+                What::Log { .. } => {
+                    let what =
+                        if draft.step.is_some() { segment.what.of(self.sessions[page].first) } else { segment.what };
+                    self.commit_frames(now, page, what, taken, taken == segment.size);
+                }
+            }
+        }
+        let session = &mut self.sessions[page];
+        if size == draft.size && !draft.is_shortened && session.pace == Pace::CatchesUp {
+            session.pace = Pace::KeepsUp;
+        }
+    }
+
+    fn wrote_step(&mut self, page: u32, step: &Step, now: Instant) {
+        let session = &mut self.sessions[page];
+        session.told = now.stamp();
+        session.alive_due = false;
+        let subscription = session.first;
+        for (count, more) in self.counters.deliveries.iter_mut().zip(step.deliveries) {
+            *count += more;
+        }
+        self.counters.superseded += step.superseded;
+        self.tally.add_step(step.share, &step.tally);
+        if let Some(live) = self.live_mut(subscription) {
+            live.cursors = step.after;
+        }
+    }
+
+    fn gather_rest<'a>(&'a self, page: u32, out: &mut Slices<'a>) -> u64 {
+        let Half::Frame { frame, at } = self.sessions[page].half else { return 0 };
+        match self.store.begun.rest(frame) {
+            Rest::Ring { topic, log } => {
+                let (end, _) = self.store.begun.end(frame);
+                self.topics[topic].logs[usize::from(log)].slices(&self.store, at, end, out)
+            }
+            Rest::Kept => self.store.begun.slices(frame, at, out),
+            Rest::Lost => 0,
+        }
+    }
+
+    fn commit_rest(&mut self, now: Instant, page: u32, taken: u64, whole: bool) {
+        if let Half::Frame { frame, .. } = self.sessions[page].half {
+            let (_, log) = self.store.begun.end(frame);
+            self.tally.add_bytes(log_track(log), taken);
+            self.store.begun.touch(frame, now.stamp());
+        }
+        if whole {
+            self.drop_half(page);
+            return;
+        }
+        match &mut self.sessions[page].half {
+            Half::None => {}
+            Half::Notice { sent, .. } => *sent += u16::try_from(taken).unwrap_or(u16::MAX),
+            Half::Frame { at, .. } => *at += taken,
+        }
+    }
+
+    /// Forgets what was begun: it is finished, or the page is gone.
+    pub(super) fn drop_half(&mut self, page: u32) {
+        match core::mem::replace(&mut self.sessions[page].half, Half::None) {
+            Half::None => {}
+            Half::Notice { notice, .. } => {
+                if let Some(reason) = notice.reason() {
+                    self.reasons.release_reason(reason);
+                }
+            }
+            Half::Frame { frame, .. } => match self.store.begun.rest(frame) {
+                Rest::Ring { topic, log } => self.topics[topic].logs[usize::from(log)].leave(&mut self.store, frame),
+                Rest::Kept | Rest::Lost => self.store.begun.leave(&mut Ends::none(), frame),
+            },
+        }
+    }
+
+    fn commit_notice(&mut self, now: Instant, page: u32, effect: Effect) {
+        let session = &mut self.sessions[page];
+        if !matches!(effect, Effect::Ping) {
+            session.told = now.stamp();
+            session.alive_due = false;
+        }
+        match effect {
+            Effect::Subscribed { subscription } => {
+                if let Some(live) = self.live_mut(subscription) {
+                    live.unconfirmed = false;
+                }
+            }
+            Effect::Over { subscription } => self.forget_subscription(subscription),
+            Effect::Gap { subscription, track, after, missed } => {
+                self.counters.gaps[track.index()] += 1;
+                self.counters.missed[track.index()] += missed;
+                if let Some(live) = self.live_mut(subscription) {
+                    live.cursors[track.index()] = after;
+                }
+            }
+            Effect::Epoch { subscription } => {
+                let cursor = Cursor { sequence: 0, at: UNPLACED };
+                self.pass_epoch(subscription, cursor);
+            }
+            Effect::Uplink { up } => session.told_up = up,
+            Effect::Error => session.error = None,
+            Effect::Refused => session.refused = None,
+            Effect::Ping => session.pinged(now),
+            Effect::Alive => {}
+        }
+    }
+
+    fn commit_frames(&mut self, now: Instant, page: u32, what: What, taken: u64, whole: bool) {
+        let What::Log { subscription, topic: row, track, is_init, from, to, after, passes_epoch } = what else {
+            return;
+        };
+        self.tally.add_bytes(track, taken);
+        let session = &mut self.sessions[page];
+        session.told = now.stamp();
+        session.alive_due = false;
+        let is_timed = session.pace == Pace::KeepsUp && !is_init;
+        let topic = &self.topics[row];
+        let log = if is_init { topic.init_log(track) } else { topic.log(track) };
+        let before = self.subscriptions[subscription].live().map_or(after, |live| live.cursors[track.index()]);
+        let mut place = after;
+        let mut passed = passes_epoch;
+        let mut begun = None;
+        let stop = from + taken;
+        if !whole && let Some(number) = log.number_at(&self.store, stop) {
+            // It stopped inside this entry, or just before it.
+            let entry = log.entry(&self.store, number);
+            let (begin, end) = (entry.map_or(stop, |entry| entry.at), log.entry_end(&self.store, number));
+            let next = if stop == begin { number } else { number + 1 };
+            if stop > begin {
+                begun = Some(end);
+            }
+            if !is_init && end < to || stop == begin {
+                // The frames behind it were not begun.
+                let at = if stop == begin { begin } else { end };
+                let sequence = log.entry(&self.store, next).map_or(topic.behind(track), |entry| entry.sequence);
+                place = Cursor { sequence, at };
+                passed = false;
+            }
+        }
+        if is_timed && let Some(age_ms) = topic.probe.age_ms(track, before.or_at(from), stop, now) {
+            self.tally.add_age(age_ms);
+        }
+        if is_init {
+            self.counters.inits_repeated += 1;
+        } else {
+            let end = if place.is_placed() { place.at } else { to };
+            self.count_deliveries(row, track, from, end, before, place);
+        }
+        if let Some(end) = begun {
+            let log = if is_init { init_log_index(track) } else { track.index() };
+            let name = (row, u8::try_from(log).unwrap_or_default());
+            match self.topics[row].logs[log].enter(&mut self.store, name, stop, end, now.stamp()) {
+                Some(frame) => self.sessions[page].half = Half::Frame { frame, at: stop },
+                None => self.cut(page),
+            }
+        }
+        if passed {
+            self.pass_epoch(subscription, place);
+        } else if let Some(live) = self.live_mut(subscription) {
+            live.cursors[track.index()] = place;
+        }
+    }
+
+    fn count_deliveries(&mut self, row: u32, track: Track, from: u64, to: u64, before: Cursor, after: Cursor) {
+        let log = self.topics[row].log(track);
+        let counters = &mut self.counters;
+        if track == Track::State {
+            counters.deliveries[track.index()] += 1;
+            if before.sequence != 0 {
+                counters.superseded += after.sequence.saturating_sub(before.sequence + 1);
+            }
+            return;
+        }
+        if before.sequence != 0 && !log.is_special_since(from) {
+            counters.deliveries[track.index()] += after.sequence - before.sequence;
+            return;
+        }
+        let Some(mut number) = log.number_at(&self.store, from) else { return };
+        while let Some(entry) = log.entry(&self.store, number) {
+            if entry.at >= to {
+                break;
+            }
+            match entry.kind {
+                Kind::Gap => {
+                    counters.gaps[track.index()] += 1;
+                    counters.missed[track.index()] += log.entry_told(&self.store, number) - entry.sequence;
+                }
+                Kind::Epoch => {}
+                Kind::Whole | Kind::Init | Kind::Start | Kind::Continue => counters.deliveries[track.index()] += 1,
+            }
+            number += 1;
+        }
+    }
+
+    /// The page knows of the new epoch: its messages go on from here, everything else begins anew.
+    fn pass_epoch(&mut self, subscription: u32, messages: Cursor) {
+        if let Some(live) = self.subscriptions.get_mut(subscription).and_then(Subscription::live_mut) {
+            live.behind_epoch = false;
+            live.cursors = epoch_cursors(&self.topics[live.topic], messages);
+        }
+    }
+
+    pub(super) fn live_mut(&mut self, subscription: u32) -> Option<&mut Live> {
+        self.subscriptions.get_mut(subscription)?.live_mut()
+    }
+}
+
+/// A draft in the making.
+struct Planning<'a> {
+    relay: &'a Relay,
+    draft: &'a mut Draft,
+}
+
+impl Planning<'_> {
+    fn page(&mut self, page: u32) {
+        let relay = self.relay;
+        let session = &relay.sessions[page];
+        self.draft.is_between_frames = session.half == Half::None;
+        self.draft.is_closing = session.closing.is_some() && session.half == Half::None;
+        if session.cut {
+            self.draft.is_cut = true;
+            return;
+        }
+        if !self.rest(session.half) || session.closing.is_some() || !self.notices(page) {
+            return;
+        }
+        // The last value is what counts most on `messages`, then `state`, then sound, then picture.
+        for track in [Track::Messages, Track::State, Track::Audio, Track::Video] {
+            let mut subscription = session.first;
+            while subscription != NONE {
+                let row = &relay.subscriptions[subscription];
+                if let Stage::Live(live) = &row.stage {
+                    self.track(subscription, live, track);
+                }
+                subscription = row.sibling;
+            }
+        }
+        // What came before the link went down is told before it, what comes once it is up behind it.
+        let has_subscription = session.subscriptions > 0;
+        if has_subscription && session.told_up && !relay.is_up() {
+            self.notice(OwnNotice::Uplink { up: false }, Effect::Uplink { up: false });
+        }
+        if session.alive_due && self.draft.is_empty() {
+            self.notice(OwnNotice::Alive, Effect::Alive);
+        }
+    }
+
+    /// The rest of what was begun; `false` where nothing may come behind it.
+    fn rest(&mut self, half: Half) -> bool {
+        match half {
+            Half::None => true,
+            Half::Notice { notice, sent } => {
+                let frame = notice.encode(&self.relay.reasons);
+                let rest = frame.get(usize::from(sent)..).unwrap_or_default();
+                // It is the first of the draft, so there is room.
+                self.draft.notices.extend_from_slice(rest).is_ok()
+                    && self.push(rest.len() as u64, What::RestOfNotice { from: 0 })
+            }
+            Half::Frame { frame, at } => {
+                self.draft.is_cut = self.relay.store.begun.rest(frame) == Rest::Lost;
+                !self.draft.is_cut && self.push(self.relay.store.begun.end(frame).0 - at, What::Rest)
+            }
+        }
+    }
+
+    /// What the page is told besides publications; `false` where not all of it found room: what comes behind
+    /// a notice must not overtake it.
+    fn notices(&mut self, page: u32) -> bool {
+        let relay = self.relay;
+        let session = &relay.sessions[page];
+        let mut all = !session.ping_due || self.notice(OwnNotice::Ping, Effect::Ping);
+        let has_subscription = session.subscriptions > 0;
+        // A topic's end comes before it begins again, whichever the page asked for first.
+        let mut subscription = session.first;
+        while all && subscription != NONE {
+            let row = &relay.subscriptions[subscription];
+            if let Stage::Over { topic, reason, retry_ms } = row.stage {
+                let notice = match topic {
+                    Some(topic) => OwnNotice::End { topic, reason },
+                    None => OwnNotice::Denied { id: row.id, reason, retry_ms },
+                };
+                all = self.notice(notice, Effect::Over { subscription });
+            }
+            subscription = row.sibling;
+        }
+        let mut subscription = session.first;
+        while all && subscription != NONE {
+            let row = &relay.subscriptions[subscription];
+            if let Stage::Live(live) = row.stage
+                && live.unconfirmed
+            {
+                let (topic, epoch) = (relay.topics[live.topic].number, relay.topics[live.topic].epoch);
+                let page_messages = relay.links[row.link].grant.page_messages;
+                let notice = OwnNotice::Subscribed { id: row.id, topic, epoch, page_messages };
+                all = self.notice(notice, Effect::Subscribed { subscription });
+            }
+            subscription = row.sibling;
+        }
+        if all && let Some(id) = session.refused {
+            let reason = Reason::Own("the relay has no room for more subscriptions now");
+            let retry_ms = Some(relay.refused_retry_ms(session));
+            all = self.notice(OwnNotice::Denied { id, reason, retry_ms }, Effect::Refused);
+        }
+        if all && let Some(reason) = session.error {
+            all = self.notice(OwnNotice::Error { reason }, Effect::Error);
+        }
+        if all && has_subscription && !session.told_up && relay.is_up() {
+            all = self.notice(OwnNotice::Uplink { up: true }, Effect::Uplink { up: true });
+        }
+        all
+    }
+
+    fn track(&mut self, subscription: u32, live: &Live, track: Track) {
+        let relay = self.relay;
+        let topic = &relay.topics[live.topic];
+        let cursor = live.cursors[track.index()];
+        // Most pages have seen everything, most of the time.
+        if cursor.at == topic.log(track).end() && !live.behind_epoch {
+            return;
+        }
+        if live.unconfirmed && !self.is_confirmed(subscription) {
+            return;
+        }
+        let mut live = *live;
+        for _ in 0..STEPS_MAX {
+            let place = &mut live.cursors[track.index()];
+            let before = *place;
+            match ahead(topic, &relay.store, &live, track, self.draft.now, relay.board.media_lag_ms_max.into()) {
+                Ahead::Nothing => return,
+                Ahead::Placed(cursor) => live.cursors[track.index()] = cursor,
+                Ahead::Gap { to, after } => {
+                    let from = if before.sequence == 0 { topic.log(track).base() } else { before.sequence };
+                    let effect = Effect::Gap { subscription, track, after, missed: to + 1 - from };
+                    if !self.notice(OwnNotice::Gap { topic: topic.number, track, from, to }, effect) {
+                        return;
+                    }
+                    live.cursors[track.index()] = after;
+                }
+                Ahead::Epoch => {
+                    self.notice(
+                        OwnNotice::Epoch { topic: topic.number, epoch: topic.epoch },
+                        Effect::Epoch { subscription },
+                    );
+                    self.draft.is_shortened = true;
+                    return;
+                }
+                Ahead::Frames { from, to, after, passes_epoch } => {
+                    let is_init = false;
+                    let what =
+                        What::Log { subscription, topic: live.topic, track, is_init, from, to, after, passes_epoch };
+                    self.push(to - from, what);
+                    // What comes behind the epoch is planned once it was passed.
+                    self.draft.is_shortened |= passes_epoch;
+                    return;
+                }
+                Ahead::Init { from, to, after } => {
+                    let (is_init, passes_epoch) = (true, false);
+                    let what =
+                        What::Log { subscription, topic: live.topic, track, is_init, from, to, after, passes_epoch };
+                    if !self.push(to - from, what) {
+                        return;
+                    }
+                    live.cursors[track.index()] = after;
+                }
+            }
+        }
+    }
+
+    /// Whether the plan itself confirms a subscription.
+    fn is_confirmed(&self, subscription: u32) -> bool {
+        self.draft.segments.iter().any(|segment| {
+            matches!(segment.what, What::Notice { effect: Effect::Subscribed { subscription: s }, .. } if s == subscription)
+        })
+    }
+
+    fn notice(&mut self, notice: OwnNotice, effect: Effect) -> bool {
+        let frame = notice.encode(&self.relay.reasons);
+        let from = self.draft.notices.len();
+        if self.draft.segments.is_full() || self.draft.notices.extend_from_slice(&frame).is_err() {
+            self.draft.is_shortened = true;
+            return false;
+        }
+        self.push(frame.len() as u64, What::Notice { from, notice, effect })
+    }
+
+    fn push(&mut self, size: u64, what: What) -> bool {
+        if size == 0 {
+            return true;
+        }
+        let pushed = self.draft.segments.push(Segment { size, what }).is_ok();
+        if pushed {
+            self.draft.size += size;
+        }
+        self.draft.is_shortened |= !pushed;
+        pushed
+    }
+}
+
+/// Steps of one track in one plan: a gap, a place, an init, a place, the frames, and one to spare.
+const STEPS_MAX: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{BOARD, Rig, frames, gap, message};
+    use board::Board;
+    use wire::{
+        Track,
+        uplink::{Part, ToRelay},
+    };
+
+    #[test]
+    fn a_page_that_reads_byte_by_byte_gets_the_same_bytes() {
+        let mut rig = Rig::up(&BOARD);
+        let (quick, slow) = (rig.viewer(), rig.page());
+        rig.subscribe(slow, 1, "link");
+        rig.read(slow);
+        rig.messages(1..=3);
+        let all = rig.take(quick, u64::MAX);
+        let mut bytes = Vec::new();
+        while bytes.len() < all.len() {
+            bytes.extend(rig.take(slow, 1));
+        }
+        assert_eq!(bytes, all);
+        assert!(rig.relay.is_between_frames(slow));
+    }
+
+    #[test]
+    fn a_frame_that_was_cut_is_finished_before_anything_else() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.messages(1..=1);
+        let mut bytes = rig.take(page, 5);
+        assert!(!rig.relay.is_between_frames(page));
+        rig.say(page, "garbage");
+        rig.messages(2..=2);
+        bytes.extend(rig.take(page, u64::MAX));
+        let read = frames(&bytes);
+        assert_eq!(read[0], message(1));
+        assert!(read[1].contains("error"));
+        assert_eq!(read[2], message(2));
+    }
+
+    #[test]
+    fn pages_that_are_overtaken_inside_a_frame_finish_it_and_are_told_the_gap() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = rig.three_viewers();
+        rig.messages(1..=1);
+        // The second one lacks the most of it, the third comes into it last.
+        let mut bytes = [30, 5, 17].map(|_| Vec::new());
+        for (at, size) in [30, 5, 17].into_iter().enumerate() {
+            bytes[at] = rig.take(pages[at], size);
+        }
+        rig.messages(2..=9);
+        rig.relay.check();
+        assert_eq!((rig.relay.overtaken().kept, rig.relay.overtaken().lost), (1, 0));
+        for (page, mut bytes) in pages.into_iter().zip(bytes) {
+            // Byte by byte, so that it stands at each place of the copy.
+            while !rig.relay.is_between_frames(page) {
+                bytes.extend(rig.take(page, 1));
+            }
+            let mut read = frames(&bytes);
+            read.extend(rig.read(page));
+            assert_eq!(read[..2], [message(1), gap("messages", 2, 5)]);
+            assert_eq!(read[2..], [message(6), message(7), message(8), message(9)]);
+        }
+        assert_eq!((rig.relay.in_use().begun_frames, rig.relay.in_use().kept_blocks), (0, 0));
+    }
+
+    #[test]
+    fn where_no_room_is_left_for_a_frame_the_page_without_progress_for_the_longest_is_cut() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = rig.three_viewers();
+        // Each is inside a frame of its own, which takes three blocks of six.
+        let data = format!("\"{}\"", "x".repeat(110));
+        for (at, page) in (1..).zip(pages) {
+            rig.publish(7, Track::Messages, at, Part::Whole, data.as_bytes());
+            for page in &pages[usize::try_from(at).unwrap()..] {
+                rig.read(*page);
+            }
+            rig.take(page, 3);
+            rig.now = rig.now.after(1_000);
+        }
+        rig.messages(4..=9);
+        assert_eq!((rig.relay.overtaken().kept, rig.relay.overtaken().lost), (3, 1));
+        rig.relay.check();
+        rig.relay.plan(pages[0], &mut rig.draft);
+        assert!(rig.draft.is_cut() && rig.draft.is_empty());
+        for page in &pages[1..] {
+            rig.relay.plan(*page, &mut rig.draft);
+            assert!(!rig.draft.is_cut() && !rig.draft.is_empty());
+        }
+        rig.relay.handle_page_closed(rig.now, pages[0]);
+        rig.relay.check();
+    }
+
+    #[test]
+    fn a_frame_of_a_topic_that_ends_is_finished_and_the_topic_is_gone() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.messages(1..=1);
+        let mut bytes = rig.take(page, 5);
+        rig.tell(ToRelay::End { topic: 7, reason: "over" });
+        assert_eq!(rig.relay.in_use().topics, 0);
+        assert_eq!(rig.relay.in_use().blocks, 0);
+        bytes.extend(rig.take(page, u64::MAX));
+        let read = frames(&bytes);
+        assert_eq!(read[0], message(1));
+        assert!(read[1].contains("over"), "{read:?}");
+    }
+
+    #[test]
+    fn every_half_notice_is_finished_with_the_same_bytes_however_many_pages_stop_inside_one() {
+        let mut rig = Rig::up(&Board { pages_max: 40, subscriptions_max: 40, ..BOARD });
+        let pages: Vec<_> = (0..40).map(|_| rig.page()).collect();
+        let whole = {
+            rig.say(pages[0], "garbage");
+            rig.take(pages[0], u64::MAX)
+        };
+        let mut halves = Vec::new();
+        for page in &pages[1..] {
+            rig.say(*page, "garbage");
+            halves.push(rig.take(*page, 3));
+        }
+        for (page, mut bytes) in pages[1..].iter().zip(halves) {
+            bytes.extend(rig.take(*page, 1));
+            bytes.extend(rig.take(*page, u64::MAX));
+            assert_eq!(bytes, whole);
+        }
+    }
+
+    #[test]
+    fn half_a_notice_keeps_the_reason_that_it_tells() {
+        let mut rig = Rig::up(&Board { reasons_max: 1, ..BOARD });
+        let page = rig.viewer();
+        rig.tell(ToRelay::End { topic: 7, reason: "the very end" });
+        let mut bytes = rig.take(page, 3);
+        // Another reason finds no room meanwhile.
+        let other = rig.page();
+        rig.subscribe(other, 1, "link");
+        let request =
+            rig.said().iter().find_map(|said| said.strip_prefix("Subscribe ")?.split(' ').next()?.parse().ok());
+        rig.tell(ToRelay::Deny { request: request.unwrap(), reason: "something else" });
+        assert!(!rig.read(other)[0].contains("something else"));
+        bytes.extend(rig.take(page, u64::MAX));
+        assert!(frames(&bytes)[0].contains("the very end"));
+        rig.relay.check();
+    }
+
+    #[test]
+    fn one_gather_ends_between_frames_and_a_larger_frame_goes_alone() {
+        let mut rig = Rig::up(&Board { notsent_size_max: 150, ..BOARD });
+        let page = rig.viewer();
+        rig.relay.blocked(page);
+        rig.messages(1..=4);
+        rig.publish(7, Track::Video, 1, Part::Init { mime: "v" }, &[b'i'; 90]);
+        rig.publish(7, Track::Video, 2, Part::Start, &[b's'; 190]);
+        rig.publish(7, Track::Video, 3, Part::Continue, b"c");
+        let mut sizes = Vec::new();
+        let mut read = Vec::new();
+        loop {
+            let bytes = rig.take(page, u64::MAX);
+            if bytes.is_empty() {
+                break;
+            }
+            assert!(rig.relay.is_between_frames(page));
+            sizes.push(bytes.len());
+            read.extend(frames(&bytes));
+        }
+        let expected = [message(1), message(2), message(3), message(4)].map(String::from);
+        assert_eq!(read[..4], expected);
+        assert_eq!(read[4..], ["3 1 1", "3 2 2", "3 3 3"]);
+        assert!(sizes.iter().all(|size| *size <= 150 || *size == 190 + 18), "{sizes:?}");
+        // One that kept up so far takes as much as its socket's buffer holds.
+        rig.messages(5..=8);
+        assert_eq!(frames(&rig.take(page, u64::MAX)).len(), 4);
+    }
+
+    #[test]
+    fn messages_go_before_state_and_state_before_media() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.publish(7, Track::Video, 1, Part::Init { mime: "v" }, b"i");
+        rig.publish(7, Track::Video, 2, Part::Start, b"s");
+        rig.publish(7, Track::State, 1, Part::Whole, b"{}");
+        rig.messages(1..=1);
+        let read = rig.read(page);
+        assert_eq!(read[0], message(1));
+        assert!(read[1].contains("state"));
+        assert_eq!(read[2..], ["3 1 1", "3 2 2"]);
+    }
+
+    #[test]
+    fn pages_in_step_are_sent_the_same_whoever_comes_between() {
+        let mut rig = Rig::up(&BOARD);
+        let pages = [rig.viewer(), rig.page(), rig.page(), rig.page()];
+        for page in pages {
+            rig.subscribe(page, 1, "link");
+            rig.read(page);
+        }
+        rig.messages(1..=1);
+        for page in pages {
+            rig.read(page);
+        }
+        rig.messages(2..=3);
+        rig.publish(7, Track::State, 1, Part::Whole, b"{}");
+        // The second takes half of it, the third has something of its own to be told.
+        rig.say(pages[2], "garbage");
+        let delivered = rig.relay.counters().deliveries;
+        rig.draft.begin(rig.now);
+        let whole = rig.take_in_step(pages[0], u64::MAX);
+        assert!(rig.draft.step.is_some());
+        let mut halves = rig.take_in_step(pages[1], 9);
+        let own = rig.take_in_step(pages[2], u64::MAX);
+        assert!(rig.draft.step.is_none());
+        assert_eq!(rig.take_in_step(pages[3], u64::MAX), whole);
+        halves.extend(rig.take_in_step(pages[1], u64::MAX));
+        assert_eq!(halves, whole);
+        assert_eq!(frames(&own)[1..], frames(&whole)[..]);
+        assert_eq!(frames(&whole)[..2], [message(2), message(3)]);
+        for page in pages {
+            assert!(rig.take_in_step(page, u64::MAX).is_empty());
+        }
+        let counted = rig.relay.counters().deliveries;
+        assert_eq!([counted[0] - delivered[0], counted[1] - delivered[1]], [4, 8]);
+    }
+}

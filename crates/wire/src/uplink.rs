@@ -1,0 +1,798 @@
+//! The uplink's frames: a `u32` little-endian length, then that many bytes of postcard.
+//!
+//! Owns the encoding of both directions, the handshake's proofs, and the [`Deframer`] that cuts a
+//! byte stream into frames inside a buffer of fixed size and skips the data of a publication that
+//! is too large for it. Refuses every frame that the contract doesn't allow, with the frame's
+//! number and the byte. Knows nothing of topics, requests or connections: what a frame *means* is
+//! the relay's.
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec;
+use core::{cell::Cell, fmt};
+
+use hmac::{Hmac, KeyInit, Mac};
+use postcard::de_flavors::Flavor;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::{LINK_SIZE_MAX, PAGE_DATA_SIZE_MAX, REASON_SIZE_MAX, SEQUENCE_END, Track};
+
+/// The protocol's version, in `Challenge`, `Hello` and `Welcome`.
+pub const VERSION: u16 = 1;
+/// The largest length that a frame may announce.
+pub const FRAME_SIZE_MAX: usize = 1_114_112;
+/// Bytes of the length before each frame.
+pub const LENGTH_SIZE: usize = 4;
+/// Room for any frame but a `Publish`, and for everything of a `Publish` before its data:
+/// `Subscribe` with the longest link (128), address (45), origin (256) and numbers is the longest.
+pub const HEAD_SIZE_MAX: usize = 640;
+
+/// A frame from the relay to the business server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToBusiness<'a> {
+    /// Answers `Challenge`; `proof` is [`relay_proof`].
+    Hello {
+        /// [`VERSION`].
+        version: u16,
+        /// The relay's name, at most 256 bytes.
+        relay: &'a str,
+        /// Fresh for each connection.
+        nonce: [u8; 16],
+        /// [`relay_proof`].
+        proof: [u8; 32],
+    },
+    /// A page's subscription request, packed.
+    Subscribe {
+        /// Chosen by the relay, echoed by `Accept` or `Deny`.
+        request: u32,
+        /// The share link.
+        link: &'a str,
+        /// From where the relay wants each track.
+        since: Option<Since>,
+        /// Who asks.
+        page: PageInfo<'a>,
+    },
+    /// The relay forgets a topic.
+    Unsubscribe {
+        /// The business server's number.
+        topic: u32,
+    },
+    /// How many pages have the topic now.
+    Audience {
+        /// The business server's number.
+        topic: u32,
+        /// Pages subscribed.
+        pages: u32,
+    },
+    /// What a page sent.
+    PageMessage {
+        /// The business server's number.
+        topic: u32,
+        /// The page's number, not reused within one connection.
+        page: u32,
+        /// At most 512 bytes.
+        data: &'a str,
+    },
+    /// Asks for a `Pong`.
+    Ping {
+        /// Echoed.
+        nonce: u32,
+    },
+    /// Answers a `Ping`.
+    Pong {
+        /// The `Ping`'s.
+        nonce: u32,
+    },
+}
+
+/// A frame from the business server to the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToRelay<'a> {
+    /// The first frame of a connection.
+    Challenge {
+        /// [`VERSION`].
+        version: u16,
+        /// Fresh for each connection.
+        nonce: [u8; 16],
+    },
+    /// Answers `Hello`; `proof` is [`business_proof`].
+    Welcome {
+        /// [`VERSION`].
+        version: u16,
+        /// [`business_proof`].
+        proof: [u8; 32],
+    },
+    /// The link is good and shows this topic.
+    Accept {
+        /// The `Subscribe`'s.
+        request: u32,
+        /// The business server's number for what the link shows.
+        topic: u32,
+        /// A new one says that the topic's counters began anew.
+        epoch: u64,
+        /// What the link allows.
+        grant: Grant,
+    },
+    /// The link is not good.
+    Deny {
+        /// The `Subscribe`'s.
+        request: u32,
+        /// For the viewer, at most 256 bytes.
+        reason: &'a str,
+    },
+    /// One publication.
+    Publish {
+        /// The business server's number.
+        topic: u32,
+        /// The track.
+        track: Track,
+        /// Grows by exactly 1 with each publication of the track.
+        sequence: u64,
+        /// What it is.
+        part: Part<'a>,
+        /// The bytes for the pages.
+        data: &'a [u8],
+    },
+    /// Ends every subscription made with the link, and its grant.
+    Revoke {
+        /// The share link.
+        link: &'a str,
+        /// For the viewer, at most 256 bytes.
+        reason: &'a str,
+    },
+    /// Ends the topic for all.
+    End {
+        /// The business server's number.
+        topic: u32,
+        /// For the viewer, at most 256 bytes.
+        reason: &'a str,
+    },
+    /// Asks for a `Pong`.
+    Ping {
+        /// Echoed.
+        nonce: u32,
+    },
+    /// Answers a `Ping`.
+    Pong {
+        /// The `Ping`'s.
+        nonce: u32,
+    },
+    /// Closes one page with 1008.
+    Kick {
+        /// The page's number.
+        page: u32,
+        /// For the viewer, at most 256 bytes.
+        reason: &'a str,
+    },
+}
+
+/// From where a subscriber wants each track of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since {
+    /// The epoch that the numbers belong to.
+    pub epoch: u64,
+    /// The next sequence wanted, indexed by [`Track`]; 0: as for a late page.
+    pub next: [u64; 4],
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageInfo<'a> {
+    /// Textual IP address; empty where unknown.
+    pub address: &'a str,
+    /// The page's `Origin`; empty where unknown.
+    pub origin: &'a str,
+}
+
+/// What a link allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Whether the relay may admit further pages by itself.
+    pub shared: bool,
+    /// For so many seconds.
+    pub ttl_s: u32,
+    /// Whether what pages send is forwarded.
+    pub page_messages: bool,
+    /// Messages that a late page gets at most.
+    pub replay: u16,
+}
+
+/// What a publication is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part<'a> {
+    /// `state`, `messages`: a value complete in itself.
+    Whole,
+    /// `audio`, `video`: the init segment.
+    Init {
+        /// The MIME type, at most 255 bytes.
+        mime: &'a str,
+    },
+    /// `audio`, `video`: the first chunk of a group.
+    Start,
+    /// `audio`, `video`: a further chunk of the group.
+    Continue,
+}
+
+impl ToRelay<'_> {
+    /// The frame's name in logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Challenge { .. } => "Challenge",
+            Self::Welcome { .. } => "Welcome",
+            Self::Accept { .. } => "Accept",
+            Self::Deny { .. } => "Deny",
+            Self::Publish { .. } => "Publish",
+            Self::Revoke { .. } => "Revoke",
+            Self::End { .. } => "End",
+            Self::Ping { .. } => "Ping",
+            Self::Pong { .. } => "Pong",
+            Self::Kick { .. } => "Kick",
+        }
+    }
+}
+
+/// Why a frame can't be used. Ends the connection; nothing of the frame was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameError {
+    /// The frame's number on its connection, from 1.
+    pub frame: u64,
+    /// The byte in the frame's postcard (its length not counted), from 0.
+    pub byte: usize,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+/// What can be wrong with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The length before the frame is 0 or above [`FRAME_SIZE_MAX`].
+    Length(u32),
+    /// The bytes are not postcard of any frame.
+    Postcard(postcard::Error),
+    /// So many bytes are left over behind the value.
+    LeftOver(usize),
+    /// A text or a byte string is longer than the contract allows.
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// Its length.
+        size: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
+    /// A part that the track doesn't have.
+    PartOfOtherTrack(Track),
+    /// A sequence of 0, or of 2^53 and more.
+    Sequence(u64),
+    /// A frame other than `Publish` that is larger than any such frame can be.
+    TooLarge(u32),
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "frame {}, byte {}: ", self.frame, self.byte)?;
+        match self.fault {
+            Fault::Length(n) => write!(f, "its length {n} is not within 1 to {FRAME_SIZE_MAX}"),
+            Fault::Postcard(postcard::Error::DeserializeUnexpectedEnd) => f.write_str("it ends too early"),
+            Fault::Postcard(postcard::Error::DeserializeBadUtf8) => f.write_str("a text is not UTF-8"),
+            Fault::Postcard(postcard::Error::DeserializeBadVarint) => f.write_str("a number is out of its range"),
+            Fault::Postcard(postcard::Error::DeserializeBadBool) => f.write_str("a bool is neither 0 nor 1"),
+            Fault::Postcard(postcard::Error::DeserializeBadOption) => f.write_str("an option is neither 0 nor 1"),
+            Fault::Postcard(_) => f.write_str("an unknown variant, or bytes that are no postcard"),
+            Fault::LeftOver(1) => f.write_str("1 byte is left over behind the value"),
+            Fault::LeftOver(n) => write!(f, "{n} bytes are left over behind the value"),
+            Fault::TooLong { field, size, max } => write!(f, "{field} has {size} bytes, {max} are allowed"),
+            Fault::PartOfOtherTrack(track) => write!(f, "the part does not belong to the track {}", track.name()),
+            Fault::Sequence(n) => write!(f, "the sequence {n} is not within 1 to 2^53 - 1"),
+            Fault::TooLarge(n) => write!(f, "{n} bytes are too many for a frame that is not a Publish"),
+        }
+    }
+}
+
+/// A publication whose data is larger than the deframer's buffer: its data is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Oversize {
+    /// The business server's number.
+    pub topic: u32,
+    /// The track.
+    pub track: Track,
+    /// The publication's sequence.
+    pub sequence: u64,
+    /// What it is; an init segment without its MIME type.
+    pub part: Part<'static>,
+    /// The data's bytes.
+    pub size: usize,
+}
+
+/// What the deframer found in the byte stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming<'a> {
+    /// A frame, checked against the contract.
+    Frame(ToRelay<'a>),
+    /// A publication that is larger than this side has room for; its data is being skipped.
+    Oversize(Oversize),
+}
+
+/// Cuts a byte stream into frames, in a buffer of fixed size.
+///
+/// Read into [`space`](Self::space), say how much with [`filled`](Self::filled), then take frames
+/// until there is none. Bytes move only when a frame is cut by the buffer's end.
+#[derive(Debug)]
+pub struct Deframer {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    skip: usize,
+    frames: u64,
+}
+
+impl Deframer {
+    /// A deframer for frames with at most `data_size_max` bytes of publication data.
+    #[must_use]
+    pub fn new(data_size_max: usize) -> Self {
+        Self { buffer: vec![0; Self::size(data_size_max)].into_boxed_slice(), start: 0, end: 0, skip: 0, frames: 0 }
+    }
+
+    /// The bytes of buffer that [`new`](Self::new) takes.
+    #[must_use]
+    pub const fn size(data_size_max: usize) -> usize {
+        data_size_max + HEAD_SIZE_MAX + READ_AHEAD_SIZE
+    }
+
+    /// Forgets everything: a new connection begins.
+    pub fn reset(&mut self) {
+        (self.start, self.end, self.skip, self.frames) = (0, 0, 0, 0);
+    }
+
+    /// Where to read into. Never empty once every whole frame was taken.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.buffer.len() - self.end < READ_AHEAD_SIZE {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        self.buffer.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// So many bytes were read into [`space`](Self::space).
+    pub fn filled(&mut self, size: usize) {
+        self.end = (self.end + size).min(self.buffer.len());
+        let skipped = self.skip.min(self.end - self.start);
+        self.start += skipped;
+        self.skip -= skipped;
+    }
+
+    /// The bytes of the next whole frame behind its length, for a decoder of the other direction.
+    ///
+    /// # Errors
+    /// A length that is out of range, or above what the buffer holds.
+    pub fn next_body(&mut self) -> Result<Option<&[u8]>, FrameError> {
+        let Some(size) = self.next_length()? else { return Ok(None) };
+        if size + LENGTH_SIZE > self.frame_size_max() {
+            return Err(self.error(0, Fault::TooLarge(u32::try_from(size).unwrap_or(u32::MAX))));
+        }
+        let body = self.start + LENGTH_SIZE;
+        if self.end < body + size {
+            return Ok(None);
+        }
+        self.start = body + size;
+        self.frames += 1;
+        Ok(self.buffer.get(body..body + size))
+    }
+
+    /// The next frame from the business server, or `None` until more bytes come.
+    ///
+    /// # Errors
+    /// The frame's number, the byte and what is wrong; the deframer is not to be used any further.
+    pub fn next_frame(&mut self) -> Result<Option<Incoming<'_>>, FrameError> {
+        let Some(size) = self.next_length()? else { return Ok(None) };
+        let number = self.frames + 1;
+        let located = |(byte, fault)| FrameError { frame: number, byte, fault };
+        let body = self.start + LENGTH_SIZE;
+        let held = self.end - body;
+        if size + LENGTH_SIZE <= self.frame_size_max() {
+            if held < size {
+                return Ok(None);
+            }
+            self.start = body + size;
+            self.frames = number;
+            let bytes = self.buffer.get(body..body + size).unwrap_or_default();
+            return decode_to_relay(bytes).map(|frame| Some(Incoming::Frame(frame))).map_err(located);
+        }
+        if held < HEAD_SIZE_MAX {
+            return Ok(None);
+        }
+        let bytes = self.buffer.get(body..body + HEAD_SIZE_MAX).unwrap_or_default();
+        let oversize = decode_oversize(bytes, size).map_err(located)?;
+        let skipped = held.min(size);
+        self.start = body + skipped;
+        self.skip = size - skipped;
+        self.frames = number;
+        Ok(Some(Incoming::Oversize(oversize)))
+    }
+
+    fn frame_size_max(&self) -> usize {
+        self.buffer.len() - READ_AHEAD_SIZE
+    }
+
+    fn next_length(&self) -> Result<Option<usize>, FrameError> {
+        let held = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let Some(length) = held.first_chunk::<LENGTH_SIZE>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length);
+        match usize::try_from(length) {
+            Ok(size) if (1..=FRAME_SIZE_MAX).contains(&size) => Ok(Some(size)),
+            _ => Err(self.error(0, Fault::Length(length))),
+        }
+    }
+
+    fn error(&self, byte: usize, fault: Fault) -> FrameError {
+        FrameError { frame: self.frames + 1, byte, fault }
+    }
+}
+
+/// Decodes the bytes of one frame from the business server and checks them against the contract.
+///
+/// # Errors
+/// The byte and what is wrong there.
+pub fn decode_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
+    let frame: ToRelay<'_> = decode(bytes)?;
+    let text = |field, text: &str, max| at_most(bytes, field, text.as_bytes(), max);
+    match frame {
+        ToRelay::Deny { reason, .. } | ToRelay::End { reason, .. } | ToRelay::Kick { reason, .. } => {
+            text("reason", reason, REASON_SIZE_MAX)?;
+        }
+        ToRelay::Revoke { link, reason } => {
+            text("link", link, LINK_SIZE_MAX)?;
+            text("reason", reason, REASON_SIZE_MAX)?;
+        }
+        ToRelay::Publish { track, sequence, part, .. } => check_publication(bytes, track, sequence, part)?,
+        _ => {}
+    }
+    Ok(frame)
+}
+
+/// Decodes the bytes of one frame from a relay, for business servers, and checks its lengths.
+///
+/// # Errors
+/// The byte and what is wrong there.
+pub fn decode_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fault)> {
+    let frame: ToBusiness<'_> = decode(bytes)?;
+    match frame {
+        ToBusiness::Hello { relay, .. } => at_most(bytes, "relay", relay.as_bytes(), REASON_SIZE_MAX)?,
+        ToBusiness::Subscribe { link, .. } => at_most(bytes, "link", link.as_bytes(), LINK_SIZE_MAX)?,
+        ToBusiness::PageMessage { data, .. } => at_most(bytes, "data", data.as_bytes(), PAGE_DATA_SIZE_MAX)?,
+        _ => {}
+    }
+    Ok(frame)
+}
+
+/// Encodes a frame with its length to the front of `out`; the bytes that it took.
+/// `None`, and `out` without meaning, where it doesn't fit.
+#[must_use]
+pub fn encode<T: Serialize>(frame: &T, out: &mut [u8]) -> Option<usize> {
+    let (length, body) = out.split_first_chunk_mut::<LENGTH_SIZE>()?;
+    let size = postcard::to_slice(frame, body).ok()?.len();
+    *length = u32::try_from(size).ok()?.to_le_bytes();
+    Some(LENGTH_SIZE + size)
+}
+
+/// What the relay proves itself with in `Hello`.
+#[must_use]
+pub fn relay_proof(secret: &[u8], challenge_nonce: &[u8; 16], hello_nonce: &[u8; 16]) -> [u8; 32] {
+    proof(secret, b"sharelinkd relay", challenge_nonce, hello_nonce)
+}
+
+/// What the business server proves itself with in `Welcome`.
+#[must_use]
+pub fn business_proof(secret: &[u8], hello_nonce: &[u8; 16], challenge_nonce: &[u8; 16]) -> [u8; 32] {
+    proof(secret, b"sharelinkd business", hello_nonce, challenge_nonce)
+}
+
+/// Whether two proofs are equal, in a time that doesn't tell where they differ.
+#[must_use]
+pub fn proofs_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+/// HMAC-SHA256 (RFC 2104) over the label and both nonces.
+fn proof(secret: &[u8], label: &[u8], first: &[u8; 16], second: &[u8; 16]) -> [u8; 32] {
+    let mut mac = match Hmac::<Sha256>::new_from_slice(secret) {
+        Ok(mac) => mac,
+        Err(_) => unreachable!("HMAC takes a key of any length"),
+    };
+    mac.update(label);
+    mac.update(first);
+    mac.update(second);
+    mac.finalize().into_bytes().into()
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, (usize, Fault)> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, left)) => Err((bytes.len() - left.len(), Fault::LeftOver(left.len()))),
+        Err(error) => Err((byte_of_error::<T>(bytes), Fault::Postcard(error))),
+    }
+}
+
+/// Everything of a `Publish` that comes before its data, but for an `Init`'s MIME type.
+#[derive(Deserialize)]
+struct PublishHead {
+    variant: u8,
+    topic: u32,
+    track: Track,
+    sequence: u64,
+    part: u8,
+}
+
+const PUBLISH_VARIANT: u8 = 4;
+const INIT_VARIANT: u8 = 1;
+
+/// Reads the head of a frame of `size` bytes that is too large for the buffer.
+fn decode_oversize(head: &[u8], size: usize) -> Result<Oversize, (usize, Fault)> {
+    if head.first().is_some_and(|&variant| variant != PUBLISH_VARIANT) {
+        return Err((0, Fault::TooLarge(u32::try_from(size).unwrap_or(u32::MAX))));
+    }
+    let (publish, rest) = take::<PublishHead>(head, head)?;
+    debug_assert_eq!(publish.variant, PUBLISH_VARIANT);
+    let part = match publish.part {
+        0 => Part::Whole,
+        INIT_VARIANT => Part::Init { mime: "" },
+        2 => Part::Start,
+        3 => Part::Continue,
+        _ => return Err((head.len() - rest.len() - 1, Fault::Postcard(postcard::Error::SerdeDeCustom))),
+    };
+    check_publication(head, publish.track, publish.sequence, part)?;
+    let rest = if publish.part == INIT_VARIANT {
+        let (mime_size, rest) = take::<u32>(head, rest)?;
+        rest.get(usize::try_from(mime_size).unwrap_or(usize::MAX)..)
+    } else {
+        Some(rest)
+    };
+    let PublishHead { topic, track, sequence, .. } = publish;
+    let oversize = |size| Oversize { topic, track, sequence, part, size };
+    // A MIME type that reaches beyond the head is too long itself: the publication is dropped either way.
+    let Some(rest) = rest else { return Ok(oversize(size)) };
+    let (data_size, rest) = take::<u32>(head, rest)?;
+    let (data_size, held) = (usize::try_from(data_size).unwrap_or(usize::MAX), size - (head.len() - rest.len()));
+    match held.checked_sub(data_size) {
+        Some(0) => Ok(oversize(data_size)),
+        Some(left) => Err((size - left, Fault::LeftOver(left))),
+        None => Err((size, Fault::Postcard(postcard::Error::DeserializeUnexpectedEnd))),
+    }
+}
+
+/// Decodes a value from the front of `bytes`, which are the end of `frame`.
+fn take<'a, T: Deserialize<'a>>(frame: &[u8], bytes: &'a [u8]) -> Result<(T, &'a [u8]), (usize, Fault)> {
+    postcard::take_from_bytes(bytes)
+        .map_err(|error| (frame.len() - bytes.len() + byte_of_error::<T>(bytes), Fault::Postcard(error)))
+}
+
+fn check_publication(bytes: &[u8], track: Track, sequence: u64, part: Part<'_>) -> Result<(), (usize, Fault)> {
+    if track.is_media() == matches!(part, Part::Whole) {
+        return Err((publish_field(bytes, 4), Fault::PartOfOtherTrack(track)));
+    }
+    if !(1..SEQUENCE_END).contains(&sequence) {
+        return Err((publish_field(bytes, 3), Fault::Sequence(sequence)));
+    }
+    Ok(())
+}
+
+/// The byte where a `Publish`'s field begins, counted from its variant: each before it is a varint.
+fn publish_field(bytes: &[u8], field: usize) -> usize {
+    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte < 0x80).map(|(at, _)| at + 1);
+    ends.take(field).last().unwrap_or(0)
+}
+
+fn at_most(frame: &[u8], field: &'static str, value: &[u8], max: usize) -> Result<(), (usize, Fault)> {
+    if value.len() <= max {
+        return Ok(());
+    }
+    Err((offset(frame, value), Fault::TooLong { field, size: value.len(), max }))
+}
+
+/// Where a field that borrows from a frame begins in it.
+fn offset(frame: &[u8], field: &[u8]) -> usize {
+    (field.as_ptr() as usize).saturating_sub(frame.as_ptr() as usize)
+}
+
+/// The byte at which decoding stopped, or the first of the text: postcard's errors don't say, so the bytes are read once more
+/// and counted.
+fn byte_of_error<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> usize {
+    let last = Rc::new(Cell::new(0));
+    let mut decoder = postcard::Deserializer::from_flavor(Counted { bytes, at: 0, last: Rc::clone(&last) });
+    let _ = T::deserialize(&mut decoder);
+    last.get()
+}
+
+/// A source for postcard that says what was read last.
+struct Counted<'de> {
+    bytes: &'de [u8],
+    at: usize,
+    /// Where it began, or where it is missing.
+    last: Rc<Cell<usize>>,
+}
+
+impl<'de> Flavor<'de> for Counted<'de> {
+    type Remainder = ();
+    type Source = ();
+
+    fn pop(&mut self) -> postcard::Result<u8> {
+        self.last.set(self.at);
+        let byte = self.bytes.get(self.at).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        self.at += 1;
+        Ok(*byte)
+    }
+
+    fn try_take_n(&mut self, size: usize) -> postcard::Result<&'de [u8]> {
+        self.last.set(self.at);
+        let end = self.at.checked_add(size).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        let Some(taken) = self.bytes.get(self.at..end) else {
+            self.last.set(self.bytes.len());
+            return Err(postcard::Error::DeserializeUnexpectedEnd);
+        };
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes that one read may bring beyond the largest frame: 64 KiB, what a socket gives at once.
+const READ_AHEAD_SIZE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(frame: &impl Serialize) -> Vec<u8> {
+        let mut bytes = vec![0; 8_192];
+        let size = encode(frame, &mut bytes).unwrap();
+        bytes.truncate(size);
+        bytes
+    }
+
+    fn feed(deframer: &mut Deframer, bytes: &[u8]) {
+        deframer.space()[..bytes.len()].copy_from_slice(bytes);
+        deframer.filled(bytes.len());
+    }
+
+    fn publish(data: &[u8]) -> ToRelay<'_> {
+        ToRelay::Publish { topic: 7, track: Track::Video, sequence: 300, part: Part::Init { mime: "video/mp4" }, data }
+    }
+
+    #[test]
+    fn frames_are_whole_wherever_the_stream_is_cut() {
+        let stream = [bytes(&ToRelay::Ping { nonce: 1 }), bytes(&publish(b"data")), bytes(&ToRelay::Pong { nonce: 2 })];
+        let stream = stream.concat();
+        for cut in 0..=stream.len() {
+            let mut deframer = Deframer::new(100);
+            let mut found = Vec::new();
+            for part in [&stream[..cut], &stream[cut..]] {
+                feed(&mut deframer, part);
+                while let Some(Incoming::Frame(frame)) = deframer.next_frame().unwrap() {
+                    found.push(frame.name());
+                }
+            }
+            assert_eq!(found, ["Ping", "Publish", "Pong"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_publication_that_is_too_large_is_named_and_skipped_wherever_it_is_cut() {
+        let data = [5; 3_000];
+        let stream = [bytes(&publish(&data)), bytes(&ToRelay::Ping { nonce: 9 })].concat();
+        for cut in (0..=stream.len()).step_by(7) {
+            let mut deframer = Deframer::new(100);
+            let mut found = Vec::new();
+            for part in [&stream[..cut], &stream[cut..]] {
+                feed(&mut deframer, part);
+                while let Some(incoming) = deframer.next_frame().unwrap() {
+                    found.push(match incoming {
+                        Incoming::Oversize(oversize) => (oversize.topic, oversize.sequence, oversize.size),
+                        Incoming::Frame(ToRelay::Ping { nonce }) => (nonce, 0, 0),
+                        Incoming::Frame(frame) => panic!("{frame:?}"),
+                    });
+                }
+            }
+            assert_eq!(found, [(7, 300, 3_000), (9, 0, 0)], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_stream_of_large_frames_goes_through_the_buffer_again_and_again() {
+        let (small, large) = (bytes(&publish(&[1; 90])), bytes(&publish(&[2; 5_000])));
+        let mut deframer = Deframer::new(100);
+        let mut found = 0;
+        for round in 0..60 {
+            for piece in [&small, &large][round % 2].chunks(1_000) {
+                feed(&mut deframer, piece);
+                while deframer.next_frame().unwrap().is_some() {
+                    found += 1;
+                }
+                assert!(deframer.space().len() >= READ_AHEAD_SIZE);
+            }
+        }
+        assert_eq!(found, 60);
+    }
+
+    #[test]
+    fn a_length_out_of_range_ends_the_stream() {
+        for length in [0, 1_114_113, u32::MAX] {
+            let mut deframer = Deframer::new(100);
+            feed(&mut deframer, &length.to_le_bytes());
+            let error = deframer.next_frame().unwrap_err();
+            assert_eq!(error, FrameError { frame: 1, byte: 0, fault: Fault::Length(length) });
+        }
+    }
+
+    #[test]
+    fn only_a_publication_may_be_too_large() {
+        let mut deframer = Deframer::new(100);
+        feed(&mut deframer, &5_000_u32.to_le_bytes());
+        feed(&mut deframer, &[7; 1_000]);
+        assert_eq!(deframer.next_frame().unwrap_err().fault, Fault::TooLarge(5_000));
+    }
+
+    #[test]
+    fn errors_name_the_frame_and_the_byte() {
+        let mut deframer = Deframer::new(100);
+        feed(&mut deframer, &bytes(&ToRelay::Ping { nonce: 1 }));
+        assert!(deframer.next_frame().unwrap().is_some());
+        // A Publish on track 9.
+        feed(&mut deframer, &[5, 0, 0, 0, 4, 7, 9, 1, 0]);
+        let error = deframer.next_frame().unwrap_err();
+        assert_eq!((error.frame, error.byte), (2, 2), "{error}");
+        let byte = |bytes: &[u8]| decode_to_relay(bytes).unwrap_err().0;
+        assert_eq!(byte(&[0x20]), 0, "no such frame");
+        assert_eq!(byte(&[2, 1, 7, 1, 2, 60, 1, 0]), 4, "a grant that is shared or not, or 2");
+        assert_eq!(byte(&[3, 7, 2, b'n', 0xff]), 3, "a text that is no UTF-8");
+        assert_eq!(byte(&[3, 7, 200, 1, b'n']), 5, "the end, where more was announced");
+    }
+
+    #[test]
+    fn what_the_contract_forbids_is_refused() {
+        let refused = |frame: ToRelay<'_>| decode_to_relay(&bytes(&frame)[LENGTH_SIZE..]).map(|_| ()).unwrap_err();
+        let whole = |track, sequence, part| ToRelay::Publish { topic: 1, track, sequence, part, data: b"" };
+        assert_eq!(refused(whole(Track::Audio, 1, Part::Whole)).1, Fault::PartOfOtherTrack(Track::Audio));
+        assert_eq!(refused(whole(Track::State, 1, Part::Start)), (4, Fault::PartOfOtherTrack(Track::State)));
+        assert_eq!(refused(whole(Track::State, 0, Part::Whole)), (3, Fault::Sequence(0)));
+        assert_eq!(refused(whole(Track::State, SEQUENCE_END, Part::Whole)).1, Fault::Sequence(SEQUENCE_END));
+        let long = "x".repeat(257);
+        let too_long = Fault::TooLong { field: "reason", size: 257, max: 256 };
+        assert_eq!(refused(ToRelay::End { topic: 1, reason: &long }).1, too_long);
+    }
+
+    #[test]
+    fn bytes_left_over_are_refused() {
+        assert_eq!(decode_to_relay(&[7, 1, 0]), Err((2, Fault::LeftOver(1))));
+        assert_eq!(decode_to_relay(&[7]), Err((1, Fault::Postcard(postcard::Error::DeserializeUnexpectedEnd))));
+    }
+
+    #[test]
+    fn the_largest_frame_to_the_business_server_is_known() {
+        let (link, origin) = ("l".repeat(128), "o".repeat(256));
+        let address = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255";
+        let since = Some(Since { epoch: u64::MAX, next: [u64::MAX; 4] });
+        let page = PageInfo { address, origin: &origin };
+        let frame = ToBusiness::Subscribe { request: u32::MAX, link: &link, since, page };
+        assert!(bytes(&frame).len() <= LENGTH_SIZE + HEAD_SIZE_MAX);
+        let data = "d".repeat(512);
+        let frame = ToBusiness::PageMessage { topic: u32::MAX, page: u32::MAX, data: &data };
+        assert!(bytes(&frame).len() <= LENGTH_SIZE + HEAD_SIZE_MAX);
+        assert_eq!(encode(&frame, &mut [0; 100]), None);
+    }
+
+    #[test]
+    fn proofs_differ_by_side_and_by_order() {
+        let (a, b) = ([1; 16], [2; 16]);
+        assert_eq!(relay_proof(b"s", &a, &b), relay_proof(b"s", &a, &b));
+        assert_ne!(relay_proof(b"s", &a, &b), relay_proof(b"s", &b, &a));
+        assert_ne!(relay_proof(b"s", &a, &b), business_proof(b"s", &a, &b));
+        assert!(proofs_equal(&[3; 32], &[3; 32]) && !proofs_equal(&[3; 32], &[4; 32]));
+    }
+}
