@@ -5,7 +5,6 @@
 //! cores, the least that any relay could do (`ceiling.rs`): ratios to it don't depend on the machine.
 //! One thread, one epoll loop; the measured process has a core of its own where there are two.
 
-mod business;
 mod ceiling;
 mod clock;
 mod histogram;
@@ -13,18 +12,19 @@ mod load;
 mod probe;
 mod report;
 mod target;
+mod uplink;
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use business::{Business, LINK};
 pub use ceiling::run as run_ceiling;
 use load::{Load, WINDOW_MAX};
 use probe::Probe;
 use target::Target;
 pub use target::{Cpu, cpu, queued, resident};
+use uplink::{LINK, Uplink};
 
 use wire::Track;
 use wire::uplink::Part;
@@ -194,19 +194,19 @@ fn make_descriptors(pages: usize) -> Result<(), String> {
 
 /// Something that can be published to, whoever it is.
 trait Publisher {
-    fn publish(&mut self, sequence: u64);
+    fn publish(&mut self, sequence: u64) -> Result<(), String>;
     fn flush(&mut self) -> Result<(), String>;
     fn attend(&mut self) -> Result<(), String>;
 }
 
 struct Relayed {
-    business: Business,
+    uplink: Uplink,
     data: Vec<u8>,
     track: Track,
 }
 
 impl Publisher for Relayed {
-    fn publish(&mut self, sequence: u64) {
+    fn publish(&mut self, sequence: u64) -> Result<(), String> {
         let part = match self.track {
             Track::State | Track::Messages => Part::Whole,
             // A group a second, a chunk each quarter.
@@ -214,15 +214,15 @@ impl Publisher for Relayed {
             Track::Audio | Track::Video if sequence == 1 => Part::Init { mime: "video/webm" },
             Track::Audio | Track::Video => Part::Continue,
         };
-        self.business.publish(self.track, sequence, part, &self.data);
+        self.uplink.publish(self.track, part, &self.data)
     }
 
     fn flush(&mut self) -> Result<(), String> {
-        self.business.flush()
+        self.uplink.flush()
     }
 
     fn attend(&mut self) -> Result<(), String> {
-        self.business.answer()
+        self.uplink.attend()
     }
 }
 
@@ -230,8 +230,9 @@ impl Publisher for Relayed {
 struct Bare(TcpStream, Vec<u8>);
 
 impl Publisher for Bare {
-    fn publish(&mut self, _: u64) {
+    fn publish(&mut self, _: u64) -> Result<(), String> {
         self.1.push(0);
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), String> {
@@ -253,10 +254,10 @@ fn measure_relay(options: Options) -> Result<Figures, String> {
         Some(attached) => Target::attached(attached),
         None => Target::relay(address, Some(0))?,
     };
-    let business = Business::meet(&listener)?;
+    let uplink = Uplink::meet(&listener)?;
     let track = if options.mode == Mode::Media { Track::Video } else { Track::Messages };
     let data = if options.mode == Mode::Media { vec![0x5a; MEDIA_SIZE] } else { message(options.size) };
-    let mut publisher = Relayed { business, data, track };
+    let mut publisher = Relayed { uplink, data, track };
     let mut load = Load::new()?;
     let figures = measure_pages(options, &relay, &mut publisher, &mut load);
     // The pages go first, then the relay, and the business server last: nothing is left to complain about.
@@ -389,7 +390,7 @@ fn drive(load: &mut Load, publisher: &mut dyn Publisher, target: &Target, option
             }
             sent += 1;
             load.seen.send(sent);
-            publisher.publish(sent);
+            publisher.publish(sent)?;
             published = true;
         }
         if published {

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::business::LINK;
 use super::clock;
 use super::histogram::Histogram;
 use super::load::upgrade;
+use super::uplink::LINK;
 
 /// How often it asks.
 const PERIOD: Duration = Duration::from_millis(10);

@@ -7,9 +7,8 @@
 
 use std::time::Duration;
 
-use super::room::Kind;
 use media::{MediaError, boxes, mp4, patch};
-use wire::Track;
+use wire::{Track, uplink::Part};
 
 /// One of the clip's two tracks: an init and chunks that end where they begin.
 #[derive(Clone, Debug)]
@@ -94,7 +93,7 @@ pub struct Due {
     /// Where it is published.
     pub track: Track,
     /// `Start` or `Continue`.
-    pub kind: Kind,
+    pub part: Part<'static>,
     /// Its bytes, moved to its place in time.
     pub data: Vec<u8>,
 }
@@ -143,10 +142,10 @@ impl Player {
         let mut data = chunk.bytes.to_vec();
         head.number = head.number.wrapping_add(1);
         patch::retime(&mut data, time, head.number)?;
-        let kind = if chunk.start { Kind::Start } else { Kind::Continue };
+        let part = if chunk.start { Part::Start } else { Part::Continue };
         let track = head.track.track;
         head.step();
-        Ok(Due { track, kind, data })
+        Ok(Due { track, part, data })
     }
 
     /// Goes on, without playing, to the first group of each track that isn't due before `time`.
@@ -228,7 +227,7 @@ mod tests {
         while player.due() < Duration::from_secs(16) {
             let due = player.take().unwrap();
             assert!(due.data.len() < 16_000, "{} bytes", due.data.len());
-            if due.kind == Kind::Start {
+            if due.part == Part::Start {
                 *starts.get_mut(usize::from(due.track == Track::Video)).unwrap() += 1;
             }
         }
@@ -259,9 +258,9 @@ mod tests {
                 player.due()
             );
             let first = player.take().unwrap();
-            assert_eq!(first.kind, Kind::Start);
+            assert_eq!(first.part, Part::Start);
             let other = if first.track == Track::Video { Track::Audio } else { Track::Video };
-            assert_eq!(next_of(&mut player, other).0.kind, Kind::Start);
+            assert_eq!(next_of(&mut player, other).0.part, Part::Start);
         }
     }
 

@@ -1,8 +1,7 @@
 //! `sharelinkd demo`: a relay and a demo business server in one process, joined by a real uplink.
 //!
-//! `business.rs` with `connection.rs` and `room.rs` is a business server, written to be copied from;
-//! `stage.rs` with `script.rs`, `lines.rs` and `clip.rs` is the room that lives in it; `host.rs` is
-//! the page from which a host runs the room; `media/` splits what a browser records.
+//! The business server is the library `crates/business`; `stage.rs` with `script.rs`, `lines.rs` and `clip.rs` is the
+//! room that lives in it; `host.rs` is the page from which a host runs the room. `crates/media` splits what a browser records.
 //! This file binds the ports, starts everything on one executor and says where it is.
 //! The daemon is started as `run` starts it and does not know that this is a demo.
 
@@ -19,13 +18,10 @@ use std::{
 use futures_lite::FutureExt as _;
 use smol::{Async, LocalExecutor, Timer};
 
-pub mod business;
 pub mod clip;
 mod clock;
-mod connection;
 mod host;
 mod lines;
-pub mod room;
 mod script;
 mod stage;
 mod watchers;
@@ -34,7 +30,7 @@ use crate::{
     config::{Config, Surroundings},
     daemon,
 };
-use business::{Business, Settings};
+use business::{Settings, serve::Server};
 use stage::Stage;
 
 /// What the demo is started with.
@@ -99,11 +95,8 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
     let share = format!("http://{pages}/s/{}", stage::LINK);
 
     let secret = secret()?;
-    let business = Business::new(Settings {
-        secret: secret.clone().into_bytes(),
-        unknown_link: format!("这个演示只有一个房间：/s/{0} · This demo has one room: /s/{0}", stage::LINK),
-        ..Settings::default()
-    });
+    let unknown_link = format!("这个演示只有一个房间：/s/{0} · This demo has one room: /s/{0}", stage::LINK);
+    let business = Server::new(Settings { secret: secret.clone().into_bytes(), ..Settings::default() }, &unknown_link);
     let stage = Stage::new(Rc::clone(&business), share.clone()).map_err(|error| error.to_string())?;
 
     let business_server = async {
@@ -150,7 +143,7 @@ async fn relay(
 }
 
 /// Waits until the relay is connected, then says where everything is and how it ends.
-async fn tell(business: &Business, share: &str, host: SocketAddr) -> Result<(), String> {
+async fn tell(business: &Server, share: &str, host: SocketAddr) -> Result<(), String> {
     let connected = async {
         while business.relays() == 0 {
             Timer::after(Duration::from_millis(20)).await;

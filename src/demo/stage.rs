@@ -1,7 +1,7 @@
 //! The demo's room on the air: who speaks, what plays, what the host decides.
 //!
 //! Owns how the room presents itself, the clip's clock and the recording of a host who is live.
-//! Joins the pure parts ([`Script`], [`Player`], [`Splitter`]) to the [`Business`] server by three
+//! Joins the pure parts ([`Script`], [`Player`], [`Splitter`]) to the business [`Server`] by three
 //! endless tasks: it talks, it plays, it listens. Whatever the host does is one short call here.
 //! Knows no socket.
 
@@ -15,16 +15,18 @@ use serde_json::{Value, json};
 use smol::{Timer, channel};
 
 use super::{
-    business::{Business, Event, cut},
     clip::{self, Player},
     clock,
-    lines::{Chapter, HOST, Kind as LineKind},
-    room::Kind,
+    lines::{Chapter, HOST, Kind},
     script::{Cue, Script},
     watchers::{Note, Watchers},
 };
+use business::{Event, cut, serve::Server};
 use media::{MediaError, Piece, Splitter};
-use wire::{MIME_SIZE_MAX, Track, uplink::Grant};
+use wire::{
+    MIME_SIZE_MAX, Track,
+    uplink::{Grant, Part},
+};
 
 /// The share link of the demo, and the number of its room.
 pub const LINK: &str = "demo";
@@ -73,7 +75,7 @@ impl Refused {
 
 /// The demo's room.
 pub struct Stage {
-    business: Rc<Business>,
+    business: Rc<Server>,
     shown: RefCell<Shown>,
     live: RefCell<Option<Live>>,
     /// Whether the inits in force are the clip's own, so that its chunks may follow.
@@ -112,7 +114,7 @@ impl Stage {
     ///
     /// # Errors
     /// The clip in the repository was damaged.
-    pub fn new(business: Rc<Business>, share: String) -> Result<Rc<Self>, MediaError> {
+    pub fn new(business: Rc<Server>, share: String) -> Result<Rc<Self>, MediaError> {
         let chapter = Script::new(1).opening();
         let stage = Rc::new(Self {
             shown: RefCell::new(Shown { open: false, title: String::new(), titled_by_host: false, chapter, epoch: 0 }),
@@ -131,9 +133,11 @@ impl Stage {
 
     /// A host page begins to watch: what it gets now and from now on, or `None` where too many do.
     pub fn watch(&self) -> Option<channel::Receiver<Note>> {
-        let messages = self.business.with_room(TOPIC, |room| {
-            let newest = room.newest_messages(usize::from(REPLAY));
-            newest.filter_map(|data| serde_json::from_slice(data).ok()).map(|data| message_note(&data)).collect()
+        let messages = self.business.with_topic(TOPIC, |topic| {
+            let kept = topic.track(Track::Messages).kept();
+            let older = kept.len().saturating_sub(usize::from(REPLAY));
+            let newest = kept.skip(older).filter_map(|message| serde_json::from_slice(message.data()).ok());
+            newest.map(|data| message_note(&data)).collect()
         });
         let messages: Vec<_> = messages.unwrap_or_default();
         self.watchers.add([self.snapshot()].into_iter().chain(messages))
@@ -148,7 +152,7 @@ impl Stage {
         if text.is_empty() {
             return Err(Refused::Empty);
         }
-        self.message(HOST, LineKind::Text, text)
+        self.message(HOST, Kind::Text, text)
     }
 
     /// The host names the room.
@@ -303,7 +307,7 @@ impl Stage {
                 // A group that began a moment ago is as good as the next one.
                 player.skip_to(origin.elapsed().saturating_sub(Duration::from_millis(100)));
                 for track in player.tracks() {
-                    self.publish(track.track, Kind::Init(track.mime.to_owned()), track.init.to_vec());
+                    self.publish(track.track, Part::Init { mime: track.mime }, track.init);
                 }
                 self.clip_on_air.set(true);
             }
@@ -316,7 +320,7 @@ impl Stage {
             // The host may have gone live meanwhile.
             if self.clip_on_air.get() {
                 match player.take() {
-                    Ok(due) => self.publish(due.track, due.kind, due.data),
+                    Ok(due) => self.publish(due.track, due.part, &due.data),
                     Err(error) => return log::error!("demo: the clip has stopped: {error}"),
                 }
             }
@@ -334,27 +338,27 @@ impl Stage {
                 Event::PageMessage { page, data, .. } => {
                     let text = data.trim();
                     if !text.is_empty() {
-                        let _ = self.message(&format!("guest #{page}"), LineKind::Text, text);
+                        let _ = self.message(&format!("guest #{page}"), Kind::Text, text);
                     }
                 }
                 Event::RelayUp { .. } | Event::RelayDown { .. } => self.note_room(),
-                Event::Asked { .. } => {}
+                Event::Asked { .. } | Event::Unsubscribed { .. } | Event::Pong { .. } => {}
             }
         }
     }
 
     /// One piece of the host's recording goes on air; the init together with the first group.
     fn air(&self, live: &mut Live, piece: Piece) -> Result<(), Refused> {
-        let (kind, bytes) = match piece {
+        let (part, bytes) = match piece {
             Piece::Init(init) => {
                 live.init = Some(init);
                 return Ok(());
             }
-            Piece::Start(bytes) => (Kind::Start, bytes),
-            Piece::Continue(bytes) => (Kind::Continue, bytes),
+            Piece::Start(bytes) => (Part::Start, bytes),
+            Piece::Continue(bytes) => (Part::Continue, bytes),
         };
-        let put = |track, kind, bytes| {
-            let published = self.business.publish(TOPIC, track, kind, bytes);
+        let put = |track, part: Part<'_>, bytes: &[u8]| {
+            let published = self.business.publish(TOPIC, track, part, bytes);
             published.map(|_| ()).map_err(|_| Refused::TooLarge)
         };
         if let Some(init) = live.init.take() {
@@ -363,14 +367,14 @@ impl Stage {
             self.clip_on_air.set(false);
             // An init ends the running group, so that nobody who comes now begins with the clip's last second.
             for other in self.clip.iter().filter(|clip| clip.track != own) {
-                self.publish(other.track, Kind::Init(other.mime.to_owned()), other.init.to_vec());
+                self.publish(other.track, Part::Init { mime: other.mime }, other.init);
             }
-            put(own, Kind::Init(live.mime.clone()), init)?;
+            put(own, Part::Init { mime: &live.mime }, &init)?;
         }
-        live.track.map_or(Ok(()), |track| put(track, kind, bytes))
+        live.track.map_or(Ok(()), |track| put(track, part, &bytes))
     }
 
-    fn message(&self, from: &str, kind: LineKind, text: &str) -> Result<(), Refused> {
+    fn message(&self, from: &str, kind: Kind, text: &str) -> Result<(), Refused> {
         if !self.shown.borrow().open {
             return Err(Refused::Closed);
         }
@@ -378,7 +382,7 @@ impl Stage {
         if let (false, Some(fields)) = (from.is_empty(), message.as_object_mut()) {
             fields.insert("from".to_owned(), from.into());
         }
-        self.publish(Track::Messages, Kind::Whole, message.to_string().into_bytes());
+        self.publish(Track::Messages, Part::Whole, message.to_string().as_bytes());
         self.watchers.tell(&message_note(&message));
         Ok(())
     }
@@ -393,13 +397,13 @@ impl Stage {
                 "audience": self.business.audience(TOPIC),
             });
             drop(shown);
-            self.publish(Track::State, Kind::Whole, state.to_string().into_bytes());
+            self.publish(Track::State, Part::Whole, state.to_string().as_bytes());
         }
         self.note_room();
     }
 
-    fn publish(&self, track: Track, kind: Kind, data: Vec<u8>) {
-        if let Err(error) = self.business.publish(TOPIC, track, kind, data) {
+    fn publish(&self, track: Track, part: Part<'_>, data: &[u8]) {
+        if let Err(error) = self.business.publish(TOPIC, track, part, data) {
             log::error!("demo: a publication on {} was refused: {error}", track.name());
         }
     }
@@ -429,34 +433,44 @@ fn message_note(message: &Value) -> Note {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::{business::Settings, room::Publication};
+    use business::Settings;
+    use wire::uplink::{ToRelay, decode_to_relay};
 
     const RECORDING: &[u8] = include_bytes!("../../crates/media/testdata/vp8.webm");
     const MIME: &str = "video/webm;codecs=vp8,opus";
 
-    fn stage() -> (Rc<Business>, Rc<Stage>) {
-        let business = Business::new(Settings::default());
+    fn stage() -> (Rc<Server>, Rc<Stage>) {
+        let business = Server::new(Settings::default(), "");
         let stage = Stage::new(Rc::clone(&business), "http://127.0.0.1/s/demo".to_owned()).unwrap();
         (business, stage)
     }
 
-    /// What a late relay would get of a track.
-    fn late(business: &Business, track: Track) -> Vec<Rc<Publication>> {
-        let all = business.with_room(TOPIC, |room| room.replay(None, REPLAY)).unwrap_or_default();
-        all.into_iter().filter(|publication| publication.track == track).collect()
-    }
-
-    fn state(business: &Business) -> Value {
-        serde_json::from_slice(&late(business, Track::State).first().unwrap().data).unwrap()
-    }
-
-    fn mimes(business: &Business) -> Vec<String> {
-        let inits = [Track::Audio, Track::Video].into_iter().flat_map(|track| late(business, track));
-        let mime = |publication: &Publication| match &publication.kind {
-            Kind::Init(mime) => Some(mime.clone()),
-            _ => None,
+    /// What the business server keeps of a track: sequence, part, its MIME type, data.
+    fn kept(business: &Server, track: Track) -> Vec<(u64, String, String, Vec<u8>)> {
+        let read = |frame: &[u8]| match decode_to_relay(&frame[4..]) {
+            Ok(ToRelay::Publish { sequence, part, data, .. }) => {
+                let (name, mime) = match part {
+                    Part::Init { mime } => ("Init".to_owned(), mime),
+                    part => (format!("{part:?}"), ""),
+                };
+                (sequence, name, mime.to_owned(), data.to_vec())
+            }
+            other => panic!("{other:?}"),
         };
-        inits.filter_map(|publication| mime(&publication)).collect()
+        let kept = business.with_topic(TOPIC, |topic| {
+            let track = topic.track(track);
+            track.init().into_iter().chain(track.kept()).map(|publication| read(publication.frame())).collect()
+        });
+        kept.unwrap_or_default()
+    }
+
+    fn state(business: &Server) -> Value {
+        serde_json::from_slice(&kept(business, Track::State)[0].3).unwrap()
+    }
+
+    fn mimes(business: &Server) -> Vec<String> {
+        let all = [Track::Audio, Track::Video].into_iter().flat_map(|track| kept(business, track));
+        all.filter(|(_, part, ..)| part == "Init").map(|(_, _, mime, _)| mime).collect()
     }
 
     /// Lets the room's tasks run for a while.
@@ -472,9 +486,9 @@ mod tests {
     fn the_room_lives_by_itself() {
         let (business, stage) = stage();
         run(&stage, Duration::from_millis(3800));
-        assert!(!late(&business, Track::Messages).is_empty());
+        assert!(!kept(&business, Track::Messages).is_empty());
         assert_eq!(mimes(&business), ["audio/mp4; codecs=\"mp4a.40.2\"", "video/mp4; codecs=\"avc1.4d4015\""]);
-        assert!(late(&business, Track::Video).len() > 1 && late(&business, Track::Audio).len() > 1);
+        assert!(kept(&business, Track::Video).len() > 1 && kept(&business, Track::Audio).len() > 1);
         let state = state(&business);
         for key in ["title", "description", "color", "host", "audience"] {
             assert!(state.get(key).is_some(), "{key}");
@@ -487,23 +501,23 @@ mod tests {
         run(&stage, Duration::from_millis(300));
         stage.go_live(1, MIME).unwrap();
         assert_eq!(stage.go_live(2, MIME), Err(Refused::Busy));
-        assert!(late(&business, Track::Audio).len() > 1, "the clip plays until the recording's init came");
+        assert!(kept(&business, Track::Audio).len() > 1, "the clip plays until the recording's init came");
         for slice in RECORDING.chunks(3000) {
             stage.record(1, slice).unwrap();
             stage.record(2, slice).unwrap();
         }
         assert_eq!(mimes(&business), ["audio/mp4; codecs=\"mp4a.40.2\"", MIME]);
-        assert_eq!(late(&business, Track::Audio).len(), 1, "its group of sound has ended");
-        let video = late(&business, Track::Video);
-        assert!(video.len() > 1 && video.get(1).unwrap().kind == Kind::Start);
-        let before = video.last().unwrap().sequence;
+        assert_eq!(kept(&business, Track::Audio).len(), 1, "its group of sound has ended");
+        let video = kept(&business, Track::Video);
+        assert!(video.len() > 1 && video[1].1 == "Start");
+        let before = video.last().unwrap().0;
         run(&stage, Duration::from_millis(300));
-        assert_eq!(late(&business, Track::Video).last().unwrap().sequence, before, "the clip waits");
+        assert_eq!(kept(&business, Track::Video).last().unwrap().0, before, "the clip waits");
         stage.stop_live(2);
         stage.stop_live(1);
         run(&stage, Duration::from_millis(1200));
         assert_eq!(mimes(&business), ["audio/mp4; codecs=\"mp4a.40.2\"", "video/mp4; codecs=\"avc1.4d4015\""]);
-        assert!(late(&business, Track::Video).len() > 1);
+        assert!(kept(&business, Track::Video).len() > 1);
     }
 
     #[test]
@@ -535,7 +549,7 @@ mod tests {
         stage.reopen();
         assert!(stage.shown.borrow().epoch > epoch);
         assert_eq!(state(&business).get("title"), opening.get("title"));
-        assert!(late(&business, Track::Messages).is_empty(), "nothing of the old room");
+        assert!(kept(&business, Track::Messages).is_empty(), "nothing of the old room");
     }
 
     #[test]

@@ -7,15 +7,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use business::{Ended, Event, Limits, RelayId, Settings};
 use relay::time::Jitter;
 use socket2::SockRef;
 use wire::Track;
-use wire::uplink::{
-    Deframer, Grant, HEAD_SIZE_MAX, LENGTH_SIZE, Part, Since, ToBusiness, ToRelay, VERSION, business_proof,
-    decode_to_business, encode, relay_proof,
-};
+use wire::uplink::{Grant, Since};
 
 use super::clock;
 use super::content::{self, Place};
@@ -27,11 +26,11 @@ pub const SECRET: &str = "a secret of the soak";
 pub const ROOMS: u32 = 96;
 /// Links `brief-…` lead to topics from here on.
 const BRIEF: u32 = 10_000;
-/// Messages that can be published again.
-const HELD: u64 = 300;
+/// Messages that can be published again, and bytes of them: some of 66 000 are among them.
+const HELD: (usize, usize) = (300, 1 << 20);
 /// Messages for a late page.
-const LATE: u64 = 50;
-/// Nothing is published while so many bytes wait for the relay.
+const LATE: u16 = 50;
+/// Bytes that are taken for the relay while it takes none.
 const OUT_SIZE_MAX: usize = 4 << 20;
 /// Milliseconds between publications of a topic, by track.
 const QUIET_MS: [u64; 4] = [10_000, 1_000, 2_000, 2_000];
@@ -77,23 +76,25 @@ impl Due {
 }
 
 struct Room {
-    epoch: u64,
-    next: [u64; 4],
     due: [Instant; 4],
     /// Pings from this one on tell what the relay has of it.
     sure_from: u32,
     used: Instant,
 }
 
-/// A ping without an answer: its number, and where each topic stood: epoch and next message.
-type Ping = (u32, Vec<(u32, u64, u64)>);
+/// A ping without an answer.
+struct Ping {
+    nonce: u32,
+    round: u32,
+    /// Where each topic stood: its number, epoch and next message.
+    places: Vec<(u32, u64, u64)>,
+}
 
 struct Uplink {
+    id: RelayId,
     stream: TcpStream,
-    deframer: Deframer,
     out: Vec<u8>,
     sent: usize,
-    challenge: [u8; 16],
     is_up: bool,
     is_frozen: bool,
     is_over: bool,
@@ -115,6 +116,8 @@ pub struct Done {
 pub struct Business {
     listeners: [Option<TcpListener>; 2],
     addresses: [SocketAddr; 2],
+    machine: business::Business,
+    start: Instant,
     uplinks: Vec<Uplink>,
     rooms: BTreeMap<u32, Room>,
     sure: HashMap<(u32, u64), u64>,
@@ -129,6 +132,7 @@ pub struct Business {
     hot_ms: [u64; 4],
     fills_until: Instant,
     epoch: u64,
+    /// Rounds of pings so far.
     ping: u32,
     ping_at: Instant,
     listens_at: [Instant; 2],
@@ -151,9 +155,13 @@ impl Business {
             *address = listener.local_addr().map_err(|error| error.to_string())?;
         }
         let now = clock::now();
+        let limits = Limits { messages_max: HELD.0, messages_size_max: HELD.1, ..Limits::default() };
+        let settings = Settings { secret: SECRET.into(), limits, ..Settings::default() };
         let mut business = Self {
             listeners: listeners.map(Some),
             addresses,
+            machine: business::Business::new(settings),
+            start: now,
             uplinks: Vec::new(),
             rooms: BTreeMap::new(),
             sure: HashMap::new(),
@@ -192,18 +200,18 @@ impl Business {
 
     /// The next message of a topic's running epoch.
     pub fn next_message(&self, topic: u32, epoch: u64) -> Option<u64> {
-        self.rooms.get(&topic).filter(|room| room.epoch == epoch).map(|room| room.next[Track::Messages.index()])
+        let open = self.machine.topic(topic).filter(|open| open.epoch() == epoch)?;
+        Some(open.track(Track::Messages).next())
     }
 
     /// Does what is due.
     pub fn turn(&mut self, now: Instant) -> Result<(), String> {
         self.accept(now);
         for index in 0..self.uplinks.len() {
-            self.read(index, now)?;
-        }
-        for index in 0..self.uplinks.len() {
+            self.read(index, now);
             self.answer(index, now);
         }
+        self.hear(now)?;
         if !self.is_quiet {
             self.go_wrong(now);
             self.publish(now);
@@ -211,18 +219,31 @@ impl Business {
         if now >= self.ping_at {
             self.ping_at = now + Duration::from_secs(1);
             self.ping_all();
-            self.rooms.retain(|topic, room| *topic < BRIEF || now < room.used + Duration::from_secs(120));
+            self.close_brief(now);
         }
-        self.uplinks.retain_mut(|uplink| uplink.is_frozen || !uplink.is_over && write(uplink).is_ok());
+        for uplink in self.uplinks.iter_mut().filter(|uplink| !uplink.is_frozen) {
+            take(&mut self.machine, uplink);
+            uplink.is_over |= write(uplink).is_err();
+        }
+        let machine = &mut self.machine;
+        self.uplinks.retain(|uplink| !uplink.is_over || disconnect(machine, uplink.id));
         Ok(())
     }
 
     fn open(&mut self, topic: u32, now: Instant) {
         self.epoch += 1;
+        self.machine.open(topic, self.epoch);
         let interval = if content::HOT.contains(&topic) { self.hot_ms } else { QUIET_MS };
         let jitter = &mut self.jitter;
         let due = interval.map(|ms| now + Duration::from_millis(jitter.below(ms)));
-        self.rooms.insert(topic, Room { epoch: self.epoch, next: [1; 4], due, sure_from: 0, used: now });
+        self.rooms.insert(topic, Room { due, sure_from: 0, used: now });
+    }
+
+    /// Topics that nobody has watched for a while.
+    fn close_brief(&mut self, now: Instant) {
+        for (topic, _) in self.rooms.extract_if(BRIEF.., |_, room| now >= room.used + Duration::from_secs(120)) {
+            self.machine.forget(topic, "soak");
+        }
     }
 
     fn accept(&mut self, now: Instant) {
@@ -237,161 +258,139 @@ impl Business {
             let Ok((stream, _)) = listener.accept() else { continue };
             let _ = stream.set_nodelay(true).and_then(|()| stream.set_nonblocking(true));
             // The relay has given up what fell silent.
-            self.uplinks.retain(|uplink| !uplink.is_frozen);
+            let machine = &mut self.machine;
+            self.uplinks.retain(|uplink| !uplink.is_frozen || disconnect(machine, uplink.id));
             let mut challenge = [0; 16];
             challenge[..8].copy_from_slice(&self.jitter.bits().to_le_bytes());
-            let mut uplink = Uplink {
+            self.uplinks.push(Uplink {
+                id: self.machine.connect(now - self.start, challenge),
                 stream,
-                deframer: Deframer::new(64 * 1024),
                 out: Vec::new(),
                 sent: 0,
-                challenge,
                 is_up: false,
                 is_frozen: false,
                 is_over: false,
                 accepted: HashSet::new(),
                 asked: Vec::new(),
                 pings: VecDeque::new(),
-            };
-            push(&mut uplink, &ToRelay::Challenge { version: VERSION, nonce: challenge }, 0);
-            self.uplinks.push(uplink);
+            });
         }
     }
 
-    fn read(&mut self, index: usize, now: Instant) -> Result<(), String> {
-        let Some(uplink) = self.uplinks.get_mut(index).filter(|uplink| !uplink.is_frozen) else { return Ok(()) };
-        match uplink.stream.read(uplink.deframer.space()) {
-            Ok(size @ 1..) => uplink.deframer.filled(size),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+    fn read(&mut self, index: usize, now: Instant) {
+        let Some(uplink) = self.uplinks.get_mut(index).filter(|uplink| !uplink.is_frozen) else { return };
+        let mut bytes = [0; 64 * 1024];
+        match uplink.stream.read(&mut bytes) {
+            Ok(size @ 1..) => drop(self.machine.received(now - self.start, uplink.id, &bytes[..size])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             // The relay has turned to another one.
-            Ok(0) | Err(_) => {
-                uplink.is_over = true;
-                return Ok(());
-            }
+            Ok(0) | Err(_) => uplink.is_over = true,
         }
-        let mut answers = Vec::new();
-        let mut kicked = Vec::new();
-        while let Some(body) = uplink.deframer.next_body().map_err(|error| format!("the uplink: {error}"))? {
-            let frame = decode_to_business(body).map_err(|error| format!("the uplink: {error:?}"))?;
-            match frame {
-                ToBusiness::Hello { nonce, proof, .. } => {
-                    if proof != relay_proof(SECRET.as_bytes(), &uplink.challenge, &nonce) {
-                        return Err("the relay's proof is wrong".to_owned());
-                    }
-                    let proof = business_proof(SECRET.as_bytes(), &nonce, &uplink.challenge);
-                    answers.push(ToRelay::Welcome { version: VERSION, proof });
-                    uplink.is_up = true;
+    }
+
+    /// What the relay said.
+    fn hear(&mut self, now: Instant) -> Result<(), String> {
+        while let Some(event) = self.machine.poll_event() {
+            let of = |relay: RelayId, uplinks: &mut Vec<Uplink>| uplinks.iter().position(|uplink| uplink.id == relay);
+            match event {
+                Event::RelayUp { relay, .. } => {
                     self.done.connections += 1;
+                    self.uplinks.iter_mut().filter(|uplink| uplink.id == relay).for_each(|uplink| uplink.is_up = true);
                 }
-                ToBusiness::Subscribe { request, link, since, .. } => {
+                // Ours to end: what the machine ends is the relay's fault.
+                Event::RelayDown { why: Ended::Closed(_), .. } => {}
+                Event::RelayDown { why, .. } => return Err(format!("the uplink: {why}")),
+                Event::Asked { relay, request, link, since, .. } => {
                     self.done.requests += 1;
                     let at = now + Duration::from_millis(self.jitter.below(100));
                     // One in many is never answered: the relay gives it up after 10 s.
-                    if self.is_quiet || self.jitter.below(400) > 0 {
-                        uplink.asked.push((at, request, link.to_owned(), since));
+                    if (self.is_quiet || self.jitter.below(400) > 0)
+                        && let Some(index) = of(relay, &mut self.uplinks)
+                    {
+                        self.uplinks[index].asked.push((at, request, link, since));
                     }
                 }
-                ToBusiness::Unsubscribe { topic } => {
-                    uplink.accepted.remove(&topic);
-                    if let Some(room) = self.rooms.get_mut(&topic) {
-                        room.sure_from = self.ping + 1;
-                        self.sure.remove(&(topic, room.epoch));
+                Event::Unsubscribed { relay, topic } => {
+                    if let Some(index) = of(relay, &mut self.uplinks) {
+                        self.uplinks[index].accepted.remove(&topic);
                     }
+                    self.unsure(topic);
                 }
-                ToBusiness::PageMessage { page, .. } => {
+                Event::PageMessage { relay, page, .. } => {
                     self.done.page_messages += 1;
                     if !self.is_quiet && self.jitter.below(40) == 0 {
-                        kicked.push(page);
+                        self.machine.kick(relay, page, "soak");
                     }
                 }
-                ToBusiness::Ping { nonce } => answers.push(ToRelay::Pong { nonce }),
-                ToBusiness::Pong { nonce } => {
-                    while let Some((number, places)) = uplink.pings.pop_front_if(|ping| ping.0 <= nonce) {
-                        for (topic, epoch, next) in places {
-                            let is_sure = self.rooms.get(&topic).is_some_and(|room| number >= room.sure_from);
-                            if is_sure && topic < BRIEF {
-                                self.sure.insert((topic, epoch), next);
-                            }
-                        }
+                Event::Pong { relay, nonce } => {
+                    if let Some(index) = of(relay, &mut self.uplinks) {
+                        self.answered(index, nonce);
                     }
                 }
-                ToBusiness::Audience { .. } => {}
+                Event::Audience { .. } => {}
             }
         }
-        answers.iter().for_each(|answer| push(uplink, answer, 0));
-        kicked.iter().for_each(|page| push(uplink, &ToRelay::Kick { page: *page, reason: "soak" }, 0));
         Ok(())
+    }
+
+    /// What stood before a ping is what the relay has.
+    fn answered(&mut self, index: usize, nonce: u32) {
+        while let Some(ping) = self.uplinks[index].pings.pop_front_if(|ping| ping.nonce <= nonce) {
+            for (topic, epoch, next) in ping.places {
+                let is_sure = self.rooms.get(&topic).is_some_and(|room| ping.round >= room.sure_from);
+                if is_sure && topic < BRIEF {
+                    self.sure.insert((topic, epoch), next);
+                }
+            }
+        }
     }
 
     /// Answers what was asked long enough ago.
     fn answer(&mut self, index: usize, now: Instant) {
         let Some(uplink) = self.uplinks.get_mut(index) else { return };
+        let relay = uplink.id;
         let due: Vec<_> = uplink.asked.extract_if(.., |asked| asked.0 <= now).collect();
         for (_, request, link, since) in due {
             let Some((topic, grant)) = meaning(&link) else {
-                if let Some(uplink) = self.uplinks.get_mut(index) {
-                    push(uplink, &ToRelay::Deny { request, reason: "the soak knows no such link" }, 0);
-                }
+                self.machine.deny(relay, request, "the soak knows no such link");
                 continue;
             };
             if !self.rooms.contains_key(&topic) {
                 self.open(topic, now);
             }
-            let Some((room, uplink)) = self.rooms.get_mut(&topic).zip(self.uplinks.get_mut(index)) else { continue };
-            room.used = now;
-            push(uplink, &ToRelay::Accept { request, topic, epoch: room.epoch, grant }, 0);
-            uplink.accepted.insert(topic);
-            for track in Track::ALL {
-                let end = room.next[track.index()];
-                let (epoch, next) = (room.epoch, since.map_or(0, |since| since.next[track.index()]));
-                let wanted =
-                    (since.is_some_and(|since| since.epoch == epoch) && (1..=end).contains(&next)).then_some(next);
-                let from = match (track, wanted) {
-                    (Track::State, Some(next)) => next.max(end - 1),
-                    (Track::State, None) => end - 1,
-                    (Track::Messages, Some(next)) => next.max(end.saturating_sub(HELD)),
-                    (Track::Messages, None) => end.saturating_sub(LATE),
-                    (_, Some(next)) if end == 1 || next >= content::group_of(end - 1) => next,
-                    _ if end == 1 => 1,
-                    _ => {
-                        let group = content::group_of(end - 1);
-                        let init = content::init_of(end - 1);
-                        if init < group {
-                            send(uplink, Place { topic, epoch, track, sequence: init }, &mut self.room);
-                        }
-                        group
-                    }
-                };
-                for sequence in from.max(1)..end {
-                    send(uplink, Place { topic, epoch, track, sequence }, &mut self.room);
-                }
+            if let Some(room) = self.rooms.get_mut(&topic) {
+                room.used = now;
+            }
+            let is_open = self.machine.topic(topic).is_some();
+            if !is_open {
+                self.epoch += 1;
+                self.machine.open(topic, self.epoch);
+            }
+            if self.machine.accept(relay, request, (topic, grant), since).is_ok() {
+                self.uplinks[index].accepted.insert(topic);
             }
         }
     }
 
     fn publish(&mut self, now: Instant) {
-        let waits = self.uplinks.iter().filter(|uplink| !uplink.is_frozen).map(|uplink| uplink.out.len() - uplink.sent);
-        if waits.max().unwrap_or(0) > OUT_SIZE_MAX {
-            return;
-        }
         let quiet_ms = if now < self.fills_until { FILL_MS } else { QUIET_MS };
         for (&topic, room) in &mut self.rooms {
+            let Some(epoch) = self.machine.topic(topic).map(business::Topic::epoch) else { continue };
             let interval = if content::HOT.contains(&topic) { self.hot_ms } else { quiet_ms };
+            if self.uplinks.iter().any(|uplink| uplink.accepted.contains(&topic)) {
+                room.used = now;
+            }
             for track in Track::ALL {
                 let every = Duration::from_millis(interval[track.index()]);
                 let due = &mut room.due[track.index()];
                 while *due <= now {
                     // What was held back for long is not made up for.
                     *due = (*due + every).max(now.checked_sub(Duration::from_secs(1)).unwrap_or(now));
-                    let sequence = room.next[track.index()];
-                    room.next[track.index()] += 1;
-                    self.done.published[track.index()] += 1;
-                    let place = Place { topic, epoch: room.epoch, track, sequence };
-                    for uplink in &mut self.uplinks {
-                        if uplink.is_up && !uplink.is_frozen && uplink.accepted.contains(&topic) {
-                            room.used = now;
-                            send(uplink, place, &mut self.room);
-                        }
+                    let Some(sequence) = self.machine.topic(topic).map(|open| open.track(track).next()) else { break };
+                    self.room.clear();
+                    content::write(Place { topic, epoch, track, sequence }, &mut self.room);
+                    if self.machine.publish(topic, track, content::part(track, sequence), &self.room).is_ok() {
+                        self.done.published[track.index()] += 1;
                     }
                 }
             }
@@ -399,14 +398,19 @@ impl Business {
     }
 
     fn ping_all(&mut self) {
+        self.ping += 1;
         for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.is_up && !uplink.is_frozen) {
-            self.ping += 1;
+            // What is not taken yet would come behind the ping.
+            if !take(&mut self.machine, uplink) {
+                continue;
+            }
             let places = uplink.accepted.iter().filter_map(|topic| {
-                let room = self.rooms.get(topic)?;
-                Some((*topic, room.epoch, room.next[Track::Messages.index()]))
+                let open = self.machine.topic(*topic)?;
+                Some((*topic, open.epoch(), open.track(Track::Messages).next()))
             });
-            uplink.pings.push_back((self.ping, places.collect()));
-            push(uplink, &ToRelay::Ping { nonce: self.ping }, 0);
+            let places = places.collect();
+            let Some(nonce) = self.machine.ping(uplink.id) else { continue };
+            uplink.pings.push_back(Ping { nonce, round: self.ping, places });
         }
     }
 
@@ -441,56 +445,52 @@ impl Business {
         let number = u32::try_from(1 + jitter.below(u64::from(ROOMS))).unwrap_or(1);
         if self.revokes.comes(now, jitter) {
             let name = ["room", "also", "single"][usize::try_from(jitter.below(3)).unwrap_or(0)];
-            let link = format!("{name}-{number}");
-            self.forget(number, &ToRelay::Revoke { link: &link, reason: "soak" });
+            self.unsure(number);
+            self.machine.revoke(&format!("{name}-{number}"), "soak");
         } else if self.ends.comes(now, jitter) {
-            self.forget(number, &ToRelay::End { topic: number, reason: "soak" });
-            self.uplinks.iter_mut().for_each(|uplink| {
+            self.unsure(number);
+            self.machine.end(number, "soak");
+            for uplink in &mut self.uplinks {
                 uplink.accepted.remove(&number);
-            });
+            }
         }
     }
 
     /// The relay may lose what it had of a topic.
-    fn forget(&mut self, topic: u32, frame: &ToRelay<'_>) {
+    fn unsure(&mut self, topic: u32) {
         let Some(room) = self.rooms.get_mut(&topic) else { return };
         room.sure_from = self.ping + 1;
-        self.sure.remove(&(topic, room.epoch));
-        for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.is_up && !uplink.is_frozen) {
-            push(uplink, frame, 0);
+        if let Some(open) = self.machine.topic(topic) {
+            self.sure.remove(&(topic, open.epoch()));
         }
     }
 
     /// Every connection ends, in one of four ways.
     fn hang_up(&mut self, how: u64) {
         for mut uplink in self.uplinks.drain(..) {
+            take(&mut self.machine, &mut uplink);
             let _ = write(&mut uplink);
             match how {
                 1 => drop(SockRef::from(&uplink.stream).set_linger(Some(Duration::ZERO))),
-                2 => {
-                    let place = Place { topic: 1, epoch: 0, track: Track::Messages, sequence: 1 };
-                    uplink.out.clear();
-                    uplink.sent = 0;
-                    send(&mut uplink, place, &mut self.room);
-                    uplink.out.truncate(uplink.out.len() / 2);
-                    let _ = write(&mut uplink);
-                }
+                // A length, and less behind it.
+                2 => drop((&uplink.stream).write(&[9, 0, 0, 0, 4, 1])),
                 3 => drop((&uplink.stream).write(&[0xff; 16])),
                 _ => {}
             }
+            disconnect(&mut self.machine, uplink.id);
         }
     }
 
     /// All counters begin anew.
     fn restart(&mut self) {
-        let topics: Vec<u32> = self.rooms.keys().copied().collect();
-        for topic in topics {
-            self.epoch += 1;
-            let Some(room) = self.rooms.get_mut(&topic) else { continue };
-            if let Some(next) = self.sure.remove(&(topic, room.epoch)) {
-                self.closed.insert((topic, room.epoch), next);
+        for (&topic, room) in &mut self.rooms {
+            let before = self.machine.topic(topic).map(business::Topic::epoch);
+            if let Some(next) = before.and_then(|epoch| self.sure.remove(&(topic, epoch))) {
+                self.closed.insert((topic, before.unwrap_or_default()), next);
             }
-            (room.epoch, room.next, room.sure_from) = (self.epoch, [1; 4], self.ping + 1);
+            self.epoch += 1;
+            self.machine.open(topic, self.epoch);
+            room.sure_from = self.ping + 1;
         }
         // Nobody can be in an epoch that was over so many topics' epochs ago.
         let oldest = self.epoch.saturating_sub(1_000);
@@ -502,7 +502,7 @@ impl Business {
 fn meaning(link: &str) -> Option<(u32, Grant)> {
     let (name, number) = link.split_once('-')?;
     let number: u32 = number.parse().ok()?;
-    let grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 50 };
+    let grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: LATE };
     match name {
         "room" => Some((number, grant)),
         "also" => Some((number, Grant { page_messages: false, replay: 5, ttl_s: 20, ..grant })),
@@ -513,19 +513,20 @@ fn meaning(link: &str) -> Option<(u32, Grant)> {
     }
 }
 
-fn send(uplink: &mut Uplink, place: Place, room: &mut Vec<u8>) {
-    room.clear();
-    content::write(place, room);
-    let Place { topic, track, sequence, .. } = place;
-    let part: Part<'_> = content::part(track, sequence);
-    push(uplink, &ToRelay::Publish { topic, track, sequence, part, data: room }, room.len());
+/// The machine forgets a connection; `false`, for lists that are to forget it too.
+fn disconnect(machine: &mut business::Business, relay: RelayId) -> bool {
+    machine.disconnect(relay, Ended::Closed("soak".to_owned()));
+    false
 }
 
-fn push(uplink: &mut Uplink, frame: &ToRelay<'_>, data_size: usize) {
-    let from = uplink.out.len();
-    uplink.out.resize(from + LENGTH_SIZE + HEAD_SIZE_MAX + data_size, 0);
-    let size = uplink.out.get_mut(from..).and_then(|room| encode(frame, room)).unwrap_or(0);
-    uplink.out.truncate(from + size);
+/// Takes what is ahead of the relay, unless much of it waits already; whether that was all.
+fn take(machine: &mut business::Business, uplink: &mut Uplink) -> bool {
+    let mut frames: Vec<Arc<[u8]>> = Vec::new();
+    let room = OUT_SIZE_MAX.saturating_sub(uplink.out.len() - uplink.sent);
+    machine.take(uplink.id, room, &mut frames);
+    let taken: usize = frames.iter().map(|frame| frame.len()).sum();
+    frames.iter().for_each(|frame| uplink.out.extend_from_slice(frame));
+    taken < room
 }
 
 /// Writes as much as the relay takes.

@@ -45,12 +45,6 @@ pub fn init_of(sequence: u64) -> u64 {
     sequence - (sequence - 1) % CYCLE
 }
 
-/// The first chunk of a media sequence's group; the init itself where it is one.
-pub fn group_of(sequence: u64) -> u64 {
-    let init = init_of(sequence);
-    if sequence == init { init } else { sequence - (sequence - init - 1) % GROUP }
-}
-
 /// Whether a publication may be shown.
 pub fn is_good(track: Track, sequence: u64) -> bool {
     match track {

@@ -158,7 +158,7 @@ impl Views {
     fn media(&mut self, payload: &[u8], seen: &mut Seen, room: &mut Vec<u8>) -> Result<(), String> {
         let short = || "a media frame that is too short".to_owned();
         let (head, data) = payload.split_at_checked(14).ok_or_else(short)?;
-        let track = Track::from_number(head[0]).filter(|track| track.is_media()).ok_or("no media track")?;
+        let track = *Track::ALL.get(usize::from(head[0])).filter(|track| track.is_media()).ok_or("no media track")?;
         let topic = u32::from_be_bytes(head[2..6].try_into().map_err(|_| short())?);
         let sequence = u64::from_be_bytes(head[6..14].try_into().map_err(|_| short())?);
         let view = self.view(topic)?;

@@ -548,6 +548,18 @@ fn costs() -> BTreeMap<String, (usize, usize)> {
     below.iter().map(|(name, crates)| (name.clone(), (crates.len(), alone(name, crates)))).collect()
 }
 
+/// The hub builds on it with another runtime than the daemon's.
+#[test]
+fn the_business_library_brings_no_runtime() {
+    let options = ["tree", "-p", "sharelinkd-business", "-e", "normal", "--prefix", "none", "--locked", "--offline"];
+    let output = Command::new(env!("CARGO")).args(options).current_dir(root()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().any(|line| line.starts_with("sharelinkd-wire ")), "{text}");
+    for name in ["smol", "tokio", "async-io", "libc", "rustix"] {
+        assert!(!text.lines().any(|line| line.starts_with(&format!("{name} "))), "{text}");
+    }
+}
+
 #[test]
 fn the_toolchain_and_the_licence_are_the_manifests() {
     let manifest = read("Cargo.toml");

@@ -34,18 +34,6 @@ impl Track {
     /// All four, in the contract's order.
     pub const ALL: [Self; 4] = [Self::State, Self::Messages, Self::Audio, Self::Video];
 
-    /// The track with this number, if there is one.
-    #[must_use]
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::State),
-            1 => Some(Self::Messages),
-            2 => Some(Self::Audio),
-            3 => Some(Self::Video),
-            _ => None,
-        }
-    }
-
     /// The track's place in an array over all four.
     #[must_use]
     pub const fn index(self) -> usize {

@@ -293,7 +293,8 @@ impl Page {
 
     fn binary(&mut self, truth: &Truth<'_>, payload: &[u8]) -> Result<(), String> {
         ensure!(payload.len() >= 14, "too short");
-        let track = Track::from_number(payload[0]).filter(|track| track.is_media()).ok_or("no media track")?;
+        let track =
+            *Track::ALL.get(usize::from(payload[0])).filter(|track| track.is_media()).ok_or("no media track")?;
         let topic = u32::from_be_bytes(payload[2..6].try_into().unwrap());
         let sequence = u64::from_be_bytes(payload[6..14].try_into().unwrap());
         let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;

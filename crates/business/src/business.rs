@@ -1,0 +1,665 @@
+//! The machine: topics, relays, and what is ahead of each.
+//!
+//! Owns both tables and the events that wait to be taken. Every call is short and done when it returns. After each,
+//! drain: [`poll_event`](Business::poll_event), then [`poll_ready`](Business::poll_ready) for the relays that have
+//! something to be written. Refuses more topics and relays than its limits. Decides about no link: it says who asks.
+
+use core::time::Duration;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use wire::{
+    REASON_SIZE_MAX, Track,
+    uplink::{Grant, Part, Since, ToRelay},
+};
+
+use super::{
+    PublishError, Settings, cut,
+    event::{Event, NotOpen, RelayId},
+    relay::{Relay, Topics},
+    session::{Ended, Said, Session},
+    topic::Topic,
+};
+
+/// The topics, and the relays of one business server.
+#[derive(Debug)]
+pub struct Business {
+    settings: Settings,
+    /// Open topics, and ended ones with the reason to tell.
+    topics: Topics,
+    relays: BTreeMap<RelayId, Relay>,
+    relays_up: usize,
+    next_relay: u64,
+    events: VecDeque<Event>,
+    ready: VecDeque<RelayId>,
+}
+
+impl Business {
+    /// A business server without topics.
+    #[must_use]
+    pub const fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            topics: BTreeMap::new(),
+            relays: BTreeMap::new(),
+            relays_up: 0,
+            next_relay: 0,
+            events: VecDeque::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Opens a topic, or opens it anew: its counters begin at 1, so `epoch` must be a new one. Relays that had it are told
+    /// that it ended, and ask again. `false`: there are as many topics as may be.
+    pub fn open(&mut self, topic: u32, epoch: u64) -> bool {
+        if !self.topics.contains_key(&topic) && self.topics.len() >= self.settings.limits.topics_max {
+            return false;
+        }
+        if self.topic(topic).is_some() {
+            self.end(topic, "the topic begins anew");
+        }
+        self.topics.insert(topic, Ok(Topic::new(topic, epoch, &self.settings.limits)));
+        true
+    }
+
+    /// An open topic.
+    #[must_use]
+    pub fn topic(&self, topic: u32) -> Option<&Topic> {
+        self.topics.get(&topic).and_then(|topic| topic.as_ref().ok())
+    }
+
+    /// Publishes to every relay that has the topic; the sequence that it got.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing was sent.
+    pub fn publish(&mut self, topic: u32, track: Track, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
+        let Some(Ok(open)) = self.topics.get_mut(&topic) else { return Err(PublishError::Closed) };
+        let sequence = open.publish(track, part, data)?;
+        self.has_news(topic);
+        Ok(sequence)
+    }
+
+    /// The same under a sequence that somebody else gave: the next one, or a later one, which leaves a gap.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing was sent.
+    pub fn publish_as(
+        &mut self,
+        topic: u32,
+        track: Track,
+        sequence: u64,
+        part: Part<'_>,
+        data: &[u8],
+    ) -> Result<(), PublishError> {
+        let Some(Ok(open)) = self.topics.get_mut(&topic) else { return Err(PublishError::Closed) };
+        open.publish_as(track, sequence, part, data)?;
+        self.has_news(topic);
+        Ok(())
+    }
+
+    fn has_news(&mut self, topic: u32) {
+        for (id, relay) in &mut self.relays {
+            if relay.has_news(topic) {
+                enter(&mut self.ready, *id, relay);
+            }
+        }
+    }
+
+    /// Ends a topic: its pages are told why, and so is whoever asks for it until it opens again.
+    pub fn end(&mut self, topic: u32, reason: &str) {
+        let reason = cut(reason, REASON_SIZE_MAX);
+        if self.topics.contains_key(&topic) {
+            self.topics.insert(topic, Err(reason.to_owned()));
+        }
+        let ids: Vec<RelayId> = self.relays.keys().copied().collect();
+        for id in ids {
+            if self.relays.get_mut(&id).is_some_and(|relay| relay.leave(topic)) {
+                self.send(id, &ToRelay::End { topic, reason });
+            }
+        }
+        self.events.push_back(Event::Audience { topic, pages: 0 });
+    }
+
+    /// Ends a topic, if it is open, and forgets it: whoever asks for it then finds none.
+    pub fn forget(&mut self, topic: u32, reason: &str) {
+        if self.topic(topic).is_some() {
+            self.end(topic, reason);
+        }
+        self.topics.remove(&topic);
+    }
+
+    /// Takes a share link back: every page that came by it is told so at once.
+    pub fn revoke(&mut self, link: &str, reason: &str) {
+        self.send_all(&ToRelay::Revoke { link, reason: cut(reason, REASON_SIZE_MAX) });
+    }
+
+    /// Closes one page, by the numbers of its [`Event::PageMessage`].
+    pub fn kick(&mut self, relay: RelayId, page: u32, reason: &str) {
+        self.send(relay, &ToRelay::Kick { page, reason: cut(reason, REASON_SIZE_MAX) });
+    }
+
+    /// Asks a relay for a sign of life: the nonce that its `Pong` will have. `None`: it is gone.
+    pub fn ping(&mut self, relay: RelayId) -> Option<u32> {
+        let row = self.relays.get_mut(&relay).filter(|row| row.is_counted)?;
+        let nonce = row.session.ping();
+        enter(&mut self.ready, relay, row);
+        Some(nonce)
+    }
+
+    /// Pages that have the topic, all relays together.
+    #[must_use]
+    pub fn audience(&self, topic: u32) -> u64 {
+        self.relays.values().map(|relay| u64::from(relay.pages(topic))).sum()
+    }
+
+    /// Relays that are connected and proved themselves.
+    #[must_use]
+    pub const fn relays(&self) -> usize {
+        self.relays_up
+    }
+
+    /// Admits those whom a request was for. What the relay lacks of the topic follows, then all that is published.
+    ///
+    /// # Errors
+    /// The topic is not open; nothing was sent.
+    pub fn accept(
+        &mut self,
+        relay: RelayId,
+        request: u32,
+        (topic, grant): (u32, Grant),
+        since: Option<Since>,
+    ) -> Result<(), NotOpen> {
+        let open = match self.topics.get(&topic) {
+            Some(Ok(open)) => open,
+            Some(Err(reason)) => return Err(NotOpen::Ended(reason.clone())),
+            None => return Err(NotOpen::Unknown),
+        };
+        let Some(row) = self.relays.get_mut(&relay) else { return Ok(()) };
+        let asked = open.cursors(since, grant.replay);
+        row.session.push(&ToRelay::Accept { request, topic, epoch: open.epoch(), grant });
+        row.admit(topic, asked);
+        enter(&mut self.ready, relay, row);
+        Ok(())
+    }
+
+    /// Denies what a request was for.
+    pub fn deny(&mut self, relay: RelayId, request: u32, reason: &str) {
+        self.send(relay, &ToRelay::Deny { request, reason: cut(reason, REASON_SIZE_MAX) });
+    }
+
+    /// A relay connected; `challenge` must be random and fresh. What it is sent first is ready.
+    pub fn connect(&mut self, now: Duration, challenge: [u8; 16]) -> RelayId {
+        self.next_relay += 1;
+        let id = RelayId(self.next_relay);
+        let session = Session::new(now, challenge, self.settings.times, self.settings.limits.answers_size_max);
+        let relay = self.relays.entry(id).or_insert(Relay::new(session));
+        enter(&mut self.ready, id, relay);
+        id
+    }
+
+    /// Bytes came from a relay. `false`: they break the protocol, or the relay is gone already.
+    pub fn received(&mut self, now: Duration, relay: RelayId, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let Some(row) = self.relays.get_mut(&relay) else { return false };
+            let space = row.session.space();
+            let (now_come, rest) = bytes.split_at(space.len().min(bytes.len()));
+            space.iter_mut().zip(now_come).for_each(|(to, from)| *to = *from);
+            row.session.filled(now_come.len());
+            bytes = rest;
+            while let Some(row) = self.relays.get_mut(&relay) {
+                match row.session.next(now, &self.settings.secret) {
+                    Ok(Some(said)) => self.hear(relay, said),
+                    Ok(None) => break,
+                    Err(why) => self.disconnect(relay, why),
+                }
+            }
+        }
+        self.look_after(relay);
+        self.relays.contains_key(&relay)
+    }
+
+    fn hear(&mut self, relay: RelayId, said: Said) {
+        let Some(row) = self.relays.get_mut(&relay) else { return };
+        match said {
+            Said::Hello(name) => {
+                if self.relays_up >= self.settings.limits.relays_max {
+                    row.name = name;
+                    return self.disconnect(relay, Ended::TooManyRelays);
+                }
+                self.relays_up += 1;
+                row.is_counted = true;
+                row.name.clone_from(&name);
+                self.events.push_back(Event::RelayUp { relay, name });
+            }
+            Said::Subscribe { request, link, since, address, origin } => {
+                self.events.push_back(Event::Asked { relay, request, link, since, address, origin });
+            }
+            Said::Unsubscribe { topic } => {
+                if row.leave(topic) {
+                    self.events.push_back(Event::Unsubscribed { relay, topic });
+                    self.tell_audience(topic);
+                }
+            }
+            Said::Audience { topic, pages } => {
+                if row.set_pages(topic, pages) {
+                    self.tell_audience(topic);
+                }
+            }
+            Said::PageMessage { topic, page, data } => {
+                // What was under way when the topic ended or was given up is of no use any more.
+                if row.has(topic) {
+                    self.events.push_back(Event::PageMessage { topic, relay, page, data });
+                }
+            }
+            Said::Pong { nonce } => self.events.push_back(Event::Pong { relay, nonce }),
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called for a relay; `None`: it is gone.
+    #[must_use]
+    pub fn deadline(&self, relay: RelayId) -> Option<Duration> {
+        self.relays.get(&relay).map(|row| row.session.deadline())
+    }
+
+    /// Time has passed for a relay: it is pinged, or given up.
+    pub fn handle_timeout(&mut self, now: Duration, relay: RelayId) {
+        let Some(row) = self.relays.get_mut(&relay) else { return };
+        match row.session.handle_timeout(now) {
+            Ok(()) => self.look_after(relay),
+            Err(why) => self.disconnect(relay, why),
+        }
+    }
+
+    /// A relay's connection ended, or is to end. Nothing where it is gone already.
+    pub fn disconnect(&mut self, relay: RelayId, why: Ended) {
+        let Some(row) = self.relays.remove(&relay) else { return };
+        if !row.is_ready {
+            self.ready.push_back(relay);
+        }
+        self.relays_up -= usize::from(row.is_counted);
+        for topic in row.topics() {
+            self.tell_audience(topic);
+        }
+        self.events.push_back(Event::RelayDown { relay, name: row.name, why });
+    }
+
+    /// Takes what is to be written to a relay next, whole frames, until they have `size` bytes or there are none. Answers
+    /// come first, then its topics in turn. `false`: the relay is gone.
+    pub fn take(&mut self, relay: RelayId, size: usize, frames: &mut Vec<Arc<[u8]>>) -> bool {
+        let Some(row) = self.relays.get_mut(&relay) else { return false };
+        let mut taken = 0;
+        while taken < size {
+            let Some(frame) = row.take(&self.topics) else { break };
+            taken += frame.len();
+            frames.push(frame);
+        }
+        true
+    }
+
+    /// What happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// A relay that has something to be written since it was last told; also one that is gone, whose socket is to be closed.
+    pub fn poll_ready(&mut self) -> Option<RelayId> {
+        let relay = self.ready.pop_front()?;
+        if let Some(row) = self.relays.get_mut(&relay) {
+            row.is_ready = false;
+        }
+        Some(relay)
+    }
+
+    fn send_all(&mut self, frame: &ToRelay<'_>) {
+        let ids: Vec<RelayId> = self.relays.keys().copied().collect();
+        for id in ids {
+            self.send(id, frame);
+        }
+    }
+
+    fn send(&mut self, relay: RelayId, frame: &ToRelay<'_>) {
+        let Some(row) = self.relays.get_mut(&relay).filter(|row| row.is_counted) else { return };
+        row.session.push(frame);
+        self.look_after(relay);
+    }
+
+    /// Ends a relay that takes no answers; else says that it may have some.
+    fn look_after(&mut self, relay: RelayId) {
+        let Some(row) = self.relays.get_mut(&relay) else { return };
+        if row.session.is_full() {
+            return self.disconnect(relay, Ended::Unread(self.settings.limits.answers_size_max));
+        }
+        enter(&mut self.ready, relay, row);
+    }
+
+    fn tell_audience(&mut self, topic: u32) {
+        let pages = self.audience(topic);
+        self.events.push_back(Event::Audience { topic, pages });
+    }
+}
+
+fn enter(ready: &mut VecDeque<RelayId>, id: RelayId, relay: &mut Relay) {
+    if !relay.is_ready {
+        relay.is_ready = true;
+        ready.push_back(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+    use wire::uplink::{Deframer, Incoming, PageInfo, ToBusiness, VERSION, business_proof, encode, relay_proof};
+
+    const GRANT: Grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 2 };
+    const SECRET: &[u8] = b"s3cret";
+    const CHALLENGE: [u8; 16] = [3; 16];
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn settings() -> Settings {
+        Settings { secret: SECRET.to_vec(), ..Settings::default() }
+    }
+
+    /// A relay by hand, without a socket.
+    struct Peer {
+        id: RelayId,
+        deframer: Deframer,
+    }
+
+    impl Peer {
+        fn connect(business: &mut Business) -> Self {
+            Self { id: business.connect(Duration::ZERO, CHALLENGE), deframer: Deframer::new(1 << 20) }
+        }
+
+        fn join(business: &mut Business) -> Self {
+            let mut peer = Self::connect(business);
+            assert_eq!(peer.reads(business), [format!("Challenge {VERSION} {CHALLENGE:?}")]);
+            let nonce = [7; 16];
+            let proof = relay_proof(SECRET, &CHALLENGE, &nonce);
+            peer.says(business, &ToBusiness::Hello { version: VERSION, relay: "by hand", nonce, proof });
+            let proof = business_proof(SECRET, &nonce, &CHALLENGE);
+            assert_eq!(peer.reads(business), [format!("Welcome {VERSION} {proof:?}")]);
+            peer
+        }
+
+        fn says(&self, business: &mut Business, frame: &ToBusiness<'_>) -> bool {
+            let mut bytes = [0; 1024];
+            let size = encode(frame, &mut bytes).unwrap();
+            // In pieces, as sockets may have it.
+            let (first, last) = bytes[..size].split_at(size / 2);
+            business.received(Duration::ZERO, self.id, first) && business.received(Duration::ZERO, self.id, last)
+        }
+
+        fn asks(&self, business: &mut Business, request: u32, link: &str, since: Option<Since>) {
+            self.says(business, &ToBusiness::Subscribe { request, link, since, page: PageInfo::default() });
+        }
+
+        /// Everything that is ahead of it, as text that is easy to compare.
+        fn reads(&mut self, business: &mut Business) -> Vec<String> {
+            let mut frames = Vec::new();
+            business.take(self.id, usize::MAX, &mut frames);
+            let mut texts = Vec::new();
+            for frame in frames {
+                let space = self.deframer.space();
+                space[..frame.len()].copy_from_slice(&frame);
+                self.deframer.filled(frame.len());
+                let Ok(Some(Incoming::Frame(frame))) = self.deframer.next_frame() else { panic!("a whole frame") };
+                texts.push(match frame {
+                    ToRelay::Challenge { version, nonce } => format!("Challenge {version} {nonce:?}"),
+                    ToRelay::Welcome { version, proof } => format!("Welcome {version} {proof:?}"),
+                    ToRelay::Accept { request, topic, epoch, .. } => {
+                        format!("Accept {request} topic {topic} epoch {epoch}")
+                    }
+                    ToRelay::Publish { topic, track, sequence, part, data } => {
+                        let part = if let Part::Init { mime } = part { mime.to_owned() } else { format!("{part:?}") };
+                        format!("{topic} {} {sequence} {part} {}", track.name(), String::from_utf8_lossy(data))
+                    }
+                    ToRelay::Deny { request, reason } => format!("Deny {request} {reason}"),
+                    ToRelay::End { topic, reason } => format!("End {topic} {reason}"),
+                    ToRelay::Revoke { link, reason } => format!("Revoke {link} {reason}"),
+                    ToRelay::Kick { page, reason } => format!("Kick {page} {reason}"),
+                    ToRelay::Ping { nonce } => format!("Ping {nonce}"),
+                    ToRelay::Pong { nonce } => format!("Pong {nonce}"),
+                });
+            }
+            texts
+        }
+    }
+
+    /// Answers whoever asked for the link "good".
+    fn answer(business: &mut Business) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(event) = business.poll_event() {
+            if let Event::Asked { relay, request, link, since, .. } = &event {
+                let known = if link == "good" { Ok((5, GRANT)) } else { Err(NotOpen::Unknown) };
+                if let Err(why) = known.and_then(|row| business.accept(*relay, *request, row, *since)) {
+                    business.deny(*relay, *request, &format!("{why:?}"));
+                }
+            }
+            events.push(event);
+        }
+        events
+    }
+
+    fn publish(business: &mut Business, track: Track, part: Part<'_>, text: &str) {
+        business.publish(5, track, part, text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_relay_gets_what_a_late_page_needs_and_then_everything() {
+        let mut business = Business::new(settings());
+        assert!(business.open(5, 70));
+        for text in ["1", "2", "3"] {
+            publish(&mut business, Track::Messages, Part::Whole, text);
+            publish(&mut business, Track::State, Part::Whole, text);
+        }
+        for (part, text) in
+            [(Part::Init { mime: "video/x" }, "i"), (Part::Start, "a"), (Part::Start, "b"), (Part::Continue, "c")]
+        {
+            publish(&mut business, Track::Video, part, text);
+        }
+        let mut relay = Peer::join(&mut business);
+        relay.asks(&mut business, 9, "good", None);
+        answer(&mut business);
+        let expected = [
+            "Accept 9 topic 5 epoch 70",
+            "5 messages 2 Whole 2",
+            "5 messages 3 Whole 3",
+            "5 state 3 Whole 3",
+            "5 video 1 video/x i",
+            "5 video 3 Start b",
+            "5 video 4 Continue c",
+        ];
+        assert_eq!(relay.reads(&mut business), expected);
+        publish(&mut business, Track::Messages, Part::Whole, "4");
+        assert_eq!(relay.reads(&mut business), ["5 messages 4 Whole 4"]);
+
+        // Another relay, which comes back with its places, and asks for what is not there.
+        let mut other = Peer::join(&mut business);
+        other.asks(&mut business, 1, "good", Some(Since { epoch: 70, next: [4, 2, 0, 4] }));
+        other.asks(&mut business, 2, "bad", None);
+        answer(&mut business);
+        let expected = [
+            "Accept 1 topic 5 epoch 70",
+            "Deny 2 Unknown",
+            "5 messages 2 Whole 2",
+            "5 messages 3 Whole 3",
+            "5 messages 4 Whole 4",
+            "5 video 4 Continue c",
+        ];
+        assert_eq!(other.reads(&mut business), expected);
+
+        relay.says(&mut business, &ToBusiness::Unsubscribe { topic: 5 });
+        publish(&mut business, Track::Messages, Part::Whole, "5");
+        assert_eq!(relay.reads(&mut business), [""; 0], "nothing of a topic that it gave up");
+        assert_eq!(other.reads(&mut business), ["5 messages 5 Whole 5"]);
+    }
+
+    #[test]
+    fn asking_again_sends_again_what_is_asked_for_and_media_go_on() {
+        let mut business = Business::new(settings());
+        business.open(5, 70);
+        for text in ["1", "2", "3"] {
+            publish(&mut business, Track::Messages, Part::Whole, text);
+        }
+        publish(&mut business, Track::Audio, Part::Init { mime: "audio/x" }, "i");
+        publish(&mut business, Track::Audio, Part::Start, "a");
+        let mut relay = Peer::join(&mut business);
+        relay.asks(&mut business, 1, "good", None);
+        answer(&mut business);
+        assert_eq!(relay.reads(&mut business).len(), 5);
+        relay.asks(&mut business, 2, "good", Some(Since { epoch: 70, next: [0, 1, 0, 0] }));
+        answer(&mut business);
+        let again = relay.reads(&mut business);
+        assert_eq!(again[1..], ["5 messages 1 Whole 1", "5 messages 2 Whole 2", "5 messages 3 Whole 3"]);
+        publish(&mut business, Track::Audio, Part::Continue, "b");
+        assert_eq!(relay.reads(&mut business), ["5 audio 3 Continue b"]);
+    }
+
+    #[test]
+    fn topics_take_turns_and_answers_come_first() {
+        let mut business = Business::new(settings());
+        let mut relay = Peer::join(&mut business);
+        for topic in [5, 6] {
+            business.open(topic, 1);
+            business.accept(relay.id, topic, (topic, GRANT), None).unwrap();
+        }
+        relay.reads(&mut business);
+        for topic in [5, 5, 6] {
+            business.publish(topic, Track::Messages, Part::Whole, b"1").unwrap();
+        }
+        business.kick(relay.id, 3, "");
+        let read = relay.reads(&mut business);
+        assert_eq!(read, ["Kick 3 ", "5 messages 1 Whole 1", "6 messages 1 Whole 1", "5 messages 2 Whole 1"]);
+        assert_eq!(business.poll_ready(), Some(relay.id));
+        assert_eq!(business.poll_ready(), None, "told once");
+    }
+
+    #[test]
+    fn a_topic_ends_and_opens_anew() {
+        let mut business = Business::new(settings());
+        business.open(5, 70);
+        let mut relay = Peer::join(&mut business);
+        relay.asks(&mut business, 1, "good", None);
+        answer(&mut business);
+        publish(&mut business, Track::State, Part::Whole, "1");
+        business.end(5, "closed for today");
+        assert_eq!(relay.reads(&mut business), ["Accept 1 topic 5 epoch 70", "End 5 closed for today"]);
+        relay.asks(&mut business, 2, "good", None);
+        answer(&mut business);
+        assert_eq!(relay.reads(&mut business), ["Deny 2 Ended(\"closed for today\")"]);
+        assert_eq!(business.publish(5, Track::State, Part::Whole, b"1"), Err(PublishError::Closed));
+        business.open(5, 71);
+        relay.asks(&mut business, 3, "good", Some(Since { epoch: 70, next: [1, 1, 0, 0] }));
+        answer(&mut business);
+        publish(&mut business, Track::State, Part::Whole, "2");
+        assert_eq!(relay.reads(&mut business), ["Accept 3 topic 5 epoch 71", "5 state 1 Whole 2"]);
+        business.revoke("good", "taken back");
+        business.open(5, 72);
+        assert_eq!(relay.reads(&mut business), ["Revoke good taken back", "End 5 the topic begins anew"]);
+        business.forget(5, "gone");
+        relay.asks(&mut business, 4, "good", None);
+        answer(&mut business);
+        assert_eq!(relay.reads(&mut business), ["Deny 4 Unknown"]);
+    }
+
+    #[test]
+    fn audiences_add_up_and_leave_with_their_relay() {
+        let mut business = Business::new(settings());
+        business.open(5, 70);
+        let (one, two) = (Peer::join(&mut business), Peer::join(&mut business));
+        for (relay, pages) in [(&one, 3), (&two, 4)] {
+            relay.asks(&mut business, 1, "good", None);
+            answer(&mut business);
+            relay.says(&mut business, &ToBusiness::Audience { topic: 5, pages });
+            relay.says(&mut business, &ToBusiness::Audience { topic: 6, pages: 99 });
+        }
+        assert_eq!((business.audience(5), business.audience(6)), (7, 0));
+        two.says(&mut business, &ToBusiness::PageMessage { topic: 5, page: 12, data: "hi" });
+        two.says(&mut business, &ToBusiness::PageMessage { topic: 6, page: 12, data: "of no topic that it has" });
+        business.disconnect(one.id, Ended::Closed("it left".to_owned()));
+        let events = answer(&mut business);
+        let audience = |pages| Event::Audience { topic: 5, pages };
+        let said = Event::PageMessage { topic: 5, relay: two.id, page: 12, data: "hi".to_owned() };
+        let why = Ended::Closed("it left".to_owned());
+        let down = Event::RelayDown { relay: one.id, name: "by hand".to_owned(), why };
+        assert_eq!(events, [audience(7), said, audience(4), down]);
+        assert_eq!(business.relays(), 1);
+    }
+
+    #[test]
+    fn a_wrong_proof_a_wrong_version_and_garbage_end_the_connection() {
+        let mut business = Business::new(settings());
+        let proof = |secret| relay_proof(secret, &CHALLENGE, &[1; 16]);
+        for (version, secret, why) in [(1, b"wrong.", Ended::Proof), (2, b"s3cret", Ended::Version(2))] {
+            let relay = Peer::connect(&mut business);
+            let hello = ToBusiness::Hello { version, relay: "x", nonce: [1; 16], proof: proof(secret) };
+            assert!(!relay.says(&mut business, &hello));
+            let down = Event::RelayDown { relay: relay.id, name: String::new(), why };
+            assert_eq!(answer(&mut business), [down]);
+        }
+        let eager = Peer::connect(&mut business);
+        eager.asks(&mut business, 1, "good", None);
+        assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::NoHello, .. }]));
+        for garbage in [&[0, 0, 0, 0][..], &[1, 0, 0, 0, 99], &[3, 0, 0, 0, 5, 1, 9], &[255; 4], &[2, 0, 16, 0, 1, 1]] {
+            let relay = Peer::join(&mut business);
+            answer(&mut business);
+            assert!(!business.received(Duration::ZERO, relay.id, garbage), "{garbage:?}");
+            assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::Frame(_), .. }]));
+            assert!(!business.take(relay.id, 1, &mut Vec::new()) && business.relays() == 0);
+        }
+        let mut relay = Peer::join(&mut business);
+        assert!(business.received(Duration::ZERO, relay.id, &[2, 0, 0, 0, 5, 1]));
+        assert_eq!(relay.reads(&mut business), ["Pong 1"]);
+    }
+
+    #[test]
+    fn a_silent_relay_is_pinged_and_then_given_up() {
+        let mut business = Business::new(settings());
+        let mut relay = Peer::join(&mut business);
+        answer(&mut business);
+        assert_eq!(business.deadline(relay.id), Some(seconds(10)));
+        for (at, reads, next) in [(9, &[][..], 10), (10, &["Ping 1"], 20), (20, &["Ping 2"], 30), (29, &[], 30)] {
+            business.handle_timeout(seconds(at), relay.id);
+            assert_eq!(
+                (relay.reads(&mut business), business.deadline(relay.id)),
+                (reads.iter().map(ToString::to_string).collect(), Some(seconds(next)))
+            );
+        }
+        business.handle_timeout(seconds(30), relay.id);
+        assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::Silent(_), .. }]));
+        let mute = Peer::connect(&mut business);
+        business.handle_timeout(seconds(5), mute.id);
+        assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::NoHandshake(_), .. }]));
+    }
+
+    #[test]
+    fn a_relay_that_does_not_read_costs_no_memory_and_one_that_only_asks_is_cut_off() {
+        let limits =
+            Limits { answers_size_max: 1000, media_size_max: 1000, relays_max: 1, topics_max: 1, ..Limits::default() };
+        let mut business = Business::new(Settings { limits, ..settings() });
+        assert!(business.open(5, 70) && !business.open(6, 1) && business.open(5, 71));
+        let relay = Peer::join(&mut business);
+        relay.asks(&mut business, 1, "good", None);
+        answer(&mut business);
+        for part in [Part::Init { mime: "video/x" }, Part::Start].into_iter().chain([Part::Continue; 100]) {
+            business.publish(5, Track::Video, part, &[0; 500]).unwrap();
+        }
+        assert!(business.topic(5).is_some_and(|topic| topic.track(Track::Video).kept().len() == 1));
+        let other = Peer::connect(&mut business);
+        let proof = relay_proof(SECRET, &CHALLENGE, &[1; 16]);
+        other.says(&mut business, &ToBusiness::Hello { version: VERSION, relay: "other", nonce: [1; 16], proof });
+        assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::TooManyRelays, .. }]));
+        assert_eq!(business.relays(), 1);
+        for nonce in 0..1000 {
+            relay.says(&mut business, &ToBusiness::Ping { nonce });
+        }
+        assert!(matches!(answer(&mut business)[..], [.., Event::RelayDown { why: Ended::Unread(1000), .. }]));
+        assert_eq!(business.relays(), 0);
+    }
+}

@@ -1,0 +1,436 @@
+//! One track of one topic: its counter, and the publications that relays may still need.
+//!
+//! Owns the sequence, the ring of encoded frames with its bounds, and the init segment in force. A [`Cursor`] is one
+//! relay's place in it. Refuses what no page could use: a chunk before its init, a `Continue` outside of a group. Doesn't
+//! know what the bytes mean, nor who reads.
+
+use std::{collections::VecDeque, fmt, sync::Arc};
+
+use wire::{
+    DATA_SIZE_MAX, MIME_SIZE_MAX, SEQUENCE_END, Track,
+    uplink::{HEAD_SIZE_MAX, LENGTH_SIZE, Part, ToRelay, encode},
+};
+
+/// What a track keeps, at most. The newest publication is kept whatever its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Publications.
+    pub count_max: usize,
+    /// Bytes of their frames. A media group that outgrows it is forgotten from its start: it goes on for the relays that
+    /// are inside it, and others wait for the next one.
+    pub size_max: usize,
+}
+
+/// Why something can't be published. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// `Whole` belongs to state and messages, the others to audio and video.
+    PartOfOtherTrack,
+    /// More than 1 MiB of data, or a MIME type of more than 255 bytes.
+    TooLarge,
+    /// A chunk without an init before it, or a `Continue` without a `Start`: nobody could decode it.
+    OutOfOrder,
+    /// No sequence is left in this epoch, or one was given that is not above the last: open the topic anew.
+    OutOfSequences,
+    /// There is no such topic, or it has ended.
+    Closed,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PartOfOtherTrack => "the part does not belong to the track",
+            Self::TooLarge => "the data or the MIME type is too large",
+            Self::OutOfOrder => "a chunk before its init or its group's start",
+            Self::OutOfSequences => "the epoch has no such sequence left",
+            Self::Closed => "the topic is closed",
+        })
+    }
+}
+
+/// One publication, encoded as it goes to every relay.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    sequence: u64,
+    is_start: bool,
+    frame: Arc<[u8]>,
+    data_size: usize,
+}
+
+impl Publication {
+    /// Its place on the track.
+    #[must_use]
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The whole uplink frame.
+    #[must_use]
+    pub const fn frame(&self) -> &Arc<[u8]> {
+        &self.frame
+    }
+
+    /// The bytes for the pages: what the frame ends with.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        self.frame.get(self.frame.len() - self.data_size..).unwrap_or_default()
+    }
+}
+
+/// A relay's place on one track.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The lowest sequence that the relay is still to be sent.
+    next: u64,
+    /// Media: the sequence of the init segment that the relay has; 0: none.
+    init: u64,
+    /// Media: the relay has what stands before `next` in its group, so that a `Continue` may follow.
+    is_inside: bool,
+}
+
+impl Cursor {
+    /// The one of two places on `state` or `messages` from which more is sent.
+    pub(crate) fn earlier(self, other: Self) -> Self {
+        if other.next < self.next { other } else { self }
+    }
+}
+
+/// What was published on one track.
+#[derive(Debug)]
+pub struct History {
+    topic: u32,
+    track: Track,
+    bounds: Bounds,
+    /// The sequence of the next publication.
+    next: u64,
+    kept: VecDeque<Publication>,
+    kept_size: usize,
+    /// Media: the init segment in force.
+    init: Option<Publication>,
+    /// Media: where the running group began; 0: a `Continue` may not follow.
+    group: u64,
+}
+
+impl History {
+    /// A track that nothing was published on.
+    pub(crate) fn new(topic: u32, track: Track, bounds: Bounds) -> Self {
+        Self { topic, track, bounds, next: 1, kept: VecDeque::new(), kept_size: 0, init: None, group: 0 }
+    }
+
+    /// The sequence of the next publication.
+    #[must_use]
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// What is kept, oldest first; of media the running group and the one before it, without the init.
+    pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Publication> + ExactSizeIterator {
+        self.kept.iter()
+    }
+
+    /// The init segment in force, where the track is of media and has one.
+    #[must_use]
+    pub const fn init(&self) -> Option<&Publication> {
+        self.init.as_ref()
+    }
+
+    /// Publishes under a sequence, [`next`](Self::next) or a later one.
+    ///
+    /// # Errors
+    /// The track can't carry it; nothing changed.
+    pub(crate) fn publish(&mut self, sequence: u64, part: Part<'_>, data: &[u8]) -> Result<(), PublishError> {
+        if self.track.is_media() == matches!(part, Part::Whole) {
+            return Err(PublishError::PartOfOtherTrack);
+        }
+        if data.len() > DATA_SIZE_MAX || matches!(part, Part::Init { mime } if mime.len() > MIME_SIZE_MAX) {
+            return Err(PublishError::TooLarge);
+        }
+        if sequence < self.next || sequence >= SEQUENCE_END {
+            return Err(PublishError::OutOfSequences);
+        }
+        let is_in_order = match part {
+            Part::Whole | Part::Init { .. } => true,
+            Part::Start => self.init.is_some(),
+            // A hole ends the group.
+            Part::Continue => self.group != 0 && sequence == self.next,
+        };
+        if !is_in_order {
+            return Err(PublishError::OutOfOrder);
+        }
+        let mut bytes = vec![0; LENGTH_SIZE + HEAD_SIZE_MAX + data.len()];
+        let frame = ToRelay::Publish { topic: self.topic, track: self.track, sequence, part, data };
+        let size = encode(&frame, &mut bytes).ok_or(PublishError::TooLarge)?;
+        let frame = bytes.get(..size).unwrap_or_default().into();
+        let is_start = matches!(part, Part::Start);
+        let publication = Publication { sequence, is_start, frame, data_size: data.len() };
+        self.next = sequence + 1;
+        match part {
+            Part::Init { .. } => {
+                self.init = Some(publication);
+                self.group = 0;
+                self.forget_before(self.next);
+            }
+            Part::Start => {
+                // The group that ends is kept for relays that are still inside it.
+                self.forget_before(self.group);
+                self.group = sequence;
+                self.keep(publication);
+            }
+            Part::Whole | Part::Continue => self.keep(publication),
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, publication: Publication) {
+        self.kept_size += publication.frame.len();
+        self.kept.push_back(publication);
+        while self.kept.len() > 1 && (self.kept.len() > self.bounds.count_max || self.kept_size > self.bounds.size_max)
+        {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_before(&mut self, sequence: u64) {
+        while self.kept.front().is_some_and(|oldest| oldest.sequence < sequence) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.kept.pop_front() {
+            self.kept_size -= oldest.frame.len();
+        }
+    }
+
+    /// Where a relay begins that wants everything from `wanted` on. Where not all of that is kept, or it wants nothing
+    /// in particular (0): as a late page does, with the newest `replay` messages.
+    pub(crate) fn cursor(&self, wanted: u64, replay: u16) -> Cursor {
+        // A place beyond the counter says that the relay saw something which was never published here.
+        let wanted = if wanted > self.next { 0 } else { wanted };
+        let from_start = Cursor { next: wanted, ..Cursor::default() };
+        match self.track {
+            Track::State => from_start,
+            Track::Messages if wanted > 0 => from_start,
+            Track::Messages => {
+                let newest = self.kept.len().saturating_sub(usize::from(replay));
+                Cursor { next: self.kept.get(newest).map_or(self.next, Publication::sequence), ..Cursor::default() }
+            }
+            Track::Audio | Track::Video => {
+                let held = self.init.iter().chain(&self.kept).filter(|kept| kept.sequence >= wanted).count() as u64;
+                if wanted == 0 || held != self.next - wanted {
+                    return Cursor::default();
+                }
+                let init = self.init.as_ref().map_or(0, Publication::sequence);
+                Cursor { next: wanted, init: if init < wanted { init } else { 0 }, is_inside: true }
+            }
+        }
+    }
+
+    /// The next publication for a relay, which is taken to be sent it.
+    pub(crate) fn take(&self, cursor: &mut Cursor) -> Option<&Publication> {
+        if self.track.is_media() {
+            return self.take_media(cursor);
+        }
+        let found = match self.track {
+            Track::State => self.kept.back().filter(|newest| newest.sequence >= cursor.next),
+            _ => self.kept.get(self.kept.partition_point(|kept| kept.sequence < cursor.next)),
+        }?;
+        cursor.next = found.sequence + 1;
+        Some(found)
+    }
+
+    fn take_media(&self, cursor: &mut Cursor) -> Option<&Publication> {
+        let init = self.init.as_ref()?;
+        if cursor.init != init.sequence {
+            cursor.init = init.sequence;
+            if cursor.next <= init.sequence {
+                let is_inside = cursor.is_inside && cursor.next == init.sequence;
+                *cursor = Cursor { next: init.sequence + 1, init: init.sequence, is_inside };
+            }
+            return Some(init);
+        }
+        let place = self.kept.partition_point(|kept| kept.sequence < cursor.next);
+        let follows = self.kept.get(place).filter(|kept| cursor.is_inside && kept.sequence == cursor.next);
+        let found = match follows {
+            Some(found) => found,
+            None => self.kept.range(place..).rev().find(|kept| kept.is_start)?,
+        };
+        cursor.next = found.sequence + 1;
+        cursor.is_inside = true;
+        Some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { count_max: 500, size_max: 4 << 20 };
+    const INIT: Part<'_> = Part::Init { mime: "video/mp4" };
+
+    fn track(track: Track) -> History {
+        History::new(7, track, BOUNDS)
+    }
+
+    fn publish(history: &mut History, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
+        let sequence = history.next();
+        history.publish(sequence, part, data).map(|()| sequence)
+    }
+
+    /// Everything that a relay is sent, by its sequences.
+    fn rest(history: &History, cursor: &mut Cursor) -> Vec<u64> {
+        std::iter::from_fn(|| history.take(cursor).map(Publication::sequence)).collect()
+    }
+
+    fn from(history: &History, wanted: u64, replay: u16) -> Vec<u64> {
+        rest(history, &mut history.cursor(wanted, replay))
+    }
+
+    fn video() -> History {
+        let mut video = track(Track::Video);
+        for part in [INIT, Part::Start, Part::Continue, Part::Start, Part::Continue, Part::Continue] {
+            publish(&mut video, part, &[1; 10]).unwrap();
+        }
+        video
+    }
+
+    #[test]
+    fn a_late_relay_gets_the_newest() {
+        let (mut state, mut messages) = (track(Track::State), track(Track::Messages));
+        for text in ["1", "2", "3", "4", "5"] {
+            publish(&mut state, Part::Whole, text.as_bytes()).unwrap();
+            publish(&mut messages, Part::Whole, text.as_bytes()).unwrap();
+        }
+        assert_eq!(from(&state, 0, 3), [5]);
+        assert_eq!(from(&messages, 0, 3), [3, 4, 5]);
+        assert_eq!(from(&messages, 0, 0), [0; 0]);
+        assert_eq!(from(&messages, 0, 9), [1, 2, 3, 4, 5]);
+        assert_eq!(from(&video(), 0, 3), [1, 4, 5, 6]);
+        assert_eq!(from(&track(Track::Audio), 0, 3), [0; 0]);
+    }
+
+    #[test]
+    fn a_relay_that_comes_back_gets_what_it_lacks() {
+        let (mut state, mut messages) = (track(Track::State), track(Track::Messages));
+        for text in ["1", "2", "3", "4", "5"] {
+            publish(&mut state, Part::Whole, text.as_bytes()).unwrap();
+            publish(&mut messages, Part::Whole, text.as_bytes()).unwrap();
+        }
+        assert_eq!(from(&messages, 2, 1), [2, 3, 4, 5], "beyond the replay too");
+        assert_eq!(from(&messages, 6, 3), [0; 0], "nothing is missing");
+        assert_eq!(from(&messages, 7, 3), [3, 4, 5], "beyond the counter is 0");
+        assert_eq!((from(&state, 3, 3), from(&state, 6, 3)), (vec![5], vec![]));
+        for (wanted, expected) in [
+            (7, &[][..]),
+            (5, &[5, 6]),
+            (4, &[4, 5, 6]),
+            (2, &[2, 3, 4, 5, 6]),
+            (1, &[1, 2, 3, 4, 5, 6]),
+            (8, &[1, 4, 5, 6]),
+        ] {
+            assert_eq!(from(&video(), wanted, 3), expected, "{wanted}");
+        }
+        let mut video = video();
+        publish(&mut video, Part::Start, &[1]).unwrap();
+        assert_eq!(from(&video, 3, 3), [1, 7], "3 is gone: as for a late page");
+    }
+
+    #[test]
+    fn a_relay_that_follows_gets_each_once() {
+        let mut video = video();
+        let mut cursor = video.cursor(0, 0);
+        assert_eq!(rest(&video, &mut cursor), [1, 4, 5, 6]);
+        for (part, sequence) in [(Part::Continue, 7), (Part::Start, 8), (INIT, 9), (Part::Start, 10)] {
+            publish(&mut video, part, &[1]).unwrap();
+            assert_eq!(rest(&video, &mut cursor), [sequence]);
+        }
+    }
+
+    #[test]
+    fn a_relay_that_reads_slowly_skips_to_what_it_can_use() {
+        let mut video = video();
+        let mut cursor = video.cursor(0, 0);
+        assert_eq!(video.take(&mut cursor).map(Publication::sequence), Some(1));
+        assert_eq!(video.take(&mut cursor).map(Publication::sequence), Some(4));
+        publish(&mut video, Part::Start, &[1]).unwrap();
+        assert_eq!(rest(&video, &mut cursor), [5, 6, 7], "the group before is kept for it");
+        for _ in 0..2 {
+            publish(&mut video, Part::Start, &[1]).unwrap();
+            publish(&mut video, Part::Continue, &[1]).unwrap();
+        }
+        publish(&mut video, Part::Start, &[1]).unwrap();
+        assert_eq!(rest(&video, &mut cursor), [12], "8 and 9 are gone");
+        publish(&mut video, INIT, &[1]).unwrap();
+        publish(&mut video, Part::Start, &[1]).unwrap();
+        assert_eq!(rest(&video, &mut cursor), [13, 14]);
+
+        let mut messages = History::new(7, Track::Messages, Bounds { count_max: 3, ..BOUNDS });
+        let mut cursor = messages.cursor(0, 0);
+        for _ in 0..9 {
+            publish(&mut messages, Part::Whole, b"1").unwrap();
+        }
+        assert_eq!(rest(&messages, &mut cursor), [7, 8, 9]);
+    }
+
+    #[test]
+    fn history_is_bounded_by_number_and_by_size() {
+        let mut messages = History::new(7, Track::Messages, Bounds { count_max: 10, size_max: 1000 });
+        for _ in 0..30 {
+            publish(&mut messages, Part::Whole, b"1").unwrap();
+        }
+        assert_eq!((messages.kept().next().map(Publication::sequence), messages.kept().len()), (Some(21), 10));
+        for _ in 0..9 {
+            publish(&mut messages, Part::Whole, &[b'1'; 300]).unwrap();
+        }
+        assert_eq!(messages.kept().len(), 3);
+        publish(&mut messages, Part::Whole, &[b'1'; 3000]).unwrap();
+        assert_eq!(messages.kept().len(), 1, "the newest is kept whatever its size");
+        assert_eq!(messages.kept_size, messages.kept().map(|kept| kept.frame.len()).sum());
+    }
+
+    #[test]
+    fn a_group_that_outgrows_its_bound_is_live_only() {
+        let mut audio = History::new(7, Track::Audio, Bounds { size_max: 1000, ..BOUNDS });
+        publish(&mut audio, INIT, &[]).unwrap();
+        publish(&mut audio, Part::Start, &[0; 400]).unwrap();
+        let mut inside = audio.cursor(0, 0);
+        assert_eq!(rest(&audio, &mut inside), [1, 2]);
+        publish(&mut audio, Part::Continue, &[0; 400]).unwrap();
+        assert_eq!(from(&audio, 0, 0), [1, 2, 3]);
+        publish(&mut audio, Part::Continue, &[0; 400]).unwrap();
+        assert_eq!(from(&audio, 0, 0), [1]);
+        assert_eq!(rest(&audio, &mut inside), [3, 4]);
+        publish(&mut audio, Part::Start, &[0]).unwrap();
+        assert_eq!(from(&audio, 0, 0), [1, 5]);
+    }
+
+    #[test]
+    fn what_nobody_could_decode_is_refused() {
+        let mut video = track(Track::Video);
+        assert_eq!(publish(&mut video, Part::Start, &[]), Err(PublishError::OutOfOrder));
+        publish(&mut video, INIT, &[]).unwrap();
+        assert_eq!(publish(&mut video, Part::Continue, &[]), Err(PublishError::OutOfOrder));
+        publish(&mut video, Part::Start, &[]).unwrap();
+        assert_eq!(video.publish(4, Part::Continue, &[]), Err(PublishError::OutOfOrder), "3 is missing");
+        publish(&mut video, INIT, &[]).unwrap();
+        assert_eq!(publish(&mut video, Part::Continue, &[]), Err(PublishError::OutOfOrder));
+        assert_eq!(publish(&mut video, Part::Whole, &[]), Err(PublishError::PartOfOtherTrack));
+        let mut state = track(Track::State);
+        assert_eq!(publish(&mut state, Part::Start, &[]), Err(PublishError::PartOfOtherTrack));
+        assert_eq!(publish(&mut state, Part::Whole, &vec![0; DATA_SIZE_MAX + 1]), Err(PublishError::TooLarge));
+        assert_eq!(state.publish(0, Part::Whole, &[]), Err(PublishError::OutOfSequences));
+        assert_eq!(state.publish(SEQUENCE_END, Part::Whole, &[]), Err(PublishError::OutOfSequences));
+        assert_eq!((from(&video, 0, 0), state.next()), (vec![3], 1), "nothing changed");
+    }
+
+    #[test]
+    fn sequences_may_be_given_and_leave_gaps() {
+        let mut messages = track(Track::Messages);
+        let mut cursor = messages.cursor(0, 0);
+        for sequence in [4, 5, 1 << 20] {
+            messages.publish(sequence, Part::Whole, b"1").unwrap();
+        }
+        assert_eq!(rest(&messages, &mut cursor), [4, 5, 1 << 20]);
+        assert_eq!(messages.publish(1 << 20, Part::Whole, b"1"), Err(PublishError::OutOfSequences));
+    }
+}

@@ -1,0 +1,403 @@
+//! The shell: a business server on sockets, on one thread of a smol executor.
+//!
+//! Use it so: make one [`Server`], [`open`](Server::open) topics, [`allow`](Server::allow) links, let
+//! [`serve`](Server::serve) run, and publish. What relays and their pages do comes out of [`events`](Server::events).
+//! Every call is short, never waits, and is done when it returns. Owns the listener's tasks, three for each relay: one
+//! reads, one writes, one looks at the clock; the first to end ends the connection.
+
+use core::{cell::RefCell, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    rc::Rc,
+    time::Instant,
+};
+
+use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
+use smol::{Async, LocalExecutor, Timer, channel};
+use wire::{
+    Track,
+    uplink::{Grant, Part},
+};
+
+use super::{Business, Ended, Event, Links, NotOpen, PublishError, RelayId, Settings, Topic};
+
+/// Events that may wait to be received: a thousand; more are dropped.
+const EVENTS_MAX: usize = 1024;
+/// Frames are gathered into one write up to this size: 64 KiB, and what its last frame has beyond.
+const WRITE_SIZE: usize = 64 * 1024;
+/// Bytes of one read; a relay says little.
+const READ_SIZE: usize = 16 * 1024;
+/// The machine has said why already.
+const GIVEN_UP: &str = "it was given up";
+/// How long accepting rests where a relay could not be accepted, so that it doesn't spin.
+const REST: Duration = Duration::from_millis(100);
+
+/// A business server that knows its links beforehand.
+pub struct Server {
+    business: RefCell<Business>,
+    links: RefCell<Links>,
+    /// What a viewer is told whose link leads nowhere (at most 256 bytes).
+    unknown_link: String,
+    events: (channel::Sender<Event>, channel::Receiver<Event>),
+    /// What wakes each relay's writer.
+    bells: RefCell<BTreeMap<RelayId, channel::Sender<()>>>,
+    start: Instant,
+}
+
+impl Server {
+    /// A business server without topics and links. `unknown_link` is what a viewer is told whose link leads nowhere.
+    #[must_use]
+    pub fn new(settings: Settings, unknown_link: &str) -> Rc<Self> {
+        Rc::new(Self {
+            business: RefCell::new(Business::new(settings)),
+            links: RefCell::default(),
+            unknown_link: unknown_link.to_owned(),
+            events: channel::bounded(EVENTS_MAX),
+            bells: RefCell::default(),
+            start: now(),
+        })
+    }
+
+    /// Accepts relays until dropped, which ends every connection.
+    ///
+    /// # Errors
+    /// The listener itself broke.
+    pub async fn serve(self: Rc<Self>, listener: Async<TcpListener>) -> io::Result<()> {
+        let connections = LocalExecutor::new();
+        let accepting = async {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, address)) => connections.spawn(Rc::clone(&self).attend(stream, address)).detach(),
+                    // Out of file descriptors, or a peer that left before it was accepted: go on.
+                    Err(error) => {
+                        log::warn!("business server: a relay could not be accepted: {error}");
+                        Timer::after(REST).await;
+                    }
+                }
+            }
+        };
+        connections.run(accepting).await
+    }
+
+    /// What relays and pages do. Each event goes to one receiver; where nobody receives, the newest are dropped.
+    #[must_use]
+    pub fn events(&self) -> channel::Receiver<Event> {
+        self.events.1.clone()
+    }
+
+    /// See [`Business::open`].
+    pub fn open(&self, topic: u32, epoch: u64) -> bool {
+        self.change(|business| business.open(topic, epoch))
+    }
+
+    /// Lets a share link lead to a topic.
+    pub fn allow(&self, link: &str, topic: u32, grant: Grant) {
+        self.links.borrow_mut().allow(link, topic, grant);
+    }
+
+    /// Takes a share link back: every page that came by it is told so at once.
+    pub fn revoke(&self, link: &str, reason: &str) {
+        self.links.borrow_mut().forget(link);
+        self.change(|business| business.revoke(link, reason));
+    }
+
+    /// See [`Business::publish`].
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing was sent.
+    pub fn publish(&self, topic: u32, track: Track, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
+        self.change(|business| business.publish(topic, track, part, data))
+    }
+
+    /// See [`Business::end`].
+    pub fn end(&self, topic: u32, reason: &str) {
+        self.change(|business| business.end(topic, reason));
+    }
+
+    /// See [`Business::kick`].
+    pub fn kick(&self, relay: RelayId, page: u32, reason: &str) {
+        self.change(|business| business.kick(relay, page, reason));
+    }
+
+    /// Reads an open topic.
+    pub fn with_topic<R>(&self, topic: u32, read: impl FnOnce(&Topic) -> R) -> Option<R> {
+        self.business.borrow().topic(topic).map(read)
+    }
+
+    /// Pages that have the topic, all relays together.
+    #[must_use]
+    pub fn audience(&self, topic: u32) -> u64 {
+        self.business.borrow().audience(topic)
+    }
+
+    /// Relays that are connected and proved themselves.
+    #[must_use]
+    pub fn relays(&self) -> usize {
+        self.business.borrow().relays()
+    }
+
+    /// Changes the machine, then does what follows: requests are answered, events handed on, writers woken.
+    fn change<R>(&self, change: impl FnOnce(&mut Business) -> R) -> R {
+        let mut business = self.business.borrow_mut();
+        let result = change(&mut business);
+        while let Some(event) = business.poll_event() {
+            if let Event::Asked { relay, request, link, since, .. } = &event {
+                let found = self.links.borrow().find(link);
+                let answer = found.map_or(Err(NotOpen::Unknown), |row| business.accept(*relay, *request, row, *since));
+                match answer {
+                    Ok(()) => {}
+                    Err(NotOpen::Ended(reason)) => business.deny(*relay, *request, &reason),
+                    Err(NotOpen::Unknown) => business.deny(*relay, *request, &self.unknown_link),
+                }
+            }
+            match &event {
+                Event::RelayUp { name, .. } => log::info!("business server: relay {name:?} connected"),
+                Event::RelayDown { name, why, .. } if name.is_empty() => {
+                    log::warn!("business server: a connection that is no relay of ours: {why}");
+                }
+                Event::RelayDown { name, why, .. } => log::info!("business server: relay {name:?} is gone: {why}"),
+                _ => {}
+            }
+            // A back end that doesn't listen to its events loses them; the relays are served all the same.
+            let _ = self.events.0.try_send(event);
+        }
+        let bells = self.bells.borrow();
+        while let Some(ready) = business.poll_ready() {
+            let _ = bells.get(&ready).map(|bell| bell.try_send(()));
+        }
+        result
+    }
+
+    /// Serves one relay from its first byte to its last.
+    async fn attend(self: Rc<Self>, stream: Async<TcpStream>, address: SocketAddr) {
+        // A small frame must not wait for the acknowledgement of the one before it.
+        let _ = stream.get_ref().set_nodelay(true);
+        let mut challenge = [0; 16];
+        if let Err(error) = getrandom::fill(&mut challenge) {
+            return log::error!("business server: no random bytes, so no relay is served: {error}");
+        }
+        let (bell, rung) = channel::bounded(1);
+        let relay = self.business.borrow_mut().connect(self.now(), challenge);
+        self.bells.borrow_mut().insert(relay, bell);
+        log::debug!("business server: connection {relay} from {address}");
+        // The challenge is ready.
+        self.change(|_| ());
+        let ended = self.read(relay, &stream).or(self.write(relay, &stream, &rung)).or(self.watch(relay)).await;
+        self.change(|business| business.disconnect(relay, Ended::Closed(ended)));
+        self.bells.borrow_mut().remove(&relay);
+    }
+
+    async fn read(&self, relay: RelayId, mut stream: &Async<TcpStream>) -> String {
+        let mut bytes = vec![0; READ_SIZE];
+        loop {
+            let size = match stream.read(&mut bytes).await {
+                Ok(0) => return "it closed the connection".to_owned(),
+                Ok(size) => size,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return error.to_string(),
+            };
+            let now = self.now();
+            if !self.change(|business| business.received(now, relay, bytes.get(..size).unwrap_or_default())) {
+                return GIVEN_UP.to_owned();
+            }
+            // Between two reads the other tasks have their turn.
+            smol::future::yield_now().await;
+        }
+    }
+
+    async fn write(&self, relay: RelayId, mut stream: &Async<TcpStream>, rung: &channel::Receiver<()>) -> String {
+        let (mut frames, mut bytes) = (Vec::new(), Vec::with_capacity(WRITE_SIZE));
+        loop {
+            if !self.business.borrow_mut().take(relay, WRITE_SIZE, &mut frames) {
+                return GIVEN_UP.to_owned();
+            }
+            frames.drain(..).for_each(|frame| bytes.extend_from_slice(&frame));
+            if bytes.is_empty() {
+                let _ = rung.recv().await;
+            } else if let Err(error) = stream.write_all(&bytes).await {
+                return error.to_string();
+            }
+            bytes.clear();
+            // One large chunk must not keep its size for good.
+            bytes.shrink_to(4 * WRITE_SIZE);
+        }
+    }
+
+    async fn watch(&self, relay: RelayId) -> String {
+        loop {
+            let Some(deadline) = self.business.borrow().deadline(relay) else { return GIVEN_UP.to_owned() };
+            Timer::at(self.start + deadline).await;
+            let now = self.now();
+            self.change(|business| business.handle_timeout(now, relay));
+        }
+    }
+
+    /// Since the start.
+    fn now(&self) -> Duration {
+        now().duration_since(self.start)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock of the shell")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, Times};
+    use wire::uplink::{
+        Deframer, Incoming, PageInfo, ToBusiness, ToRelay, VERSION, business_proof, encode, relay_proof,
+    };
+
+    const GRANT: Grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 2 };
+    const SECRET: &[u8] = b"s3cret";
+
+    /// A relay by hand.
+    struct Peer {
+        stream: Async<TcpStream>,
+        deframer: Deframer,
+    }
+
+    impl Peer {
+        /// Connects and shakes hands; checks the other side's proof.
+        async fn join(address: SocketAddr) -> Self {
+            let stream = Async::<TcpStream>::connect(address).await.unwrap();
+            let mut peer = Self { stream, deframer: Deframer::new(1 << 20) };
+            let challenge = peer.reads(|frame| match frame {
+                ToRelay::Challenge { version: VERSION, nonce } => *nonce,
+                other => panic!("{other:?}"),
+            });
+            let challenge = challenge.await.unwrap();
+            let nonce = [7; 16];
+            let proof = relay_proof(SECRET, &challenge, &nonce);
+            peer.says(&ToBusiness::Hello { version: VERSION, relay: "by hand", nonce, proof }).await;
+            let own = business_proof(SECRET, &nonce, &challenge);
+            let is_right = |frame: &ToRelay<'_>| matches!(frame, ToRelay::Welcome { proof, .. } if *proof == own);
+            assert_eq!(peer.reads(is_right).await, Some(true));
+            peer
+        }
+
+        async fn says(&self, frame: &ToBusiness<'_>) {
+            let mut bytes = [0; 1024];
+            let size = encode(frame, &mut bytes).unwrap();
+            (&self.stream).write_all(&bytes[..size]).await.unwrap();
+        }
+
+        async fn asks(&self, request: u32, link: &str) {
+            self.says(&ToBusiness::Subscribe { request, link, since: None, page: PageInfo::default() }).await;
+        }
+
+        /// The next frame, or `None` where the connection ends.
+        async fn reads<R>(&mut self, read: impl FnOnce(&ToRelay<'_>) -> R) -> Option<R> {
+            loop {
+                if let Some(Incoming::Frame(frame)) = self.deframer.next_frame().unwrap() {
+                    return Some(read(&frame));
+                }
+                match (&self.stream).read(self.deframer.space()).await {
+                    Ok(size @ 1..) => self.deframer.filled(size),
+                    _ => return None,
+                }
+            }
+        }
+
+        /// The next frame's name, with the sequence of a publication.
+        async fn name(&mut self) -> String {
+            let name = self.reads(|frame| match frame {
+                ToRelay::Publish { sequence, .. } => format!("Publish {sequence}"),
+                ToRelay::Deny { reason, .. } => format!("Deny {reason}"),
+                frame => frame.name().to_owned(),
+            });
+            name.await.unwrap_or_else(|| "closed".to_owned())
+        }
+    }
+
+    /// Runs a server with one topic while `test` plays relays.
+    fn with_server<F: Future<Output = ()>>(settings: Settings, test: impl FnOnce(Rc<Server>, SocketAddr) -> F) {
+        let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
+        let address = listener.get_ref().local_addr().unwrap();
+        let server = Server::new(Settings { secret: SECRET.to_vec(), ..settings }, "no such link");
+        server.open(5, 70);
+        server.allow("good", 5, GRANT);
+        let serve = async {
+            Rc::clone(&server).serve(listener).await.unwrap();
+        };
+        let late = async {
+            Timer::after(Duration::from_secs(20)).await;
+            panic!("the test hangs");
+        };
+        smol::block_on(test(Rc::clone(&server), address).or(serve).or(late));
+    }
+
+    #[test]
+    fn a_relay_is_served_from_its_first_byte_to_its_last() {
+        with_server(Settings::default(), |server, address| async move {
+            let events = server.events();
+            let mut relay = Peer::join(address).await;
+            relay.asks(1, "good").await;
+            assert_eq!(relay.name().await, "Accept");
+            assert_eq!(server.publish(5, Track::Messages, Part::Whole, b"1"), Ok(1));
+            assert_eq!(relay.name().await, "Publish 1");
+            relay.asks(2, "bad").await;
+            assert_eq!(relay.name().await, "Deny no such link");
+            server.end(5, "over");
+            assert_eq!(relay.name().await, "End");
+            relay.asks(3, "good").await;
+            assert_eq!(relay.name().await, "Deny over");
+            server.revoke("good", "");
+            assert_eq!(relay.name().await, "Revoke");
+            relay.asks(4, "good").await;
+            assert_eq!(relay.name().await, "Deny no such link");
+            drop(relay);
+            while !matches!(events.recv().await.unwrap(), Event::RelayDown { .. }) {}
+            assert!(server.relays() == 0 && server.bells.borrow().is_empty());
+        });
+    }
+
+    #[test]
+    fn a_relay_that_does_not_read_costs_nobody_anything_and_goes_on_with_what_is_new() {
+        let settings =
+            Settings { limits: Limits { media_size_max: 2 << 20, ..Limits::default() }, ..Settings::default() };
+        with_server(settings, |server, address| async move {
+            let (mut slow, mut quick) = (Peer::join(address).await, Peer::join(address).await);
+            for relay in [&mut slow, &mut quick] {
+                relay.asks(1, "good").await;
+                assert_eq!(relay.name().await, "Accept");
+            }
+            server.publish(5, Track::Video, Part::Init { mime: "video/x" }, b"").unwrap();
+            assert_eq!(quick.name().await, "Publish 1");
+            let chunk = vec![0; 512 * 1024];
+            for sequence in 2..=100 {
+                server.publish(5, Track::Video, Part::Start, &chunk).unwrap();
+                assert_eq!(quick.name().await, format!("Publish {sequence}"));
+            }
+            let mut seen = vec![slow.name().await];
+            while seen.last().is_none_or(|last| last != "Publish 100") {
+                seen.push(slow.name().await);
+            }
+            assert!((4..60).contains(&seen.len()), "{seen:?}");
+        });
+    }
+
+    #[test]
+    fn a_silent_relay_is_given_up() {
+        let times = Times {
+            handshake: Duration::from_millis(100),
+            ping_after: Duration::from_millis(50),
+            dead_after: Duration::from_millis(400),
+        };
+        with_server(Settings { times, ..Settings::default() }, |server, address| async move {
+            let mut mute = Async::<TcpStream>::connect(address).await.unwrap();
+            let mut relay = Peer::join(address).await;
+            assert_eq!(relay.name().await, "Ping");
+            while relay.name().await == "Ping" {}
+            assert_eq!(server.relays(), 0);
+            let mut challenge = Vec::new();
+            mute.read_to_end(&mut challenge).await.unwrap();
+            assert!(!challenge.is_empty(), "and then nothing, but the end");
+        });
+    }
+}

@@ -1,0 +1,241 @@
+//! One relay's connection: handshake, frames, signs of life. Bytes in and out, no socket.
+//!
+//! Owns the deframer, the frames that wait to be written (publications are not among them: the relay's cursors find
+//! those), and the times. Refuses a wrong proof, a wrong version, a frame that doesn't decode, a relay that is silent
+//! or doesn't read what it asked for. What the frames mean is `business.rs`'s.
+
+use core::time::Duration;
+use std::{collections::VecDeque, fmt, sync::Arc};
+
+use wire::uplink::{
+    Deframer, HEAD_SIZE_MAX, LENGTH_SIZE, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business,
+    encode, proofs_equal, relay_proof,
+};
+
+use super::Times;
+
+/// A relay sends nothing larger than a head; this is the deframer's room for data, of which it needs none.
+const DATA_SIZE_MAX: usize = 0;
+
+/// Why a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The other side or the caller closed it, or the socket failed; why.
+    Closed(String),
+    /// The handshake took longer than this.
+    NoHandshake(Duration),
+    /// Something else came where the handshake wants `Hello`, or a second `Hello`.
+    NoHello,
+    /// The relay speaks this version of the uplink.
+    Version(u16),
+    /// The proof is wrong: the secrets differ.
+    Proof,
+    /// As many relays are connected as may be.
+    TooManyRelays,
+    /// A frame doesn't decode.
+    Frame(String),
+    /// No frame came for this long.
+    Silent(Duration),
+    /// The relay doesn't read: more answers than this many bytes wait for it.
+    Unread(usize),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(why) => f.write_str(why),
+            Self::NoHandshake(limit) => write!(f, "no handshake within {} s", limit.as_secs_f32()),
+            Self::NoHello => f.write_str("its frame is out of place in the handshake"),
+            Self::Version(version) => write!(f, "it speaks version {version}, this side {VERSION}"),
+            Self::Proof => f.write_str("its proof is wrong: the secrets differ"),
+            Self::TooManyRelays => f.write_str("too many relays are connected"),
+            Self::Frame(what) => f.write_str(what),
+            Self::Silent(limit) => write!(f, "no frame for {} s", limit.as_secs_f32()),
+            Self::Unread(size) => write!(f, "it reads too slowly: more than {size} bytes of answers wait"),
+        }
+    }
+}
+
+/// What a relay said, but for `Ping`, which is answered here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// It proved itself; the name that it gave.
+    Hello(String),
+    Subscribe {
+        request: u32,
+        link: String,
+        since: Option<Since>,
+        address: String,
+        origin: String,
+    },
+    Unsubscribe {
+        topic: u32,
+    },
+    Audience {
+        topic: u32,
+        pages: u32,
+    },
+    PageMessage {
+        topic: u32,
+        page: u32,
+        data: String,
+    },
+    Pong {
+        nonce: u32,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    times: Times,
+    out_size_max: usize,
+    deframer: Deframer,
+    challenge: [u8; 16],
+    is_up: bool,
+    is_full: bool,
+    opened: Duration,
+    heard: Duration,
+    pinged: Option<Duration>,
+    ping: u32,
+    out: VecDeque<Arc<[u8]>>,
+    out_size: usize,
+}
+
+impl Session {
+    /// A connection that has just been made; the challenge goes out first. `challenge` must be random and fresh.
+    pub(crate) fn new(now: Duration, challenge: [u8; 16], times: Times, out_size_max: usize) -> Self {
+        let mut session = Self {
+            times,
+            out_size_max,
+            deframer: Deframer::new(DATA_SIZE_MAX),
+            challenge,
+            is_up: false,
+            is_full: false,
+            opened: now,
+            heard: now,
+            pinged: None,
+            ping: 0,
+            out: VecDeque::new(),
+            out_size: 0,
+        };
+        session.push(&ToRelay::Challenge { version: VERSION, nonce: challenge });
+        session
+    }
+
+    /// Where to read into.
+    pub(crate) fn space(&mut self) -> &mut [u8] {
+        self.deframer.space()
+    }
+
+    /// So many bytes were read into [`space`](Self::space).
+    pub(crate) fn filled(&mut self, size: usize) {
+        self.deframer.filled(size);
+    }
+
+    /// The next whole frame.
+    pub(crate) fn next(&mut self, now: Duration, secret: &[u8]) -> Result<Option<Said>, Ended> {
+        loop {
+            let body = self.deframer.next_body().map_err(|error| Ended::Frame(error.to_string()))?;
+            let Some(body) = body else { return Ok(None) };
+            let frame = decode_to_business(body)
+                .map_err(|(byte, fault)| Ended::Frame(format!("a frame is wrong at byte {byte}: {fault:?}")))?;
+            self.heard = now;
+            let said = match frame {
+                ToBusiness::Hello { version, relay, nonce, proof } if !self.is_up => {
+                    if version != VERSION {
+                        return Err(Ended::Version(version));
+                    }
+                    if !proofs_equal(&proof, &relay_proof(secret, &self.challenge, &nonce)) {
+                        return Err(Ended::Proof);
+                    }
+                    let name = relay.to_owned();
+                    let proof = business_proof(secret, &nonce, &self.challenge);
+                    self.push(&ToRelay::Welcome { version: VERSION, proof });
+                    self.is_up = true;
+                    Said::Hello(name)
+                }
+                _ if !self.is_up => return Err(Ended::NoHello),
+                ToBusiness::Hello { .. } => return Err(Ended::NoHello),
+                ToBusiness::Ping { nonce } => {
+                    self.push(&ToRelay::Pong { nonce });
+                    continue;
+                }
+                ToBusiness::Pong { nonce } => Said::Pong { nonce },
+                ToBusiness::Subscribe { request, link, since, page } => Said::Subscribe {
+                    request,
+                    link: link.to_owned(),
+                    since,
+                    address: page.address.to_owned(),
+                    origin: page.origin.to_owned(),
+                },
+                ToBusiness::Unsubscribe { topic } => Said::Unsubscribe { topic },
+                ToBusiness::Audience { topic, pages } => Said::Audience { topic, pages },
+                ToBusiness::PageMessage { topic, page, data } => {
+                    Said::PageMessage { topic, page, data: data.to_owned() }
+                }
+            };
+            return Ok(Some(said));
+        }
+    }
+
+    /// Queues any frame but a `Publish`.
+    pub(crate) fn push(&mut self, frame: &ToRelay<'_>) {
+        let mut bytes = [0; LENGTH_SIZE + HEAD_SIZE_MAX];
+        let size = encode(frame, &mut bytes).unwrap_or_default();
+        debug_assert!(size > 0, "a {} frame does not fit", frame.name());
+        if self.out_size + size > self.out_size_max {
+            self.is_full = true;
+        } else {
+            self.out_size += size;
+            self.out.push_back(bytes.get(..size).unwrap_or_default().into());
+        }
+    }
+
+    /// Asks for a sign of life; the nonce that the `Pong` will have.
+    pub(crate) fn ping(&mut self) -> u32 {
+        self.ping = self.ping.wrapping_add(1);
+        self.push(&ToRelay::Ping { nonce: self.ping });
+        self.ping
+    }
+
+    /// The next frame that waits, taken to be written.
+    pub(crate) fn take(&mut self) -> Option<Arc<[u8]>> {
+        let frame = self.out.pop_front()?;
+        self.out_size -= frame.len();
+        Some(frame)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
+    pub(crate) fn deadline(&self) -> Duration {
+        let Times { handshake, ping_after, dead_after } = self.times;
+        if !self.is_up {
+            return self.opened + handshake;
+        }
+        let ping = self.pinged.filter(|at| *at > self.heard).unwrap_or(self.heard) + ping_after;
+        ping.min(self.heard + dead_after)
+    }
+
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Duration) -> Result<(), Ended> {
+        let Times { handshake, dead_after, .. } = self.times;
+        if self.is_full {
+            return Err(Ended::Unread(self.out_size_max));
+        }
+        if !self.is_up {
+            return if now >= self.opened + handshake { Err(Ended::NoHandshake(handshake)) } else { Ok(()) };
+        }
+        if now >= self.heard + dead_after {
+            return Err(Ended::Silent(dead_after));
+        }
+        if now >= self.deadline() {
+            self.ping();
+            self.pinged = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Whether answers found no room.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.is_full
+    }
+}
