@@ -214,7 +214,9 @@ impl Page {
                 return Err(format!("nothing was heard for {silence:?}, not even that the relay is alive"));
             }
         }
-        let can_leave = self.manner != Manner::Resident && !world.is_quiet;
+        // At the end all stay, to be held to the last message; but not who was denied for good and has nothing to wait for.
+        let has_nothing = self.views.list.is_empty() && self.views.asks.is_empty() && self.again.is_empty();
+        let can_leave = self.manner != Manner::Resident && (!world.is_quiet || has_nothing);
         if can_leave && now >= self.leaves_at {
             return Ok(self.leave(world));
         }
