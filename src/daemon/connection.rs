@@ -5,15 +5,12 @@
 //! frames say nor who makes them: that is [`Outgoing`], which the fan-out and the tests' echo have each for themselves.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Read};
-use std::net::TcpStream;
+use std::io;
 use std::task::Waker;
-
-use smol::Async;
 
 use super::boundary::Boundary;
 use super::budget::Budget;
-use super::sending::send_slices;
+use super::stream::Stream;
 use relay::transmit::Slices;
 
 /// One control frame is at most so many bytes (RFC 6455, section 5.5: a payload of 125).
@@ -26,7 +23,7 @@ pub(super) const CONTROL_SIZE_MAX: usize = 2 * CONTROL_FRAME_SIZE_MAX;
 pub struct Connection<P> {
     /// Whose it is.
     pub page: P,
-    pub(super) stream: Async<TcpStream>,
+    pub(super) stream: Stream,
     /// Frames of tungstenite's own that wait for a place between two of ours.
     control: RefCell<Vec<u8>>,
     /// The page's task.
@@ -56,7 +53,7 @@ pub struct Sent {
 
 impl<P> Connection<P> {
     /// A connection that stands between two frames on both ways.
-    pub fn new(page: P, stream: Async<TcpStream>) -> Self {
+    pub fn new(page: P, stream: Stream) -> Self {
         Self {
             page,
             stream,
@@ -83,7 +80,7 @@ impl<P> Connection<P> {
             let _ = slices.push(&control[..]);
         }
         let gathered = outgoing.gather(&mut slices);
-        let sent = send_slices(&self.stream, &slices);
+        let sent = self.stream.write_slices(&slices);
         drop(slices);
         drop(control);
         let Ok(taken) = sent else {
@@ -173,7 +170,7 @@ impl<P> Connection<P> {
         if budget.is_spent() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let size = self.stream.get_ref().read(budget.clip(into))?;
+        let size = self.stream.read(budget.clip(into))?;
         budget.take(size);
         self.budget.set(budget);
         Ok(size)
@@ -201,8 +198,10 @@ impl<P> Connection<P> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::Read as _;
+    use std::net::TcpStream;
 
+    use super::super::stream::tests::pair;
     use super::*;
 
     struct Words(&'static [u8]);
@@ -214,9 +213,8 @@ mod tests {
     }
 
     fn connected() -> (Connection<()>, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let page = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (Connection::new((), Async::new(listener.accept().unwrap().0).unwrap()), page)
+        let (near, page) = pair();
+        (Connection::new((), near), page)
     }
 
     #[test]

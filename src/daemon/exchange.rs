@@ -6,15 +6,15 @@
 //! socket. Knows neither the machine nor what is asked for.
 
 use std::future::poll_fn;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io;
 use std::time::Duration;
 
-use smol::{Async, Timer, future};
+use smol::{Timer, future};
 
 use super::budget::Budget;
 use super::head::{self, Answer};
 use super::heads::Place;
+use super::stream::Stream;
 
 /// The few bytes of an upgrade's answer must be taken within this time.
 const UPGRADE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -23,11 +23,11 @@ const UPGRADE_TIME_MAX: Duration = Duration::from_secs(10);
 const LINGER_SIZE_MAX: usize = 64 * 1024;
 
 /// Waits until something is there to be read, the peer's end included.
-pub async fn first_byte(place: &Place, stream: &Async<TcpStream>) -> io::Result<usize> {
+pub async fn first_byte(place: &Place, stream: &Stream) -> io::Result<usize> {
     let mut budget = Budget::TURN;
     loop {
         budget.next_read().await;
-        match stream.get_ref().peek(&mut [0]) {
+        match stream.peek(&mut [0]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 place.says_nothing();
                 poll_fn(|context| stream.poll_readable(context)).await?;
@@ -41,7 +41,7 @@ pub async fn first_byte(place: &Place, stream: &Async<TcpStream>) -> io::Result<
 ///
 /// # Errors
 /// The answer to what can't become one; none where the peer is gone.
-pub async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
+pub async fn read_head(stream: &Stream, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
     let mut filled = 0;
     let mut budget = Budget::TURN;
     loop {
@@ -56,10 +56,10 @@ pub async fn read_head(stream: &Async<TcpStream>, head: &mut [u8]) -> Result<(us
 }
 
 /// Reads some bytes.
-async fn read(stream: &Async<TcpStream>, into: &mut [u8], budget: &mut Budget) -> io::Result<usize> {
+async fn read(stream: &Stream, into: &mut [u8], budget: &mut Budget) -> io::Result<usize> {
     loop {
         budget.next_read().await;
-        match stream.get_ref().read(budget.clip(into)) {
+        match stream.read(budget.clip(into)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| stream.poll_readable(context)).await?;
                 // Others had their turn meanwhile.
@@ -71,10 +71,10 @@ async fn read(stream: &Async<TcpStream>, into: &mut [u8], budget: &mut Budget) -
 }
 
 /// Writes some bytes.
-async fn write(stream: &Async<TcpStream>, bytes: &[u8], budget: &mut Budget) -> io::Result<usize> {
+async fn write(stream: &Stream, bytes: &[u8], budget: &mut Budget) -> io::Result<usize> {
     loop {
         budget.next_step().await;
-        match stream.get_ref().write(bytes) {
+        match stream.write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| stream.poll_writable(context)).await?;
             }
@@ -87,7 +87,7 @@ async fn write(stream: &Async<TcpStream>, bytes: &[u8], budget: &mut Budget) -> 
 ///
 /// # Errors
 /// The socket's own.
-pub async fn write_all(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
+pub async fn write_all(stream: &Stream, bytes: &[u8]) -> io::Result<()> {
     let (mut rest, mut budget) = (bytes, Budget::TURN);
     while !rest.is_empty() {
         let size = write(stream, rest, &mut budget).await?;
@@ -100,7 +100,7 @@ pub async fn write_all(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()
 ///
 /// # Errors
 /// The socket's own, or that it took too long.
-pub async fn timely(stream: &Async<TcpStream>, bytes: &[u8]) -> io::Result<()> {
+pub async fn timely(stream: &Stream, bytes: &[u8]) -> io::Result<()> {
     let late = async {
         Timer::after(UPGRADE_TIME_MAX).await;
         Err(io::ErrorKind::TimedOut.into())
@@ -119,8 +119,8 @@ pub enum Behind {
 
 /// Says that nothing more comes, and reads what the peer still sends, up to a size; the time for it
 /// is the caller's.
-pub async fn linger(stream: &Async<TcpStream>) -> Behind {
-    if stream.get_ref().shutdown(Shutdown::Write).is_err() {
+pub async fn linger(stream: &Stream) -> Behind {
+    if stream.end_writing().is_err() {
         return Behind::Left;
     }
     let (mut nowhere, mut budget, mut left) = ([0; 512], Budget::TURN, LINGER_SIZE_MAX);
@@ -135,19 +135,20 @@ pub async fn linger(stream: &Async<TcpStream>) -> Behind {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::Write as _;
+    use std::net::TcpStream;
     use std::rc::Rc;
 
     use rustix::io::ioctl_fionread;
     use smol::LocalExecutor;
 
     use super::super::budget;
+    use super::super::stream::tests::pair;
     use super::*;
 
-    fn connected() -> (Rc<Async<TcpStream>>, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (Rc::new(Async::new(listener.accept().unwrap().0).unwrap()), peer)
+    fn connected() -> (Rc<Stream>, TcpStream) {
+        let (near, peer) = pair();
+        (Rc::new(near), peer)
     }
 
     #[test]

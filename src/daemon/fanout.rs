@@ -127,7 +127,7 @@ fn write_together(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, toget
     let mut taken = TakenByEach::new();
     let piece = relay.piece(draft);
     let size = piece.len();
-    batch.send(together.iter().map(|connection| connection.stream.get_ref()), piece, &mut taken);
+    batch.send(together.iter().map(|connection| connection.stream.plain()), piece, &mut taken);
     for (connection, taken) in together.iter().zip(&taken) {
         let Ok(taken) = *taken else {
             connection.fail();
@@ -268,8 +268,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Wake, Waker};
 
-    use smol::{Async, LocalExecutor};
+    use smol::LocalExecutor;
 
+    use super::super::stream::Stream;
     use super::*;
     use board::{Board, HOST};
     use relay::rig::Rig;
@@ -313,21 +314,13 @@ mod tests {
             let mut peers = Vec::new();
             for (page, wakes) in pages.iter().zip(&wakes) {
                 peers.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-                let stream = Async::new(listener.accept().unwrap().0).unwrap();
+                let stream = Stream::new(listener.accept().unwrap().0).unwrap();
                 let connection = Rc::new(Connection::new(*page, stream));
                 connection.set_waker(&Waker::from(Arc::clone(wakes)));
                 daemon.connections.borrow_mut().insert(connection);
             }
             // The last one's takes nothing any more.
-            daemon
-                .connections
-                .borrow()
-                .get(pages[3])
-                .unwrap()
-                .stream
-                .get_ref()
-                .shutdown(std::net::Shutdown::Write)
-                .unwrap();
+            daemon.connections.borrow().get(pages[3]).unwrap().stream.end_writing().unwrap();
             let mut batch = Batch::open(wants_ring);
             while serve_turn(&daemon, &mut batch) {}
             for peer in &mut peers[..3] {

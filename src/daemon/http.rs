@@ -7,11 +7,11 @@
 //! takes. What a page then says is `pages.rs`.
 
 use std::cell::Cell;
-use std::net::{IpAddr, TcpStream};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use smol::{Async, LocalExecutor, Timer, future};
+use smol::{LocalExecutor, Timer, future};
 use socket2::SockRef;
 
 use super::answer::{Answer, NO_STORE, STATUSES};
@@ -22,6 +22,7 @@ use super::exchange::{Behind, first_byte, linger, read_head, timely, write_all};
 use super::head::{self, Asked, HEAD_SIZE_MAX, SharePage, Upgrade};
 use super::heads::{PROGRESS_PER_S, Place};
 use super::request::begins_as_head;
+use super::stream::Stream;
 use super::{Daemon, pages, preview, queues};
 use relay::pages::{Peer, Refusal};
 use relay::{session::Session, table::Id};
@@ -57,7 +58,7 @@ pub async fn serve(
     daemon: Rc<Daemon>,
     executor: Rc<LocalExecutor<'static>>,
     place: Rc<Place>,
-    stream: Async<TcpStream>,
+    stream: Stream,
     address: IpAddr,
 ) {
     let cut = async {
@@ -82,7 +83,7 @@ pub async fn serve(
 /// A page that is let in, the answer that tells it, and what it said already.
 type NewPage = (Id<Session>, String, Vec<u8>);
 
-async fn converse(daemon: &Daemon, place: &Place, stream: &Async<TcpStream>, address: IpAddr) -> Option<NewPage> {
+async fn converse(daemon: &Daemon, place: &Place, stream: &Stream, address: IpAddr) -> Option<NewPage> {
     let mut head = Vec::new();
     let mut answered = match receive(daemon, place, stream, &mut head).await {
         Ok((size, filled)) => {
@@ -117,9 +118,9 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Async<TcpStream>, add
 
 /// Closes a connection that was answered. What has arrived can't be in a queue of ours any more: then nothing is lost by
 /// not resetting it, and a peer that still reads is not told to forget the rest.
-pub fn end(place: &Place, stream: Async<TcpStream>) {
+pub fn end(place: &Place, stream: Stream) {
     if place.is_answered() {
-        let _ = SockRef::from(stream.get_ref()).set_linger(None);
+        let _ = SockRef::from(&stream).set_linger(None);
     }
     drop(stream);
 }
@@ -132,7 +133,7 @@ pub fn end(place: &Place, stream: Async<TcpStream>) {
 pub async fn receive(
     daemon: &Daemon,
     place: &Place,
-    stream: &Async<TcpStream>,
+    stream: &Stream,
     head: &mut Vec<u8>,
 ) -> Result<(usize, usize), Option<Answer>> {
     let time_max = Duration::from_millis(daemon.config.borrow().board.head_ms_max.into());
@@ -150,7 +151,7 @@ pub async fn receive(
 }
 
 /// Sends an answer, and sees the connection to its end.
-pub async fn send(clock: &Clock, place: &Place, stream: &Async<TcpStream>, answer: &Answer) {
+pub async fn send(clock: &Clock, place: &Place, stream: &Stream, answer: &Answer) {
     let (head, body) = (answer.head(clock::date().as_deref()), answer.body());
     let size = (head.len() + body.len()) as u64;
     let is_left = Cell::new(false);
@@ -172,7 +173,7 @@ pub async fn send(clock: &Clock, place: &Place, stream: &Async<TcpStream>, answe
 }
 
 /// Waits while an answer of so many bytes makes progress, and then for the peer's end; `is_left` once that has come.
-async fn watch(clock: &Clock, place: &Place, stream: &Async<TcpStream>, size: u64, is_left: &Cell<bool>) {
+async fn watch(clock: &Clock, place: &Place, stream: &Stream, size: u64, is_left: &Cell<bool>) {
     let since = clock.now();
     let (mut arrived, mut until, mut wait) = (0, since.after(STALLED_MS_MAX), LOOK_TIME_MIN);
     place.answer_arrives(since, arrived);
@@ -194,7 +195,7 @@ async fn watch(clock: &Clock, place: &Place, stream: &Async<TcpStream>, size: u6
         }
         // The kernel's own limit counts from the first probe of a closed window on, and not what arrives after that.
         if arrived == 0 {
-            let _ = SockRef::from(stream.get_ref()).set_tcp_user_timeout(None);
+            let _ = SockRef::from(stream).set_tcp_user_timeout(None);
         }
         // Each byte that arrives buys time, never more than the whole of it.
         let bought = until.after(newest.saturating_sub(arrived).saturating_mul(1000) / PROGRESS_PER_S);

@@ -16,6 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::stream::Stream;
 use super::{Daemon, DaemonError, heads, http, options};
 use crate::config::{Config, Pages};
 use board::Board;
@@ -224,7 +225,7 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 }
 
 fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: TcpStream, address: SocketAddr) {
-    let stream = match Async::new(stream) {
+    let stream = match Stream::new(stream) {
         Ok(stream) => stream,
         Err(error) => {
             log::debug!("a connection was dropped at once: {error}");

@@ -6,7 +6,7 @@
 //! memory sum. What the figures are is `metrics.rs`'s.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::answer::{Answer, NO_STORE};
 use super::heads::{self, Place};
 use super::request::begins_as_head;
+use super::stream::Stream;
 use super::{Daemon, head, http, proc};
 use crate::metrics::{self, Figures};
 use board::{METRICS_BACKLOG, METRICS_RECEIVE_SIZE, METRICS_SEND_SIZE};
@@ -50,7 +51,7 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
         }
         match waits
             .and_then(|()| listener.get_ref().accept())
-            .and_then(|(stream, address)| Ok((Async::new(stream)?, address)))
+            .and_then(|(stream, address)| Ok((Stream::new(stream)?, address)))
         {
             Ok((stream, address)) => {
                 let place = daemon.scrapers.borrow_mut().enter(daemon.clock.now(), Some(heads::network(address.ip())));
@@ -67,13 +68,13 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
     }
 }
 
-async fn serve(daemon: Rc<Daemon>, place: Rc<Place>, stream: Async<TcpStream>) {
+async fn serve(daemon: Rc<Daemon>, place: Rc<Place>, stream: Stream) {
     future::or(converse(&daemon, &place, &stream), place.cut()).await;
     daemon.scrapers.borrow_mut().leave(&place);
     http::end(&place, stream);
 }
 
-async fn converse(daemon: &Daemon, place: &Place, stream: &Async<TcpStream>) {
+async fn converse(daemon: &Daemon, place: &Place, stream: &Stream) {
     let mut head = Vec::new();
     let mut answer = match http::receive(daemon, place, stream, &mut head).await {
         Ok((size, _)) => answer(daemon, head.get(..size).unwrap_or_default()),

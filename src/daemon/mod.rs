@@ -38,6 +38,7 @@ mod request;
 mod sending;
 mod serial;
 mod signal;
+pub mod stream;
 mod systemd;
 mod upgrade;
 mod uplink;

@@ -9,7 +9,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -154,7 +153,7 @@ impl<B: Behind> Future for Page<B> {
                 return Poll::Ready(());
             }
             if page.state == State::Ending && !page.connection.has_control() {
-                let _ = page.connection.stream.get_ref().shutdown(Shutdown::Write);
+                let _ = page.connection.stream.end_writing();
                 page.state = State::Ended;
             }
             if page.is_blocked() {
@@ -364,13 +363,12 @@ impl<B: Behind> AsyncWrite for Lower<B> {
 mod tests {
     use std::cell::Cell;
     use std::io::Write;
-    use std::net::{TcpListener, TcpStream};
-
-    use rustix::io::ioctl_fionread;
-    use smol::Async;
+    use std::net::TcpStream;
 
     use super::super::budget;
+    use super::super::stream::tests::pair;
     use super::*;
+    use rustix::io::ioctl_fionread;
 
     const SIZE: usize = budget::SIZE as usize;
 
@@ -411,9 +409,7 @@ mod tests {
 
     /// A page whose socket holds `first`, and six turns of `again`.
     fn flooded<const HOURS: u64>(first: &[u8], again: &[u8]) -> (Rc<Wall<HOURS>>, Rc<Connection<()>>, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut page = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let stream = Async::new(listener.accept().unwrap().0).unwrap();
+        let (stream, mut page) = pair();
         let flood = [first, &again.repeat(6 * SIZE / again.len())].concat();
         page.write_all(&flood).unwrap();
         let connection = Rc::new(Connection::new((), stream));

@@ -6,11 +6,12 @@
 //! from one that nobody takes without the other. Decides nothing: the machine and `http.rs` do.
 
 use std::io;
-use std::net::TcpStream;
 use std::os::fd::AsFd;
 
-use smol::Async;
+use rustix::net::AddressFamily;
+use rustix::net::sockopt::socket_domain;
 
+use super::stream::Stream;
 use super::{Daemon, options};
 
 /// `SK_MEMINFO_WMEM_QUEUED` and `SK_MEMINFO_OPTMEM` of linux/sock_diag.h: what waits to go or to be acknowledged, options.
@@ -18,9 +19,9 @@ const GOING: [usize; 2] = [5, 6];
 /// `SK_MEMINFO_RMEM_ALLOC` and `SK_MEMINFO_BACKLOG`: what came and waits, what came while the socket was held.
 const COME: [usize; 2] = [0, 7];
 /// Where `SO_MEMINFO` says what a TCP peer has not acknowledged: `SK_MEMINFO_WMEM_QUEUED`.
-pub const TCP: usize = 5;
+const TCP: usize = 5;
 /// And what a peer at a Unix socket has not read: `SK_MEMINFO_WMEM_ALLOC`.
-pub const UNIX: usize = 2;
+const UNIX: usize = 2;
 /// `SK_MEMINFO_VARS`.
 const VARS: usize = 9;
 /// `tcp_info` of linux/tcp.h up to `tcpi_bytes_acked`, in words; that one has two, as the machine orders them.
@@ -42,15 +43,16 @@ pub fn measure(daemon: &Daemon) {
     daemon.step(|relay, now| relay.handle_measures_done(now));
 }
 
-/// Bytes that wait for a socket's peer, with the kernel's own overhead: at least one where there are any. None where the
+/// Bytes that wait for a stream's peer, with the kernel's own overhead: at least one where there are any. None where the
 /// kernel doesn't say.
-pub fn untaken(socket: &impl AsFd, of: usize) -> Option<u32> {
-    meminfo(socket).ok()?.get(of).copied()
+pub fn untaken(stream: &Stream) -> Option<u32> {
+    let of = if socket_domain(stream).ok()? == AddressFamily::UNIX { UNIX } else { TCP };
+    meminfo(stream).ok()?.get(of).copied()
 }
 
 /// The bytes that a socket holds in the kernel, going and come, with the kernel's own overhead.
-fn memory(stream: &Async<TcpStream>) -> io::Result<(u32, u32)> {
-    let vars = meminfo(stream.get_ref())?;
+fn memory(stream: &Stream) -> io::Result<(u32, u32)> {
+    let vars = meminfo(stream)?;
     let sum = |which: [usize; 2]| {
         which.iter().filter_map(|var| vars.get(*var)).fold(0, |sum: u32, bytes| sum.saturating_add(*bytes))
     };
@@ -68,11 +70,11 @@ fn meminfo(socket: &impl AsFd) -> io::Result<[u32; VARS]> {
 ///
 /// # Errors
 /// A kernel that doesn't say.
-pub fn acknowledged(stream: &Async<TcpStream>) -> io::Result<Option<u64>> {
+pub fn acknowledged(stream: &Stream) -> io::Result<Option<u64>> {
     /// `TCP_CLOSE`, in the first byte of `tcp_info`.
     const CLOSED: u8 = 7;
     let mut info = [0_u32; INFO];
-    if options::read(stream.get_ref(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)? < size_of_val(&info) {
+    if options::read(stream, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)? < size_of_val(&info) {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let [first, .., low, high] = info;

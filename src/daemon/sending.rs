@@ -6,12 +6,11 @@
 //! that it was given. A ring that fails is given up, and a batch is a loop from then on. Doesn't know pages.
 
 use std::io::IoSlice;
-use std::net::TcpStream;
+use std::os::fd::BorrowedFd;
 
 use relay::transmit::{SLICES_MAX, Slices};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
-use smol::Async;
 
 pub use self::batch::Batch;
 
@@ -23,19 +22,19 @@ pub type Taken = Result<usize, Errno>;
 pub const BATCH_SIZE_MAX: usize = 256;
 
 /// One `writev`. Without the C library in between, which would look for a thread's cancellation at each call.
-pub fn send_slices(stream: &Async<TcpStream>, slices: &Slices<'_>) -> Taken {
+pub fn send_slices(socket: BorrowedFd<'_>, slices: &Slices<'_>) -> Taken {
     match slices.as_slice() {
         // What most deliveries are: one slice takes the kernel's shorter way.
-        [slice] => send(stream.get_ref(), slice),
+        [slice] => send(socket, slice),
         slices => {
             let slices: heapless::Vec<_, SLICES_MAX> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
-            again(|| rustix::io::writev(stream.get_ref(), &slices))
+            again(|| rustix::io::writev(socket, &slices))
         }
     }
 }
 
-fn send(stream: &TcpStream, bytes: &[u8]) -> Taken {
-    again(|| rustix::net::send(stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
+fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Taken {
+    again(|| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
 }
 
 fn again(call: impl Fn() -> Taken) -> Taken {
@@ -51,7 +50,7 @@ fn again(call: impl Fn() -> Taken) -> Taken {
 /// What each socket of a batch took, in their order.
 pub type TakenByEach = heapless::Vec<Taken, BATCH_SIZE_MAX>;
 
-fn send_each<'a>(sockets: impl Iterator<Item = &'a TcpStream>, bytes: &[u8], taken: &mut TakenByEach) {
+fn send_each<'a>(sockets: impl Iterator<Item = BorrowedFd<'a>>, bytes: &[u8], taken: &mut TakenByEach) {
     taken.clear();
     taken.extend(sockets.take(BATCH_SIZE_MAX).map(|socket| send(socket, bytes)));
 }
@@ -59,8 +58,7 @@ fn send_each<'a>(sockets: impl Iterator<Item = &'a TcpStream>, bytes: &[u8], tak
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod batch {
     use std::io;
-    use std::net::TcpStream;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsRawFd, BorrowedFd};
 
     use io_uring::{IoUring, Probe, opcode, types::Fd};
     use rustix::io::Errno;
@@ -90,7 +88,7 @@ mod batch {
         /// Sends the bytes to each of the sockets, of which there are at most [`BATCH_SIZE_MAX`], without waiting.
         pub fn send<'a>(
             &mut self,
-            sockets: impl Iterator<Item = &'a TcpStream> + Clone,
+            sockets: impl Iterator<Item = BorrowedFd<'a>> + Clone,
             bytes: &[u8],
             taken: &mut TakenByEach,
         ) {
@@ -124,7 +122,7 @@ mod batch {
     /// The ring's own; what was not done by then stands as [`NOT_YET`].
     fn send_by<'a>(
         ring: &mut IoUring,
-        sockets: impl Iterator<Item = &'a TcpStream>,
+        sockets: impl Iterator<Item = BorrowedFd<'a>>,
         bytes: &[u8],
         taken: &mut TakenByEach,
     ) -> io::Result<()> {
@@ -173,7 +171,7 @@ mod batch {
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod batch {
-    use std::net::TcpStream;
+    use std::os::fd::BorrowedFd;
 
     use super::{TakenByEach, send_each};
 
@@ -189,7 +187,7 @@ mod batch {
         /// Sends the bytes to each of the sockets, of which there are at most [`super::BATCH_SIZE_MAX`], without waiting.
         pub fn send<'a>(
             &mut self,
-            sockets: impl Iterator<Item = &'a TcpStream> + Clone,
+            sockets: impl Iterator<Item = BorrowedFd<'a>> + Clone,
             bytes: &[u8],
             taken: &mut TakenByEach,
         ) {
@@ -201,7 +199,8 @@ mod batch {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
 
     use super::*;
 
@@ -225,7 +224,7 @@ mod tests {
             // The kernel may still be moving what it took to the far end, which makes room again.
             for round in 0.. {
                 let mut sent = 0;
-                while let Some(size) = send(&pairs[3].0, &bytes).ok().filter(|size| *size > 0) {
+                while let Some(size) = send(pairs[3].0.as_fd(), &bytes).ok().filter(|size| *size > 0) {
                     sent += size;
                 }
                 if round > 0 && sent == 0 {
@@ -233,13 +232,13 @@ mod tests {
                 }
                 std::thread::sleep(settled);
             }
-            while send(&pairs[4].0, &bytes).unwrap() == bytes.len() {}
+            while send(pairs[4].0.as_fd(), &bytes).unwrap() == bytes.len() {}
             let mut nowhere = vec![0; 20 * bytes.len()];
             let room = (&pairs[4].1).read(&mut nowhere).unwrap();
             assert!(room > 0);
             pairs[5].0.shutdown(std::net::Shutdown::Write).unwrap();
             for _ in 0..3 {
-                batch.send(pairs.iter().map(|(near, _)| near), &bytes, &mut taken);
+                batch.send(pairs.iter().map(|(near, _)| near.as_fd()), &bytes, &mut taken);
                 assert_eq!(taken.len(), pairs.len());
                 assert_eq!(taken[3], Ok(0), "ring: {wants_ring}");
                 assert_eq!(taken[5], Err(Errno::PIPE));
@@ -263,7 +262,7 @@ mod tests {
             batch.send(std::iter::empty(), b"x", &mut taken);
             assert!(taken.is_empty());
             // One more than there is room for is left out.
-            batch.send(std::iter::repeat_n(&near, BATCH_SIZE_MAX + 1), b"xyz", &mut taken);
+            batch.send(std::iter::repeat_n(near.as_fd(), BATCH_SIZE_MAX + 1), b"xyz", &mut taken);
             assert!(taken.len() == BATCH_SIZE_MAX && taken.iter().all(|taken| *taken == Ok(3)));
             let mut read = [0; 3 * BATCH_SIZE_MAX];
             far.read_exact(&mut read).unwrap();
@@ -284,7 +283,7 @@ mod tests {
         let mut batch = Batch { ring: Some(ring) };
         let mut taken = TakenByEach::new();
         for piece in [b"one", b"two"] {
-            batch.send(pairs.iter().map(|(near, _)| near), piece, &mut taken);
+            batch.send(pairs.iter().map(|(near, _)| near.as_fd()), piece, &mut taken);
             assert!(taken.len() == pairs.len() && taken.iter().all(|taken| *taken == Ok(3)), "{taken:?}");
             assert!(batch.ring.is_none());
         }

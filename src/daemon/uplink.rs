@@ -5,9 +5,8 @@
 //! wrong ends the connection with one line in the log; the machine says when and where to dial next.
 
 use std::future::{Future, poll_fn};
-use std::io::{self, Read, Write};
-use std::net::{SocketAddrV6, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::net::SocketAddrV6;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Once;
@@ -16,11 +15,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socket_with};
-use smol::{Async, Timer};
-use socket2::SockRef;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use smol::Timer;
+use socket2::{Domain, SockRef};
 
 use super::budget::Budget;
+use super::stream::Stream;
 use super::watchdog::Part;
 use super::{Daemon, listen, queues};
 use crate::config::UplinkAddress;
@@ -90,14 +90,14 @@ fn poll_dial(daemon: &Daemon, context: &Context<'_>) -> Poll<Option<UplinkAddres
 
 async fn connect(address: &UplinkAddress) -> io::Result<Stream> {
     let stream = match address {
-        UplinkAddress::Tcp(address) => Stream::Tcp(Async::<TcpStream>::connect(*address).await?),
+        UplinkAddress::Tcp(address) => Stream::connect_tcp(*address).await?,
         UplinkAddress::LinkLocal(ip, port, interface) => {
             let address = SocketAddrV6::new(*ip, *port, 0, index_of(interface)?);
-            Stream::Tcp(Async::<TcpStream>::connect(address).await?)
+            Stream::connect_tcp(address).await?
         }
-        UplinkAddress::Unix(path) => Stream::Unix(Async::<UnixStream>::connect(path).await?),
+        UplinkAddress::Unix(path) => Stream::connect_unix(path).await?,
     };
-    stream.prepare()?;
+    prepare(&stream)?;
     Ok(stream)
 }
 
@@ -116,7 +116,7 @@ async fn knock(address: UplinkAddress) -> Option<Stream> {
     let answer = async {
         let stream = connect(&address).await.ok()?;
         poll_fn(|context| stream.poll_readable(context)).await.ok()?;
-        matches!(stream.has_come(), Ok(1..)).then_some(stream)
+        matches!(stream.peek(&mut [0]), Ok(1..)).then_some(stream)
     };
     let late = async {
         Timer::after(KNOCK_TIME_MAX).await;
@@ -180,7 +180,7 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
         daemon.uplink.heed(context);
         let now = daemon.clock.now();
         let is_quiet = daemon.relay.borrow().is_uplink_quiet(now);
-        if is_quiet && takes(untaken, stream.untaken()) {
+        if is_quiet && takes(untaken, queues::untaken(&stream)) {
             daemon.step(|relay, now| relay.uplink_took(now));
         }
         let fault = daemon.relay.borrow().uplink_fault(daemon.clock.now());
@@ -190,7 +190,7 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
         if let Err(ending) = write(daemon, &stream, &mut budget, context) {
             return Poll::Ready(ending);
         }
-        untaken = if is_quiet { stream.untaken() } else { None };
+        untaken = if is_quiet { queues::untaken(&stream) } else { None };
         if let Some(ending) = poll_return(daemon, &mut knocking, context) {
             return Poll::Ready(ending);
         }
@@ -294,78 +294,24 @@ fn write(daemon: &Daemon, stream: &Stream, budget: &mut Budget, context: &mut Co
     Ok(())
 }
 
-/// A connection to the business server.
-enum Stream {
-    Tcp(Async<TcpStream>),
-    Unix(Async<UnixStream>),
-}
-
-impl Stream {
-    fn prepare(&self) -> io::Result<()> {
-        let socket = match self {
-            Self::Tcp(stream) => {
-                stream.get_ref().set_nodelay(true)?;
-                let socket = SockRef::from(stream);
-                let unsent = socket.set_tcp_notsent_lowat(UNSENT_SIZE_MAX);
-                let consequence = "a business server that reads slowly answers later";
-                listen::optional(unsent, "TCP_NOTSENT_LOWAT on the uplink", consequence, &NO_NOTSENT_LOWAT)?;
-                socket
-            }
-            Self::Unix(stream) => SockRef::from(stream),
-        };
-        socket.set_recv_buffer_size(KERNEL_BUFFER_SIZE)?;
-        socket.set_send_buffer_size(KERNEL_BUFFER_SIZE)
+/// Sets what a connection to the business server needs.
+fn prepare(stream: &Stream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    if socket.domain()? != Domain::UNIX {
+        socket.set_tcp_nodelay(true)?;
+        let unsent = socket.set_tcp_notsent_lowat(UNSENT_SIZE_MAX);
+        let consequence = "a business server that reads slowly answers later";
+        listen::optional(unsent, "TCP_NOTSENT_LOWAT on the uplink", consequence, &NO_NOTSENT_LOWAT)?;
     }
-
-    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.get_ref().read(into),
-            Self::Unix(stream) => stream.get_ref().read(into),
-        }
-    }
-
-    /// Bytes that wait in the kernel for the business server to take them, where the kernel says so.
-    fn untaken(&self) -> Option<u32> {
-        match self {
-            Self::Tcp(stream) => queues::untaken(stream, queues::TCP),
-            Self::Unix(stream) => queues::untaken(stream, queues::UNIX),
-        }
-    }
-
-    /// How many bytes are there to be read, of one.
-    fn has_come(&self) -> io::Result<usize> {
-        let mut byte = [0];
-        let peeked = match self {
-            Self::Tcp(stream) => rustix::net::recv(stream.get_ref(), &mut byte, RecvFlags::PEEK),
-            Self::Unix(stream) => rustix::net::recv(stream.get_ref(), &mut byte, RecvFlags::PEEK),
-        };
-        Ok(peeked?.0)
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.get_ref().write(bytes),
-            Self::Unix(stream) => stream.get_ref().write(bytes),
-        }
-    }
-
-    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_readable(context),
-            Self::Unix(stream) => stream.poll_readable(context),
-        }
-    }
-
-    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_writable(context),
-            Self::Unix(stream) => stream.poll_writable(context),
-        }
-    }
+    socket.set_recv_buffer_size(KERNEL_BUFFER_SIZE)?;
+    socket.set_send_buffer_size(KERNEL_BUFFER_SIZE)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+    use std::os::unix::net::UnixStream;
+
     use super::super::budget::UPLINK_STEPS;
     use super::*;
     use board::HOST;
@@ -385,19 +331,18 @@ mod tests {
     fn the_kernel_says_what_a_peer_has_not_taken() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let tcp =
-            (Stream::Tcp(Async::new(near).unwrap()), Stream::Tcp(Async::new(listener.accept().unwrap().0).unwrap()));
+        let tcp = (Stream::new(near).unwrap(), Stream::new(listener.accept().unwrap().0).unwrap());
         let (near, far) = UnixStream::pair().unwrap();
-        let unix = (Stream::Unix(Async::new(near).unwrap()), Stream::Unix(Async::new(far).unwrap()));
+        let unix = (Stream::new(near).unwrap(), Stream::new(far).unwrap());
         for (near, far) in [tcp, unix] {
-            near.prepare().unwrap();
+            prepare(&near).unwrap();
             // Until neither kernel takes any more.
             while near.write(&[0; 4096]).is_ok() {}
-            let before = near.untaken();
+            let before = queues::untaken(&near);
             assert!(before > Some(4096), "{before:?}");
             // A part of it is read.
             let mut nowhere = [0; 4096];
-            while !super::takes(before, near.untaken()) {
+            while !super::takes(before, queues::untaken(&near)) {
                 let _ = far.read(&mut nowhere);
             }
         }

@@ -10,7 +10,7 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
@@ -23,8 +23,9 @@ use sharelinkd::config::{self, Config, Surroundings};
 use sharelinkd::daemon::connection::{Connection, Outgoing};
 use sharelinkd::daemon::head::{self, Asked, HEAD_SIZE_MAX};
 use sharelinkd::daemon::pages::{Behind, begin};
+use sharelinkd::daemon::stream::Stream;
 use sharelinkd::daemon::{listener, read_head, timely};
-use smol::{Async, LocalExecutor};
+use smol::LocalExecutor;
 use wire::page::{HEADER_SIZE_MAX, Opcode, header};
 
 const NAME: &str = "the_page_connection_conforms_to_rfc_6455";
@@ -63,19 +64,14 @@ fn serve(tell: &mpsc::Sender<SocketAddr>) {
             listener.readable().await.unwrap();
             if let Ok((stream, address)) = listener.get_ref().accept() {
                 let (executor_of_page, pages) = (Rc::clone(&executor), Rc::clone(&pages));
-                executor.spawn(upgrade(executor_of_page, pages, Async::new(stream).unwrap(), address)).detach();
+                executor.spawn(upgrade(executor_of_page, pages, Stream::new(stream).unwrap(), address)).detach();
             }
         }
     }));
 }
 
 /// Reads the request, answers it, and gives the connection an echo of its own.
-async fn upgrade(
-    executor: Rc<LocalExecutor<'static>>,
-    pages: Rc<config::Pages>,
-    stream: Async<TcpStream>,
-    address: SocketAddr,
-) {
+async fn upgrade(executor: Rc<LocalExecutor<'static>>, pages: Rc<config::Pages>, stream: Stream, address: SocketAddr) {
     let mut bytes = vec![0; HEAD_SIZE_MAX];
     let Ok((size, filled)) = read_head(&stream, &mut bytes).await else { return };
     match head::read(&bytes[..size], &pages, address.ip()) {

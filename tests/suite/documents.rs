@@ -637,7 +637,7 @@ fn nothing_names_an_archive_or_a_registry() {
 fn untested(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_test =
         ["#![cfg(test)]\n", "#![expect(clippy::unwrap_used"].iter().any(|mark| text.contains(&format!("\n{mark}")));
-    (1..).zip(text.lines()).take_while(move |(_, line)| !is_test && !line.starts_with("mod tests {"))
+    (1..).zip(text.lines()).take_while(move |(_, line)| !is_test && !line.ends_with("mod tests {"))
 }
 
 #[test]

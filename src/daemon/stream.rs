@@ -1,0 +1,162 @@
+//! A connected socket, as the daemon uses it for heads, HTTP, pages and the uplink: nothing here waits.
+//!
+//! Owns the descriptor, and how it is read, written and ended. TCP and Unix sockets are the same to it. Who wants to wait
+//! polls. A batch goes around it by [`Stream::plain`]. Doesn't know what the bytes are.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::task::{Context, Poll};
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use smol::Async;
+
+use super::sending::{Taken, send_slices};
+use relay::transmit::Slices;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Stream(Async<OwnedFd>);
+
+impl Stream {
+    /// A socket that is connected already.
+    ///
+    /// # Errors
+    /// The reactor's own.
+    pub fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
+        Async::new(socket.into()).map(Self)
+    }
+
+    /// Connects by TCP.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub async fn connect_tcp(address: impl Into<SocketAddr>) -> io::Result<Self> {
+        Self::new(Async::<TcpStream>::connect(address).await?.into_inner()?)
+    }
+
+    /// Connects to a Unix stream socket.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub async fn connect_unix(path: &Path) -> io::Result<Self> {
+        Self::new(Async::<UnixStream>::connect(path).await?.into_inner()?)
+    }
+
+    /// Reads what has come; 0 where the peer has ended its side.
+    ///
+    /// # Errors
+    /// `WouldBlock` where nothing has, or the socket's own.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.receive(into, RecvFlags::empty())
+    }
+
+    /// The same, and leaves it there to be read.
+    ///
+    /// # Errors
+    /// As those of [`read`](Self::read).
+    pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.receive(into, RecvFlags::PEEK)
+    }
+
+    fn receive(&self, into: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        Ok(retry_on_intr(|| recv(self, &mut *into, flags))?.0)
+    }
+
+    /// Writes as much as the socket takes.
+    ///
+    /// # Errors
+    /// `WouldBlock` where it takes nothing, or the socket's own.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(retry_on_intr(|| send(self, bytes, SendFlags::NOSIGNAL))?)
+    }
+
+    /// The same for several pieces by one call; 0 where the socket takes nothing.
+    ///
+    /// # Errors
+    /// The socket's own.
+    pub fn write_slices(&self, slices: &Slices<'_>) -> Taken {
+        send_slices(self.plain(), slices)
+    }
+
+    /// Says that nothing more comes.
+    ///
+    /// # Errors
+    /// The connection is over already.
+    pub fn end_writing(&self) -> Result<(), Errno> {
+        shutdown(self, Shutdown::Write)
+    }
+
+    /// The descriptor whose bytes are the stream's own, for who writes to many at once.
+    pub fn plain(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
+    /// Whether something has come, or the peer has ended; else the task is woken when it does.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_readable(context)
+    }
+
+    /// Whether the socket takes something; else the task is woken when it does.
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_writable(context)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Two ends of a connection on loopback.
+    pub fn pair() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Stream::new(listener.accept().unwrap().0).unwrap(), far)
+    }
+
+    #[test]
+    fn nothing_waits_whatever_the_socket_is() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let unix: (Stream, OwnedFd) = (Stream::new(near).unwrap(), far.into());
+        let (near, far) = pair();
+        for (near, far) in [unix, (near, far.into())] {
+            let mut far = std::fs::File::from(far);
+            let mut bytes = [0; 8];
+            assert_eq!(near.read(&mut bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
+            far.write_all(b"hello").unwrap();
+            while near.peek(&mut bytes).is_err() {}
+            assert_eq!((near.peek(&mut bytes).unwrap(), near.read(&mut bytes).unwrap()), (5, 5));
+            assert_eq!(near.write(b"a").unwrap(), 1);
+            assert_eq!(near.write_slices(&Slices::from_slice(&[b"bc", b"d"]).unwrap()), Ok(3));
+            near.end_writing().unwrap();
+            let mut said = Vec::new();
+            far.read_to_end(&mut said).unwrap();
+            assert_eq!(said, b"abcd");
+            assert!(near.write(b"more").is_err(), "and the process lives");
+            drop(far);
+            while near.read(&mut bytes).is_err() {}
+            assert_eq!(near.read(&mut bytes).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_socket_takes_nothing() {
+        let (near, _far) = pair();
+        let bytes = [0; 65_536];
+        while near.write(&bytes).is_ok() {}
+        assert_eq!(near.write(&bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(near.write_slices(&Slices::from_slice(&[&bytes[..], &bytes]).unwrap()), Ok(0));
+    }
+}
