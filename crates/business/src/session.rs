@@ -44,13 +44,13 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(why) => f.write_str(why),
-            Self::NoHandshake(limit) => write!(f, "no handshake within {} s", limit.as_secs_f32()),
+            Self::NoHandshake(limit) => write!(f, "no handshake within {} s", limit.as_secs_f64()),
             Self::NoHello => f.write_str("its frame is out of place in the handshake"),
             Self::Version(version) => write!(f, "it speaks version {version}, this side {VERSION}"),
             Self::Proof => f.write_str("its proof is wrong: the secrets differ"),
             Self::TooManyRelays => f.write_str("too many relays are connected"),
             Self::Frame(what) => f.write_str(what),
-            Self::Silent(limit) => write!(f, "no frame for {} s", limit.as_secs_f32()),
+            Self::Silent(limit) => write!(f, "no frame for {} s", limit.as_secs_f64()),
             Self::Unread(size) => write!(f, "it reads too slowly: more than {size} bytes of answers wait"),
         }
     }
