@@ -7,11 +7,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
-use business::{Business, Event, RelayId, Settings};
+use business::{Business, Event, Limits, RelayId, Settings};
 use wire::Track;
 use wire::uplink::{Grant, Part};
 
-use super::clock;
+use super::{clock, load::WINDOW_MAX};
 
 /// The link that every page asks for.
 pub const LINK: &str = "bench";
@@ -39,10 +39,17 @@ impl Uplink {
         let (stream, _) = listener.accept().map_err(say)?;
         stream.set_nodelay(true).map_err(say)?;
         stream.set_nonblocking(true).map_err(say)?;
-        let mut business = Business::new(Settings::default());
+        // What is published is taken by the next flush: whatever is under way is kept until then.
+        let limits = Limits {
+            messages_max: WINDOW_MAX,
+            messages_size_max: usize::MAX,
+            media_size_max: usize::MAX,
+            ..Limits::default()
+        };
+        let mut business = Business::new(Settings { limits, ..Settings::default() });
         business.open(TOPIC, 1);
         let start = clock::now();
-        let relay = business.connect(start.elapsed(), [1; 16]);
+        let relay = business.connect(start.elapsed(), [1; 16]).ok_or("uplink: no connection is possible")?;
         let mut uplink = Self { business, relay, stream, frames: Vec::new(), start, is_up: false };
         while !uplink.is_up {
             uplink.attend()?;
@@ -96,6 +103,7 @@ impl Uplink {
                 _ => {}
             }
         }
+        while self.business.poll_ready().is_some() {}
         self.flush()
     }
 }

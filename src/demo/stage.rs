@@ -202,7 +202,8 @@ impl Stage {
         shown.open = true;
         shown.titled_by_host = false;
         shown.chapter.0.clone_into(&mut shown.title);
-        self.business.open(TOPIC, shown.epoch);
+        // There is one topic, so there is room for it.
+        let _ = self.business.open(TOPIC, shown.epoch);
         drop(shown);
         self.clip_on_air.set(false);
         let _ = self.clip_bell.0.try_send(());

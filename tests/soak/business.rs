@@ -209,9 +209,11 @@ impl Business {
         self.accept(now);
         for index in 0..self.uplinks.len() {
             self.read(index, now);
-            self.answer(index, now);
         }
         self.hear(now)?;
+        for index in 0..self.uplinks.len() {
+            self.answer(index, now);
+        }
         if !self.is_quiet {
             self.go_wrong(now);
             self.publish(now);
@@ -225,6 +227,7 @@ impl Business {
             take(&mut self.machine, uplink);
             uplink.is_over |= write(uplink).is_err();
         }
+        while self.machine.poll_ready().is_some() {}
         let machine = &mut self.machine;
         self.uplinks.retain(|uplink| !uplink.is_over || disconnect(machine, uplink.id));
         Ok(())
@@ -262,8 +265,9 @@ impl Business {
             self.uplinks.retain(|uplink| !uplink.is_frozen || disconnect(machine, uplink.id));
             let mut challenge = [0; 16];
             challenge[..8].copy_from_slice(&self.jitter.bits().to_le_bytes());
+            let Some(id) = self.machine.connect(now - self.start, challenge) else { continue };
             self.uplinks.push(Uplink {
-                id: self.machine.connect(now - self.start, challenge),
+                id,
                 stream,
                 out: Vec::new(),
                 sent: 0,

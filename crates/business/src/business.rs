@@ -6,12 +6,12 @@
 
 use core::time::Duration;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use wire::{
-    REASON_SIZE_MAX, Track,
+    LINK_SIZE_MAX, REASON_SIZE_MAX, Track,
     uplink::{Grant, Part, Since, ToRelay},
 };
 
@@ -23,16 +23,22 @@ use super::{
     topic::Topic,
 };
 
+/// Ended topics whose reason is remembered.
+const ENDED_MAX: usize = 1024;
+
 /// The topics, and the relays of one business server.
 #[derive(Debug)]
 pub struct Business {
     settings: Settings,
-    /// Open topics, and ended ones with the reason to tell.
     topics: Topics,
+    /// Topics that ended, with the reason to tell; the oldest first.
+    ended: VecDeque<(u32, String)>,
     relays: BTreeMap<RelayId, Relay>,
     relays_up: usize,
     next_relay: u64,
     events: VecDeque<Event>,
+    /// Topics whose audience changed since it was last told.
+    audiences: BTreeSet<u32>,
     ready: VecDeque<RelayId>,
 }
 
@@ -43,31 +49,38 @@ impl Business {
         Self {
             settings,
             topics: BTreeMap::new(),
+            ended: VecDeque::new(),
             relays: BTreeMap::new(),
             relays_up: 0,
             next_relay: 0,
             events: VecDeque::new(),
+            audiences: BTreeSet::new(),
             ready: VecDeque::new(),
         }
     }
 
-    /// Opens a topic, or opens it anew: its counters begin at 1, so `epoch` must be a new one. Relays that had it are told
-    /// that it ended, and ask again. `false`: there are as many topics as may be.
+    /// Opens a topic, or opens it anew: its counters begin at 1, so `epoch` must be one that it never had. Relays that have
+    /// it are told that it ended, and their pages ask again. `false`: there are as many topics as may be.
     pub fn open(&mut self, topic: u32, epoch: u64) -> bool {
-        if !self.topics.contains_key(&topic) && self.topics.len() >= self.settings.limits.topics_max {
+        self.open_at(topic, epoch, [1; 4])
+    }
+
+    /// Opens a topic that was published elsewhere before: `next` are its counters, by track. Nothing of what is below is
+    /// held, so publish what relays may still want before anybody is admitted.
+    pub fn open_at(&mut self, topic: u32, epoch: u64, next: [u64; 4]) -> bool {
+        self.end(topic, "the topic begins anew");
+        self.ended.retain(|(ended, _)| *ended != topic);
+        if self.topics.len() >= self.settings.limits.topics_max {
             return false;
         }
-        if self.topic(topic).is_some() {
-            self.end(topic, "the topic begins anew");
-        }
-        self.topics.insert(topic, Ok(Topic::new(topic, epoch, &self.settings.limits)));
+        self.topics.insert(topic, Topic::new(topic, epoch, next, &self.settings.limits));
         true
     }
 
     /// An open topic.
     #[must_use]
     pub fn topic(&self, topic: u32) -> Option<&Topic> {
-        self.topics.get(&topic).and_then(|topic| topic.as_ref().ok())
+        self.topics.get(&topic)
     }
 
     /// Publishes to every relay that has the topic; the sequence that it got.
@@ -75,7 +88,7 @@ impl Business {
     /// # Errors
     /// See [`PublishError`]; nothing was sent.
     pub fn publish(&mut self, topic: u32, track: Track, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
-        let Some(Ok(open)) = self.topics.get_mut(&topic) else { return Err(PublishError::Closed) };
+        let Some(open) = self.topics.get_mut(&topic) else { return Err(PublishError::Closed) };
         let sequence = open.publish(track, part, data)?;
         self.has_news(topic);
         Ok(sequence)
@@ -93,7 +106,7 @@ impl Business {
         part: Part<'_>,
         data: &[u8],
     ) -> Result<(), PublishError> {
-        let Some(Ok(open)) = self.topics.get_mut(&topic) else { return Err(PublishError::Closed) };
+        let Some(open) = self.topics.get_mut(&topic) else { return Err(PublishError::Closed) };
         open.publish_as(track, sequence, part, data)?;
         self.has_news(topic);
         Ok(())
@@ -107,32 +120,45 @@ impl Business {
         }
     }
 
-    /// Ends a topic: its pages are told why, and so is whoever asks for it until it opens again.
+    /// Ends an open topic: its pages are told why, and so is whoever asks for it until it opens again.
     pub fn end(&mut self, topic: u32, reason: &str) {
+        if self.topics.remove(&topic).is_none() {
+            return;
+        }
         let reason = cut(reason, REASON_SIZE_MAX);
-        if self.topics.contains_key(&topic) {
-            self.topics.insert(topic, Err(reason.to_owned()));
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
         }
-        let ids: Vec<RelayId> = self.relays.keys().copied().collect();
-        for id in ids {
-            if self.relays.get_mut(&id).is_some_and(|relay| relay.leave(topic)) {
-                self.send(id, &ToRelay::End { topic, reason });
-            }
+        self.ended.push_back((topic, reason.to_owned()));
+        self.audiences.insert(topic);
+        let holders: Vec<RelayId> =
+            self.relays.iter_mut().filter_map(|(id, relay)| relay.leave(topic).then_some(*id)).collect();
+        for relay in holders {
+            self.send(relay, &ToRelay::End { topic, reason });
         }
-        self.events.push_back(Event::Audience { topic, pages: 0 });
     }
 
     /// Ends a topic, if it is open, and forgets it: whoever asks for it then finds none.
     pub fn forget(&mut self, topic: u32, reason: &str) {
-        if self.topic(topic).is_some() {
-            self.end(topic, reason);
-        }
-        self.topics.remove(&topic);
+        self.end(topic, reason);
+        self.ended.retain(|(ended, _)| *ended != topic);
     }
 
-    /// Takes a share link back: every page that came by it is told so at once.
+    /// Takes a share link back: every page that came by it is told so at once, and whoever asks for it now is denied. Pages
+    /// that ask later are the caller's to deny.
     pub fn revoke(&mut self, link: &str, reason: &str) {
-        self.send_all(&ToRelay::Revoke { link, reason: cut(reason, REASON_SIZE_MAX) });
+        // A longer one is no link, and a relay would take the frame for a fault.
+        if link.len() > LINK_SIZE_MAX {
+            return;
+        }
+        let reason = cut(reason, REASON_SIZE_MAX);
+        let relays: Vec<RelayId> = self.relays.keys().copied().collect();
+        for relay in relays {
+            self.send(relay, &ToRelay::Revoke { link, reason });
+            while let Some(request) = self.relays.get_mut(&relay).and_then(|row| row.take_request_for(link)) {
+                self.send(relay, &ToRelay::Deny { request, reason });
+            }
+        }
     }
 
     /// Closes one page, by the numbers of its [`Event::PageMessage`].
@@ -140,11 +166,12 @@ impl Business {
         self.send(relay, &ToRelay::Kick { page, reason: cut(reason, REASON_SIZE_MAX) });
     }
 
-    /// Asks a relay for a sign of life: the nonce that its `Pong` will have. `None`: it is gone.
+    /// Asks a relay for a sign of life: the nonce that its `Pong` will have. `None`: it is gone. It overtakes publications
+    /// that were not [`take`](Self::take)n yet.
     pub fn ping(&mut self, relay: RelayId) -> Option<u32> {
         let row = self.relays.get_mut(&relay).filter(|row| row.is_counted)?;
         let nonce = row.session.ping();
-        enter(&mut self.ready, relay, row);
+        self.look_after(relay);
         Some(nonce)
     }
 
@@ -160,7 +187,8 @@ impl Business {
         self.relays_up
     }
 
-    /// Admits those whom a request was for. What the relay lacks of the topic follows, then all that is published.
+    /// Admits those whom a request was for. What the relay lacks of the topic follows, then all that is published. Nothing
+    /// where the request is not open any more: its relay is gone, its link was revoked, or it was answered.
     ///
     /// # Errors
     /// The topic is not open; nothing was sent.
@@ -171,32 +199,38 @@ impl Business {
         (topic, grant): (u32, Grant),
         since: Option<Since>,
     ) -> Result<(), NotOpen> {
-        let open = match self.topics.get(&topic) {
-            Some(Ok(open)) => open,
-            Some(Err(reason)) => return Err(NotOpen::Ended(reason.clone())),
-            None => return Err(NotOpen::Unknown),
+        let Some(open) = self.topics.get(&topic) else {
+            let reason = self.ended.iter().find(|(ended, _)| *ended == topic);
+            return Err(reason.map_or(NotOpen::Unknown, |(_, reason)| NotOpen::Ended(reason.clone())));
         };
         let Some(row) = self.relays.get_mut(&relay) else { return Ok(()) };
-        let asked = open.cursors(since, grant.replay);
-        row.session.push(&ToRelay::Accept { request, topic, epoch: open.epoch(), grant });
-        row.admit(topic, asked);
-        enter(&mut self.ready, relay, row);
+        if row.answered(request) && row.session.push(&ToRelay::Accept { request, topic, epoch: open.epoch(), grant }) {
+            row.admit(topic, open.cursors(since, grant.replay));
+        }
+        self.look_after(relay);
         Ok(())
     }
 
-    /// Denies what a request was for.
+    /// Denies what a request was for, as [`accept`](Self::accept) admits.
     pub fn deny(&mut self, relay: RelayId, request: u32, reason: &str) {
-        self.send(relay, &ToRelay::Deny { request, reason: cut(reason, REASON_SIZE_MAX) });
+        if self.relays.get_mut(&relay).is_some_and(|row| row.answered(request)) {
+            self.send(relay, &ToRelay::Deny { request, reason: cut(reason, REASON_SIZE_MAX) });
+        }
     }
 
-    /// A relay connected; `challenge` must be random and fresh. What it is sent first is ready.
-    pub fn connect(&mut self, now: Duration, challenge: [u8; 16]) -> RelayId {
+    /// A relay connected; `challenge` must be random and fresh. What it is sent first is ready. `None`: too many connections
+    /// have not proved yet that they are relays.
+    pub fn connect(&mut self, now: Duration, challenge: [u8; 16]) -> Option<RelayId> {
+        let limits = &self.settings.limits;
+        if self.relays.len() - self.relays_up >= limits.strangers_max {
+            return None;
+        }
         self.next_relay += 1;
         let id = RelayId(self.next_relay);
-        let session = Session::new(now, challenge, self.settings.times, self.settings.limits.answers_size_max);
+        let session = Session::new(now, challenge, self.settings.times, limits.answers_size_max);
         let relay = self.relays.entry(id).or_insert(Relay::new(session));
         enter(&mut self.ready, id, relay);
-        id
+        Some(id)
     }
 
     /// Bytes came from a relay. `false`: they break the protocol, or the relay is gone already.
@@ -234,17 +268,18 @@ impl Business {
                 self.events.push_back(Event::RelayUp { relay, name });
             }
             Said::Subscribe { request, link, since, address, origin } => {
+                row.asks(request, &link);
                 self.events.push_back(Event::Asked { relay, request, link, since, address, origin });
             }
             Said::Unsubscribe { topic } => {
                 if row.leave(topic) {
                     self.events.push_back(Event::Unsubscribed { relay, topic });
-                    self.tell_audience(topic);
+                    self.audiences.insert(topic);
                 }
             }
             Said::Audience { topic, pages } => {
                 if row.set_pages(topic, pages) {
-                    self.tell_audience(topic);
+                    self.audiences.insert(topic);
                 }
             }
             Said::PageMessage { topic, page, data } => {
@@ -279,9 +314,7 @@ impl Business {
             self.ready.push_back(relay);
         }
         self.relays_up -= usize::from(row.is_counted);
-        for topic in row.topics() {
-            self.tell_audience(topic);
-        }
+        self.audiences.extend(row.topics().filter(|topic| row.pages(*topic) > 0));
         self.events.push_back(Event::RelayDown { relay, name: row.name, why });
     }
 
@@ -298,25 +331,29 @@ impl Business {
         true
     }
 
-    /// What happened, oldest first.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+    /// A relay's socket, which had been full, took bytes again: a sign of life.
+    pub fn took(&mut self, now: Duration, relay: RelayId) {
+        if let Some(row) = self.relays.get_mut(&relay) {
+            row.session.took(now);
+        }
     }
 
-    /// A relay that has something to be written since it was last told; also one that is gone, whose socket is to be closed.
+    /// What happened, oldest first; audiences behind everything else.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front().or_else(|| {
+            let topic = self.audiences.pop_first()?;
+            Some(Event::Audience { topic, pages: self.audience(topic) })
+        })
+    }
+
+    /// A relay that has something to be written since it was last told: [`take`](Self::take) until there is nothing. Also one
+    /// that is gone, whose socket is to be closed. A caller that takes from all relays all the time empties it too.
     pub fn poll_ready(&mut self) -> Option<RelayId> {
         let relay = self.ready.pop_front()?;
         if let Some(row) = self.relays.get_mut(&relay) {
             row.is_ready = false;
         }
         Some(relay)
-    }
-
-    fn send_all(&mut self, frame: &ToRelay<'_>) {
-        let ids: Vec<RelayId> = self.relays.keys().copied().collect();
-        for id in ids {
-            self.send(id, frame);
-        }
     }
 
     fn send(&mut self, relay: RelayId, frame: &ToRelay<'_>) {
@@ -332,11 +369,6 @@ impl Business {
             return self.disconnect(relay, Ended::Unread(self.settings.limits.answers_size_max));
         }
         enter(&mut self.ready, relay, row);
-    }
-
-    fn tell_audience(&mut self, topic: u32) {
-        let pages = self.audience(topic);
-        self.events.push_back(Event::Audience { topic, pages });
     }
 }
 
@@ -373,7 +405,7 @@ mod tests {
 
     impl Peer {
         fn connect(business: &mut Business) -> Self {
-            Self { id: business.connect(Duration::ZERO, CHALLENGE), deframer: Deframer::new(1 << 20) }
+            Self { id: business.connect(Duration::ZERO, CHALLENGE).unwrap(), deframer: Deframer::new(1 << 20) }
         }
 
         fn join(business: &mut Business) -> Self {
@@ -501,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn asking_again_sends_again_what_is_asked_for_and_media_go_on() {
+    fn a_relay_that_surely_has_a_topic_goes_on_where_it_is_and_another_begins_anew() {
         let mut business = Business::new(settings());
         business.open(5, 70);
         for text in ["1", "2", "3"] {
@@ -510,15 +542,59 @@ mod tests {
         publish(&mut business, Track::Audio, Part::Init { mime: "audio/x" }, "i");
         publish(&mut business, Track::Audio, Part::Start, "a");
         let mut relay = Peer::join(&mut business);
-        relay.asks(&mut business, 1, "good", None);
+        let all = ["5 messages 2 Whole 2", "5 messages 3 Whole 3", "5 audio 1 audio/x i", "5 audio 2 Start a"];
+        // The answer to the first crosses the `Unsubscribe`: the relay drops what it is sent, and asks again.
+        for request in [1, 2] {
+            relay.asks(&mut business, request, "good", None);
+            answer(&mut business);
+            assert_eq!(relay.reads(&mut business)[1..], all, "request {request}");
+        }
+        relay.says(&mut business, &ToBusiness::Audience { topic: 5, pages: 1 });
+        relay.asks(&mut business, 3, "good", Some(Since { epoch: 70, next: [0, 1, 0, 0] }));
         answer(&mut business);
-        assert_eq!(relay.reads(&mut business).len(), 5);
-        relay.asks(&mut business, 2, "good", Some(Since { epoch: 70, next: [0, 1, 0, 0] }));
-        answer(&mut business);
-        let again = relay.reads(&mut business);
-        assert_eq!(again[1..], ["5 messages 1 Whole 1", "5 messages 2 Whole 2", "5 messages 3 Whole 3"]);
+        assert_eq!(relay.reads(&mut business), ["Accept 3 topic 5 epoch 70"], "it has all that");
         publish(&mut business, Track::Audio, Part::Continue, "b");
         assert_eq!(relay.reads(&mut business), ["5 audio 3 Continue b"]);
+        // In one read, as the relay may have said it: the answer comes behind the `Unsubscribe`.
+        relay.asks(&mut business, 4, "good", None);
+        relay.says(&mut business, &ToBusiness::Unsubscribe { topic: 5 });
+        answer(&mut business);
+        relay.reads(&mut business);
+        relay.asks(&mut business, 5, "good", None);
+        answer(&mut business);
+        let read = relay.reads(&mut business);
+        assert_eq!(read[1..], [&all[..], &["5 audio 3 Continue b"]].concat());
+    }
+
+    #[test]
+    fn a_link_that_is_revoked_admits_nobody_who_asked_before() {
+        let mut business = Business::new(settings());
+        business.open(5, 70);
+        let mut relay = Peer::join(&mut business);
+        relay.asks(&mut business, 1, "good", None);
+        relay.asks(&mut business, 2, "other", None);
+        business.revoke("good", "taken back");
+        business.revoke(&"x".repeat(LINK_SIZE_MAX + 1), "no link at all");
+        business.accept(relay.id, 1, (5, GRANT), None).unwrap();
+        business.accept(relay.id, 2, (5, GRANT), None).unwrap();
+        business.accept(relay.id, 2, (5, GRANT), None).unwrap();
+        let expected = ["Revoke good taken back", "Deny 1 taken back", "Accept 2 topic 5 epoch 70"];
+        assert_eq!(relay.reads(&mut business), expected, "each request is answered once");
+    }
+
+    #[test]
+    fn a_topic_goes_on_with_counters_of_elsewhere() {
+        let mut business = Business::new(settings());
+        assert!(business.open_at(5, 70, [3, 1000, 0, 0]));
+        let mut relay = Peer::join(&mut business);
+        relay.asks(&mut business, 1, "good", Some(Since { epoch: 70, next: [3, 999, 0, 0] }));
+        answer(&mut business);
+        for (track, sequence) in [(Track::Messages, 1000), (Track::Messages, 1007), (Track::State, 3)] {
+            business.publish_as(5, track, sequence, Part::Whole, b"1").unwrap();
+        }
+        let expected =
+            ["Accept 1 topic 5 epoch 70", "5 messages 1000 Whole 1", "5 messages 1007 Whole 1", "5 state 3 Whole 1"];
+        assert_eq!(relay.reads(&mut business), expected);
     }
 
     #[test]
@@ -527,6 +603,7 @@ mod tests {
         let mut relay = Peer::join(&mut business);
         for topic in [5, 6] {
             business.open(topic, 1);
+            relay.asks(&mut business, topic, "any", None);
             business.accept(relay.id, topic, (topic, GRANT), None).unwrap();
         }
         relay.reads(&mut business);
@@ -584,11 +661,11 @@ mod tests {
         two.says(&mut business, &ToBusiness::PageMessage { topic: 6, page: 12, data: "of no topic that it has" });
         business.disconnect(one.id, Ended::Closed("it left".to_owned()));
         let events = answer(&mut business);
-        let audience = |pages| Event::Audience { topic: 5, pages };
+        let audience = Event::Audience { topic: 5, pages: 4 };
         let said = Event::PageMessage { topic: 5, relay: two.id, page: 12, data: "hi".to_owned() };
         let why = Ended::Closed("it left".to_owned());
         let down = Event::RelayDown { relay: one.id, name: "by hand".to_owned(), why };
-        assert_eq!(events, [audience(7), said, audience(4), down]);
+        assert_eq!(events, [said, down, audience], "the newest number, once");
         assert_eq!(business.relays(), 1);
     }
 
@@ -633,6 +710,17 @@ mod tests {
         }
         business.handle_timeout(seconds(30), relay.id);
         assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::Silent(_), .. }]));
+        // Whoever takes what waits for it is there, but not for ever.
+        let thin = Peer::join(&mut business);
+        answer(&mut business);
+        for at in (20..300).step_by(20) {
+            business.took(seconds(at), thin.id);
+            business.handle_timeout(seconds(at + 9), thin.id);
+            assert_eq!(answer(&mut business), []);
+        }
+        business.took(seconds(299), thin.id);
+        business.handle_timeout(seconds(300), thin.id);
+        assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::Silent(_), .. }]));
         let mute = Peer::connect(&mut business);
         business.handle_timeout(seconds(5), mute.id);
         assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::NoHandshake(_), .. }]));
@@ -640,8 +728,14 @@ mod tests {
 
     #[test]
     fn a_relay_that_does_not_read_costs_no_memory_and_one_that_only_asks_is_cut_off() {
-        let limits =
-            Limits { answers_size_max: 1000, media_size_max: 1000, relays_max: 1, topics_max: 1, ..Limits::default() };
+        let limits = Limits {
+            answers_size_max: 1000,
+            media_size_max: 1000,
+            relays_max: 1,
+            strangers_max: 2,
+            topics_max: 1,
+            ..Limits::default()
+        };
         let mut business = Business::new(Settings { limits, ..settings() });
         assert!(business.open(5, 70) && !business.open(6, 1) && business.open(5, 71));
         let relay = Peer::join(&mut business);
@@ -652,6 +746,8 @@ mod tests {
         }
         assert!(business.topic(5).is_some_and(|topic| topic.track(Track::Video).kept().len() == 1));
         let other = Peer::connect(&mut business);
+        let _stranger = Peer::connect(&mut business);
+        assert_eq!(business.connect(Duration::ZERO, CHALLENGE), None, "two have proved nothing");
         let proof = relay_proof(SECRET, &CHALLENGE, &[1; 16]);
         other.says(&mut business, &ToBusiness::Hello { version: VERSION, relay: "other", nonce: [1; 16], proof });
         assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::TooManyRelays, .. }]));

@@ -30,12 +30,13 @@ pub enum Event {
     RelayDown {
         /// Its connection.
         relay: RelayId,
-        /// The name that it gave; empty where it never proved itself.
+        /// The name that it gave; empty where it never proved itself. There was no `RelayUp` where it was one too many.
         name: String,
         /// Why.
         why: Ended,
     },
-    /// A link was asked for: [`accept`](Business::accept) or [`deny`](Business::deny), now or later.
+    /// A link was asked for: [`accept`](super::Business::accept) or [`deny`](super::Business::deny), now or later. No answer is
+    /// one too: the relay gives it up after 10 s and asks again.
     Asked {
         /// Who asks.
         relay: RelayId,
@@ -50,7 +51,7 @@ pub enum Event {
         /// The page's `Origin`, where it has one.
         origin: String,
     },
-    /// A topic has so many pages now, all relays together.
+    /// A topic has so many pages now, all relays together: the newest number, once for all changes.
     Audience {
         /// The topic.
         topic: u32,
@@ -87,7 +88,7 @@ pub enum Event {
 /// Why a topic can't be subscribed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotOpen {
-    /// There is no such topic.
+    /// There is no such topic, or it ended long ago.
     Unknown,
     /// It has ended, and why.
     Ended(String),

@@ -16,7 +16,7 @@ use wire::{
 pub struct Bounds {
     /// Publications.
     pub count_max: usize,
-    /// Bytes of their frames. A media group that outgrows it is forgotten from its start: it goes on for the relays that
+    /// Bytes of their frames, and 64 for each. A media group that outgrows it is forgotten from its start: it goes on for the relays that
     /// are inside it, and others wait for the next one.
     pub size_max: usize,
 }
@@ -28,9 +28,12 @@ pub enum PublishError {
     PartOfOtherTrack,
     /// More than 1 MiB of data, or a MIME type of more than 255 bytes.
     TooLarge,
-    /// A chunk without an init before it, or a `Continue` without a `Start`: nobody could decode it.
+    /// A chunk without an init before it, or a `Continue` without a `Start` or behind a hole: nobody could decode it. So are
+    /// all that follow, until the next `Start`.
     OutOfOrder,
-    /// No sequence is left in this epoch, or one was given that is not above the last: open the topic anew.
+    /// It was published already: its sequence is below the next.
+    Superfluous,
+    /// No sequence is left in this epoch: open the topic anew.
     OutOfSequences,
     /// There is no such topic, or it has ended.
     Closed,
@@ -42,17 +45,20 @@ impl fmt::Display for PublishError {
             Self::PartOfOtherTrack => "the part does not belong to the track",
             Self::TooLarge => "the data or the MIME type is too large",
             Self::OutOfOrder => "a chunk before its init or its group's start",
-            Self::OutOfSequences => "the epoch has no such sequence left",
+            Self::Superfluous => "it was published already",
+            Self::OutOfSequences => "the epoch has no sequence left",
             Self::Closed => "the topic is closed",
         })
     }
 }
 
+/// What a publication costs besides its frame: its row, and what counts its holders.
+const PUBLICATION_SIZE: usize = 64;
+
 /// One publication, encoded as it goes to every relay.
 #[derive(Clone, Debug)]
 pub struct Publication {
     sequence: u64,
-    is_start: bool,
     frame: Arc<[u8]>,
     data_size: usize,
 }
@@ -68,6 +74,11 @@ impl Publication {
     #[must_use]
     pub const fn frame(&self) -> &Arc<[u8]> {
         &self.frame
+    }
+
+    /// Bytes of memory that it takes.
+    fn size(&self) -> usize {
+        self.frame.len() + PUBLICATION_SIZE
     }
 
     /// The bytes for the pages: what the frame ends with.
@@ -88,13 +99,6 @@ pub struct Cursor {
     is_inside: bool,
 }
 
-impl Cursor {
-    /// The one of two places on `state` or `messages` from which more is sent.
-    pub(crate) fn earlier(self, other: Self) -> Self {
-        if other.next < self.next { other } else { self }
-    }
-}
-
 /// What was published on one track.
 #[derive(Debug)]
 pub struct History {
@@ -112,9 +116,9 @@ pub struct History {
 }
 
 impl History {
-    /// A track that nothing was published on.
-    pub(crate) fn new(topic: u32, track: Track, bounds: Bounds) -> Self {
-        Self { topic, track, bounds, next: 1, kept: VecDeque::new(), kept_size: 0, init: None, group: 0 }
+    /// A track of which nothing is kept, and whose next publication has this sequence.
+    pub(crate) const fn new(topic: u32, track: Track, bounds: Bounds, next: u64) -> Self {
+        Self { topic, track, bounds, next, kept: VecDeque::new(), kept_size: 0, init: None, group: 0 }
     }
 
     /// The sequence of the next publication.
@@ -145,7 +149,10 @@ impl History {
         if data.len() > DATA_SIZE_MAX || matches!(part, Part::Init { mime } if mime.len() > MIME_SIZE_MAX) {
             return Err(PublishError::TooLarge);
         }
-        if sequence < self.next || sequence >= SEQUENCE_END {
+        if sequence < self.next {
+            return Err(PublishError::Superfluous);
+        }
+        if sequence >= SEQUENCE_END {
             return Err(PublishError::OutOfSequences);
         }
         let is_in_order = match part {
@@ -161,8 +168,7 @@ impl History {
         let frame = ToRelay::Publish { topic: self.topic, track: self.track, sequence, part, data };
         let size = encode(&frame, &mut bytes).ok_or(PublishError::TooLarge)?;
         let frame = bytes.get(..size).unwrap_or_default().into();
-        let is_start = matches!(part, Part::Start);
-        let publication = Publication { sequence, is_start, frame, data_size: data.len() };
+        let publication = Publication { sequence, frame, data_size: data.len() };
         self.next = sequence + 1;
         match part {
             Part::Init { .. } => {
@@ -182,7 +188,7 @@ impl History {
     }
 
     fn keep(&mut self, publication: Publication) {
-        self.kept_size += publication.frame.len();
+        self.kept_size += publication.size();
         self.kept.push_back(publication);
         while self.kept.len() > 1 && (self.kept.len() > self.bounds.count_max || self.kept_size > self.bounds.size_max)
         {
@@ -198,7 +204,7 @@ impl History {
 
     fn forget_oldest(&mut self) {
         if let Some(oldest) = self.kept.pop_front() {
-            self.kept_size -= oldest.frame.len();
+            self.kept_size -= oldest.size();
         }
     }
 
@@ -216,8 +222,11 @@ impl History {
                 Cursor { next: self.kept.get(newest).map_or(self.next, Publication::sequence), ..Cursor::default() }
             }
             Track::Audio | Track::Video => {
+                if wanted == 0 {
+                    return Cursor::default();
+                }
                 let held = self.init.iter().chain(&self.kept).filter(|kept| kept.sequence >= wanted).count() as u64;
-                if wanted == 0 || held != self.next - wanted {
+                if held != self.next - wanted {
                     return Cursor::default();
                 }
                 let init = self.init.as_ref().map_or(0, Publication::sequence);
@@ -249,11 +258,13 @@ impl History {
             }
             return Some(init);
         }
-        let place = self.kept.partition_point(|kept| kept.sequence < cursor.next);
-        let follows = self.kept.get(place).filter(|kept| cursor.is_inside && kept.sequence == cursor.next);
-        let found = match follows {
+        let find = |sequence| {
+            let place = self.kept.partition_point(|kept| kept.sequence < sequence);
+            self.kept.get(place).filter(|kept| kept.sequence == sequence)
+        };
+        let found = match find(cursor.next).filter(|_| cursor.is_inside) {
             Some(found) => found,
-            None => self.kept.range(place..).rev().find(|kept| kept.is_start)?,
+            None => find(self.group).filter(|start| start.sequence >= cursor.next)?,
         };
         cursor.next = found.sequence + 1;
         cursor.is_inside = true;
@@ -269,7 +280,7 @@ mod tests {
     const INIT: Part<'_> = Part::Init { mime: "video/mp4" };
 
     fn track(track: Track) -> History {
-        History::new(7, track, BOUNDS)
+        History::new(7, track, BOUNDS, 1)
     }
 
     fn publish(history: &mut History, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
@@ -364,7 +375,7 @@ mod tests {
         publish(&mut video, Part::Start, &[1]).unwrap();
         assert_eq!(rest(&video, &mut cursor), [13, 14]);
 
-        let mut messages = History::new(7, Track::Messages, Bounds { count_max: 3, ..BOUNDS });
+        let mut messages = History::new(7, Track::Messages, Bounds { count_max: 3, ..BOUNDS }, 1);
         let mut cursor = messages.cursor(0, 0);
         for _ in 0..9 {
             publish(&mut messages, Part::Whole, b"1").unwrap();
@@ -374,7 +385,7 @@ mod tests {
 
     #[test]
     fn history_is_bounded_by_number_and_by_size() {
-        let mut messages = History::new(7, Track::Messages, Bounds { count_max: 10, size_max: 1000 });
+        let mut messages = History::new(7, Track::Messages, Bounds { count_max: 10, size_max: 1200 }, 1);
         for _ in 0..30 {
             publish(&mut messages, Part::Whole, b"1").unwrap();
         }
@@ -385,12 +396,12 @@ mod tests {
         assert_eq!(messages.kept().len(), 3);
         publish(&mut messages, Part::Whole, &[b'1'; 3000]).unwrap();
         assert_eq!(messages.kept().len(), 1, "the newest is kept whatever its size");
-        assert_eq!(messages.kept_size, messages.kept().map(|kept| kept.frame.len()).sum());
+        assert_eq!(messages.kept_size, messages.kept().map(Publication::size).sum());
     }
 
     #[test]
     fn a_group_that_outgrows_its_bound_is_live_only() {
-        let mut audio = History::new(7, Track::Audio, Bounds { size_max: 1000, ..BOUNDS });
+        let mut audio = History::new(7, Track::Audio, Bounds { size_max: 1100, ..BOUNDS }, 1);
         publish(&mut audio, INIT, &[]).unwrap();
         publish(&mut audio, Part::Start, &[0; 400]).unwrap();
         let mut inside = audio.cursor(0, 0);
@@ -418,7 +429,7 @@ mod tests {
         let mut state = track(Track::State);
         assert_eq!(publish(&mut state, Part::Start, &[]), Err(PublishError::PartOfOtherTrack));
         assert_eq!(publish(&mut state, Part::Whole, &vec![0; DATA_SIZE_MAX + 1]), Err(PublishError::TooLarge));
-        assert_eq!(state.publish(0, Part::Whole, &[]), Err(PublishError::OutOfSequences));
+        assert_eq!(state.publish(0, Part::Whole, &[]), Err(PublishError::Superfluous));
         assert_eq!(state.publish(SEQUENCE_END, Part::Whole, &[]), Err(PublishError::OutOfSequences));
         assert_eq!((from(&video, 0, 0), state.next()), (vec![3], 1), "nothing changed");
     }
@@ -431,6 +442,6 @@ mod tests {
             messages.publish(sequence, Part::Whole, b"1").unwrap();
         }
         assert_eq!(rest(&messages, &mut cursor), [4, 5, 1 << 20]);
-        assert_eq!(messages.publish(1 << 20, Part::Whole, b"1"), Err(PublishError::OutOfSequences));
+        assert_eq!(messages.publish(1 << 20, Part::Whole, b"1"), Err(PublishError::Superfluous));
     }
 }

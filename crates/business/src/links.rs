@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use wire::{LINK_SIZE_MAX, uplink::Grant};
+use wire::{is_link, uplink::Grant};
 
 /// Which topic a link leads to, and what it allows.
 #[derive(Debug, Default)]
@@ -13,9 +13,11 @@ pub struct Links {
 }
 
 impl Links {
-    /// Lets a link lead to a topic.
+    /// Lets a link lead to a topic. One that is no share link has no page, and leads nowhere.
     pub fn allow(&mut self, link: &str, topic: u32, grant: Grant) {
-        debug_assert!(link.len() <= LINK_SIZE_MAX);
+        if !is_link(link) {
+            return;
+        }
         self.rows.insert(link.to_owned(), (topic, grant));
     }
 

@@ -12,8 +12,12 @@ use super::{
     topic::{Cursors, Topic},
 };
 
-/// The topics of the machine by number; an ended one is its reason.
-pub(crate) type Topics = BTreeMap<u32, Result<Topic, String>>;
+/// The open topics of the machine by number.
+pub(crate) type Topics = BTreeMap<u32, Topic>;
+
+/// Requests that wait for an answer, at most: far more than a relay remembers. Further ones push out the oldest, whose answer
+/// it would ignore.
+const REQUESTS_MAX: usize = 4096;
 
 /// A relay that is connected.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(crate) struct Relay {
     pub is_counted: bool,
     /// In the machine's list of relays that may be written to.
     pub is_ready: bool,
+    /// What it asked and was not answered: the number and the link.
+    requests: VecDeque<(u32, String)>,
     topics: BTreeMap<u32, Held>,
     /// Topics that may have something ahead of it.
     news: VecDeque<u32>,
@@ -35,6 +41,9 @@ pub(crate) struct Relay {
 struct Held {
     cursors: Cursors,
     pages: u32,
+    /// The relay said since then that it has it. Before that an `Unsubscribe` of its own may have crossed the `Accept`: then
+    /// it has dropped what it was sent.
+    is_confirmed: bool,
     /// In the queue of topics with news.
     has_news: bool,
 }
@@ -42,20 +51,55 @@ struct Held {
 impl Relay {
     /// A relay that has just connected.
     pub fn new(session: Session) -> Self {
-        let (topics, news) = (BTreeMap::new(), VecDeque::new());
-        Self { name: String::new(), session, is_counted: false, is_ready: false, topics, news }
+        Self {
+            name: String::new(),
+            session,
+            is_counted: false,
+            is_ready: false,
+            requests: VecDeque::new(),
+            topics: BTreeMap::new(),
+            news: VecDeque::new(),
+        }
     }
 
-    /// It is admitted to a topic. One that it has already is sent again from where it asks, but for media.
+    /// It asks for a link.
+    pub fn asks(&mut self, request: u32, link: &str) {
+        if self.requests.len() >= REQUESTS_MAX {
+            self.requests.pop_front();
+        }
+        self.requests.push_back((request, link.to_owned()));
+    }
+
+    /// A request is answered; whether it was open.
+    pub fn answered(&mut self, request: u32) -> bool {
+        let place = self.requests.iter().position(|(open, _)| *open == request);
+        place.and_then(|place| self.requests.remove(place)).is_some()
+    }
+
+    /// An open request for a link, which is answered by that.
+    pub fn take_request_for(&mut self, link: &str) -> Option<u32> {
+        let place = self.requests.iter().position(|(_, asked)| asked == link)?;
+        self.requests.remove(place).map(|(request, _)| request)
+    }
+
+    /// It is admitted to a topic, from the place where it asks. One that it surely has goes on where it is: whatever is below
+    /// would be superfluous to it.
     pub fn admit(&mut self, topic: u32, asked: Cursors) {
-        let fresh = Held { cursors: asked, pages: 0, has_news: false };
-        self.topics.entry(topic).and_modify(|held| held.cursors.go_back(asked)).or_insert(fresh);
+        let fresh = Held { cursors: asked, pages: 0, is_confirmed: false, has_news: false };
+        let held = self.topics.entry(topic).or_insert(fresh);
+        if !held.is_confirmed {
+            held.cursors = asked;
+        }
         self.has_news(topic);
     }
 
     /// It has a topic no longer; whether it had.
     pub fn leave(&mut self, topic: u32) -> bool {
-        self.topics.remove(&topic).is_some()
+        let held = self.topics.remove(&topic);
+        if held.as_ref().is_some_and(|held| held.has_news) {
+            self.news.retain(|other| *other != topic);
+        }
+        held.is_some()
     }
 
     /// Whether it was admitted to a topic.
@@ -75,7 +119,7 @@ impl Relay {
 
     /// It told its pages in a topic; whether it has the topic.
     pub fn set_pages(&mut self, topic: u32, pages: u32) -> bool {
-        self.topics.get_mut(&topic).map(|held| held.pages = pages).is_some()
+        self.topics.get_mut(&topic).map(|held| (held.pages, held.is_confirmed) = (pages, true)).is_some()
     }
 
     /// Something may be ahead of it in a topic; whether it has the topic.
@@ -95,7 +139,7 @@ impl Relay {
         }
         while let Some(number) = self.news.pop_front() {
             let Some(held) = self.topics.get_mut(&number) else { continue };
-            let next = topics.get(&number).and_then(|topic| topic.as_ref().ok()?.take(&mut held.cursors));
+            let next = topics.get(&number).and_then(|topic| topic.take(&mut held.cursors));
             held.has_news = next.is_some();
             if let Some(publication) = next {
                 self.news.push_back(number);

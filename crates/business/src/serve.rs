@@ -8,13 +8,13 @@
 use core::{cell::RefCell, time::Duration};
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     time::Instant,
 };
 
-use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
+use futures_lite::{AsyncReadExt as _, FutureExt as _};
 use smol::{Async, LocalExecutor, Timer, channel};
 use wire::{
     Track,
@@ -88,6 +88,7 @@ impl Server {
     }
 
     /// See [`Business::open`].
+    #[must_use]
     pub fn open(&self, topic: u32, epoch: u64) -> bool {
         self.change(|business| business.open(topic, epoch))
     }
@@ -116,12 +117,17 @@ impl Server {
         self.change(|business| business.end(topic, reason));
     }
 
+    /// See [`Business::forget`].
+    pub fn forget(&self, topic: u32, reason: &str) {
+        self.change(|business| business.forget(topic, reason));
+    }
+
     /// See [`Business::kick`].
     pub fn kick(&self, relay: RelayId, page: u32, reason: &str) {
         self.change(|business| business.kick(relay, page, reason));
     }
 
-    /// Reads an open topic.
+    /// Reads an open topic. What reads must not call the server.
     pub fn with_topic<R>(&self, topic: u32, read: impl FnOnce(&Topic) -> R) -> Option<R> {
         self.business.borrow().topic(topic).map(read)
     }
@@ -160,8 +166,13 @@ impl Server {
                 Event::RelayDown { name, why, .. } => log::info!("business server: relay {name:?} is gone: {why}"),
                 _ => {}
             }
-            // A back end that doesn't listen to its events loses them; the relays are served all the same.
-            let _ = self.events.0.try_send(event);
+            // A back end that doesn't listen to its events loses them, what pages say first; the relays are served all the
+            // same. A connection that is no relay is nobody's event.
+            let is_lesser = matches!(event, Event::PageMessage { .. }) && self.events.0.len() >= EVENTS_MAX / 2;
+            let is_stranger = matches!(&event, Event::RelayDown { name, .. } if name.is_empty());
+            if !is_lesser && !is_stranger {
+                let _ = self.events.0.try_send(event);
+            }
         }
         let bells = self.bells.borrow();
         while let Some(ready) = business.poll_ready() {
@@ -178,15 +189,18 @@ impl Server {
         if let Err(error) = getrandom::fill(&mut challenge) {
             return log::error!("business server: no random bytes, so no relay is served: {error}");
         }
+        let Some(relay) = self.business.borrow_mut().connect(self.now(), challenge) else {
+            return log::warn!("business server: {address} turned away: too many connections have proved nothing");
+        };
         let (bell, rung) = channel::bounded(1);
-        let relay = self.business.borrow_mut().connect(self.now(), challenge);
         self.bells.borrow_mut().insert(relay, bell);
+        // Also where the future of `serve` is dropped.
+        let _leaves = Leaves { server: &self, relay };
         log::debug!("business server: connection {relay} from {address}");
         // The challenge is ready.
         self.change(|_| ());
         let ended = self.read(relay, &stream).or(self.write(relay, &stream, &rung)).or(self.watch(relay)).await;
         self.change(|business| business.disconnect(relay, Ended::Closed(ended)));
-        self.bells.borrow_mut().remove(&relay);
     }
 
     async fn read(&self, relay: RelayId, mut stream: &Async<TcpStream>) -> String {
@@ -207,8 +221,8 @@ impl Server {
         }
     }
 
-    async fn write(&self, relay: RelayId, mut stream: &Async<TcpStream>, rung: &channel::Receiver<()>) -> String {
-        let (mut frames, mut bytes) = (Vec::new(), Vec::with_capacity(WRITE_SIZE));
+    async fn write(&self, relay: RelayId, stream: &Async<TcpStream>, rung: &channel::Receiver<()>) -> String {
+        let (mut frames, mut bytes) = (Vec::new(), Vec::new());
         loop {
             if !self.business.borrow_mut().take(relay, WRITE_SIZE, &mut frames) {
                 return GIVEN_UP.to_owned();
@@ -216,8 +230,8 @@ impl Server {
             frames.drain(..).for_each(|frame| bytes.extend_from_slice(&frame));
             if bytes.is_empty() {
                 let _ = rung.recv().await;
-            } else if let Err(error) = stream.write_all(&bytes).await {
-                return error.to_string();
+            } else if let Err(why) = self.write_all(relay, stream, &bytes, rung).await {
+                return why;
             }
             bytes.clear();
             // One large chunk must not keep its size for good.
@@ -225,10 +239,52 @@ impl Server {
         }
     }
 
+    async fn write_all(
+        &self,
+        relay: RelayId,
+        stream: &Async<TcpStream>,
+        mut bytes: &[u8],
+        rung: &channel::Receiver<()>,
+    ) -> Result<(), String> {
+        let mut had_to_wait = false;
+        while !bytes.is_empty() {
+            match stream.get_ref().write(bytes) {
+                Ok(size) => {
+                    bytes = bytes.get(size..).unwrap_or_default();
+                    if core::mem::take(&mut had_to_wait) {
+                        let now = self.now();
+                        self.business.borrow_mut().took(now, relay);
+                    }
+                    // However much is ahead, the others have their turn.
+                    smol::future::yield_now().await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    had_to_wait = true;
+                    let is_writable = async { stream.writable().await.map_err(|error| error.to_string()) };
+                    // The bell may say that the relay was given up.
+                    let has_rung = async {
+                        let _ = rung.recv().await;
+                        Ok(())
+                    };
+                    is_writable.or(has_rung).await?;
+                    if self.business.borrow().deadline(relay).is_none() {
+                        return Err(GIVEN_UP.to_owned());
+                    }
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
     async fn watch(&self, relay: RelayId) -> String {
         loop {
             let Some(deadline) = self.business.borrow().deadline(relay) else { return GIVEN_UP.to_owned() };
-            Timer::at(self.start + deadline).await;
+            match self.start.checked_add(deadline) {
+                Some(at) => drop(Timer::at(at).await),
+                None => drop(Timer::never().await),
+            }
             let now = self.now();
             self.change(|business| business.handle_timeout(now, relay));
         }
@@ -240,6 +296,21 @@ impl Server {
     }
 }
 
+/// A connection that ends, however it does.
+struct Leaves<'a> {
+    server: &'a Server,
+    relay: RelayId,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.server.bells.borrow_mut().remove(&self.relay);
+        // Nothing where it has ended already.
+        self.server
+            .change(|business| business.disconnect(self.relay, Ended::Closed("the server has stopped".to_owned())));
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the clock of the shell")]
 fn now() -> Instant {
     Instant::now()
@@ -247,6 +318,8 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use futures_lite::AsyncWriteExt as _;
+
     use super::*;
     use crate::{Limits, Times};
     use wire::uplink::{
@@ -320,7 +393,7 @@ mod tests {
         let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
         let address = listener.get_ref().local_addr().unwrap();
         let server = Server::new(Settings { secret: SECRET.to_vec(), ..settings }, "no such link");
-        server.open(5, 70);
+        assert!(server.open(5, 70));
         server.allow("good", 5, GRANT);
         let serve = async {
             Rc::clone(&server).serve(listener).await.unwrap();
@@ -380,6 +453,24 @@ mod tests {
             }
             assert!((4..60).contains(&seen.len()), "{seen:?}");
         });
+    }
+
+    #[test]
+    fn a_server_that_stops_has_no_relays_and_may_serve_again() {
+        let server = Server::new(Settings { secret: SECRET.to_vec(), ..Settings::default() }, "");
+        for _ in 0..2 {
+            let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
+            let address = listener.get_ref().local_addr().unwrap();
+            let join = async {
+                let _relay = Peer::join(address).await;
+                assert_eq!(server.relays(), 1);
+            };
+            let serve = async {
+                Rc::clone(&server).serve(listener).await.unwrap();
+            };
+            smol::block_on(join.or(serve));
+            assert!(server.relays() == 0 && server.bells.borrow().is_empty());
+        }
     }
 
     #[test]

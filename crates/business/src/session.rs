@@ -14,8 +14,13 @@ use wire::uplink::{
 
 use super::Times;
 
+/// A relay from which no whole frame came for this time is dead, whatever it reads.
+const FRAMELESS_MAX: Duration = Duration::from_secs(300);
 /// A relay sends nothing larger than a head; this is the deframer's room for data, of which it needs none.
 const DATA_SIZE_MAX: usize = 0;
+
+/// What a frame that waits costs besides its bytes.
+const FRAME_SIZE: usize = 32;
 
 /// Why a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +99,9 @@ pub(crate) struct Session {
     is_up: bool,
     is_full: bool,
     opened: Duration,
+    /// The last sign of life, and the last frame.
     heard: Duration,
+    framed: Duration,
     pinged: Option<Duration>,
     ping: u32,
     out: VecDeque<Arc<[u8]>>,
@@ -113,6 +120,7 @@ impl Session {
             is_full: false,
             opened: now,
             heard: now,
+            framed: now,
             pinged: None,
             ping: 0,
             out: VecDeque::new(),
@@ -139,7 +147,7 @@ impl Session {
             let Some(body) = body else { return Ok(None) };
             let frame = decode_to_business(body)
                 .map_err(|(byte, fault)| Ended::Frame(format!("a frame is wrong at byte {byte}: {fault:?}")))?;
-            self.heard = now;
+            (self.heard, self.framed) = (now, now);
             let said = match frame {
                 ToBusiness::Hello { version, relay, nonce, proof } if !self.is_up => {
                     if version != VERSION {
@@ -178,17 +186,22 @@ impl Session {
         }
     }
 
-    /// Queues any frame but a `Publish`.
-    pub(crate) fn push(&mut self, frame: &ToRelay<'_>) {
+    /// The relay took bytes that had waited for it.
+    pub(crate) fn took(&mut self, now: Duration) {
+        self.heard = now;
+    }
+
+    /// Queues any frame but a `Publish`; `false` where it finds no room, and the connection is to end.
+    pub(crate) fn push(&mut self, frame: &ToRelay<'_>) -> bool {
         let mut bytes = [0; LENGTH_SIZE + HEAD_SIZE_MAX];
-        let size = encode(frame, &mut bytes).unwrap_or_default();
-        debug_assert!(size > 0, "a {} frame does not fit", frame.name());
-        if self.out_size + size > self.out_size_max {
-            self.is_full = true;
-        } else {
-            self.out_size += size;
-            self.out.push_back(bytes.get(..size).unwrap_or_default().into());
+        // Every text in it was cut to its length: it fits.
+        let Some(frame) = encode(frame, &mut bytes).and_then(|size| bytes.get(..size)) else { return false };
+        self.is_full |= self.out_size + frame.len() + FRAME_SIZE > self.out_size_max;
+        if !self.is_full {
+            self.out_size += frame.len() + FRAME_SIZE;
+            self.out.push_back(frame.into());
         }
+        !self.is_full
     }
 
     /// Asks for a sign of life; the nonce that the `Pong` will have.
@@ -201,7 +214,7 @@ impl Session {
     /// The next frame that waits, taken to be written.
     pub(crate) fn take(&mut self) -> Option<Arc<[u8]>> {
         let frame = self.out.pop_front()?;
-        self.out_size -= frame.len();
+        self.out_size -= frame.len() + FRAME_SIZE;
         Some(frame)
     }
 
@@ -209,10 +222,11 @@ impl Session {
     pub(crate) fn deadline(&self) -> Duration {
         let Times { handshake, ping_after, dead_after } = self.times;
         if !self.is_up {
-            return self.opened + handshake;
+            return self.opened.saturating_add(handshake);
         }
-        let ping = self.pinged.filter(|at| *at > self.heard).unwrap_or(self.heard) + ping_after;
-        ping.min(self.heard + dead_after)
+        let asked = self.pinged.filter(|at| *at > self.heard).unwrap_or(self.heard);
+        let dead = self.heard.saturating_add(dead_after).min(self.framed.saturating_add(FRAMELESS_MAX.max(dead_after)));
+        asked.saturating_add(ping_after).min(dead)
     }
 
     /// Time has passed.
@@ -222,10 +236,13 @@ impl Session {
             return Err(Ended::Unread(self.out_size_max));
         }
         if !self.is_up {
-            return if now >= self.opened + handshake { Err(Ended::NoHandshake(handshake)) } else { Ok(()) };
+            let is_late = now >= self.opened.saturating_add(handshake);
+            return if is_late { Err(Ended::NoHandshake(handshake)) } else { Ok(()) };
         }
-        if now >= self.heard + dead_after {
-            return Err(Ended::Silent(dead_after));
+        for (since, limit) in [(self.heard, dead_after), (self.framed, FRAMELESS_MAX.max(dead_after))] {
+            if now >= since.saturating_add(limit) {
+                return Err(Ended::Silent(limit));
+            }
         }
         if now >= self.deadline() {
             self.ping();

@@ -7,15 +7,19 @@ use core::time::Duration;
 pub struct Limits {
     /// Relays that are connected at the same time; further ones are turned away.
     pub relays_max: usize,
-    /// Topics that are open or remembered as ended.
+    /// Connections that have not proved to be a relay yet; further ones are turned away.
+    pub strangers_max: usize,
+    /// Topics that are open.
     pub topics_max: usize,
     /// Messages that a topic keeps for relays that come back or come late.
     pub messages_max: usize,
-    /// Bytes of their frames.
+    /// Bytes of their frames, and 64 for each.
     pub messages_size_max: usize,
-    /// Bytes of frames that a media track keeps: its running group and the one before.
+    /// Bytes of frames, and 64 for each, that a media track keeps: its running group and the one before. Its init segment
+    /// is kept besides, and so is the newest state: 1 MiB each at most.
     pub media_size_max: usize,
-    /// Bytes of answers that may wait for one relay. One that reads more slowly is cut off.
+    /// Bytes of answers, and of `End`, `Revoke` and `Kick`, that may wait for one relay. One that reads more slowly is cut
+    /// off. So whoever ends thousands of topics at once lets relays read in between.
     pub answers_size_max: usize,
 }
 
@@ -23,6 +27,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             relays_max: 16,
+            strangers_max: 16,
             topics_max: 10_000,
             messages_max: 500,
             messages_size_max: 256 * 1024,
@@ -61,6 +66,6 @@ pub struct Times {
     pub handshake: Duration,
     /// A `Ping` goes out after this time without a frame from it.
     pub ping_after: Duration,
-    /// It is dead after this time without a frame.
+    /// It is dead after this time without a sign of life: a frame, or that it took bytes which had waited for it.
     pub dead_after: Duration,
 }

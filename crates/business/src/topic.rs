@@ -27,17 +27,15 @@ pub struct Topic {
 pub(crate) struct Cursors([Cursor; 4]);
 
 impl Topic {
-    /// An empty topic. `epoch` must differ from every earlier one of the same number: a relay takes a new epoch as word
-    /// that all counters began anew.
-    #[must_use]
-    pub fn new(number: u32, epoch: u64, limits: &Limits) -> Self {
+    /// A topic of which nothing is kept, and whose next publications have these sequences.
+    pub(crate) fn new(number: u32, epoch: u64, next: [u64; 4], limits: &Limits) -> Self {
         let tracks = Track::ALL.map(|track| {
             let bounds = match track {
                 Track::State => Bounds { count_max: 1, size_max: usize::MAX },
                 Track::Messages => Bounds { count_max: limits.messages_max, size_max: limits.messages_size_max },
                 Track::Audio | Track::Video => Bounds { count_max: usize::MAX, size_max: limits.media_size_max },
             };
-            History::new(number, track, bounds)
+            History::new(number, track, bounds, next[track.index()].max(1))
         });
         Self { epoch, tracks }
     }
@@ -58,7 +56,7 @@ impl Topic {
     ///
     /// # Errors
     /// The track can't carry it; nothing changed.
-    pub fn publish(&mut self, track: Track, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
+    pub(crate) fn publish(&mut self, track: Track, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
         let sequence = self.track(track).next();
         self.publish_as(track, sequence, part, data).map(|()| sequence)
     }
@@ -67,7 +65,13 @@ impl Topic {
     ///
     /// # Errors
     /// The track can't carry it; nothing changed.
-    pub fn publish_as(&mut self, track: Track, sequence: u64, part: Part<'_>, data: &[u8]) -> Result<(), PublishError> {
+    pub(crate) fn publish_as(
+        &mut self,
+        track: Track,
+        sequence: u64,
+        part: Part<'_>,
+        data: &[u8],
+    ) -> Result<(), PublishError> {
         self.tracks[track.index()].publish(sequence, part, data)
     }
 
@@ -80,15 +84,5 @@ impl Topic {
     /// The next publication for a relay, which is taken to be sent it.
     pub(crate) fn take(&self, cursors: &mut Cursors) -> Option<&Publication> {
         ORDER.into_iter().find_map(|track| self.track(track).take(&mut cursors.0[track.index()]))
-    }
-}
-
-impl Cursors {
-    /// The relay was admitted once more: what it asks for anew is sent again, and media go on where they are.
-    pub(crate) fn go_back(&mut self, asked: Self) {
-        for track in [Track::State, Track::Messages] {
-            let cursor = &mut self.0[track.index()];
-            *cursor = (*cursor).earlier(asked.0[track.index()]);
-        }
     }
 }
