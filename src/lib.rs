@@ -10,7 +10,8 @@
 //! sound, and picture. Everything here follows from one idea: **a track is a ring of ready-to-send
 //! frames, and a page is a cursor into it.** A publication is encoded once, as the bytes that every page
 //! gets; a page that is slow, late or back again is a cursor at an earlier place; one that fell behind the
-//! ring is told what it missed. The crate is a handful of layers, each of which knows only those below.
+//! ring is told what it missed. The workspace is a handful of layers, each of which knows only those below: [`board`],
+//! [`wire`] and [`relay`] are crates without std, the rest is here.
 //!
 //! # The board
 //!
@@ -64,9 +65,8 @@
 //!
 //! # The demo
 //!
-//! [`demo`] is the other side of the uplink: a business server that a back-end developer may copy
-//! from, a room that lives in it, and a host's page to run that room. It shares [`wire`] with the relay and
-//! otherwise meets it over a real socket.
+//! [`demo`] is a room that lives in a business server, and a host's page to run that room. The business server is
+//! [`business`], a crate of its own; [`media`] splits what a browser records. It meets the relay over a real socket.
 #![deny(unsafe_code)]
 
 pub mod bench;

@@ -126,7 +126,8 @@ impl Stage {
             share,
             business,
         });
-        stage.business.allow(LINK, TOPIC, GRANT);
+        // It is one.
+        let _ = stage.business.allow(LINK, TOPIC, GRANT);
         stage.reopen();
         Ok(stage)
     }

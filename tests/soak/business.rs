@@ -265,7 +265,7 @@ impl Business {
             self.uplinks.retain(|uplink| !uplink.is_frozen || disconnect(machine, uplink.id));
             let mut challenge = [0; 16];
             challenge[..8].copy_from_slice(&self.jitter.bits().to_le_bytes());
-            let Some(id) = self.machine.connect(now - self.start, challenge) else { continue };
+            let id = self.machine.connect(now - self.start, challenge);
             self.uplinks.push(Uplink {
                 id,
                 stream,

@@ -120,7 +120,7 @@ impl Business {
         }
     }
 
-    /// Ends an open topic: its pages are told why, and so is whoever asks for it until it opens again.
+    /// Ends an open topic. Its pages are told the reason; so are pages that ask for it before it opens again.
     pub fn end(&mut self, topic: u32, reason: &str) {
         if self.topics.remove(&topic).is_none() {
             return;
@@ -138,14 +138,14 @@ impl Business {
         }
     }
 
-    /// Ends a topic, if it is open, and forgets it: whoever asks for it then finds none.
+    /// Ends a topic if it is open, and forgets the reason: [`accept`](Self::accept) then finds no such topic.
     pub fn forget(&mut self, topic: u32, reason: &str) {
         self.end(topic, reason);
         self.ended.retain(|(ended, _)| *ended != topic);
     }
 
-    /// Takes a share link back: every page that came by it is told so at once, and whoever asks for it now is denied. Pages
-    /// that ask later are the caller's to deny.
+    /// Revokes a share link: ends the subscriptions made with it, and denies the open requests for it. Later requests are
+    /// the caller's to deny.
     pub fn revoke(&mut self, link: &str, reason: &str) {
         // A longer one is no link, and a relay would take the frame for a fault.
         if link.len() > LINK_SIZE_MAX {
@@ -218,19 +218,21 @@ impl Business {
         }
     }
 
-    /// A relay connected; `challenge` must be random and fresh. What it is sent first is ready. `None`: too many connections
-    /// have not proved yet that they are relays.
-    pub fn connect(&mut self, now: Duration, challenge: [u8; 16]) -> Option<RelayId> {
-        let limits = &self.settings.limits;
-        if self.relays.len() - self.relays_up >= limits.strangers_max {
-            return None;
+    /// A relay connected; `challenge` must be random and fresh. What it is sent first is ready. Where as many connections as
+    /// may be have proved nothing yet, the oldest of them is ended: a relay needs one round trip for it.
+    pub fn connect(&mut self, now: Duration, challenge: [u8; 16]) -> RelayId {
+        let limits = self.settings.limits;
+        if self.relays.len() - self.relays_up >= limits.strangers_max
+            && let Some(oldest) = self.relays.iter().find(|(_, relay)| !relay.is_counted).map(|(id, _)| *id)
+        {
+            self.disconnect(oldest, Ended::GaveWay);
         }
         self.next_relay += 1;
         let id = RelayId(self.next_relay);
         let session = Session::new(now, challenge, self.settings.times, limits.answers_size_max);
         let relay = self.relays.entry(id).or_insert(Relay::new(session));
         enter(&mut self.ready, id, relay);
-        Some(id)
+        id
     }
 
     /// Bytes came from a relay. `false`: they break the protocol, or the relay is gone already.
@@ -405,7 +407,7 @@ mod tests {
 
     impl Peer {
         fn connect(business: &mut Business) -> Self {
-            Self { id: business.connect(Duration::ZERO, CHALLENGE).unwrap(), deframer: Deframer::new(1 << 20) }
+            Self { id: business.connect(Duration::ZERO, CHALLENGE), deframer: Deframer::new(1 << 20) }
         }
 
         fn join(business: &mut Business) -> Self {
@@ -463,7 +465,7 @@ mod tests {
         }
     }
 
-    /// Answers whoever asked for the link "good".
+    /// Accepts requests for the link "good" and denies others; all events.
     fn answer(business: &mut Business) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = business.poll_event() {
@@ -745,9 +747,12 @@ mod tests {
             business.publish(5, Track::Video, part, &[0; 500]).unwrap();
         }
         assert!(business.topic(5).is_some_and(|topic| topic.track(Track::Video).kept().len() == 1));
+        let silent = Peer::connect(&mut business);
+        assert_eq!(business.poll_event(), None);
         let other = Peer::connect(&mut business);
-        let _stranger = Peer::connect(&mut business);
-        assert_eq!(business.connect(Duration::ZERO, CHALLENGE), None, "two have proved nothing");
+        let _third = Peer::connect(&mut business);
+        let gave_way = Event::RelayDown { relay: silent.id, name: String::new(), why: Ended::GaveWay };
+        assert_eq!(answer(&mut business), [gave_way], "two may have proved nothing");
         let proof = relay_proof(SECRET, &CHALLENGE, &[1; 16]);
         other.says(&mut business, &ToBusiness::Hello { version: VERSION, relay: "other", nonce: [1; 16], proof });
         assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::TooManyRelays, .. }]));

@@ -35,8 +35,8 @@ pub enum Event {
         /// Why.
         why: Ended,
     },
-    /// A link was asked for: [`accept`](super::Business::accept) or [`deny`](super::Business::deny), now or later. No answer is
-    /// one too: the relay gives it up after 10 s and asks again.
+    /// A relay asks for a link. Answer by [`accept`](super::Business::accept) or [`deny`](super::Business::deny), now or later.
+    /// A request that is not answered within 10 s is given up by the relay.
     Asked {
         /// Who asks.
         relay: RelayId,
@@ -51,7 +51,7 @@ pub enum Event {
         /// The page's `Origin`, where it has one.
         origin: String,
     },
-    /// A topic has so many pages now, all relays together: the newest number, once for all changes.
+    /// The number of pages that a topic has now, over all relays. Changes in between are not reported.
     Audience {
         /// The topic.
         topic: u32,
@@ -76,7 +76,7 @@ pub enum Event {
         /// What it sent: at most 512 bytes that anybody may have written.
         data: String,
     },
-    /// A relay answered a [`ping`](Business::ping), or the machine's own.
+    /// A relay answered a [`ping`](super::Business::ping), or the machine's own.
     Pong {
         /// Its connection.
         relay: RelayId,

@@ -16,8 +16,8 @@ use wire::{
 pub struct Bounds {
     /// Publications.
     pub count_max: usize,
-    /// Bytes of their frames, and 64 for each. A media group that outgrows it is forgotten from its start: it goes on for the relays that
-    /// are inside it, and others wait for the next one.
+    /// Bytes of their frames, and 64 for each. A media group that outgrows it loses its start: relays inside it go on, others
+    /// wait for the next group.
     pub size_max: usize,
 }
 

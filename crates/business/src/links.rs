@@ -13,12 +13,14 @@ pub struct Links {
 }
 
 impl Links {
-    /// Lets a link lead to a topic. One that is no share link has no page, and leads nowhere.
-    pub fn allow(&mut self, link: &str, topic: u32, grant: Grant) {
-        if !is_link(link) {
-            return;
+    /// Lets a link lead to a topic. `false`: it is no share link (1 to 128 bytes of `A-Z a-z 0-9 - _ . ~`).
+    #[must_use]
+    pub fn allow(&mut self, link: &str, topic: u32, grant: Grant) -> bool {
+        let is_link = is_link(link);
+        if is_link {
+            self.rows.insert(link.to_owned(), (topic, grant));
         }
-        self.rows.insert(link.to_owned(), (topic, grant));
+        is_link
     }
 
     /// Forgets a link; whether there was one.

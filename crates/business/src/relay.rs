@@ -82,8 +82,8 @@ impl Relay {
         self.requests.remove(place).map(|(request, _)| request)
     }
 
-    /// It is admitted to a topic, from the place where it asks. One that it surely has goes on where it is: whatever is below
-    /// would be superfluous to it.
+    /// Admits it to a topic, from the place that it asked for. Where it has confirmed that it has the topic, its cursors stay:
+    /// it would drop earlier publications as superfluous.
     pub fn admit(&mut self, topic: u32, asked: Cursors) {
         let fresh = Held { cursors: asked, pages: 0, is_confirmed: false, has_news: false };
         let held = self.topics.entry(topic).or_insert(fresh);

@@ -93,12 +93,13 @@ impl Server {
         self.change(|business| business.open(topic, epoch))
     }
 
-    /// Lets a share link lead to a topic.
-    pub fn allow(&self, link: &str, topic: u32, grant: Grant) {
-        self.links.borrow_mut().allow(link, topic, grant);
+    /// See [`Links::allow`].
+    #[must_use]
+    pub fn allow(&self, link: &str, topic: u32, grant: Grant) -> bool {
+        self.links.borrow_mut().allow(link, topic, grant)
     }
 
-    /// Takes a share link back: every page that came by it is told so at once.
+    /// Revokes a share link: ends the subscriptions made with it, and denies it from now on.
     pub fn revoke(&self, link: &str, reason: &str) {
         self.links.borrow_mut().forget(link);
         self.change(|business| business.revoke(link, reason));
@@ -189,9 +190,7 @@ impl Server {
         if let Err(error) = getrandom::fill(&mut challenge) {
             return log::error!("business server: no random bytes, so no relay is served: {error}");
         }
-        let Some(relay) = self.business.borrow_mut().connect(self.now(), challenge) else {
-            return log::warn!("business server: {address} turned away: too many connections have proved nothing");
-        };
+        let relay = self.business.borrow_mut().connect(self.now(), challenge);
         let (bell, rung) = channel::bounded(1);
         self.bells.borrow_mut().insert(relay, bell);
         // Also where the future of `serve` is dropped.
@@ -394,7 +393,7 @@ mod tests {
         let address = listener.get_ref().local_addr().unwrap();
         let server = Server::new(Settings { secret: SECRET.to_vec(), ..settings }, "no such link");
         assert!(server.open(5, 70));
-        server.allow("good", 5, GRANT);
+        assert!(server.allow("good", 5, GRANT) && !server.allow("no link", 5, GRANT));
         let serve = async {
             Rc::clone(&server).serve(listener).await.unwrap();
         };

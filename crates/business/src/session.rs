@@ -37,9 +37,11 @@ pub enum Ended {
     Proof,
     /// As many relays are connected as may be.
     TooManyRelays,
+    /// It had proved nothing yet, and another connection needed its place.
+    GaveWay,
     /// A frame doesn't decode.
     Frame(String),
-    /// No frame came for this long.
+    /// No sign of life for this time.
     Silent(Duration),
     /// The relay doesn't read: more answers than this many bytes wait for it.
     Unread(usize),
@@ -54,8 +56,9 @@ impl fmt::Display for Ended {
             Self::Version(version) => write!(f, "it speaks version {version}, this side {VERSION}"),
             Self::Proof => f.write_str("its proof is wrong: the secrets differ"),
             Self::TooManyRelays => f.write_str("too many relays are connected"),
+            Self::GaveWay => f.write_str("too many connections have proved nothing"),
             Self::Frame(what) => f.write_str(what),
-            Self::Silent(limit) => write!(f, "no frame for {} s", limit.as_secs_f64()),
+            Self::Silent(limit) => write!(f, "no sign of life for {} s", limit.as_secs_f64()),
             Self::Unread(size) => write!(f, "it reads too slowly: more than {size} bytes of answers wait"),
         }
     }

@@ -7,7 +7,7 @@ use core::time::Duration;
 pub struct Limits {
     /// Relays that are connected at the same time; further ones are turned away.
     pub relays_max: usize,
-    /// Connections that have not proved to be a relay yet; further ones are turned away.
+    /// Connections that have not proved to be a relay yet; the oldest gives way to a further one.
     pub strangers_max: usize,
     /// Topics that are open.
     pub topics_max: usize,
@@ -18,8 +18,8 @@ pub struct Limits {
     /// Bytes of frames, and 64 for each, that a media track keeps: its running group and the one before. Its init segment
     /// is kept besides, and so is the newest state: 1 MiB each at most.
     pub media_size_max: usize,
-    /// Bytes of answers, and of `End`, `Revoke` and `Kick`, that may wait for one relay. One that reads more slowly is cut
-    /// off. So whoever ends thousands of topics at once lets relays read in between.
+    /// Bytes of frames other than `Publish` that may wait for one relay. A relay that reads more slowly is cut off. A caller
+    /// that ends thousands of topics must let relays read in between.
     pub answers_size_max: usize,
 }
 
