@@ -8,7 +8,8 @@ use super::{
     Relay,
     asking::ANSWER_MS_MAX,
     cursor::{late_cursors, late_messages},
-    session::{Cursor, Live, Pace, Stage, Subscription, UNPLACED, ring_insert, ring_remove},
+    session::Pace,
+    subscription::{Cursor, Live, Stage, UNPLACED},
     table::NONE,
     texts::Reason,
     time::Instant,
@@ -29,7 +30,7 @@ impl Relay {
         self.counters.asked += 1;
         let Some(subscription) = self.new_subscription(now, page, id, since) else {
             self.counters.denied += 1;
-            self.sessions[page].may_return = true;
+            self.sessions[page].chain.refuse();
             if self.sessions[page].refused.replace(id).is_some() {
                 // One refusal is kept for a page; one that asks on without reading it comes back later.
                 let retry_ms = self.full_retry_ms();
@@ -58,7 +59,7 @@ impl Relay {
         if !is_link(name) {
             return never("this is not a share link");
         }
-        if u32::from(self.sessions[page].subscriptions) > self.board.topics_per_page_max {
+        if u32::from(self.sessions[page].chain.wanted()) > self.board.topics_per_page_max {
             return never("this page has too many topics already");
         }
         if !self.may_ask(now, page) {
@@ -71,19 +72,19 @@ impl Relay {
             self.release_link(now, link);
             return never("this page has the topic already");
         }
-        let denied = self.links[link].denied.filter(|denied| now < denied.until);
+        let denied = self.links[link].denied_now(now);
         if let Some(denied) = denied.filter(|denied| !denied.untried) {
             return Err((self.reasons.retain_reason(denied.reason), None));
         }
         let asker = self.asker(&self.sessions[page]);
-        if let Some(reason) = self.remembered_denial(now, self.links[link].hash, asker) {
+        if let Some(reason) = self.denials.remembered(&mut self.reasons, now, self.links[link].hash(), asker) {
             self.release_link(now, link);
             return Err((reason, None));
         }
-        self.wait(subscription, link);
+        let row = &mut self.links[link];
+        self.subscriptions.wait(subscription, link, &mut row.waiting);
         let row = &self.links[link];
-        let is_granted = row.grant.shared && now < row.granted_until && row.topic != NONE;
-        if is_granted && self.is_up() && self.topics[row.topic].accepted_on == self.uplink.connection() {
+        if row.is_granted(now) && self.is_published(row.topic) {
             self.admit(now, subscription, row.topic, false);
         } else if let Some(denied) = denied {
             // Denied before any page came: this one's name may be good.
@@ -100,40 +101,63 @@ impl Relay {
             let next = since.next[Track::Messages.index()];
             if next < wire::SEQUENCE_END { (since.epoch, next) } else { (0, 0) }
         });
-        let stage = Stage::Waiting { asked: false, from: now.stamp(), since, ticket: 0 };
-        let row = Subscription { page, link: NONE, id, sibling: NONE, next: NONE, previous: NONE, stage };
-        let index = self.subscriptions.insert(row).ok()?;
         let session = &mut self.sessions[page];
+        let subscription = self.subscriptions.insert(&mut session.chain, now, page, id, since)?;
         session.pace = Pace::CatchesUp;
-        session.subscriptions += 1;
-        let mut last = session.first;
-        if last == NONE {
-            session.first = index;
-            return Some(index);
-        }
-        while self.subscriptions[last].sibling != NONE {
-            last = self.subscriptions[last].sibling;
-        }
-        self.subscriptions[last].sibling = index;
-        Some(index)
+        Some(subscription)
     }
 
-    fn wait(&mut self, subscription: u32, link: u32) {
-        let row = &mut self.links[link];
-        let next_ticket = row.take_ticket();
-        self.subscriptions[subscription].link = link;
-        if let Stage::Waiting { ticket, .. } = &mut self.subscriptions[subscription].stage {
-            *ticket = next_ticket;
+    /// A link that a page asks for; `None` where it has no row and there is no room for it, or its network has its share
+    /// of a table that is nearly full.
+    fn link_for(&mut self, now: Instant, name: &str, network: u32) -> Option<u32> {
+        if let Some(link) = self.links.find(name) {
+            let row = &mut self.links[link];
+            row.used_at = now;
+            if core::mem::take(&mut row.for_preview) {
+                row.network = network;
+            }
+            return Some(link);
         }
-        ring_insert(&mut self.subscriptions, &mut row.waiting, subscription);
-        row.waiting_count += 1;
+        let used = self.links.iter().filter(|(_, link)| !link.is_spare());
+        let (all, own) = used.fold((0, 0), |(all, own), (_, link)| {
+            (all + 1, own + u32::from(network != NONE && link.network == network))
+        });
+        let quarter = self.board.links_max / 4;
+        if all >= self.board.links_max - quarter && own >= quarter.max(1) {
+            return None;
+        }
+        if self.links.is_full() {
+            // Of the links that are only remembered the least recently used makes room, one that no page ever
+            // asked for before all others.
+            let spare = self.links.iter().filter(|(_, link)| link.is_spare());
+            let (index, _) = spare.min_by_key(|(_, link)| (!link.for_preview, link.used_at))?;
+            self.remove_link(index);
+        }
+        let link = self.links.insert(now, name, self.uplink.connection())?;
+        self.links[link].network = network;
+        Some(link)
+    }
+
+    /// Gives a link's row back where nobody would miss it.
+    pub(super) fn release_link(&mut self, now: Instant, link: u32) {
+        if self.links.get(link).is_some_and(|row| row.is_idle(now)) {
+            self.remove_link(link);
+        }
+    }
+
+    pub(super) fn remove_link(&mut self, link: u32) {
+        let row = self.links.remove(link, self.uplink.connection());
+        if let Some(denied) = row.and_then(|row| row.denied) {
+            self.reasons.release_reason(denied.reason);
+        }
     }
 
     /// A shared grant came: all that wait for the link are admitted, the first of them now.
     pub(super) fn begin_admitting(&mut self, now: Instant, link: u32) {
-        self.links[link].cover();
-        if self.links[link].waiting != NONE && !self.admitting.contains(&link) {
-            self.admitting.push_back(link);
+        let waiting = &mut self.links[link].waiting;
+        waiting.cover();
+        if !waiting.ring().is_empty() {
+            self.links.push_admitting(link);
         }
         self.admit_more(now);
     }
@@ -141,14 +165,15 @@ impl Relay {
     /// Admits some of those that a shared grant covers and that still wait.
     pub fn admit_more(&mut self, now: Instant) {
         let mut left = ADMISSIONS_PER_TURN;
-        while let Some(&link) = self.admitting.front() {
+        while let Some(link) = self.links.admitting() {
             let row = self.links.get(link).filter(|row| row.topic != NONE);
             let first = row.and_then(|row| {
-                let Stage::Waiting { ticket, .. } = self.subscriptions.get(row.waiting)?.stage else { return None };
-                row.covers(ticket).then_some((row.waiting, row.topic))
+                let first = row.waiting.ring().first();
+                let Stage::Waiting { ticket, .. } = *self.subscriptions.get(first)?.stage() else { return None };
+                row.waiting.covers(ticket).then_some((first, row.topic))
             });
             let Some((subscription, topic)) = first else {
-                self.admitting.pop_front();
+                self.links.pop_admitting();
                 continue;
             };
             if left == 0 {
@@ -161,148 +186,115 @@ impl Relay {
 
     /// A waiting subscription becomes a live one.
     pub(super) fn admit(&mut self, now: Instant, subscription: u32, topic: u32, own: bool) {
-        let (page, link) = (self.subscriptions[subscription].page, self.subscriptions[subscription].link);
-        let Stage::Waiting { since, .. } = self.subscriptions[subscription].stage else { return };
+        let row = &self.subscriptions[subscription];
+        let (page, link) = (row.page(), row.link());
+        let Stage::Waiting { since, .. } = *row.stage() else { return };
         if self.page_holds(page, topic) {
             self.finish(now, subscription, Reason::Own("this page has the topic already"), None);
             return;
         }
         self.forget_asker(subscription);
-        let row = &mut self.links[link];
-        ring_remove(&mut self.subscriptions, &mut row.waiting, subscription);
-        row.waiting_count -= 1;
-        row.live_count += 1;
         let (messages, claimed) = self.first_place(now, topic, since, self.links[link].grant.replay);
-        self.subscriptions[subscription].stage = Stage::Live(Live {
-            topic,
-            cursors: late_cursors(&self.topics[topic], &self.store, messages),
-            unconfirmed: true,
-            behind_epoch: false,
-            own,
-            ask_again: false,
-            asked: false,
-            claimed,
-        });
-        let row = &mut self.topics[topic];
-        ring_insert(&mut self.subscriptions, &mut row.walk, subscription);
-        row.pages += 1;
-        row.audience_told = None;
-        row.for_preview = false;
-        row.forget_at = Instant::NEVER;
+        let cursors = late_cursors(&self.topics[topic], &self.store, messages);
+        let (session, link, row) = (&mut self.sessions[page], &mut self.links[link], &mut self.topics[topic]);
+        self.subscriptions.admit(
+            subscription,
+            Live::new(topic, cursors, own, claimed),
+            &mut session.chain,
+            (&mut link.waiting, &mut link.watching),
+            &mut row.viewers,
+        );
+        row.acceptance.joined();
+        session.pace = Pace::CatchesUp;
         self.counters.subscribed += 1;
-        self.begin_watching(page);
-        self.sessions[page].pace = Pace::CatchesUp;
         self.push_ready(page);
     }
 
     /// Where a page begins on `messages`, and whether that is its own claim alone.
     fn first_place(&self, now: Instant, topic: u32, since: (u64, u64), replay: u16) -> (Cursor, bool) {
         let topic = &self.topics[topic];
-        let told = topic.log(Track::Messages).told();
+        let newest = topic.log(Track::Messages).next_sequence();
         let (epoch, next) = since;
-        let may_replay = told == 0 || topic.replay_from != 0 || now.since(topic.accepted_at) < SETTLED_MS;
-        if next == 0 || epoch != topic.epoch || (next > told && !may_replay) {
+        let acceptance = &topic.acceptance;
+        let may_replay = newest == 0 || acceptance.replay_from() != 0 || acceptance.age_ms(now) < SETTLED_MS;
+        if next == 0 || epoch != topic.epoch() || (next > newest && !may_replay) {
             return (late_messages(topic, &self.store, replay), false);
         }
-        (Cursor { sequence: next, at: UNPLACED }, next > told)
+        (Cursor { sequence: next, at: UNPLACED }, next > newest)
     }
 
     /// Whether a page has a topic already.
     fn page_holds(&self, page: u32, topic: u32) -> bool {
-        let mut subscription = self.sessions[page].first;
-        while subscription != NONE {
-            let row = &self.subscriptions[subscription];
-            if row.live().is_some_and(|live| live.topic == topic) {
-                return true;
-            }
-            subscription = row.sibling;
-        }
-        false
+        let mut of_page = self.subscriptions.of(&self.sessions[page].chain);
+        of_page.any(|(_, row)| row.live().is_some_and(|live| live.topic() == topic))
     }
 
     /// Ends a subscription: the page is told, and the row stays until it was.
     pub(super) fn finish(&mut self, now: Instant, subscription: u32, reason: Reason, retry_ms: Option<u32>) {
-        let page = self.subscriptions[subscription].page;
-        let topic = match self.detach(now, subscription) {
-            Some(live) if !live.unconfirmed => Some(self.topics[live.topic].number),
-            _ => None,
-        };
+        let row = &self.subscriptions[subscription];
+        let page = row.page();
+        let topic = row.live().filter(|live| !live.unconfirmed).map(|live| self.topics[live.topic()].number());
         if topic.is_none() {
             self.counters.denied += 1;
-            self.sessions[page].may_return |= retry_ms.is_some();
         }
-        self.subscriptions[subscription].stage = Stage::Over { topic, reason, retry_ms };
+        self.detach(now, subscription, topic, reason, retry_ms);
         self.push_ready(page);
     }
 
-    /// Frees a subscription's row, whatever its stage.
-    pub(super) fn forget_subscription(&mut self, subscription: u32) {
-        let page = self.subscriptions[subscription].page;
-        if let Stage::Over { reason, .. } = self.subscriptions[subscription].stage {
-            self.reasons.release_reason(reason);
-        }
-        let sibling = self.subscriptions[subscription].sibling;
-        let session = &mut self.sessions[page];
-        if session.first == subscription {
-            session.first = sibling;
+    /// Takes a subscription out of its topic, or out of those that wait for its link: from now on it is over.
+    fn detach(&mut self, now: Instant, subscription: u32, told: Option<u32>, reason: Reason, retry_ms: Option<u32>) {
+        let row = &self.subscriptions[subscription];
+        let (page, link, live) = (row.page(), row.link(), row.live().map(Live::topic));
+        let over = Stage::Over { topic: told, reason, retry_ms };
+        self.forget_asker(subscription);
+        let chain = &mut self.sessions[page].chain;
+        if let Some(topic) = live {
+            let (row, watching) = (&mut self.topics[topic], &mut self.links[link].watching);
+            self.subscriptions.end(now, subscription, over, chain, watching, &mut row.viewers);
+            row.acceptance.left(row.viewers.is_empty(), now.after(self.settings.linger_ms));
         } else {
-            let mut before = session.first;
-            while self.subscriptions[before].sibling != subscription {
-                before = self.subscriptions[before].sibling;
-            }
-            self.subscriptions[before].sibling = sibling;
+            // Without a link it was refused before it waited for anything.
+            let waiting = self.links.get_mut(link).map(|row| &mut row.waiting);
+            self.subscriptions.deny(subscription, over, chain, waiting);
         }
-        self.subscriptions.remove(subscription);
+        self.release_link(now, link);
     }
 
-    /// Takes a subscription out of its topic or its link's waiting ones; what it was served, if it was.
-    pub(super) fn detach(&mut self, now: Instant, subscription: u32) -> Option<Live> {
-        let row = &mut self.subscriptions[subscription];
-        let (page, stage) = (row.page, row.stage);
-        let link = core::mem::replace(&mut row.link, NONE);
-        if matches!(stage, Stage::Over { .. }) {
-            return None;
-        }
-        self.sessions[page].subscriptions -= 1;
-        if link == NONE {
-            // Refused before it waited for anything.
-            return None;
-        }
-        self.forget_asker(subscription);
-        let live = match stage {
-            Stage::Live(live) => {
-                let topic = &mut self.topics[live.topic];
-                ring_remove(&mut self.subscriptions, &mut topic.walk, subscription);
-                topic.pages -= 1;
-                topic.audience_told = None;
-                topic.walk_left = topic.walk_left.min(topic.pages);
-                if topic.pages == 0 {
-                    topic.forget_at = now.after(self.settings.linger_ms);
-                }
-                let row = &mut self.links[link];
-                row.live_count -= 1;
-                row.ask_again_count -= u32::from(live.ask_again);
-                self.end_watching(now, page);
-                Some(live)
+    /// A page that goes takes its subscriptions with it.
+    pub(super) fn forget_page(&mut self, now: Instant, page: u32) {
+        loop {
+            let subscription = self.sessions[page].chain.first();
+            let Some(row) = self.subscriptions.get(subscription) else { return };
+            if !matches!(row.stage(), Stage::Over { .. }) {
+                self.detach(now, subscription, None, Reason::Own(""), None);
             }
-            _ => {
-                let row = &mut self.links[link];
-                ring_remove(&mut self.subscriptions, &mut row.waiting, subscription);
-                row.waiting_count -= 1;
-                None
-            }
-        };
-        self.release_link(now, link);
-        live
+            self.forget_subscription(subscription);
+        }
+    }
+
+    /// Frees the row of a subscription that is over.
+    pub(super) fn forget_subscription(&mut self, subscription: u32) {
+        let row = &self.subscriptions[subscription];
+        if let Stage::Over { reason, .. } = *row.stage() {
+            self.reasons.release_reason(reason);
+        }
+        let page = row.page();
+        self.subscriptions.remove(subscription, &mut self.sessions[page].chain);
+    }
+
+    /// A subscription that goes away is nobody's asker any more.
+    fn forget_asker(&mut self, subscription: u32) {
+        if self.subscriptions[subscription].is_asked() {
+            self.requests.forget_asker(subscription);
+        }
     }
 
     /// A waiting page is denied once it waited too long, whoever was to be asked.
     pub(super) fn sweep_waiting(&mut self, now: Instant, page: u32) {
-        let mut subscription = self.sessions[page].first;
+        let mut subscription = self.sessions[page].chain.first();
         while subscription != NONE {
-            let row = &self.subscriptions[subscription];
-            let sibling = row.sibling;
-            match row.stage {
+            let next = self.subscriptions.next_of_page(subscription);
+            match *self.subscriptions[subscription].stage() {
                 Stage::Waiting { from, .. } if from.age_ms(now) > ANSWER_MS_MAX + 500 => {
                     let retry_ms = self.retry_ms();
                     let reason = if self.is_up() {
@@ -311,37 +303,36 @@ impl Relay {
                         "the business server can't be reached now"
                     };
                     self.finish(now, subscription, Reason::Own(reason), Some(retry_ms));
-                    self.push_ready(page);
                 }
                 Stage::Live(live) if live.claimed => self.check_claim(now, subscription, live),
                 _ => {}
             }
-            subscription = sibling;
+            subscription = next;
         }
     }
 
     /// A page said that it had come further than the topic has: once the topic stands still, that counts
     /// as no `since`.
     fn check_claim(&mut self, now: Instant, subscription: u32, live: Live) {
-        let topic = &self.topics[live.topic];
-        let told = topic.log(Track::Messages).told();
-        let is_reached = live.cursors[Track::Messages.index()].sequence <= told;
+        let topic = &self.topics[live.topic()];
+        let newest = topic.log(Track::Messages).next_sequence();
+        let is_reached = live.cursors[Track::Messages.index()].sequence <= newest;
         // Without an uplink nothing is settled: the rest of a replay may still come.
         let is_settled = self.is_up()
-            && topic.accepted_on == self.uplink.connection()
-            && told != 0
-            && now.since(topic.settled_from) >= SETTLED_MS;
+            && topic.acceptance.is_on(self.uplink.connection())
+            && newest != 0
+            && topic.acceptance.settled_ms(now) >= SETTLED_MS;
         if !is_reached && !is_settled {
             return;
         }
-        let replay = self.links[self.subscriptions[subscription].link].grant.replay;
+        let replay = self.links[self.subscriptions[subscription].link()].grant.replay;
         let place = late_messages(topic, &self.store, replay);
-        if let Some(live) = self.live_mut(subscription) {
+        if let Some(live) = self.subscriptions.live_mut(subscription) {
             live.claimed = false;
             if !is_reached && !live.behind_epoch {
                 live.cursors[Track::Messages.index()] = place;
             }
         }
-        self.push_ready(self.subscriptions[subscription].page);
+        self.push_ready(self.subscriptions[subscription].page());
     }
 }

@@ -10,8 +10,9 @@ use super::{
     Relay,
     denials::DENIED_MS,
     event::Event,
-    link::{Asker, Denied, Request, Trial},
-    session::{Live, Stage},
+    link::{Denied, Trial},
+    requests::{Asker, Request},
+    subscription::{Live, Stage, Subscription, Watching},
     table::NONE,
     texts::Reason,
     time::Instant,
@@ -29,9 +30,9 @@ impl Relay {
         let Some(request) = self.take_answered(number) else {
             // Nobody has a use for it any more: a topic without pages. Where that was unsubscribed lately, or asked for by a
             // preview alone, it is unsubscribed.
-            let is_unwanted = for_preview || self.unsubscribed.iter().any(|&(topic, _)| topic == topic_number);
-            if is_unwanted && self.topic_row(topic_number).is_none() {
-                let _ = self.unsubscribe_topic(topic_number);
+            let is_unwanted = for_preview || self.uplink.has_unsubscribed(topic_number, 0);
+            if is_unwanted && self.topics.find(topic_number).is_none() {
+                let _ = self.uplink.unsubscribe(topic_number);
             } else if self.topic_for(now, topic_number, epoch, false).is_none() {
                 self.refuse_topic(topic_number);
             }
@@ -41,7 +42,7 @@ impl Relay {
         let link = request.link;
         self.note_accepted(link, &request);
         self.accept(now, &request, topic_number, epoch, grant);
-        self.preview_news += 1;
+        self.previews.news();
         self.let_go(now, link);
         self.flush_audiences(now);
     }
@@ -57,45 +58,44 @@ impl Relay {
             self.reasons.release_reason(denied.reason);
         }
         match request.page {
-            Some(page) => self.forget_denial(self.links[link].hash, page),
+            Some(page) => self.denials.forget(&mut self.reasons, self.links[link].hash(), page),
             None => self.links[link].accepted_on = self.uplink.connection(),
         }
     }
 
     fn accept(&mut self, now: Instant, request: &Request, topic_number: u32, epoch: u64, grant: Grant) {
         let link = request.link;
-        let held = self.topic_row(topic_number);
-        let is_held = held.is_some_and(|row| self.topics[row].accepted_on == self.uplink.connection());
-        let has_crossed =
-            self.unsubscribed.iter().any(|&(topic, order)| topic == topic_number && order > request.order);
-        if has_crossed && !is_held {
+        let held = self.topics.find(topic_number);
+        let is_held = held.is_some_and(|topic| self.is_accepted(topic));
+        if self.uplink.has_unsubscribed(topic_number, request.order) && !is_held {
             // Our Unsubscribe came behind it: the business server has forgotten us again.
             self.ask_anew(now, link);
             return;
         }
-        if held.is_none() && self.is_known_from_before(link, epoch, request) && self.unsubscribe_topic(topic_number) {
+        if held.is_none() && self.is_known_from_before(link, epoch, request) && self.uplink.unsubscribe(topic_number) {
             let row = &mut self.links[link];
             (row.replays, row.epoch) = (row.replays + 1, Some(epoch));
             self.ask_anew(now, link);
             return;
         }
         (self.links[link].replays, self.links[link].epoch) = (0, None);
-        let for_preview = request.for_preview && self.links[link].waiting_count == 0;
+        let for_preview = request.for_preview && self.links[link].waiting.ring().is_empty();
         let Some(topic) = self.topic_for(now, topic_number, epoch, for_preview) else {
             self.refuse_topic(topic_number);
             let reason = Reason::Own("the relay has no room for more topics now");
             self.answer_waiting(now, request, reason, Some(Self::full_retry_ms));
             self.plan_renewal(now, link);
-            self.hungry = true;
+            self.requests.set_backlog();
             return;
         };
-        if for_preview && self.links[link].previews == 0 && self.topics[topic].for_preview {
+        let acceptance = &mut self.topics[topic].acceptance;
+        if for_preview && self.links[link].previewers.is_empty() && acceptance.is_for_preview() {
             // It came too late for all that waited: the next sweep unsubscribes it.
-            self.topics[topic].forget_at = now;
+            acceptance.forget_from(now);
         }
         if held.is_none() {
             // What was asked for says something of this epoch alone.
-            self.topics[topic].replay_from = if request.replay.0 == epoch { request.replay.1 } else { 0 };
+            acceptance.set_replay_from(if request.replay.0 == epoch { request.replay.1 } else { 0 });
         }
         self.leave_other_topic(now, link, topic);
         let was_asked_again = core::mem::take(&mut self.links[link].ask_again);
@@ -116,11 +116,9 @@ impl Relay {
             return false;
         }
         let from = if request.replay.0 == epoch { request.replay.1.max(1) } else { u64::MAX };
-        let mut subscription = row.waiting;
-        for _ in 0..row.waiting_count {
-            let waiting = &self.subscriptions[subscription];
-            subscription = waiting.next;
-            if let Stage::Waiting { since: (of, next @ 1..), .. } = waiting.stage
+        let mut walk = row.waiting.ring().walk();
+        while let Some(subscription) = self.subscriptions.next(&mut walk) {
+            if let Stage::Waiting { since: (of, next @ 1..), .. } = *self.subscriptions[subscription].stage()
                 && of == epoch
                 && next < from
             {
@@ -134,11 +132,11 @@ impl Relay {
     fn ask_anew(&mut self, now: Instant, link: u32) {
         let row = &mut self.links[link];
         if !row.by_name {
-            row.ask_again |= row.live_count > 0;
+            row.ask_again |= row.watching.live() > 0;
         } else if row.is_renewed() {
             row.renew_at = now;
         }
-        self.hungry = true;
+        self.requests.set_backlog();
     }
 
     fn accepted_shared(&mut self, now: Instant, link: u32) {
@@ -150,8 +148,10 @@ impl Relay {
         // Renewed in the last fifth of its time, not by all links at once.
         let early_ms = ttl_ms / 10 + self.jitter.below(ttl_ms / 10 + 1);
         row.renew_at = if ttl_ms > 0 { now.after(ttl_ms - early_ms) } else { Instant::NEVER };
-        self.for_live(link, |live| (live.own, live.ask_again) = (false, false));
-        self.links[link].ask_again_count = 0;
+        self.for_live(link, |live, watching| {
+            live.own = false;
+            live.set_ask_again(watching, false);
+        });
         self.begin_admitting(now, link);
     }
 
@@ -161,32 +161,25 @@ impl Relay {
         row.each = true;
         row.granted_until = now;
         row.renew_at = Instant::NEVER;
-        match self.subscriptions.get(request.asker).map(|row| row.stage) {
-            Some(Stage::Waiting { .. }) => self.admit(now, request.asker, topic, true),
-            Some(Stage::Live(_)) => {
-                // A shared answer may have come in between and settled it for all.
-                if let Some(live) = self.live_mut(request.asker)
-                    && core::mem::take(&mut live.ask_again)
-                {
-                    self.links[link].ask_again_count -= 1;
-                }
-            }
-            _ => {}
+        let watching = &mut row.watching;
+        if let Some(live) = self.subscriptions.live_mut(request.asker) {
+            // A shared answer may have come in between and settled it for all.
+            live.set_ask_again(watching, false);
+        } else if self.subscriptions.get(request.asker).is_some_and(Subscription::is_waiting) {
+            self.admit(now, request.asker, topic, true);
         }
         if was_asked_again {
             // Shared before, and not any more: each page needs its own grant now, but the one that has it.
-            if let Some(live) = self.live_mut(request.asker) {
+            if let Some(live) = self.subscriptions.live_mut(request.asker) {
                 live.own = true;
             }
-            let mut count = 0;
-            self.for_live(link, |live| {
-                count += u32::from(!live.own && !live.ask_again);
-                live.ask_again |= !live.own;
-                live.own = true;
+            self.for_live(link, |live, watching| {
+                if !core::mem::replace(&mut live.own, true) {
+                    live.set_ask_again(watching, true);
+                }
             });
-            self.links[link].ask_again_count += count;
         }
-        self.hungry = true;
+        self.requests.set_backlog();
     }
 
     /// The business server answered with `Deny`.
@@ -197,22 +190,22 @@ impl Relay {
             Some(page) => self.denied_page(now, &request, page, reason),
             None => self.denied_whole(now, request.link, reason),
         }
-        self.preview_news += 1;
+        self.previews.news();
         self.let_go(now, request.link);
-        self.hungry = true;
+        self.requests.set_backlog();
     }
 
     /// A page was denied by name: it alone, unless the link as a whole was denied before it.
     fn denied_page(&mut self, now: Instant, request: &Request, page: Asker, reason: Reason) {
         let link = request.link;
-        self.remember_denial(now, self.links[link].hash, page, reason);
-        if self.subscriptions.get(request.asker).is_some_and(|row| !matches!(row.stage, Stage::Over { .. })) {
+        self.denials.remember(&mut self.reasons, now, self.links[link].hash(), page, reason);
+        if self.subscriptions.get(request.asker).is_some_and(|row| !matches!(row.stage(), Stage::Over { .. })) {
             self.finish(now, request.asker, reason, None);
         } else {
             self.reasons.release_reason(reason);
         }
         if let Some(reason) = self.end_trial(link, request.number) {
-            if self.links[link].was_by_name && self.links[link].live_count > 0 {
+            if self.links[link].was_by_name && self.links[link].watching.live() > 0 {
                 // One name says nothing of the others, as it did not on the connection before.
                 self.reasons.release_reason(reason);
                 self.ask_by_name(link);
@@ -242,7 +235,7 @@ impl Relay {
             self.deny_link(now, link, reason, may_try);
             return;
         }
-        let request = self.next_request;
+        let request = self.requests.next_number();
         if self.request(now, link, witness) {
             if let Some(denied) = self.links[link].denied.take() {
                 self.reasons.release_reason(denied.reason);
@@ -258,30 +251,27 @@ impl Relay {
 
     /// Asks by name for each page of a link, for those that watch and for those that wait.
     fn ask_by_name(&mut self, link: u32) {
-        let mut count = 0;
-        self.for_live(link, |live| {
-            (live.own, live.ask_again) = (true, true);
-            count += 1;
+        self.for_live(link, |live, watching| {
+            live.own = true;
+            live.set_ask_again(watching, true);
         });
         let row = &mut self.links[link];
-        (row.by_name, row.ask_again, row.ask_again_count) = (true, false, count);
-        self.hungry = true;
+        (row.by_name, row.ask_again) = (true, false);
+        self.requests.set_backlog();
     }
 
     /// Who is asked for by name where a link as a whole was denied: one that watches where the connection
     /// before took names alone, else the page that has waited longest; [`NONE`] without.
     fn witness(&self, link: u32) -> u32 {
         let row = &self.links[link];
-        if row.was_by_name && row.live_count > 0 {
+        if row.was_by_name && row.watching.live() > 0 {
             return self.first_live(link);
         }
-        let mut subscription = row.waiting;
-        for _ in 0..row.waiting_count {
-            let waiting = &self.subscriptions[subscription];
-            if matches!(waiting.stage, Stage::Waiting { asked: false, .. }) {
+        let mut walk = row.waiting.ring().walk();
+        while let Some(subscription) = self.subscriptions.next(&mut walk) {
+            if !self.subscriptions[subscription].is_asked() {
                 return subscription;
             }
-            subscription = waiting.next;
         }
         NONE
     }
@@ -289,7 +279,7 @@ impl Relay {
     /// Denies a link to all that wait, ends it for all that watch, and remembers it. Takes over a use
     /// of the reason.
     pub(super) fn deny_link(&mut self, now: Instant, link: u32, reason: Reason, untried: bool) {
-        self.forget_unanswered(link);
+        self.unanswered.forget(self.links.id(link));
         self.void_requests(now, link);
         self.end_link(now, link, reason);
         let kept = self.reasons.retain_reason(reason);
@@ -309,9 +299,9 @@ impl Relay {
 
     /// The business server takes a link back.
     pub(super) fn revoked(&mut self, now: Instant, name: &str, reason: &str) {
-        let Some(link) = self.find_link(name) else { return };
+        let Some(link) = self.links.find(name) else { return };
         let reason = self.reasons.keep_reason(reason, "the link was taken back");
-        self.forget_unanswered(link);
+        self.unanswered.forget(self.links.id(link));
         self.end_link(now, link, reason);
         self.reasons.release_reason(reason);
         self.release_link(now, link);
@@ -319,7 +309,7 @@ impl Relay {
 
     /// The business server ends a topic for all.
     pub(super) fn ended(&mut self, now: Instant, topic_number: u32, reason: &str) {
-        let Some(topic) = self.topic_row(topic_number) else { return };
+        let Some(topic) = self.topics.find(topic_number) else { return };
         self.end_pages(now, topic, reason);
         self.forget_topic(now, topic);
     }
@@ -327,10 +317,11 @@ impl Relay {
     /// Tells all pages of a topic that it is over.
     pub(super) fn end_pages(&mut self, now: Instant, topic: u32, reason: &str) {
         let reason = self.reasons.keep_reason(reason, "it is over");
-        let (number, pages) = (self.topics[topic].number, self.topics[topic].pages);
-        while self.topics[topic].walk != NONE {
+        let (number, pages) = (self.topics[topic].number(), self.topics[topic].viewers.len());
+        let mut walk = self.topics[topic].viewers.walk();
+        while let Some(subscription) = self.subscriptions.next(&mut walk) {
             let reason = self.reasons.retain_reason(reason);
-            self.finish(now, self.topics[topic].walk, reason, None);
+            self.finish(now, subscription, reason, None);
         }
         self.reasons.release_reason(reason);
         self.events.add(Event::Ended { topic: number, pages });
@@ -346,7 +337,7 @@ impl Relay {
     ) {
         if request.page.is_none() {
             self.deny_waiting(now, request.link, reason, draw_ms);
-        } else if let Some(Stage::Waiting { .. }) = self.subscriptions.get(request.asker).map(|row| row.stage) {
+        } else if self.subscriptions.get(request.asker).is_some_and(Subscription::is_waiting) {
             let retry_ms = draw_ms.map(|draw| draw(self));
             let reason = self.reasons.retain_reason(reason);
             self.finish(now, request.asker, reason, retry_ms);
@@ -360,58 +351,54 @@ impl Relay {
         reason: Reason,
         draw_ms: Option<fn(&mut Self) -> u32>,
     ) {
-        while self.links[link].waiting != NONE {
+        let mut walk = self.links[link].waiting.ring().walk();
+        while let Some(subscription) = self.subscriptions.next(&mut walk) {
             let retry_ms = draw_ms.map(|draw| draw(self));
             let reason = self.reasons.retain_reason(reason);
-            self.finish(now, self.links[link].waiting, reason, retry_ms);
+            self.finish(now, subscription, reason, retry_ms);
         }
     }
 
     /// Ends every live subscription made with a link, and its grant.
     fn end_link(&mut self, now: Instant, link: u32, reason: Reason) {
         let row = &mut self.links[link];
-        let topic = core::mem::replace(&mut row.topic, NONE);
-        row.granted_until = now;
-        row.renew_at = Instant::NEVER;
+        let topic = row.topic;
+        row.end_grant(now);
         row.each = false;
         row.ask_again = false;
-        row.uncover();
-        self.hungry = true;
-        let row = &mut self.links[link];
         // Held for as long as the loop runs.
-        row.holds += 1;
+        row.asked.hold();
+        self.requests.set_backlog();
         if let Some(row) = self.topics.get(topic) {
-            let mut subscription = row.walk;
-            for _ in 0..row.pages {
-                let next = self.subscriptions[subscription].next;
-                if self.subscriptions[subscription].link == link {
+            let mut walk = row.viewers.walk();
+            while let Some(subscription) = self.subscriptions.next(&mut walk) {
+                if self.subscriptions[subscription].link() == link {
                     let reason = self.reasons.retain_reason(reason);
                     self.finish(now, subscription, reason, None);
                 }
-                subscription = next;
             }
         }
-        self.links[link].holds -= 1;
+        self.links[link].asked.release();
     }
 
     /// A link leads to another topic than before: its pages there are told that it is over.
     fn leave_other_topic(&mut self, now: Instant, link: u32, topic: u32) {
         let row = &self.links[link];
-        if row.topic != NONE && row.topic != topic && row.live_count > 0 {
+        if row.topic != NONE && row.topic != topic && row.watching.live() > 0 {
             self.end_link(now, link, Reason::Own("the link leads elsewhere now"));
         }
     }
 
-    pub(super) fn for_live(&mut self, link: u32, mut each: impl FnMut(&mut Live)) {
-        let Some(topic) = self.topics.get(self.links[link].topic) else { return };
-        let mut subscription = topic.walk;
-        for _ in 0..topic.pages {
-            let row = &mut self.subscriptions[subscription];
-            subscription = row.next;
-            if row.link == link
-                && let Stage::Live(live) = &mut row.stage
+    /// Does something for each live subscription of a link.
+    pub(super) fn for_live(&mut self, link: u32, mut each: impl FnMut(&mut Live, &mut Watching)) {
+        let row = &mut self.links[link];
+        let Some(topic) = self.topics.get(row.topic) else { return };
+        let mut walk = topic.viewers.walk();
+        while let Some(subscription) = self.subscriptions.next(&mut walk) {
+            if self.subscriptions[subscription].link() == link
+                && let Some(live) = self.subscriptions.live_mut(subscription)
             {
-                each(live);
+                each(live, &mut row.watching);
             }
         }
     }

@@ -9,10 +9,10 @@ use heapless::String;
 
 use super::{
     Relay,
-    counted::Origin,
     event::Event,
-    link::{Asker, Request},
-    session::{Session, Stage},
+    requests::{Asker, Request},
+    session::Session,
+    subscription::Stage,
     table::NONE,
     texts::Reason,
     time::Instant,
@@ -34,7 +34,7 @@ impl Relay {
     /// that is [`NONE`]; `false` where there is no room for it now.
     pub(super) fn request(&mut self, now: Instant, link: u32, asker: u32) -> bool {
         if !self.is_up() || self.requests.is_full() {
-            self.hungry = true;
+            self.requests.set_backlog();
             return false;
         }
         let since = self.since_for(link);
@@ -45,46 +45,41 @@ impl Relay {
         let mut origin = "";
         let mut page = None;
         if let Some(row) = self.subscriptions.get(asker) {
-            let session = &self.sessions[row.page];
+            let session = &self.sessions[row.page()];
             // An IPv6 address has at most 45 characters.
-            let _ = core::fmt::Write::write_fmt(&mut address, format_args!("{}", session.address));
-            origin = self.origins.key(session.origin).map_or("", Origin::as_str);
+            let _ = core::fmt::Write::write_fmt(&mut address, format_args!("{}", session.address()));
+            origin = self.sessions.origin(session);
             page = Some(self.asker(session));
         }
-        let number = self.next_request;
+        let number = self.requests.next_number();
         let info = PageInfo { address: &address, origin };
-        let frame = ToBusiness::Subscribe { request: number, link: &self.links[link].name, since, page: info };
+        let frame = ToBusiness::Subscribe { request: number, link: self.links[link].name(), since, page: info };
         let Some(order) = self.uplink.send(&frame) else {
-            self.hungry = true;
+            self.requests.set_backlog();
             return false;
         };
-        self.next_request = self.next_request.wrapping_add(1);
         let deadline = now.after(ANSWER_MS_MAX);
         let row = &self.links[link];
-        let for_preview = row.previews > 0 && row.waiting_count + row.live_count == 0;
-        let network = self.network_of(if page.is_some() { asker } else { row.waiting });
+        let for_preview = !row.previewers.is_empty() && row.waiting.ring().is_empty() && row.watching.live() == 0;
+        let network = self.network_of(if page.is_some() { asker } else { row.waiting.ring().first() });
         let request = Request { number, link, asker, page, network, for_preview, order, deadline, replay };
-        let Ok(index) = self.requests.insert(request) else { return false };
-        self.counters.requests += 1;
-        if page.is_some() {
-            self.links[link].holds += 1;
-        } else {
-            self.links[link].request = index;
+        if !self.requests.insert(request, &mut self.links[link].asked) {
+            return false;
         }
-        self.set_asked(asker, true);
+        self.counters.requests += 1;
+        self.subscriptions.set_asked(asker, true);
         true
     }
 
     /// A page as a denial of it is remembered.
     pub(super) fn asker(&self, session: &Session) -> Asker {
-        let origin = self.origins.key(session.origin).map_or("", Origin::as_str);
-        Asker { address: session.address, origin: self.hash_of(origin) }
+        Asker { address: session.address(), origin: self.hash_of(self.sessions.origin(session)) }
     }
 
     /// From where the business server should publish.
     fn since_for(&self, link: u32) -> Option<Since> {
         if let Some(topic) = self.topics.get(self.links[link].topic) {
-            return Some(Since { epoch: topic.epoch, next: topic.next });
+            return Some(Since { epoch: topic.epoch(), next: topic.next() });
         }
         let (epoch, lowest) = self.place_of_most(link)?;
         let from = lowest.saturating_sub(self.board.messages.frames_max.into()).max(1);
@@ -96,11 +91,11 @@ impl Relay {
     fn place_of_most(&self, link: u32) -> Option<(u64, u64)> {
         let row = &self.links[link];
         let mut places = heapless::Vec::<(u64, u64, u32), EPOCHS_MAX>::new();
-        let mut subscription = row.waiting;
-        for _ in 0..row.waiting_count {
-            let waiting = &self.subscriptions[subscription];
-            subscription = waiting.next;
-            let Stage::Waiting { since: (epoch, next @ 1..), .. } = waiting.stage else { continue };
+        let mut walk = row.waiting.ring().walk();
+        while let Some(subscription) = self.subscriptions.next(&mut walk) {
+            let Stage::Waiting { since: (epoch, next @ 1..), .. } = *self.subscriptions[subscription].stage() else {
+                continue;
+            };
             if let Some((_, lowest, count)) = places.iter_mut().find(|(known, ..)| *known == epoch) {
                 (*lowest, *count) = (next.min(*lowest), *count + 1);
                 continue;
@@ -119,9 +114,9 @@ impl Relay {
 
     /// Gives up requests that were not answered, renews grants, forgets links of no use.
     pub(super) fn sweep_links(&mut self, now: Instant) {
-        for index in 0..self.requests.end() {
-            if self.requests.get(index).is_some_and(|request| request.deadline <= now) {
-                let number = self.requests[index].number;
+        for index in 0..self.requests.rows().end() {
+            let request = self.requests.rows().get(index).filter(|request| request.deadline <= now);
+            if let Some(number) = request.map(|request| request.number) {
                 self.events.add(Event::Unanswered { request: number });
                 self.counters.requests_unanswered += 1;
                 if let Some(request) = self.take_request(number) {
@@ -131,8 +126,8 @@ impl Relay {
         }
         for link in 0..self.links.end() {
             let Some(row) = self.links.get(link) else { continue };
-            if row.renew_at <= now && row.live_count > 0 {
-                self.hungry = true;
+            if row.renew_at <= now && row.watching.live() > 0 {
+                self.requests.set_backlog();
             } else if row.is_idle(now) {
                 self.release_link(now, link);
             }
@@ -142,7 +137,7 @@ impl Relay {
     /// A request that was not answered: who waits for it comes back later, a renewal is asked for again.
     fn give_up(&mut self, now: Instant, request: &Request) {
         let link = request.link;
-        self.remember_unanswered(request);
+        self.unanswered.remember(request, &self.links, &self.subscriptions);
         match self.end_trial(link, request.number) {
             Some(denied) => {
                 // The whole was denied and the name not answered: that is no answer.
@@ -156,15 +151,15 @@ impl Relay {
             }
         }
         self.plan_renewal(now, link);
-        self.preview_news += 1;
+        self.previews.news();
         self.let_go(now, link);
-        self.hungry = true;
+        self.requests.set_backlog();
     }
 
     /// Plans the next try of a renewal that came to nothing, with a back-off.
     pub(super) fn plan_renewal(&mut self, now: Instant, link: u32) {
         let row = &mut self.links[link];
-        if row.is_renewed() && row.request == NONE && row.renew_at == Instant::NEVER {
+        if row.is_renewed() && !row.asked.is_whole() && row.renew_at == Instant::NEVER {
             let step_ms = (RENEW_MS_MIN << row.unanswered.min(8)).min(RENEW_MS_MAX);
             row.unanswered = row.unanswered.saturating_add(1);
             row.renew_at = now.after(step_ms / 2 + self.jitter.below(step_ms / 2 + 1));
@@ -174,13 +169,12 @@ impl Relay {
     /// The first live subscription by a link's shared grant that is not asked for by itself; [`NONE`] without.
     pub(super) fn first_live(&self, link: u32) -> u32 {
         let Some(topic) = self.topics.get(self.links[link].topic) else { return NONE };
-        let mut subscription = topic.walk;
-        for _ in 0..topic.pages {
+        let mut walk = topic.viewers.walk();
+        while let Some(subscription) = self.subscriptions.next(&mut walk) {
             let row = &self.subscriptions[subscription];
-            if row.link == link && row.live().is_some_and(|live| !live.own && !live.asked) {
+            if row.link() == link && row.live().is_some_and(|live| !live.own && !live.is_asked()) {
                 return subscription;
             }
-            subscription = row.next;
         }
         NONE
     }
@@ -188,50 +182,46 @@ impl Relay {
     /// After the uplink came back: what nobody watches is dropped, everything else is asked for again.
     pub(super) fn ask_everything_again(&mut self, now: Instant) {
         for topic in 0..self.topics.end() {
-            if self.topics.get(topic).is_some_and(|topic| topic.pages == 0) {
+            if self.topics.get(topic).is_some_and(|topic| topic.viewers.is_empty()) {
                 self.forget_topic(now, topic);
             }
         }
         for link in 0..self.links.end() {
             let Some(row) = self.links.get(link) else { continue };
-            if row.live_count == 0 {
+            if row.watching.live() == 0 {
                 let row = &mut self.links[link];
-                row.granted_until = now;
-                row.topic = NONE;
+                row.end_grant(now);
                 row.by_name = false;
-                row.uncover();
                 self.release_link(now, link);
                 continue;
             }
-            let (mut own, mut shared) = (0, 0);
+            let mut is_shared = false;
             let each = row.each;
-            self.for_live(link, |live| {
-                live.asked = false;
+            self.for_live(link, |live, watching| {
                 // A link known as not shared is asked for page by page.
                 live.own |= each;
-                live.ask_again = live.own;
-                *(if live.own { &mut own } else { &mut shared }) += 1;
+                live.set_ask_again(watching, live.own);
+                is_shared |= !live.own;
             });
             let row = &mut self.links[link];
-            row.ask_again_count = own;
-            row.ask_again = shared > 0;
+            row.ask_again = is_shared;
             row.renew_at = Instant::NEVER;
             // What the connection before granted admits nobody on this one, though another link brought the topic back.
             row.granted_until = now;
             row.unanswered = 0;
             row.was_by_name = core::mem::take(&mut row.by_name);
-            row.uncover();
+            row.waiting.uncover();
         }
-        self.hungry = true;
+        self.requests.set_backlog();
         self.ask_more(now);
     }
 
     /// Every request under way is void: the connection is gone.
     pub(super) fn drop_requests(&mut self, now: Instant) {
         self.unanswered.clear();
-        self.good_links.clear();
-        for index in 0..self.requests.end() {
-            if let Some(number) = self.requests.get(index).map(|request| request.number)
+        self.links.forget_accepted();
+        for index in 0..self.requests.rows().end() {
+            if let Some(number) = self.requests.rows().get(index).map(|request| request.number)
                 && let Some(request) = self.take_request(number)
             {
                 if let Some(reason) = self.end_trial(request.link, number) {
@@ -240,62 +230,47 @@ impl Relay {
                 self.let_go(now, request.link);
             }
         }
-        self.preview_news += 1;
+        self.previews.news();
     }
 
     /// Takes a request out of the table; its link is held until [`let_go`](Self::let_go).
     pub(super) fn take_request(&mut self, number: u32) -> Option<Request> {
-        let index = self.requests.iter().find(|(_, request)| request.number == number).map(|(index, _)| index)?;
-        let request = self.requests.remove(index).filter(|request| request.link != NONE)?;
-        let row = &mut self.links[request.link];
-        if request.page.is_none() {
-            row.request = NONE;
-            row.holds += 1;
-        }
-        self.set_asked(request.asker, false);
+        let request = self.requests.take(number, &mut self.links)?;
+        self.subscriptions.set_asked(request.asker, false);
         Some(request)
     }
 
-    /// A link was denied: what else was asked for it before has no say any more. The rows stay, since
+    /// The request that an answer names: one under way, or one that was given up and whose link is
+    /// still of use. Its link is held until [`let_go`](Self::let_go).
+    pub(super) fn take_answered(&mut self, number: u32) -> Option<Request> {
+        let under_way = self.take_request(number);
+        under_way.or_else(|| self.unanswered.take(number, &mut self.links, &self.subscriptions))
+    }
+
+    /// Whether a request was made for previews alone.
+    pub(super) fn is_for_preview(&self, number: u32) -> bool {
+        let mut requests = self.requests.rows().iter();
+        requests.any(|(_, request)| request.number == number && request.for_preview)
+            || self.unanswered.is_for_preview(number)
+    }
+
+    /// A link was denied: answers to earlier requests for it have no say any more. The rows stay, since
     /// the requests are under way.
     pub(super) fn void_requests(&mut self, now: Instant, link: u32) {
-        for index in 0..self.requests.end() {
-            let Some(request) = self.requests.get_mut(index).filter(|request| request.link == link) else { continue };
-            request.link = NONE;
-            let (asker, page) = (core::mem::replace(&mut request.asker, NONE), request.page);
-            self.set_asked(asker, false);
-            if page.is_none() {
-                self.links[link].request = NONE;
-            } else {
+        for index in 0..self.requests.rows().end() {
+            let voided = self.requests.void(index, link, &mut self.links[link].asked);
+            let Some((asker, page)) = voided else { continue };
+            self.subscriptions.set_asked(asker, false);
+            if page.is_some() {
                 self.let_go(now, link);
             }
         }
     }
 
-    fn set_asked(&mut self, subscription: u32, now_asked: bool) {
-        match self.subscriptions.get_mut(subscription).map(|row| &mut row.stage) {
-            Some(Stage::Waiting { asked, .. }) => *asked = now_asked,
-            Some(Stage::Live(live)) => live.asked = now_asked,
-            _ => {}
-        }
-    }
-
-    /// A subscription that goes away is nobody's asker any more.
-    pub(super) fn forget_asker(&mut self, subscription: u32) {
-        let asked = match &self.subscriptions[subscription].stage {
-            Stage::Waiting { asked, .. } => *asked,
-            Stage::Live(live) => live.asked,
-            Stage::Over { .. } => false,
-        };
-        if asked {
-            for index in 0..self.requests.end() {
-                if let Some(request) = self.requests.get_mut(index)
-                    && request.asker == subscription
-                {
-                    request.asker = NONE;
-                }
-            }
-        }
+    /// The answer to a request was worked on.
+    pub(super) fn let_go(&mut self, now: Instant, link: u32) {
+        self.links[link].asked.release();
+        self.release_link(now, link);
     }
 }
 

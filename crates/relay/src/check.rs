@@ -6,11 +6,11 @@
 //! allocates. Both change nothing, and panic with what is wrong: each failure is a bug of the machine.
 
 use super::{
-    Relay, UNSUBSCRIBED_MAX,
+    Relay,
     log::{Kind, Log},
-    preview::previews_max,
-    session::{Cursor, Half, Live, Stage, Subscription, UNPLACED},
-    table::{NONE, Table},
+    session::Half,
+    subscription::{Cursor, Live, Stage, Subscription, UNPLACED},
+    table::NONE,
     texts::Reason,
     time::Instant,
     topic::{LOGS, Topic},
@@ -25,15 +25,16 @@ impl Relay {
     /// Where one doesn't hold, with what is wrong.
     pub fn check(&self) {
         self.check_bounds();
-        self.check_tables();
+        self.sessions.check(&self.board);
+        self.topics.check(self.board.topics_max);
+        self.links.check(self.board.links_max);
+        self.requests.check(&self.links, self.board.requests_max);
         self.check_sessions();
-        self.check_ready();
         self.check_subscriptions();
         self.check_links();
         self.check_requests();
         self.check_topics();
         self.check_texts();
-        self.check_counted();
         self.check_previews();
         self.check_arena();
         self.check_begun();
@@ -45,65 +46,32 @@ impl Relay {
     /// Where one doesn't hold, with what is wrong.
     pub fn check_bounds(&self) {
         let board = &self.board;
-        self.sessions.check_size("sessions", board.pages_max);
-        self.subscriptions.check_size("subscriptions", board.subscriptions_max);
-        self.topics.check_size("topics", board.topics_max);
-        self.links.check_size("links", board.links_max);
-        self.requests.check_size("requests", board.requests_max);
-        self.previews.check_size("previews", previews_max(board));
+        self.sessions.check_size(board);
+        self.subscriptions.rows().check_size("subscriptions", board.subscriptions_max);
+        self.topics.check_size(board.topics_max);
+        self.links.check_size(board.links_max);
+        self.requests.rows().check_size("requests", board.requests_max);
+        self.previews.check_size(board);
         assert!(self.unanswered.count() <= board.requests_max as usize, "BOUND: too many requests remembered");
         assert!(self.denials.count() <= board.denials_max as usize, "BOUND: too many denied pages remembered");
-        assert!(self.good_links.len() <= board.links_max as usize, "BOUND: too many links remembered as accepted");
-        assert!(self.admitting.len() <= board.links_max as usize, "BOUND: more links admit than there are");
         self.store.begun.check_size(board.pages_max);
         assert!(self.store.free() <= board.blocks_max, "BOUND: the arena has more free blocks than blocks");
-        assert_eq!(self.ready_first == NONE, self.ready_last == NONE, "the ready queue has one end only");
-        assert!(
-            !self.sessions.is_empty() || self.kernel_size == 0,
-            "no page is left, and {} B in the kernel",
-            self.kernel_size
-        );
         assert!(self.reasons.len() <= board.reasons_max as usize, "BOUND: more reasons than the board allows");
-        self.networks.check_size("networks", board.pages_max);
-        self.origins.check_size("origins", board.pages_max);
-        assert_eq!(self.addresses.len(), board.addresses_max as usize, "BOUND: the table of addresses has changed");
-        assert!(self.numbers.len() <= board.topics_max as usize, "BOUND: more numbers than topics");
-        assert!(self.dirty.len() <= board.topics_max as usize, "BOUND: more dirty topics than topics");
-        assert!(self.unsubscribed.len() <= UNSUBSCRIBED_MAX, "BOUND: too many topics remembered as unsubscribed");
         self.uplink.check();
     }
 
-    fn check_tables(&self) {
-        let board = &self.board;
-        self.sessions.check("sessions", board.pages_max);
-        self.subscriptions.check("subscriptions", board.subscriptions_max);
-        self.topics.check("topics", board.topics_max);
-        self.links.check("links", board.links_max);
-        self.requests.check("requests", board.requests_max);
-        self.previews.check("previews", previews_max(board));
-    }
-
     fn check_sessions(&self) {
-        let mut chained = vec![false; self.subscriptions.end() as usize];
-        let kernel_size: u64 = self.sessions.iter().map(|(_, session)| u64::from(session.kernel_size)).sum();
-        assert_eq!(self.kernel_size, kernel_size, "the kernel's bytes are counted wrongly");
+        let mut chained = 0;
         for (page, session) in self.sessions.iter() {
             let (mut wanted, mut live) = (0_u16, 0_u16);
-            let mut at = session.first;
-            while at != NONE {
-                let Some(row) = self.subscriptions.get(at) else {
-                    panic!("NAME: page {page} has subscription {at}, which is gone")
-                };
-                assert_eq!(row.page, page, "NAME: subscription {at} is in page {page}'s chain and is another's");
-                let seen = core::mem::replace(&mut chained[at as usize], true);
-                assert!(!seen, "page {page}'s chain meets subscription {at} twice");
-                wanted += u16::from(!matches!(row.stage, Stage::Over { .. }));
+            for (at, row) in self.subscriptions.of(&session.chain) {
+                assert_eq!(row.page(), page, "NAME: subscription {at} is in page {page}'s chain and is another's");
+                wanted += u16::from(!matches!(row.stage(), Stage::Over { .. }));
                 live += u16::from(row.live().is_some());
-                at = row.sibling;
+                chained += 1;
             }
-            assert_eq!(session.subscriptions, wanted, "page {page} counts its subscriptions wrongly");
-            assert_eq!(session.live, live, "page {page} counts wrongly what it watches");
-            assert!(live == 0 || session.has_watched, "page {page} watches and never did");
+            let chain = &session.chain;
+            assert_eq!((chain.wanted(), chain.live()), (wanted, live), "page {page} counts its subscriptions wrongly");
             let per_page = self.board.topics_per_page_max + 1;
             assert!(u32::from(wanted) < per_page, "BOUND: page {page} has {wanted} topics");
             if let Half::Notice { notice, sent } = session.half {
@@ -111,77 +79,51 @@ impl Relay {
                 assert!(0 < sent && usize::from(sent) < size, "page {page}'s half notice is none");
             }
         }
-        for (at, _) in self.subscriptions.iter() {
-            assert!(chained[at as usize], "subscription {at} is in no page's chain");
-        }
-    }
-
-    fn check_ready(&self) {
-        let mut queued = vec![false; self.sessions.end() as usize];
-        let (mut at, mut last) = (self.ready_first, NONE);
-        while at != NONE {
-            let Some(session) = self.sessions.get(at) else {
-                panic!("NAME: page {at} is in the ready queue and is gone")
-            };
-            assert_eq!(session.ready_previous, last, "page {at} is chained backwards to another");
-            let seen = core::mem::replace(&mut queued[at as usize], true);
-            assert!(!seen, "page {at} is in the ready queue twice");
-            (last, at) = (at, session.ready_next);
-        }
-        assert_eq!(self.ready_last, last, "the ready queue ends elsewhere");
-        for (page, session) in self.sessions.iter() {
-            assert_eq!(session.queued, queued[page as usize], "page {page} is wrong about being in the ready queue");
-        }
+        assert_eq!(chained, self.subscriptions.rows().len(), "a subscription is in no page's chain");
     }
 
     fn check_subscriptions(&self) {
-        let mut waiting = vec![NONE; self.subscriptions.end() as usize];
+        let rows = self.subscriptions.rows();
+        rows.check("subscriptions", self.board.subscriptions_max);
+        let mut waiting = vec![NONE; rows.end() as usize];
         for (link, row) in self.links.iter() {
-            let ring = ring(&self.subscriptions, row.waiting);
-            assert_eq!(ring.len(), row.waiting_count as usize, "link {link} counts its waiting pages wrongly");
-            for at in ring {
-                waiting[at as usize] = link;
-            }
+            row.waiting.ring().check(rows).iter().for_each(|at| waiting[*at as usize] = link);
         }
-        let mut live = vec![NONE; self.subscriptions.end() as usize];
+        let mut live = vec![NONE; rows.end() as usize];
         for (topic, row) in self.topics.iter() {
-            let ring = ring(&self.subscriptions, row.walk);
-            assert_eq!(ring.len(), row.pages as usize, "topic {topic} counts its pages wrongly");
-            for at in ring {
-                live[at as usize] = topic;
-            }
+            row.viewers.ring().check(rows).iter().for_each(|at| live[*at as usize] = topic);
         }
-        for (at, row) in self.subscriptions.iter() {
+        for (at, row) in rows.iter() {
             let (in_link, in_topic) = (waiting[at as usize], live[at as usize]);
-            let asked = self.requests.iter().filter(|(_, request)| request.asker == at).count();
-            match &row.stage {
-                Stage::Waiting { asked: is_asked, .. } => {
-                    assert!(row.link != NONE && in_link == row.link, "subscription {at} waits in another ring");
-                    assert_eq!(in_topic, NONE, "waiting subscription {at} is in a topic's ring");
-                    assert_eq!(asked, usize::from(*is_asked), "waiting subscription {at} is wrong about its request");
+            let asked = self.requests.rows().iter().filter(|(_, request)| request.asker == at).count();
+            assert_eq!(asked, usize::from(row.is_asked()), "subscription {at} is wrong about its request");
+            match row.stage() {
+                Stage::Waiting { .. } => {
+                    assert_eq!((in_link, in_topic), (row.link(), NONE), "subscription {at} waits in another ring");
                 }
                 Stage::Live(live) => {
-                    assert_eq!(in_link, NONE, "live subscription {at} is in a link's ring");
-                    assert_eq!(in_topic, live.topic, "live subscription {at} is in another topic's ring");
-                    let Some(link) = self.links.get(row.link) else {
-                        panic!("NAME: subscription {at} was made with link {}, which is gone", row.link)
+                    assert_eq!((in_link, in_topic), (NONE, live.topic()), "subscription {at} is in another ring");
+                    let Some(link) = self.links.get(row.link()) else {
+                        panic!("NAME: subscription {at} was made with link {}, which is gone", row.link())
                     };
-                    assert_eq!(link.topic, live.topic, "subscription {at}'s link leads elsewhere");
-                    assert_eq!(asked, usize::from(live.asked), "live subscription {at} is wrong about its request");
-                    assert!(live.own || !live.ask_again, "subscription {at} of a shared grant is asked for by itself");
+                    assert_eq!(link.topic, live.topic(), "subscription {at}'s link leads elsewhere");
+                    assert!(
+                        live.own || !live.asks_again(),
+                        "subscription {at} of a shared grant is asked for by itself"
+                    );
                     assert!(!(live.unconfirmed && live.behind_epoch), "subscription {at} is behind before it began");
                     self.check_cursors(at, live);
                 }
                 Stage::Over { .. } => {
-                    assert_eq!((in_link, in_topic, asked), (NONE, NONE, 0), "subscription {at} is over and in a list");
-                    assert_eq!(row.link, NONE, "subscription {at} is over and has a link");
+                    assert_eq!((in_link, in_topic), (NONE, NONE), "subscription {at} is over and in a ring");
+                    assert_eq!(row.link(), NONE, "subscription {at} is over and has a link");
                 }
             }
         }
     }
 
     fn check_cursors(&self, at: u32, live: &Live) {
-        let topic = &self.topics[live.topic];
+        let topic = &self.topics[live.topic()];
         for track in Track::ALL {
             let (log, cursor) = (topic.log(track), live.cursors[track.index()]);
             let name = track.name();
@@ -194,12 +136,12 @@ impl Relay {
                     self.check_place(at, log, cursor, live.behind_epoch, track);
                 }
             }
-            let is_free = live.claimed || live.behind_epoch || log.told() == 0;
+            let is_free = live.claimed || live.behind_epoch || log.next_sequence() == 0;
             assert!(
-                is_free || cursor.sequence <= log.told(),
+                is_free || cursor.sequence <= log.next_sequence(),
                 "SUM: subscription {at}'s {name} cursor is at {} and the track at {}",
                 cursor.sequence,
-                log.told()
+                log.next_sequence()
             );
         }
     }
@@ -209,9 +151,9 @@ impl Relay {
         let name = track.name();
         let Some(number) = log.number_at(&self.store, cursor.at) else {
             // Without a counter nothing was told: the epoch's first could not be shown.
-            let has_none = cursor.sequence == 0 && (track.is_media() || log.base() == log.told());
+            let has_none = cursor.sequence == 0 && (track.is_media() || log.base() == log.next_sequence());
             let is_free = track == Track::State || has_none;
-            let told = if is_free { cursor.sequence } else { log.told() };
+            let told = if is_free { cursor.sequence } else { log.next_sequence() };
             assert!(!behind_epoch, "subscription {at} is behind the epoch and beyond its marker");
             assert_eq!(cursor.sequence, told, "SUM: subscription {at} is at the end of {name} by its place alone");
             return;
@@ -241,38 +183,25 @@ impl Relay {
     }
 
     fn check_links(&self) {
-        assert_eq!(self.link_hashes.len(), self.links.len() as usize, "links are indexed wrongly");
-        assert!(self.link_hashes.is_sorted(), "the index of links is out of order");
         for (link, row) in self.links.iter() {
-            assert_eq!(row.hash, self.hash_of(&row.name), "link {link} has another's hash");
-            assert_eq!(self.find_link(&row.name), Some(link), "link {link} is there twice");
-            let of = |wanted: fn(&Live) -> bool| {
-                let live = self.subscriptions.iter().filter(|(_, sub)| sub.link == link);
-                live.filter(|(_, sub)| sub.live().is_some_and(wanted)).count()
-            };
-            assert_eq!(row.live_count as usize, of(|_| true), "link {link} counts its live pages wrongly");
-            let again = of(|live| live.ask_again);
-            assert_eq!(row.ask_again_count as usize, again, "link {link} counts wrongly who is to be asked for again");
-            let own =
-                self.requests.iter().filter(|(_, request)| request.link == link && request.page.is_some()).count();
-            assert_eq!(row.holds as usize, own, "link {link} is held by others than its pages' requests");
-            let whole = self.requests.iter().find(|(_, request)| request.link == link && request.page.is_none());
-            assert_eq!(row.request, whole.map_or(NONE, |(index, _)| index), "link {link} names another request");
-            let whole =
-                self.requests.iter().filter(|(_, request)| request.link == link && request.page.is_none()).count();
-            assert!(whole <= 1, "link {link} was asked for as a whole {whole} times");
+            let watching = self.subscriptions.rows().iter().filter(|(_, subscription)| subscription.link() == link);
+            let watching = watching.filter_map(|(_, subscription)| subscription.live());
+            let (live, again) =
+                watching.fold((0, 0), |(live, again), row| (live + 1, again + u32::from(row.asks_again())));
+            let counted = (row.watching.live(), row.watching.ask_again());
+            assert_eq!(counted, (live, again), "link {link} counts its live pages wrongly");
             if let Some(trial) = row.on_trial {
-                let is_asked = self.requests.iter().any(|(_, request)| request.number == trial.request);
+                let is_asked = self.requests.rows().iter().any(|(_, request)| request.number == trial.request);
                 assert!(is_asked, "link {link} is on trial and its request is gone");
             }
-            let is_asked = row.request != NONE || row.ask_again || row.holds > 0;
+            let is_asked = row.asked.is_whole() || row.ask_again || row.asked.is_held();
             let is_settled = row.renew_at != Instant::NEVER || is_asked;
             assert!(
                 !row.is_renewed() || !self.is_up() || is_settled || self.first_live(link) == NONE,
                 "link {link}'s shared grant has pages and no renewal is planned or under way"
             );
             if row.topic == NONE {
-                assert_eq!(row.live_count, 0, "link {link} has pages and no topic");
+                assert_eq!(row.watching.live(), 0, "link {link} has pages and no topic");
             } else {
                 let topic = self.topics.get(row.topic);
                 assert!(topic.is_some(), "NAME: link {link} leads to a topic that is gone");
@@ -281,43 +210,18 @@ impl Relay {
     }
 
     fn check_requests(&self) {
-        for (index, request) in self.requests.iter() {
-            let is_void = request.link == NONE && request.asker == NONE;
-            assert!(
-                is_void || self.links.get(request.link).is_some(),
-                "NAME: request {index} is for a link that is gone"
-            );
-            let same = self.requests.iter().filter(|(_, other)| other.number == request.number).count();
-            assert_eq!(same, 1, "request number {} is under way twice", request.number);
-            if request.asker != NONE {
-                let asker = self.subscriptions.get(request.asker);
-                let link = asker.map(|row| row.link);
-                assert_eq!(link, Some(request.link), "NAME: request {index} asks for a subscription of another link");
-            }
+        for (index, request) in self.requests.rows().iter().filter(|(_, request)| request.asker != NONE) {
+            let link = self.subscriptions.get(request.asker).map(Subscription::link);
+            assert_eq!(link, Some(request.link), "NAME: request {index} asks for a subscription of another link");
         }
-        assert!(self.is_up() || self.requests.is_empty(), "requests are under way without an uplink");
+        assert!(self.is_up() || self.requests.len() == 0, "requests are under way without an uplink");
     }
 
     fn check_topics(&self) {
-        assert!(self.numbers.is_sorted_by(|a, b| a.0 < b.0), "the topics' numbers are not sorted");
-        for &(number, topic) in &self.numbers {
-            let row = self.topics.get(topic);
-            assert!(row.is_some_and(|row| row.number == number), "NAME: number {number} is no topic's");
-        }
         for (topic, row) in self.topics.iter() {
-            let known = self.numbers.iter().any(|&(_, index)| index == topic);
-            assert!(known, "topic {topic} is known by no number");
-            assert_eq!(row.walk == NONE, row.pages == 0, "topic {topic} has pages and no ring, or a ring and none");
-            assert!(row.walk_left <= row.pages, "topic {topic}'s walk is longer than its ring");
-            let dirty = self.dirty.iter().filter(|&&dirty| dirty == topic).count();
-            assert!(dirty <= 1, "topic {topic} is dirty twice");
-            assert!(row.walk_left == 0 || dirty == 1, "topic {topic}'s walk is forgotten");
-            let lingers = row.forget_at != Instant::NEVER;
-            assert_eq!(row.pages == 0, lingers, "topic {topic} lingers with pages, or is never forgotten");
+            let lingers = row.acceptance.forget_at() != Instant::NEVER;
+            assert_eq!(row.viewers.is_empty(), lingers, "topic {topic} lingers with pages, or is never forgotten");
             row.check(&self.store);
-        }
-        for &topic in &self.dirty {
-            assert!(self.topics.get(topic).is_some(), "NAME: dirty topic {topic} is gone");
         }
     }
 
@@ -329,13 +233,13 @@ impl Relay {
             }
         };
         for (_, session) in self.sessions.iter() {
-            session.closing.iter().for_each(|close| note(close.reason));
+            session.closing().iter().for_each(|close| note(close.reason));
             if let Half::Notice { notice, .. } = session.half {
                 notice.reason().into_iter().for_each(&mut note);
             }
         }
-        for (_, row) in self.subscriptions.iter() {
-            let Stage::Over { reason, .. } = row.stage else { continue };
+        for (_, row) in self.subscriptions.rows().iter() {
+            let Stage::Over { reason, .. } = *row.stage() else { continue };
             note(reason);
         }
         for (_, link) in self.links.iter() {
@@ -383,12 +287,12 @@ impl Relay {
 impl Topic {
     /// Checks what the topic knows of its logs.
     fn check(&self, store: &super::log::Store) {
-        let number = self.number;
+        let number = self.number();
         for track in Track::ALL {
-            let (log, next, name) = (self.log(track), self.next[track.index()], track.name());
-            assert!(log.told() <= next, "topic {number}: {name} told more than was published");
+            let (log, next, name) = (self.log(track), self.next()[track.index()], track.name());
+            assert!(log.next_sequence() <= next, "topic {number}: {name} told more than was published");
             if track == Track::Messages {
-                assert_eq!(log.told(), next, "topic {number}: {name} did not tell everything at once");
+                assert_eq!(log.next_sequence(), next, "topic {number}: {name} did not tell everything at once");
             }
             log.check_entries(store, track, number);
             if track.is_media()
@@ -425,26 +329,15 @@ impl Log {
             before = Some(entry);
         }
         match before {
-            Some(newest) if matches!(newest.kind, Kind::Gap) => assert!(newest.sequence < self.told()),
+            Some(newest) if matches!(newest.kind, Kind::Gap) => assert!(newest.sequence < self.next_sequence()),
             Some(newest) if newest.kind != Kind::Epoch => {
-                assert_eq!(newest.sequence + 1, self.told(), "SUM: topic {topic}: {name} told more than it holds");
+                assert_eq!(
+                    newest.sequence + 1,
+                    self.next_sequence(),
+                    "SUM: topic {topic}: {name} told more than it holds"
+                );
             }
             _ => {}
         }
     }
-}
-
-/// The ring that `head` points into, from there.
-fn ring(subscriptions: &Table<Subscription>, head: u32) -> Vec<u32> {
-    let mut seen = Vec::new();
-    let mut at = head;
-    while at != NONE {
-        assert!(seen.len() < subscriptions.len() as usize, "a ring never comes back to its head {head}");
-        seen.push(at);
-        let Some(row) = subscriptions.get(at) else { panic!("NAME: subscription {at} is in a ring and is gone") };
-        let Some(next) = subscriptions.get(row.next) else { panic!("NAME: subscription {at} points at nothing") };
-        assert_eq!(next.previous, at, "the ring is broken between {at} and {}", row.next);
-        at = if row.next == head { NONE } else { row.next };
-    }
-    seen
 }

@@ -11,7 +11,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use heapless::String;
 
 use super::{
-    Relay, hash,
+    hash,
     table::{NONE, Table},
     texts::shortened,
 };
@@ -20,7 +20,7 @@ use wire::REASON_SIZE_MAX;
 /// What can be counted.
 pub trait Key: PartialEq {
     /// Its hash, by a seed that nobody outside knows.
-    fn hash(&self, seed: u64) -> u64;
+    fn hash_with(&self, seed: u64) -> u64;
 }
 
 /// A table of counted keys.
@@ -120,7 +120,7 @@ impl<K: Key> Counted<K> {
 
     fn head(&self, key: &K) -> usize {
         let heads = self.heads.len().max(1) as u64;
-        usize::try_from(key.hash(self.seed) % heads).unwrap_or(0)
+        usize::try_from(key.hash_with(self.seed) % heads).unwrap_or(0)
     }
 
     /// Checks that the table has not grown.
@@ -171,7 +171,7 @@ impl Network {
 }
 
 impl Key for Network {
-    fn hash(&self, seed: u64) -> u64 {
+    fn hash_with(&self, seed: u64) -> u64 {
         match self.0 {
             IpAddr::V4(address) => hash(seed, &address.octets()),
             IpAddr::V6(address) => hash(seed, &address.octets()),
@@ -198,26 +198,8 @@ impl Origin {
 }
 
 impl Key for Origin {
-    fn hash(&self, seed: u64) -> u64 {
+    fn hash_with(&self, seed: u64) -> u64 {
         hash(seed, self.0.as_bytes())
-    }
-}
-
-impl Relay {
-    /// The networks and origins that pages have: each page's own, and no other.
-    ///
-    /// # Panics
-    /// Where that is untrue.
-    pub(super) fn check_counted(&self) {
-        let board = &self.board;
-        for (page, session) in self.sessions.iter() {
-            let network = self.networks.key(session.network);
-            assert_eq!(network, Some(&Network::of(session.address)), "page {page} counts for another network");
-        }
-        let sessions = || self.sessions.iter().map(|(_, session)| session);
-        self.networks.check("networks", board.pages_max, sessions().map(|session| session.network));
-        let origins = sessions().map(|session| session.origin).filter(|origin| *origin != NONE);
-        self.origins.check("origins", board.pages_max, origins);
     }
 }
 

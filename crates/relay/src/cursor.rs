@@ -6,7 +6,7 @@
 
 use super::{
     log::{Kind, Store},
-    session::{Cursor, Live, OWED, UNPLACED},
+    subscription::{Cursor, Live, OWED, UNPLACED},
     time::Instant,
     topic::Topic,
 };
@@ -67,7 +67,8 @@ pub fn ahead(topic: &Topic, store: &Store, live: &Live, track: Track, now: Insta
 #[must_use]
 pub fn late_messages(topic: &Topic, store: &Store, replay: u16) -> Cursor {
     let log = topic.log(Track::Messages);
-    let mut start = Cursor { sequence: log.told(), at: if log.told() == 0 { UNPLACED } else { log.end() } };
+    let mut start =
+        Cursor { sequence: log.next_sequence(), at: if log.next_sequence() == 0 { UNPLACED } else { log.end() } };
     let mut left = replay;
     for number in log.current().rev() {
         if left == 0 {
@@ -85,7 +86,7 @@ pub fn late_messages(topic: &Topic, store: &Store, replay: u16) -> Cursor {
 
 fn state(topic: &Topic, store: &Store, cursor: Cursor) -> Ahead {
     let log = topic.log(Track::State);
-    if cursor.at == log.end() && cursor.sequence == log.told() {
+    if cursor.at == log.end() && cursor.sequence == log.next_sequence() {
         return Ahead::Nothing;
     }
     match topic.newest_state(store) {
@@ -102,24 +103,24 @@ fn messages(topic: &Topic, store: &Store, cursor: Cursor) -> Ahead {
     if cursor.is_placed() && cursor.at >= log.start() {
         return stream(topic, Track::Messages, cursor);
     }
-    if log.told() == 0 {
+    if log.next_sequence() == 0 {
         return Ahead::Nothing;
     }
     // A page whose counter is not set has been here since the epoch's first message.
     let sequence = if cursor.sequence == 0 { log.base() } else { cursor.sequence };
-    if sequence > log.told() {
+    if sequence > log.next_sequence() {
         return Ahead::Nothing;
     }
-    if sequence == log.told() {
+    if sequence == log.next_sequence() {
         return Ahead::Placed(Cursor { sequence, at: log.end() });
     }
-    within(topic, store, log.current(), sequence, Cursor { sequence: log.told(), at: log.end() })
+    within(topic, store, log.current(), sequence, Cursor { sequence: log.next_sequence(), at: log.end() })
 }
 
 /// The page gets what is left of the epoch before, or the gap, and then the epoch.
 fn messages_before_epoch(topic: &Topic, store: &Store, cursor: Cursor) -> Ahead {
     let log = topic.log(Track::Messages);
-    let told = log.told_before();
+    let told = log.next_before();
     let marker = epoch_marker(topic, store);
     if cursor.is_placed() && cursor.at >= log.start() {
         return match marker {
@@ -151,7 +152,7 @@ fn within(topic: &Topic, store: &Store, held: core::ops::Range<u64>, sequence: u
             return Ahead::Placed(Cursor { sequence, at: entry.at });
         }
         // Inside a gap that was told to the others as a whole, or before the epoch's first message.
-        let told = log.entry_told(store, number);
+        let told = log.entry_next(store, number);
         return gap_to(sequence, told, Cursor { sequence: told, at: log.entry_end(store, number) });
     }
     // Overtaken: it goes on with the oldest that is held.
@@ -224,14 +225,14 @@ fn media(topic: &Topic, store: &Store, cursor: Cursor, track: Track, now: Instan
 #[must_use]
 pub fn late_cursors(topic: &Topic, store: &Store, messages: Cursor) -> [Cursor; 4] {
     let media = |track| Cursor::owed(0, topic.late_media(store, track));
-    [Cursor { sequence: 0, at: UNPLACED }, messages, media(Track::Audio), media(Track::Video)]
+    [Cursor::UNSET, messages, media(Track::Audio), media(Track::Video)]
 }
 
 /// The cursors of a page that was told a new epoch: it gets everything of it.
 #[must_use]
 pub fn epoch_cursors(topic: &Topic, messages: Cursor) -> [Cursor; 4] {
     let media = |track| Cursor::owed(0, topic.log(track).epoch_at());
-    [Cursor { sequence: 0, at: UNPLACED }, messages, media(Track::Audio), media(Track::Video)]
+    [Cursor::UNSET, messages, media(Track::Audio), media(Track::Video)]
 }
 
 /// Everything from a place in the log to its end.

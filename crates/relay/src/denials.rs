@@ -6,7 +6,11 @@
 
 use alloc::collections::VecDeque;
 
-use super::{Relay, link::Asker, texts::Reason, time::Instant};
+use super::{
+    requests::Asker,
+    texts::{Reason, Texts},
+    time::Instant,
+};
 
 /// A denial is remembered for this time, so that a herd on a dead link costs one request.
 pub(super) const DENIED_MS: u64 = 2_000;
@@ -47,44 +51,42 @@ impl Denials {
     pub(super) fn reasons(&self) -> impl Iterator<Item = Reason> {
         self.rows.iter().map(|row| row.reason)
     }
-}
 
-impl Relay {
     /// Remembers that a page was denied; keeps a further use of the reason.
-    pub(super) fn remember_denial(&mut self, now: Instant, link: u64, page: Asker, reason: Reason) {
-        if self.denials.rows.len() >= self.denials.rows_max {
-            self.forget_oldest_denial();
+    pub(super) fn remember(&mut self, texts: &mut Texts, now: Instant, link: u64, page: Asker, reason: Reason) {
+        if self.rows.len() >= self.rows_max {
+            self.forget_oldest(texts);
         }
-        let reason = self.reasons.retain_reason(reason);
-        self.denials.rows.push_back(Row { link, page, until: now.after(DENIED_MS), reason });
+        let reason = texts.retain_reason(reason);
+        self.rows.push_back(Row { link, page, until: now.after(DENIED_MS), reason });
     }
 
     /// Why a page is denied without asking, where it is; a further use of the reason.
-    pub(super) fn remembered_denial(&mut self, now: Instant, link: u64, page: Asker) -> Option<Reason> {
-        self.sweep_denials(now);
-        let reason = self.denials.rows.iter().rev().find(|row| row.link == link && row.page == page)?.reason;
-        Some(self.reasons.retain_reason(reason))
+    pub(super) fn remembered(&mut self, texts: &mut Texts, now: Instant, link: u64, page: Asker) -> Option<Reason> {
+        self.sweep(texts, now);
+        let reason = self.rows.iter().rev().find(|row| row.link == link && row.page == page)?.reason;
+        Some(texts.retain_reason(reason))
     }
 
-    /// A page was accepted by name: what was said of it before is over.
-    pub(super) fn forget_denial(&mut self, link: u64, page: Asker) {
-        while let Some(place) = self.denials.rows.iter().position(|row| row.link == link && row.page == page) {
-            if let Some(row) = self.denials.rows.remove(place) {
-                self.reasons.release_reason(row.reason);
+    /// A page was accepted by name: earlier denials of it are void.
+    pub(super) fn forget(&mut self, texts: &mut Texts, link: u64, page: Asker) {
+        while let Some(place) = self.rows.iter().position(|row| row.link == link && row.page == page) {
+            if let Some(row) = self.rows.remove(place) {
+                texts.release_reason(row.reason);
             }
         }
     }
 
     /// Forgets those whose time is over.
-    pub(super) fn sweep_denials(&mut self, now: Instant) {
-        while self.denials.rows.front().is_some_and(|row| row.until <= now) {
-            self.forget_oldest_denial();
+    pub(super) fn sweep(&mut self, texts: &mut Texts, now: Instant) {
+        while self.rows.front().is_some_and(|row| row.until <= now) {
+            self.forget_oldest(texts);
         }
     }
 
-    fn forget_oldest_denial(&mut self) {
-        if let Some(row) = self.denials.rows.pop_front() {
-            self.reasons.release_reason(row.reason);
+    fn forget_oldest(&mut self, texts: &mut Texts) {
+        if let Some(row) = self.rows.pop_front() {
+            texts.release_reason(row.reason);
         }
     }
 }

@@ -11,7 +11,7 @@ use heapless::Vec;
 
 use super::{
     notice::OwnNotice,
-    session::{Cursor, Live},
+    subscription::{Cursor, Live},
     time::Instant,
     traffic::Share,
 };
@@ -83,7 +83,7 @@ impl Draft {
     /// Whether a steady page's draft is the one before's: the page stands where that one stood. The segments'
     /// subscription is that one's still.
     pub(super) fn is_repeated(&self, live: &Live) -> bool {
-        self.step.as_ref().is_some_and(|step| step.topic == live.topic && step.before == live.cursors)
+        self.step.as_ref().is_some_and(|step| step.topic == live.topic() && step.before == live.cursors)
     }
 
     /// Where the bytes for the pages in step stand in the store, where they are one piece.

@@ -7,7 +7,7 @@ use core::fmt;
 
 use heapless::Deque;
 
-use super::topic::Drop;
+use super::topic::DropReason;
 use board::size_text;
 use wire::Track;
 
@@ -26,7 +26,7 @@ pub enum Event {
         /// The publication's sequence.
         sequence: u64,
         /// Why.
-        why: Drop,
+        why: DropReason,
     },
     /// A topic has a new epoch.
     Epoch {
@@ -68,7 +68,7 @@ impl Event {
     #[must_use]
     pub const fn is_warning(&self) -> bool {
         match self {
-            Self::Dropped { why, .. } => !matches!(why, Drop::Superfluous | Drop::Undecodable),
+            Self::Dropped { why, .. } => !matches!(why, DropReason::Superfluous | DropReason::Undecodable),
             Self::TopicsFull { .. } | Self::Unanswered { .. } | Self::KernelFull { .. } => true,
             Self::Epoch { .. } | Self::Ended { .. } | Self::UplinkUp => false,
         }
@@ -81,12 +81,14 @@ impl fmt::Display for Event {
             Self::Dropped { topic, track, sequence, why } => {
                 write!(f, "publication {sequence} on {} of topic {topic} was dropped: ", track.name())?;
                 match why {
-                    Drop::Superfluous => f.write_str("it was published before"),
-                    Drop::NotJson => f.write_str("its data is not one JSON value in UTF-8"),
-                    Drop::TooLarge { size, max } => write!(f, "its data has {size} bytes, this board allows {max}"),
-                    Drop::MimeTooLong(size) => write!(f, "its MIME type has {size} bytes, 255 are allowed"),
-                    Drop::Undecodable => f.write_str("its group's start or init segment is missing"),
-                    Drop::Full => f.write_str("the arena is full"),
+                    DropReason::Superfluous => f.write_str("it was published before"),
+                    DropReason::NotJson => f.write_str("its data is not one JSON value in UTF-8"),
+                    DropReason::TooLarge { size, max } => {
+                        write!(f, "its data has {size} bytes, this board allows {max}")
+                    }
+                    DropReason::MimeTooLong(size) => write!(f, "its MIME type has {size} bytes, 255 are allowed"),
+                    DropReason::Undecodable => f.write_str("its group's start or init segment is missing"),
+                    DropReason::Full => f.write_str("the arena is full"),
                 }
             }
             Self::Epoch { topic, epoch } => write!(f, "topic {topic} begins epoch {epoch}"),

@@ -6,12 +6,7 @@
 //! is sent by `transmit.rs`, and who may come at all is `pages.rs`'s. Reads no clock.
 
 use super::{
-    Relay,
-    asking::ANSWER_MS_MAX,
-    session::{Half, Session},
-    table::NONE,
-    texts::Reason,
-    time::Instant,
+    Relay, asking::ANSWER_MS_MAX, session::Half, subscription::Chain, table::NONE, texts::Reason, time::Instant,
 };
 
 /// A page that watched before and waits for an answer as its time runs out has this much longer, milliseconds: each
@@ -21,9 +16,9 @@ const LAST_ANSWER_MS: u64 = ANSWER_MS_MAX + 2_000;
 impl Relay {
     /// Looks after one page: called about once a second for each.
     pub(super) fn sweep_page(&mut self, now: Instant, page: u32) {
-        let Some(session) = self.sessions.get(page).filter(|session| !session.cut) else { return };
+        let Some(session) = self.sessions.get(page).filter(|session| !session.is_cut()) else { return };
         let board = &self.board;
-        if session.closing.is_some_and(|close| close.at.age_ms(now) > board.close_ms_max.into()) {
+        if session.closing().is_some_and(|close| close.at.age_ms(now) > board.close_ms_max.into()) {
             // Its peer doesn't answer, or doesn't even take what was begun.
             self.cut(page);
             return;
@@ -33,8 +28,8 @@ impl Relay {
             self.cut(page);
             return;
         }
-        let is_closing = session.closing.is_some();
-        if session.blocked && session.wrote.age_ms(now) > board.stalled_ms_max.into() && !is_closing {
+        let is_closing = session.closing().is_some();
+        if session.blocked && session.wrote_ms(now) > board.stalled_ms_max.into() && !is_closing {
             self.close_slow(now, page);
             if self.sessions[page].half != Half::None {
                 // In the middle of a frame no close frame can be sent.
@@ -46,12 +41,8 @@ impl Relay {
             return;
         }
         let session = &mut self.sessions[page];
-        let ping_due = session.pinged.age_ms(now) >= self.board.ping_ms.into();
-        let alive_due = session.told.age_ms(now) >= self.board.alive_ms.into();
-        session.ping_due |= ping_due;
-        session.alive_due |= alive_due;
-        let has_subscriptions = session.first != NONE;
-        if ping_due || alive_due {
+        let has_subscriptions = session.chain.first() != NONE;
+        if session.sweep(now, &self.board) {
             self.push_ready(page);
         }
         if has_subscriptions {
@@ -61,14 +52,14 @@ impl Relay {
 
     /// Closes a page that has been without a live subscription for too long; whether it did.
     fn close_unsubscribed(&mut self, now: Instant, page: u32) -> bool {
-        let session = &self.sessions[page];
-        if session.live > 0 || session.unsubscribed.age_ms(now) <= self.unsubscribed_ms_max(session) {
+        let chain = &self.sessions[page].chain;
+        if chain.live() > 0 || chain.unsubscribed_ms(now) <= self.unsubscribed_ms_max(chain) {
             return false;
         }
-        let (code, reason, retry_ms) = if session.subscriptions > 0 || session.may_return {
+        let (code, reason, retry_ms) = if chain.wanted() > 0 || chain.may_return() {
             // It did what it was told to; it comes back as a new page.
             (1013, "", Some(self.retry_ms()))
-        } else if session.has_watched {
+        } else if chain.has_watched() {
             (1008, "no subscription for too long", None)
         } else {
             (1008, "no subscribe within the time for it", None)
@@ -78,29 +69,14 @@ impl Relay {
     }
 
     /// How long a page may be without a live subscription.
-    fn unsubscribed_ms_max(&self, session: &Session) -> u64 {
-        let waits = session.subscriptions > 0;
+    fn unsubscribed_ms_max(&self, chain: &Chain) -> u64 {
+        let waits = chain.wanted() > 0;
         let ms_max = u64::from(self.board.unsubscribed_ms_max);
-        match session.has_watched {
+        match chain.has_watched() {
             true if waits => ms_max + LAST_ANSWER_MS,
-            false if !waits && !session.may_return => self.board.first_subscribe_ms_max.into(),
+            false if !waits && !chain.may_return() => self.board.first_subscribe_ms_max.into(),
             _ => ms_max,
         }
-    }
-
-    /// A page has one live subscription more.
-    pub(super) fn begin_watching(&mut self, page: u32) {
-        let session = &mut self.sessions[page];
-        session.live += 1;
-        session.has_watched = true;
-        session.may_return = false;
-    }
-
-    /// A page has one live subscription less.
-    pub(super) fn end_watching(&mut self, now: Instant, page: u32) {
-        let session = &mut self.sessions[page];
-        session.live -= 1;
-        session.unsubscribed = now.stamp();
     }
 }
 

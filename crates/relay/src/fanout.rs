@@ -9,13 +9,13 @@ use heapless::Vec;
 
 use super::{
     Relay,
-    session::{Pace, Session, Stage},
+    session::{Pace, Session},
+    subscription::{Cursor, Subscription},
     table::{Id, NONE},
+    texts::Reason,
     time::Instant,
 };
 
-/// Pages of one topic's walk before the next topic's has its turn.
-const WALK_TURN: u32 = 64;
 /// Pages that are served at once however little room is left in the kernel's share of the memory.
 const TURN_MIN: usize = 16;
 
@@ -38,49 +38,34 @@ impl Relay {
             into.extend(self.sessions.id(page));
         }
         let ready = into.len();
+        let sessions = &self.sessions;
+        let serves = |row: &Subscription| {
+            let session = &sessions[row.page()];
+            !session.blocked && session.closing().is_none()
+        };
         while into.len() < most
-            && let Some(&row) = self.dirty.front()
+            && let Some(row) = self.topics.next_of_walks(&self.subscriptions, serves)
         {
-            if self.walk(row, most, into) {
-                self.dirty.pop_front();
-                self.walk_turn = WALK_TURN;
-            } else if self.walk_turn == 0 {
-                self.dirty.rotate_left(1);
-                self.walk_turn = WALK_TURN;
-            }
+            into.extend(sessions.id(row.page()));
         }
         ready
     }
 
-    /// Goes on with a topic's walk; whether it is done.
-    fn walk<const N: usize>(&mut self, row: u32, most: usize, into: &mut Vec<Id<Session>, N>) -> bool {
-        let topic = &mut self.topics[row];
-        while topic.walk_left > 0 && topic.walk != NONE {
-            if self.walk_turn == 0 || into.len() >= most {
-                return false;
-            }
-            let subscription = &self.subscriptions[topic.walk];
-            topic.walk = subscription.next;
-            topic.walk_left -= 1;
-            self.walk_turn -= 1;
-            let session = &self.sessions[subscription.page];
-            if !session.blocked && session.closing.is_none() {
-                into.extend(self.sessions.id(subscription.page));
+    fn pop_ready(&mut self) -> Option<u32> {
+        while let Some(page) = self.sessions.pop_ready() {
+            let session = &self.sessions[page];
+            if !session.blocked || session.is_cut() || session.closing().is_some() {
+                return Some(page);
             }
         }
-        // The next walk begins with somebody else: nobody is always last.
-        if topic.walk != NONE {
-            topic.walk = self.subscriptions[topic.walk].next;
-        }
-        topic.walk_left = 0;
-        true
+        None
     }
 
     /// Whether [`poll_page`](Self::poll_page) may have somebody, now or once
     /// [`admit_more`](Self::admit_more) has gone on.
     #[must_use]
     pub fn has_pages_to_serve(&self) -> bool {
-        self.ready_first != NONE || !self.dirty.is_empty() || !self.admitting.is_empty()
+        self.sessions.has_ready() || self.topics.has_walks() || self.links.admitting().is_some()
     }
 
     /// The page's socket took no more: it is left alone until [`unblocked`](Self::unblocked).
@@ -92,7 +77,8 @@ impl Relay {
                 session.pace = Pace::CatchesUp;
             }
             self.counters.blocked += 1;
-            self.count_unread(page);
+            let (kernel, share) = self.sessions.kernel_of(page);
+            kernel.count_unread(share, &self.board);
         }
     }
 
@@ -117,74 +103,22 @@ impl Relay {
         self.sessions.resolve(page).is_some_and(|page| self.sessions[page].blocked)
     }
 
+    /// The page has something of its own to be sent.
     pub(super) fn push_ready(&mut self, page: u32) {
-        let session = &mut self.sessions[page];
-        if core::mem::replace(&mut session.queued, true) {
-            return;
-        }
-        session.ready_next = NONE;
-        session.ready_previous = core::mem::replace(&mut self.ready_last, page);
-        match session.ready_previous {
-            NONE => self.ready_first = page,
-            last => self.sessions[last].ready_next = page,
-        }
+        self.sessions.push_ready(page);
     }
 
-    fn pop_ready(&mut self) -> Option<u32> {
-        while self.ready_first != NONE {
-            let page = self.ready_first;
-            self.leave_ready(page);
-            let session = &self.sessions[page];
-            if !session.blocked || session.cut || session.closing.is_some() {
-                return Some(page);
-            }
-        }
-        None
-    }
-
-    /// A session leaves the ready queue: it is served, or it goes away.
-    pub(super) fn leave_ready(&mut self, page: u32) {
-        let session = &mut self.sessions[page];
-        if !core::mem::replace(&mut session.queued, false) {
-            return;
-        }
-        let (previous, next) = (session.ready_previous, session.ready_next);
-        match previous {
-            NONE => self.ready_first = next,
-            previous => self.sessions[previous].ready_next = next,
-        }
-        match next {
-            NONE => self.ready_last = previous,
-            next => self.sessions[next].ready_previous = previous,
-        }
-    }
-
-    /// Every page of a topic has something to be sent.
-    pub(super) fn mark_dirty(&mut self, topic: u32) {
-        let row = &mut self.topics[topic];
-        if row.pages == 0 {
-            return;
-        }
-        if row.walk_left == 0 && !self.dirty.contains(&topic) {
-            self.dirty.push_back(topic);
-        }
-        row.probe.walk_again(row.walk_left, row.pages);
-        row.walk_left = row.pages;
-    }
-
-    /// A newcomer of the first message below the replay that was asked for shows that the pages' claims
-    /// were beyond the topic's counter: they count as none.
+    /// The first replayed message is older than the one asked for, so the places that pages claimed lay beyond the topic's
+    /// counter: they are ignored.
     pub(super) fn void_claims(&mut self, topic: u32, replay_from: u64) {
-        let mut subscription = self.topics[topic].walk;
-        for _ in 0..self.topics[topic].pages {
-            let row = &mut self.subscriptions[subscription];
-            subscription = row.next;
-            if let Stage::Live(live) = &mut row.stage
+        let mut walk = self.topics[topic].viewers.walk();
+        while let Some(subscription) = self.subscriptions.next(&mut walk) {
+            if let Some(live) = self.subscriptions.live_mut(subscription)
                 && live.claimed
                 && live.cursors[1].sequence >= replay_from
             {
                 live.claimed = false;
-                live.cursors[1] = super::session::Cursor { sequence: 0, at: super::session::UNPLACED };
+                live.cursors[1] = Cursor::UNSET;
             }
         }
     }
@@ -192,7 +126,7 @@ impl Relay {
     /// Tells every page that has a subscription how the uplink is.
     pub(super) fn tell_uplink(&mut self) {
         for page in 0..self.sessions.end() {
-            if self.sessions.get(page).is_some_and(|session| session.first != NONE) {
+            if self.sessions.get(page).is_some_and(|session| session.chain.first() != NONE) {
                 self.push_ready(page);
             }
         }
@@ -202,7 +136,7 @@ impl Relay {
     pub(super) fn close_slow(&mut self, now: Instant, page: u32) {
         let retry_ms = self.retry_ms();
         self.counters.closed_slow += 1;
-        self.close_page(now, page, 1013, super::texts::Reason::Own(""), Some(retry_ms));
+        self.close_page(now, page, 1013, Reason::Own(""), Some(retry_ms));
     }
 }
 

@@ -11,10 +11,11 @@ use super::{
     counters::InUse,
     link::Shown,
     log::Log,
-    session::{Half, Pace, Session, Stage},
-    table::{Id, NONE},
+    session::{Half, Pace, Session},
+    subscription::Stage,
+    table::Id,
     time::Instant,
-    topic::LOGS,
+    topic::{LOGS, Topic},
 };
 
 /// One page, as it is now.
@@ -142,8 +143,8 @@ impl Relay {
     #[must_use]
     pub fn page_row(&self, now: Instant, index: u32) -> Option<PageRow<'_>> {
         let (session, id) = (self.sessions.get(index)?, self.sessions.id(index)?);
-        let state = match session.closing {
-            _ if session.cut => PageState::Cut,
+        let state = match session.closing() {
+            _ if session.is_cut() => PageState::Cut,
             Some(close) => PageState::Closing(close.code),
             None if session.blocked => PageState::Slow,
             None if session.pace == Pace::Newcomer => PageState::New,
@@ -151,14 +152,14 @@ impl Relay {
         };
         Some(PageRow {
             id,
-            number: session.number,
-            address: session.address,
-            origin: self.origins.key(session.origin).map_or("", super::counted::Origin::as_str),
-            subscriptions: session.subscriptions,
-            open_ms: session.opened.age_ms(now),
-            heard_ms: session.heard.age_ms(now),
-            wrote_ms: session.wrote.age_ms(now),
-            kernel_size: session.kernel_size,
+            number: session.number(),
+            address: session.address(),
+            origin: self.sessions.origin(session),
+            subscriptions: session.chain.wanted(),
+            open_ms: session.open_ms(now),
+            heard_ms: session.heard_ms(now),
+            wrote_ms: session.wrote_ms(now),
+            kernel_size: session.kernel.size(),
             faults: session.faults,
             state,
             is_half: session.half != Half::None,
@@ -167,20 +168,19 @@ impl Relay {
 
     /// What the page at an index is subscribed to.
     pub fn subscription_rows(&self, index: u32) -> impl Iterator<Item = SubscriptionRow<'_>> {
-        let mut at = self.sessions.get(index).map_or(NONE, |session| session.first);
-        core::iter::from_fn(move || {
-            let row = self.subscriptions.get(at)?;
-            at = row.sibling;
-            let (stage, topic, next) = match &row.stage {
+        let of_page = self.sessions.get(index).map(|session| self.subscriptions.of(&session.chain));
+        of_page.into_iter().flatten().map(|(_, row)| {
+            let (stage, topic, next) = match row.stage() {
                 Stage::Waiting { .. } => ("waiting", None, [0; 4]),
                 Stage::Live(live) => (
                     "live",
-                    self.topics.get(live.topic).map(|topic| topic.number),
+                    self.topics.get(live.topic()).map(Topic::number),
                     live.cursors.map(|cursor| cursor.sequence),
                 ),
                 Stage::Over { topic, .. } => ("over", *topic, [0; 4]),
             };
-            Some(SubscriptionRow { link: self.links.get(row.link).map(|link| Shown(&link.name)), topic, stage, next })
+            let link = self.links.get(row.link()).map(|link| Shown(link.name()));
+            SubscriptionRow { link, topic, stage, next }
         })
     }
 
@@ -200,14 +200,14 @@ impl Relay {
             blocks: log.blocks(&self.store),
         };
         Some(TopicRow {
-            number: topic.number,
-            epoch: topic.epoch,
-            pages: topic.pages,
+            number: topic.number(),
+            epoch: topic.epoch(),
+            pages: topic.viewers.len(),
             links: u32::try_from(self.links.iter().filter(|(_, link)| link.topic == index).count()).unwrap_or(u32::MAX),
-            next: topic.next,
+            next: topic.next(),
             rings: core::array::from_fn(|log| ring(&topic.logs[log])),
-            lingers_ms: (topic.pages == 0).then(|| topic.forget_at.since(now)),
-            is_accepted: self.is_up() && topic.accepted_on == self.uplink.connection(),
+            lingers_ms: topic.viewers.is_empty().then(|| topic.acceptance.forget_at().since(now)),
+            is_accepted: self.is_published(index),
         })
     }
 
@@ -216,24 +216,24 @@ impl Relay {
         self.links
             .iter()
             .filter(move |(_, link)| link.topic == index)
-            .map(|(_, link)| (Shown(&link.name), link.grant.shared))
+            .map(|(_, link)| (Shown(link.name()), link.grant.shared))
     }
 
     /// The index of the topic of this number.
     #[must_use]
     pub fn topic_index(&self, number: u32) -> Option<u32> {
-        self.topic_row(number)
+        self.topics.find(number)
     }
 
     /// The most rows and blocks that were ever in use at the same time.
     #[must_use]
     pub fn highest(&self) -> InUse {
         InUse {
-            pages: self.sessions.len_highest(),
-            subscriptions: self.subscriptions.len_highest(),
-            topics: self.topics.len_highest(),
-            links: self.links.len_highest(),
-            requests: self.requests.len_highest(),
+            pages: self.sessions.rows().len_highest(),
+            subscriptions: self.subscriptions.rows().len_highest(),
+            topics: self.topics.len().1,
+            links: self.links.len().1,
+            requests: self.requests.rows().len_highest(),
             begun_frames: self.store.begun.len().1,
             kept_blocks: self.store.begun.kept_blocks().1,
             blocks: self.store.used_highest(),
@@ -249,7 +249,7 @@ impl Relay {
     /// Pages whose sockets take no more.
     #[must_use]
     pub fn slow_pages(&self) -> u32 {
-        let slow = self.sessions.iter().filter(|(_, session)| session.blocked && !session.cut);
+        let slow = self.sessions.iter().filter(|(_, session)| session.blocked && !session.is_cut());
         u32::try_from(slow.count()).unwrap_or(u32::MAX)
     }
 
@@ -263,13 +263,13 @@ impl Relay {
     /// Different reasons and origins kept now.
     #[must_use]
     pub fn texts_in_use(&self) -> (usize, usize) {
-        (self.reasons.len(), self.origins.len() as usize)
+        (self.reasons.len(), self.sessions.origins() as usize)
     }
 
     /// Different networks that pages come from now.
     #[must_use]
     pub const fn networks(&self) -> u32 {
-        self.networks.len()
+        self.sessions.networks()
     }
 
     /// The connection to the business server.
@@ -280,7 +280,7 @@ impl Relay {
 
     /// An engineer closes a page; whether it was there.
     pub fn close_by_hand(&mut self, now: Instant, page: Id<Session>) -> bool {
-        let Some(page) = self.sessions.resolve(page).filter(|page| self.sessions[*page].closing.is_none()) else {
+        let Some(page) = self.sessions.resolve(page).filter(|page| self.sessions[*page].closing().is_none()) else {
             return false;
         };
         let reason = super::texts::Reason::Own("closed at the relay's console");
@@ -291,11 +291,11 @@ impl Relay {
     /// An engineer ends a topic for all its pages, as the business server's `End` would; the pages that it had. The business
     /// server is told by `Unsubscribe`, as soon as there is room for it.
     pub fn end_by_hand(&mut self, now: Instant, number: u32) -> Option<u32> {
-        let topic = self.topic_row(number)?;
-        let pages = self.topics[topic].pages;
+        let topic = self.topics.find(number)?;
+        let pages = self.topics[topic].viewers.len();
         self.end_pages(now, topic, "ended at the relay's console");
         // The sweep forgets it; where there is no room yet to say so to the business server, as soon as there is.
-        self.topics[topic].forget_at = now;
+        self.topics[topic].acceptance.forget_from(now);
         self.sweep_topics(now);
         Some(pages)
     }

@@ -24,6 +24,7 @@
 
 extern crate alloc;
 
+mod acceptance;
 mod admission;
 mod answering;
 mod asking;
@@ -39,37 +40,43 @@ mod expiry;
 mod fanout;
 pub mod fault;
 pub mod inspect;
+mod kernel_memory;
 pub mod link;
+mod links;
 mod liveness;
 pub mod log;
 pub mod notice;
 pub mod pages;
 pub mod preview;
 mod publish;
-mod queued;
 pub mod rate;
+mod ready;
+mod requests;
 mod reserve;
 mod retry;
 #[cfg(any(test, feature = "rig"))]
 pub mod rig;
+mod ring;
 pub mod session;
+mod sessions;
+pub mod subscription;
 pub mod table;
 pub mod texts;
 pub mod time;
 pub mod topic;
+mod topic_life;
 mod topics;
 pub mod traffic;
 pub mod transmit;
 mod turns;
 mod unanswered;
 pub mod uplink;
+mod waiting;
+mod walks;
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::string::String;
-use alloc::{vec, vec::Vec};
-
-use heapless::Deque;
+use alloc::vec::Vec;
 
 pub use self::counters::{CLOSE_CODES, Counters, InUse};
 use self::{
@@ -78,15 +85,19 @@ use self::{
     denials::Denials,
     draft::Draft,
     event::{Event, Events},
-    link::{Link, Request},
+    links::Links,
     log::Store,
-    preview::Preview,
+    preview::{Preview, Previews},
     rate::Bucket,
-    session::{Session, Subscription},
-    table::{Id, NONE, Table},
+    requests::{Request, Requests},
+    session::Session,
+    sessions::Sessions,
+    subscription::{Subscription, Subscriptions},
+    table::{Id, Table},
     texts::{Reason, Texts},
     time::{Instant, Jitter},
     topic::Topic,
+    topics::Topics,
     traffic::{Tally, Traffic},
     transmit::Slices,
     unanswered::Unanswered,
@@ -98,8 +109,6 @@ use board::{self, Board};
 const TICK_MS: u64 = 100;
 /// Ticks in which every page is looked after once.
 const TICKS_PER_SWEEP: u32 = 10;
-/// Topics that were unsubscribed lately, remembered until answers that crossed them are in.
-const UNSUBSCRIBED_MAX: usize = 128;
 
 /// What the configuration says, as far as the machine needs it.
 #[derive(Clone, Debug)]
@@ -116,63 +125,39 @@ pub struct Settings {
     pub pages_per_address: Option<u32>,
 }
 
-/// The machine.
+/// The machine: it conducts. Each part owns its rows, its lists and its counts.
 #[derive(Debug)]
 pub struct Relay {
     board: Board,
     settings: Settings,
+    /// Pages' connections.
+    sessions: Sessions,
+    /// Pages' interest in links, and their places in topics.
+    subscriptions: Subscriptions,
+    /// What is published.
+    topics: Topics,
+    /// The bytes of it.
     store: Store,
-    sessions: Table<Session>,
-    subscriptions: Table<Subscription>,
-    topics: Table<Topic>,
-    /// Topics by the business server's number, sorted.
-    numbers: Vec<(u32, u32)>,
-    links: Table<Link>,
-    /// Links by the hash of their name, sorted.
-    link_hashes: Vec<(u64, u32)>,
-    /// The hashes of links that were accepted on this connection and forgotten since, the oldest first; whether by names alone.
-    good_links: VecDeque<(u64, bool)>,
-    requests: Table<Request>,
+    /// Share links, and what was granted for them.
+    links: Links,
+    /// What the business server was asked for, and has not answered yet.
+    requests: Requests,
     /// Requests that were given up.
     unanswered: Unanswered,
     /// Pages that were denied by name.
     denials: Denials,
-    previews: Table<Preview>,
-    /// Grows whenever a preview may have come to its end.
-    preview_news: u64,
-    /// Until then no preview is waited for: the last one was in vain.
-    previews_rest_until: Instant,
-    /// Links whose shared grant covers pages that still wait.
-    admitting: VecDeque<u32>,
-    addresses: Vec<Bucket>,
-    networks: Counted<Network>,
-    origins: Counted<Origin>,
+    previews: Previews,
+    /// Reasons of the business server that are in use.
     reasons: Texts,
     uplink: Uplink,
-    unsubscribed: Deque<(u32, u64), UNSUBSCRIBED_MAX>,
     counters: Counters,
     tally: Tally,
     events: Events,
     jitter: Jitter,
     hash_seed: u64,
-    ready_first: u32,
-    ready_last: u32,
-    dirty: VecDeque<u32>,
-    walk_turn: u32,
-    asked_link: u32,
-    hungry: bool,
-    next_request: u32,
-    next_page: u32,
     tick_at: Instant,
     tick: u32,
     draining: bool,
-    /// Bytes in the kernel for all pages, and who is to be measured: from which row on, every how manieth.
-    kernel_size: u64,
-    kernel_size_highest: u64,
-    measure_next: u32,
-    measure_step: u32,
-    /// Above so many bytes all pages are measured.
-    measure_above: u64,
 }
 
 impl Relay {
@@ -185,6 +170,9 @@ impl Relay {
         let hash_seed = jitter.bits();
         Box::new(Self {
             board: *board,
+            sessions: Sessions::new(board, hash_seed),
+            subscriptions: Subscriptions::new(board.subscriptions_max),
+            topics: Topics::new(board.topics_max),
             store: Store::new(
                 board.block_size,
                 board.blocks_max,
@@ -192,48 +180,22 @@ impl Relay {
                 topics * Topic::index_rows(board),
                 Begun::new(board.pages_max, board.block_size, board.kept_blocks_max),
             ),
-            sessions: Table::new(board.pages_max),
-            subscriptions: Table::new(board.subscriptions_max),
-            topics: Table::new(board.topics_max),
-            numbers: Vec::with_capacity(topics),
-            links: Table::new(board.links_max),
-            link_hashes: Vec::with_capacity(board.links_max as usize),
-            good_links: VecDeque::with_capacity(board.links_max as usize),
-            requests: Table::new(board.requests_max),
+            links: Links::new(board.links_max, hash_seed),
+            requests: Requests::new(board.requests_max),
             unanswered: Unanswered::new(board.requests_max),
             denials: Denials::new(board.denials_max),
-            previews: Table::new(preview::previews_max(board)),
-            preview_news: 0,
-            previews_rest_until: Instant(0),
-            admitting: VecDeque::with_capacity(board.links_max as usize),
-            addresses: vec![Bucket::default(); board.addresses_max as usize],
-            networks: Counted::new(board.pages_max, hash_seed),
-            origins: Counted::new(board.pages_max, hash_seed),
+            previews: Previews::new(board),
             reasons: Texts::new(board.reasons_max),
             uplink: Uplink::new(now, settings.addresses, board.uplink_out_size),
             settings,
-            unsubscribed: Deque::new(),
             counters: Counters::default(),
             tally: Tally::default(),
             events: Events::default(),
-            hash_seed,
             jitter,
-            ready_first: NONE,
-            ready_last: NONE,
-            dirty: VecDeque::with_capacity(topics),
-            walk_turn: 0,
-            asked_link: 0,
-            hungry: false,
-            next_request: 1,
-            next_page: 0,
+            hash_seed,
             tick_at: now.after(TICK_MS),
             tick: 0,
             draining: false,
-            kernel_size: 0,
-            kernel_size_highest: 0,
-            measure_next: NONE,
-            measure_step: 1,
-            measure_above: queued::limit(board),
         })
     }
 
@@ -253,10 +215,10 @@ impl Relay {
                 page += TICKS_PER_SWEEP;
             }
         }
-        self.begin_measures(self.tick, TICKS_PER_SWEEP);
+        self.sessions.kernel.begin(self.tick, TICKS_PER_SWEEP);
         self.sweep_uplink(now);
         self.sweep_links(now);
-        self.sweep_denials(now);
+        self.denials.sweep(&mut self.reasons, now);
         self.admit_more(now);
         self.sweep_topics(now);
         self.ask_more(now);
@@ -364,9 +326,9 @@ impl Relay {
     pub fn in_use(&self) -> InUse {
         InUse {
             pages: self.sessions.len(),
-            subscriptions: self.subscriptions.len(),
-            topics: self.topics.len(),
-            links: self.links.len(),
+            subscriptions: self.subscriptions.rows().len(),
+            topics: self.topics.len().0,
+            links: self.links.len().0,
             requests: self.requests.len(),
             begun_frames: self.store.begun.len().0,
             kept_blocks: self.store.begun.kept_blocks().0,
@@ -400,10 +362,7 @@ const _: () = {
     assert!(Table::<Session>::ROW_SIZE <= board::SESSION_SIZE);
     assert!(Table::<Subscription>::ROW_SIZE <= board::SUBSCRIPTION_SIZE);
     assert!(Table::<Topic>::ROW_SIZE <= board::TOPIC_SIZE);
-    assert!(
-        Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() + size_of::<(u64, bool)>()
-            <= board::LINK_SIZE
-    );
+    assert!(Links::ROW_SIZE <= board::LINK_SIZE);
     assert!(Table::<Request>::ROW_SIZE <= board::REQUEST_SIZE);
     assert!(Unanswered::ROW_SIZE <= board::UNANSWERED_SIZE);
     assert!(Denials::ROW_SIZE <= board::DENIAL_SIZE);

@@ -191,12 +191,12 @@ pub struct Log {
     before_first: u64,
     /// Offset of the newest entry that is not simply a publication (gap, epoch, init), if any.
     special_at: Option<u64>,
-    /// The next sequence that the log has not told: behind the newest entry. 0: none yet.
-    told: u64,
-    /// The first sequence of this epoch that the log told. 0: none yet.
+    /// The sequence behind the newest entry. 0: none yet.
+    next_sequence: u64,
+    /// The first sequence of this epoch. 0: none yet.
     base: u64,
-    /// `told` as the epoch before this one ended.
-    told_before: u64,
+    /// `next_sequence` as the epoch before this one ended.
+    next_before: u64,
     /// Its frames that readers stand inside.
     begun: Ends,
 }
@@ -215,9 +215,9 @@ impl Log {
             epoch_at: 0,
             before_first: 0,
             special_at: None,
-            told: 0,
+            next_sequence: 0,
             base: 0,
-            told_before: 0,
+            next_before: 0,
             begun: Ends::none(),
         }
     }
@@ -236,8 +236,8 @@ impl Log {
 
     /// The sequence behind the newest entry of this epoch; 0 where there was none.
     #[must_use]
-    pub const fn told(&self) -> u64 {
-        self.told
+    pub const fn next_sequence(&self) -> u64 {
+        self.next_sequence
     }
 
     /// The first sequence that this epoch's log told; 0 where there was none.
@@ -246,10 +246,10 @@ impl Log {
         self.base
     }
 
-    /// [`told`](Self::told) as the epoch before this one ended.
+    /// [`next_sequence`](Self::next_sequence) as the epoch before this one ended.
     #[must_use]
-    pub const fn told_before(&self) -> u64 {
-        self.told_before
+    pub const fn next_before(&self) -> u64 {
+        self.next_before
     }
 
     /// Whether something else than a plain publication stands at or behind an offset.
@@ -284,11 +284,11 @@ impl Log {
 
     /// The sequence behind the entry with a number, within its epoch.
     #[must_use]
-    pub fn entry_told(&self, store: &Store, number: u64) -> u64 {
+    pub fn entry_next(&self, store: &Store, number: u64) -> u64 {
         match self.entry(store, number + 1) {
-            Some(Entry { kind: Kind::Epoch, .. }) => self.told_before,
+            Some(Entry { kind: Kind::Epoch, .. }) => self.next_before,
             Some(next) => next.sequence,
-            None => self.told,
+            None => self.next_sequence,
         }
     }
 
@@ -334,7 +334,7 @@ impl Log {
     /// The number of the current epoch's entry that covers a sequence, if it is held.
     #[must_use]
     pub fn number_of(&self, store: &Store, sequence: u64) -> Option<u64> {
-        (sequence < self.told).then(|| self.number_within(store, self.current(), sequence)).flatten()
+        (sequence < self.next_sequence).then(|| self.number_within(store, self.current(), sequence)).flatten()
     }
 
     /// The number of the last entry of a range (of one epoch) that begins at or before a sequence.
@@ -345,7 +345,7 @@ impl Log {
     }
 
     /// Adds a frame of several pieces; forgets the log's oldest frames where its own limits ask for it.
-    /// `told` is the sequence behind it.
+    /// `next` is the sequence behind it.
     ///
     /// # Errors
     /// [`Full`] where the arena has no block for it: nothing was added, though frames of this log may
@@ -355,7 +355,7 @@ impl Log {
         store: &mut Store,
         kind: Kind,
         sequence: u64,
-        told: u64,
+        next: u64,
         pieces: [&[u8]; 3],
     ) -> Result<u64, Full> {
         let size: usize = pieces.iter().map(|piece| piece.len()).sum();
@@ -370,7 +370,7 @@ impl Log {
             return Err(Full);
         }
         self.grow(store, end)?;
-        self.tell(sequence, told);
+        self.advance(sequence, next);
         let at = self.end;
         for piece in pieces {
             self.copy(store, piece);
@@ -388,26 +388,26 @@ impl Log {
         Ok(number)
     }
 
-    /// Notes that the log's sequences go on behind `told` without an entry for those before it: a
+    /// Notes that the log's sequences go on at `next` without an entry for those before it: a
     /// superseded state, or what nobody is owed.
-    pub fn tell(&mut self, sequence: u64, told: u64) {
+    pub fn advance(&mut self, sequence: u64, next: u64) {
         if self.base == 0 && sequence != 0 {
             self.base = sequence;
         }
-        if self.told != 0 && sequence > self.told {
+        if self.next_sequence != 0 && sequence > self.next_sequence {
             // Sequences without an entry: what is counted by sequences must look at the entries.
             self.special_at = Some(self.end);
         }
-        self.told = told;
+        self.next_sequence = next;
     }
 
     /// Begins a new epoch: what is held stays for readers that are inside it, and sequences begin anew.
     pub fn begin_epoch(&mut self) {
-        self.told_before = self.told;
+        self.next_before = self.next_sequence;
         self.before_first = self.epoch_first;
         self.epoch_first = self.last;
         self.epoch_at = self.end;
-        self.told = 0;
+        self.next_sequence = 0;
         self.base = 0;
     }
 
@@ -662,7 +662,7 @@ mod tests {
             assert!(log_by_bytes.blocks(&store) <= 4);
             assert_eq!(store.free() + log_by_bytes.blocks(&store), 8, "no block is lost");
         }
-        assert_eq!(log_by_bytes.told(), 51);
+        assert_eq!(log_by_bytes.next_sequence(), 51);
         let (mut store, mut by_frames) = log(8, 8, 3);
         for n in 1..=5 {
             by_frames.append(&mut store, Kind::Whole, n, n + 1, [&[1, 2], &[], &[]]).unwrap();
@@ -677,7 +677,7 @@ mod tests {
         let (mut store, mut log) = log(2, 4, 8);
         log.append(&mut store, Kind::Whole, 1, 2, [&[1, 2], &[0; 30], &[]]).unwrap();
         assert_eq!(log.append(&mut store, Kind::Whole, 2, 3, [&[1, 2], &[0; 30], &[]]), Err(Full));
-        assert_eq!((log.end(), log.told(), log.frames()), (32, 2, 1));
+        assert_eq!((log.end(), log.next_sequence(), log.frames()), (32, 2, 1));
         log.clear(&mut store);
         assert_eq!(store.free(), 2);
     }
@@ -691,8 +691,8 @@ mod tests {
         log.append(&mut store, Kind::Whole, 1, 2, [&[1, 2], &[1], &[]]).unwrap();
         assert_eq!(log.number_of(&store, 7), None);
         assert_eq!(log.number_of(&store, 1), Some(2));
-        assert_eq!(log.entry_told(&store, 0), 8);
-        assert_eq!((log.base(), log.told_before()), (1, 8));
+        assert_eq!(log.entry_next(&store, 0), 8);
+        assert_eq!((log.base(), log.next_before()), (1, 8));
         assert!(log.is_special_since(3) && !log.is_special_since(4));
         assert_eq!(read(&store, &log, 0, 3), [1, 2, 7]);
     }

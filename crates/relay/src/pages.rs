@@ -11,10 +11,10 @@ use heapless::String;
 
 use super::{
     Relay,
-    counted::{Key, Network, Origin},
-    rate::{Bucket, Rate},
-    session::{Close, Half, Pace, Session, Stage},
-    table::{Id, NONE},
+    rate::Rate,
+    session::{Close, Half, Session},
+    subscription::Live,
+    table::Id,
     texts::{Reason, shortened},
     time::Instant,
 };
@@ -85,62 +85,15 @@ impl Relay {
             self.counters.refused_full += 1;
             return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
         }
-        let network = Network::of(peer.address);
-        if self.pages_allowed(&peer).is_some_and(|most| self.networks.uses(&network) >= most) {
+        if self.pages_allowed(&peer).is_some_and(|most| self.sessions.of_network(peer.address) >= most) {
             self.counters.refused_address += 1;
             return Err(Refusal::Address { retry_ms: self.full_retry_ms() });
         }
-        // Each has a row for every page: there is one for this page's.
-        let Some(network) = self.networks.keep(network) else {
-            return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
-        };
-        let origin = match peer.origin {
-            "" => NONE,
-            origin => self.origins.keep(Origin::of(origin)).unwrap_or(NONE),
-        };
-        self.next_page = self.next_page.wrapping_add(1);
-        let stamp = now.stamp();
-        let session = Session {
-            number: self.next_page,
-            address: peer.address,
-            network,
-            origin,
-            first: NONE,
-            subscriptions: 0,
-            live: 0,
-            ready_next: NONE,
-            ready_previous: NONE,
-            half: Half::None,
-            closing: None,
-            error: None,
-            refused: None,
-            faults: 0,
-            told_up: true,
-            ping_due: false,
-            alive_due: false,
-            queued: false,
-            blocked: false,
-            has_watched: false,
-            may_return: false,
-            cut: false,
-            pace: Pace::Newcomer,
-            asks: Bucket::default(),
-            sends: Bucket::default(),
-            opened: stamp,
-            unsubscribed: stamp,
-            heard: stamp,
-            wrote: stamp,
-            told: stamp,
-            pinged: stamp,
-            unanswered: stamp,
-            kernel_size: 0,
-            is_unread: false,
-        };
-        let Ok(page) = self.sessions.insert(session) else {
+        let Some(page) = self.sessions.open(now, peer.address, peer.origin) else {
             return Err(Refusal::Full { retry_ms: self.full_retry_ms() });
         };
         self.counters.pages_opened += 1;
-        self.sessions.id(page).ok_or(Refusal::Full { retry_ms: 0 })
+        Ok(page)
     }
 
     /// Pages that the network of a peer may have; `None` without a limit.
@@ -148,28 +101,18 @@ impl Relay {
         if let Some(most) = self.settings.pages_per_address {
             return Some(most).filter(|most| *most > 0);
         }
-        let (used, capacity) = (u64::from(self.sessions.len()), u64::from(self.sessions.capacity()));
-        let is_short = 4 * used > 3 * capacity;
-        (is_short && !peer.is_anybody).then(|| (self.sessions.capacity() / 4).max(1))
+        let (used, pages_max) = (u64::from(self.sessions.len()), u64::from(self.board.pages_max));
+        let is_short = 4 * used > 3 * pages_max;
+        (is_short && !peer.is_anybody).then(|| (self.board.pages_max / 4).max(1))
     }
 
     /// A page's connection is gone.
     pub fn handle_page_closed(&mut self, now: Instant, page: Id<Session>) {
         let Some(page) = self.resolve(page) else { return };
-        while self.sessions[page].first != NONE {
-            let subscription = self.sessions[page].first;
-            self.detach(now, subscription);
-            self.forget_subscription(subscription);
-        }
+        self.forget_page(now, page);
         self.drop_half(page);
-        self.leave_ready(page);
-        self.forget_kernel(page);
         if let Some(session) = self.sessions.remove(page) {
-            self.networks.release(session.network);
-            if session.origin != NONE {
-                self.origins.release(session.origin);
-            }
-            if let Some(close) = session.closing {
+            if let Some(close) = session.closing() {
                 self.reasons.release_reason(close.reason);
             }
             self.counters.pages_closed += 1;
@@ -180,16 +123,16 @@ impl Relay {
     /// Something came from a page: a pong, a part of a frame.
     pub fn handle_page_heard(&mut self, now: Instant, page: Id<Session>) {
         if let Some(page) = self.resolve(page) {
-            self.sessions[page].heard = now.stamp();
+            self.sessions[page].hear(now);
         }
     }
 
     /// A page sent a text frame.
     pub fn handle_page_text(&mut self, now: Instant, page: Id<Session>, text: &str) {
         let Some(page) = self.resolve(page) else { return };
-        self.sessions[page].heard = now.stamp();
+        self.sessions[page].hear(now);
         self.counters.page_frames += 1;
-        if self.sessions[page].closing.is_some() {
+        if self.sessions[page].closing().is_some() {
             return;
         }
         match decode_request(text) {
@@ -203,9 +146,9 @@ impl Relay {
     /// A page sent a binary frame: no page has a reason to.
     pub fn handle_page_binary(&mut self, now: Instant, page: Id<Session>) {
         let Some(page) = self.resolve(page) else { return };
-        self.sessions[page].heard = now.stamp();
+        self.sessions[page].hear(now);
         self.counters.page_frames += 1;
-        if self.sessions[page].closing.is_none() {
+        if self.sessions[page].closing().is_none() {
             self.fault(now, page, "a page sends text frames only");
         }
     }
@@ -236,10 +179,10 @@ impl Relay {
     pub fn verdict(&self, page: Id<Session>) -> Verdict {
         let Some(page) = self.resolve(page) else { return Verdict::Cut };
         let session = &self.sessions[page];
-        if session.cut {
+        if session.is_cut() {
             return Verdict::Cut;
         }
-        match session.closing {
+        match session.closing() {
             Some(close) if session.half == Half::None => Verdict::Close(close.code, self.close_reason(close)),
             _ => Verdict::Serve,
         }
@@ -247,7 +190,7 @@ impl Relay {
 
     /// The business server wants a page gone.
     pub(super) fn kicked(&mut self, now: Instant, number: u32, reason: &str) {
-        let page = self.sessions.iter().find(|(_, session)| session.number == number).map(|(page, _)| page);
+        let page = self.sessions.iter().find(|(_, session)| session.number() == number).map(|(page, _)| page);
         let Some(page) = page else { return };
         let reason = self.reasons.keep_reason(reason, "the business server closed this page");
         self.close_page(now, page, 1008, reason, None);
@@ -255,33 +198,33 @@ impl Relay {
 
     /// Closes a page: what was begun is finished, nothing new is begun.
     pub(super) fn close_page(&mut self, now: Instant, page: u32, code: u16, reason: Reason, retry_ms: Option<u32>) {
-        if self.sessions[page].closing.is_some() {
+        if !self.sessions[page].close(Close { code, reason, retry_ms, at: now.stamp() }) {
             self.reasons.release_reason(reason);
             return;
         }
-        self.sessions[page].closing = Some(Close { code, reason, retry_ms, at: now.stamp() });
         self.counters.count_close(code);
         self.push_ready(page);
     }
 
     /// Cuts a page off: it stands in the middle of a frame that can't be finished.
     pub(super) fn cut(&mut self, page: u32) {
-        if !core::mem::replace(&mut self.sessions[page].cut, true) {
+        if self.sessions[page].cut() {
             self.counters.cut += 1;
-            self.forget_kernel(page);
+            let (kernel, share) = self.sessions.kernel_of(page);
+            kernel.forget(share);
             self.push_ready(page);
         }
     }
 
     fn unsubscribe(&mut self, now: Instant, page: u32, number: u32) {
         match self.page_subscription(page, number) {
-            Some((subscription, _)) => self.finish(now, subscription, Reason::Own("unsubscribed"), None),
+            Some(subscription) => self.finish(now, subscription, Reason::Own("unsubscribed"), None),
             None => self.tell_error(page, "this page has no subscription to that topic"),
         }
     }
 
     fn send(&mut self, now: Instant, page: u32, number: u32, data: &str) {
-        let Some((subscription, _)) = self.page_subscription(page, number) else {
+        let Some(subscription) = self.page_subscription(page, number) else {
             self.tell_error(page, "this page has no subscription to that topic");
             return;
         };
@@ -289,7 +232,7 @@ impl Relay {
             self.tell_error(page, "data has more than 512 bytes");
             return;
         }
-        if !self.links[self.subscriptions[subscription].link].grant.page_messages {
+        if !self.links[self.subscriptions[subscription].link()].grant.page_messages {
             self.tell_error(page, "this link takes no messages from pages");
             return;
         }
@@ -299,7 +242,7 @@ impl Relay {
             self.tell_error(page, "too many messages: one a second");
             return;
         }
-        let frame = ToBusiness::PageMessage { topic: number, page: self.sessions[page].number, data };
+        let frame = ToBusiness::PageMessage { topic: number, page: self.sessions[page].number(), data };
         if self.is_up() && self.uplink.send_of_page(&frame).is_some() {
             self.counters.page_messages += 1;
         } else {
@@ -307,18 +250,10 @@ impl Relay {
         }
     }
 
-    fn page_subscription(&self, page: u32, number: u32) -> Option<(u32, u32)> {
-        let mut subscription = self.sessions[page].first;
-        while subscription != NONE {
-            let row = &self.subscriptions[subscription];
-            if let Stage::Live(live) = &row.stage
-                && self.topics[live.topic].number == number
-            {
-                return Some((subscription, live.topic));
-            }
-            subscription = row.sibling;
-        }
-        None
+    fn page_subscription(&self, page: u32, number: u32) -> Option<u32> {
+        let is_it = |live: &Live| self.topics[live.topic()].number() == number;
+        let mut of_page = self.subscriptions.of(&self.sessions[page].chain);
+        of_page.find(|(_, row)| row.live().is_some_and(is_it)).map(|(subscription, _)| subscription)
     }
 
     fn fault(&mut self, now: Instant, page: u32, reason: &'static str) {
@@ -354,7 +289,7 @@ impl Relay {
     pub(super) fn may_ask(&mut self, now: Instant, page: u32) -> bool {
         let of_page = Rate { burst: self.board.page_asks_burst, per_s: 1 };
         let session = &mut self.sessions[page];
-        let address = session.address;
+        let address = session.address();
         let may = session.asks.take(of_page, now);
         self.counters.asks_limited += u64::from(!may);
         may && self.may_ask_from(now, address)
@@ -363,10 +298,7 @@ impl Relay {
     /// Whether an address, with its network, may ask for one more link.
     pub(super) fn may_ask_from(&mut self, now: Instant, address: IpAddr) -> bool {
         let of_network = Rate { burst: self.board.address_asks_burst, per_s: self.board.address_asks_per_s };
-        // Two networks may share a bucket; which ones nobody outside knows.
-        let row = Network::of(address).hash(self.hash_seed) % self.addresses.len().max(1) as u64;
-        let bucket = usize::try_from(row).ok().and_then(|row| self.addresses.get_mut(row));
-        let may = bucket.is_none_or(|bucket| bucket.take(of_network, now));
+        let may = self.sessions.may_ask(now, address, of_network);
         self.counters.asks_limited += u64::from(!may);
         may
     }

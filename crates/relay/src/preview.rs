@@ -11,7 +11,7 @@ use core::net::IpAddr;
 
 use super::{
     Relay,
-    table::{Id, NONE},
+    table::{Id, NONE, Table},
     time::Instant,
 };
 use board::Board;
@@ -23,6 +23,54 @@ pub const PREVIEW_MS_MAX: u64 = 1_500;
 const REST_MS: u64 = 10_000;
 /// Previews have this part of a table.
 const SHARE: u32 = 8;
+
+/// The previews that wait.
+#[derive(Debug)]
+pub struct Previews {
+    rows: Table<Preview>,
+    /// Grows whenever a preview may have come to its end.
+    news: u64,
+    /// Until then no preview waits: the last one was in vain.
+    rest_until: Instant,
+}
+
+impl Previews {
+    /// None yet; room for the board's.
+    #[must_use]
+    pub fn new(board: &Board) -> Self {
+        Self { rows: Table::new(previews_max(board)), news: 0, rest_until: Instant(0) }
+    }
+
+    /// A preview may have come to its end.
+    pub(super) const fn news(&mut self) {
+        self.news += 1;
+    }
+
+    /// Checks the table's size.
+    ///
+    /// # Panics
+    /// Where it has grown.
+    pub(super) fn check_size(&self, board: &Board) {
+        self.rows.check_size("previews", previews_max(board));
+    }
+}
+
+/// Previews that wait for one link.
+#[derive(Debug)]
+pub struct Previewers {
+    count: u32,
+}
+
+impl Previewers {
+    /// Nobody waits.
+    pub const NOBODY: Self = Self { count: 0 };
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
 
 /// Somebody who waits for a link's card.
 #[derive(Debug)]
@@ -50,11 +98,11 @@ impl Relay {
     /// protocol's `state`. `None` where there is none, or nobody may know.
     #[must_use]
     pub fn card(&self, now: Instant, link: &str) -> Option<Vec<u8>> {
-        self.card_of(now, self.find_link(link)?)
+        self.card_of(now, self.links.find(link)?)
     }
 
     fn card_of(&self, now: Instant, link: u32) -> Option<Vec<u8>> {
-        if !self.is_granted(now, link) {
+        if !self.links[link].is_granted(now) {
             return None;
         }
         let topic = self.topics.get(self.links[link].topic)?;
@@ -71,52 +119,66 @@ impl Relay {
     /// [`handle_preview_over`](Self::handle_preview_over). `None`: [`card`](Self::card) says now
     /// what there is.
     pub fn handle_preview(&mut self, now: Instant, address: IpAddr, name: &str) -> Option<Id<Preview>> {
-        let known = self.find_link(name);
+        let known = self.links.find(name);
         if known.is_some_and(|link| self.is_card_settled(now, link) || self.is_held(now, link)) {
             return None;
         }
-        let is_at_rest = !self.is_up() || self.draining || now < self.previews_rest_until;
+        let is_at_rest = !self.is_up() || self.draining || now < self.previews.rest_until;
         // What a page used is not displaced for a preview.
-        if is_at_rest || self.previews.is_full() || !self.may_ask_from(now, address) {
+        if is_at_rest || self.previews.rows.is_full() || !self.may_ask_from(now, address) {
             return None;
         }
         let link = known.or_else(|| self.link_for_preview(now, name, share(self.board.links_max)))?;
-        let asked = self.links[link].request != NONE;
-        let row = self.previews.insert(Preview { link, until: now.after(PREVIEW_MS_MAX), asked });
+        let asked = self.links[link].asked.is_whole();
+        let row = self.previews.rows.insert(Preview { link, until: now.after(PREVIEW_MS_MAX), asked });
         let Ok(preview) = row else { return None };
-        self.links[link].previews += 1;
+        self.links[link].previewers.count += 1;
         self.ask_for_previews(now);
-        self.previews.id(preview)
+        self.previews.rows.id(preview)
+    }
+
+    /// A row for a link that only a preview wants: it costs no page anything, and previews hold `links_max` of
+    /// the table. `None` where there is no room.
+    fn link_for_preview(&mut self, now: Instant, name: &str, links_max: u32) -> Option<u32> {
+        let held = self.links.iter().filter(|(_, link)| link.for_preview).count();
+        if self.links.is_full() || held >= links_max as usize {
+            let spare = self.links.iter().filter(|(_, link)| link.for_preview && link.is_spare());
+            let (oldest, _) = spare.min_by_key(|(_, link)| link.used_at)?;
+            self.remove_link(oldest);
+        }
+        let link = self.links.insert(now, name, self.uplink.connection())?;
+        self.links[link].for_preview = true;
+        Some(link)
     }
 
     /// Whether a preview has waited long enough, or has nothing to wait for any more.
     #[must_use]
     pub fn is_preview_over(&self, now: Instant, preview: Id<Preview>) -> bool {
-        let Some(row) = self.previews.resolve(preview).map(|index| &self.previews[index]) else { return true };
+        let Some(row) = self.previews.rows.resolve(preview).map(|index| &self.previews.rows[index]) else {
+            return true;
+        };
         let link = &self.links[row.link];
-        let is_answered = row.asked && link.request == NONE && link.waiting_count == 0 && link.on_trial.is_none();
-        now >= row.until
-            || !self.is_up()
-            || self.is_card_settled(now, row.link)
-            || is_answered && !self.is_granted(now, row.link)
+        let is_answered =
+            row.asked && !link.asked.is_whole() && link.waiting.ring().is_empty() && link.on_trial.is_none();
+        now >= row.until || !self.is_up() || self.is_card_settled(now, row.link) || is_answered && !link.is_granted(now)
     }
 
     /// A preview waits no longer; the card, if there is one.
     pub fn handle_preview_over(&mut self, now: Instant, preview: Id<Preview>) -> Option<Vec<u8>> {
-        let row = self.previews.resolve(preview).and_then(|index| self.previews.remove(index))?;
+        let row = self.previews.rows.resolve(preview).and_then(|index| self.previews.rows.remove(index))?;
         let card = self.card_of(now, row.link);
-        self.preview_news += 1;
+        self.previews.news();
         if card.is_none() && now >= row.until {
-            self.previews_rest_until = now.after(REST_MS);
+            self.previews.rest_until = now.after(REST_MS);
         }
         let link = &mut self.links[row.link];
-        link.previews -= 1;
-        if link.previews == 0
+        link.previewers.count -= 1;
+        if link.previewers.is_empty()
             && let Some(topic) = self.topics.get_mut(link.topic)
-            && topic.for_preview
+            && topic.acceptance.is_for_preview()
         {
             // The next sweep unsubscribes it.
-            topic.forget_at = now;
+            topic.acceptance.forget_from(now);
         }
         self.release_link(now, row.link);
         card
@@ -125,29 +187,29 @@ impl Relay {
     /// Grows whenever a preview may be over.
     #[must_use]
     pub const fn preview_news(&self) -> u64 {
-        self.preview_news
+        self.previews.news
     }
 
     /// Sends what previews wait for, where no page needs the room.
     pub(super) fn ask_for_previews(&mut self, now: Instant) {
-        if self.previews.is_empty() || self.hungry {
+        if self.previews.rows.is_empty() || self.requests.has_backlog() {
             return;
         }
-        for index in 0..self.previews.end() {
-            let Some(row) = self.previews.get(index).filter(|row| !row.asked) else { continue };
+        for index in 0..self.previews.rows.end() {
+            let Some(row) = self.previews.rows.get(index).filter(|row| !row.asked) else { continue };
             let link = row.link;
-            if self.links[link].request == NONE {
-                let under_way = self.requests.iter().filter(|(_, request)| request.for_preview).count();
+            if !self.links[link].asked.is_whole() {
+                let under_way = self.requests.rows().iter().filter(|(_, request)| request.for_preview).count();
                 // The last free request is a page's.
-                let is_last = self.requests.len() + 1 == self.requests.capacity() && self.requests.capacity() > 1;
+                let is_last = self.requests.len() + 1 == self.board.requests_max && self.board.requests_max > 1;
                 let has_room = under_way < share(self.board.requests_max) as usize && !is_last;
-                if !has_room || self.links[link].holds > 0 || !self.request(now, link, NONE) {
-                    // A page's hunger is not a preview's.
-                    self.hungry = false;
+                if !has_room || self.links[link].asked.is_held() || !self.request(now, link, NONE) {
+                    // A preview that finds no room is no backlog.
+                    let _ = self.requests.take_backlog();
                     continue;
                 }
             }
-            if let Some(row) = self.previews.get_mut(index) {
+            if let Some(row) = self.previews.rows.get_mut(index) {
                 row.asked = true;
             }
         }
@@ -155,35 +217,30 @@ impl Relay {
 
     /// Whether previews may hold one more topic: one that displaces nothing.
     pub(super) fn has_topic_for_preview(&self) -> bool {
-        let held = self.topics.iter().filter(|(_, topic)| topic.for_preview).count();
+        let held = self.topics.iter().filter(|(_, topic)| topic.acceptance.is_for_preview()).count();
         !self.topics.is_full() && held < share(self.board.topics_max) as usize
     }
 
     /// Checks that links know who waits for their cards: for tests.
     pub(super) fn check_previews(&self) {
+        self.previews.rows.check("previews", previews_max(&self.board));
         for (link, row) in self.links.iter() {
-            let previews = self.previews.iter().filter(|(_, preview)| preview.link == link).count();
-            assert_eq!(row.previews as usize, previews, "link {link} counts its previews wrongly");
+            let previews = self.previews.rows.iter().filter(|(_, preview)| preview.link == link).count();
+            assert_eq!(row.previewers.count as usize, previews, "link {link} counts its previews wrongly");
         }
     }
 
     /// Whether waiting changes nothing: the state is there, or there is no card to be had.
     fn is_card_settled(&self, now: Instant, link: u32) -> bool {
         let row = &self.links[link];
-        let is_denied = row.denied.is_some_and(|denied| now < denied.until);
         let has_state = self.topics.get(row.topic).is_some_and(|topic| topic.newest_state(&self.store).is_some());
-        is_denied || row.asks_by_page() || self.is_granted(now, link) && has_state
+        row.denied_now(now).is_some() || row.asks_by_page() || row.is_granted(now) && has_state
     }
 
     /// Whether a link is granted, and for more than previews: then nothing is asked for one.
     fn is_held(&self, now: Instant, link: u32) -> bool {
         let topic = self.topics.get(self.links[link].topic);
-        self.is_granted(now, link) && topic.is_some_and(|topic| !topic.for_preview)
-    }
-
-    fn is_granted(&self, now: Instant, link: u32) -> bool {
-        let row = &self.links[link];
-        row.grant.shared && now < row.granted_until && row.topic != NONE
+        self.links[link].is_granted(now) && topic.is_some_and(|topic| !topic.acceptance.is_for_preview())
     }
 }
 
@@ -355,7 +412,7 @@ mod tests {
             assert!(rig.relay.in_use().links <= 1 + 4, "{} links", rig.relay.in_use().links);
             rig.relay.check();
         }
-        assert!(rig.relay.find_link("link-19").is_some() && rig.relay.find_link("link-2").is_none());
+        assert!(rig.relay.links.find("link-19").is_some() && rig.relay.links.find("link-2").is_none());
         // A page that asks for one makes it a link like any other.
         let page = rig.page();
         rig.subscribe(page, 1, "link-19");

@@ -8,7 +8,7 @@ use super::{
     Relay,
     event::Event,
     time::Instant,
-    topic::{Drop, Topic},
+    topic::{DropReason, Topic},
 };
 use wire::{Track, uplink::Part};
 
@@ -31,16 +31,16 @@ impl Relay {
             && topic.fault(&self.board, track, sequence, part, data).is_none()
             && !self.make_room(Topic::blocks_needed(&self.board, part, data.len()))
         {
-            let drop = self.topics[row].leave_out(&mut self.store, track, sequence, part, Drop::Full);
+            let drop = self.topics[row].leave_out(&mut self.store, track, sequence, part, DropReason::Full);
             self.report_drop(number, track, sequence, drop);
             return;
         }
         let topic = &mut self.topics[row];
-        let (end, told) = (topic.log(track).end(), topic.log(track).told());
+        let before = (topic.log(track).end(), topic.log(track).next_sequence());
         let result = topic.publish(&mut self.store, &self.board, now, track, sequence, part, data);
-        let changed = topic.log(track).end() != end || topic.log(track).told() != told;
-        let is_first = track == Track::Messages && told == 0 && changed;
-        let replay_from = if is_first { core::mem::take(&mut topic.replay_from) } else { 0 };
+        let changed = (topic.log(track).end(), topic.log(track).next_sequence()) != before;
+        let is_first = track == Track::Messages && before.1 == 0 && changed;
+        let replay_from = if is_first { topic.acceptance.take_replay_from() } else { 0 };
         match result {
             Ok(()) => self.counters.published[track.index()] += 1,
             Err(drop) => self.report_drop(number, track, sequence, drop),
@@ -49,12 +49,14 @@ impl Relay {
             self.void_claims(row, replay_from);
         }
         if changed {
-            self.mark_dirty(row);
-            self.preview_news += u64::from(track == Track::State);
+            self.topics.begin_walk(row);
+            if track == Track::State {
+                self.previews.news();
+            }
         }
         if result.is_ok() {
             let topic = &mut self.topics[row];
-            topic.probe.offer(track, end, now, topic.pages);
+            topic.probe.offer(track, before.0, now, topic.viewers.len());
         }
     }
 
@@ -62,27 +64,27 @@ impl Relay {
     pub(super) fn handle_oversize(&mut self, number: u32, track: Track, sequence: u64, part: Part<'_>, size: usize) {
         let Some(row) = self.accepted_topic(number) else { return };
         let max = super::topic::data_size_max(&self.board, track, part);
-        let why = Drop::TooLarge { size, max };
+        let why = DropReason::TooLarge { size, max };
         let drop = self.topics[row].leave_out(&mut self.store, track, sequence, part, why);
         self.report_drop(number, track, sequence, drop);
-        self.mark_dirty(row);
+        self.topics.begin_walk(row);
     }
 
     /// The topic that a publication is for, where this connection has accepted it.
     fn accepted_topic(&mut self, number: u32) -> Option<u32> {
-        let row = self.topic_row(number).filter(|&row| self.topics[row].accepted_on == self.uplink.connection());
+        let row = self.topics.find(number).filter(|&row| self.is_accepted(row));
         if row.is_none() {
             self.counters.unknown_topic += 1;
         }
         row
     }
 
-    fn report_drop(&mut self, topic: u32, track: Track, sequence: u64, why: Drop) {
+    fn report_drop(&mut self, topic: u32, track: Track, sequence: u64, why: DropReason) {
         match why {
-            Drop::Superfluous => self.counters.superfluous += 1,
+            DropReason::Superfluous => self.counters.superfluous += 1,
             _ => self.counters.dropped += 1,
         }
-        if why != Drop::Superfluous {
+        if why != DropReason::Superfluous {
             self.events.add(Event::Dropped { topic, track, sequence, why });
         }
     }

@@ -24,7 +24,7 @@ impl Relay {
 
     /// The same for a refusal that is planned anew until it is sent: the page's own, and the same each time.
     pub(super) fn refused_retry_ms(&self, session: &Session) -> u32 {
-        let own = hash(self.hash_seed, &session.number.to_le_bytes()) % FULL_RETRY_MS_SPREAD;
+        let own = hash(self.hash_seed, &session.number().to_le_bytes()) % FULL_RETRY_MS_SPREAD;
         u32::try_from(FULL_RETRY_MS_MIN + own).unwrap_or(u32::MAX)
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! Owns the rules of the four tracks on the publishing side: which sequence is expected, what is a
 //! hole, which chunk can be decoded, which group a late page may be given. Refuses publications
-//! that are superfluous, not JSON, too large, or not decodable, each with a [`Drop`] that says why;
+//! that are superfluous, not JSON, too large, or not decodable, each with a [`DropReason`] that says why;
 //! what a page then misses becomes a gap entry of the log. Doesn't know pages: it only knows how
 //! many there are. What a page gets of a log is `cursor.rs`.
 
 use super::{
+    acceptance::Acceptance,
     log::{Entry, Extent, Kind, Log, Store},
-    table::NONE,
     time::Instant,
     traffic::Probe,
+    walks::Viewers,
 };
 use board::{Board, TrackLimits};
 use wire::{
@@ -27,37 +28,16 @@ const INIT_LOGS: usize = 4;
 /// A topic of the business server.
 #[derive(Debug)]
 pub struct Topic {
-    /// The business server's number.
-    pub number: u32,
-    /// The epoch of its counters.
-    pub epoch: u64,
+    number: u32,
+    epoch: u64,
     /// The logs: by track, then the two of init segments.
     pub logs: [Log; LOGS],
-    /// The next sequence expected from the uplink, by track; 0 where none is known.
-    pub next: [u64; 4],
+    next: [u64; 4],
     media: [Media; 2],
-    /// A subscription of the ring of all, from where the next walk begins; [`NONE`] without pages.
-    pub walk: u32,
-    /// Subscriptions that the walk under way has not visited yet.
-    pub walk_left: u32,
-    /// Live subscriptions.
-    pub pages: u32,
-    /// The uplink connection that accepted it last.
-    pub accepted_on: u64,
-    /// When that connection accepted it first: its replay follows.
-    pub accepted_at: Instant,
-    /// When it is forgotten for want of pages.
-    pub forget_at: Instant,
-    /// When it was accepted, or got its last message.
-    pub settled_from: Instant,
-    /// The number of pages that the business server was told last.
-    pub audience_told: Option<u32>,
-    /// When it was told.
-    pub audience_at: Instant,
-    /// The messages' sequence from which the first `Subscribe` asked for a replay; 0 without.
-    pub replay_from: u64,
-    /// Only a preview asked for it: no page has come yet, and the business server is told no audience.
-    pub for_preview: bool,
+    /// The subscriptions that are served by it.
+    pub viewers: Viewers,
+    /// How it stands with the business server.
+    pub acceptance: Acceptance,
     /// The publication that is timed.
     pub(super) probe: Probe,
 }
@@ -89,7 +69,7 @@ pub struct Group {
 
 /// Why a publication was not put into its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drop {
+pub enum DropReason {
     /// Its sequence is below the expected one: a replay that overlaps.
     Superfluous,
     /// Its data is no JSON value in UTF-8.
@@ -126,7 +106,7 @@ impl Topic {
 
     /// An empty topic in row `index` of its table.
     #[must_use]
-    pub fn new(board: &Board, index: u32, number: u32, epoch: u64, now: Instant) -> Self {
+    pub fn new(board: &Board, index: u32, number: u32, epoch: u64, acceptance: Acceptance) -> Self {
         let mut directory = index as usize * Self::directory_rows(board);
         let mut rows = index as usize * Self::index_rows(board);
         let limits = [board.state, board.messages, board.audio, board.video, board.init, board.init];
@@ -142,19 +122,28 @@ impl Topic {
             logs,
             next: [0; 4],
             media: [Media::default(); 2],
-            walk: NONE,
-            walk_left: 0,
-            pages: 0,
-            accepted_on: 0,
-            accepted_at: now,
-            forget_at: Instant::NEVER,
-            settled_from: now,
-            audience_told: None,
-            audience_at: Instant(0),
-            replay_from: 0,
-            for_preview: false,
+            viewers: Viewers::default(),
+            acceptance,
             probe: Probe::default(),
         }
+    }
+
+    /// The business server's number.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The epoch of its counters.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The next sequence expected from the uplink, by track; 0 where none is known.
+    #[must_use]
+    pub const fn next(&self) -> [u64; 4] {
+        self.next
     }
 
     /// The log of a track.
@@ -236,7 +225,7 @@ impl Topic {
     #[must_use]
     pub fn behind(&self, track: Track) -> u64 {
         let begun = !track.is_media() || self.media[media_index(track)].group.is_some();
-        if begun { self.log(track).told() } else { 0 }
+        if begun { self.log(track).next_sequence() } else { 0 }
     }
 
     /// The newest group's first sequence and age, whether or not it is held.
@@ -268,9 +257,9 @@ impl Topic {
         sequence: u64,
         part: Part<'_>,
         data: &[u8],
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         if self.is_superfluous(track, sequence) {
-            return Err(Drop::Superfluous);
+            return Err(DropReason::Superfluous);
         }
         if let Some(fault) = self.fault(board, track, sequence, part, data) {
             return Err(self.leave_out(store, track, sequence, part, fault));
@@ -279,23 +268,23 @@ impl Topic {
             Ok(()) => {
                 self.next[track.index()] = sequence + 1;
                 if track == Track::Messages {
-                    self.settled_from = now;
+                    self.acceptance.moved(now);
                 }
                 Ok(())
             }
-            Err(_) => Err(self.leave_out(store, track, sequence, part, Drop::Full)),
+            Err(_) => Err(self.leave_out(store, track, sequence, part, DropReason::Full)),
         }
     }
 
     /// Why a publication that is not superfluous can't be shown, whatever room there is.
     #[must_use]
-    pub fn fault(&self, board: &Board, track: Track, sequence: u64, part: Part<'_>, data: &[u8]) -> Option<Drop> {
+    pub fn fault(&self, board: &Board, track: Track, sequence: u64, part: Part<'_>, data: &[u8]) -> Option<DropReason> {
         let max = data_size_max(board, track, part);
         match part {
-            _ if data.len() > max as usize => Some(Drop::TooLarge { size: data.len(), max }),
-            Part::Init { mime } if mime.len() > MIME_SIZE_MAX => Some(Drop::MimeTooLong(mime.len())),
-            Part::Whole if !json::is_value(data) => Some(Drop::NotJson),
-            _ if track.is_media() && !self.is_decodable(track, sequence, part) => Some(Drop::Undecodable),
+            _ if data.len() > max as usize => Some(DropReason::TooLarge { size: data.len(), max }),
+            Part::Init { mime } if mime.len() > MIME_SIZE_MAX => Some(DropReason::MimeTooLong(mime.len())),
+            Part::Whole if !json::is_value(data) => Some(DropReason::NotJson),
+            _ if track.is_media() && !self.is_decodable(track, sequence, part) => Some(DropReason::Undecodable),
             _ => None,
         }
     }
@@ -307,9 +296,16 @@ impl Topic {
     }
 
     /// Counts a publication that can't be used: its sequence will be told as a gap.
-    pub fn leave_out(&mut self, store: &mut Store, track: Track, sequence: u64, part: Part<'_>, drop: Drop) -> Drop {
+    pub fn leave_out(
+        &mut self,
+        store: &mut Store,
+        track: Track,
+        sequence: u64,
+        part: Part<'_>,
+        drop: DropReason,
+    ) -> DropReason {
         if self.is_superfluous(track, sequence) {
-            return Drop::Superfluous;
+            return DropReason::Superfluous;
         }
         self.next[track.index()] = sequence + 1;
         if track.is_media() {
@@ -335,7 +331,7 @@ impl Topic {
         self.epoch = epoch;
         self.next = [0; 4];
         self.media = [Media::default(); 2];
-        self.settled_from = now;
+        self.acceptance.moved(now);
         for log in &mut self.logs {
             log.begin_epoch();
         }
@@ -419,12 +415,12 @@ impl Topic {
     fn tell_hole(&mut self, store: &mut Store, track: Track, sequence: u64) -> Result<(), super::log::Full> {
         let begun = !track.is_media() || self.media[media_index(track)].group.is_some();
         let log = &mut self.logs[track.index()];
-        let from = log.told();
+        let from = log.next_sequence();
         if from == 0 || !begun || from >= sequence {
             // The first of its epoch, of media the first group (the init before it may be a repeated one):
             // nobody was promised what came before.
             if from < sequence {
-                log.tell(sequence, sequence);
+                log.advance(sequence, sequence);
             }
             return Ok(());
         }
@@ -478,10 +474,19 @@ mod tests {
 
     fn topic() -> (Store, Topic) {
         let (directory, rows) = (Topic::directory_rows(&TINY), Topic::index_rows(&TINY));
-        (Store::new(64, 80, directory, rows, Begun::new(4, 64, 8)), Topic::new(&TINY, 0, 7, 1, Instant(0)))
+        (
+            Store::new(64, 80, directory, rows, Begun::new(4, 64, 8)),
+            Topic::new(&TINY, 0, 7, 1, Acceptance::new(Instant(0), 1, Instant::NEVER, false)),
+        )
     }
 
-    fn publish(store: &mut Store, topic: &mut Topic, track: Track, sequence: u64, part: Part<'_>) -> Result<(), Drop> {
+    fn publish(
+        store: &mut Store,
+        topic: &mut Topic,
+        track: Track,
+        sequence: u64,
+        part: Part<'_>,
+    ) -> Result<(), DropReason> {
         topic.publish(store, &TINY, Instant(0), track, sequence, part, b"1")
     }
 
@@ -489,7 +494,7 @@ mod tests {
     fn what_was_published_before_is_superfluous() {
         let (mut store, mut topic) = topic();
         assert_eq!(publish(&mut store, &mut topic, Track::Messages, 5, Part::Whole), Ok(()));
-        assert_eq!(publish(&mut store, &mut topic, Track::Messages, 5, Part::Whole), Err(Drop::Superfluous));
+        assert_eq!(publish(&mut store, &mut topic, Track::Messages, 5, Part::Whole), Err(DropReason::Superfluous));
         assert_eq!(topic.next, [0, 6, 0, 0]);
     }
 
@@ -511,9 +516,9 @@ mod tests {
             topic.publish(&mut store, &TINY, Instant(0), Track::Messages, sequence, Part::Whole, data)
         };
         assert_eq!(publish(1, b"1"), Ok(()));
-        assert_eq!(publish(2, b"{"), Err(Drop::NotJson));
-        assert_eq!(publish(3, &[b'1'; 121]), Err(Drop::TooLarge { size: 121, max: 120 }));
-        assert_eq!(topic.log(Track::Messages).told(), 4);
+        assert_eq!(publish(2, b"{"), Err(DropReason::NotJson));
+        assert_eq!(publish(3, &[b'1'; 121]), Err(DropReason::TooLarge { size: 121, max: 120 }));
+        assert_eq!(topic.log(Track::Messages).next_sequence(), 4);
     }
 
     #[test]
@@ -521,16 +526,16 @@ mod tests {
         let (mut store, mut topic) = topic();
         let init = Part::Init { mime: "m" };
         for (sequence, part, result) in [
-            (1, Part::Start, Err(Drop::Undecodable)),
+            (1, Part::Start, Err(DropReason::Undecodable)),
             (2, init, Ok(())),
-            (3, Part::Continue, Err(Drop::Undecodable)),
+            (3, Part::Continue, Err(DropReason::Undecodable)),
             (4, Part::Start, Ok(())),
             (5, Part::Continue, Ok(())),
-            (7, Part::Continue, Err(Drop::Undecodable)),
-            (8, Part::Continue, Err(Drop::Undecodable)),
+            (7, Part::Continue, Err(DropReason::Undecodable)),
+            (8, Part::Continue, Err(DropReason::Undecodable)),
             (9, Part::Start, Ok(())),
             (10, init, Ok(())),
-            (11, Part::Continue, Err(Drop::Undecodable)),
+            (11, Part::Continue, Err(DropReason::Undecodable)),
         ] {
             assert_eq!(publish(&mut store, &mut topic, Track::Video, sequence, part), result, "{sequence}");
         }
@@ -542,8 +547,8 @@ mod tests {
         let init = Part::Init { mime: "m" };
         assert_eq!(publish(&mut store, &mut topic, Track::Video, 1, init), Ok(()));
         let large = topic.publish(&mut store, &TINY, Instant(0), Track::Video, 2, init, &[0; 101]);
-        assert_eq!(large, Err(Drop::TooLarge { size: 101, max: 100 }));
-        assert_eq!(publish(&mut store, &mut topic, Track::Video, 3, Part::Start), Err(Drop::Undecodable));
+        assert_eq!(large, Err(DropReason::TooLarge { size: 101, max: 100 }));
+        assert_eq!(publish(&mut store, &mut topic, Track::Video, 3, Part::Start), Err(DropReason::Undecodable));
     }
 
     #[test]

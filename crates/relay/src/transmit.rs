@@ -19,8 +19,8 @@ use super::{
     draft::{Draft, Effect, Segment, Step, What},
     log::{Kind, Log},
     notice::OwnNotice,
-    session::{Cursor, Half, Live, Pace, Stage, Subscription, UNPLACED},
-    table::NONE,
+    session::{Half, Pace},
+    subscription::{Cursor, Live, Stage},
     texts::Reason,
     time::Instant,
     topic::{init_log_index, log_track},
@@ -57,21 +57,21 @@ impl Relay {
     fn steady(&self, page: u32) -> Option<&Live> {
         let session = &self.sessions[page];
         let is_plain = matches!(session.half, Half::None)
-            && !session.cut
-            && session.closing.is_none()
+            && !session.is_cut()
+            && session.closing().is_none()
             && !session.ping_due
             && session.error.is_none()
             && session.refused.is_none()
             && session.told_up == self.is_up()
             && session.pace == Pace::KeepsUp;
-        let row = self.subscriptions.get(session.first).filter(|row| is_plain && row.sibling == NONE)?;
+        let row = if is_plain { self.subscriptions.only(&session.chain)? } else { return None };
         row.live().filter(|live| !live.unconfirmed && !live.behind_epoch)
     }
 
     /// What a draft for a steady page means for every page that stands where it stands.
     fn step(&self, live: &Live, draft: &Draft) -> Option<Step> {
         let mut step = Step {
-            topic: live.topic,
+            topic: live.topic(),
             before: live.cursors,
             after: live.cursors,
             deliveries: [0; 4],
@@ -165,8 +165,8 @@ impl Relay {
         }
         let now = draft.now;
         let session = &mut self.sessions[page];
-        session.wrote = now.stamp();
-        self.count_written(page, size);
+        session.wrote(now);
+        self.sessions.count_written(page, size);
         self.counters.bytes_sent += size;
         self.counters.writes += 1;
         if let Some(step) = &draft.step
@@ -194,8 +194,11 @@ impl Relay {
                     self.commit_notice(now, page, effect);
                 }
                 What::Log { .. } => {
-                    let what =
-                        if draft.step.is_some() { segment.what.of(self.sessions[page].first) } else { segment.what };
+                    let what = if draft.step.is_some() {
+                        segment.what.of(self.sessions[page].chain.first())
+                    } else {
+                        segment.what
+                    };
                     self.commit_frames(now, page, what, taken, taken == segment.size);
                 }
             }
@@ -208,15 +211,14 @@ impl Relay {
 
     fn wrote_step(&mut self, page: u32, step: &Step, now: Instant) {
         let session = &mut self.sessions[page];
-        session.told = now.stamp();
-        session.alive_due = false;
-        let subscription = session.first;
+        session.notified(now);
+        let subscription = session.chain.first();
         for (count, more) in self.counters.deliveries.iter_mut().zip(step.deliveries) {
             *count += more;
         }
         self.counters.superseded += step.superseded;
         self.tally.add_step(step.share, &step.tally);
-        if let Some(live) = self.live_mut(subscription) {
+        if let Some(live) = self.subscriptions.live_mut(subscription) {
             live.cursors = step.after;
         }
     }
@@ -269,12 +271,11 @@ impl Relay {
     fn commit_notice(&mut self, now: Instant, page: u32, effect: Effect) {
         let session = &mut self.sessions[page];
         if !matches!(effect, Effect::Ping) {
-            session.told = now.stamp();
-            session.alive_due = false;
+            session.notified(now);
         }
         match effect {
             Effect::Subscribed { subscription } => {
-                if let Some(live) = self.live_mut(subscription) {
+                if let Some(live) = self.subscriptions.live_mut(subscription) {
                     live.unconfirmed = false;
                 }
             }
@@ -282,13 +283,12 @@ impl Relay {
             Effect::Gap { subscription, track, after, missed } => {
                 self.counters.gaps[track.index()] += 1;
                 self.counters.missed[track.index()] += missed;
-                if let Some(live) = self.live_mut(subscription) {
+                if let Some(live) = self.subscriptions.live_mut(subscription) {
                     live.cursors[track.index()] = after;
                 }
             }
             Effect::Epoch { subscription } => {
-                let cursor = Cursor { sequence: 0, at: UNPLACED };
-                self.pass_epoch(subscription, cursor);
+                self.pass_epoch(subscription, Cursor::UNSET);
             }
             Effect::Uplink { up } => session.told_up = up,
             Effect::Error => session.error = None,
@@ -304,8 +304,7 @@ impl Relay {
         };
         self.tally.add_bytes(track, taken);
         let session = &mut self.sessions[page];
-        session.told = now.stamp();
-        session.alive_due = false;
+        session.notified(now);
         let is_timed = session.pace == Pace::KeepsUp && !is_init;
         let topic = &self.topics[row];
         let log = if is_init { topic.init_log(track) } else { topic.log(track) };
@@ -349,7 +348,7 @@ impl Relay {
         }
         if passed {
             self.pass_epoch(subscription, place);
-        } else if let Some(live) = self.live_mut(subscription) {
+        } else if let Some(live) = self.subscriptions.live_mut(subscription) {
             live.cursors[track.index()] = place;
         }
     }
@@ -376,7 +375,7 @@ impl Relay {
             match entry.kind {
                 Kind::Gap => {
                     counters.gaps[track.index()] += 1;
-                    counters.missed[track.index()] += log.entry_told(&self.store, number) - entry.sequence;
+                    counters.missed[track.index()] += log.entry_next(&self.store, number) - entry.sequence;
                 }
                 Kind::Epoch => {}
                 Kind::Whole | Kind::Init | Kind::Start | Kind::Continue => counters.deliveries[track.index()] += 1,
@@ -387,14 +386,10 @@ impl Relay {
 
     /// The page knows of the new epoch: its messages go on from here, everything else begins anew.
     fn pass_epoch(&mut self, subscription: u32, messages: Cursor) {
-        if let Some(live) = self.subscriptions.get_mut(subscription).and_then(Subscription::live_mut) {
+        if let Some(live) = self.subscriptions.live_mut(subscription) {
             live.behind_epoch = false;
-            live.cursors = epoch_cursors(&self.topics[live.topic], messages);
+            live.cursors = epoch_cursors(&self.topics[live.topic()], messages);
         }
-    }
-
-    pub(super) fn live_mut(&mut self, subscription: u32) -> Option<&mut Live> {
-        self.subscriptions.get_mut(subscription)?.live_mut()
     }
 }
 
@@ -409,27 +404,24 @@ impl Planning<'_> {
         let relay = self.relay;
         let session = &relay.sessions[page];
         self.draft.is_between_frames = session.half == Half::None;
-        self.draft.is_closing = session.closing.is_some() && session.half == Half::None;
-        if session.cut {
+        self.draft.is_closing = session.closing().is_some() && session.half == Half::None;
+        if session.is_cut() {
             self.draft.is_cut = true;
             return;
         }
-        if !self.rest(session.half) || session.closing.is_some() || !self.notices(page) {
+        if !self.rest(session.half) || session.closing().is_some() || !self.notices(page) {
             return;
         }
         // The last value is what counts most on `messages`, then `state`, then sound, then picture.
         for track in [Track::Messages, Track::State, Track::Audio, Track::Video] {
-            let mut subscription = session.first;
-            while subscription != NONE {
-                let row = &relay.subscriptions[subscription];
-                if let Stage::Live(live) = &row.stage {
+            for (subscription, row) in relay.subscriptions.of(&session.chain) {
+                if let Some(live) = row.live() {
                     self.track(subscription, live, track);
                 }
-                subscription = row.sibling;
             }
         }
         // What came before the link went down is told before it, what comes once it is up behind it.
-        let has_subscription = session.subscriptions > 0;
+        let has_subscription = session.chain.wanted() > 0;
         if has_subscription && session.told_up && !relay.is_up() {
             self.notice(OwnNotice::Uplink { up: false }, Effect::Uplink { up: false });
         }
@@ -462,32 +454,25 @@ impl Planning<'_> {
         let relay = self.relay;
         let session = &relay.sessions[page];
         let mut all = !session.ping_due || self.notice(OwnNotice::Ping, Effect::Ping);
-        let has_subscription = session.subscriptions > 0;
+        let has_subscription = session.chain.wanted() > 0;
         // A topic's end comes before it begins again, whichever the page asked for first.
-        let mut subscription = session.first;
-        while all && subscription != NONE {
-            let row = &relay.subscriptions[subscription];
-            if let Stage::Over { topic, reason, retry_ms } = row.stage {
+        for (subscription, row) in relay.subscriptions.of(&session.chain) {
+            if all && let Stage::Over { topic, reason, retry_ms } = *row.stage() {
                 let notice = match topic {
                     Some(topic) => OwnNotice::End { topic, reason },
-                    None => OwnNotice::Denied { id: row.id, reason, retry_ms },
+                    None => OwnNotice::Denied { id: row.id(), reason, retry_ms },
                 };
                 all = self.notice(notice, Effect::Over { subscription });
             }
-            subscription = row.sibling;
         }
-        let mut subscription = session.first;
-        while all && subscription != NONE {
-            let row = &relay.subscriptions[subscription];
-            if let Stage::Live(live) = row.stage
-                && live.unconfirmed
-            {
-                let (topic, epoch) = (relay.topics[live.topic].number, relay.topics[live.topic].epoch);
-                let page_messages = relay.links[row.link].grant.page_messages;
-                let notice = OwnNotice::Subscribed { id: row.id, topic, epoch, page_messages };
+        for (subscription, row) in relay.subscriptions.of(&session.chain) {
+            if all && let Some(live) = row.live().filter(|live| live.unconfirmed) {
+                let topic = &relay.topics[live.topic()];
+                let page_messages = relay.links[row.link()].grant.page_messages;
+                let (id, topic, epoch) = (row.id(), topic.number(), topic.epoch());
+                let notice = OwnNotice::Subscribed { id, topic, epoch, page_messages };
                 all = self.notice(notice, Effect::Subscribed { subscription });
             }
-            subscription = row.sibling;
         }
         if all && let Some(id) = session.refused {
             let reason = Reason::Own("the relay has no room for more subscriptions now");
@@ -505,7 +490,7 @@ impl Planning<'_> {
 
     fn track(&mut self, subscription: u32, live: &Live, track: Track) {
         let relay = self.relay;
-        let topic = &relay.topics[live.topic];
+        let topic = &relay.topics[live.topic()];
         let cursor = live.cursors[track.index()];
         // Most pages have seen everything, most of the time.
         if cursor.at == topic.log(track).end() && !live.behind_epoch {
@@ -524,14 +509,14 @@ impl Planning<'_> {
                 Ahead::Gap { to, after } => {
                     let from = if before.sequence == 0 { topic.log(track).base() } else { before.sequence };
                     let effect = Effect::Gap { subscription, track, after, missed: to + 1 - from };
-                    if !self.notice(OwnNotice::Gap { topic: topic.number, track, from, to }, effect) {
+                    if !self.notice(OwnNotice::Gap { topic: topic.number(), track, from, to }, effect) {
                         return;
                     }
                     live.cursors[track.index()] = after;
                 }
                 Ahead::Epoch => {
                     self.notice(
-                        OwnNotice::Epoch { topic: topic.number, epoch: topic.epoch },
+                        OwnNotice::Epoch { topic: topic.number(), epoch: topic.epoch() },
                         Effect::Epoch { subscription },
                     );
                     self.draft.is_shortened = true;
@@ -540,7 +525,7 @@ impl Planning<'_> {
                 Ahead::Frames { from, to, after, passes_epoch } => {
                     let is_init = false;
                     let what =
-                        What::Log { subscription, topic: live.topic, track, is_init, from, to, after, passes_epoch };
+                        What::Log { subscription, topic: live.topic(), track, is_init, from, to, after, passes_epoch };
                     self.push(to - from, what);
                     // What comes behind the epoch is planned once it was passed.
                     self.draft.is_shortened |= passes_epoch;
@@ -549,7 +534,7 @@ impl Planning<'_> {
                 Ahead::Init { from, to, after } => {
                     let (is_init, passes_epoch) = (true, false);
                     let what =
-                        What::Log { subscription, topic: live.topic, track, is_init, from, to, after, passes_epoch };
+                        What::Log { subscription, topic: live.topic(), track, is_init, from, to, after, passes_epoch };
                     if !self.push(to - from, what) {
                         return;
                     }

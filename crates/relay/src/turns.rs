@@ -4,7 +4,7 @@
 //! turns of one request each. Nobody can have all of it: not a link with thousands of pages, and not a network with
 //! thousands of links. Owns the order alone; what a request says and what becomes of it is `asking.rs`'s.
 
-use super::{Relay, session::Stage, table::NONE, time::Instant};
+use super::{Relay, ring::Ring, subscription::Stage, table::NONE, time::Instant};
 
 /// A network whose pages have this part of the requests under way comes after the others.
 const SHARE: usize = 4;
@@ -33,7 +33,7 @@ impl Relay {
         if !self.is_up() {
             return;
         }
-        if core::mem::take(&mut self.hungry) {
+        if self.requests.take_backlog() {
             let is_all = self.take_turns(|relay, link, _| relay.ask_for_watching(now, link))
                 && self.take_turns(|relay, link, sated| relay.ask_for_one(now, link, sated))
                 && self.take_turns(|relay, link, _| match relay.due(link, &[]) {
@@ -41,7 +41,7 @@ impl Relay {
                     _ => relay.ask_for_one(now, link, &[]),
                 });
             if !is_all {
-                self.hungry = true;
+                self.requests.set_backlog();
                 return;
             }
         }
@@ -50,11 +50,11 @@ impl Relay {
 
     /// A page asks for a link: it is asked for at once where nobody waits for room.
     pub(super) fn ask_for(&mut self, now: Instant, link: u32) {
-        if !self.hungry && self.has_room_for_sated() {
+        if !self.requests.has_backlog() && self.has_room_for_sated() {
             self.ask_for_one(now, link, &[]);
             return;
         }
-        self.hungry = true;
+        self.requests.set_backlog();
         if !self.requests.is_full() {
             self.ask_more(now);
         }
@@ -72,7 +72,7 @@ impl Relay {
         let mut sated = self.sated();
         let mut passed = 0;
         while passed < end {
-            let link = self.asked_link % end;
+            let link = self.requests.turn % end;
             let turn = if self.links.get(link).is_some() { ask(self, link, &sated) } else { Turn::Nothing };
             match turn {
                 Turn::NoRoom => return false,
@@ -82,7 +82,7 @@ impl Relay {
                 }
                 Turn::Nothing => passed += 1,
             }
-            self.asked_link = (link + 1) % end;
+            self.requests.turn = (link + 1) % end;
         }
         true
     }
@@ -91,8 +91,8 @@ impl Relay {
     fn sated(&self) -> Sated {
         let most = (self.board.requests_max as usize).div_ceil(SHARE);
         let mut sated = Sated::new();
-        for (_, request) in self.requests.iter().filter(|(_, request)| request.network != NONE) {
-            let has = self.requests.iter().filter(|(_, other)| other.network == request.network).count();
+        for (_, request) in self.requests.rows().iter().filter(|(_, request)| request.network != NONE) {
+            let has = self.requests.rows().iter().filter(|(_, other)| other.network == request.network).count();
             if has >= most && !sated.contains(&request.network) {
                 let _ = sated.push(request.network);
             }
@@ -103,7 +103,7 @@ impl Relay {
     /// Asks for a shared grant that pages watch by, where that is due.
     fn ask_for_watching(&mut self, now: Instant, link: u32) -> Turn {
         let row = &self.links[link];
-        if row.live_count == 0 || row.request != NONE {
+        if row.watching.live() == 0 || row.asked.is_whole() {
             return Turn::Nothing;
         }
         if row.ask_again && row.on_trial.is_none() {
@@ -131,21 +131,21 @@ impl Relay {
     fn due(&self, link: u32, sated: &[u32]) -> Option<u32> {
         let row = &self.links[link];
         if row.asks_by_page() {
-            let waits = self.first_that_needs(link, row.waiting, row.waiting_count, sated);
+            let waits = self.first_that_needs(link, row.waiting.ring(), sated);
             if waits != NONE {
                 return Some(waits);
             }
-        } else if row.request == NONE
+        } else if !row.asked.is_whole()
             && row.on_trial.is_none()
             // Requests of single pages that are still under way (the link was taken back) come first.
-            && row.holds == 0
+            && !row.asked.is_held()
             && self.has_uncovered(link)
-            && !sated.contains(&self.network_of(row.waiting))
+            && !sated.contains(&self.network_of(row.waiting.ring().first()))
         {
             return Some(NONE);
         }
-        let topic = self.topics.get(row.topic).filter(|_| row.ask_again_count > 0)?;
-        let watches = self.first_that_needs(link, topic.walk, topic.pages, &[]);
+        let topic = self.topics.get(row.topic).filter(|_| row.watching.ask_again() > 0)?;
+        let watches = self.first_that_needs(link, topic.viewers.ring(), &[]);
         (watches != NONE).then_some(watches)
     }
 
@@ -156,27 +156,28 @@ impl Relay {
     /// Whether somebody waits whom no grant covers: the last of them, if anybody.
     fn has_uncovered(&self, link: u32) -> bool {
         let row = &self.links[link];
-        let last = self.subscriptions.get(row.waiting).and_then(|first| self.subscriptions.get(first.previous));
-        last.is_some_and(|last| matches!(last.stage, Stage::Waiting { ticket, .. } if !row.covers(ticket)))
+        let last = self.subscriptions.last(row.waiting.ring());
+        last.is_some_and(|last| matches!(last.stage(), Stage::Waiting { ticket, .. } if !row.waiting.covers(*ticket)))
     }
 
     /// The network whose share a subscription that waits counts for; [`NONE`] without.
     pub(super) fn network_of(&self, subscription: u32) -> u32 {
-        let waiting = self.subscriptions.get(subscription).filter(|row| matches!(row.stage, Stage::Waiting { .. }));
-        waiting.map_or(NONE, |row| self.sessions[row.page].shares_with())
+        let waiting = self.subscriptions.get(subscription).filter(|row| row.is_waiting());
+        waiting.map_or(NONE, |row| self.sessions[row.page()].shares_with())
     }
 
     /// The first subscription of a link in a ring that has no request under way and needs one, and whose network is none
     /// of `sated`; [`NONE`] without.
-    fn first_that_needs(&self, link: u32, head: u32, count: u32, sated: &[u32]) -> u32 {
-        let mut subscription = head;
+    fn first_that_needs(&self, link: u32, ring: &Ring, sated: &[u32]) -> u32 {
+        let waiting = &self.links[link].waiting;
+        let mut walk = ring.walk();
         let mut searched = 0;
-        for _ in 0..count {
+        while let Some(subscription) = self.subscriptions.next(&mut walk) {
             let row = &self.subscriptions[subscription];
-            let needs = row.link == link
-                && match row.stage {
-                    Stage::Waiting { asked, ticket, .. } => !asked && !self.links[link].covers(ticket),
-                    Stage::Live(live) => live.ask_again && !live.asked,
+            let needs = row.link() == link
+                && match row.stage() {
+                    Stage::Waiting { asked, ticket, .. } => !asked && !waiting.covers(*ticket),
+                    Stage::Live(live) => live.asks_again() && !live.is_asked(),
                     Stage::Over { .. } => false,
                 };
             if needs {
@@ -188,7 +189,6 @@ impl Relay {
                     break;
                 }
             }
-            subscription = row.next;
         }
         NONE
     }

@@ -8,9 +8,10 @@
 use alloc::collections::VecDeque;
 
 use super::{
-    Relay,
-    link::{Asker, Link, Request},
-    session::Subscription,
+    link::Link,
+    links::Links,
+    requests::{Asker, Request},
+    subscription::{Subscription, Subscriptions},
     table::{Id, NONE},
     time::Instant,
 };
@@ -53,20 +54,17 @@ impl Unanswered {
     pub fn count(&self) -> usize {
         self.rows.len()
     }
-}
 
-impl Relay {
     /// Remembers a request that was given up.
-    pub(super) fn remember_unanswered(&mut self, request: &Request) {
-        let Some(link) = self.links.id(request.link) else { return };
-        let rows = &mut self.unanswered;
-        if rows.rows.len() >= rows.rows_max {
-            rows.rows.pop_front();
+    pub(super) fn remember(&mut self, request: &Request, links: &Links, subscriptions: &Subscriptions) {
+        let Some(link) = links.id(request.link) else { return };
+        if self.rows.len() >= self.rows_max {
+            self.rows.pop_front();
         }
-        rows.rows.push_back(Row {
+        self.rows.push_back(Row {
             number: request.number,
             link,
-            asker: self.subscriptions.id(request.asker),
+            asker: subscriptions.id(request.asker),
             page: request.page,
             for_preview: request.for_preview,
             order: request.order,
@@ -74,33 +72,28 @@ impl Relay {
         });
     }
 
-    /// The request that an answer names: one under way, or one that was given up and whose link is
-    /// still of use. Its link is held until [`let_go`](Self::let_go).
-    pub(super) fn take_answered(&mut self, number: u32) -> Option<Request> {
-        if let Some(request) = self.take_request(number) {
-            return Some(request);
-        }
-        let place = self.unanswered.rows.iter().position(|row| row.number == number)?;
-        let row = self.unanswered.rows.remove(place)?;
-        let link = self.links.resolve(row.link)?;
-        let asker = row.asker.and_then(|asker| self.subscriptions.resolve(asker));
+    /// The request with a number, where it is remembered and its link still of use. Its link is held until
+    /// [`Asked::release`](super::requests::Asked::release).
+    pub(super) fn take(&mut self, number: u32, links: &mut Links, subscriptions: &Subscriptions) -> Option<Request> {
+        let place = self.rows.iter().position(|row| row.number == number)?;
+        let row = self.rows.remove(place)?;
+        let link = links.resolve(row.link)?;
+        let asker = row.asker.and_then(|asker| subscriptions.resolve(asker));
         // A row that has gone on to another link since is not the one that asked.
-        let asker = asker.filter(|asker| self.subscriptions[*asker].link == link).unwrap_or(NONE);
-        self.links[link].holds += 1;
+        let asker = asker.filter(|asker| subscriptions[*asker].link() == link).unwrap_or(NONE);
+        links[link].asked.hold();
         let Row { number, page, for_preview, order, replay, .. } = row;
         let deadline = Instant::NEVER;
         Some(Request { number, link, asker, page, network: NONE, for_preview, order, deadline, replay })
     }
 
-    /// Whether a request was made for previews alone.
+    /// Whether the request with a number was made for previews alone.
     pub(super) fn is_for_preview(&self, number: u32) -> bool {
-        let under_way = self.requests.iter().any(|(_, request)| request.number == number && request.for_preview);
-        under_way || self.unanswered.rows.iter().any(|row| row.number == number && row.for_preview)
+        self.rows.iter().any(|row| row.number == number && row.for_preview)
     }
 
-    /// A link was denied or taken back: no answer to an earlier request revives it.
-    pub(super) fn forget_unanswered(&mut self, link: u32) {
-        let id = self.links.id(link);
-        self.unanswered.rows.retain(|row| Some(row.link) != id);
+    /// A link was denied or revoked: no answer to an earlier request revives it.
+    pub(super) fn forget(&mut self, link: Option<Id<Link>>) {
+        self.rows.retain(|row| Some(row.link) != link);
     }
 }

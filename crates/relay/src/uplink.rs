@@ -14,6 +14,7 @@ use super::{
 };
 use alloc::boxed::Box;
 use alloc::vec;
+use heapless::Deque;
 use wire::uplink::{
     HEAD_SIZE_MAX, Incoming, LENGTH_SIZE, ToBusiness, ToRelay, VERSION, business_proof, encode, proofs_equal,
     relay_proof,
@@ -33,6 +34,9 @@ const RETURN_DOUBLINGS_MAX: u32 = 5;
 /// Room kept in the buffer for what must not wait for room: pings, pongs, unsubscribes. A small buffer keeps
 /// less, so that the largest frame always fits into an empty one.
 const RESERVE_SIZE_MAX: usize = 1024;
+
+/// Topics that were unsubscribed lately, remembered until answers that crossed them are in.
+const UNSUBSCRIBED_MAX: usize = 128;
 
 /// Where the connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub struct Uplink {
     order: u64,
     /// Frames queued on all of them.
     queued: u64,
+    /// Topics that were unsubscribed lately on this connection, the oldest first, with their place in the order.
+    unsubscribed: Deque<(u32, u64), UNSUBSCRIBED_MAX>,
 }
 
 impl Uplink {
@@ -111,6 +117,7 @@ impl Uplink {
             out_end: 0,
             order: 0,
             queued: 0,
+            unsubscribed: Deque::new(),
         }
     }
 
@@ -162,6 +169,22 @@ impl Uplink {
     /// Sends a frame that must not wait for others.
     pub(super) fn send_reserved(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
         self.encode(frame, 0)
+    }
+
+    /// Sends `Unsubscribe` and remembers it; `false` where there is no room.
+    pub(super) fn unsubscribe(&mut self, topic: u32) -> bool {
+        let Some(order) = self.send_reserved(&ToBusiness::Unsubscribe { topic }) else { return false };
+        self.unsubscribed.retain(|&(other, _)| other != topic);
+        if self.unsubscribed.is_full() {
+            self.unsubscribed.pop_front();
+        }
+        let _ = self.unsubscribed.push_back((topic, order));
+        true
+    }
+
+    /// Whether a topic was unsubscribed lately, behind a place in the order.
+    pub(super) fn has_unsubscribed(&self, topic: u32, since: u64) -> bool {
+        self.unsubscribed.iter().any(|&(other, order)| other == topic && order > since)
     }
 
     fn encode(&mut self, frame: &ToBusiness<'_>, reserve: usize) -> Option<u64> {
@@ -342,7 +365,7 @@ impl Relay {
                 self.uplink.plan_return(now, &mut self.jitter);
                 self.uplink.connection += 1;
                 self.uplink.order = 0;
-                self.unsubscribed.clear();
+                self.uplink.unsubscribed.clear();
                 self.events.add(Event::UplinkUp);
                 self.tell_uplink();
                 self.ask_everything_again(now);

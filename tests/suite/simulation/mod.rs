@@ -28,7 +28,7 @@ use relay::preview::{PREVIEW_MS_MAX, Preview};
 use relay::session::Session;
 use relay::table::Id;
 use relay::time::{Instant, Jitter};
-use relay::topic::Drop;
+use relay::topic::DropReason;
 use relay::transmit::Slices;
 use relay::{Counters, Relay, Settings};
 use wire::Track;
@@ -446,7 +446,7 @@ impl World {
     fn hear_events(&mut self) -> Result<(), String> {
         while let Some(event) = self.relay.poll_event() {
             self.did(if event.is_warning() { "a warning" } else { "a report" });
-            let is_want_of_room = matches!(event, Event::Dropped { why: Drop::Full, .. } | Event::KernelFull { .. });
+            let is_want_of_room = matches!(event, Event::Dropped { why: DropReason::Full, .. } | Event::KernelFull { .. });
             ensure!(!self.is_roomy || !is_want_of_room, "on a roomy board: {event}");
         }
         ensure!(self.relay.events_lost() == 0, "{} events found no room", self.relay.events_lost());

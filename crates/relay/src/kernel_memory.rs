@@ -25,13 +25,95 @@ const STEP: u64 = 32;
 const AGES: usize = 256;
 const AGE_MS: u64 = 100;
 
+/// Bytes in the kernel for all pages, and which pages are to be measured next.
+#[derive(Debug)]
+pub struct KernelMemory {
+    total: u64,
+    highest: u64,
+    /// The next row to measure, and the stride to the one behind it.
+    next: u32,
+    stride: u32,
+    /// Above this many bytes all pages are measured.
+    measure_above: u64,
+}
+
+/// Bytes in the kernel for one page: as measured, and what was written since at its most. The highest bit is set where
+/// they include what the page may send while nothing is read from it.
+#[derive(Debug, Default)]
+pub struct KernelShare(u32);
+
+/// The highest bit of a [`KernelShare`]; sizes stay below it.
+const UNREAD: u32 = 1 << 31;
+
+impl KernelShare {
+    /// Bytes.
+    #[must_use]
+    pub const fn size(&self) -> u32 {
+        self.0 & !UNREAD
+    }
+
+    const fn is_unread(&self) -> bool {
+        self.0 & UNREAD != 0
+    }
+
+    /// Sets both; the size that it was.
+    fn set(&mut self, size: u32, is_unread: bool) -> u32 {
+        let before = self.size();
+        self.0 = size.min(UNREAD - 1) | if is_unread { UNREAD } else { 0 };
+        before
+    }
+}
+
+impl KernelMemory {
+    /// Nothing is held yet.
+    #[must_use]
+    pub const fn new(board: &Board) -> Self {
+        Self { total: 0, highest: 0, next: NONE, stride: 1, measure_above: limit(board) }
+    }
+
+    /// Bytes for all pages.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Every `stride`th page is to be measured, from a row on.
+    pub(super) const fn begin(&mut self, first: u32, stride: u32) {
+        (self.next, self.stride) = (first, stride);
+    }
+
+    /// Bytes were written to a page.
+    pub(super) fn count_written(&mut self, share: &mut KernelShare, size: u64) {
+        let more = u32::try_from(size.saturating_mul(OVERHEAD)).unwrap_or(u32::MAX);
+        self.set(share, share.size().saturating_add(more), share.is_unread());
+    }
+
+    /// Nothing is read from a page any more.
+    pub(super) fn count_unread(&mut self, share: &mut KernelShare, board: &Board) {
+        if !share.is_unread() {
+            self.set(share, share.size().saturating_add(unread_max(board)), true);
+        }
+    }
+
+    /// A page's share is that large now.
+    fn set(&mut self, share: &mut KernelShare, size: u32, is_unread: bool) {
+        let before = share.set(size, is_unread);
+        self.total = self.total - u64::from(before) + u64::from(share.size());
+    }
+
+    /// A page is cut off or gone: its socket takes what it holds with it.
+    pub(super) fn forget(&mut self, share: &mut KernelShare) {
+        self.set(share, 0, share.is_unread());
+    }
+}
+
 impl Relay {
     /// Whether all pages are to be measured before anything more is written; if so,
     /// [`poll_measure`](Self::poll_measure) names them.
     pub fn poll_full(&mut self) -> bool {
         let is_full = self.is_full();
         if is_full {
-            (self.measure_next, self.measure_step) = (0, 1);
+            self.sessions.kernel.begin(0, 1);
         }
         is_full
     }
@@ -39,63 +121,60 @@ impl Relay {
     /// A page whose socket's queues are to be read from the kernel now. `None` until the next
     /// [`handle_timeout`](Self::handle_timeout) or [`poll_full`](Self::poll_full).
     pub fn poll_measure(&mut self) -> Option<Id<Session>> {
-        while self.measure_next < self.sessions.end() {
-            let page = self.measure_next;
-            self.measure_next += self.measure_step;
-            if self
-                .sessions
-                .get(page)
-                .is_some_and(|session| !session.cut && (session.kernel_size > 0 || session.blocked))
-            {
+        while self.sessions.kernel.next < self.sessions.end() {
+            let page = self.sessions.kernel.next;
+            self.sessions.kernel.next += self.sessions.kernel.stride;
+            let session = self.sessions.get(page).filter(|session| !session.is_cut());
+            if session.is_some_and(|session| session.kernel.size() > 0 || session.blocked) {
                 return self.sessions.id(page);
             }
         }
-        self.measure_next = NONE;
+        self.sessions.kernel.next = NONE;
         None
     }
 
     /// The bytes that a page's socket holds in the kernel: what waits to go, and what came and waits.
     pub fn handle_measured(&mut self, page: Id<Session>, going: u32, come: u32) {
-        let Some(page) = self.sessions.resolve(page).filter(|page| !self.sessions[*page].cut) else { return };
-        let session = &mut self.sessions[page];
-        session.is_unread = session.blocked;
+        let Some(page) = self.sessions.resolve(page).filter(|page| !self.sessions[*page].is_cut()) else { return };
+        let blocked = self.sessions[page].blocked;
         // Nothing is read from a blocked page: it may send as much as its buffer takes, at any time.
-        let come = if session.blocked { come.max(unread_max(&self.board)) } else { come };
-        let size = going.saturating_add(come);
-        let before = core::mem::replace(&mut session.kernel_size, size);
-        self.kernel_size = self.kernel_size - u64::from(before) + u64::from(size);
+        let come = if blocked { come.max(unread_max(&self.board)) } else { come };
+        let (kernel, share) = self.sessions.kernel_of(page);
+        kernel.set(share, going.saturating_add(come), blocked);
     }
 
     /// Everything that was to be measured is: where it is too much the slowest pages go.
     pub fn handle_measures_done(&mut self, now: Instant) {
         let limit = limit(&self.board);
-        self.kernel_size_highest = self.kernel_size_highest.max(self.kernel_size);
-        if self.measure_step == 1 {
-            let held = self.kernel_size;
+        let held = self.sessions.kernel.total;
+        self.sessions.kernel.highest = self.kernel_size_highest();
+        if self.sessions.kernel.stride == 1 {
             let pages = if held > limit { self.close_slowest(now, held - limit) } else { 0 };
             if pages > 0 {
                 self.events.add(Event::KernelFull { pages, held });
             }
-            self.measure_above = limit.max(self.kernel_size + self.board.kernel_size_max / STEP);
+            let kernel = &mut self.sessions.kernel;
+            kernel.measure_above = limit.max(kernel.total + self.board.kernel_size_max / STEP);
         }
     }
 
     /// Whether what was counted passes the cap.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        self.kernel_size > self.measure_above
+        self.sessions.kernel.total > self.sessions.kernel.measure_above
     }
 
-    /// So many pages may be written to, each as much as its socket takes, before what was counted passes the cap.
+    /// Pages that may be written to, each as much as its socket takes, before what was counted passes the cap.
     pub(super) fn pages_before_full(&self) -> usize {
         let of_each = OVERHEAD * 2 * u64::from(self.board.send_buffer_size);
-        usize::try_from(self.measure_above.saturating_sub(self.kernel_size) / of_each).unwrap_or(usize::MAX)
+        let kernel = &self.sessions.kernel;
+        usize::try_from(kernel.measure_above.saturating_sub(kernel.total) / of_each).unwrap_or(usize::MAX)
     }
 
     /// Bytes in the kernel for all pages: measured, and what was written since at its most.
     #[must_use]
     pub const fn kernel_size(&self) -> u64 {
-        self.kernel_size
+        self.sessions.kernel.total
     }
 
     /// What that may be before the slowest pages go.
@@ -107,43 +186,14 @@ impl Relay {
     /// The most that [`kernel_size`](Self::kernel_size) was when the kernel had been asked: about ten times a second.
     #[must_use]
     pub fn kernel_size_highest(&self) -> u64 {
-        self.kernel_size_highest.max(self.kernel_size)
-    }
-
-    /// The pages of this tick are to be measured.
-    pub(super) fn begin_measures(&mut self, tick: u32, ticks: u32) {
-        (self.measure_next, self.measure_step) = (tick, ticks);
-    }
-
-    /// So much was written to a page.
-    pub(super) fn count_written(&mut self, page: u32, size: u64) {
-        self.count_kernel(page, u32::try_from(size.saturating_mul(OVERHEAD)).unwrap_or(u32::MAX));
-    }
-
-    /// A page is blocked: nothing is read from it any more.
-    pub(super) fn count_unread(&mut self, page: u32) {
-        if !core::mem::replace(&mut self.sessions[page].is_unread, true) {
-            self.count_kernel(page, unread_max(&self.board));
-        }
-    }
-
-    fn count_kernel(&mut self, page: u32, more: u32) {
-        let session = &mut self.sessions[page];
-        let before = session.kernel_size;
-        session.kernel_size = before.saturating_add(more);
-        self.kernel_size += u64::from(session.kernel_size - before);
-    }
-
-    /// A page that is to be cut off, or gone: its socket takes what it holds with it.
-    pub(super) fn forget_kernel(&mut self, page: u32) {
-        self.kernel_size -= u64::from(core::mem::take(&mut self.sessions[page].kernel_size));
+        self.sessions.kernel.highest.max(self.sessions.kernel.total)
     }
 
     /// Closes the pages that made no progress for the longest time until `excess` bytes are covered; how many.
     fn close_slowest(&mut self, now: Instant, excess: u64) -> u32 {
         let mut held = [0_u64; AGES];
         for (_, session) in self.sessions.iter() {
-            held[age(session, now)] += u64::from(session.kernel_size);
+            held[age(session, now)] += u64::from(session.kernel.size());
         }
         // Everybody older than this age goes, and of this age as many as are needed.
         let mut oldest = AGES - 1;
@@ -155,7 +205,7 @@ impl Relay {
         let mut closed = 0;
         for page in 0..self.sessions.end() {
             let Some(session) = self.sessions.get(page) else { continue };
-            let (size, age) = (u64::from(session.kernel_size), age(session, now));
+            let (size, age) = (u64::from(session.kernel.size()), age(session, now));
             if size == 0 || age < oldest || age == oldest && left == 0 {
                 continue;
             }
@@ -164,7 +214,7 @@ impl Relay {
             }
             closed += 1;
             self.counters.closed_for_memory += 1;
-            if session.blocked || session.closing.is_some() {
+            if session.blocked || session.closing().is_some() {
                 // Its socket takes nothing, not even a close frame, or it had its time.
                 self.cut(page);
             } else {
@@ -186,7 +236,7 @@ const fn unread_max(board: &Board) -> u32 {
 }
 
 fn age(session: &Session, now: Instant) -> usize {
-    usize::try_from(session.wrote.age_ms(now) / AGE_MS).map_or(AGES - 1, |age| age.min(AGES - 1))
+    usize::try_from(session.wrote_ms(now) / AGE_MS).map_or(AGES - 1, |age| age.min(AGES - 1))
 }
 
 #[cfg(test)]

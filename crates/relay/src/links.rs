@@ -1,0 +1,195 @@
+//! The table of links, found by name, and the links whose waiting pages are being admitted.
+//!
+//! Owns the rows, the index by the hash of their names, and what outlives a row: that a link was accepted on this
+//! connection to the business server. Doesn't know when a link is of use: that is the [`Link`]'s own, and who may have
+//! a row is decided in `admission.rs`.
+
+use alloc::{collections::VecDeque, vec::Vec};
+
+use heapless::String;
+
+use super::{
+    hash,
+    link::Link,
+    table::{Id, Table},
+    time::Instant,
+};
+
+/// The table of links.
+#[derive(Debug)]
+pub struct Links {
+    rows: Table<Link>,
+    /// Rows by the hash of their name, sorted.
+    hashes: Vec<(u64, u32)>,
+    /// The hashes of links that were accepted on this connection and forgotten since, the oldest first; whether by names
+    /// alone.
+    accepted: VecDeque<(u64, bool)>,
+    /// Links whose shared grant covers pages that still wait.
+    admitting: VecDeque<u32>,
+    seed: u64,
+}
+
+impl Links {
+    /// No link yet; room for `links_max`.
+    #[must_use]
+    pub fn new(links_max: u32, seed: u64) -> Self {
+        let rows = links_max as usize;
+        Self {
+            rows: Table::new(links_max),
+            hashes: Vec::with_capacity(rows),
+            accepted: VecDeque::with_capacity(rows),
+            admitting: VecDeque::with_capacity(rows),
+            seed,
+        }
+    }
+
+    /// Bytes of one link, with its place in the index and the two queues.
+    pub const ROW_SIZE: usize =
+        Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() + size_of::<(u64, bool)>();
+
+    /// The link at an index, if there is one.
+    #[must_use]
+    pub fn get(&self, link: u32) -> Option<&Link> {
+        self.rows.get(link)
+    }
+
+    /// The link at an index, if there is one, to change it.
+    #[must_use]
+    pub fn get_mut(&mut self, link: u32) -> Option<&mut Link> {
+        self.rows.get_mut(link)
+    }
+
+    /// All links with their indices.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Link)> {
+        self.rows.iter()
+    }
+
+    /// Links stand at indices below this.
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        self.rows.end()
+    }
+
+    /// Whether there is no room for another one.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.rows.is_full()
+    }
+
+    /// Links now, and the most that there ever were.
+    #[must_use]
+    pub const fn len(&self) -> (u32, u32) {
+        (self.rows.len(), self.rows.len_highest())
+    }
+
+    /// The name of the row at an index.
+    #[must_use]
+    pub fn id(&self, link: u32) -> Option<Id<Link>> {
+        self.rows.id(link)
+    }
+
+    /// The index that a name of a row stands for, while it is there.
+    #[must_use]
+    pub fn resolve(&self, link: Id<Link>) -> Option<u32> {
+        self.rows.resolve(link)
+    }
+
+    /// The link of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<u32> {
+        let hash = hash(self.seed, name.as_bytes());
+        let from = self.hashes.partition_point(|(other, _)| *other < hash);
+        let same = self.hashes.iter().skip(from).take_while(|(other, _)| *other == hash);
+        same.map(|(_, link)| *link).find(|link| self.rows[*link].name() == name)
+    }
+
+    /// A row for a link that has none; `None` where there is no room. `connection` is the one to the business server.
+    pub fn insert(&mut self, now: Instant, name: &str, connection: u64) -> Option<u32> {
+        let hash = hash(self.seed, name.as_bytes());
+        let mut row = Link::new(String::try_from(name).ok()?, hash, now);
+        if let Some(place) = self.accepted.iter().position(|(known, _)| *known == hash)
+            && let Some((_, by_name)) = self.accepted.remove(place)
+        {
+            row.by_name = by_name;
+            row.accepted_on = if by_name { 0 } else { connection };
+        }
+        let link = self.rows.insert(row).ok()?;
+        let place = self.hashes.partition_point(|known| *known < (hash, link));
+        self.hashes.insert(place, (hash, link));
+        Some(link)
+    }
+
+    /// Takes a link out of the table; what was accepted with it outlives the row.
+    pub fn remove(&mut self, link: u32, connection: u64) -> Option<Link> {
+        let row = self.rows.remove(link)?;
+        if let Ok(place) = self.hashes.binary_search(&(row.hash(), link)) {
+            self.hashes.remove(place);
+        }
+        if row.by_name || row.accepted_on != 0 && row.accepted_on == connection {
+            if self.accepted.len() >= self.rows.capacity() as usize {
+                self.accepted.pop_front();
+            }
+            self.accepted.push_back((row.hash(), row.by_name));
+        }
+        Some(row)
+    }
+
+    /// The connection is gone: what was accepted on it counts no more.
+    pub fn forget_accepted(&mut self) {
+        self.accepted.clear();
+    }
+
+    /// The pages that wait for a link are admitted from now on.
+    pub fn push_admitting(&mut self, link: u32) {
+        if !self.admitting.contains(&link) {
+            self.admitting.push_back(link);
+        }
+    }
+
+    /// The link whose pages are admitted now. It may be gone.
+    #[must_use]
+    pub fn admitting(&self) -> Option<u32> {
+        self.admitting.front().copied()
+    }
+
+    /// All of that link's pages are admitted.
+    pub fn pop_admitting(&mut self) {
+        self.admitting.pop_front();
+    }
+
+    /// Checks sizes alone.
+    ///
+    /// # Panics
+    /// Where a table has grown.
+    pub fn check_size(&self, links_max: u32) {
+        self.rows.check_size("links", links_max);
+        assert!(self.accepted.len() <= links_max as usize, "BOUND: too many links remembered as accepted");
+        assert!(self.admitting.len() <= links_max as usize, "BOUND: more links admit than there are");
+    }
+
+    /// Checks that each link is found by its name: for tests.
+    ///
+    /// # Panics
+    /// Where one isn't.
+    pub fn check(&self, links_max: u32) {
+        self.rows.check("links", links_max);
+        assert_eq!(self.hashes.len(), self.rows.len() as usize, "links are indexed wrongly");
+        for (link, row) in self.rows.iter() {
+            assert_eq!(self.find(row.name()), Some(link), "link {link} is not found, or there twice");
+        }
+    }
+}
+
+impl core::ops::Index<u32> for Links {
+    type Output = Link;
+
+    fn index(&self, link: u32) -> &Link {
+        &self.rows[link]
+    }
+}
+
+impl core::ops::IndexMut<u32> for Links {
+    fn index_mut(&mut self, link: u32) -> &mut Link {
+        &mut self.rows[link]
+    }
+}

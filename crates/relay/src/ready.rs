@@ -1,0 +1,99 @@
+//! The ready queue: pages that have something of their own to be sent, each once, in the order in which it came up.
+//!
+//! A doubly linked list through the rows of the table of sessions, so that a page that goes away leaves it at once.
+//! Owns its two ends and the links in the rows. Doesn't know what a page is sent.
+
+use super::{
+    session::Session,
+    table::{NONE, Table},
+};
+
+/// The ready queue.
+#[derive(Debug)]
+pub struct ReadyQueue {
+    first: u32,
+    last: u32,
+}
+
+/// A page's neighbours in the ready queue.
+#[derive(Debug)]
+pub struct ReadyLink {
+    next: u32,
+    previous: u32,
+}
+
+/// `next` of a page that is not in the queue.
+const OUT: u32 = NONE - 1;
+
+impl ReadyLink {
+    /// Those of a page that is not in the queue.
+    pub const OUT: Self = Self { next: OUT, previous: NONE };
+
+    const fn is_out(&self) -> bool {
+        self.next == OUT
+    }
+}
+
+impl ReadyQueue {
+    /// A queue without pages.
+    pub const EMPTY: Self = Self { first: NONE, last: NONE };
+
+    /// Whether no page is in it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.first == NONE
+    }
+
+    /// Puts a page behind the others, where it is not in the queue already.
+    pub fn push(&mut self, rows: &mut Table<Session>, page: u32) {
+        if !rows[page].ready.is_out() {
+            return;
+        }
+        let previous = core::mem::replace(&mut self.last, page);
+        rows[page].ready = ReadyLink { next: NONE, previous };
+        match previous {
+            NONE => self.first = page,
+            last => rows[last].ready.next = page,
+        }
+    }
+
+    /// Takes the first page out.
+    pub fn pop(&mut self, rows: &mut Table<Session>) -> Option<u32> {
+        let page = self.first;
+        (page != NONE).then(|| {
+            self.leave(rows, page);
+            page
+        })
+    }
+
+    /// Takes a page out, where it is in the queue.
+    pub fn leave(&mut self, rows: &mut Table<Session>, page: u32) {
+        if rows[page].ready.is_out() {
+            return;
+        }
+        let ReadyLink { next, previous } = core::mem::replace(&mut rows[page].ready, ReadyLink::OUT);
+        match previous {
+            NONE => self.first = next,
+            previous => rows[previous].ready.next = next,
+        }
+        match next {
+            NONE => self.last = previous,
+            next => rows[next].ready.previous = previous,
+        }
+    }
+
+    /// Checks that the queue holds each page that says so, once: for tests.
+    ///
+    /// # Panics
+    /// Where it doesn't.
+    pub fn check(&self, rows: &Table<Session>) {
+        let (mut at, mut last, mut len) = (self.first, NONE, 0);
+        while at != NONE {
+            assert_eq!(rows[at].ready.previous, last, "page {at} is chained backwards to another");
+            (last, at, len) = (at, rows[at].ready.next, len + 1);
+        }
+        assert_eq!(self.last, last, "the ready queue ends elsewhere");
+        let queued = rows.iter().filter(|(_, session)| !session.ready.is_out()).count();
+        assert_eq!(queued, len, "a page is wrong about being in the ready queue");
+    }
+}

@@ -1,0 +1,516 @@
+//! Subscriptions: pages' interest in links, and their places in topics.
+//!
+//! Owns the table of them, the lists that they are in (a page's chain, a link's waiting ring, a topic's ring), their
+//! stages, and every count that follows from a stage: what a page wants and watches ([`Chain`]), who watches by a link
+//! ([`Watching`]). A stage changes here alone, together with its list and its counts. Doesn't know why it changes:
+//! that is `admission.rs`.
+
+use super::{
+    ring::{Ring, RingLink, Walk},
+    table::{Id, NONE, Table},
+    texts::Reason,
+    time::{Instant, Stamp},
+    waiting::Waiting,
+    walks::Viewers,
+};
+
+/// A page's place in a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The next sequence; 0 where the page's counter is not set yet.
+    pub sequence: u64,
+    /// The offset in the track's log, perhaps with [`OWED`], or [`UNPLACED`].
+    pub at: u64,
+}
+
+impl Cursor {
+    /// Neither a counter nor a place.
+    pub const UNSET: Self = Self { sequence: 0, at: UNPLACED };
+
+    /// Whether the place is an offset from which the log can be read on.
+    #[must_use]
+    pub const fn is_placed(self) -> bool {
+        self.at < OWED
+    }
+
+    /// The offset, or another one where there is none yet.
+    #[must_use]
+    pub const fn or_at(self, other: u64) -> u64 {
+        if self.is_placed() { self.at } else { other }
+    }
+
+    /// A place in a media track from where the page needs an init segment first: the first group that
+    /// starts at or behind an offset. `sequence` is the group's, or 0 where it is not known yet.
+    #[must_use]
+    pub const fn owed(sequence: u64, from: u64) -> Self {
+        Self { sequence, at: from | OWED }
+    }
+}
+
+/// No offset: the place is to be found by the sequence.
+pub const UNPLACED: u64 = u64::MAX;
+/// Set in an offset from where an init segment is owed first.
+pub const OWED: u64 = 1 << 63;
+
+/// One page's interest in one link.
+#[derive(Debug)]
+pub struct Subscription {
+    page: u32,
+    link: u32,
+    id: u32,
+    /// The page's next subscription.
+    sibling: u32,
+    pub(super) ring: RingLink,
+    stage: Stage,
+}
+
+impl Subscription {
+    /// The page's row.
+    #[must_use]
+    pub const fn page(&self) -> u32 {
+        self.page
+    }
+
+    /// The link's row; [`NONE`] before it waits and once it is over.
+    #[must_use]
+    pub const fn link(&self) -> u32 {
+        self.link
+    }
+
+    /// The page's own number for its request.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub const fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    /// Whether it waits.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting { .. })
+    }
+
+    /// What it is served, if it is.
+    #[must_use]
+    pub const fn live(&self) -> Option<&Live> {
+        match &self.stage {
+            Stage::Live(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// Whether a request of its own is under way.
+    #[must_use]
+    pub const fn is_asked(&self) -> bool {
+        match &self.stage {
+            Stage::Waiting { asked, .. } => *asked,
+            Stage::Live(live) => live.asked,
+            Stage::Over { .. } => false,
+        }
+    }
+}
+
+/// How far a subscription has come.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage {
+    /// Waits for the business server's answer.
+    Waiting {
+        /// A request of its own is under way.
+        asked: bool,
+        /// From when.
+        from: Stamp,
+        /// Where the page was: the epoch and the next message; 0 for a late page.
+        since: (u64, u64),
+        /// Its place among those that wait for the link: each one's is higher than the one's before.
+        ticket: u32,
+    },
+    /// Is served.
+    Live(Live),
+    /// The page is to be notified that it is over.
+    Over {
+        /// The topic's number; none where the page never had it: then it is `denied`.
+        topic: Option<u32>,
+        /// Why.
+        reason: Reason,
+        /// When asking again makes sense, milliseconds.
+        retry_ms: Option<u32>,
+    },
+}
+
+/// A subscription that is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Live {
+    topic: u32,
+    /// Its place in each track.
+    pub cursors: [Cursor; 4],
+    /// `subscribed` is still to be sent.
+    pub unconfirmed: bool,
+    /// Its messages cursor is in the epoch before the topic's.
+    pub behind_epoch: bool,
+    /// Admitted by a grant that is not shared.
+    pub own: bool,
+    /// Its place in the messages came from the page alone, and the topic has not got there yet.
+    pub claimed: bool,
+    ask_again: bool,
+    asked: bool,
+}
+
+impl Live {
+    /// A subscription that a page has just been granted.
+    #[must_use]
+    pub const fn new(topic: u32, cursors: [Cursor; 4], own: bool, claimed: bool) -> Self {
+        let (behind_epoch, ask_again, asked) = (false, false, false);
+        Self { topic, cursors, unconfirmed: true, behind_epoch, own, claimed, ask_again, asked }
+    }
+
+    /// The topic's row.
+    #[must_use]
+    pub const fn topic(&self) -> u32 {
+        self.topic
+    }
+
+    /// Whether it is to be asked for again by itself, since the uplink was lost.
+    #[must_use]
+    pub const fn asks_again(&self) -> bool {
+        self.ask_again
+    }
+
+    /// Whether a request of its own is under way.
+    #[must_use]
+    pub const fn is_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// Whether it is to be asked for again by itself, from now on. `watching` is its link's.
+    pub fn set_ask_again(&mut self, watching: &mut Watching, ask_again: bool) {
+        let before = core::mem::replace(&mut self.ask_again, ask_again);
+        watching.ask_again = watching.ask_again - u32::from(before) + u32::from(ask_again);
+    }
+}
+
+/// What a page has asked for: its subscriptions in the order in which it asked, and what becomes of them.
+#[derive(Debug)]
+pub struct Chain {
+    first: u32,
+    wanted: u16,
+    live: u16,
+    unsubscribed: Stamp,
+    has_watched: bool,
+    may_return: bool,
+}
+
+impl Chain {
+    /// The chain of a page that has just come.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Self { first: NONE, wanted: 0, live: 0, unsubscribed: now.stamp(), has_watched: false, may_return: false }
+    }
+
+    /// The first of its subscriptions; [`NONE`] without.
+    #[must_use]
+    pub const fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// Subscriptions that wait or are live.
+    #[must_use]
+    pub const fn wanted(&self) -> u16 {
+        self.wanted
+    }
+
+    /// Those of them that are live.
+    #[must_use]
+    pub const fn live(&self) -> u16 {
+        self.live
+    }
+
+    /// How long the page has had no live subscription, milliseconds; only where it has none.
+    #[must_use]
+    pub const fn unsubscribed_ms(&self, now: Instant) -> u64 {
+        self.unsubscribed.age_ms(now)
+    }
+
+    /// Whether it had a live subscription at some time.
+    #[must_use]
+    pub const fn has_watched(&self) -> bool {
+        self.has_watched
+    }
+
+    /// Whether a denial told the page when to ask again, since it last had a live subscription.
+    #[must_use]
+    pub const fn may_return(&self) -> bool {
+        self.may_return
+    }
+
+    /// A request of the page found no row at all; it is denied with a retry.
+    pub const fn refuse(&mut self) {
+        self.may_return = true;
+    }
+}
+
+/// The live subscriptions that were made with a link.
+#[derive(Debug)]
+pub struct Watching {
+    live: u32,
+    ask_again: u32,
+}
+
+impl Watching {
+    /// Nobody watches.
+    pub const NOBODY: Self = Self { live: 0, ask_again: 0 };
+
+    /// How many there are.
+    #[must_use]
+    pub const fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Those of them that are to be asked for again, each by itself.
+    #[must_use]
+    pub const fn ask_again(&self) -> u32 {
+        self.ask_again
+    }
+}
+
+/// The table of subscriptions.
+#[derive(Debug)]
+pub struct Subscriptions {
+    rows: Table<Subscription>,
+}
+
+impl Subscriptions {
+    /// None yet; room for `subscriptions_max`.
+    #[must_use]
+    pub fn new(subscriptions_max: u32) -> Self {
+        Self { rows: Table::new(subscriptions_max) }
+    }
+
+    /// The rows, to read.
+    #[must_use]
+    pub const fn rows(&self) -> &Table<Subscription> {
+        &self.rows
+    }
+
+    /// The subscription at an index, if there is one.
+    #[must_use]
+    pub fn get(&self, index: u32) -> Option<&Subscription> {
+        self.rows.get(index)
+    }
+
+    /// What the subscription at an index is served, if it is, to change it.
+    #[must_use]
+    pub fn live_mut(&mut self, index: u32) -> Option<&mut Live> {
+        match &mut self.rows.get_mut(index)?.stage {
+            Stage::Live(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// The name of the subscription at an index.
+    #[must_use]
+    pub fn id(&self, index: u32) -> Option<Id<Subscription>> {
+        self.rows.id(index)
+    }
+
+    /// The index that a name stands for, while it is there.
+    #[must_use]
+    pub fn resolve(&self, id: Id<Subscription>) -> Option<u32> {
+        self.rows.resolve(id)
+    }
+
+    /// A page's subscriptions, in the order in which it asked for them.
+    pub fn of(&self, chain: &Chain) -> impl Iterator<Item = (u32, &Subscription)> {
+        let mut at = chain.first;
+        core::iter::from_fn(move || {
+            let row = self.rows.get(at)?;
+            Some((core::mem::replace(&mut at, row.sibling), row))
+        })
+    }
+
+    /// A page's subscription, where it has one alone.
+    #[must_use]
+    pub fn only(&self, chain: &Chain) -> Option<&Subscription> {
+        self.rows.get(chain.first).filter(|row| row.sibling == NONE)
+    }
+
+    /// The page's next subscription behind one of them; [`NONE`] without.
+    #[must_use]
+    pub fn next_of_page(&self, index: u32) -> u32 {
+        self.rows[index].sibling
+    }
+
+    /// The next subscription of a walk around a ring.
+    pub fn next(&self, walk: &mut Walk) -> Option<u32> {
+        walk.next(&self.rows)
+    }
+
+    /// The last subscription of a ring.
+    #[must_use]
+    pub fn last(&self, ring: &Ring) -> Option<&Subscription> {
+        self.rows.get(ring.last(&self.rows))
+    }
+
+    /// A page asks for something; `None` where there is no room. `since` is its epoch and next message, 0 without.
+    pub fn insert(&mut self, chain: &mut Chain, now: Instant, page: u32, id: u32, since: (u64, u64)) -> Option<u32> {
+        let stage = Stage::Waiting { asked: false, from: now.stamp(), since, ticket: 0 };
+        let row = Subscription { page, link: NONE, id, sibling: NONE, ring: RingLink::NONE, stage };
+        let index = self.rows.insert(row).ok()?;
+        chain.wanted += 1;
+        match self.of(chain).last() {
+            Some((last, _)) => self.rows[last].sibling = index,
+            None => chain.first = index,
+        }
+        Some(index)
+    }
+
+    /// A subscription that was just inserted waits for a link.
+    pub fn wait(&mut self, index: u32, link: u32, waiting: &mut Waiting) {
+        let place = waiting.join(&mut self.rows, index);
+        let row = &mut self.rows[index];
+        row.link = link;
+        if let Stage::Waiting { ticket, .. } = &mut row.stage {
+            *ticket = place;
+        }
+    }
+
+    /// A waiting subscription is served from now on. The lists are those of its page, its link and the topic.
+    pub fn admit(
+        &mut self,
+        index: u32,
+        live: Live,
+        chain: &mut Chain,
+        (waiting, watching): (&mut Waiting, &mut Watching),
+        viewers: &mut Viewers,
+    ) {
+        waiting.leave(&mut self.rows, index);
+        viewers.join(&mut self.rows, index);
+        self.rows[index].stage = Stage::Live(live);
+        watching.live += 1;
+        chain.live += 1;
+        chain.has_watched = true;
+        chain.may_return = false;
+    }
+
+    /// A waiting subscription is over. `waiting` is its link's, none where it never waited for one, `over` what its page is sent.
+    pub fn deny(&mut self, index: u32, over: Stage, chain: &mut Chain, waiting: Option<&mut Waiting>) {
+        if let Some(waiting) = waiting {
+            waiting.leave(&mut self.rows, index);
+        }
+        self.finish(index, over, chain);
+    }
+
+    /// A live subscription is over. The lists are those of its page, its link and its topic, `over` what its page is sent.
+    pub fn end(
+        &mut self,
+        now: Instant,
+        index: u32,
+        over: Stage,
+        chain: &mut Chain,
+        watching: &mut Watching,
+        viewers: &mut Viewers,
+    ) {
+        viewers.leave(&mut self.rows, index);
+        if let Some(live) = self.live_mut(index) {
+            live.set_ask_again(watching, false);
+        }
+        watching.live -= 1;
+        chain.live -= 1;
+        chain.unsubscribed = now.stamp();
+        self.finish(index, over, chain);
+    }
+
+    fn finish(&mut self, index: u32, over: Stage, chain: &mut Chain) {
+        chain.wanted -= 1;
+        if let Stage::Over { topic: None, retry_ms, .. } = over {
+            chain.may_return |= retry_ms.is_some();
+        }
+        let row = &mut self.rows[index];
+        row.link = NONE;
+        row.stage = over;
+    }
+
+    /// Frees the row of a subscription that is over.
+    pub fn remove(&mut self, index: u32, chain: &mut Chain) {
+        let sibling = self.rows[index].sibling;
+        if chain.first == index {
+            chain.first = sibling;
+        } else {
+            let before = self.of(chain).find(|(_, row)| row.sibling == index).map(|(before, _)| before);
+            if let Some(before) = before.and_then(|before| self.rows.get_mut(before)) {
+                before.sibling = sibling;
+            }
+        }
+        self.rows.remove(index);
+    }
+
+    /// Whether a request of its own is under way, from now on.
+    pub fn set_asked(&mut self, index: u32, now_asked: bool) {
+        match self.rows.get_mut(index).map(|row| &mut row.stage) {
+            Some(Stage::Waiting { asked, .. }) => *asked = now_asked,
+            Some(Stage::Live(live)) => live.asked = now_asked,
+            _ => {}
+        }
+    }
+}
+
+impl core::ops::Index<u32> for Subscriptions {
+    type Output = Subscription;
+
+    fn index(&self, index: u32) -> &Subscription {
+        &self.rows[index]
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A table of subscriptions that are in no list.
+    pub(crate) fn rows(count: u32) -> Table<Subscription> {
+        let mut rows = Table::new(count);
+        for page in 0..count {
+            let stage = Stage::Waiting { asked: false, from: Stamp::default(), since: (0, 0), ticket: 0 };
+            let row = Subscription { page, link: NONE, id: 0, sibling: NONE, ring: RingLink::NONE, stage };
+            assert!(rows.insert(row).is_ok());
+        }
+        rows
+    }
+
+    #[test]
+    fn what_a_page_wants_and_watches_follows_from_its_subscriptions() {
+        let now = Instant(1_000);
+        let mut subscriptions = Subscriptions::new(3);
+        let mut chain = Chain::new(now);
+        let (mut waiting, mut watching, mut viewers) = (Waiting::NOBODY, Watching::NOBODY, Viewers::default());
+        let rows: Vec<_> = (0..3).map(|id| subscriptions.insert(&mut chain, now, 7, id, (0, 0)).unwrap()).collect();
+        assert_eq!(subscriptions.insert(&mut chain, now, 7, 3, (0, 0)), None);
+        for row in &rows[..2] {
+            subscriptions.wait(*row, 5, &mut waiting);
+        }
+        let live = Live::new(0, [Cursor::UNSET; 4], true, false);
+        subscriptions.admit(rows[0], live, &mut chain, (&mut waiting, &mut watching), &mut viewers);
+        assert_eq!(
+            (chain.wanted(), chain.live(), waiting.ring().len(), watching.live(), viewers.len()),
+            (3, 1, 1, 1, 1)
+        );
+        subscriptions.live_mut(rows[0]).unwrap().set_ask_again(&mut watching, true);
+        assert_eq!(watching.ask_again(), 1);
+        let denied = |reason, retry_ms| Stage::Over { topic: None, reason: Reason::Own(reason), retry_ms };
+        subscriptions.deny(rows[2], denied("no", None), &mut chain, None);
+        subscriptions.deny(rows[1], denied("later", Some(5)), &mut chain, Some(&mut waiting));
+        let over = Stage::Over { topic: Some(1), reason: Reason::Own("over"), retry_ms: None };
+        subscriptions.end(now, rows[0], over, &mut chain, &mut watching, &mut viewers);
+        assert_eq!((chain.wanted(), chain.live(), watching.live(), watching.ask_again()), (0, 0, 0, 0));
+        assert!(chain.may_return() && chain.has_watched() && viewers.len() == 0 && waiting.ring().is_empty());
+        assert_eq!(subscriptions.of(&chain).map(|(_, row)| row.id()).collect::<Vec<_>>(), [0, 1, 2]);
+        for row in [rows[1], rows[0], rows[2]] {
+            subscriptions.remove(row, &mut chain);
+        }
+        assert_eq!((chain.first(), subscriptions.rows().len()), (NONE, 0));
+    }
+}

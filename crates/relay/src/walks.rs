@@ -1,0 +1,157 @@
+//! Walks: who is served next where topics have news.
+//!
+//! A topic that was published to is walked once: its ring of subscriptions is followed from where the last walk ended,
+//! so that nobody is always last. Walks of several topics take turns. Owns each topic's ring, how far its walk has come,
+//! and the order of the topics. Doesn't know what a page is sent.
+
+use alloc::collections::VecDeque;
+
+use super::{
+    ring::{Ring, Walk},
+    subscription::{Subscription, Subscriptions},
+    table::{NONE, Table},
+};
+
+/// Pages of one topic's walk before the next topic's has its turn.
+const WALK_TURN: u32 = 64;
+
+/// The live subscriptions of a topic, and how many of them its walk has not reached yet.
+#[derive(Debug)]
+pub struct Viewers {
+    ring: Ring,
+    left: u32,
+}
+
+impl Default for Viewers {
+    fn default() -> Self {
+        Self { ring: Ring::EMPTY, left: 0 }
+    }
+}
+
+impl Viewers {
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.ring.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub const fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// A walk over all of them, from the one whose turn is next.
+    #[must_use]
+    pub const fn walk(&self) -> Walk {
+        self.ring.walk()
+    }
+
+    pub(super) fn join(&mut self, rows: &mut Table<Subscription>, index: u32) {
+        self.ring.join(rows, index);
+    }
+
+    pub(super) fn leave(&mut self, rows: &mut Table<Subscription>, index: u32) {
+        self.ring.leave(rows, index);
+        self.left = self.left.min(self.ring.len());
+    }
+
+    /// The next one of the topic's walk.
+    fn step(&mut self, subscriptions: &Subscriptions) -> Option<u32> {
+        self.left = self.left.checked_sub(1)?;
+        let index = self.ring.turn(subscriptions.rows());
+        (index != NONE).then_some(index)
+    }
+
+    /// Begins the walk anew, over all; how many the one before had not reached.
+    fn begin(&mut self) -> u32 {
+        core::mem::replace(&mut self.left, self.ring.len())
+    }
+}
+
+/// The topics whose walks are under way, each once.
+#[derive(Debug)]
+pub struct Walks {
+    topics: VecDeque<u32>,
+    /// Pages that the first topic's walk may still reach in this turn.
+    turn: u32,
+}
+
+impl Walks {
+    /// None under way; room for `topics_max`.
+    #[must_use]
+    pub fn new(topics_max: u32) -> Self {
+        Self { topics: VecDeque::with_capacity(topics_max as usize), turn: 0 }
+    }
+
+    /// Whether none is under way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
+    /// The topic whose turn it is.
+    #[must_use]
+    pub fn first(&self) -> Option<u32> {
+        self.topics.front().copied()
+    }
+
+    /// A topic has something for all of its pages: its walk begins, or begins anew. How many pages the walk before had
+    /// not reached.
+    pub(super) fn begin(&mut self, topic: u32, viewers: &mut Viewers) -> u32 {
+        let left = viewers.begin();
+        if left == 0 && !viewers.is_empty() && !self.topics.contains(&topic) {
+            self.topics.push_back(topic);
+        }
+        left
+    }
+
+    /// Goes on with the walk of the first topic: the next subscription, or `None` where its turn or its walk is over and
+    /// another topic's is next.
+    pub(super) fn step(&mut self, viewers: &mut Viewers, subscriptions: &Subscriptions) -> Option<u32> {
+        if viewers.left > 0 && self.turn == 0 {
+            self.topics.rotate_left(1);
+            self.turn = WALK_TURN;
+            return None;
+        }
+        let next = viewers.step(subscriptions);
+        self.turn = self.turn.saturating_sub(1);
+        if viewers.left == 0 {
+            // The next walk begins with somebody else: nobody is always last.
+            let _ = viewers.ring.turn(subscriptions.rows());
+            self.topics.pop_front();
+            self.turn = WALK_TURN;
+        }
+        next
+    }
+
+    /// A topic is forgotten.
+    pub(super) fn forget(&mut self, topic: u32) {
+        self.topics.retain(|&other| other != topic);
+    }
+
+    /// Checks the order of the topics: for tests.
+    ///
+    /// # Panics
+    /// Where a topic that is walked is not in it, or is in it twice.
+    pub(super) fn check(&self, topic: u32, viewers: &Viewers) {
+        assert!(viewers.left <= viewers.len(), "topic {topic}'s walk is longer than its ring");
+        let places = self.topics.iter().filter(|&&other| other == topic).count();
+        assert!(places <= 1, "topic {topic} is walked twice");
+        assert!(viewers.left == 0 || places == 1, "topic {topic}'s walk is forgotten");
+    }
+
+    /// Checks that no more topics are walked than there are.
+    ///
+    /// # Panics
+    /// Where there are.
+    pub(super) fn check_size(&self, topics_max: u32) {
+        assert!(self.topics.len() <= topics_max as usize, "BOUND: more walks than topics");
+    }
+}
