@@ -235,7 +235,7 @@ impl Relay {
 
     /// Takes a request out of the table; its link is held until [`let_go`](Self::let_go).
     pub(super) fn take_request(&mut self, number: u32) -> Option<Request> {
-        let request = self.requests.take(number, &mut self.links)?;
+        let request = self.requests.take(number, |link| &mut self.links[link].asked)?;
         self.subscriptions.set_asked(request.asker, false);
         Some(request)
     }

@@ -8,8 +8,9 @@
 use super::{
     Relay,
     log::{Kind, Log},
+    place::{Cursor, UNPLACED},
     session::Half,
-    subscription::{Cursor, Live, Stage, Subscription, UNPLACED},
+    subscription::{Live, Stage, Subscription},
     table::NONE,
     texts::Reason,
     time::Instant,
@@ -28,7 +29,6 @@ impl Relay {
         self.sessions.check(&self.board);
         self.topics.check(self.board.topics_max);
         self.links.check(self.board.links_max);
-        self.requests.check(&self.links, self.board.requests_max);
         self.check_sessions();
         self.check_subscriptions();
         self.check_links();
@@ -184,6 +184,7 @@ impl Relay {
 
     fn check_links(&self) {
         for (link, row) in self.links.iter() {
+            self.requests.check(link, &row.asked);
             let watching = self.subscriptions.rows().iter().filter(|(_, subscription)| subscription.link() == link);
             let watching = watching.filter_map(|(_, subscription)| subscription.live());
             let (live, again) =
@@ -210,7 +211,17 @@ impl Relay {
     }
 
     fn check_requests(&self) {
-        for (index, request) in self.requests.rows().iter().filter(|(_, request)| request.asker != NONE) {
+        let rows = self.requests.rows();
+        rows.check("requests", self.board.requests_max);
+        for (index, request) in rows.iter() {
+            let same = rows.iter().filter(|(_, other)| other.number == request.number).count();
+            assert_eq!(same, 1, "request number {} is under way twice", request.number);
+            let is_void = request.link == NONE && request.asker == NONE;
+            let is_there = self.links.get(request.link).is_some();
+            assert!(is_void || is_there, "NAME: request {index} is for a link that is gone");
+            if request.asker == NONE {
+                continue;
+            }
             let link = self.subscriptions.get(request.asker).map(Subscription::link);
             assert_eq!(link, Some(request.link), "NAME: request {index} asks for a subscription of another link");
         }

@@ -6,7 +6,8 @@
 
 use super::{
     log::{Kind, Store},
-    subscription::{Cursor, Live, OWED, UNPLACED},
+    place::{Cursor, OWED, UNPLACED},
+    subscription::Live,
     time::Instant,
     topic::Topic,
 };

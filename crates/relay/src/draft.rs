@@ -9,12 +9,7 @@ use core::cell::Cell;
 
 use heapless::Vec;
 
-use super::{
-    notice::OwnNotice,
-    subscription::{Cursor, Live},
-    time::Instant,
-    traffic::Share,
-};
+use super::{notice::OwnNotice, place::Cursor, subscription::Live, time::Instant, traffic::Share};
 use wire::{Track, page::NOTICE_SIZE_MAX};
 
 /// Segments of one draft, at most; what finds no room comes with the next.

@@ -9,8 +9,9 @@ use heapless::Vec;
 
 use super::{
     Relay,
+    place::Cursor,
     session::{Pace, Session},
-    subscription::{Cursor, Subscription},
+    subscription::Subscription,
     table::{Id, NONE},
     texts::Reason,
     time::Instant,
@@ -31,7 +32,7 @@ impl Relay {
     /// asked how much it holds; fewer where there are no more until something happens. Gives how many of them
     /// stand first and may come again behind: from there on each comes once.
     pub fn poll_pages<const N: usize>(&mut self, into: &mut Vec<Id<Session>, N>) -> usize {
-        let most = self.pages_before_full().clamp(TURN_MIN.min(N), N);
+        let most = self.sessions.kernel.pages_before_full(&self.board).clamp(TURN_MIN.min(N), N);
         while into.len() < most
             && let Some(page) = self.pop_ready()
         {

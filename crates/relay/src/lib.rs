@@ -30,6 +30,7 @@ mod answering;
 mod asking;
 pub mod begun;
 mod check;
+mod connection;
 pub mod counted;
 mod counters;
 pub mod cursor;
@@ -45,8 +46,10 @@ pub mod link;
 mod links;
 mod liveness;
 pub mod log;
+mod measuring;
 pub mod notice;
 pub mod pages;
+pub mod place;
 pub mod preview;
 mod publish;
 pub mod rate;
@@ -81,6 +84,7 @@ use alloc::vec::Vec;
 pub use self::counters::{CLOSE_CODES, Counters, InUse};
 use self::{
     begun::Begun,
+    connection::Uplink,
     counted::{Counted, Network, Origin},
     denials::Denials,
     draft::Draft,
@@ -101,7 +105,6 @@ use self::{
     traffic::{Tally, Traffic},
     transmit::Slices,
     unanswered::Unanswered,
-    uplink::Uplink,
 };
 use board::{self, Board};
 
@@ -215,7 +218,7 @@ impl Relay {
                 page += TICKS_PER_SWEEP;
             }
         }
-        self.sessions.kernel.begin(self.tick, TICKS_PER_SWEEP);
+        self.sessions.kernel.begin_measures(self.tick, TICKS_PER_SWEEP);
         self.sweep_uplink(now);
         self.sweep_links(now);
         self.denials.sweep(&mut self.reasons, now);

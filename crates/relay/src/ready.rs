@@ -3,10 +3,7 @@
 //! A doubly linked list through the rows of the table of sessions, so that a page that goes away leaves it at once.
 //! Owns its two ends and the links in the rows. Doesn't know what a page is sent.
 
-use super::{
-    session::Session,
-    table::{NONE, Table},
-};
+use super::table::{NONE, Table};
 
 /// The ready queue.
 #[derive(Debug)]
@@ -20,6 +17,14 @@ pub struct ReadyQueue {
 pub struct ReadyLink {
     next: u32,
     previous: u32,
+}
+
+/// A row that can be in the ready queue.
+pub trait InQueue {
+    /// Its neighbours.
+    fn ready(&self) -> &ReadyLink;
+    /// The same, for the queue to change.
+    fn ready_mut(&mut self) -> &mut ReadyLink;
 }
 
 /// `next` of a page that is not in the queue.
@@ -45,20 +50,20 @@ impl ReadyQueue {
     }
 
     /// Puts a page behind the others, where it is not in the queue already.
-    pub fn push(&mut self, rows: &mut Table<Session>, page: u32) {
-        if !rows[page].ready.is_out() {
+    pub fn push(&mut self, rows: &mut Table<impl InQueue>, page: u32) {
+        if !rows[page].ready().is_out() {
             return;
         }
         let previous = core::mem::replace(&mut self.last, page);
-        rows[page].ready = ReadyLink { next: NONE, previous };
+        *rows[page].ready_mut() = ReadyLink { next: NONE, previous };
         match previous {
             NONE => self.first = page,
-            last => rows[last].ready.next = page,
+            last => rows[last].ready_mut().next = page,
         }
     }
 
     /// Takes the first page out.
-    pub fn pop(&mut self, rows: &mut Table<Session>) -> Option<u32> {
+    pub fn pop(&mut self, rows: &mut Table<impl InQueue>) -> Option<u32> {
         let page = self.first;
         (page != NONE).then(|| {
             self.leave(rows, page);
@@ -67,18 +72,18 @@ impl ReadyQueue {
     }
 
     /// Takes a page out, where it is in the queue.
-    pub fn leave(&mut self, rows: &mut Table<Session>, page: u32) {
-        if rows[page].ready.is_out() {
+    pub fn leave(&mut self, rows: &mut Table<impl InQueue>, page: u32) {
+        if rows[page].ready().is_out() {
             return;
         }
-        let ReadyLink { next, previous } = core::mem::replace(&mut rows[page].ready, ReadyLink::OUT);
+        let ReadyLink { next, previous } = core::mem::replace(rows[page].ready_mut(), ReadyLink::OUT);
         match previous {
             NONE => self.first = next,
-            previous => rows[previous].ready.next = next,
+            previous => rows[previous].ready_mut().next = next,
         }
         match next {
             NONE => self.last = previous,
-            next => rows[next].ready.previous = previous,
+            next => rows[next].ready_mut().previous = previous,
         }
     }
 
@@ -86,14 +91,14 @@ impl ReadyQueue {
     ///
     /// # Panics
     /// Where it doesn't.
-    pub fn check(&self, rows: &Table<Session>) {
+    pub fn check(&self, rows: &Table<impl InQueue>) {
         let (mut at, mut last, mut len) = (self.first, NONE, 0);
         while at != NONE {
-            assert_eq!(rows[at].ready.previous, last, "page {at} is chained backwards to another");
-            (last, at, len) = (at, rows[at].ready.next, len + 1);
+            assert_eq!(rows[at].ready().previous, last, "page {at} is chained backwards to another");
+            (last, at, len) = (at, rows[at].ready().next, len + 1);
         }
         assert_eq!(self.last, last, "the ready queue ends elsewhere");
-        let queued = rows.iter().filter(|(_, session)| !session.ready.is_out()).count();
+        let queued = rows.iter().filter(|(_, session)| !session.ready().is_out()).count();
         assert_eq!(queued, len, "a page is wrong about being in the ready queue");
     }
 }

@@ -6,7 +6,6 @@
 use core::net::IpAddr;
 
 use super::{
-    links::Links,
     table::{NONE, Table},
     time::Instant,
 };
@@ -149,13 +148,13 @@ impl Requests {
         true
     }
 
-    /// Takes the request with a number out of the table; `None` where there is none, or it was voided. Its link is held
-    /// until [`Asked::release`].
-    pub fn take(&mut self, number: u32, links: &mut Links) -> Option<Request> {
+    /// Takes the request with a number out of the table; `None` where there is none, or it was voided. `asked` gives its
+    /// link's, which is held until [`Asked::release`].
+    pub fn take<'a>(&mut self, number: u32, asked: impl FnOnce(u32) -> &'a mut Asked) -> Option<Request> {
         let index = self.rows.iter().find(|(_, request)| request.number == number).map(|(index, _)| index)?;
         let request = self.rows.remove(index).filter(|request| request.link != NONE)?;
         if request.page.is_none() {
-            let asked = &mut links[request.link].asked;
+            let asked = asked(request.link);
             asked.whole = NONE;
             asked.hold();
         }
@@ -184,25 +183,16 @@ impl Requests {
         }
     }
 
-    /// Checks the requests against what their links hold: for tests.
+    /// Checks the requests of one link against what it holds: for tests.
     ///
     /// # Panics
     /// Where they differ.
-    pub fn check(&self, links: &Links, requests_max: u32) {
-        self.rows.check("requests", requests_max);
-        for (link, row) in links.iter() {
-            let of_link = || self.rows.iter().filter(|(_, request)| request.link == link);
-            let pages = of_link().filter(|(_, request)| request.page.is_some()).count();
-            assert_eq!(row.asked.holds as usize, pages, "link {link} is held by others than its pages' requests");
-            let mut whole = of_link().filter(|(_, request)| request.page.is_none()).map(|(index, _)| index);
-            assert_eq!(row.asked.whole, whole.next().unwrap_or(NONE), "link {link} names another request");
-            assert_eq!(whole.next(), None, "link {link} was asked for as a whole twice");
-        }
-        for (index, request) in self.rows.iter() {
-            let is_void = request.link == NONE && request.asker == NONE;
-            assert!(is_void || links.get(request.link).is_some(), "NAME: request {index} is for a link that is gone");
-            let same = self.rows.iter().filter(|(_, other)| other.number == request.number).count();
-            assert_eq!(same, 1, "request number {} is under way twice", request.number);
-        }
+    pub fn check(&self, link: u32, asked: &Asked) {
+        let of_link = || self.rows.iter().filter(|(_, request)| request.link == link);
+        let pages = of_link().filter(|(_, request)| request.page.is_some()).count();
+        assert_eq!(asked.holds as usize, pages, "link {link} is held by others than its pages' requests");
+        let mut whole = of_link().filter(|(_, request)| request.page.is_none()).map(|(index, _)| index);
+        assert_eq!(asked.whole, whole.next().unwrap_or(NONE), "link {link} names another request");
+        assert_eq!(whole.next(), None, "link {link} was asked for as a whole twice");
     }
 }

@@ -1,29 +1,34 @@
-//! A ring of subscriptions: those of one topic, or those that wait for one link.
+//! A ring of rows: the subscriptions of one topic, or those that wait for one link.
 //!
-//! A doubly linked ring that runs through the rows of the table of subscriptions, so that joining and leaving cost
-//! the same however many there are. Owns its head and its count, and the links in the rows: nobody else can change
-//! either, so the count is always the ring's. A subscription is in one ring at most. Doesn't know what it is for.
+//! A doubly linked ring that runs through the rows of a table, so that joining and leaving cost the same however many
+//! there are. Owns its head and its count, and the links in the rows: nobody else can change either, so the count is
+//! always the ring's. A row is in one ring at most. Doesn't know what its rows are.
 
-use super::{
-    subscription::Subscription,
-    table::{NONE, Table},
-};
+use super::table::{NONE, Table};
 
-/// A ring of subscriptions.
+/// A ring of rows.
 #[derive(Debug)]
 pub struct Ring {
     head: u32,
     len: u32,
 }
 
-/// A subscription's neighbours in the ring that it is in.
+/// A row's neighbours in the ring that it is in.
 #[derive(Debug)]
 pub struct RingLink {
     next: u32,
     previous: u32,
 }
 
-/// A walk once around a ring, from its head. The subscription that it named last may leave the ring meanwhile, and no
+/// A row that can be in a ring.
+pub trait InRing {
+    /// Its neighbours.
+    fn ring(&self) -> &RingLink;
+    /// The same, for the ring to change.
+    fn ring_mut(&mut self) -> &mut RingLink;
+}
+
+/// A walk once around a ring, from its head. The row that it named last may leave the ring meanwhile, and no
 /// other one.
 #[derive(Debug)]
 pub struct Walk {
@@ -32,15 +37,15 @@ pub struct Walk {
 }
 
 impl RingLink {
-    /// Those of a subscription that is in no ring.
+    /// Those of a row that is in no ring.
     pub const NONE: Self = Self { next: NONE, previous: NONE };
 }
 
 impl Ring {
-    /// A ring without subscriptions.
+    /// A ring without rows.
     pub const EMPTY: Self = Self { head: NONE, len: 0 };
 
-    /// How many subscriptions are in it.
+    /// How many rows are in it.
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.len
@@ -60,8 +65,8 @@ impl Ring {
 
     /// The last of it; [`NONE`] without.
     #[must_use]
-    pub fn last(&self, rows: &Table<Subscription>) -> u32 {
-        rows.get(self.head).map_or(NONE, |first| first.ring.previous)
+    pub fn last(&self, rows: &Table<impl InRing>) -> u32 {
+        rows.get(self.head).map_or(NONE, |first| first.ring().previous)
     }
 
     /// A walk over all of it.
@@ -70,55 +75,55 @@ impl Ring {
         Walk { at: self.head, left: self.len }
     }
 
-    /// Puts a subscription that is in no ring into this one, as its last.
-    pub fn join(&mut self, rows: &mut Table<Subscription>, index: u32) {
+    /// Puts a row that is in no ring into this one, as its last.
+    pub fn join(&mut self, rows: &mut Table<impl InRing>, index: u32) {
         self.len += 1;
         if self.head == NONE {
             self.head = index;
-            rows[index].ring = RingLink { next: index, previous: index };
+            *rows[index].ring_mut() = RingLink { next: index, previous: index };
             return;
         }
-        let (next, previous) = (self.head, rows[self.head].ring.previous);
-        rows[index].ring = RingLink { next, previous };
-        rows[previous].ring.next = index;
-        rows[next].ring.previous = index;
+        let (next, previous) = (self.head, rows[self.head].ring().previous);
+        *rows[index].ring_mut() = RingLink { next, previous };
+        rows[previous].ring_mut().next = index;
+        rows[next].ring_mut().previous = index;
     }
 
-    /// Takes one of its subscriptions out of the ring.
-    pub fn leave(&mut self, rows: &mut Table<Subscription>, index: u32) {
-        let RingLink { next, previous } = core::mem::replace(&mut rows[index].ring, RingLink::NONE);
+    /// Takes one of its rows out of the ring.
+    pub fn leave(&mut self, rows: &mut Table<impl InRing>, index: u32) {
+        let RingLink { next, previous } = core::mem::replace(rows[index].ring_mut(), RingLink::NONE);
         self.len -= 1;
         if next == index {
             self.head = NONE;
             return;
         }
-        rows[previous].ring.next = next;
-        rows[next].ring.previous = previous;
+        rows[previous].ring_mut().next = next;
+        rows[next].ring_mut().previous = previous;
         if self.head == index {
             self.head = next;
         }
     }
 
     /// Turns the ring by one: its first becomes its last. The one that was first; [`NONE`] without.
-    pub fn turn(&mut self, rows: &Table<Subscription>) -> u32 {
+    pub fn turn(&mut self, rows: &Table<impl InRing>) -> u32 {
         let first = self.head;
         if let Some(row) = rows.get(first) {
-            self.head = row.ring.next;
+            self.head = row.ring().next;
         }
         first
     }
 
-    /// Checks that the ring comes back to its head: for tests. All of its subscriptions.
+    /// Checks that the ring comes back to its head: for tests. All of its rows.
     ///
     /// # Panics
     /// Where it is broken.
     #[must_use]
-    pub fn check(&self, rows: &Table<Subscription>) -> alloc::vec::Vec<u32> {
+    pub fn check(&self, rows: &Table<impl InRing>) -> alloc::vec::Vec<u32> {
         let mut seen = alloc::vec::Vec::new();
         let mut walk = self.walk();
         while let Some(at) = walk.next(rows) {
-            let next = rows[at].ring.next;
-            assert_eq!(rows[next].ring.previous, at, "the ring is broken between subscriptions {at} and {next}");
+            let next = rows[at].ring().next;
+            assert_eq!(rows[next].ring().previous, at, "the ring is broken between rows {at} and {next}");
             seen.push(at);
         }
         assert_eq!(walk.at, self.head, "a ring of {} does not come back to its head", self.len);
@@ -127,18 +132,37 @@ impl Ring {
 }
 
 impl Walk {
-    /// The next subscription of the walk.
-    pub fn next(&mut self, rows: &Table<Subscription>) -> Option<u32> {
+    /// The next row of the walk.
+    pub fn next(&mut self, rows: &Table<impl InRing>) -> Option<u32> {
         self.left = self.left.checked_sub(1)?;
-        let next = rows[self.at].ring.next;
+        let next = rows[self.at].ring().next;
         Some(core::mem::replace(&mut self.at, next))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::subscription::tests::rows;
     use super::*;
+
+    struct Row(RingLink);
+
+    impl InRing for Row {
+        fn ring(&self) -> &RingLink {
+            &self.0
+        }
+
+        fn ring_mut(&mut self) -> &mut RingLink {
+            &mut self.0
+        }
+    }
+
+    fn rows(count: u32) -> Table<Row> {
+        let mut rows = Table::new(count);
+        for _ in 0..count {
+            assert!(rows.insert(Row(RingLink::NONE)).is_ok());
+        }
+        rows
+    }
 
     #[test]
     fn rings_keep_their_order() {

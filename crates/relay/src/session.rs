@@ -10,7 +10,7 @@ use super::{
     kernel_memory::KernelShare,
     notice::OwnNotice,
     rate::Bucket,
-    ready::ReadyLink,
+    ready::{InQueue, ReadyLink},
     subscription::Chain,
     table::NONE,
     texts::Reason,
@@ -27,7 +27,7 @@ pub struct Session {
     origin: u32,
     /// Its subscriptions.
     pub chain: Chain,
-    pub(super) ready: ReadyLink,
+    ready: ReadyLink,
     pub(super) kernel: KernelShare,
     /// What was begun and not finished.
     pub half: Half,
@@ -61,6 +61,16 @@ pub struct Session {
     pinged: Stamp,
     /// When the first ping went out that nothing was heard behind; not later than `heard` where there is none.
     unanswered: Stamp,
+}
+
+impl InQueue for Session {
+    fn ready(&self) -> &ReadyLink {
+        &self.ready
+    }
+
+    fn ready_mut(&mut self) -> &mut ReadyLink {
+        &mut self.ready
+    }
 }
 
 /// How far behind a page may be.

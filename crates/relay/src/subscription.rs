@@ -6,51 +6,14 @@
 //! that is `admission.rs`.
 
 use super::{
-    ring::{Ring, RingLink, Walk},
+    place::Cursor,
+    ring::{InRing, Ring, RingLink, Walk},
     table::{Id, NONE, Table},
     texts::Reason,
     time::{Instant, Stamp},
     waiting::Waiting,
     walks::Viewers,
 };
-
-/// A page's place in a track.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// The next sequence; 0 where the page's counter is not set yet.
-    pub sequence: u64,
-    /// The offset in the track's log, perhaps with [`OWED`], or [`UNPLACED`].
-    pub at: u64,
-}
-
-impl Cursor {
-    /// Neither a counter nor a place.
-    pub const UNSET: Self = Self { sequence: 0, at: UNPLACED };
-
-    /// Whether the place is an offset from which the log can be read on.
-    #[must_use]
-    pub const fn is_placed(self) -> bool {
-        self.at < OWED
-    }
-
-    /// The offset, or another one where there is none yet.
-    #[must_use]
-    pub const fn or_at(self, other: u64) -> u64 {
-        if self.is_placed() { self.at } else { other }
-    }
-
-    /// A place in a media track from where the page needs an init segment first: the first group that
-    /// starts at or behind an offset. `sequence` is the group's, or 0 where it is not known yet.
-    #[must_use]
-    pub const fn owed(sequence: u64, from: u64) -> Self {
-        Self { sequence, at: from | OWED }
-    }
-}
-
-/// No offset: the place is to be found by the sequence.
-pub const UNPLACED: u64 = u64::MAX;
-/// Set in an offset from where an init segment is owed first.
-pub const OWED: u64 = 1 << 63;
 
 /// One page's interest in one link.
 #[derive(Debug)]
@@ -60,7 +23,7 @@ pub struct Subscription {
     id: u32,
     /// The page's next subscription.
     sibling: u32,
-    pub(super) ring: RingLink,
+    ring: RingLink,
     stage: Stage,
 }
 
@@ -112,6 +75,16 @@ impl Subscription {
             Stage::Live(live) => live.asked,
             Stage::Over { .. } => false,
         }
+    }
+}
+
+impl InRing for Subscription {
+    fn ring(&self) -> &RingLink {
+        &self.ring
+    }
+
+    fn ring_mut(&mut self) -> &mut RingLink {
+        &mut self.ring
     }
 }
 
@@ -467,19 +440,8 @@ impl core::ops::Index<u32> for Subscriptions {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// A table of subscriptions that are in no list.
-    pub(crate) fn rows(count: u32) -> Table<Subscription> {
-        let mut rows = Table::new(count);
-        for page in 0..count {
-            let stage = Stage::Waiting { asked: false, from: Stamp::default(), since: (0, 0), ticket: 0 };
-            let row = Subscription { page, link: NONE, id: 0, sibling: NONE, ring: RingLink::NONE, stage };
-            assert!(rows.insert(row).is_ok());
-        }
-        rows
-    }
 
     #[test]
     fn what_a_page_wants_and_watches_follows_from_its_subscriptions() {
@@ -506,7 +468,7 @@ pub(super) mod tests {
         let over = Stage::Over { topic: Some(1), reason: Reason::Own("over"), retry_ms: None };
         subscriptions.end(now, rows[0], over, &mut chain, &mut watching, &mut viewers);
         assert_eq!((chain.wanted(), chain.live(), watching.live(), watching.ask_again()), (0, 0, 0, 0));
-        assert!(chain.may_return() && chain.has_watched() && viewers.len() == 0 && waiting.ring().is_empty());
+        assert!(chain.may_return() && chain.has_watched() && viewers.is_empty() && waiting.ring().is_empty());
         assert_eq!(subscriptions.of(&chain).map(|(_, row)| row.id()).collect::<Vec<_>>(), [0, 1, 2]);
         for row in [rows[1], rows[0], rows[2]] {
             subscriptions.remove(row, &mut chain);

@@ -5,7 +5,7 @@
 //! `publish.rs`'s, which pages it has `admission.rs`'s.
 
 use super::{
-    Relay, acceptance::Acceptance, cursor::epoch_cursors, event::Event, preview::PREVIEW_MS_MAX, subscription::Cursor,
+    Relay, acceptance::Acceptance, cursor::epoch_cursors, event::Event, place::Cursor, preview::PREVIEW_MS_MAX,
     time::Instant, topic::Topic,
 };
 use wire::{Track, uplink::ToBusiness};

@@ -4,7 +4,10 @@
 //! subscription takes a ticket as it begins to wait, and a grant covers the tickets before the next one. Owns the ring,
 //! the tickets and what is covered. Doesn't know grants.
 
-use super::{ring::Ring, subscription::Subscription, table::Table};
+use super::{
+    ring::{InRing, Ring},
+    table::Table,
+};
 
 /// More tickets than are taken while one subscription waits, which is 10 s at most.
 const TICKETS_MAX: u32 = 1 << 30;
@@ -28,7 +31,7 @@ impl Waiting {
     }
 
     /// A subscription begins to wait; its ticket.
-    pub(super) fn join(&mut self, rows: &mut Table<Subscription>, index: u32) -> u32 {
+    pub(super) fn join(&mut self, rows: &mut Table<impl InRing>, index: u32) -> u32 {
         self.ring.join(rows, index);
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
@@ -40,7 +43,7 @@ impl Waiting {
     }
 
     /// A subscription waits no longer.
-    pub(super) fn leave(&mut self, rows: &mut Table<Subscription>, index: u32) {
+    pub(super) fn leave(&mut self, rows: &mut Table<impl InRing>, index: u32) {
         self.ring.leave(rows, index);
     }
 

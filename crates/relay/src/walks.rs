@@ -7,8 +7,7 @@
 use alloc::collections::VecDeque;
 
 use super::{
-    ring::{Ring, Walk},
-    subscription::{Subscription, Subscriptions},
+    ring::{InRing, Ring, Walk},
     table::{NONE, Table},
 };
 
@@ -53,19 +52,19 @@ impl Viewers {
         self.ring.walk()
     }
 
-    pub(super) fn join(&mut self, rows: &mut Table<Subscription>, index: u32) {
+    pub(super) fn join(&mut self, rows: &mut Table<impl InRing>, index: u32) {
         self.ring.join(rows, index);
     }
 
-    pub(super) fn leave(&mut self, rows: &mut Table<Subscription>, index: u32) {
+    pub(super) fn leave(&mut self, rows: &mut Table<impl InRing>, index: u32) {
         self.ring.leave(rows, index);
         self.left = self.left.min(self.ring.len());
     }
 
     /// The next one of the topic's walk.
-    fn step(&mut self, subscriptions: &Subscriptions) -> Option<u32> {
+    fn step(&mut self, rows: &Table<impl InRing>) -> Option<u32> {
         self.left = self.left.checked_sub(1)?;
-        let index = self.ring.turn(subscriptions.rows());
+        let index = self.ring.turn(rows);
         (index != NONE).then_some(index)
     }
 
@@ -114,17 +113,17 @@ impl Walks {
 
     /// Goes on with the walk of the first topic: the next subscription, or `None` where its turn or its walk is over and
     /// another topic's is next.
-    pub(super) fn step(&mut self, viewers: &mut Viewers, subscriptions: &Subscriptions) -> Option<u32> {
+    pub(super) fn step(&mut self, viewers: &mut Viewers, rows: &Table<impl InRing>) -> Option<u32> {
         if viewers.left > 0 && self.turn == 0 {
             self.topics.rotate_left(1);
             self.turn = WALK_TURN;
             return None;
         }
-        let next = viewers.step(subscriptions);
+        let next = viewers.step(rows);
         self.turn = self.turn.saturating_sub(1);
         if viewers.left == 0 {
             // The next walk begins with somebody else: nobody is always last.
-            let _ = viewers.ring.turn(subscriptions.rows());
+            let _ = viewers.ring.turn(rows);
             self.topics.pop_front();
             self.turn = WALK_TURN;
         }

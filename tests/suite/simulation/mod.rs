@@ -446,7 +446,8 @@ impl World {
     fn hear_events(&mut self) -> Result<(), String> {
         while let Some(event) = self.relay.poll_event() {
             self.did(if event.is_warning() { "a warning" } else { "a report" });
-            let is_want_of_room = matches!(event, Event::Dropped { why: DropReason::Full, .. } | Event::KernelFull { .. });
+            let is_want_of_room =
+                matches!(event, Event::Dropped { why: DropReason::Full, .. } | Event::KernelFull { .. });
             ensure!(!self.is_roomy || !is_want_of_room, "on a roomy board: {event}");
         }
         ensure!(self.relay.events_lost() == 0, "{} events found no room", self.relay.events_lost());

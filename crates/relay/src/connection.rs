@@ -1,0 +1,386 @@
+//! The one connection to the business server: where it stands, when it is dialled and given up, and what waits to be sent.
+//!
+//! Owns the state from `Down` to `Up`, the back-off, the addresses' turns, the signs of life and the buffer of frames. A
+//! new connection begins with an empty buffer. Knows addresses only by their place in the configured list, and no frame
+//! that comes in: those are `uplink.rs`'s.
+
+use super::{
+    fault::PeerError,
+    inspect::UplinkRow,
+    liveness::Liveness,
+    time::{Instant, Jitter},
+};
+use alloc::boxed::Box;
+use alloc::vec;
+use heapless::Deque;
+use wire::uplink::{HEAD_SIZE_MAX, LENGTH_SIZE, ToBusiness, encode};
+
+/// A dial that is not answered is given up.
+const DIAL_MS_MAX: u64 = 5_000;
+/// The back-off's first and last step.
+pub(super) const RETRY_MS_MIN: u64 = 200;
+const RETRY_MS_MAX: u64 = 30_000;
+/// A connection that held for so long resets the back-off.
+const HELD_MS: u64 = 10_000;
+/// While a later address serves, the first one is tried again after so long, twice as long after each try that came to
+/// nothing, at most [`RETURN_DOUBLINGS_MAX`] times: 16 min. Earlier would make pages pay for a server that comes and goes.
+const RETURN_MS: u64 = 30_000;
+const RETURN_DOUBLINGS_MAX: u32 = 5;
+/// Room kept in the buffer for what must not wait for room: pings, pongs, unsubscribes. A small buffer keeps
+/// less, so that the largest frame always fits into an empty one.
+const RESERVE_SIZE_MAX: usize = 1024;
+
+/// Topics that were unsubscribed lately, remembered until answers that crossed them are in.
+const UNSUBSCRIBED_MAX: usize = 128;
+
+/// Where the connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Down { retry_at: Instant },
+    Dialing { since: Instant },
+    AwaitsChallenge,
+    AwaitsWelcome { challenge: [u8; 16] },
+    Up { since: Instant },
+}
+
+/// The uplink's connection.
+#[derive(Debug)]
+pub struct Uplink {
+    state: State,
+    /// Counts the connections whose handshake was done.
+    connection: u64,
+    /// Dials that failed in a row.
+    failures: u32,
+    addresses: u32,
+    address: u32,
+    /// When the first address is to be tried again, and tries that came to nothing.
+    return_at: Instant,
+    returns: u32,
+    nonce: [u8; 16],
+    liveness: Liveness,
+    out: Box<[u8]>,
+    out_start: usize,
+    out_end: usize,
+    /// Frames sent on this connection: the order of what the business server gets.
+    order: u64,
+    /// Frames queued on all of them.
+    queued: u64,
+    /// Topics that were unsubscribed lately on this connection, the oldest first, with their place in the order.
+    unsubscribed: Deque<(u32, u64), UNSUBSCRIBED_MAX>,
+}
+
+impl Uplink {
+    /// The connection as it is now.
+    #[must_use]
+    pub fn row(&self, now: Instant) -> UplinkRow {
+        let (state, for_ms, retry_ms) = match self.state {
+            State::Down { retry_at } => ("down", None, Some(retry_at.since(now))),
+            State::Dialing { since } => ("dialing", Some(now.since(since)), None),
+            State::AwaitsChallenge | State::AwaitsWelcome { .. } => ("handshake", None, None),
+            State::Up { since } => ("up", Some(now.since(since)), None),
+        };
+        let returns = self.is_up() && self.return_at != Instant::NEVER;
+        UplinkRow {
+            state,
+            address: self.address,
+            for_ms,
+            retry_ms,
+            return_ms: returns.then(|| self.return_at.since(now)),
+            heard_ms: self.liveness.silent_ms(now),
+            connections: self.connection,
+            failures: self.failures,
+            out_size: self.out_end - self.out_start,
+            sent: self.queued,
+        }
+    }
+
+    /// A connection that is to be dialled at once.
+    #[must_use]
+    pub fn new(now: Instant, addresses: u32, out_size: u32) -> Self {
+        Self {
+            state: State::Down { retry_at: now },
+            connection: 0,
+            failures: 0,
+            addresses: addresses.max(1),
+            address: 0,
+            return_at: Instant::NEVER,
+            returns: 0,
+            nonce: [0; 16],
+            liveness: Liveness::new(now),
+            out: vec![0; out_size as usize].into_boxed_slice(),
+            out_start: 0,
+            out_end: 0,
+            order: 0,
+            queued: 0,
+            unsubscribed: Deque::new(),
+        }
+    }
+
+    /// Whether the handshake is done.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
+    /// The number of the connection, from 1; it stays when the connection is lost.
+    #[must_use]
+    pub const fn connection(&self) -> u64 {
+        self.connection
+    }
+
+    /// When something is to be done.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        match self.state {
+            State::Down { retry_at } => retry_at,
+            State::Dialing { .. } | State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.ends_at(),
+            State::Up { .. } => self.return_at.min(self.liveness.ping_at()).min(self.ends_at()),
+        }
+    }
+
+    /// When it is given up unless something comes.
+    fn ends_at(&self) -> Instant {
+        match self.state {
+            State::Down { .. } => Instant::NEVER,
+            State::Dialing { since } => since.after(DIAL_MS_MAX),
+            State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.liveness.handshake_ends_at(),
+            State::Up { .. } => self.liveness.ends_at(),
+        }
+    }
+
+    /// Where it stands.
+    pub(super) const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Our nonce in the handshake.
+    pub(super) const fn nonce(&self) -> [u8; 16] {
+        self.nonce
+    }
+
+    /// The address that is to be dialled now; it is being dialled from now on.
+    pub(super) fn dial(&mut self, now: Instant) -> Option<usize> {
+        match self.state {
+            State::Down { retry_at } if retry_at <= now => {
+                self.state = State::Dialing { since: now };
+                Some(self.address as usize)
+            }
+            _ => None,
+        }
+    }
+
+    /// The challenge came, and was answered.
+    pub(super) const fn challenged(&mut self, challenge: [u8; 16]) {
+        self.state = State::AwaitsWelcome { challenge };
+    }
+
+    /// The handshake is done.
+    pub(super) fn welcomed(&mut self, now: Instant, jitter: &mut Jitter) {
+        self.state = State::Up { since: now };
+        self.plan_return(now, jitter);
+        self.connection += 1;
+        self.order = 0;
+        self.unsubscribed.clear();
+    }
+
+    /// Whether the first address is to be tried now, beside the connection to another one; the try after it is planned.
+    pub(super) fn take_return(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
+        let is_due = self.is_up() && self.return_at <= now;
+        if is_due {
+            self.returns = self.returns.saturating_add(1);
+            self.plan_return(now, jitter);
+        }
+        is_due
+    }
+
+    /// The first address answers again, and takes the place of the other one.
+    pub(super) const fn returned(&mut self, now: Instant) {
+        (self.failures, self.address) = (0, 0);
+        self.state = State::Dialing { since: now };
+        self.forget_out();
+    }
+
+    /// A byte came, or the peer took some that had waited.
+    pub(super) const fn heard(&mut self, now: Instant) {
+        self.liveness.heard(now);
+    }
+
+    /// A whole frame came.
+    pub(super) const fn framed(&mut self, now: Instant) {
+        self.liveness.framed(now);
+    }
+
+    /// Whether there was no sign of life for a while.
+    pub(super) const fn is_quiet(&self, now: Instant) -> bool {
+        self.is_up() && self.liveness.is_quiet(now)
+    }
+
+    /// Whether a `Ping` is due; the one after it is planned.
+    pub(super) fn take_ping(&mut self, now: Instant) -> bool {
+        let is_due = self.is_up() && self.liveness.ping_at() <= now;
+        if is_due {
+            self.liveness.pinged(now);
+        }
+        is_due
+    }
+
+    /// Why it is to be given up, if it is.
+    pub(super) fn fault(&self, now: Instant) -> Option<PeerError> {
+        if now < self.ends_at() {
+            return None;
+        }
+        match self.state {
+            State::Down { .. } => None,
+            State::Dialing { .. } => Some(PeerError::Silent),
+            _ => Some(self.liveness.fault(now, self.is_up())),
+        }
+    }
+
+    /// The frames that wait to be written.
+    #[must_use]
+    pub fn transmit(&self) -> &[u8] {
+        self.out.get(self.out_start..self.out_end).unwrap_or_default()
+    }
+
+    /// The first `size` bytes of them were written.
+    pub(super) fn wrote(&mut self, size: usize) {
+        self.out_start = (self.out_start + size).min(self.out_end);
+    }
+
+    /// Frames that were ever queued.
+    #[must_use]
+    pub const fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// Sends a frame; its place in the order, or `None` where there is no room.
+    pub(super) fn send(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
+        let spare = self.out.len().saturating_sub(LENGTH_SIZE + HEAD_SIZE_MAX);
+        self.encode(frame, spare.min(RESERVE_SIZE_MAX))
+    }
+
+    /// Sends what a page says: in a quarter of the buffer, so that a business server that reads slowly is asked for links
+    /// all the same.
+    pub(super) fn send_of_page(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
+        let spare = self.out.len().saturating_sub(LENGTH_SIZE + HEAD_SIZE_MAX);
+        self.encode(frame, spare.min(self.out.len() / 4 * 3))
+    }
+
+    /// Sends a frame that must not wait for others.
+    pub(super) fn send_reserved(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
+        self.encode(frame, 0)
+    }
+
+    /// Sends `Unsubscribe` and remembers it; `false` where there is no room.
+    pub(super) fn unsubscribe(&mut self, topic: u32) -> bool {
+        let Some(order) = self.send_reserved(&ToBusiness::Unsubscribe { topic }) else { return false };
+        self.unsubscribed.retain(|&(other, _)| other != topic);
+        if self.unsubscribed.is_full() {
+            self.unsubscribed.pop_front();
+        }
+        let _ = self.unsubscribed.push_back((topic, order));
+        true
+    }
+
+    /// Whether a topic was unsubscribed lately, behind a place in the order.
+    pub(super) fn has_unsubscribed(&self, topic: u32, since: u64) -> bool {
+        self.unsubscribed.iter().any(|&(other, order)| other == topic && order > since)
+    }
+
+    fn encode(&mut self, frame: &ToBusiness<'_>, reserve: usize) -> Option<u64> {
+        if self.out_start > 0 {
+            self.out.copy_within(self.out_start..self.out_end, 0);
+            (self.out_start, self.out_end) = (0, self.out_end - self.out_start);
+        }
+        let room_end = self.out.len().saturating_sub(reserve);
+        let room = self.out.get_mut(self.out_end..room_end)?;
+        self.out_end += encode(frame, room)?;
+        self.order += 1;
+        self.queued += 1;
+        Some(self.order)
+    }
+
+    /// Checks the buffer's own order: for tests.
+    pub(super) fn check(&self) {
+        assert!(
+            self.out_start <= self.out_end && self.out_end <= self.out.len(),
+            "BOUND: the buffer to the business server has {} of {} bytes",
+            self.out_end,
+            self.out.len()
+        );
+    }
+
+    /// The dialled address answered: the handshake begins.
+    pub(super) fn begin(&mut self, now: Instant, nonce: [u8; 16]) {
+        self.state = State::AwaitsChallenge;
+        self.nonce = nonce;
+        self.liveness = Liveness::new(now);
+        self.forget_out();
+    }
+
+    /// What was to be written is of a connection that is no more.
+    const fn forget_out(&mut self) {
+        (self.out_start, self.out_end) = (0, 0);
+    }
+
+    /// Plans the next try of the first address, where another one serves.
+    fn plan_return(&mut self, now: Instant, jitter: &mut Jitter) {
+        let wait_ms = RETURN_MS << self.returns.min(RETURN_DOUBLINGS_MAX);
+        self.return_at =
+            if self.address == 0 { Instant::NEVER } else { now.after(wait_ms + jitter.below(wait_ms / 2)) };
+    }
+
+    /// It is gone, or the attempt failed: when and where it is dialled next.
+    pub(super) fn fail(&mut self, now: Instant, jitter: &mut Jitter) {
+        self.forget_out();
+        match self.state {
+            State::Up { since } if now.since(since) >= HELD_MS => {
+                if self.address == 0 {
+                    self.returns = 0;
+                }
+                (self.failures, self.address) = (0, 0);
+            }
+            _ => {
+                self.failures = self.failures.saturating_add(1);
+                self.address = (self.address + 1) % self.addresses;
+            }
+        }
+        // The step grows once every address was tried; full jitter, so that boxes don't come back as one.
+        let rounds = (self.failures / self.addresses).min(16);
+        let step_ms = (RETRY_MS_MIN << rounds).min(RETRY_MS_MAX);
+        self.state = State::Down { retry_at: now.after(1 + jitter.below(step_ms)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_frame_fits_into_the_smallest_buffer() {
+        let mut uplink = Uplink::new(Instant(0), 1, 644);
+        let long = "x".repeat(512);
+        assert!(uplink.send(&ToBusiness::PageMessage { topic: u32::MAX, page: u32::MAX, data: &long }).is_some());
+        assert!(uplink.send(&ToBusiness::PageMessage { topic: 1, page: 1, data: &long }).is_none());
+    }
+
+    #[test]
+    fn what_pages_say_leaves_most_of_the_buffer_to_requests() {
+        let mut uplink = Uplink::new(Instant(0), 1, 8 * 1_024);
+        let long = "x".repeat(512);
+        while uplink.send_of_page(&ToBusiness::PageMessage { topic: 1, page: 1, data: &long }).is_some() {}
+        let size = uplink.transmit().len();
+        assert!((1_024..=2_048).contains(&size), "{size}");
+        assert!(uplink.send(&ToBusiness::Audience { topic: 1, pages: 1 }).is_some());
+        // The largest fits into the smallest buffer.
+        let mut uplink = Uplink::new(Instant(0), 1, 1_024);
+        assert!(uplink.send_of_page(&ToBusiness::PageMessage { topic: 1, page: 1, data: &long }).is_some());
+    }
+
+    #[test]
+    fn a_small_frame_leaves_room_for_what_must_not_wait() {
+        let mut uplink = Uplink::new(Instant(0), 1, 1_024);
+        while uplink.send(&ToBusiness::Audience { topic: 1, pages: 1 }).is_some() {}
+        assert!(uplink.send_reserved(&ToBusiness::Ping { nonce: 1 }).is_some());
+    }
+}
