@@ -1,7 +1,7 @@
-//! The program: arguments, command, exit code. Everything else is the library's.
+//! The program: parses arguments, runs a command, returns an exit code. The rest is in the library.
 //!
-//! Owns what is printed where: what was asked for goes to standard output, what is wrong to standard error. A reader that
-//! goes away (`sharelinkd config | head -1`) is no error and never a panic.
+//! Owns the output streams: results go to standard output, errors to standard error. A reader that
+//! closes the pipe early (`sharelinkd config | head -1`) is not an error and never causes a panic.
 
 mod cli;
 
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What `check` says of a good configuration.
+/// The output of `check` for a valid configuration.
 fn checked(path: &Path, config: &Config) -> String {
     let notes: String = config.notes().iter().map(|note| format!("# note: {note}\n")).collect();
     let table: String = board::table(&config.board).lines().map(|line| format!("# {line}\n")).collect();
@@ -78,7 +78,7 @@ fn refuse(errors: &[ConfigError], consequence: &str) -> ExitCode {
         "sharelinkd: the configuration has {count} error{}{consequence}\n",
         if count == 1 { "" } else { "s" }
     ));
-    // Where nobody hears it, the exit code says it.
+    // If standard error is closed, the exit code still reports the failure.
     let _ = io::stderr().write_all(out.as_bytes());
     ExitCode::from(EXIT_CONFIG)
 }

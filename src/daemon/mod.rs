@@ -1,10 +1,10 @@
 //! The shell: sockets, tasks, clock and signals around the pure machine.
 //!
-//! One process, one thread of tasks on a smol executor (async-io keeps one more thread, parked). No
-//! task talks to another through a channel: each mutates the machine in one `Daemon::step` and the
-//! step wakes whoever has something to do: the fan-out, the uplink's writer. Bytes are pulled from the
-//! machine by whoever owns the socket. What can't be started is a [`DaemonError`]; nothing here panics
-//! on input.
+//! One process, one thread of tasks on a smol executor (async-io keeps one more thread, parked).
+//! Tasks don't use channels: each mutates the machine in one `Daemon::step`, and the step wakes the
+//! tasks that have work (the fan-out, the uplink's writer). The task that owns a socket pulls its
+//! bytes from the machine. What prevents the start is a [`DaemonError`]. No input can cause a panic
+//! here.
 //!
 //! ```text
 //! uplink.rs  -- frames -->  step  -- raises -->  fanout  -- writev -->  page sockets
@@ -66,14 +66,14 @@ use self::signal::{News, Signal};
 use self::systemd::Notify;
 use self::watchdog::{Part, Turns};
 use crate::config::{self, Config};
-use crate::console as told;
+use crate::console::brief;
 use relay::draft::Draft;
 use relay::{Relay, Settings, time::Instant};
 
-/// How often the machine's clock ticks.
+/// Interval of the machine's clock tick.
 const TICK: Duration = Duration::from_millis(100);
-/// A relay that ends waits for this long until those that were accepted have their answers. The listener is another relay's
-/// by then, and whoever is slow takes its time while pages are sent away.
+/// Milliseconds that a shutdown waits for accepted HTTP requests to be answered before it drains.
+/// By then the next relay owns the listener. Slower requests continue during the drain.
 const HEADS_MS_MAX: u64 = 1_000;
 
 /// Why the daemon could not start.
@@ -81,17 +81,17 @@ const HEADS_MS_MAX: u64 = 1_000;
 pub enum DaemonError {
     /// An address can't be listened on.
     Listen(SocketAddr, io::Error),
-    /// A socket of this name was passed on by the service manager and is not what it should be.
+    /// The service manager passed a socket of this name that is not usable.
     Inherited(String, String),
-    /// A socket that was passed on is broken.
+    /// A socket passed by the service manager is broken.
     Passed(io::Error),
     /// The console's socket can't be listened on.
     Console(PathBuf, io::Error),
     /// The metrics' address can't be listened on.
     Metrics(SocketAddr, io::Error),
-    /// The system gives no random bytes.
+    /// The system provides no random bytes.
     Random(getrandom::Error),
-    /// Signals can't be received.
+    /// Signal handlers can't be installed.
     Signals(io::Error),
 }
 
@@ -99,40 +99,41 @@ impl fmt::Display for DaemonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "can't listen on {address}: another program does; change pages.listen or stop it")
+                write!(f, "can't listen on {address}: the address is in use by another program; change pages.listen or stop it")
             }
             Self::Listen(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                write!(f, "can't listen on {address}: not allowed; ports below 1024 need CAP_NET_BIND_SERVICE")
+                write!(f, "can't listen on {address}: permission denied; ports below 1024 need CAP_NET_BIND_SERVICE")
             }
             Self::Listen(address, error) => write!(f, "can't listen on {address}: {error}; check pages.listen"),
             Self::Inherited(name, why) => {
-                write!(f, "the socket {name:?} that the service manager passed on {why}; check sharelinkd.socket")
+                write!(f, "the socket {name:?} passed by the service manager {why}; check sharelinkd.socket")
             }
-            Self::Passed(error) => write!(f, "a socket that the service manager passed on is broken: {error}"),
+            Self::Passed(error) => write!(f, "a socket passed by the service manager is broken: {error}"),
             Self::Console(path, error) => {
                 write!(f, "the console can't listen on {}: {error}; check console.socket", path.display())
             }
             Self::Metrics(address, error) => {
                 write!(f, "the metrics can't be served at {address}: {error}; check metrics.listen")
             }
-            Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
-            Self::Signals(error) => write!(f, "signals can't be received: {error}"),
+            Self::Random(error) => write!(f, "can't get random bytes from the system: {error}"),
+            Self::Signals(error) => write!(f, "can't install signal handlers: {error}"),
         }
     }
 }
 
-/// Runs the daemon until it is told to end; the process's exit code.
+/// Runs the daemon until it is asked to stop; returns the process's exit code.
 #[must_use]
 pub fn run(config: Config, path: PathBuf) -> ExitCode {
     logging::init(config.log_level, Clock::start());
     last_words();
-    // Where the kernel gives huge pages by itself (Debian's for ARM), the first row of each table would take 2 MiB. Without it, nothing else changes.
+    // Where the kernel uses huge pages by default (Debian's for ARM), touching the first row of
+    // each table would take 2 MiB. A failure has no other effect.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    // Before smol starts a thread.
+    // Must run before smol starts a thread: it changes the environment.
     let served = Inherited::take().and_then(|inherited| {
         let executor = Rc::new(LocalExecutor::new());
         let manager = (inherited, Notify::from_environment());
-        // A task as well: its own signals are then looked at only when one came.
+        // Spawned as a task, so that it is polled only when one of its own events woke it.
         let served = executor.spawn(serve_for(Rc::clone(&executor), config, Some(path), manager, |_| {}));
         smol::block_on(budget::run(&executor, served))
     });
@@ -142,7 +143,7 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
             if log::log_enabled!(log::Level::Error) {
                 log::error!("{error}");
             } else {
-                // Whoever started it must hear why it ended, however little else is to be logged.
+                // The reason for the failure is printed even when logging is off.
                 eprintln!("sharelinkd: {error}");
             }
             ExitCode::FAILURE
@@ -150,17 +151,18 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
     }
 }
 
-/// A panic is a bug of ours: it is told to the log and on the serial line before the process ends.
+/// Installs the panic hook: a panic is a bug, and is written to the log and to the serial line
+/// before the process ends.
 fn last_words() {
-    panic::set_hook(Box::new(|told| {
-        let text = format!("sharelinkd {} panicked, which is a bug: {told}", env!("CARGO_PKG_VERSION"));
+    panic::set_hook(Box::new(|panic| {
+        let text = format!("sharelinkd {} panicked, which is a bug: {panic}", env!("CARGO_PKG_VERSION"));
         serial::last_words(&format!("\n[P1] {text}\n"));
         log::error!("{text}");
     }));
 }
 
-/// Serves on an executor until the process is told to end (SIGTERM, SIGINT) and every page is gone.
-/// `ready` is called once with the addresses that pages may connect to.
+/// Serves on an executor until the process is asked to stop (SIGTERM, SIGINT) and every page is
+/// gone. Calls `ready` once with the addresses that pages may connect to.
 ///
 /// # Errors
 /// What could not be started; nothing is left running.
@@ -173,7 +175,8 @@ pub async fn serve(
     serve_for(executor, config, path, (Inherited::default(), Notify::default()), ready).await
 }
 
-/// Serves for a service manager: on the sockets that it holds, and telling it how the relay is.
+/// The same under a service manager: uses the sockets that it passed, and notifies it of the
+/// relay's state.
 async fn serve_for(
     executor: Rc<LocalExecutor<'static>>,
     config: Config,
@@ -221,19 +224,21 @@ async fn serve_for(
         tasks.push(executor.spawn(serial::run(Rc::clone(&daemon), serial)));
     }
     let list = addresses_text(&daemon.listening);
-    tell_which_addresses_hold(&daemon);
+    log_addresses_in_force(&daemon);
     if log::log_enabled!(log::Level::Info) {
         log::info!("ready: pages connect to {list}");
     } else if !daemon.notify.is_heard() {
-        // Whoever started it waits for this line, however little else is to be logged.
+        // A process that starts the relay waits for this line, so it is printed even when logging
+        // is off.
         eprintln!("ready: pages connect to {list}");
     }
-    daemon.notify.ready(&daemon.look(told::brief));
+    daemon.notify.ready(&daemon.look(brief));
     ready(&daemon.listening);
     reload::until_told_to_end(&daemon, signals).await;
     daemon.notify.stopping(Duration::from_secs(daemon.config.borrow().pages.drain_s.into()));
     if daemon.is_inherited {
-        // Whoever comes now waits in the kernel for the next relay, which is better than to be sent away by this one.
+        // New connections now wait in the kernel's backlog for the next relay. Accepted here, they
+        // would only be refused.
         for task in accepting {
             task.cancel().await;
         }
@@ -244,7 +249,7 @@ async fn serve_for(
     drain(&daemon).await;
     serial::last_words("\nsharelinkd has ended\n");
     if let Some(path) = console.and_then(|console| console.path) {
-        // Where it stays, the next relay replaces it.
+        // If this fails, the next relay replaces the file.
         let _ = std::fs::remove_file(path);
     }
     for task in tasks {
@@ -257,8 +262,8 @@ fn addresses_text(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Two places say where pages connect: which of them holds must be plain.
-fn tell_which_addresses_hold(daemon: &Daemon) {
+/// Logs which addresses are in force, when the unit file and the configuration name different ones.
+fn log_addresses_in_force(daemon: &Daemon) {
     let written = &daemon.config.borrow().pages.listen;
     if !daemon.is_inherited || *written == daemon.listening {
         return;
@@ -268,7 +273,7 @@ fn tell_which_addresses_hold(daemon: &Daemon) {
         "pages connect to {held}, where the service manager listens (ListenStream= in sharelinkd.socket); \
          pages.listen = {written_text} has no effect"
     );
-    // A default was not written by anybody.
+    // Nobody wrote the default, so overriding it is not worth a warning.
     let level = if *written == config::listen_default() { log::Level::Info } else { log::Level::Warn };
     log::log!(level, "{line}");
 }
@@ -279,22 +284,22 @@ pub(crate) struct Daemon {
     connections: RefCell<Connections>,
     draft: RefCell<Draft>,
     config: RefCell<Config>,
-    /// Where the configuration was read from; none where it came from no file.
+    /// The configuration file; none if the configuration came from no file.
     path: Option<PathBuf>,
-    /// Where pages connect.
+    /// The addresses that pages connect to.
     listening: Vec<SocketAddr>,
-    /// The service manager listens there, whatever the configuration says.
+    /// Whether the service manager holds the listeners; then `pages.listen` has no effect.
     is_inherited: bool,
     notify: Notify,
     turns: Turns,
     clock: Clock,
-    /// An engineer wants the relay to go away.
+    /// Raised by `drain` at the console: shut down.
     end: Signal,
-    /// Pages are to be served.
+    /// Raised when pages have frames ahead.
     serve: Signal,
-    /// The uplink has something to write, or something to decide.
+    /// Raised when the uplink has something to write or to decide.
     uplink: Signal,
-    /// Previews may have what they wait for.
+    /// Wakes previews when one of them may have its card.
     previews: News,
     heads: RefCell<heads::Heads>,
     answers: RefCell<http::Answers>,
@@ -334,7 +339,8 @@ impl Daemon {
         }))
     }
 
-    /// The one step: mutates the machine, checks its bounds, logs what it reports, and wakes whoever has work now.
+    /// The only way to mutate the machine: checks its bounds, logs its events, and wakes the tasks
+    /// that have work now.
     fn step<T>(&self, mutate: impl FnOnce(&mut Relay, Instant) -> T) -> T {
         let now = self.clock.now();
         let mut relay = self.relay.borrow_mut();
@@ -351,7 +357,7 @@ impl Daemon {
         if relay.preview_news() != preview_news {
             self.previews.tell();
         }
-        // What was there before is the uplink's task's already: it waits for room in its socket.
+        // Bytes queued earlier have the uplink's task waiting already, for room in its socket.
         if relay.uplink_queued() > queued {
             self.uplink.raise();
         }
@@ -359,7 +365,7 @@ impl Daemon {
     }
 }
 
-/// The configuration as the machine needs it.
+/// The part of the configuration that the machine needs.
 fn settings(config: &Config) -> Settings {
     Settings {
         name: config.uplink.name.clone(),
@@ -381,12 +387,13 @@ fn memory_text(daemon: &Daemon) -> String {
     )
 }
 
-/// Lets the machine's time pass.
+/// Advances the machine's time.
 async fn tick(daemon: Rc<Daemon>) {
     loop {
         Timer::after(TICK).await;
         let wakes_uplink = daemon.step(|relay, now| {
-            // Asked first: a ping that was due has been said, or found no room, behind it.
+            // Read first: `handle_timeout` sends a ping that is due, or finds no room for it. After that it is
+            // no longer due.
             let is_due = relay.uplink_deadline() <= now;
             relay.handle_timeout(now);
             is_due || relay.uplink_fault(now).is_some()
@@ -400,7 +407,7 @@ async fn tick(daemon: Rc<Daemon>) {
     }
 }
 
-/// Waits until whoever was accepted has its answer, while it is none of a relay that drains; not for those that are slow.
+/// Lets requests accepted before the drain finish; waits at most `HEADS_MS_MAX`.
 async fn answer_heads(daemon: &Daemon) {
     let end = daemon.clock.now().after(HEADS_MS_MAX);
     while daemon.heads.borrow().count() > 0 && daemon.clock.now() < end {
@@ -408,7 +415,7 @@ async fn answer_heads(daemon: &Daemon) {
     }
 }
 
-/// Sends every page away and waits until they are gone, or for as long as a drain may take.
+/// Drains: closes every page and waits until all are gone, or until `pages.drain_s` is over.
 async fn drain(daemon: &Daemon) {
     daemon.step(|relay, now| relay.drain(now));
     let pages = daemon.relay.borrow().pages();
@@ -435,7 +442,7 @@ mod tests {
     use relay::rig::Rig;
 
     impl Daemon {
-        /// A daemon that has nothing but this machine.
+        /// A daemon around this machine, without sockets.
         pub(in crate::daemon) fn of(rig: Rig) -> Rc<Self> {
             let config = Config::of_defaults(&HOST).unwrap();
             let listeners = listen::Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
@@ -445,7 +452,7 @@ mod tests {
         }
     }
 
-    /// Runs itself once more, in a process of its own that panics.
+    /// Runs itself in a child process that panics.
     #[test]
     fn a_panic_is_told_before_the_process_ends() {
         const PANICS: &str = "no test has this name";
