@@ -117,7 +117,7 @@ impl Evening {
                 let pages = relay.end_by_hand(now, number).unwrap();
                 format!("topic {number} has ended; pages told: {pages}\n")
             }
-            Request::Drain => "the relay sends its pages away and ends\n".to_owned(),
+            Request::Drain => "draining: the relay closes its pages, then exits\n".to_owned(),
             Request::Reload => "the configuration was read again\n".to_owned(),
             Request::LogLevel(level) => format!("log level {}\n", level.as_str().to_ascii_lowercase()),
         }

@@ -1,13 +1,13 @@
-//! An answer that closes its connection: a status, header lines, a body.
+//! An HTTP response that closes its connection: a status, header lines, a body.
 //!
-//! Owns how an answer reads on the wire, and the header lines that every one of them has (RFC 9110, RFC 9112). Knows neither
-//! sockets nor requests: what is answered with which status is `head.rs`'s and `http.rs`'s. Refuses nothing; a header line
-//! is the caller's, who must have checked whatever of it came from outside.
+//! Owns the response's wire format and the header lines that every response has (RFC 9110, RFC
+//! 9112). Knows neither sockets nor requests: `head.rs` and `http.rs` choose the status. Refuses
+//! nothing: the caller must have validated whatever part of a header line came from outside.
 
-/// What is made for one connection must not be kept by a cache.
+/// Keeps caches from storing a response that was made for one connection.
 pub const NO_STORE: &str = "Cache-Control: no-store\r\n";
 
-/// Every status that is answered with, and its reason phrase.
+/// Every status in use, with its reason phrase.
 pub const STATUSES: [(u16, &str); 13] = [
     (101, "Switching Protocols"),
     (200, "OK"),
@@ -24,47 +24,47 @@ pub const STATUSES: [(u16, &str); 13] = [
     (505, "HTTP Version Not Supported"),
 ];
 
-/// An answer that closes its connection.
+/// A response that closes its connection.
 #[derive(Debug)]
 pub struct Answer {
     /// The status.
     pub code: u16,
     /// The body's MIME type.
     pub kind: &'static str,
-    /// Further header lines, each with its end.
+    /// Further header lines, each with its CRLF.
     pub headers: String,
-    /// What GET brings.
+    /// The body, as a GET gets it.
     pub body: std::borrow::Cow<'static, [u8]>,
-    /// HEAD was asked for: the body is told of and left out.
+    /// The request was a HEAD: `Content-Length` is as for GET, and the body is left out.
     pub is_head: bool,
 }
 
 impl Answer {
-    /// An answer of plain text.
+    /// A plain-text response.
     #[must_use]
     pub fn plain(code: u16, text: &str) -> Self {
         let (kind, headers) = ("text/plain; charset=utf-8", NO_STORE.to_owned());
         Self { code, kind, headers, body: text.as_bytes().to_vec().into(), is_head: false }
     }
 
-    /// The same with one more header line.
+    /// Adds a header line.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push_str(&format!("{name}: {value}\r\n"));
         self
     }
 
-    /// The body as it is sent.
+    /// The body to send: empty for a HEAD.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         if self.is_head { &[] } else { &self.body }
     }
 
-    /// The bytes before the body. `date` is the time as HTTP writes it, where the box knows it.
+    /// The status line and headers. `date` is the time in HTTP's format, if the box knows it.
     #[must_use]
     pub fn head(&self, date: Option<&str>) -> Vec<u8> {
         let reason = STATUSES.iter().find(|(code, _)| *code == self.code).map_or("", |(_, reason)| reason);
-        // `Upgrade` is a header line for this connection alone, and Connection must name it (RFC 9110, 7.8).
+        // `Upgrade` is a hop-by-hop header, so `Connection` must name it (RFC 9110, 7.8).
         let connection = if self.headers.contains("Upgrade: ") { "close, Upgrade" } else { "close" };
         let date = date.map(|date| format!("Date: {date}\r\n")).unwrap_or_default();
         format!(

@@ -1,29 +1,29 @@
-//! Whether a stream of WebSocket frames stands between two messages (RFC 6455, section 5.2).
+//! Tracks whether a stream of WebSocket frames is between two messages (RFC 6455, section 5.2).
 //!
-//! Counts its way through the headers of what a page sends and looks at nothing else. No rule of the RFC is checked
-//! here, that is tungstenite's; but how many frames a message has is known here alone. It is what allows an idle page to have no WebSocket state at all: that is
-//! built when bytes come and dropped when the last of them completed a message.
+//! Parses only the frame headers that a page sends and skips the payload. Checks no rule of the RFC
+//! (tungstenite does), but alone counts the frames of a message. Because of it an idle page needs
+//! no WebSocket state: that is created when bytes arrive and dropped when they complete a message.
 
-/// A place in a stream of frames.
+/// A position in a stream of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Boundary {
     stage: Stage,
-    /// Frames of the message that has begun and not ended; none between two messages.
+    /// Frames of the unfinished message; 0 between two messages.
     fragments: u32,
-    /// That message has more of them than it may.
+    /// The message exceeded its maximum number of frames.
     is_over: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
-    /// A frame begins.
+    /// At the first byte of a frame.
     #[default]
     First,
-    /// Its first byte is known: the second comes.
+    /// At the second byte.
     Second,
-    /// So many bytes of the extended length are to come, and then the mask where there is one.
+    /// In the extended length, with `left` bytes of it to come; then the mask, if there is one.
     Length { left: u8, size: u64, mask_size: u8 },
-    /// So many bytes of mask and payload are to come.
+    /// Bytes of mask and payload to come.
     Payload(u64),
 }
 
@@ -33,18 +33,18 @@ const MASKED: u8 = 0x80;
 const MASK_SIZE: u8 = 4;
 
 impl Boundary {
-    /// Whether no message and no frame is half way through.
+    /// Whether the stream is outside any message and any frame.
     pub fn is_between_messages(self) -> bool {
         self.stage == Stage::First && self.fragments == 0 && !self.is_over
     }
 
-    /// Whether a message has more frames than it may: then nothing of the stream counts any more.
+    /// Whether a message exceeded its frame limit. The rest of the stream is then ignored.
     pub fn is_over(self) -> bool {
         self.is_over
     }
 
-    /// Further bytes of the stream, in which a message has at most `fragments_max` frames; how many of them are before the one
-    /// that is too many.
+    /// Parses further bytes of the stream; a message has at most `fragments_max` frames. Returns
+    /// how many bytes precede the first frame over that limit: all of them if there is none.
     pub fn pass(&mut self, bytes: &[u8], fragments_max: u32) -> usize {
         if self.is_over {
             return 0;

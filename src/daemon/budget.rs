@@ -1,33 +1,37 @@
-//! What one turn of a task may take from its socket before others have theirs: bytes and steps.
+//! What a task may take from its socket in one turn: bytes and steps.
 //!
-//! There is one thread of tasks: a peer that sends as fast as it is read would keep it for itself. So whoever
-//! loops over a socket takes what it reads, and each thing that it does with that, from a [`Budget`], and gives
-//! its turn away once that is spent; `tests/suite/documents.rs` finds a loop over a read without one. Owns the
-//! sizes, the rest of a peer that floods, and how often the reactor is asked between turns ([`run`]). Doesn't
-//! know sockets.
+//! There is one thread of tasks, so a peer that sends as fast as it is read would monopolise it.
+//! Every loop over a socket therefore takes its reads, and the work that each causes, from a
+//! [`Budget`], and yields once that is spent; `tests/suite/documents.rs` finds a loop over a read
+//! without one. Owns the sizes, the pause of a peer that floods, and how often the reactor is
+//! polled between turns ([`run`]). Knows no sockets.
 
 use std::future::Future;
 use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
-/// Bytes that a turn reads of a page, a request or what is said behind its answer: twice a page's longest message. 1 365 empty
-/// frames, the most that it holds, take some 60 µs.
+/// Bytes read in one turn from a page, a request, or a peer after its answer: twice a page's
+/// longest message. As many empty frames as fit, 1 365, take about 60 µs.
 pub const SIZE: u32 = 8 * 1024;
-/// Steps of a turn: frames of a page with what is answered to each, reads, writes, a console's commands. Some 3 µs each.
+/// Steps of a turn: a page's frame with its answer, a read, a write, a console command. About 3 µs
+/// each.
 pub const STEPS: u32 = 16;
-/// A page, and a peer behind its answer, that had more to say than a turn holds is not read for so long; TCP holds it back.
-/// So a flood costs a few percent of the processor (60 µs in 50 ms), not what others leave. What a page client has to say fits
-/// into one turn; whoever sends more gets through 160 KB and 320 frames a second.
+/// Pause before a page, or a peer after its answer, is read again when it sent more than one turn
+/// holds; TCP back-pressure stops it meanwhile. A flood so costs a few percent of the processor (60
+/// µs in 50 ms) instead of all of it. What a page client sends fits into one turn; a flood gets
+/// through at 160 KB and 320 frames a second.
 pub const REST: Duration = Duration::from_millis(50);
-/// Bytes that a turn reads of the uplink: the kernel's buffer holds a few times that. Less would cost throughput; what goes
-/// beyond it is held back by TCP until pages had their turn.
+/// Bytes read in one turn from the uplink: the kernel's buffer holds a few times that. Less would
+/// cost throughput; TCP back-pressure holds the rest until pages had their turn.
 pub const UPLINK_SIZE: u32 = 64 * 1024;
-/// Frames of the uplink that a turn handles, and writes to it. [`UPLINK_SIZE`] may hold ten thousand of 6 bytes, which would be
-/// some milliseconds; of usual messages it holds fewer than this.
+/// Frames handled in one turn of the uplink, and writes to it. [`UPLINK_SIZE`] may hold ten
+/// thousand frames of 6 bytes, which would take some milliseconds; it holds fewer usual messages
+/// than this.
 pub const UPLINK_STEPS: u32 = 256;
-/// Turns of tasks after which the reactor looks for what has come, at the latest. A flood is a task that is always ready: where
-/// three of them have turns of 50 µs each, news of other sockets wait for 0.4 ms. Asking costs about 1 µs.
+/// Turns of tasks between two polls of the reactor, at most. A flooding peer's task is always
+/// ready: with three of them, at 50 µs a turn, events of other sockets wait 0.4 ms. A poll costs
+/// about 1 µs.
 const TURNS_PER_LOOK: usize = 8;
 
 /// What is left of a turn.
@@ -38,28 +42,28 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A turn's, of whatever is no uplink.
+    /// One turn of anything but the uplink.
     pub const TURN: Self = Self { size: SIZE, steps: STEPS };
-    /// A turn's of the uplink.
+    /// One turn of the uplink.
     pub const UPLINK_TURN: Self = Self { size: UPLINK_SIZE, steps: UPLINK_STEPS };
 
-    /// As much of `into` as may be read into; nothing where the bytes are spent.
+    /// The part of `into` that may be filled; empty once the bytes are spent.
     pub fn clip<'a>(&self, into: &'a mut [u8]) -> &'a mut [u8] {
         let size = into.len().min(self.size as usize);
         into.get_mut(..size).unwrap_or_default()
     }
 
-    /// So many bytes were read.
+    /// Counts `size` bytes as read.
     pub fn take(&mut self, size: usize) {
         self.size = self.size.saturating_sub(u32::try_from(size).unwrap_or(u32::MAX));
     }
 
-    /// Something is done that costs about as much, however many bytes it is.
+    /// Counts one step: work whose cost hardly depends on its bytes.
     pub const fn step(&mut self) {
         self.steps = self.steps.saturating_sub(1);
     }
 
-    /// Whether there is a step left, whatever was read.
+    /// Whether a step is left, regardless of the bytes.
     pub const fn has_steps(&self) -> bool {
         self.steps > 0
     }
@@ -69,7 +73,7 @@ impl Budget {
         self.size == 0 || self.steps == 0
     }
 
-    /// Takes a step of a turn; where there is none left, of the next one.
+    /// Takes a step; yields for a new turn first if this one is spent.
     pub async fn next_step(&mut self) {
         if self.is_spent() {
             self.next_turn().await;
@@ -77,13 +81,14 @@ impl Budget {
         self.step();
     }
 
-    /// Others have their turn; then another one begins.
+    /// Yields to the other tasks, then begins a new turn.
     pub async fn next_turn(&mut self) {
         future::yield_now().await;
         *self = Self::TURN;
     }
 
-    /// Takes a step of a turn that reads from a stranger; where there is none left, he rests first.
+    /// Takes a step of reading from an untrusted peer; pauses for [`REST`] first if the turn is
+    /// spent.
     pub async fn next_read(&mut self) {
         if self.is_spent() {
             Timer::after(REST).await;
@@ -93,8 +98,8 @@ impl Budget {
     }
 }
 
-/// Runs an executor's tasks until `end`. As [`LocalExecutor::run`], which asks the reactor only after 200 turns where some
-/// task is always ready.
+/// Runs an executor's tasks until `end`. Unlike [`LocalExecutor::run`], which polls the reactor
+/// only every 200 turns while some task is always ready.
 pub async fn run<T>(executor: &LocalExecutor<'_>, end: impl Future<Output = T>) -> T {
     let turns = async {
         loop {
@@ -169,7 +174,7 @@ mod tests {
         });
         let mut running = pin!(run(&executor, future::pending::<()>()));
         for looks in 1..=3 {
-            // What polls it asks the reactor in between.
+            // The reactor is polled between two polls of this future.
             assert!(running.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             assert_eq!(turns.get(), looks * TURNS_PER_LOOK);
         }

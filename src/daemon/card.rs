@@ -1,8 +1,8 @@
-//! A link's card for whoever fetches its page without a browser, as a crawler does when it is pasted.
+//! Waits for a link's card when a crawler fetches its page, as happens when the link is pasted.
 //!
-//! Waits until the machine has the newest state or says that there is none to be had: the rules are
-//! `relay/preview.rs`'s. A browser that shows the page, a `HEAD`, and anybody where places are short
-//! are answered at once with what is known.
+//! Waits until the machine has the newest state or reports that there is none; the rules are in
+//! `relay/preview.rs`. A browser that shows the page, a `HEAD`, and any request while HTTP places
+//! are short get at once what is known.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -15,7 +15,7 @@ use super::head::SharePage;
 use relay::preview::{PREVIEW_MS_MAX, Preview};
 use relay::table::Id;
 
-/// The newest state behind a link: the page protocol's `state`. `None` where the page has no card.
+/// The newest state behind a link, as the page protocol's `state`. `None` if the page has no card.
 pub async fn card(daemon: &Daemon, asked: &SharePage) -> Option<Vec<u8>> {
     let is_short = daemon.heads.borrow().is_short();
     let preview = if asked.is_shown || asked.is_head || is_short {
@@ -36,14 +36,14 @@ pub async fn card(daemon: &Daemon, asked: &SharePage) -> Option<Vec<u8>> {
     waiting.end()
 }
 
-/// A preview that waits: its row is given back whatever becomes of its connection, which may lose its place meanwhile.
+/// A waiting preview. Frees its row when dropped, since its connection may be cut meanwhile.
 struct Waiting<'a> {
     daemon: &'a Daemon,
     preview: Id<Preview>,
 }
 
 impl Waiting<'_> {
-    /// It waits no longer; the card, if there is one.
+    /// Stops waiting; returns the card, if there is one.
     fn end(&self) -> Option<Vec<u8>> {
         self.daemon.step(|relay, now| relay.handle_preview_over(now, self.preview))
     }
@@ -51,7 +51,7 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // Of one that has ended there is no row any more.
+        // Does nothing if it ended before: its row is gone then.
         self.end();
     }
 }

@@ -1,4 +1,4 @@
-//! The clock: the only place that reads one.
+//! The clock: the only file that reads one.
 
 use std::time::Instant as Reading;
 
@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use relay::time::Instant;
 
-/// Monotonic time since the daemon's start: a wall clock that is set has no effect.
+/// Monotonic time since the daemon's start; setting the wall clock has no effect.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Reading);
 
@@ -23,16 +23,17 @@ impl Clock {
     }
 }
 
-/// The time as HTTP writes it (RFC 9110, 5.6.7). `None` where the wall clock was never set: a box without a battery starts
-/// in 1970, and a server that doesn't know the time must not tell one (6.6.1).
+/// The time in HTTP's format (RFC 9110, 5.6.7). `None` if the wall clock was never set: a box
+/// without a battery starts in 1970, and a server without a clock must not send a `Date` (6.6.1).
 pub fn date() -> Option<String> {
-    /// The year that this was written in: no clock that was set is behind it.
+    /// Start of the year in which this was written: a clock that was set is later.
     const SET_S: i64 = 1_767_225_600;
     let seconds = clock_gettime(ClockId::Realtime).tv_sec;
     (seconds >= SET_S).then(|| date_text(seconds))
 }
 
-/// Seconds since 1970 as a date, by the rule of the Gregorian calendar, whose years begin in March here.
+/// Seconds since 1970 as a Gregorian date. Years begin in March here, so that a leap day is the
+/// last day of its year.
 fn date_text(seconds: i64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
@@ -55,7 +56,7 @@ fn date_text(seconds: i64) -> String {
     )
 }
 
-/// The kernel's monotonic clock in microseconds, as the service manager reads it too.
+/// The kernel's monotonic clock in microseconds, the one that the service manager uses.
 pub fn monotonic_us() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);

@@ -1,8 +1,9 @@
-//! A page's socket, shared by the page's task and whoever writes to it; and the rule that keeps frames whole.
+//! A page's socket, shared by the page's task and its writer, and the rule that keeps frames whole.
 //!
-//! Owns the control slot, where tungstenite's own small frames (pong, close) wait, and the one `writev` that sends what is in it
-//! first, between two frames of ours and never inside one. Knows what is begun only by being told, and neither what the
-//! frames say nor who makes them: that is [`Outgoing`], which the fan-out and the tests' echo have each for themselves.
+//! Owns the control slot, which holds tungstenite's own small frames (pong, close), and the
+//! `writev` that sends them first, between two of our frames and never inside one. The caller
+//! reports whether a frame is half sent. Doesn't know what the frames say or who makes them: that
+//! is [`Outgoing`], implemented by the fan-out and by the tests' echo.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -13,46 +14,46 @@ use super::budget::Budget;
 use super::stream::Stream;
 use relay::transmit::Slices;
 
-/// One control frame is at most so many bytes (RFC 6455, section 5.5: a payload of 125).
+/// Bytes of one control frame, at most (RFC 6455, section 5.5: a payload of 125).
 const CONTROL_FRAME_SIZE_MAX: usize = 127;
-/// Two of them are the most that wait: a pong, and the close frame behind it.
+/// At most two control frames wait: a pong and the close frame after it.
 pub(super) const CONTROL_SIZE_MAX: usize = 2 * CONTROL_FRAME_SIZE_MAX;
 
-/// A page's socket. `P` is the page's name with whoever it belongs to.
+/// A page's socket. `P` identifies the page to its owner.
 #[derive(Debug)]
 pub struct Connection<P> {
-    /// Whose it is.
+    /// The page.
     pub page: P,
     pub(super) stream: Stream,
-    /// Frames of tungstenite's own that wait for a place between two of ours.
+    /// tungstenite's own frames, waiting for the end of our current frame.
     control: RefCell<Vec<u8>>,
-    /// The page's task.
+    /// Wakes the page's task.
     waker: RefCell<Option<Waker>>,
-    /// The socket failed: its task is to end.
+    /// The socket failed: the page's task must end.
     broken: Cell<bool>,
-    /// Where the page's own frames stand.
+    /// Position in the stream of frames that the page sends.
     boundary: Cell<Boundary>,
-    /// What is left of the turn of the page's task.
+    /// What is left of the current turn of the page's task.
     budget: Cell<Budget>,
 }
 
-/// What goes to a page besides the control slot's frames.
+/// The source of a page's bytes, apart from the control slot.
 pub trait Outgoing {
-    /// Collects its bytes as far as they find room in `out`; gives how many they are.
+    /// Appends its bytes to `out` as far as they fit; returns their number.
     fn gather<'a>(&'a self, out: &mut Slices<'a>) -> u64;
 }
 
-/// How far one write came.
+/// Result of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Bytes taken of what was gathered.
+    /// Gathered bytes that were written.
     pub size: u64,
-    /// Whether the socket took all that it was offered, the control slot's frames included.
+    /// Whether the socket took everything offered, control frames included.
     pub is_whole: bool,
 }
 
 impl<P> Connection<P> {
-    /// A connection that stands between two frames on both ways.
+    /// A connection at a frame boundary in both directions.
     pub fn new(page: P, stream: Stream) -> Self {
         Self {
             page,
@@ -65,13 +66,13 @@ impl<P> Connection<P> {
         }
     }
 
-    /// Whether a pong or a close frame waits to go out.
+    /// Whether a pong or a close frame waits to be sent.
     pub fn has_control(&self) -> bool {
         !self.control.borrow().is_empty()
     }
 
-    /// One write: what waits in the control slot where that has its place, then what `outgoing` has. `None`: the
-    /// socket failed, which the page's task finds out by itself.
+    /// One write: the control slot first if our stream is between frames, then the bytes of
+    /// `outgoing`. `None` if the socket failed; the page's task finds that out by itself.
     pub fn write(&self, is_between_frames: bool, outgoing: &impl Outgoing) -> Option<Sent> {
         let control = self.control.borrow();
         let first = if is_between_frames { control.len() } else { 0 };
@@ -95,14 +96,14 @@ impl<P> Connection<P> {
         Some(Sent { size, is_whole: of_control == first && size == gathered })
     }
 
-    /// The page's task has something to do.
+    /// Wakes the page's task.
     pub fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }
 
-    /// Whom to wake for the page.
+    /// Sets the waker of the page's task.
     pub(super) fn set_waker(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -110,7 +111,7 @@ impl<P> Connection<P> {
         }
     }
 
-    /// The socket failed.
+    /// Marks the socket as failed.
     pub(super) fn fail(&self) {
         self.broken.set(true);
     }
@@ -119,12 +120,12 @@ impl<P> Connection<P> {
         self.broken.get()
     }
 
-    /// Whether nothing of tungstenite's is to go out first.
+    /// Whether our frames may be sent now, with no control frame before them.
     pub(super) fn takes_ours_at_once(&self) -> bool {
         !self.is_broken() && !self.has_control()
     }
 
-    /// Puts bytes into the control slot; `false` where they find no room.
+    /// Puts bytes into the control slot; `false` if they don't fit.
     pub(super) fn push_control(&self, bytes: &[u8]) -> bool {
         let mut control = self.control.borrow_mut();
         let fits = control.len() + bytes.len() <= CONTROL_SIZE_MAX;
@@ -134,7 +135,8 @@ impl<P> Connection<P> {
         fits
     }
 
-    /// Bytes came from the page; how many of them are before a frame too many of one message.
+    /// Parses bytes that the page sent; returns how many precede the first frame over a message's
+    /// limit.
     pub(super) fn pass(&self, bytes: &[u8], fragments_max: u32) -> usize {
         let mut boundary = self.boundary.get();
         let passed = boundary.pass(bytes, fragments_max);
@@ -142,29 +144,30 @@ impl<P> Connection<P> {
         passed
     }
 
-    /// Whether a message of the page has more frames than it may.
+    /// Whether a message of the page exceeded its frame limit.
     pub(super) fn has_fragments_too_many(&self) -> bool {
         self.boundary.get().is_over()
     }
 
-    /// A turn of the page's task begins.
+    /// Begins a turn of the page's task.
     pub(super) fn begin_turn(&self) {
         self.budget.set(Budget::TURN);
     }
 
-    /// What is left of it.
+    /// What is left of the current turn.
     pub(super) fn budget(&self) -> Budget {
         self.budget.get()
     }
 
-    /// The page's task does something.
+    /// Takes a step from the turn.
     pub(super) fn step(&self) {
         let mut budget = self.budget.get();
         budget.step();
         self.budget.set(budget);
     }
 
-    /// Reads as much as the turn has left for it; where that is nothing, as if there were nothing.
+    /// Reads as much as the turn still allows. Once it is spent, fails with `WouldBlock` as if
+    /// nothing had arrived.
     pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         let mut budget = self.budget.get();
         if budget.is_spent() {
@@ -176,7 +179,7 @@ impl<P> Connection<P> {
         Ok(size)
     }
 
-    /// Whether the page is in the middle of no message and no frame of its own.
+    /// Whether the page is outside any message and any frame of its own.
     pub(super) fn is_between_messages(&self) -> bool {
         self.boundary.get().is_between_messages()
     }
@@ -190,7 +193,7 @@ impl<P> Connection<P> {
         let mut control = self.control.borrow_mut();
         control.drain(..size);
         if control.is_empty() {
-            // It is rare: an idle page keeps no buffer for it.
+            // Control frames are rare, and an idle page should keep no buffer.
             *control = Vec::new();
         }
     }
@@ -250,7 +253,7 @@ mod tests {
         page.set_nonblocking(true).unwrap();
         let mut said = Vec::new();
         while connection.has_control() {
-            // Until there is room for it again.
+            // Make room in the socket.
             let mut taken = [0; 65_536];
             if let Ok(size) = page.read(&mut taken) {
                 said.extend_from_slice(&taken[..size]);

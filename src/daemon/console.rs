@@ -1,9 +1,10 @@
-//! The console's lines: the Unix socket, and what is carried out for whoever types.
+//! The console's transport: the Unix socket, and the requests that the shell carries out.
 //!
-//! One task for each line, over a socket here and over a tty in `serial.rs`; both end in [`converse`]. What is said and
-//! understood is `console.rs`'s. At most [`CONSOLES_MAX`] engineers at once over the socket; one more is told so, but a program that
-//! asks one line (`sharelinkd status`) has a place of its own. Nothing waits for a line that takes nothing: what it
-//! doesn't take stays in its bounded buffer.
+//! One task for each connection, over a socket here and over a tty in `serial.rs`; both end in
+//! [`converse`]. `console.rs` owns the commands and texts. The socket serves at most
+//! [`CONSOLES_MAX`] engineers; one more gets a refusal, but one extra place is reserved for a
+//! program that sends one command (`sharelinkd status`). Nothing waits for a slow line: its output
+//! stays in a bounded buffer.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -22,34 +23,35 @@ use crate::config::Config;
 use crate::console::{Console, ONCE, Request, View};
 use board::CONSOLES_MAX;
 
-/// Who may connect: the relay's user and its group.
+/// Mode of the socket: the relay's user and its group may connect.
 const MODE: u32 = 0o660;
-/// A connection that says nothing for so long is greeted: a person is there, not a program. One that is greeted by mistake would not
-/// get its answer alone, and a loaded machine may hold a program up between connecting and asking.
+/// Silence after which a connection gets the banner: it is a person, not a program. A program that
+/// got it by mistake would receive more than its answer, and on a loaded machine it may pause
+/// between connecting and asking.
 const GREET_AFTER: Duration = Duration::from_secs(1);
-/// Whoever has the place that is kept for programs gives it back within this time.
+/// Timeout of the place that is reserved for programs.
 const PROGRAM_TIME_MAX: Duration = Duration::from_secs(10);
-/// Keys read in one turn.
+/// Bytes of input read in one turn.
 const READ_SIZE: usize = 256;
-/// So many errors of a configuration are told at the console; the log has all.
-const ERRORS_TOLD_MAX: usize = 8;
+/// Configuration errors shown at the console, at most; the log has all.
+const ERRORS_SHOWN_MAX: usize = 8;
 
-/// Where engineers connect.
+/// The console's listening socket.
 pub struct Listener {
-    /// The listening socket.
+    /// The socket.
     pub socket: Rc<Async<UnixListener>>,
-    /// What is to be removed at the end; none where the service manager holds it.
+    /// The file to remove at the end; none if the service manager holds the socket.
     pub path: Option<PathBuf>,
 }
 
-/// The socket that was passed on, else the configured one, else none.
+/// The inherited socket, else the configured one, else none.
 pub fn listener(config: &Config, inherited: Option<UnixListener>) -> Result<Option<Listener>, DaemonError> {
     let configured = config.console.socket.as_deref();
     if let Some(socket) = inherited {
         let held = socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
         if let Some(configured) = configured.filter(|path| held.as_deref() != Some(*path)) {
             log::warn!(
-                "the console is where the service manager listens (sharelinkd-console.socket); console.socket = {} has no effect",
+                "the console listens on the service manager's socket (sharelinkd-console.socket); console.socket = {} has no effect",
                 configured.display()
             );
         }
@@ -61,21 +63,28 @@ pub fn listener(config: &Config, inherited: Option<UnixListener>) -> Result<Opti
     Ok(Some(Listener { socket: Rc::new(socket), path: Some(path.to_owned()) }))
 }
 
-/// Binds the socket; one that a relay left behind which is gone is replaced.
+/// Binds the socket; replaces one that a dead relay left behind.
 fn bind(path: &Path) -> io::Result<Async<UnixListener>> {
-    // Connecting to a file that is no socket is refused too: that file is somebody else's.
+    // Checked first, since connecting to a file that is not a socket is refused too, and that file
+    // must not be removed.
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => match knock(path) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
             Ok(()) => return Err(io::Error::new(ErrorKind::AddrInUse, "another relay listens there")),
-            // One that has no time to accept is there.
+            // Its backlog is full: a live program.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                return Err(io::Error::new(ErrorKind::AddrInUse, "another program listens there, and accepts nobody"));
+                return Err(io::Error::new(
+                    ErrorKind::AddrInUse,
+                    "another program listens there and does not accept connections",
+                ));
             }
             Err(_) => {}
         },
         Ok(_) => {
-            return Err(io::Error::new(ErrorKind::AlreadyExists, "what is there is no socket, and stays as it is"));
+            return Err(io::Error::new(
+                ErrorKind::AlreadyExists,
+                "the file there is not a socket; it was left as it is",
+            ));
         }
         Err(_) => {}
     }
@@ -84,13 +93,13 @@ fn bind(path: &Path) -> io::Result<Async<UnixListener>> {
     Async::new(listener)
 }
 
-/// Whether somebody listens there, without waiting.
+/// Connects without waiting, to find out whether a program listens there.
 fn knock(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.connect(&SockAddr::unix(path)?)
 }
 
-/// Accepts engineers for as long as the daemon runs.
+/// Accepts consoles for as long as the daemon runs.
 pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Async<UnixListener>>) {
     let places = Rc::new(());
     let mut budget = Budget::TURN;
@@ -103,7 +112,7 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
                 let (daemon, place) = (Rc::clone(&daemon), Rc::clone(&places));
                 executor
                     .spawn(async move {
-                        // It ends with an error where somebody just left.
+                        // An error means that the peer just left.
                         let _ = match is_last {
                             true => future::or(answer_one(&daemon, &stream), give_up()).await,
                             false => attend(&daemon, &stream).await,
@@ -113,7 +122,7 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
                     .detach();
             }
             Err(error) => {
-                let line = format!("no console can be accepted for a moment: {error}");
+                let line = format!("can't accept a console connection now: {error}");
                 daemon.logged.borrow_mut().log(log::Level::Warn, daemon.clock.now(), &line);
                 Timer::after(Duration::from_secs(1)).await;
             }
@@ -125,7 +134,7 @@ fn refuse(stream: &Async<UnixStream>) {
     let _ = stream.get_ref().write(b"[E7] all consoles are in use: close one of them\r\n");
 }
 
-/// One engineer, or one program, at the socket.
+/// Serves one engineer or one program at the socket.
 async fn attend(daemon: &Daemon, stream: &Async<UnixStream>) -> io::Result<()> {
     let mut console = Box::new(Console::new(true));
     if !speaks(stream).await {
@@ -134,7 +143,7 @@ async fn attend(daemon: &Daemon, stream: &Async<UnixStream>) -> io::Result<()> {
     converse(daemon, stream, &mut console).await
 }
 
-/// The place that is kept for programs; an engineer is told that there is none.
+/// Serves a program on the reserved place; refuses an engineer.
 async fn answer_one(daemon: &Daemon, stream: &Async<UnixStream>) -> io::Result<()> {
     let mut asked = [0; READ_SIZE];
     let size = if speaks(stream).await { stream.get_ref().read(&mut asked)? } else { 0 };
@@ -153,7 +162,7 @@ async fn give_up() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether something comes at once, as from a program.
+/// Whether the peer sends something at once, as a program does.
 async fn speaks(stream: &Async<UnixStream>) -> bool {
     let spoke = async { stream.readable().await.is_ok() };
     let silent = async {
@@ -163,10 +172,10 @@ async fn speaks(stream: &Async<UnixStream>) -> bool {
     future::or(spoke, silent).await
 }
 
-/// Carries bytes between a line and its console until either is over.
+/// Carries bytes between a line and its console until either ends.
 ///
 /// # Errors
-/// Why the line is gone.
+/// The line's I/O error.
 pub async fn converse<T>(daemon: &Daemon, line: &Async<T>, console: &mut Console) -> io::Result<()>
 where
     for<'a> &'a T: Read + Write,
@@ -178,7 +187,7 @@ where
         while let Some(request) = console.poll_request() {
             let text = carry_out(daemon, request);
             daemon.look(|view| console.handle_answer(view, &text));
-            // The next one may wait already, and may read a configuration.
+            // Requests may be queued, and a reload reads a file.
             budget.next_turn().await;
         }
         let is_stuck = write(daemon, line.get_ref(), console)?;
@@ -210,7 +219,8 @@ where
         let came = future::or(room_came, future::or(keys_came, time_came)).await?;
         if came {
             match line.get_ref().read(budget.clip(&mut keys)) {
-                // A line hung up. Over the socket, what was asked for is still to be answered.
+                // A serial line hung up. Over the socket, the commands sent before are still
+                // answered.
                 Ok(0) if !console.may_leave() => return Ok(()),
                 Ok(0) => {
                     listens = false;
@@ -225,12 +235,13 @@ where
             }
         }
         daemon.look(|view| console.handle_timeout(view));
-        // Pages, pings and the watchdog have their turn, however fast somebody types: a key may be a command.
+        // Yields to pages, pings and the watchdog, however fast input arrives: any key may be a
+        // command.
         budget.next_turn().await;
     }
 }
 
-/// Writes what the line takes; whether something waits.
+/// Writes as much as the line takes; returns whether output is left.
 fn write<T>(daemon: &Daemon, mut line: &T, console: &mut Console) -> io::Result<bool>
 where
     for<'a> &'a T: Write,
@@ -251,13 +262,13 @@ fn is_for_now(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// Does what an engineer wants done; what came of it.
+/// Carries out an engineer's request; returns the answer.
 fn carry_out(daemon: &Daemon, request: Request) -> String {
     log::info!("at the console: {request}");
     match request {
         Request::Close(page) => match daemon.step(|relay, now| relay.close_by_hand(now, page)) {
             true => format!("page {page} is being closed\n"),
-            false => format!("[E3] page {page} is gone, or being closed already\n"),
+            false => format!("[E3] page {page} is gone or already closing\n"),
         },
         Request::End(number) => match daemon.step(|relay, now| relay.end_by_hand(now, number)) {
             Some(pages) => format!("topic {number} has ended; pages told: {pages}\n"),
@@ -265,18 +276,19 @@ fn carry_out(daemon: &Daemon, request: Request) -> String {
         },
         Request::Drain => {
             daemon.end.raise();
-            "the relay sends its pages away and ends\n".to_owned()
+            "draining: the relay closes its pages, then exits\n".to_owned()
         }
         Request::Reload => match reload::again(daemon) {
             Ok(waits) => {
-                let waits: String = waits.iter().map(|key| format!("{key} changed: that takes a restart\n")).collect();
+                let waits: String =
+                    waits.iter().map(|key| format!("{key} changed: takes effect after a restart\n")).collect();
                 format!("{waits}the configuration was read again\n")
             }
             Err(errors) => {
                 let count = errors.len();
-                let told: String = errors.iter().take(ERRORS_TOLD_MAX).map(|error| format!("{error}\n")).collect();
-                let more = if count > ERRORS_TOLD_MAX { ", the log has them all" } else { "" };
-                format!("{told}[E8] the configuration stays as it was: {count} error(s){more}\n")
+                let shown: String = errors.iter().take(ERRORS_SHOWN_MAX).map(|error| format!("{error}\n")).collect();
+                let more = if count > ERRORS_SHOWN_MAX { ", the log has them all" } else { "" };
+                format!("{shown}[E8] the configuration stays as it was: {count} error(s){more}\n")
             }
         },
         Request::LogLevel(level) => {
@@ -287,7 +299,7 @@ fn carry_out(daemon: &Daemon, request: Request) -> String {
 }
 
 impl Daemon {
-    /// Lets the console look at everything.
+    /// Builds the console's view of the relay.
     pub(super) fn look<T>(&self, see: impl FnOnce(&View<'_>) -> T) -> T {
         logging::with_lines(|lines, unwritten| {
             see(&View {

@@ -99,7 +99,10 @@ impl fmt::Display for DaemonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "can't listen on {address}: the address is in use by another program; change pages.listen or stop it")
+                write!(
+                    f,
+                    "can't listen on {address}: the address is in use by another program; change pages.listen or stop it"
+                )
             }
             Self::Listen(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 write!(f, "can't listen on {address}: permission denied; ports below 1024 need CAP_NET_BIND_SERVICE")

@@ -99,7 +99,7 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     ];
     let waits: Vec<&str> = waits.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect();
     for key in &waits {
-        log::warn!("{key} changed: that takes a restart");
+        log::warn!("{key} changed: takes effect after a restart");
     }
     log::set_max_level(config.log_level);
     let mut uplink = config.uplink;

@@ -28,7 +28,7 @@ async def address_and_secret(t):
     for changes in ({"secret": "the other one's"}, {"secret": ""}):
         daemon.sections["uplink"].update(addresses=[other.address], **changes)
         daemon.config.write_text(daemon_module.toml(daemon.sections))
-        await reload(daemon, "addresses, and the secret with them, changed: that takes a restart")
+        await reload(daemon, "addresses, and the secret with them, changed: takes effect after a restart")
         up.drop()
         up = await business.uplink(timeout=20 * SLACK)  # it proves itself as before, to whom it did before
         await page.until("uplink", up=True)
