@@ -18,7 +18,7 @@ pub const SIZE: u32 = 8 * 1024;
 /// each.
 pub const STEPS: u32 = 16;
 /// Pause before a page, or a peer after its answer, is read again when it sent more than one turn
-/// holds; TCP back-pressure stops it meanwhile. A flood so costs a few percent of the processor (60
+/// holds; TCP back-pressure stops it meanwhile. So a flood costs a few percent of the processor (60
 /// µs in 50 ms) instead of all of it. What a page client sends fits into one turn; a flood gets
 /// through at 160 KB and 320 frames a second.
 pub const REST: Duration = Duration::from_millis(50);
@@ -98,8 +98,8 @@ impl Budget {
     }
 }
 
-/// Runs an executor's tasks until `end`. Unlike [`LocalExecutor::run`], which polls the reactor
-/// only every 200 turns while some task is always ready.
+/// Runs an executor's tasks until `end`. [`LocalExecutor::run`] would poll the reactor only every
+/// 200 turns while some task is always ready.
 pub async fn run<T>(executor: &LocalExecutor<'_>, end: impl Future<Output = T>) -> T {
     let turns = async {
         loop {

@@ -1,9 +1,10 @@
-//! Reading and writing a connection that is no page: a request's head, an answer, and what is said behind it.
+//! I/O of a connection that is not a page: a request's head, an answer, and whatever the peer sends
+//! after the answer.
 //!
-//! Each loop over the socket takes from a [`Budget`], so that a peer that sends as fast as it is read
-//! costs others nothing. Owns how much is read behind an answer, and the time for an upgrade's few
-//! bytes. Waits by `poll_readable`: `Async::readable` would leave a list of waiters behind with the
-//! socket. Knows neither the machine nor what is asked for.
+//! Each loop over the socket takes from a [`Budget`], so that a peer that sends as fast as it is
+//! read costs the others nothing. Owns how much is read after an answer, and the timeout of an
+//! upgrade's answer. Waits by `poll_readable`: `Async::readable` would leave a list of waiters
+//! allocated with the socket. Knows neither the machine nor the requests.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,13 +17,13 @@ use super::head::{self, Answer};
 use super::heads::Place;
 use super::stream::Stream;
 
-/// The few bytes of an upgrade's answer must be taken within this time.
+/// Timeout for sending an upgrade's answer, which is a few bytes.
 const UPGRADE_TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes that are read behind an answer at most: a few more requests, or the start of a body that
-/// nobody wants. Who sends more is cut off.
+/// Bytes read after an answer, at most: a few more requests, or the start of a body that is
+/// ignored. A peer that sends more is cut off.
 const LINGER_SIZE_MAX: usize = 64 * 1024;
 
-/// Waits until something is there to be read, the peer's end included.
+/// Waits until there is something to read, which may be the end of the stream.
 pub async fn first_byte(place: &Place, stream: &Stream) -> io::Result<usize> {
     let mut budget = Budget::TURN;
     loop {
@@ -37,10 +38,10 @@ pub async fn first_byte(place: &Place, stream: &Stream) -> io::Result<usize> {
     }
 }
 
-/// Reads until a request head is whole; its size and how many bytes were read.
+/// Reads until a request head is complete; returns its size and the number of bytes read.
 ///
 /// # Errors
-/// The answer to what can't become one; none where the peer is gone.
+/// The answer to bytes that can't become a head; `None` if the peer is gone.
 pub async fn read_head(stream: &Stream, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
     let mut filled = 0;
     let mut budget = Budget::TURN;
@@ -62,7 +63,7 @@ async fn read(stream: &Stream, into: &mut [u8], budget: &mut Budget) -> io::Resu
         match stream.read(budget.clip(into)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| stream.poll_readable(context)).await?;
-                // Others had their turn meanwhile.
+                // Other tasks ran meanwhile.
                 *budget = Budget::TURN;
             }
             result => return result.inspect(|size| budget.take(*size)),
@@ -83,7 +84,7 @@ async fn write(stream: &Stream, bytes: &[u8], budget: &mut Budget) -> io::Result
     }
 }
 
-/// Writes all of an answer.
+/// Writes a whole answer.
 ///
 /// # Errors
 /// The socket's own.
@@ -96,10 +97,10 @@ pub async fn write_all(stream: &Stream, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the few bytes of an upgrade's answer within the time for them.
+/// Writes an upgrade's answer within its timeout.
 ///
 /// # Errors
-/// The socket's own, or that it took too long.
+/// The socket's own, or a timeout.
 pub async fn timely(stream: &Stream, bytes: &[u8]) -> io::Result<()> {
     let late = async {
         Timer::after(UPGRADE_TIME_MAX).await;
@@ -108,17 +109,17 @@ pub async fn timely(stream: &Stream, bytes: &[u8]) -> io::Result<()> {
     future::or(write_all(stream, bytes), late).await
 }
 
-/// How the peer left behind an answer.
+/// What the peer did after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
-    /// It ended its own side, or is gone.
+    /// It closed its side, or is gone.
     Left,
-    /// It said more than is read.
+    /// It sent more than is read.
     TooMuch,
 }
 
-/// Says that nothing more comes, and reads what the peer still sends, up to a size; the time for it
-/// is the caller's.
+/// Shuts down our side, and reads what the peer still sends, up to a limit. The caller sets the
+/// timeout.
 pub async fn linger(stream: &Stream) -> Behind {
     if stream.end_writing().is_err() {
         return Behind::Left;

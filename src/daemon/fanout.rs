@@ -1,9 +1,10 @@
-//! The fan-out: one task that serves the pages the machine names, one `writev` each, with a budget for each turn. Pages that stand
-//! in step, which are nearly all, get the same piece of the arena, handed to the kernel by one call for all of them.
+//! The fan-out: one task that serves the pages that the machine names, one `writev` each, with a
+//! budget for each turn. Nearly all pages are in step (the same topic, the same cursors): they get
+//! the same piece of the arena, all by one system call.
 //!
-//! It owns the row of sockets beside the machine's session table, and is what the daemon is to a page's task
-//! ([`Behind`]). A page's own task is woken only when its socket took no more, or when it is to be closed. How a
-//! socket is written to is `connection.rs`; what is written, the machine's.
+//! Owns the sockets, by row of the machine's session table, and implements [`Behind`] for the page
+//! tasks. A page's own task is woken only when its socket is full, or when it must close.
+//! `connection.rs` knows how to write to a socket; the machine decides what is written.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,25 +26,25 @@ use relay::table::Id;
 use relay::transmit::Slices;
 use wire::page::{PAGE_FRAGMENTS_MAX, PAGE_FRAME_SIZE_MAX};
 
-/// Writes to one page in one turn, at most: more than one only where one gather didn't hold everything. A page
-/// with more ahead has its next turn behind the others.
+/// Writes to one page in one turn, at most: more than one only if a gather didn't hold everything.
+/// A page with more ahead gets its next turn after the others.
 const WRITES_PER_PAGE: usize = 4;
 
-/// A socket of one of the session table's pages.
+/// The connection of a page in the session table.
 pub type Connection = connection::Connection<Id<Session>>;
 
-/// The sockets of the session table's pages, by their row.
+/// The connections by row of the session table.
 pub struct Connections {
     rows: Vec<Option<Rc<Connection>>>,
 }
 
 impl Connections {
-    /// No sockets; room for `pages_max`.
+    /// No connections; room for `pages_max`.
     pub fn new(pages_max: u32) -> Self {
         Self { rows: Vec::with_capacity(pages_max as usize) }
     }
 
-    /// A page's socket.
+    /// Adds a page's connection.
     pub fn insert(&mut self, connection: Rc<Connection>) {
         let index = connection.page.index() as usize;
         if self.rows.len() <= index {
@@ -54,7 +55,7 @@ impl Connections {
         }
     }
 
-    /// A page is gone.
+    /// Removes a page's connection; does nothing if its row was taken by another page.
     pub fn remove(&mut self, page: Id<Session>) {
         if let Some(row) = self.rows.get_mut(page.index() as usize)
             && row.as_ref().is_some_and(|row| row.page == page)
@@ -63,7 +64,7 @@ impl Connections {
         }
     }
 
-    /// A page's socket.
+    /// A page's connection.
     pub fn get(&self, page: Id<Session>) -> Option<&Connection> {
         self.rows.get(page.index() as usize)?.as_deref().filter(|row| row.page == page)
     }
@@ -82,7 +83,7 @@ pub async fn run(daemon: Rc<Daemon>) {
     }
 }
 
-/// Serves a turn's pages; whether there may be more.
+/// Serves one turn; returns whether pages may be left.
 fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
     if daemon.relay.borrow_mut().poll_full() {
         queues::measure(daemon);
@@ -96,8 +97,8 @@ fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
     draft.begin(now);
     let mut pages = heapless::Vec::<_, BATCH_SIZE_MAX>::new();
     let ready = relay.poll_pages(&mut pages);
-    // The kernel's work drives the rows of pages out of the cache: a turn's are fetched at once, while nothing
-    // waits for each single one.
+    // Writing to sockets evicts the pages' rows from the CPU cache. Looking them all up first
+    // overlaps the cache misses.
     let sockets: heapless::Vec<_, BATCH_SIZE_MAX> =
         pages.iter().enumerate().filter_map(|(at, page)| Some((at < ready, connections.get(*page)?))).collect();
     let mut together = Together::new();
@@ -116,10 +117,10 @@ fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
     relay.has_pages_to_serve()
 }
 
-/// Pages in step, which are sent the same piece.
+/// Pages in step, which get the same bytes.
 type Together<'a> = heapless::Vec<&'a Connection, BATCH_SIZE_MAX>;
 
-/// Writes the draft's piece to all of them, and forgets them.
+/// Writes the draft's piece to all of them, and empties the list.
 fn write_together(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, together: &mut Together<'_>) {
     if together.is_empty() {
         return;
@@ -197,8 +198,8 @@ impl Behind for Daemon {
     }
 }
 
-/// Writes to a page whatever it is to be sent, as far as its socket takes it; `false` where its own task must do
-/// something: wait, close, or end.
+/// Writes what is ahead of a page, as far as its socket takes it. `false` if the page's own task
+/// must act: wait, close, or end.
 fn write(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> bool {
     for _ in 0..WRITES_PER_PAGE {
         match write_once(relay, draft, connection) {
@@ -212,11 +213,11 @@ fn write(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> bool 
 }
 
 enum Written {
-    /// There is nothing more to send.
+    /// Nothing is left to send.
     Everything,
-    /// There may be more.
+    /// More may be left.
     Some,
-    /// The page's own task must do something: wait, close, or end.
+    /// The page's own task must act: wait, close, or end.
     Nothing,
 }
 
@@ -246,7 +247,7 @@ fn write_once(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> 
     if is_everything { Written::Everything } else { Written::Some }
 }
 
-/// A page's draft, with the machine that has its bytes.
+/// A page's draft, and the machine that holds its bytes.
 struct Drafted<'a> {
     relay: &'a Relay,
     draft: &'a Draft,
@@ -275,7 +276,7 @@ mod tests {
     use board::{Board, HOST};
     use relay::rig::Rig;
 
-    /// Counts how often a page's task is woken.
+    /// Counts the wake-ups of a page's task.
     #[derive(Default)]
     struct Wakes(AtomicUsize);
 
@@ -285,7 +286,7 @@ mod tests {
         }
     }
 
-    /// So many pages of topic 7, all told that they are.
+    /// `count` pages of topic 7 that have received all their notices.
     fn audience(rig: &mut Rig, count: usize) -> Vec<Id<Session>> {
         let mut pages = vec![rig.viewer()];
         while pages.len() < count {
@@ -304,7 +305,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut rig = Rig::up(&Board { pages_max: 8, subscriptions_max: 8, ..HOST });
             let pages = audience(&mut rig, 4);
-            // Whoever has read everything stands in step.
+            // A page that has read everything is in step.
             rig.messages(1..=1);
             pages.iter().for_each(|page| drop(rig.read(*page)));
             while rig.relay.poll_page().is_some() {}
@@ -319,7 +320,7 @@ mod tests {
                 connection.set_waker(&Waker::from(Arc::clone(wakes)));
                 daemon.connections.borrow_mut().insert(connection);
             }
-            // The last one's takes nothing any more.
+            // The last one's socket fails.
             daemon.connections.borrow().get(pages[3]).unwrap().stream.end_writing().unwrap();
             let mut batch = Batch::open(wants_ring);
             while serve_turn(&daemon, &mut batch) {}
@@ -343,7 +344,7 @@ mod tests {
         let daemon = Daemon::of(rig);
         let executor = LocalExecutor::new();
         let _serving = executor.spawn(run(Rc::clone(&daemon)));
-        // Another task of the executor's: a page's, the console's, the uplink's.
+        // Stands for any other task of the executor: a page's, the console's, the uplink's.
         let turns = Rc::new(Cell::new(0));
         let (turns_of_others, relay) = (Rc::clone(&turns), Rc::clone(&daemon));
         let others = executor.spawn(async move {

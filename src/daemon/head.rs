@@ -1,9 +1,9 @@
-//! A request head, without its socket: whether it is whole, and what it asks for.
+//! Routes a request head, without its socket: whether it is complete, and what it requests.
 //!
-//! Owns which path is what, and how a share link may be spelled: docs/protocol.md under "HTTP", as far as it needs nothing
-//! but the bytes and the configuration. What HTTP itself demands is `request.rs`, what an upgrade must be is `upgrade.rs`.
-//! Refuses another method (405). Knows neither the machine nor a clock: whether there is room, and what a share page shows, is
-//! `http.rs`.
+//! Owns the paths and the permitted spellings of a share link (docs/protocol.md under "HTTP"), as
+//! far as they follow from the bytes and the configuration alone. `request.rs` checks HTTP's own
+//! rules, `upgrade.rs` those of an upgrade. Refuses other methods (405). Knows neither the machine
+//! nor a clock: `http.rs` knows whether there is room and what a share page shows.
 
 use std::net::IpAddr;
 
@@ -18,39 +18,40 @@ use wire::is_link;
 /// What a request asks for.
 #[derive(Debug)]
 pub enum Asked {
-    /// Something that is answered whatever the relay holds: what is at a path.
+    /// The file at a path, whose answer doesn't depend on any link or page.
     Path {
         /// The request's path, without query.
         path: String,
-        /// Only the answer's head is wanted.
+        /// The request is a HEAD.
         is_head: bool,
     },
     /// The share page of a link.
     SharePage(SharePage),
     /// To become a page.
     Upgrade(Upgrade),
-    /// The share page of a link that is spelled in another way: the answer says where it is.
+    /// The share page of a link in a non-canonical spelling: the answer redirects to the canonical
+    /// one.
     Moved(Answer),
-    /// Nothing that there is: the answer says why.
+    /// A refused request, with its answer.
     Refused(Answer),
 }
 
-/// A share page that is asked for.
+/// A request for a share page.
 #[derive(Debug)]
 pub struct SharePage {
-    /// It has the form of a link.
+    /// The link; its form is valid.
     pub link: String,
-    /// The host, with its port, that the page was asked of, where it can stand in a header line of ours.
+    /// The requested host with its port, if it is safe to write into a header line.
     pub host: Option<String>,
-    /// Who asks.
+    /// The client's address.
     pub address: IpAddr,
-    /// A browser shows it to somebody: whoever looks at it sees no card.
+    /// A browser shows the page to a person, who doesn't see the card.
     pub is_shown: bool,
-    /// Only the answer's head is wanted.
+    /// The request is a HEAD.
     pub is_head: bool,
 }
 
-/// Reads a head that is whole, from a peer at `address`.
+/// Routes a complete head from a peer at `address`.
 #[must_use]
 pub fn read(head: &[u8], pages: &Pages, address: IpAddr) -> Asked {
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -62,7 +63,7 @@ fn route(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<As
     let is_head = is_head(request)?;
     let path = request.path();
     if path == "/ws" {
-        // HEAD upgrades nothing, whatever it says.
+        // A HEAD never upgrades, whatever its headers say.
         let upgrade = if is_head { Err(upgrade::needed("GET")) } else { upgrade::read(request, pages, address) };
         return upgrade.map(Asked::Upgrade).map_err(|answer| Answer { is_head, ..answer });
     }
@@ -77,25 +78,25 @@ fn route(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<As
     Ok(Asked::SharePage(SharePage { link: link.to_owned(), host, address, is_shown, is_head }))
 }
 
-/// The same room under another spelling (RFC 3986, 6.2.2.2), or with a slash behind it. The page's script reads the link
-/// out of its address, so the browser is sent to the plain one. Nothing of it can end the header line: a link has
-/// letters, digits and four signs, and a request's target only what can be seen.
+/// Redirects to the canonical spelling of a link (RFC 3986, 6.2.2.2), without a slash at the end:
+/// the page's script reads the link out of its URL. Header injection is impossible: a link consists
+/// of letters, digits and four punctuation characters, and a request's target of visible ASCII.
 fn moved(link: &str, query: &str) -> Answer {
-    Answer::plain(301, "the share page is at the plain spelling of its link\n")
+    Answer::plain(301, "the share page is at the canonical spelling of its link\n")
         .with("Location", &format!("/s/{link}{query}"))
 }
 
-/// The path, without query, that a whole head asks for, and whether only the answer's head is wanted.
+/// The path without query of a complete head, and whether the request is a HEAD.
 ///
 /// # Errors
-/// The answer to another method, or to no HTTP.
+/// The answer to any other method, and to bytes that are not HTTP.
 pub fn path(head: &[u8]) -> Result<(String, bool), Answer> {
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let request = Request::parse(head, &mut lines)?;
     Ok((request.path().into_owned(), is_head(&request)?))
 }
 
-/// Whether only the answer's head is wanted; the answer to what is neither `GET` nor `HEAD`.
+/// Whether the method is HEAD; the answer to anything but `GET` and `HEAD`.
 fn is_head(request: &Request<'_, '_>) -> Result<bool, Answer> {
     match request.method {
         "GET" => Ok(false),

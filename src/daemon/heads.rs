@@ -1,10 +1,13 @@
-//! The places of connections that are no page (yet), and who gives one where they are short.
+//! The places of connections that are not (yet) pages, and which connection is evicted when they
+//! run short.
 //!
-//! Owns the fixed number of places and the order in which they are given up: an answer that has arrived whole costs nobody
-//! anything; then who has sent nothing; then the address (of IPv6 the /64) that holds most of them, where it holds more
-//! than one. So a host gives its own places to its own connections, however many it opens, and accepting never waits for
-//! it. An answer that makes progress is never cut for another. Refuses nobody: where no place can be given, the next waits
-//! in the kernel. Knows no socket: whose place is taken hears of it from its [`Place`], and goes.
+//! Owns the fixed number of places and the order of eviction: first a connection whose answer has
+//! arrived whole, which loses nothing; then silent ones; then those of the address (for IPv6, the
+//! /64) that holds the most places, if it holds more than one. So a host that opens many
+//! connections evicts its own, and accepting never waits for it. An answer that makes progress is
+//! never evicted. Refuses nobody: while no place can be freed, the next connection waits in the
+//! kernel's backlog. Knows no sockets: an evicted connection learns it from its [`Place`], and
+//! closes.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -16,61 +19,63 @@ use std::task::{Poll, Waker};
 
 use relay::time::Instant;
 
-/// A connection that has sent nothing for this long gives its place before all others. Less, and one whose request is on
-/// its way would go; more, and a flood from thousands of addresses would keep others out.
+/// Milliseconds of silence after which a connection is evicted before all others. A shorter time
+/// would evict clients whose request is on its way; a longer one would let a flood from thousands
+/// of addresses keep others out.
 const SILENT_MS_MAX: u64 = 250;
-/// A head that isn't whole keeps its place for this long, where its address has no other.
+/// Milliseconds that an incomplete head keeps its place, if its address holds no other.
 const HEAD_MS_MAX: u64 = 1_000;
-/// A browser has this many connections to one host at most: an address that holds no more is no crowd, but gives its own
-/// places to its own connections. Less where there are few places.
+/// Places of one address that don't make it a crowd: browsers open at most this many connections to
+/// a host. Such an address evicts only its own connections. Lower if there are few places.
 const CROWD_MIN: usize = 6;
-/// An answer of which nothing arrives keeps its place for this long, whoever holds it: a phone that changes its cell.
+/// Milliseconds that an answer without any progress keeps its place, whatever its address holds:
+/// enough for a phone that changes its cell.
 const ANSWER_MS_MAX: u64 = 2_000;
-/// A scraper keeps its place for this long while another waits.
+/// Milliseconds that a scraper keeps its place while another one waits.
 const SCRAPER_MS_MAX: u64 = 1_000;
-/// Bytes of an answer that must arrive each second for it to be making progress.
+/// Minimum progress of an answer: bytes acknowledged by the peer for each second.
 pub const PROGRESS_PER_S: u64 = 512;
 
-/// The places, the oldest connection first.
+/// The places, oldest connection first.
 #[derive(Debug)]
 pub struct Heads {
     places: VecDeque<Rc<Place>>,
-    /// How many places each network holds.
+    /// Number of places held by each network.
     networks: HashMap<IpAddr, Rc<Cell<u32>>>,
     places_max: usize,
     are_scrapers: bool,
     cut: u64,
 }
 
-/// One connection's place. It is the connection's until it leaves, or is cut off.
+/// One connection's place, until it leaves or is evicted.
 #[derive(Debug)]
 pub struct Place {
     since: Instant,
     network: Option<IpAddr>,
-    /// Places of its network, this one included.
+    /// Places held by its network, this one included.
     held: Rc<Cell<u32>>,
     stage: Cell<Stage>,
     is_cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// How far a connection is.
+/// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It was accepted, and nobody has looked yet whether something came.
+    /// Accepted, and not read yet.
     New,
-    /// Nothing came.
+    /// Nothing has arrived.
     Silent,
-    /// Its head has begun.
+    /// Part of its head has arrived.
     Head,
-    /// Its answer is on its way.
+    /// Its answer is being sent.
     Answer {
-        /// Since when.
+        /// When sending began.
         since: Instant,
-        /// Bytes that have arrived.
+        /// Bytes acknowledged by the peer.
         arrived: u64,
     },
-    /// All of its answer has arrived.
+    /// Its whole answer has arrived.
     Answered,
 }
 
@@ -81,14 +86,15 @@ impl Heads {
         Self { places: VecDeque::with_capacity(places_max), networks, places_max, are_scrapers: false, cut: 0 }
     }
 
-    /// Places for scrapers, of whom none needs long.
+    /// Places for scrapers: an answer may be evicted after a second even if it makes progress.
     pub fn of_scrapers(places_max: u32) -> Self {
         Self { are_scrapers: true, ..Self::new(places_max) }
     }
 
-    /// Whether one more can [`enter`](Self::enter). Who it is shows only then: there is room while somebody would give a
-    /// place to a connection of its own address. Where it is another's, it is one too many for a moment, and no further
-    /// one comes until a place was given.
+    /// Whether one more connection may [`enter`](Self::enter). Its address is known only once it is
+    /// accepted, so there is room as soon as any place could be freed for a connection of the same
+    /// address. If it turns out to be another's, there is one connection too many, and no further
+    /// one is accepted until a place is freed.
     pub fn has_room(&mut self, now: Instant) -> bool {
         if self.places.len() > self.places_max {
             self.cut_one(now);
@@ -98,8 +104,8 @@ impl Heads {
             || self.places.len() == self.places_max && self.places.iter().any(|p| self.rank(p, now, is_own).is_some())
     }
 
-    /// Takes a place; where all are taken, one is given up for it. `network` is none for a connection that stands for
-    /// itself alone, as a trusted proxy's do: each is another viewer's.
+    /// Takes a place, and evicts another connection if all are taken. `network` is none for
+    /// connections of a trusted proxy: each is another viewer's and counts for itself.
     pub fn enter(&mut self, now: Instant, network: Option<IpAddr>) -> Rc<Place> {
         let held = network.map(|network| Rc::clone(self.networks.entry(network).or_default())).unwrap_or_default();
         held.set(held.get() + 1);
@@ -112,16 +118,16 @@ impl Heads {
         place
     }
 
-    /// Cuts off whoever gives first; `false` where nobody does.
+    /// Evicts the connection with the lowest rank; `false` if none may be evicted.
     pub fn cut_one(&mut self, now: Instant) -> bool {
         self.cut_for(now, None)
     }
 
-    /// The same for a connection whose network holds these places.
+    /// The same for a new connection, whose network is the one counted by `held`.
     fn cut_for(&mut self, now: Instant, held: Option<&Rc<Cell<u32>>>) -> bool {
         let is_own = |place: &Place| held.is_some_and(|held| Rc::ptr_eq(held, &place.held));
         let ranked = self.places.iter().filter_map(|place| Some((self.rank(place, now, is_own(place))?, place)));
-        // The oldest of those that are alike: the first of them.
+        // Of equal ranks, the first: the oldest connection.
         let Some(place) = ranked.min_by_key(|(rank, _)| *rank).map(|(_, place)| Rc::clone(place)) else { return false };
         self.leave(&place);
         self.cut += u64::from(!place.is_answered());
@@ -132,8 +138,8 @@ impl Heads {
         true
     }
 
-    /// Where a place stands among those that can be given up: the least goes first. `is_own` where the place would go to a
-    /// connection of the same network.
+    /// The rank for eviction, lowest first; `None` if it may not be evicted. `is_own`: the place
+    /// would go to a connection of the same network.
     fn rank(&self, place: &Place, now: Instant, is_own: bool) -> Option<(u8, Reverse<u32>, bool, bool)> {
         let held = place.held.get() as usize;
         let is_crowd = held > (self.places_max / 8).clamp(1, CROWD_MIN);
@@ -154,7 +160,7 @@ impl Heads {
         is_due.then_some((rank, Reverse(if is_crowd { place.held.get() } else { 0 }), !is_own, is_answer))
     }
 
-    /// Gives a place back.
+    /// Frees a place.
     pub fn leave(&mut self, place: &Rc<Place>) {
         let Some(index) = self.places.iter().position(|other| Rc::ptr_eq(other, place)) else { return };
         self.places.remove(index);
@@ -164,49 +170,50 @@ impl Heads {
         }
     }
 
-    /// Whether the last quarter of the places is taken: nobody is to hold one for long.
+    /// Whether the last quarter of the places is in use. Then requests should not hold a place for
+    /// long.
     pub fn is_short(&self) -> bool {
         self.places.len() > self.places_max - self.places_max.div_ceil(4)
     }
 
-    /// Places that are taken.
+    /// Places in use.
     pub fn count(&self) -> u32 {
         u32::try_from(self.places.len()).unwrap_or(u32::MAX)
     }
 
-    /// Connections that lost their place to others before they were answered.
+    /// Connections evicted before they were answered.
     pub const fn cut(&self) -> u64 {
         self.cut
     }
 }
 
 impl Place {
-    /// Nothing came yet.
+    /// Records that nothing has arrived yet.
     pub fn says_nothing(&self) {
         self.stage.set(Stage::Silent);
     }
 
-    /// Something came.
+    /// Records that part of the head has arrived.
     pub fn head_begins(&self) {
         self.stage.set(Stage::Head);
     }
 
-    /// So many bytes of the answer have arrived.
+    /// Records that the peer acknowledged `arrived` bytes of an answer begun at `since`.
     pub fn answer_arrives(&self, since: Instant, arrived: u64) {
         self.stage.set(Stage::Answer { since, arrived });
     }
 
-    /// All of the answer has arrived.
+    /// Whether the whole answer has arrived.
     pub fn is_answered(&self) -> bool {
         self.stage.get() == Stage::Answered
     }
 
-    /// All of the answer has arrived, and the place is anybody's.
+    /// Records that the whole answer has arrived: anyone may take the place now.
     pub fn answer_arrived(&self) {
         self.stage.set(Stage::Answered);
     }
 
-    /// Waits until the place is taken from it.
+    /// Waits until the place is evicted.
     pub async fn cut(&self) {
         poll_fn(|context| {
             if self.is_cut.get() {
@@ -222,7 +229,7 @@ impl Place {
     }
 }
 
-/// What counts as one address: of IPv6 the /64, which one host has to itself.
+/// The network of an address: for IPv6 the /64, since one host has a whole one.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -270,7 +277,7 @@ mod tests {
         let silent = enter(&mut heads, 1, 2, Stage::Silent);
         enter(&mut heads, 1 + SILENT_MS_MAX, 3, Stage::Silent);
         assert_eq!(cuts(&[&begun[0], &begun[1], &silent]), [false, false, true]);
-        // The one that has just come is spared: its request may be on its way.
+        // The newest one is spared: its request may be on its way.
         enter(&mut heads, 2 + SILENT_MS_MAX, 4, Stage::Silent);
         assert_eq!(cuts(&[&begun[0], &begun[1]]), [true, false]);
     }
@@ -279,7 +286,7 @@ mod tests {
     fn of_many_addresses_with_a_place_each_none_gives_before_its_time_but_to_itself() {
         let mut heads = Heads::new(3);
         let one_each = [1, 2, 3].map(|host| enter(&mut heads, 0, host, Stage::Silent));
-        // Who comes first shows only when it is accepted.
+        // The address of the next connection is known only once it is accepted.
         assert!(heads.has_room(Instant(1)));
         let own = enter(&mut heads, 1, 2, Stage::Silent);
         assert_eq!(cuts(&[&one_each[0], &one_each[1], &one_each[2], &own]), [false, true, false, false]);
@@ -288,7 +295,7 @@ mod tests {
         assert!(heads.has_room(Instant(SILENT_MS_MAX)));
         assert_eq!(cuts(&[&one_each[0], &one_each[2], &own, &one_too_many]), [true, false, false, false]);
         assert_eq!(heads.count(), 3);
-        // One at which nobody has looked yet may have said all that it has to say.
+        // A connection that was not read yet may have sent everything.
         for place in [&one_each[2], &own, &one_too_many] {
             place.stage.set(Stage::New);
         }
@@ -325,7 +332,7 @@ mod tests {
         }
         assert!(browser.iter().all(|place| !place.is_cut.get()));
         assert_eq!((heads.count(), heads.cut()), (64, 600));
-        // One more gives one of its own.
+        // One more evicts one of its own.
         enter(&mut heads, 2, 200, Stage::Head);
         enter(&mut heads, 2, 201, Stage::Head);
         assert_eq!(browser.iter().filter(|place| place.is_cut.get()).count(), 1);

@@ -1,10 +1,11 @@
-//! One HTTP request for each connection: the share page, the client, health, and the upgrade to a page.
+//! One HTTP request for each connection: the share page, the client, health, and the upgrade to a
+//! page.
 //!
-//! The head is read into a fixed buffer, whole within its time, and routed; every answer but the upgrade
-//! closes the connection. Refuses what is too large (431), too slow (408), no HTTP (400), of another origin
-//! (403), and pages beyond the table (503 with `Retry-After`). A connection keeps its place among the heads
-//! until its answer has arrived and the other end has closed; what limits an answer is its progress, however long it
-//! takes. What a page then says is `pages.rs`.
+//! The head must arrive within a timeout and fit a fixed buffer. Every answer but the upgrade
+//! closes the connection. Refuses heads that are too large (431) or too slow (408), bytes that are
+//! not HTTP (400), foreign origins (403), and pages beyond the table (503 with `Retry-After`). A
+//! connection keeps its HTTP place until its answer has arrived and the peer has closed. An answer
+//! is limited by its progress, not by its total time. `pages.rs` handles what a page then sends.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -27,20 +28,22 @@ use super::{Daemon, pages, preview, queues};
 use relay::pages::{Peer, Refusal};
 use relay::{session::Session, table::Id};
 
-/// An answer of which less than [`PROGRESS_PER_S`] arrives over this time is given up: so a peer that takes nothing keeps its
-/// place no longer, and one on a thin line gets all of it, however long that takes.
+/// An answer is given up if less than [`PROGRESS_PER_S`] arrives over this time. So a peer that
+/// takes nothing doesn't keep its place, and one on a slow line gets the whole answer, however long
+/// it takes.
 const STALLED_MS_MAX: u64 = 10_000;
-/// How long a connection is read on once its answer has arrived: what the peer still sends would reset it, and some
-/// systems then forget what was not read.
+/// How long a connection is still read once its answer has arrived. Closing it earlier would answer
+/// further bytes with a reset, and some systems then discard what the program has not read yet.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
-/// How often it is looked how much of an answer has arrived: often at first, when most arrive whole.
+/// Poll interval of an answer's progress; it doubles from the shortest, since most answers arrive
+/// at once.
 const LOOK_TIME_MIN: Duration = Duration::from_millis(25);
 const LOOK_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// A new version of the relay must reach its pages soon.
+/// Short caching: a new version of the relay must reach its pages soon.
 const ASSET: &str = "Cache-Control: public, max-age=300\r\nX-Content-Type-Options: nosniff\r\n";
 
-/// Files that are the same for everybody: path, type, further header lines, bytes.
+/// Static files: path, type, further header lines, bytes.
 const FILES: [(&str, &str, &str, &[u8]); 4] = [
     (
         "/sharelink.js",
@@ -53,7 +56,7 @@ const FILES: [(&str, &str, &str, &[u8]); 4] = [
     ("/assets/icon.svg", "image/svg+xml", "", include_bytes!("../web/icon.svg")),
 ];
 
-/// Serves one connection until it is answered, has become a page, or has lost its place.
+/// Serves one connection until it is answered, becomes a page, or is evicted.
 pub async fn serve(
     daemon: Rc<Daemon>,
     executor: Rc<LocalExecutor<'static>>,
@@ -69,7 +72,7 @@ pub async fn serve(
         daemon.heads.borrow_mut().leave(&place);
         return end(&place, stream);
     };
-    // From here on the machine has the page, and nobody takes the place.
+    // The machine has admitted the page: from here on its place can't be evicted.
     let told = timely(&stream, upgrade.as_bytes()).await;
     daemon.heads.borrow_mut().leave(&place);
     if told.is_err() {
@@ -80,7 +83,7 @@ pub async fn serve(
     pages::begin(daemon, &executor, connection, early);
 }
 
-/// A page that is let in, the answer that tells it, and what it said already.
+/// An admitted page, its upgrade answer, and the bytes that it sent behind the request.
 type NewPage = (Id<Session>, String, Vec<u8>);
 
 async fn converse(daemon: &Daemon, place: &Place, stream: &Stream, address: IpAddr) -> Option<NewPage> {
@@ -116,8 +119,9 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Stream, address: IpAd
     None
 }
 
-/// Closes a connection that was answered. What has arrived can't be in a queue of ours any more: then nothing is lost by
-/// not resetting it, and a peer that still reads is not told to forget the rest.
+/// Closes a connection that was answered. Once the answer has arrived, a close without a reset
+/// leaves nothing of ours in the kernel, and a reset could make the peer discard what it has not
+/// read yet.
 pub fn end(place: &Place, stream: Stream) {
     if place.is_answered() {
         let _ = SockRef::from(&stream).set_linger(None);
@@ -125,11 +129,11 @@ pub fn end(place: &Place, stream: Stream) {
     drop(stream);
 }
 
-/// Reads a request's head within the time for it; its size and how many bytes were read. `head` gets its room when
-/// something comes: who says nothing has none.
+/// Reads a request's head within its timeout; returns its size and the number of bytes read. `head`
+/// is allocated when the first byte arrives, so a silent connection has no buffer.
 ///
 /// # Errors
-/// The answer to what is none; `None` where the peer is gone.
+/// The answer to bytes that are not a request; `None` if the peer is gone.
 pub async fn receive(
     daemon: &Daemon,
     place: &Place,
@@ -150,7 +154,7 @@ pub async fn receive(
     future::or(head, late).await
 }
 
-/// Sends an answer, and sees the connection to its end.
+/// Sends an answer, and waits until it has arrived and the peer has closed, within the limits.
 pub async fn send(clock: &Clock, place: &Place, stream: &Stream, answer: &Answer) {
     let (head, body) = (answer.head(clock::date().as_deref()), answer.body());
     let size = (head.len() + body.len()) as u64;
@@ -160,8 +164,8 @@ pub async fn send(clock: &Clock, place: &Place, stream: &Stream, answer: &Answer
             if linger(stream).await == Behind::TooMuch {
                 return;
             }
-            // A peer may end its own side first, and still wait for all of the answer. A connection that is over on both
-            // sides is none any more for the kernel.
+            // A peer may close its side first and still wait for the whole answer. Once both sides
+            // are closed, the kernel reports no progress any more.
             is_left.set(true);
             if matches!(queues::acknowledged(stream), Ok(Some(arrived)) if arrived <= size) {
                 future::pending::<()>().await;
@@ -172,7 +176,8 @@ pub async fn send(clock: &Clock, place: &Place, stream: &Stream, answer: &Answer
     future::or(write, watch(clock, place, stream, size, &is_left)).await;
 }
 
-/// Waits while an answer of so many bytes makes progress, and then for the peer's end; `is_left` once that has come.
+/// Waits while an answer of `size` bytes makes progress, then for the peer to close; `is_left` once
+/// it has.
 async fn watch(clock: &Clock, place: &Place, stream: &Stream, size: u64, is_left: &Cell<bool>) {
     let since = clock.now();
     let (mut arrived, mut until, mut wait) = (0, since.after(STALLED_MS_MAX), LOOK_TIME_MIN);
@@ -184,20 +189,21 @@ async fn watch(clock: &Clock, place: &Place, stream: &Stream, size: u64, is_left
         let newest = match queues::acknowledged(stream) {
             Ok(Some(newest)) => newest,
             Ok(None) => return,
-            // A kernel that doesn't say: the time that the least progress would take.
+            // The kernel doesn't report progress: wait as long as the minimum progress would take.
             Err(_) if now.since(since) < STALLED_MS_MAX + size * 1000 / PROGRESS_PER_S => continue,
             Err(_) => return,
         };
-        // The peer's end of the queue has one number more than there are bytes: that of our end.
+        // Our FIN counts as one byte more: acknowledged with it, the whole answer has arrived.
         if newest > size {
             place.answer_arrived();
             break;
         }
-        // The kernel's own limit counts from the first probe of a closed window on, and not what arrives after that.
+        // TCP_USER_TIMEOUT counts from the first window probe, and ignores what is acknowledged
+        // after it.
         if arrived == 0 {
             let _ = SockRef::from(stream).set_tcp_user_timeout(None);
         }
-        // Each byte that arrives buys time, never more than the whole of it.
+        // Each byte that arrives extends the deadline, up to the full timeout from now.
         let bought = until.after(newest.saturating_sub(arrived).saturating_mul(1000) / PROGRESS_PER_S);
         until = bought.min(now.after(STALLED_MS_MAX));
         arrived = newest;
@@ -211,7 +217,7 @@ async fn watch(clock: &Clock, place: &Place, stream: &Stream, size: u64, is_left
     }
 }
 
-/// How many requests were answered with which status.
+/// Number of answers by status.
 #[derive(Debug, Default)]
 pub struct Answers([u64; STATUSES.len()]);
 
@@ -233,7 +239,7 @@ impl Answers {
     }
 }
 
-/// The machine lets a page in, or not.
+/// Asks the machine to admit a page.
 fn enter(daemon: &Daemon, upgrade: &Upgrade) -> Result<Id<Session>, Refusal> {
     let peer = Peer { address: upgrade.address, origin: &upgrade.origin, is_anybody: upgrade.is_anybody };
     daemon.step(|relay, now| relay.handle_page_open(now, peer))
@@ -257,11 +263,12 @@ fn share_page(daemon: &Daemon, asked: &SharePage, card: Option<&[u8]>) -> Answer
     Answer { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Answer::plain(200, "") }
 }
 
-/// The one script within the share page, which brings the others: its hash stands in the policy.
+/// Hash of the share page's one inline script, which loads the others; part of the policy.
 const SCRIPT_HASH: &str = "sha256-/ue1WO3g4G+7ndxk/hd0Ekg90ElLtlebKa8V1wtuGlc=";
 
-/// What the share page may load: its own files, pictures, media from the client, its own WebSocket. For current browsers
-/// 'self' is that too; Safari before 15.4 wants it named. A `Host` that a proxy made is of no use and does no harm.
+/// What the share page may load: its own files, images, media from the client, its own WebSocket.
+/// In current browsers 'self' covers the WebSocket; Safari before 15.4 needs its URL. A `Host` made
+/// up by a proxy does no harm here.
 fn page_policy(host: Option<&str>) -> String {
     let sockets = host.map(|host| format!(" wss://{host} ws://{host}")).unwrap_or_default();
     format!(
@@ -273,9 +280,9 @@ fn page_policy(host: Option<&str>) -> String {
 
 fn refused(refusal: Refusal) -> Answer {
     let (code, text, retry_ms) = match refusal {
-        Refusal::Full { retry_ms } => (503, "the relay is full, come back later\n", retry_ms),
-        Refusal::Draining { retry_ms } => (503, "the relay restarts, come back soon\n", retry_ms),
-        Refusal::Address { retry_ms } => (503, "this address has as many pages as it may have\n", retry_ms),
+        Refusal::Full { retry_ms } => (503, "the relay is full, retry later\n", retry_ms),
+        Refusal::Draining { retry_ms } => (503, "the relay restarts, retry soon\n", retry_ms),
+        Refusal::Address { retry_ms } => (503, "this address has reached its limit of pages\n", retry_ms),
     };
     Answer { headers: format!("Retry-After: {}\r\n", retry_ms.div_ceil(1000)), ..Answer::plain(code, text) }
 }

@@ -1,9 +1,10 @@
-//! Sockets that the service manager holds and passes on (`sd_listen_fds(3)`), so that a restart refuses nobody.
+//! Sockets that the service manager passes on (`sd_listen_fds(3)`), so that a restart refuses no
+//! connection.
 //!
-//! Owns which of them is what: `console` by its name, every other that is known is where pages connect. Refuses what is no
-//! listening socket of the right kind, and names that nobody here knows: a unit that is wrong is told, not guessed at. Turning a
-//! bare number into a descriptor, and taking the variables out of the environment, is the crate `listenfd`'s. Which
-//! options the sockets get is `listen.rs`'s.
+//! Owns the assignment by name: `console` is the console's, every other known name is a pages'
+//! listener. Refuses a socket of the wrong kind, one that is not listening, and unknown names: a
+//! wrong unit file is an error, not a guess. The crate `listenfd` turns numbers into descriptors
+//! and clears the environment. `listen.rs` sets the sockets' options.
 
 use std::env;
 use std::net::TcpListener;
@@ -14,33 +15,33 @@ use socket2::SockRef;
 
 use super::DaemonError;
 
-/// More sockets are not passed on by mistake: sixteen addresses for pages, and the console's.
+/// Sockets passed, at most: sixteen addresses for pages, and the console's. More is a mistake.
 const PASSED_MAX: usize = 17;
-/// The name of the pages' sockets in the unit (`FileDescriptorName=`).
+/// Name of the pages' sockets in the unit (`FileDescriptorName=`).
 const PAGES: &str = "http";
-/// The name of the console's.
+/// Name of the console's socket.
 const CONSOLE: &str = "console";
 
-/// What was passed on.
+/// The inherited sockets.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    /// Where pages connect; none where the configuration says that.
+    /// The pages' listeners; empty if the configuration names the addresses.
     pub pages: Vec<TcpListener>,
-    /// Where engineers connect.
+    /// The console's listener.
     pub console: Option<UnixListener>,
 }
 
 impl Inherited {
-    /// Takes everything that was passed to this process; nothing where there is no service manager. Only before any thread is
-    /// started: it changes the environment.
+    /// Takes every socket passed to this process; none without a service manager. Must run before
+    /// any thread starts, since it changes the environment.
     ///
     /// # Errors
-    /// What was passed on is not what the relay can serve on.
+    /// A socket that the relay can't serve on.
     pub fn take() -> Result<Self, DaemonError> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let count = env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
         if count > PASSED_MAX {
-            return Err(refused(PAGES, &format!("is one of {count}: at most {PASSED_MAX} are taken")));
+            return Err(refused(PAGES, &format!("is one of {count}; at most {PASSED_MAX} are accepted")));
         }
         Self::named(ListenFd::from_env(), &names)
     }
@@ -52,12 +53,12 @@ impl Inherited {
             let name = names.next().unwrap_or_default();
             if name == CONSOLE {
                 let socket = passed.take_unix_listener(index);
-                inherited.console = Some(listening(name, socket, "no Unix stream socket")?);
+                inherited.console = Some(listening(name, socket, "not a Unix stream socket")?);
             } else if is_of_pages(name) {
                 let socket = passed.take_tcp_listener(index);
-                inherited.pages.push(listening(name, socket, "no TCP socket")?);
+                inherited.pages.push(listening(name, socket, "not a TCP socket")?);
             } else {
-                let what = format!("has a name that nobody knows: FileDescriptorName= is {PAGES} or {CONSOLE}");
+                let what = format!("has an unknown name: FileDescriptorName= must be {PAGES} or {CONSOLE}");
                 return Err(refused(name, &what));
             }
         }
@@ -65,7 +66,8 @@ impl Inherited {
     }
 }
 
-/// By its name, or by none: then systemd takes the unit's, or says that it knows none.
+/// By its name or by none: without `FileDescriptorName=` systemd passes the unit's name, or
+/// `unknown`.
 fn is_of_pages(name: &str) -> bool {
     matches!(name, PAGES | "" | "unknown") || name.ends_with(".socket")
 }

@@ -309,10 +309,10 @@ fn sockets_that_are_none_to_serve_on_are_refused() {
     let unix = OwnedFd::from(UnixListener::bind(folder.0.join("unix")).unwrap());
     let tcp = OwnedFd::from(listener);
     for (socket, name, told) in [
-        (&datagrams, "http", "no TCP socket"),
-        (&unix, "http", "no TCP socket"),
+        (&datagrams, "http", "not a TCP socket"),
+        (&unix, "http", "not a TCP socket"),
         (&connected, "http", "is not listening"),
-        (&tcp, "console", "no Unix stream socket"),
+        (&tcp, "console", "not a Unix stream socket"),
         (&tcp, "httpd", "FileDescriptorName= is http or console"),
     ] {
         let output = activated(&config, &[socket], name).stderr(Stdio::piped()).output().unwrap();
