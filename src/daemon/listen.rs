@@ -1,9 +1,10 @@
-//! Listening: binds the pages' addresses, or takes the listeners that the service manager holds; accepts in batches.
+//! Listening: binds the pages' addresses, or adopts the service manager's listeners; accepts in
+//! batches.
 //!
-//! Every connection begins as an HTTP request head in one of a fixed number of places, and `heads.rs` says who gives one
-//! where they are short. The kernel's queue is first come, first served, so it is emptied quickly: accepting waits only
-//! while every place has an answer that makes progress. Descriptors are never used up: the console and the uplink get
-//! theirs. A kernel that lacks an option of TCP is served with all the same, and a line in the log names it.
+//! Every connection begins as an HTTP request in one of a fixed number of places; `heads.rs` evicts
+//! when they run short. The kernel's backlog is a FIFO, so it is emptied quickly: accepting waits
+//! only while every place has an answer that makes progress. Some descriptors are reserved for the
+//! console and the uplink. A kernel without some TCP option is supported; the log names the option.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -21,25 +22,26 @@ use super::{Daemon, DaemonError, heads, http, options};
 use crate::config::{Config, Pages};
 use board::Board;
 
-/// Connections accepted in one turn: as many may lose their places to them, and go when others have had their turn.
+/// Connections accepted in one turn. As many may be evicted for them, and close when they get their
+/// turn.
 const BATCH: usize = 16;
-/// How long accepting rests when descriptors or memory have run out.
+/// Pause of accepting when descriptors or memory have run out.
 const REST: Duration = Duration::from_millis(100);
-/// How long accepting waits before it looks for a place again.
+/// Poll interval for a free place.
 const PLACE_WAIT: Duration = Duration::from_millis(5);
 
-/// Where pages connect.
+/// The pages' listeners.
 pub struct Listeners {
-    /// In the order of their addresses.
+    /// In the order of `addresses`.
     pub sockets: Vec<Rc<Async<TcpListener>>>,
-    /// As they came out (port 0 takes any).
+    /// Their actual addresses (port 0 picks any).
     pub addresses: Vec<SocketAddr>,
-    /// The service manager holds them too, and goes on when this relay ends: then no connection is taken any more that
-    /// the next one can serve.
+    /// The service manager holds them too and keeps them open after this relay: during a drain new
+    /// connections are left to the next relay.
     pub are_inherited: bool,
 }
 
-/// Binds every configured address; none where the service manager passed listeners on.
+/// Binds every configured address, or adopts the inherited listeners instead.
 pub fn bind(config: &Config, inherited: Vec<TcpListener>) -> Result<Listeners, DaemonError> {
     let mut listeners = Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: !inherited.is_empty() };
     let mut add = |listener: Async<TcpListener>, address| {
@@ -58,11 +60,12 @@ pub fn bind(config: &Config, inherited: Vec<TcpListener>) -> Result<Listeners, D
     Ok(listeners)
 }
 
-/// Makes a listener that was passed on what our own are: the unit knows neither the board nor all of the options.
+/// Gives an inherited listener the options of our own: the unit file can't set all of them, and
+/// doesn't know the board.
 fn adopted(socket: TcpListener, board: &Board) -> io::Result<Async<TcpListener>> {
     let socket = Socket::from(socket);
     prepare(&socket, board)?;
-    // Again: it changes the backlog alone.
+    // A second `listen` only changes the backlog.
     socket.listen(i32::try_from(board.backlog_max).unwrap_or(i32::MAX))?;
     Async::new(socket.into())
 }
@@ -74,7 +77,7 @@ fn adopted(socket: TcpListener, board: &Board) -> io::Result<Async<TcpListener>>
 pub fn listener(address: SocketAddr, board: &Board) -> io::Result<Async<TcpListener>> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // One listener, one family: both are wanted where both are written.
+        // One family for each listener: a configuration that wants both lists both.
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
@@ -84,49 +87,51 @@ pub fn listener(address: SocketAddr, board: &Board) -> io::Result<Async<TcpListe
     Async::new(socket.into())
 }
 
-/// The options of the pages' sockets. Accepted ones inherit all of it from their listener: the window is right from the first
-/// packet on, and no call is made for each.
+/// Sets the options of the pages' sockets. Accepted sockets inherit them from the listener, so the
+/// window is right from the first packet, and there is no system call for each connection.
 fn prepare(socket: &Socket, board: &Board) -> io::Result<()> {
     socket.set_send_buffer_size(board.send_buffer_size as usize)?;
     socket.set_recv_buffer_size(board.receive_buffer_size as usize)?;
-    // Without it one stalled peer was seen to delay others in rounds of 40 ms.
+    // Without it, one stalled peer was seen to delay others by rounds of 40 ms.
     socket.set_tcp_nodelay(true)?;
     let unsent = socket.set_tcp_notsent_lowat(board.notsent_size_max);
-    optional(unsent, "TCP_NOTSENT_LOWAT", "a slow page skips later, by what its socket holds", &NO_NOTSENT_LOWAT)?;
+    optional(unsent, "TCP_NOTSENT_LOWAT", "a slow page skips later, after what its socket holds", &NO_NOTSENT_LOWAT)?;
     let timeout = Duration::from_millis(board.user_timeout_ms.into());
     let timeout = socket.set_tcp_user_timeout(Some(timeout));
-    optional(timeout, "TCP_USER_TIMEOUT", "a page whose line is cut is given up later", &NO_USER_TIMEOUT)?;
+    optional(timeout, "TCP_USER_TIMEOUT", "a page whose connection is cut is detected later", &NO_USER_TIMEOUT)?;
     let deferred = options::set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, DEFERRED_S);
-    optional(deferred, "TCP_DEFER_ACCEPT", "a connection that says nothing takes a place", &NO_DEFER_ACCEPT)?;
-    // SO_LINGER of 0: a socket that is dropped takes its queues with it. The kernel would keep them, uncounted, for as long as
-    // a peer that doesn't read likes. Whoever ends in good order waits for the peer's end first.
+    optional(deferred, "TCP_DEFER_ACCEPT", "a silent connection takes an HTTP place", &NO_DEFER_ACCEPT)?;
+    // SO_LINGER of 0: dropping a socket discards its queues. Otherwise the kernel would keep them,
+    // uncounted, for as long as a peer doesn't read. An orderly close waits for the peer to close
+    // first.
     socket.set_linger(Some(Duration::ZERO))
 }
 
-/// A connection is handed over when its request is there, or after about this time: one that says nothing costs no place
-/// meanwhile. The least that the kernel knows.
+/// The kernel hands over a connection when its request has arrived, or after about this many
+/// seconds; a silent one takes no place until then. The shortest that the kernel supports.
 const DEFERRED_S: u32 = 1;
 
 static NO_DEFER_ACCEPT: Once = Once::new();
 static NO_NOTSENT_LOWAT: Once = Once::new();
 static NO_USER_TIMEOUT: Once = Once::new();
 
-/// An option of TCP that the relay can do without: a kernel that doesn't have it (an old one, one in user space) is named
-/// once, with what follows.
+/// Accepts the failure of a TCP option that the relay can do without. A kernel without it (an old
+/// one, or one in user space) gets one log line that states the consequence.
 ///
 /// # Errors
-/// Any other of the system's.
-pub fn optional(result: io::Result<()>, name: &str, consequence: &str, told: &Once) -> io::Result<()> {
+/// Any other error.
+pub fn optional(result: io::Result<()>, name: &str, consequence: &str, logged: &Once) -> io::Result<()> {
     let Err(error) = &result else { return Ok(()) };
     let unknown = [Errno::NOPROTOOPT, Errno::OPNOTSUPP, Errno::NOSYS].map(|errno| Some(errno.raw_os_error()));
     if !unknown.contains(&error.raw_os_error()) {
         return result;
     }
-    told.call_once(|| log::warn!("this kernel has no {name} ({error}): {consequence}"));
+    logged.call_once(|| log::warn!("this kernel has no {name} ({error}): {consequence}"));
     Ok(())
 }
 
-/// Allows the process as many descriptors as its pages need, or says how many it will do with.
+/// Raises the limit of open descriptors to what the pages need; logs a warning if that is not
+/// allowed.
 pub fn raise_descriptor_limit(board: &Board) {
     let needed = board::descriptors(board);
     let limit = getrlimit(Resource::Nofile);
@@ -144,25 +149,25 @@ pub fn raise_descriptor_limit(board: &Board) {
     }
 }
 
-/// Accepts for as long as the daemon runs.
+/// Accepts connections for as long as the daemon runs.
 pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Async<TcpListener>>) {
-    // What waited in a listener that was passed on may have come before its options were set.
+    // Connections may have queued in an inherited listener before its options were set.
     let mut are_waiting = daemon.is_inherited;
     loop {
         if let Err(error) = listener.readable().await {
-            log::warn!("a listener can't be waited for: {error}");
+            log::warn!("can't poll a listener: {error}");
             Timer::after(REST).await;
         }
         for number in 0..BATCH {
             if !has_descriptors(&daemon) {
-                // Somebody waits: a place that is given up has a descriptor too.
+                // A connection waits. An evicted one frees a descriptor too.
                 if number == 0 && !daemon.heads.borrow_mut().cut_one(daemon.clock.now()) {
                     Timer::after(REST).await;
                 }
                 break;
             }
             if !daemon.heads.borrow_mut().has_room(daemon.clock.now()) {
-                // Those that have just come are looked at first: what they want may be there.
+                // Let the newest connections be read first: they may be answered at once.
                 future::yield_now().await;
             }
             while !daemon.heads.borrow_mut().has_room(daemon.clock.now()) {
@@ -178,7 +183,7 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
                 Err(error) if is_of_one_peer(&error) => {}
                 Err(error) => {
                     let now = daemon.clock.now();
-                    let line = format!("no connection can be accepted for a moment: {error}");
+                    let line = format!("can't accept connections now: {error}");
                     daemon.logged.borrow_mut().log(log::Level::Warn, now, &line);
                     Timer::after(REST).await;
                     break;
@@ -189,26 +194,27 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
     }
 }
 
-/// Accepts one; `options` where it may have come before its listener had them.
+/// Accepts one connection; sets its `options` if it may have queued before the listener had them.
 fn take(listener: &TcpListener, options: Option<&Board>) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, address) = listener.accept()?;
     if let Some(board) = options {
-        // One that is gone already is found out when it is read.
+        // An error means that the peer is gone, which the next read reports.
         let _ = prepare(&SockRef::from(&stream), board);
     }
     Ok((stream, address))
 }
 
-/// Whether one more connection leaves descriptors for what is no page: who floods the pages' port must not keep an engineer
-/// from the console, or the relay from its business server. Heads give theirs back within the time for a head.
+/// Whether one more connection leaves the reserved descriptors free. A flood of the pages' port
+/// must not lock an engineer out of the console, or the relay out of its business server. HTTP
+/// connections return theirs within the timeout for a head.
 fn has_descriptors(daemon: &Daemon) -> bool {
     let Some(allowed) = getrlimit(Resource::Nofile).current else { return true };
     let used = u64::from(daemon.relay.borrow().pages()) + u64::from(daemon.heads.borrow().count());
     let has_some = used + board::DESCRIPTORS_EXTRA < allowed;
     if !has_some {
         let line = format!(
-            "no connection can be accepted for a moment: {allowed} open files are allowed, and the last {} \
-             are kept for the console and the business server",
+            "can't accept connections now: {allowed} open files are allowed, and the last {} \
+             are reserved for the console and the business server",
             board::DESCRIPTORS_EXTRA
         );
         daemon.logged.borrow_mut().log(log::Level::Warn, daemon.clock.now(), &line);
@@ -216,7 +222,7 @@ fn has_descriptors(daemon: &Daemon) -> bool {
     has_some
 }
 
-/// Errors of `accept(2)` that are about the one connection, which is gone.
+/// Errors of `accept(2)` that concern one connection, which is gone.
 fn is_of_one_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -232,14 +238,16 @@ fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: Tcp
             return;
         }
     };
-    // A listener for both families, which only a unit makes, tells IPv4 addresses in an IPv6 form.
+    // A dual-stack listener, which only a unit file can create, reports IPv4 addresses as
+    // IPv4-mapped IPv6.
     let address = address.ip().to_canonical();
     let network = network(&daemon.config.borrow().pages, address);
     let place = daemon.heads.borrow_mut().enter(daemon.clock.now(), network);
     executor.spawn(http::serve(Rc::clone(daemon), Rc::clone(executor), place, stream, address)).detach();
 }
 
-/// Whose place a connection takes. Connections of a trusted proxy are many viewers': each counts for itself.
+/// The network whose place a connection takes; none behind a trusted proxy, where each connection
+/// is another viewer's.
 fn network(pages: &Pages, address: IpAddr) -> Option<IpAddr> {
     let is_proxy = pages.trusted_proxies.iter().any(|proxy| proxy.contains(address));
     (!is_proxy).then(|| heads::network(address))
@@ -283,7 +291,7 @@ mod tests {
     fn an_accepted_socket_has_all_of_its_options_from_the_listener() {
         let listener = listener("127.0.0.1:0".parse().unwrap(), &board::HOST).unwrap();
         let mut peer = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
-        // Before that it is not handed over.
+        // It is not handed over before that (TCP_DEFER_ACCEPT).
         peer.write_all(b"G").unwrap();
         assert_has_all_options(&SockRef::from(&accepted(&listener, None)));
     }

@@ -1,12 +1,13 @@
 //! The log: lines on standard error, and the last of them in a ring for the console.
 //!
-//! Owns how lines go out: through `simple_logger`, with times, or under systemd (`JOURNAL_STREAM`) bare and with the
-//! journal's priorities. A standard error that takes nothing (a full pipe, a reader that is gone) costs lines, which
-//! are counted and told when it takes some again; it never holds up the relay, whose one thread writes them. What one step
-//! reports may be reported thousands of times a second by a business server that does something wrong. Lines that differ
-//! only in their numbers are one kind: the first few are told at once, then one every 10 s with the count of those held back; so is
-//! one line that comes again and again. Whatever else comes beyond a burst is counted and told once a second. Decides nothing about
-//! what is worth a line.
+//! Owns the output: through `simple_logger` with timestamps, or under systemd (`JOURNAL_STREAM`)
+//! without them and with the journal's priorities. The relay's one thread writes the lines and
+//! never blocks on it: while standard error is full or closed, lines are dropped, counted and
+//! reported later. Also owns the rate limit, since a faulty business server could cause thousands
+//! of lines a second. Lines that differ only in their numbers are of one kind: the first few are
+//! logged at once, then one every 10 s with the count of those held back; an exact repeat is held
+//! back from the start. Any other lines beyond a burst are counted and reported once a second.
+//! Doesn't decide what is worth a line.
 
 use std::fmt::Display;
 use std::io::{Write as _, stderr};
@@ -21,16 +22,16 @@ use super::clock::Clock;
 use crate::console::Lines;
 use relay::time::Instant;
 
-/// Lines beyond a burst are told at most this often, with a count.
+/// Window of the burst limit, in milliseconds.
 const BURST_MS: u64 = 1_000;
-/// Lines of one kind that were held back are told once in so long, with a count.
+/// Interval between two lines of one kind that is held back, in milliseconds.
 const KIND_MS: u64 = 10_000;
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Starts the log. A log that was started already stays as it is.
+/// Starts the log; does nothing if one is running.
 pub fn init(level: LevelFilter, clock: Clock) {
     let logger = LOGGER.get_or_init(|| Logger {
-        // Our own lines alone: what libraries trace holds the bytes of pages, links among them.
+        // Only our own lines: the libraries' traces contain the bytes of pages, links among them.
         plain: SimpleLogger::new()
             .with_level(LevelFilter::Off)
             .with_module_level(env!("CARGO_PKG_NAME"), LevelFilter::Trace)
@@ -46,7 +47,8 @@ pub fn init(level: LevelFilter, clock: Clock) {
     }
 }
 
-/// Shows the last lines, and how many were not written because standard error took nothing. Nothing may be logged meanwhile.
+/// Shows the last lines, and how many were not written because standard error was blocked. Nothing
+/// may be logged meanwhile.
 pub fn with_lines<T>(see: impl FnOnce(&Lines, u64) -> T) -> T {
     match LOGGER.get().and_then(|logger| Some((logger, logger.kept.lock().ok()?))) {
         Some((logger, kept)) => see(&kept, logger.unwritten_ever.load(Ordering::Relaxed)),
@@ -82,12 +84,12 @@ impl Log for Logger {
         if unwritten > 0 {
             let _ = writeln!(
                 stderr(),
-                "{}{unwritten} lines were not written: standard error took none",
+                "{}{unwritten} lines were not written: standard error was blocked",
                 self.prefix(Level::Warn)
             );
         }
         if self.is_journal {
-            // A line that can't be written is nobody's fault here.
+            // There is nowhere to report a failure.
             let _ = writeln!(stderr(), "{}{}", self.prefix(record.level()), record.args());
         } else {
             self.plain.log(record);
@@ -98,7 +100,7 @@ impl Log for Logger {
 }
 
 impl Logger {
-    /// The journal's own mark of a line's priority (`sd-daemon(3)`); nothing elsewhere.
+    /// The journal's mark of a line's priority (`sd-daemon(3)`); empty elsewhere.
     const fn prefix(&self, level: Level) -> &'static str {
         match level {
             _ if !self.is_journal => "",
@@ -110,14 +112,15 @@ impl Logger {
     }
 
     fn keep(&self, record: &Record<'_>) {
-        // Never waits: who panics while the console looks at these lines logs that on the same thread.
+        // Never blocks: a panic while the console reads these lines is logged on the same thread.
         if let Ok(mut kept) = self.kept.try_lock() {
             kept.add(self.clock.now(), record.level(), *record.args());
         }
     }
 }
 
-/// Whether standard error would take a line at once: a pipe says so where a whole page of it is free.
+/// Whether standard error would take a line without blocking. A pipe is writable while a whole page
+/// of it is free.
 fn takes_a_line() -> bool {
     let stderr = stderr();
     let mut watched = [PollFd::new(&stderr, PollFlags::OUT)];
@@ -128,7 +131,7 @@ fn takes_a_line() -> bool {
     }
 }
 
-/// Holds back lines that come too often: of one kind, and any beyond a burst for their second.
+/// Rate limit for lines: by kind, and over all kinds by burst.
 #[derive(Debug, Default)]
 pub struct Repeats {
     since: Instant,
@@ -138,28 +141,29 @@ pub struct Repeats {
     kinds: Vec<Kind>,
 }
 
-/// Lines that differ only in their numbers, of the last 10 s.
+/// Lines of the last 10 s that differ only in their numbers.
 #[derive(Debug)]
 struct Kind {
     level: Level,
-    /// The newest of them.
+    /// The newest one.
     line: String,
     since: Instant,
-    /// How many were told at once.
+    /// Logged at once.
     told: u32,
-    /// How many were held back since one was told.
+    /// Held back since the last one logged.
     held: u32,
-    /// Whether those were all the same as the one told.
+    /// Whether all of those repeat the last one logged.
     is_same: bool,
 }
 
-/// The name that lines of the machine's events bear.
+/// Log target of these lines.
 const TARGET: &str = "sharelinkd";
-/// Lines that go out at once within one second.
+/// Lines logged at once within a second, at most.
 const BURST: u32 = 20;
-/// Lines of one kind that go out at once within 10 s: after that only the newest of them does.
+/// Lines of one kind logged at once within 10 s; after that, only the newest at the end of each
+/// interval.
 const FIRST: u32 = 5;
-/// Kinds that are remembered; the oldest makes room.
+/// Kinds remembered; the oldest is dropped for a new one.
 const KINDS_MAX: usize = 16;
 
 impl Repeats {
@@ -171,7 +175,7 @@ impl Repeats {
         self.hear(level, now, line.to_string(), &mut tell);
     }
 
-    /// Tells how many were held back, once their time is over.
+    /// Reports held-back lines whose interval is over.
     pub fn flush(&mut self, now: Instant) {
         self.pass(now, &mut tell);
     }
@@ -215,7 +219,7 @@ impl Repeats {
             }
             let goes_on = kind.held > 0;
             kind.tell_held(tell);
-            // As long as it goes on, one is told in each such time, and none at once.
+            // While the kind recurs, it gets one line in each interval and none at once.
             (kind.since, kind.told) = (now, FIRST);
             goes_on
         });
@@ -225,7 +229,7 @@ impl Repeats {
         self.since = now;
         self.lines = 0;
         if let Some((level, line)) = self.last.take() {
-            // The count stands first: a console shows the beginning of a line.
+            // The count comes first: the console may cut the end of a line.
             tell(level, &format!("{} lines before this one were held back: {line}", self.held.saturating_sub(1)));
         }
         self.held = 0;
@@ -241,7 +245,7 @@ impl Kind {
         let held = core::mem::take(&mut self.held);
         match (held, core::mem::replace(&mut self.is_same, true)) {
             (0, _) => {}
-            (times, true) => tell(self.level, &format!("{times} times more: {}", self.line)),
+            (times, true) => tell(self.level, &format!("repeated {times} times: {}", self.line)),
             (1, false) => tell(self.level, &self.line),
             (held, false) => {
                 tell(self.level, &format!("{} like this one were held back: {}", held - 1, self.line));
@@ -254,7 +258,7 @@ fn tell(level: Level, line: &str) {
     log::log!(target: TARGET, level, "{line}");
 }
 
-/// Whether two lines are the same but for their numbers.
+/// Whether two lines differ only in their numbers.
 fn is_one_kind(one: &str, other: &str) -> bool {
     let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
     loop {
@@ -278,7 +282,7 @@ fn behind_number(text: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    /// What is told of lines that come at these moments; then time passes until `end`.
+    /// What is logged for lines that arrive at these times; then time passes until `end`.
     fn told(lines: impl IntoIterator<Item = (u64, String)>, end: u64) -> Vec<String> {
         let (mut repeats, mut told) = (Repeats::default(), Vec::new());
         let mut tell = |_: Level, line: &str| told.push(line.to_owned());
@@ -316,7 +320,8 @@ mod tests {
             told[5]
         );
         assert_eq!(told[8..], ["publication 599 was dropped"], "{told:#?}");
-        // Nothing is lost from the count: five at once, the four that are told later, and those before them.
+        // The count is complete: five logged at once, four logged later, and those held back before
+        // them.
         let counted: u64 = told[5..8].iter().map(|line| line.split(' ').next().unwrap().parse::<u64>().unwrap()).sum();
         assert_eq!(5 + 4 + counted, 600);
     }
@@ -324,7 +329,10 @@ mod tests {
     #[test]
     fn one_line_again_and_again_is_told_once_and_then_counted() {
         let told = told((0..30).map(|n| (n * 1_000, "the same".to_owned())), 60_000);
-        assert_eq!(told, ["the same", "9 times more: the same", "10 times more: the same", "10 times more: the same"]);
+        assert_eq!(
+            told,
+            ["the same", "repeated 9 times: the same", "repeated 10 times: the same", "repeated 10 times: the same"]
+        );
     }
 
     #[test]
@@ -334,7 +342,7 @@ mod tests {
         lines.sort_by_key(|(at, _)| *at);
         let told = told(lines, 9_900);
         assert!(told.iter().any(|line| line.ends_with("it closed the connection")), "{told:#?}");
-        // And a minute later the kind is new again.
+        // A minute later the kind is forgotten.
         let told = self::told([(0, "topic 1 ended".to_owned()), (60_000, "topic 2 ended".to_owned())], 60_000);
         assert_eq!(told.len(), 2);
     }

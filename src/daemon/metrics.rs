@@ -1,9 +1,10 @@
-//! Where Prometheus scrapes: a listener of its own, and one answer for each connection.
+//! The Prometheus endpoint: a listener of its own, one answer for each connection.
 //!
-//! At most [`METRICS_MAX`](board::METRICS_MAX) scrapers at once, by the rules of the pages' port (`heads.rs`), but that an answer
-//! which takes a second is cut off where another waits. `GET` and `HEAD` of `/metrics`, nothing else (404). The text is made
-//! at once, so that its figures belong together, and given back with the connection; the sockets' buffers are small and in the
-//! memory sum. What the figures are is `metrics.rs`'s.
+//! At most [`METRICS_MAX`](board::METRICS_MAX) scrapers at once. The rules of eviction are the
+//! pages' port's (`heads.rs`), except that an answer is cut off after a second if another scraper
+//! waits. Serves `GET` and `HEAD` of `/metrics` and nothing else (404). The text is rendered in one
+//! go, so that its figures are consistent, and freed with the connection. The sockets' buffers are
+//! small and in the memory sum. `metrics.rs` knows the figures.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -21,10 +22,10 @@ use super::{Daemon, head, http, proc};
 use crate::metrics::{self, Figures};
 use board::{METRICS_BACKLOG, METRICS_RECEIVE_SIZE, METRICS_SEND_SIZE};
 
-/// How long accepting waits before it looks for a place, or for room in the kernel, again.
+/// Interval between two attempts to accept while no place or no kernel memory is free.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// Binds the address; as it came out (port 0 takes any).
+/// Binds the address (port 0 picks any).
 pub fn bind(address: SocketAddr) -> io::Result<Async<TcpListener>> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -34,7 +35,7 @@ pub fn bind(address: SocketAddr) -> io::Result<Async<TcpListener>> {
     socket.set_send_buffer_size(METRICS_SEND_SIZE)?;
     socket.set_recv_buffer_size(METRICS_RECEIVE_SIZE)?;
     socket.set_tcp_nodelay(true)?;
-    // As for pages: what a scraper leaves behind stays nowhere.
+    // As for pages: a closed connection leaves nothing in the kernel.
     socket.set_linger(Some(Duration::ZERO))?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(METRICS_BACKLOG).unwrap_or(i32::MAX))?;
@@ -44,7 +45,7 @@ pub fn bind(address: SocketAddr) -> io::Result<Async<TcpListener>> {
 /// Accepts scrapers for as long as the daemon runs.
 pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Async<TcpListener>) {
     loop {
-        // Somebody waits: only then a place is taken from whoever holds it for long.
+        // A place is taken from a slow scraper only if another one waits.
         let waits = listener.readable().await;
         while !daemon.scrapers.borrow_mut().has_room(daemon.clock.now()) {
             Timer::after(WAIT).await;
@@ -56,12 +57,12 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
             Ok((stream, address)) => {
                 let place = daemon.scrapers.borrow_mut().enter(daemon.clock.now(), Some(heads::network(address.ip())));
                 executor.spawn(serve(Rc::clone(&daemon), place, stream)).detach();
-                // However many come, pages have their turn.
+                // Pages get their turn, however many scrapers come.
                 future::yield_now().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
-                log::debug!("no scraper can be accepted for a moment: {error}");
+                log::debug!("can't accept a scraper now: {error}");
                 Timer::after(WAIT).await;
             }
         }
@@ -98,7 +99,7 @@ fn answer(daemon: &Daemon, head: &[u8]) -> Answer {
                 ..Answer::plain(200, "")
             }
         }
-        Ok((_, is_head)) => Answer { is_head, ..Answer::plain(404, "nothing is here but /metrics\n") },
+        Ok((_, is_head)) => Answer { is_head, ..Answer::plain(404, "only /metrics is served here\n") },
         Err(answer) => answer,
     }
 }

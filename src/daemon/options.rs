@@ -1,13 +1,13 @@
-//! Options of sockets that no safe API has: neither std nor rustix nor socket2.
+//! Socket options that no safe API offers: neither std nor rustix nor socket2.
 //!
-//! Two of the crate's three `unsafe` calls, `getsockopt` and `setsockopt` over words of 32 bits. Owns that the kernel reads
-//! and writes within what it was given. What an option means, and what follows where the kernel doesn't have it, is the
-//! caller's.
+//! Holds two of the crate's three `unsafe` calls, `getsockopt` and `setsockopt` on 32-bit words.
+//! Guarantees that the kernel reads and writes within the given words. The caller knows what an
+//! option means, and what to do if the kernel lacks it.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Reads an option of a socket into words; the bytes that the kernel wrote.
+/// Reads a socket option into words; returns the number of bytes that the kernel wrote.
 ///
 /// # Errors
 /// The system's own.
@@ -27,7 +27,7 @@ pub fn read<const N: usize>(
     usize::try_from(size).map_err(io::Error::other)
 }
 
-/// Sets an option that is one word.
+/// Sets a socket option of one word.
 ///
 /// # Errors
 /// The system's own.

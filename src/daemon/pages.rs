@@ -1,11 +1,13 @@
-//! One page's task: reads, closes, waits for its socket. What is written to a page comes from whoever is behind it.
+//! One page's task: reads, closes, and waits for its socket. The bytes for the page come from its
+//! owner.
 //!
-//! A hand-written future, small because there are thousands: tungstenite's state is built when bytes come and
-//! dropped when they completed a message. The task alone polls the socket: tungstenite
-//! reads through [`Lower`], which never waits, and writes its own pong and close frames into the
-//! connection's control slot, from where they go out between two frames of ours. While the socket takes
-//! nothing more, nothing is read either: a page that doesn't listen is not heard. Doesn't know what messages
-//! mean: they are for [`Behind`], which is the daemon with its machine, and an echo in the tests.
+//! A hand-written future, kept small because there are thousands: tungstenite's state is created
+//! when bytes arrive and dropped when they completed a message. Only the task polls the socket.
+//! tungstenite reads through [`Lower`], which never waits, and writes its own pong and close frames
+//! into the connection's control slot, from where they are sent between two of our frames. While
+//! the socket is full, nothing is read either: a page that doesn't read is not read. Doesn't know
+//! what messages mean: [`Behind`] does, which is the daemon with its machine, or an echo in the
+//! tests.
 
 use std::future::Future;
 use std::io;
@@ -25,49 +27,51 @@ use super::connection::{CONTROL_SIZE_MAX, Connection};
 use relay::pages::Verdict;
 use relay::texts::shortened;
 
-/// tungstenite's read buffer, while there is one: the usual `subscribe` is read at once.
+/// tungstenite's read buffer, while there is one: holds a usual `subscribe`.
 const READ_BUFFER_SIZE: usize = 512;
-/// Bytes of a page that is being closed which are read and thrown away in one turn.
+/// Bytes of a closing page that are read and discarded at a time.
 const DISCARD_SIZE: usize = 1024;
-/// A page that is being closed rests for so many times less: its close frame may be behind all that it had said before, and it has
-/// little time.
+/// Divisor of the pause for a page that is closing: its close frame may come after everything that
+/// it sent before, and its close timeout is short.
 const CLOSING_FACTOR: u32 = 25;
 
-/// Whom pages talk to. Told of a page by its task alone, one thing at a time.
+/// The owner of pages. Each page's task calls it, one call at a time.
 pub trait Behind: 'static {
-    /// A page's name.
+    /// Identifies a page.
     type Page: Copy + 'static;
-    /// A page's own messages are at most so many bytes, in one frame or in several; more is closed with 1009.
+    /// Bytes of a page's message, at most, in one frame or in several; more is closed with 1009.
     const MESSAGE_SIZE_MAX: usize;
-    /// And of at most so many frames; one more is closed with 1008, however small they are.
+    /// Frames of a page's message, at most; one more is closed with 1008, however small they are.
     const FRAGMENTS_MAX: u32;
-    /// A page that sends more than one turn holds is not read for so long then.
+    /// Pause before a page that sent more than one turn holds is read again.
     const REST: Duration;
 
-    /// The page said something.
+    /// The page sent a text message.
     fn text(&self, page: Self::Page, text: &str);
-    /// The page sent bytes.
+    /// The page sent a binary message.
     fn binary(&self, page: Self::Page, bytes: &[u8]);
-    /// A sign of life: a ping or a pong.
+    /// The page sent a sign of life: a ping or a pong.
     fn heard(&self, page: Self::Page);
-    /// The page began the closing handshake: what was begun is to be finished, and nothing new to be begun.
+    /// The page began the closing handshake: finish the frame that is half sent, and begin no
+    /// other.
     fn leaving(&self, page: Self::Page);
-    /// The page broke the WebSocket protocol, or a limit of it: the same, with the code that it is told.
+    /// The page broke the WebSocket protocol or one of its limits: as for
+    /// [`leaving`](Self::leaving). It is closed with this code.
     fn broken(&self, page: Self::Page, code: u16);
     /// The connection is gone.
     fn gone(&self, page: Self::Page);
-    /// What is to be done with the connection besides writing.
+    /// Whether to serve, close or cut the connection.
     fn verdict(&self, page: Self::Page) -> Verdict;
-    /// Whether the socket took no more when it was last written to.
+    /// Whether the socket was full when it was last written to.
     fn is_blocked(&self, page: Self::Page) -> bool;
-    /// The socket can be written to again.
+    /// The socket is writable again.
     fn unblocked(&self, page: Self::Page);
-    /// Writes what the page is to be sent, the control slot's frames included, as far as the socket takes it. Where
-    /// it took not all, [`is_blocked`](Self::is_blocked) says so from then on.
+    /// Writes what is ahead of the page, control frames included, as far as the socket takes it. If
+    /// it didn't take everything, [`is_blocked`](Self::is_blocked) holds from then on.
     fn serve(&self, connection: &Connection<Self::Page>);
 }
 
-/// Starts a page's task, once it is upgraded. `early` are bytes that came behind the request head.
+/// Starts the task of an upgraded page. `early` holds bytes that arrived behind the request head.
 pub fn begin<B: Behind>(
     behind: Rc<B>,
     executor: &LocalExecutor<'static>,
@@ -78,7 +82,7 @@ pub fn begin<B: Behind>(
     executor.spawn(Page { behind, connection, socket, state: State::Open, rest: None }).detach();
 }
 
-/// tungstenite's five sizes. Nothing of ours passes through its write buffer but pong and close.
+/// tungstenite's five sizes. Only pong and close frames pass through its write buffer.
 fn web_socket_config(message_size_max: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_SIZE)
@@ -90,40 +94,41 @@ fn web_socket_config(message_size_max: usize) -> WebSocketConfig {
 
 type Socket<B> = Box<WebSocketStream<Lower<B>>>;
 
-/// WebSocket state for what comes from a page; `early` was read already.
+/// Creates WebSocket state for a page; `early` was read already.
 fn open_socket<B: Behind>(connection: &Rc<Connection<B::Page>>, mut early: Vec<u8>) -> Option<Socket<B>> {
     early.truncate(connection.pass(&early, B::FRAGMENTS_MAX));
     let lower = Lower(Rc::clone(connection));
     let config = web_socket_config(B::MESSAGE_SIZE_MAX);
     let opening = WebSocketStream::from_partially_read(lower, early, Role::Server, Some(config));
-    // There is nothing in it to wait for.
+    // It is ready at once: it has nothing to wait for.
     match pin!(opening).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(socket) => Some(Box::new(socket)),
         Poll::Pending => None,
     }
 }
 
-/// Where a page's connection stands.
+/// State of a page's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Frames are read.
     Open,
-    /// Our close frame is on its way or out: the peer's is awaited.
+    /// Our close frame is queued or sent: waits for the peer's.
     Closing,
-    /// Both close frames are done, or what the page sends is not WebSocket any more: what is left goes out.
+    /// Both close frames are done, or the page's bytes are no longer WebSocket: what is queued is
+    /// sent.
     Ending,
-    /// Nothing more goes out, and what comes is thrown away until the page hangs up: dropping the socket earlier
-    /// would reset it, and could lose the close frame. It has the time of a close for it.
+    /// Everything is sent. Input is discarded until the page closes: dropping the socket earlier
+    /// would reset it, and could lose the close frame. The close timeout limits this.
     Ended,
 }
 
 struct Page<B: Behind> {
     behind: Rc<B>,
     connection: Rc<Connection<B::Page>>,
-    /// There while a message is half read or the connection is being closed.
+    /// Present while a message is half read or the connection is closing.
     socket: Option<Socket<B>>,
     state: State,
-    /// Until when nothing is read: the page has spent its turn.
+    /// Pause after a spent turn; nothing is read until then.
     rest: Option<Box<Timer>>,
 }
 
@@ -145,7 +150,7 @@ impl<B: Behind> Future for Page<B> {
                 }
                 Verdict::Close(..) | Verdict::Serve => {}
             }
-            // A socket that is full is left alone until it can be written to: trying again would be a loop without end.
+            // A full socket is left alone until it is writable: retrying would never end.
             if page.connection.has_control() && !page.is_blocked() {
                 page.behind.serve(&page.connection);
             }
@@ -164,7 +169,7 @@ impl<B: Behind> Future for Page<B> {
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    // Closing doesn't wait for the page to listen.
+                    // A closing page is read even while its socket is full.
                     Poll::Pending if page.state == State::Open => return Poll::Pending,
                     Poll::Pending => {}
                 }
@@ -176,9 +181,11 @@ impl<B: Behind> Future for Page<B> {
             match page.read(context) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(()),
-                // The answer to a ping comes into the slot with the next read, which found nothing.
+                // tungstenite puts the answer to a ping into the slot with its next read, which
+                // found nothing.
                 Poll::Pending if page.connection.has_control() && !page.is_blocked() => {}
-                // tungstenite reads on until a message is whole, and was told that there is nothing.
+                // tungstenite reads until a message is complete, and got `Pending` for a spent
+                // turn.
                 Poll::Pending if page.connection.budget().is_spent() => {}
                 Poll::Pending => match page.connection.stream.poll_readable(context) {
                     Poll::Ready(Ok(())) => {}
@@ -195,7 +202,7 @@ impl<B: Behind> Page<B> {
         self.behind.is_blocked(self.connection.page)
     }
 
-    /// Waits until the page may be read again, after a turn that it has spent.
+    /// Waits for the pause after a spent turn.
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if B::REST.is_zero() {
             context.waker().wake_by_ref();
@@ -211,7 +218,7 @@ impl<B: Behind> Page<B> {
         Poll::Ready(())
     }
 
-    /// Reads one frame; `false` where the connection is over.
+    /// Reads one frame; `false` if the connection is over.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         if matches!(self.state, State::Ending | State::Ended) {
             return self.discard();
@@ -237,7 +244,7 @@ impl<B: Behind> Page<B> {
             }
             Some(Err(error)) => Poll::Ready(self.fail(context, &error)),
             None => {
-                // The closing handshake is done: the last of it is in the control slot.
+                // The closing handshake is complete: its last frame is in the control slot.
                 self.state = State::Ending;
                 Poll::Ready(true)
             }
@@ -252,17 +259,18 @@ impl<B: Behind> Page<B> {
             Message::Close(_) => {
                 self.behind.leaving(page);
                 if self.state == State::Open {
-                    // tungstenite puts its answer into the control slot with the next read.
+                    // tungstenite puts its close frame into the control slot with the next read.
                     self.state = State::Closing;
                 }
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => self.behind.heard(page),
         }
-        // A step's answer goes out before the next frame is read.
+        // A frame's answer is sent before the next frame is read.
         self.behind.serve(&self.connection);
     }
 
-    /// A page broke the WebSocket protocol or a limit of it: it is told which, as far as that is possible.
+    /// Handles a violation of the WebSocket protocol or of a limit: the close frame states it, if
+    /// one can be sent.
     fn fail(&mut self, context: &mut Context<'_>, error: &Error) -> bool {
         let too_long;
         let (code, reason) = match error {
@@ -279,7 +287,7 @@ impl<B: Behind> Page<B> {
         self.give_up(context, code, reason)
     }
 
-    /// What the page sends is not read as frames any more.
+    /// Closes the page, and stops parsing its bytes as frames.
     fn give_up(&mut self, context: &mut Context<'_>, code: u16, reason: &str) -> bool {
         self.behind.broken(self.connection.page, code);
         if self.state == State::Open {
@@ -294,7 +302,7 @@ impl<B: Behind> Page<B> {
         let reason = shortened(reason, 123).to_owned().into();
         if let Some(socket) = self.socket() {
             let closing = socket.close(Some(CloseFrame { code: CloseCode::from(code), reason }));
-            // The slot takes it at once: it has room for a pong and for this.
+            // The slot takes it at once: it has room for a pong and a close frame.
             let _ = pin!(closing).poll(context);
         }
     }
@@ -306,7 +314,7 @@ impl<B: Behind> Page<B> {
         self.socket.as_deref_mut()
     }
 
-    /// Reads what nobody wants; `false` where the peer is gone.
+    /// Reads and discards; `false` if the peer is gone.
     fn discard(&self) -> Poll<bool> {
         let mut nowhere = [0; DISCARD_SIZE];
         match self.connection.read(&mut nowhere) {
@@ -324,8 +332,9 @@ impl<B: Behind> Drop for Page<B> {
     }
 }
 
-/// What tungstenite reads from and writes to: it never waits, since the page's task alone polls the socket. Nor does it give
-/// more than the turn's budget, or anything of a message in too many frames: what then comes next is the task's to say.
+/// tungstenite's transport. It never waits, since only the page's task polls the socket. It returns
+/// no more than the turn's budget, and nothing after the frame limit of a message was exceeded:
+/// then the task closes the page.
 struct Lower<B: Behind>(Rc<Connection<B::Page>>);
 
 impl<B: Behind> AsyncRead for Lower<B> {
@@ -372,7 +381,8 @@ mod tests {
 
     const SIZE: usize = budget::SIZE as usize;
 
-    /// Takes what a page says, and says nothing. Pages that flood rest for so many hours.
+    /// Accepts everything that a page sends, and sends nothing. A page that floods pauses for
+    /// `HOURS`.
     #[derive(Default)]
     struct Wall<const HOURS: u64> {
         is_cut: Cell<bool>,
@@ -401,13 +411,13 @@ mod tests {
 
         fn unblocked(&self, (): ()) {}
 
-        /// Takes the pongs.
+        /// Discards the pongs.
         fn serve(&self, connection: &Connection<()>) {
             connection.control_taken(connection.control_size());
         }
     }
 
-    /// A page whose socket holds `first`, and six turns of `again`.
+    /// A page that has sent `first`, and six turns of `again`.
     fn flooded<const HOURS: u64>(first: &[u8], again: &[u8]) -> (Rc<Wall<HOURS>>, Rc<Connection<()>>, TcpStream) {
         let (stream, mut page) = pair();
         let flood = [first, &again.repeat(6 * SIZE / again.len())].concat();
@@ -440,7 +450,7 @@ mod tests {
             begin(wall, &executor, Rc::clone(&connection), Vec::new());
             let mut left = waiting(&connection);
             let all = left;
-            // What was read is not all handled in the same turn.
+            // What a turn reads may be handled in later ones.
             for turn in 1..=20 {
                 assert!(executor.try_tick(), "{what}: it waits for more in turn {turn}, with {left} bytes there");
                 let taken = left - waiting(&connection);
