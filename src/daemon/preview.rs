@@ -1,9 +1,10 @@
-//! The share page's head: Open Graph tags out of a topic's newest state, so that a pasted link shows a card.
+//! The share page's `<head>`: Open Graph tags from a topic's newest state, so that a pasted link
+//! shows a card.
 //!
-//! The state's data is the business server's and may hold what its users typed: everything is escaped,
-//! a picture must be `https`, and what has the wrong type is left out. Any JSON string is a text: what no
-//! card can show of it is mended or left out, and never costs the other fields. Of the state nothing is kept
-//! but the three texts, however much else it holds.
+//! The state's data comes from the business server and may contain what its users typed: everything
+//! is escaped, an image must be `https`, and a value of the wrong type is left out. Any JSON string
+//! is accepted: what a card can't show of it is replaced or left out, and never affects the other
+//! fields. Keeps only the three texts, however large the state is.
 
 use std::fmt::{self, Write};
 
@@ -11,20 +12,21 @@ use wire::json::{Text, Value};
 
 /// The share page as it is shipped.
 const PAGE: &str = include_str!("../web/share.html");
-/// What a page without a card is called until its script knows better.
+/// The title of a page without a card, until its script sets another.
 const TITLE: &str = "<title>Live</title>";
 /// Where the tags go.
 const MARKER: &str = "<!-- sharelinkd:head -->";
-/// Characters of a title and of a description that a card shows at most.
+/// Characters of a title and of a description in a card, at most.
 const TITLE_LENGTH_MAX: usize = 120;
 const DESCRIPTION_LENGTH_MAX: usize = 300;
-/// Bytes of a picture's address at most, as many as the share page takes.
+/// Bytes of an image's URL, at most; the share page has the same limit.
 const COVER_SIZE_MAX: usize = 2048;
-/// The same within its tag, where some characters take up to six bytes: what the memory sum has room for.
+/// Bytes of it once escaped, where a character takes up to six bytes: what the memory sum has room
+/// for.
 const COVER_ESCAPED_SIZE_MAX: usize = 3072;
 
-/// The share page, with tags where there is a state: `frame` is the page protocol's `state`, `url`
-/// the page's public address where the operator told it.
+/// The share page, with tags if there is a state. `frame` is the page protocol's `state`; `url` is
+/// the page's public URL, if it is configured.
 pub fn share_page(frame: Option<&[u8]>, url: Option<&str>) -> String {
     let [state] = frame.and_then(Value::read).map_or([None], |frame| frame.last(["data"]));
     let Some(state) = state else { return PAGE.replace(MARKER, "") };
@@ -35,7 +37,7 @@ pub fn share_page(frame: Option<&[u8]>, url: Option<&str>) -> String {
     let kind = if cover.is_some() { "summary_large_image" } else { "summary" };
     let mut tags = String::new();
     let mut tag = |name: &str, content: Option<&str>| {
-        // The Open Graph's tags are properties, the others names.
+        // Open Graph uses `property`, all others `name`.
         let what = if name.starts_with("og:") { "property" } else { "name" };
         if let Some(content) = content {
             let _ = writeln!(tags, "<meta {what}=\"{name}\" content=\"{}\">", Escaped(content));
@@ -54,11 +56,11 @@ pub fn share_page(frame: Option<&[u8]>, url: Option<&str>) -> String {
     }
 }
 
-/// A text as a card shows it, cut before the character that would not fit; `None` where nothing is
-/// to be seen.
+/// The text that a card shows, cut before the character that would not fit; `None` if nothing
+/// visible is left.
 ///
-/// What would reach beyond the text is taken out: controls and line separators become spaces, what
-/// turns the direction of writing goes, and so does a mark that has nothing before it to stand on.
+/// Removes what would affect the text around it: controls and line separators become spaces;
+/// bidirectional controls are dropped, and so is a combining mark at the start.
 fn shown(text: Text<'_>, length_max: usize) -> Option<String> {
     let plain = text.chars().filter(|c| !is_turn(*c)).map(|c| if is_break(c) { ' ' } else { c });
     let mut rest = plain.skip_while(|c| c.is_whitespace() || is_mark(*c) || is_blank(*c)).peekable();
@@ -68,7 +70,7 @@ fn shown(text: Text<'_>, length_max: usize) -> Option<String> {
             let next = shown.get(*end).unwrap_or(next);
             !is_one(&shown[..*end], *next)
         });
-        // Where all of it is one character, as made of marks without end, it is cut all the same.
+        // If the whole text is one character, as with endless marks, it is cut anyway.
         shown.truncate(whole.unwrap_or(length_max));
     }
     let shown: String = shown.into_iter().collect();
@@ -76,23 +78,23 @@ fn shown(text: Text<'_>, length_max: usize) -> Option<String> {
     (!shown.is_empty()).then(|| shown.to_owned())
 }
 
-/// Whether `next` and the end of what stands before it are seen as one character (as far as emoji,
-/// flags and marks go: UAX #29 has more).
+/// Whether `next` continues the character that `before` ends with. Covers emoji, flags and
+/// combining marks; UAX #29 has more rules.
 fn is_one(before: &[char], next: char) -> bool {
     let is_flag = |c: char| matches!(c, '\u{1f1e6}'..='\u{1f1ff}');
     let flags = before.iter().rev().take_while(|c| is_flag(**c)).count();
     is_mark(next) || before.last() == Some(&'\u{200d}') || (is_flag(next) && flags % 2 == 1)
 }
 
-/// What is drawn onto the character before it: combining marks, variation selectors, skin tones,
-/// tags, the joiner.
+/// Characters drawn onto the one before: combining marks, variation selectors, skin tones, tags,
+/// the joiner.
 const fn is_mark(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{200d}'
         | '\u{20d0}'..='\u{20ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}'
         | '\u{1f3fb}'..='\u{1f3ff}' | '\u{e0020}'..='\u{e007f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// What turns the direction of writing until it is turned back, in what stands behind it too.
+/// Bidirectional controls, which affect the text after them too.
 const fn is_turn(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -101,7 +103,7 @@ fn is_break(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// What is no white space to Unicode, and nothing to the eye.
+/// Invisible characters that Unicode doesn't count as white space.
 const fn is_blank(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
         | '\u{2060}'..='\u{2064}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}')
@@ -174,7 +176,7 @@ mod tests {
         assert_eq!(share_page(Some(b"no json"), None), share_page(None, None));
     }
 
-    /// What the card has of this property, where the newest state has these members.
+    /// The card's value of a property, for a newest state with these members.
     fn card(members: &str, property: &str) -> Option<String> {
         let state = format!("{{{members}}}");
         let encoded = Encoded::publication(7, Track::State, 3, Part::Whole, state.as_bytes());
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_largest_share_page_is_within_its_term_of_the_memory_sum() {
-        // What is longest once it is escaped, and what is longest in UTF-8.
+        // The longest text once escaped, and the longest in UTF-8.
         for text in ["\\\"", "😀"] {
             let cover = format!("https://p/{}", "\\\"".repeat((COVER_ESCAPED_SIZE_MAX - 10) / 6));
             let text = text.repeat(2 * DESCRIPTION_LENGTH_MAX);
@@ -280,7 +282,7 @@ mod tests {
         }
         assert_eq!(cut(&format!("{}🇩🇪🇫🇷", before(2))), before(2) + "🇩🇪");
         assert_eq!(cut(&format!("x{}", "\u{301}".repeat(500))).chars().count(), TITLE_LENGTH_MAX);
-        // Escapes are characters of what they stand for.
+        // An escape counts as the character that it stands for.
         let escaped = format!("\"title\":\"{}\"", r"\ud83d\ude00".repeat(200));
         assert_eq!(card(&escaped, "title").unwrap(), "😀".repeat(TITLE_LENGTH_MAX));
     }

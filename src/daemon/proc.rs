@@ -1,4 +1,5 @@
-//! What the process is to the kernel: `/proc/self` and the descriptor limit. Both are memory, not a disk: nothing blocks.
+//! The process as the kernel sees it: `/proc/self` and the descriptor limit. Neither touches a
+//! disk, so nothing blocks.
 
 use std::fs;
 
@@ -8,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::console::Process;
 
-/// Asks the kernel; what it doesn't say is 0.
+/// Reads the process's memory and descriptor limit; 0 for what the kernel doesn't report.
 pub fn process() -> Process {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let size = |name: &str| {
@@ -22,24 +23,26 @@ pub fn process() -> Process {
     }
 }
 
-/// What the process used, as far as the kernel says.
+/// Resource usage of the process, as far as the kernel reports it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Milliseconds of processor, user and system.
+    /// CPU time, user and system, in milliseconds.
     pub cpu_ms: Option<u64>,
-    /// Descriptors open.
+    /// Open descriptors.
     pub descriptors: Option<u64>,
-    /// When it started, in milliseconds since 1970 by the kernel's clock: a clock that is set moves it.
+    /// Start time in milliseconds since 1970 by the kernel's clock: setting the clock moves it.
     pub started_ms: Option<u64>,
 }
 
-/// Asks the kernel.
+/// Reads the resource usage.
 pub fn usage() -> Usage {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name before them may hold spaces, and ends with the last parenthesis; the state is field 3.
+    // The process's name, field 2, may contain spaces and ends with the last parenthesis; `rest`
+    // begins with field 3.
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok()).map(ms);
-    // What the process's start is counted from. `/proc/stat` has it too, but not in the unit's sandbox.
+    // The boot time, which field 22 counts from. `/proc/stat` has it too, but not in the unit's
+    // sandbox.
     let booted = ms_of(ClockId::Realtime).checked_sub(ms_of(ClockId::Boottime));
     Usage {
         cpu_ms: ticks(UTIME).zip(ticks(STIME)).map(|(user, system)| user + system),
@@ -52,7 +55,7 @@ pub fn usage() -> Usage {
 const UTIME: usize = 14;
 const STIME: usize = 15;
 const STARTTIME: usize = 22;
-/// A table of more descriptors than this is not counted one by one: that would take milliseconds.
+/// A larger descriptor table is not counted one by one, which would take milliseconds.
 const COUNTED_MAX: u64 = 1024;
 
 fn ms_of(clock: ClockId) -> u64 {
@@ -65,18 +68,19 @@ fn ms(ticks: u64) -> u64 {
     ticks.saturating_mul(1000) / clock_ticks_per_second().max(1)
 }
 
-/// Linux 6.2 and later tell the number as the directory's size; before, it is counted where that is quick.
+/// Linux 6.2 and later report the number as the directory's size. Older kernels: counted, if the
+/// table is small.
 fn descriptors() -> Option<u64> {
-    let told = fs::metadata("/proc/self/fd").ok()?.len();
-    if told > 0 {
-        return Some(told);
+    let size = fs::metadata("/proc/self/fd").ok()?.len();
+    if size > 0 {
+        return Some(size);
     }
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let size: u64 = status.lines().find_map(|line| line.strip_prefix("FDSize:"))?.trim().parse().ok()?;
     if size > COUNTED_MAX {
         return None;
     }
-    // The one that reads the directory is gone with it.
+    // Without the descriptor that reads the directory.
     fs::read_dir("/proc/self/fd").ok().map(|entries| (entries.count() as u64).saturating_sub(1))
 }
 

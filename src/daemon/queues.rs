@@ -1,9 +1,10 @@
-//! What a socket holds in the kernel, and how much of what it was given has arrived, asked of the kernel itself
-//! (`SO_MEMINFO`, Linux 4.12 and later; `TCP_INFO`, as of Linux 4.1).
+//! What a socket holds in the kernel (`SO_MEMINFO`, Linux 4.12 and later), and how much of its data
+//! the peer has acknowledged (`TCP_INFO`, Linux 4.1 and later).
 //!
-//! Owns what the numbers in both mean. `/proc/net/tcp` would cost a line of text for every socket of the machine, and
-//! neither can the memory sum's largest term be kept without the one, nor an answer that a thin line takes slowly be told
-//! from one that nobody takes without the other. Decides nothing: the machine and `http.rs` do.
+//! Owns the meaning of the numbers in both. The first bounds the memory sum's largest term; the
+//! second distinguishes an answer that a slow line takes from one that nobody takes.
+//! `/proc/net/tcp` would cost a line of text for every socket of the box. Decides nothing: the
+//! machine and `http.rs` do.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,27 +15,31 @@ use rustix::net::sockopt::socket_domain;
 use super::stream::Stream;
 use super::{Daemon, options};
 
-/// `SK_MEMINFO_WMEM_QUEUED` and `SK_MEMINFO_OPTMEM` of linux/sock_diag.h: what waits to go or to be acknowledged, options.
+/// `SK_MEMINFO_WMEM_QUEUED` and `SK_MEMINFO_OPTMEM` of linux/sock_diag.h: data to send or to be
+/// acknowledged, and options.
 const GOING: [usize; 2] = [5, 6];
-/// `SK_MEMINFO_RMEM_ALLOC` and `SK_MEMINFO_BACKLOG`: what came and waits, what came while the socket was held.
+/// `SK_MEMINFO_RMEM_ALLOC` and `SK_MEMINFO_BACKLOG`: received data, and data that arrived while the
+/// socket was locked.
 const COME: [usize; 2] = [0, 7];
-/// Where `SO_MEMINFO` says what a TCP peer has not acknowledged: `SK_MEMINFO_WMEM_QUEUED`.
+/// Index in `SO_MEMINFO` of what a TCP peer has not acknowledged: `SK_MEMINFO_WMEM_QUEUED`.
 const TCP: usize = 5;
-/// And what a peer at a Unix socket has not read: `SK_MEMINFO_WMEM_ALLOC`.
+/// Index of what a peer at a Unix socket has not read: `SK_MEMINFO_WMEM_ALLOC`.
 const UNIX: usize = 2;
 /// `SK_MEMINFO_VARS`.
 const VARS: usize = 9;
-/// `tcp_info` of linux/tcp.h up to `tcpi_bytes_acked`, in words; that one has two, as the machine orders them.
+/// Words of `tcp_info` (linux/tcp.h) up to `tcpi_bytes_acked`, which takes the last two, in the
+/// machine's byte order.
 const INFO: usize = 32;
 
-/// Reads what the machine wants to know, and lets it draw its conclusions.
+/// Measures the pages that the machine names; then the machine cuts pages if the kernel holds too
+/// much.
 pub fn measure(daemon: &Daemon) {
     let full = daemon.config.borrow().board.send_buffer_size.saturating_mul(2);
     loop {
         let Some(page) = daemon.relay.borrow_mut().poll_measure() else { break };
         let (going, come) = match daemon.connections.borrow().get(page).map(|connection| memory(&connection.stream)) {
             Some(Ok(held)) => held,
-            // A kernel that doesn't say (qemu-user): a socket that takes no more counts as full.
+            // A kernel without it (qemu-user): a socket that is full counts as full.
             Some(Err(_)) if daemon.relay.borrow().is_blocked(page) => (full, 0),
             Some(Err(_)) | None => (0, 0),
         };
@@ -43,14 +48,14 @@ pub fn measure(daemon: &Daemon) {
     daemon.step(|relay, now| relay.handle_measures_done(now));
 }
 
-/// Bytes that wait for a stream's peer, with the kernel's own overhead: at least one where there are any. None where the
-/// kernel doesn't say.
+/// Bytes that wait for a stream's peer, with the kernel's overhead; not 0 while any wait. `None` if
+/// the kernel doesn't report it.
 pub fn untaken(stream: &Stream) -> Option<u32> {
     let of = if socket_domain(stream).ok()? == AddressFamily::UNIX { UNIX } else { TCP };
     meminfo(stream).ok()?.get(of).copied()
 }
 
-/// The bytes that a socket holds in the kernel, going and come, with the kernel's own overhead.
+/// Bytes that a socket holds in the kernel, outgoing and incoming, with the kernel's overhead.
 fn memory(stream: &Stream) -> io::Result<(u32, u32)> {
     let vars = meminfo(stream)?;
     let sum = |which: [usize; 2]| {
@@ -65,11 +70,11 @@ fn meminfo(socket: &impl AsFd) -> io::Result<[u32; VARS]> {
     Ok(vars)
 }
 
-/// The bytes that the peer's kernel has acknowledged since the connection began, the end counted as one; `None` where
-/// the connection is over.
+/// Bytes that the peer's kernel has acknowledged since the connection began; our FIN counts as one.
+/// `None` if the connection is over.
 ///
 /// # Errors
-/// A kernel that doesn't say.
+/// The kernel doesn't report it.
 pub fn acknowledged(stream: &Stream) -> io::Result<Option<u64>> {
     /// `TCP_CLOSE`, in the first byte of `tcp_info`.
     const CLOSED: u8 = 7;

@@ -1,10 +1,10 @@
-//! Signals: end (SIGTERM, SIGINT), read the configuration again (SIGHUP), and those that mean
-//! nothing here.
+//! Signals: shut down (SIGTERM, SIGINT), reload the configuration (SIGHUP), and those without a
+//! meaning here.
 //!
-//! What a signal would do by default is to end the process, and with it every page's connection.
-//! Those that people and tools send to ask for something (SIGUSR1 and the like) are named in the
-//! log and ignored; SIGQUIT still ends at once, and job control stops and continues. A reload takes
-//! a whole, good configuration or nothing of it.
+//! Most signals would by default end the process, and with it every page's connection. Those that
+//! people and tools send as a request (SIGUSR1 and the like) are logged and ignored. SIGQUIT still
+//! ends at once, and job control stops and continues. A reload applies a complete, valid
+//! configuration or nothing.
 
 use std::io;
 
@@ -15,8 +15,8 @@ use super::{Daemon, settings};
 use crate::config::{self, Config, ConfigError};
 use crate::console;
 
-/// Signals that mean nothing here and would end the process. SIGPIPE is none of them: it is ignored
-/// without a word, since each page that goes away while it is written to would cause one.
+/// Ignored signals that would end the process. SIGPIPE is ignored without a log line: each page
+/// that leaves while it is written to would cause one.
 const IGNORED: [(Signal, &str); 8] = [
     (Signal::Usr1, "SIGUSR1"),
     (Signal::Usr2, "SIGUSR2"),
@@ -28,28 +28,27 @@ const IGNORED: [(Signal, &str); 8] = [
     (Signal::Xfsz, "SIGXFSZ"),
 ];
 
-/// The signals that the daemon listens to.
+/// The signals that the daemon handles.
 pub fn signals() -> io::Result<Signals> {
     Signals::new([Signal::Term, Signal::Int, Signal::Hup].into_iter().chain(IGNORED.map(|(signal, _)| signal)))
 }
 
-/// Waits for the end; reads the configuration again as often as it is told to.
+/// Waits for the request to shut down; meanwhile reloads the configuration on each SIGHUP.
 pub async fn until_told_to_end(daemon: &Daemon, mut signals: Signals) {
     loop {
-        let told = async { signals.next().await };
+        let signal = async { signals.next().await };
         let at_the_console = async {
             daemon.end.wait().await;
             None
         };
-        match future::or(told, at_the_console).await {
+        match future::or(signal, at_the_console).await {
             Some(Ok(Signal::Hup)) => {
                 let _ = again(daemon);
             }
             Some(Err(error)) => log::warn!("a signal was lost: {error}"),
             Some(Ok(signal)) => match IGNORED.iter().find(|(ignored, _)| *ignored == signal) {
                 Some((_, name)) => {
-                    let line =
-                        format!("{name} is ignored: SIGHUP reads the configuration again, SIGTERM drains and ends");
+                    let line = format!("{name} is ignored: SIGHUP reloads the configuration, SIGTERM drains and exits");
                     daemon.logged.borrow_mut().log(log::Level::Warn, daemon.clock.now(), &line);
                 }
                 None => return,
@@ -59,10 +58,10 @@ pub async fn until_told_to_end(daemon: &Daemon, mut signals: Signals) {
     }
 }
 
-/// Reads the configuration again; the keys that changed and wait for a restart.
+/// Reloads the configuration; returns the keys that changed and need a restart.
 ///
 /// # Errors
-/// Everything that is wrong with it; then the one in force stays, whole.
+/// Everything that is wrong with the new one; the one in force stays.
 pub fn again(daemon: &Daemon) -> Result<Vec<&'static str>, Vec<ConfigError>> {
     let Some(path) = &daemon.path else { return Ok(Vec::new()) };
     daemon.notify.reloading();
@@ -78,12 +77,14 @@ pub fn again(daemon: &Daemon) -> Result<Vec<&'static str>, Vec<ConfigError>> {
     result
 }
 
-/// Takes what can change while pages are connected; says what waits for a restart.
+/// Applies what can change while pages are connected; returns the keys that need a restart.
 fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let mut running = daemon.config.borrow_mut();
     let other_pages = running.pages.listen != config.pages.listen;
     if daemon.is_inherited && other_pages {
-        log::warn!("pages.listen changed, and has no effect: the service manager listens (sharelinkd.socket)");
+        log::warn!(
+            "pages.listen changed, but has no effect: the service manager holds the listeners (sharelinkd.socket)"
+        );
     }
     let other_uplink = running.uplink.addresses != config.uplink.addresses;
     let waits = [
@@ -104,7 +105,8 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     log::set_max_level(config.log_level);
     let mut uplink = config.uplink;
     if other_uplink {
-        // A secret, or none, is for the addresses that it stands with: what may go to those must not go to these.
+        // A secret, or its absence, belongs to the addresses that it was configured with. The new
+        // secret must not go to the old addresses.
         let config::Uplink { addresses, secret, plaintext, .. } = running.uplink.clone();
         uplink = config::Uplink { addresses, secret, plaintext, ..uplink };
     }

@@ -1,8 +1,10 @@
-//! An HTTP/1 request as its bytes: the request line, the header lines, and the MUSTs of RFC 9110 and RFC 9112 about them.
+//! Parses an HTTP/1 request: the request line, the header lines, and the MUSTs of RFC 9110 and RFC
+//! 9112 about them.
 //!
-//! Owns what is no HTTP (400, 414, 431, 505), which host was asked for, how a path is spelled, and how a list is read that
-//! may stand in several header lines. A header that can't be read is there all the same: values are bytes, and what isn't
-//! understood is refused by whoever wants it. Knows no path, no socket and no clock: what is asked for is `head.rs`'s.
+//! Owns the refusal of what is not HTTP (400, 414, 431, 505), the requested host, the decoding of a
+//! path, and lists that span several header lines. Header values are bytes. One that can't be read
+//! is still present, and is refused by the code that needs it. Knows no paths, no socket and no
+//! clock: `head.rs` routes the request.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
@@ -11,37 +13,39 @@ use httparse::{Error, Header, Status};
 
 use super::answer::Answer;
 
-/// A request head is at most this many bytes: 8 KiB, what common servers take. One cookie alone may have 4096 bytes
-/// (RFC 6265, 6.1), and in-app browsers send many other header lines. Each head that is being read has its buffer.
+/// Bytes of a request head, at most: 8 KiB, as in common servers. One cookie alone may have 4096
+/// bytes (RFC 6265, 6.1), and in-app browsers send many other header lines. Each head that is being
+/// read has a buffer of this size.
 pub const HEAD_SIZE_MAX: usize = 8192;
-/// Header lines of a request at most: 100, as common servers take. Browsers behind two proxies send about 40.
+/// Header lines of a request, at most: 100, as in common servers. Browsers behind two proxies send
+/// about 40.
 pub const HEADERS_MAX: usize = 100;
 
 /// Room for a request's header lines.
 pub type Lines<'b> = [Header<'b>; HEADERS_MAX];
 
-/// A request, as far as HTTP's own rules go.
+/// A request that follows HTTP's own rules.
 #[derive(Debug)]
 pub struct Request<'b, 'h> {
-    /// In any case that the client chose: methods are case-sensitive.
+    /// The method as sent: methods are case-sensitive.
     pub method: &'b str,
-    /// The path as it was spelled.
+    /// The path as sent, percent-encoding included.
     pub spelled: &'b str,
-    /// The query behind it, with its question mark; empty without one.
+    /// The query, with its question mark; empty without one.
     pub query: &'b str,
-    /// The host, with its port, that was asked for; `None` where the request names none.
+    /// The requested host, with its port; `None` if the request names none.
     pub host: Option<&'b str>,
-    /// HTTP/1.0, which knows no upgrade.
+    /// HTTP/1.0, which has no upgrade.
     pub is_old: bool,
-    /// Bytes behind the head are a body, which is not read.
+    /// A body follows; it is not read.
     pub has_body: bool,
     lines: &'h [Header<'b>],
 }
 
-/// The size of the head that `bytes` begin with; `None` where more must come.
+/// The size of the head at the start of `bytes`; `None` if it is incomplete.
 ///
 /// # Errors
-/// The answer to what can't become a request head of at most [`HEAD_SIZE_MAX`] bytes.
+/// The answer to bytes that can't become a head of at most [`HEAD_SIZE_MAX`] bytes.
 pub fn size(bytes: &[u8]) -> Result<Option<usize>, Answer> {
     match split(bytes, &mut [httparse::EMPTY_HEADER; HEADERS_MAX])? {
         Some((size, ..)) => Ok(Some(size)),
@@ -51,8 +55,8 @@ pub fn size(bytes: &[u8]) -> Result<Option<usize>, Answer> {
     }
 }
 
-/// Whether bytes that may be no request, or not all of one, begin as a HEAD does: then nothing but an answer's
-/// head may follow (RFC 9110, 9.3.2).
+/// Whether the bytes, which may be invalid or incomplete, begin as a HEAD: then the answer must
+/// have no body (RFC 9110, 9.3.2).
 #[must_use]
 pub fn begins_as_head(bytes: &[u8]) -> bool {
     let line = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).and_then(|at| bytes.get(at..));
@@ -67,19 +71,19 @@ fn wrong(what: &str) -> Answer {
     Answer::plain(400, &format!("not an HTTP request: {what}\n"))
 }
 
-/// Method, target and whether it is HTTP/1.0.
+/// Method, target, and whether it is HTTP/1.0.
 type RequestLine<'b> = (&'b str, &'b str, bool);
 type Split<'b, 'h> = (usize, RequestLine<'b>, &'h [Header<'b>]);
 
-/// Takes a head apart; `None` where it is not whole.
+/// Splits a head into its parts; `None` if it is incomplete.
 fn split<'b, 'h>(bytes: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Option<Split<'b, 'h>>, Answer> {
     let mut rest = bytes;
-    // Empty lines before the request line are passed over (RFC 9112, 2.2).
+    // Empty lines before the request line are skipped (RFC 9112, 2.2).
     while let Some(behind) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
         rest = behind;
     }
     let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
-        // What can't become a request line is told at once: TLS, and other protocols.
+        // Refuse early what can't become a request line: TLS and other protocols.
         line(rest)?;
         return Ok(None);
     };
@@ -94,11 +98,11 @@ fn split<'b, 'h>(bytes: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Option<Spl
     }
 }
 
-/// A line's text, without the carriage return before its end.
+/// A line's text, without the CR at its end.
 fn line(bytes: &[u8]) -> Result<&str, Answer> {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
     let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
-    std::str::from_utf8(bytes).ok().filter(|_| is_plain).ok_or_else(|| wrong("bytes that no request line has"))
+    std::str::from_utf8(bytes).ok().filter(|_| is_plain).ok_or_else(|| wrong("invalid bytes in the request line"))
 }
 
 fn request_line(line: &str) -> Result<RequestLine<'_>, Answer> {
@@ -111,10 +115,10 @@ fn request_line(line: &str) -> Result<RequestLine<'_>, Answer> {
         return Err(wrong("a method is a token, and a target is not empty"));
     }
     match version.strip_prefix("HTTP/").map(str::as_bytes) {
-        // A later minor version is spoken to as 1.1 (RFC 9110, 2.5).
+        // A later minor version is treated as 1.1 (RFC 9110, 2.5).
         Some([b'1', b'.', minor @ b'0'..=b'9']) => Ok((method, target, *minor == b'0')),
-        Some([b'0'..=b'9', b'.', b'0'..=b'9']) => Err(Answer::plain(505, "HTTP/1.1 and HTTP/1.0 are spoken here\n")),
-        _ => Err(wrong("a version reads HTTP/1.1")),
+        Some([b'0'..=b'9', b'.', b'0'..=b'9']) => Err(Answer::plain(505, "only HTTP/1.1 and HTTP/1.0 are supported\n")),
+        _ => Err(wrong("the version must be HTTP/1.1")),
     }
 }
 
@@ -124,13 +128,13 @@ const fn is_token(byte: u8) -> bool {
 }
 
 impl<'b, 'h> Request<'b, 'h> {
-    /// Reads a head that is whole.
+    /// Parses a complete head.
     ///
     /// # Errors
-    /// The answer to what breaks a MUST of HTTP.
+    /// The answer to a request that breaks a MUST of HTTP.
     pub fn parse(head: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Self, Answer> {
         let Some((_, (method, target, is_old), lines)) = split(head, lines)? else {
-            return Err(wrong("it ends early"));
+            return Err(wrong("it is incomplete"));
         };
         let mut request = Self { method, spelled: target, query: "", host: None, is_old, has_body: false, lines };
         request.host = request.own_host()?;
@@ -139,78 +143,79 @@ impl<'b, 'h> Request<'b, 'h> {
         Ok(request)
     }
 
-    /// The lines of a name, in their order.
+    /// The values of all header lines with this name, in order.
     pub fn values(&self, name: &str) -> impl DoubleEndedIterator<Item = &'b [u8]> {
         let lines = self.lines.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
         lines.map(|line| line.value.trim_ascii())
     }
 
-    /// The members of a list: header lines of one name are one list, and an empty member is none (RFC 9110, 5.3 and 5.6.1).
+    /// The members of a list: header lines of one name form one list, and empty members don't count
+    /// (RFC 9110, 5.3 and 5.6.1).
     pub fn members(&self, name: &str) -> impl DoubleEndedIterator<Item = &'b [u8]> {
         let members = self.values(name).flat_map(|value| value.split(|byte| *byte == b','));
         members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
     }
 
-    /// Whether a list has this word, in any case.
+    /// Whether a list contains a word, in any case.
     pub fn lists(&self, name: &str, word: &str) -> bool {
         self.members(name).any(|member| member.eq_ignore_ascii_case(word.as_bytes()))
     }
 
-    /// The value of a header that has one line at most.
+    /// The value of a header that may occur once.
     ///
     /// # Errors
     /// The answer to several lines.
     pub fn only(&self, name: &str) -> Result<Option<&'b [u8]>, Answer> {
         let mut values = self.values(name);
         let value = values.next();
-        if values.next().is_some() { Err(wrong(&format!("{name} stands in it twice"))) } else { Ok(value) }
+        if values.next().is_some() { Err(wrong(&format!("{name} occurs more than once"))) } else { Ok(value) }
     }
 
-    /// The path with each character that needs no percent-encoding written as itself (RFC 3986, 6.2.2.2).
+    /// The path with each unreserved character percent-decoded (RFC 3986, 6.2.2.2).
     pub fn path(&self) -> Cow<'b, str> {
         plain(self.spelled)
     }
 
-    /// What `Host` says.
+    /// The value of `Host`.
     fn own_host(&self) -> Result<Option<&'b str>, Answer> {
         let Some(host) = self.only("Host")? else {
             return if self.is_old { Ok(None) } else { Err(wrong("it has no Host")) };
         };
         let host = std::str::from_utf8(host).ok().filter(|host| is_authority(host));
-        host.map(Some).ok_or_else(|| wrong("its Host is no host"))
+        host.map(Some).ok_or_else(|| wrong("its Host is not a valid host"))
     }
 
-    /// Whether a body follows. It is not read, but a length that can be read in two ways is refused (RFC 9112, 6.3).
+    /// Whether a body follows. It is not read, but an ambiguous length is refused (RFC 9112, 6.3).
     fn has_body(&self) -> Result<bool, Answer> {
         let lengths = self.values("Content-Length").flat_map(|value| value.split(|byte| *byte == b','));
         let mut lengths = lengths.map(|length| number(length.trim_ascii()));
         let length = lengths.next();
         if length == Some(None) || lengths.any(|other| Some(other) != length) {
-            return Err(wrong("its Content-Length is no one number"));
+            return Err(wrong("its Content-Length is not a single number"));
         }
         if self.values("Transfer-Encoding").next().is_none() {
             return Ok(length.flatten().is_some_and(|digits| !digits.is_empty()));
         }
         let coding = self.members("Transfer-Encoding").next_back().unwrap_or_default();
         if self.is_old || length.is_some() || !coding.eq_ignore_ascii_case(b"chunked") {
-            return Err(wrong("its Transfer-Encoding says nothing that holds"));
+            return Err(wrong("its Transfer-Encoding is invalid"));
         }
         Ok(true)
     }
 
-    /// Takes a target in one of its four forms apart (RFC 9112, 3.2).
+    /// Parses a target in one of its four forms (RFC 9112, 3.2).
     fn take_apart(&mut self, target: &'b str) -> Result<(), Answer> {
         let mut rest = target.split('#').next().unwrap_or_default();
         let is_for_others = target == "*" && self.method == "OPTIONS" || self.method == "CONNECT";
         if !rest.starts_with('/') && !is_for_others {
-            let (scheme, behind) = rest.split_once("://").ok_or_else(|| wrong("its target is no path"))?;
+            let (scheme, behind) = rest.split_once("://").ok_or_else(|| wrong("its target is not a path"))?;
             let end = behind.find(['/', '?']).unwrap_or(behind.len());
             let (host, behind) = behind.split_at(end);
             let is_ours = ["http", "https", "ws", "wss"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours));
             if !is_ours || host.is_empty() || host.starts_with(':') || !is_authority(host) {
-                return Err(wrong("its target is no address of HTTP"));
+                return Err(wrong("its target is not an HTTP URL"));
             }
-            // It counts, whatever Host says.
+            // It overrides `Host`.
             (self.host, rest) = (Some(host), behind);
         }
         let (path, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
@@ -219,14 +224,14 @@ impl<'b, 'h> Request<'b, 'h> {
     }
 }
 
-/// The digits of a number that may be of any size, without zeros before it; `None` where it is none.
+/// The digits of a number of any size, without leading zeros; `None` if it is not a number.
 fn number(digits: &[u8]) -> Option<&[u8]> {
     let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     digits.get(zeros..).filter(|_| is_number)
 }
 
-/// Whether a text is a host with or without a port, as RFC 3986 writes them (3.2.2). A name may be empty.
+/// Whether a text is a host, with or without a port (RFC 3986, 3.2.2). The name may be empty.
 fn is_authority(text: &str) -> bool {
     let (host, port) = match text.rfind(']') {
         Some(end) => text.split_at(end + 1),
@@ -241,7 +246,7 @@ fn is_authority(text: &str) -> bool {
     is_host && is_port
 }
 
-/// An address of a version yet to come (`IPvFuture`).
+/// Whether the text is an address of a future version (`IPvFuture`).
 fn is_future(address: &str) -> bool {
     let Some((version, behind)) = address.strip_prefix(['v', 'V']).and_then(|rest| rest.split_once('.')) else {
         return false;
@@ -254,7 +259,8 @@ fn is_future(address: &str) -> bool {
         && behind.bytes().all(is_own)
 }
 
-/// A registered name: unreserved characters, sub-delimiters, and percent-encoded bytes.
+/// Whether the bytes are a registered name: unreserved characters, sub-delimiters, and
+/// percent-encoded bytes.
 fn is_name(name: &[u8]) -> bool {
     let mut rest = name;
     while let Some((first, behind)) = rest.split_first() {
@@ -268,8 +274,9 @@ fn is_name(name: &[u8]) -> bool {
     true
 }
 
-/// Whether a host, with or without a port, can stand in a header line of ours as it is: letters, digits, hyphens and dots.
-/// A host that came with a request is never written anywhere before this has said yes.
+/// Whether a host, with or without a port, is safe to write into a header line: letters, digits,
+/// hyphens, underscores and dots. A host from a request must pass this before it is written
+/// anywhere.
 #[must_use]
 pub fn is_plain_host(host: &str) -> bool {
     let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
@@ -360,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_told_as_soon_as_it_can_be() {
+    fn what_is_no_request_is_refused_as_soon_as_it_can_be() {
         for bytes in [&b"\x16\x03\x01"[..], b"GET /\x00", b"GET /\xe9", b"G\rE", b"one\n", b"GET  / HTTP/1.1\r\n"] {
             assert_eq!(size(bytes).unwrap_err().code, 400, "{bytes:?}");
         }

@@ -183,7 +183,7 @@ async def signals(t):
     page = await t.joined(daemon, up, t.link())
     for name in ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGXCPU", "SIGXFSZ"):
         daemon.signal(getattr(signal, name))
-        await is_told(daemon, f"{name} is ignored: SIGHUP reads the configuration again, SIGTERM drains and ends")
+        await is_told(daemon, f"{name} is ignored: SIGHUP reloads the configuration, SIGTERM drains and exits")
     for name in ("SIGPIPE", "SIGWINCH", "SIGCHLD", "SIGURG", "SIGCONT"):
         daemon.signal(getattr(signal, name))
     daemon.signal(signal.SIGTSTP)

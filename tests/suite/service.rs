@@ -343,7 +343,7 @@ fn what_holds_is_told_where_unit_and_configuration_differ() {
         manager.hear_of("READY=1");
         assert_eq!(relay.end(), Some(0));
         let log = fs::read_to_string(folder.0.join("log")).unwrap();
-        assert!(log.contains("pages.listen changed, and has no effect"), "{log}");
+        assert!(log.contains("pages.listen changed, but has no effect"), "{log}");
         let found = log.lines().find(|line| line.contains("where the service manager listens"));
         assert_eq!(found.is_some(), level.is_some(), "{listen}: {log}");
         if let (Some(found), Some(level)) = (found, level) {
