@@ -73,9 +73,9 @@ pub async fn serve(
         return end(&place, stream);
     };
     // The machine has admitted the page: from here on its place can't be evicted.
-    let told = timely(&stream, upgrade.as_bytes()).await;
+    let sent = timely(&stream, upgrade.as_bytes()).await;
     daemon.heads.borrow_mut().leave(&place);
-    if told.is_err() {
+    if sent.is_err() {
         return daemon.step(|relay, now| relay.handle_page_closed(now, page));
     }
     let connection = Rc::new(Connection::new(page, stream));

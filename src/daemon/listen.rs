@@ -278,13 +278,13 @@ mod tests {
     #[test]
     fn a_kernel_without_an_option_is_served_with_and_one_that_refuses_it_is_not() {
         for errno in [Errno::NOPROTOOPT, Errno::OPNOTSUPP] {
-            let told = Once::new();
-            optional(Err(io::Error::from_raw_os_error(errno.raw_os_error())), "AN_OPTION", "", &told).unwrap();
-            assert!(told.is_completed());
+            let logged = Once::new();
+            optional(Err(io::Error::from_raw_os_error(errno.raw_os_error())), "AN_OPTION", "", &logged).unwrap();
+            assert!(logged.is_completed());
         }
-        let told = Once::new();
+        let logged = Once::new();
         let refused = io::Error::from_raw_os_error(Errno::INVAL.raw_os_error());
-        assert!(optional(Err(refused), "AN_OPTION", "", &told).is_err() && !told.is_completed());
+        assert!(optional(Err(refused), "AN_OPTION", "", &logged).is_err() && !logged.is_completed());
     }
 
     #[test]

@@ -149,7 +149,7 @@ struct Kind {
     line: String,
     since: Instant,
     /// Logged at once.
-    told: u32,
+    logged: u32,
     /// Held back since the last one logged.
     held: u32,
     /// Whether all of those repeat the last one logged.
@@ -172,19 +172,19 @@ impl Repeats {
         if !log::log_enabled!(level) {
             return;
         }
-        self.hear(level, now, line.to_string(), &mut tell);
+        self.submit(level, now, line.to_string(), &mut emit);
     }
 
     /// Reports held-back lines whose interval is over.
     pub fn flush(&mut self, now: Instant) {
-        self.pass(now, &mut tell);
+        self.pass(now, &mut emit);
     }
 
-    fn hear(&mut self, level: Level, now: Instant, line: String, tell: &mut dyn FnMut(Level, &str)) {
-        self.pass(now, tell);
+    fn submit(&mut self, level: Level, now: Instant, line: String, emit: &mut dyn FnMut(Level, &str)) {
+        self.pass(now, emit);
         if let Some(kind) = self.kinds.iter_mut().find(|kind| kind.is_of(level, &line)) {
             let is_same = kind.line == line;
-            if is_same || kind.told >= FIRST {
+            if is_same || kind.logged >= FIRST {
                 kind.is_same &= is_same;
                 kind.held = kind.held.saturating_add(1);
                 kind.line = line;
@@ -200,27 +200,27 @@ impl Repeats {
         let known = self.kinds.iter().position(|kind| kind.is_of(level, &line));
         let mut kind = match known {
             Some(place) => self.kinds.remove(place),
-            None => Kind { level, line: String::new(), since: now, told: 0, held: 0, is_same: true },
+            None => Kind { level, line: String::new(), since: now, logged: 0, held: 0, is_same: true },
         };
-        kind.tell_held(tell);
-        tell(level, &line);
-        kind.told += 1;
+        kind.report_held(emit);
+        emit(level, &line);
+        kind.logged += 1;
         kind.line = line;
         if self.kinds.len() >= KINDS_MAX {
-            self.kinds.remove(0).tell_held(tell);
+            self.kinds.remove(0).report_held(emit);
         }
         self.kinds.push(kind);
     }
 
-    fn pass(&mut self, now: Instant, tell: &mut dyn FnMut(Level, &str)) {
+    fn pass(&mut self, now: Instant, emit: &mut dyn FnMut(Level, &str)) {
         self.kinds.retain_mut(|kind| {
             if now.since(kind.since) < KIND_MS {
                 return true;
             }
             let goes_on = kind.held > 0;
-            kind.tell_held(tell);
+            kind.report_held(emit);
             // While the kind recurs, it gets one line in each interval and none at once.
-            (kind.since, kind.told) = (now, FIRST);
+            (kind.since, kind.logged) = (now, FIRST);
             goes_on
         });
         if now.since(self.since) < BURST_MS {
@@ -230,7 +230,7 @@ impl Repeats {
         self.lines = 0;
         if let Some((level, line)) = self.last.take() {
             // The count comes first: the console may cut the end of a line.
-            tell(level, &format!("{} lines before this one were held back: {line}", self.held.saturating_sub(1)));
+            emit(level, &format!("{} lines before this one were held back: {line}", self.held.saturating_sub(1)));
         }
         self.held = 0;
     }
@@ -241,20 +241,20 @@ impl Kind {
         self.level == level && is_one_kind(&self.line, line)
     }
 
-    fn tell_held(&mut self, tell: &mut dyn FnMut(Level, &str)) {
+    fn report_held(&mut self, emit: &mut dyn FnMut(Level, &str)) {
         let held = core::mem::take(&mut self.held);
         match (held, core::mem::replace(&mut self.is_same, true)) {
             (0, _) => {}
-            (times, true) => tell(self.level, &format!("repeated {times} times: {}", self.line)),
-            (1, false) => tell(self.level, &self.line),
+            (times, true) => emit(self.level, &format!("repeated {times} times: {}", self.line)),
+            (1, false) => emit(self.level, &self.line),
             (held, false) => {
-                tell(self.level, &format!("{} like this one were held back: {}", held - 1, self.line));
+                emit(self.level, &format!("{} like this one were held back: {}", held - 1, self.line));
             }
         }
     }
 }
 
-fn tell(level: Level, line: &str) {
+fn emit(level: Level, line: &str) {
     log::log!(target: TARGET, level, "{line}");
 }
 
@@ -283,22 +283,22 @@ mod tests {
     use super::*;
 
     /// What is logged for lines that arrive at these times; then time passes until `end`.
-    fn told(lines: impl IntoIterator<Item = (u64, String)>, end: u64) -> Vec<String> {
-        let (mut repeats, mut told) = (Repeats::default(), Vec::new());
-        let mut tell = |_: Level, line: &str| told.push(line.to_owned());
+    fn logged(lines: impl IntoIterator<Item = (u64, String)>, end: u64) -> Vec<String> {
+        let (mut repeats, mut logged) = (Repeats::default(), Vec::new());
+        let mut emit = |_: Level, line: &str| logged.push(line.to_owned());
         let mut at = 0;
         for (when, line) in lines {
             while at < when {
                 at += 100;
-                repeats.pass(Instant(at), &mut tell);
+                repeats.pass(Instant(at), &mut emit);
             }
-            repeats.hear(Level::Warn, Instant(at), line, &mut tell);
+            repeats.submit(Level::Warn, Instant(at), line, &mut emit);
         }
         while at < end {
             at += 100;
-            repeats.pass(Instant(at), &mut tell);
+            repeats.pass(Instant(at), &mut emit);
         }
-        told
+        logged
     }
 
     #[test]
@@ -312,25 +312,26 @@ mod tests {
     #[test]
     fn a_flood_of_one_kind_is_told_five_times_at_once_and_then_once_in_ten_seconds() {
         let flood = (0..600).map(|n| (n * 50, format!("publication {n} was dropped")));
-        let told = told(flood, 60_000);
-        assert_eq!(told[..5], [0, 1, 2, 3, 4].map(|n| format!("publication {n} was dropped")));
+        let logged = logged(flood, 60_000);
+        assert_eq!(logged[..5], [0, 1, 2, 3, 4].map(|n| format!("publication {n} was dropped")));
         assert!(
-            told[5].starts_with("19") && told[5].contains(" like this one were held back: publication "),
+            logged[5].starts_with("19") && logged[5].contains(" like this one were held back: publication "),
             "{}",
-            told[5]
+            logged[5]
         );
-        assert_eq!(told[8..], ["publication 599 was dropped"], "{told:#?}");
+        assert_eq!(logged[8..], ["publication 599 was dropped"], "{logged:#?}");
         // The count is complete: five logged at once, four logged later, and those held back before
         // them.
-        let counted: u64 = told[5..8].iter().map(|line| line.split(' ').next().unwrap().parse::<u64>().unwrap()).sum();
+        let counted: u64 =
+            logged[5..8].iter().map(|line| line.split(' ').next().unwrap().parse::<u64>().unwrap()).sum();
         assert_eq!(5 + 4 + counted, 600);
     }
 
     #[test]
     fn one_line_again_and_again_is_told_once_and_then_counted() {
-        let told = told((0..30).map(|n| (n * 1_000, "the same".to_owned())), 60_000);
+        let logged = logged((0..30).map(|n| (n * 1_000, "the same".to_owned())), 60_000);
         assert_eq!(
-            told,
+            logged,
             ["the same", "repeated 9 times: the same", "repeated 10 times: the same", "repeated 10 times: the same"]
         );
     }
@@ -340,18 +341,18 @@ mod tests {
         let mut lines: Vec<_> = (0..400).map(|n| (n * 25, format!("publication {n} was dropped"))).collect();
         lines.push((10_000, "the business server at 10.0.0.9:7400: it closed the connection".to_owned()));
         lines.sort_by_key(|(at, _)| *at);
-        let told = told(lines, 9_900);
-        assert!(told.iter().any(|line| line.ends_with("it closed the connection")), "{told:#?}");
+        let logged = logged(lines, 9_900);
+        assert!(logged.iter().any(|line| line.ends_with("it closed the connection")), "{logged:#?}");
         // A minute later the kind is forgotten.
-        let told = self::told([(0, "topic 1 ended".to_owned()), (60_000, "topic 2 ended".to_owned())], 60_000);
-        assert_eq!(told.len(), 2);
+        let logged = self::logged([(0, "topic 1 ended".to_owned()), (60_000, "topic 2 ended".to_owned())], 60_000);
+        assert_eq!(logged.len(), 2);
     }
 
     #[test]
     fn beyond_a_burst_of_different_lines_the_rest_of_the_second_is_counted() {
         let words: Vec<String> = (0..60).map(|n| "x".repeat(n + 1)).collect();
-        let told = told(words.into_iter().map(|line| (0, line)), 2_000);
-        assert_eq!(told.len(), 21, "{told:#?}");
-        assert!(told[20].starts_with("39 lines before this one were held back: x"), "{}", told[20]);
+        let logged = logged(words.into_iter().map(|line| (0, line)), 2_000);
+        assert_eq!(logged.len(), 21, "{logged:#?}");
+        assert!(logged[20].starts_with("39 lines before this one were held back: x"), "{}", logged[20]);
     }
 }

@@ -210,7 +210,7 @@ async fn serve_for(
     tasks.push(executor.spawn(uplink::run(Rc::clone(&daemon))));
     tasks.push(executor.spawn(tick(Rc::clone(&daemon))));
     tasks.push(executor.spawn(watchdog::feed(Rc::clone(&daemon))));
-    if daemon.notify.is_heard() {
+    if daemon.notify.is_connected() {
         tasks.push(executor.spawn(systemd::keep_status(Rc::clone(&daemon))));
     }
     if let Some(listener) = &console {
@@ -230,7 +230,7 @@ async fn serve_for(
     log_addresses_in_force(&daemon);
     if log::log_enabled!(log::Level::Info) {
         log::info!("ready: pages connect to {list}");
-    } else if !daemon.notify.is_heard() {
+    } else if !daemon.notify.is_connected() {
         // A process that starts the relay waits for this line, so it is printed even when logging
         // is off.
         eprintln!("ready: pages connect to {list}");
@@ -358,7 +358,7 @@ impl Daemon {
             self.serve.raise();
         }
         if relay.preview_news() != preview_news {
-            self.previews.tell();
+            self.previews.wake_all();
         }
         // Bytes queued earlier have the uplink's task waiting already, for room in its socket.
         if relay.uplink_queued() > queued {

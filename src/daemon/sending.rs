@@ -1,9 +1,11 @@
-//! Handing bytes to sockets without waiting: to one page by a call of its own, or the same bytes to many pages by one call
-//! for all of them (io_uring), where the kernel has that, allows it, and the configuration wants it.
+//! Writes to sockets without waiting: one page by a call of its own, or the same bytes to many
+//! pages by one call for all (io_uring), if the kernel supports and allows it and the configuration
+//! enables it.
 //!
-//! Owns the ring that such a batch goes through. Nothing of it is under way between two calls: each request says that
-//! it must not wait (`MSG_DONTWAIT`), so the kernel has done them all when the call returns, and none outlives the bytes
-//! that it was given. A ring that fails is given up, and a batch is a loop from then on. Doesn't know pages.
+//! Owns the ring for such a batch. Nothing is in flight between two calls: each request carries
+//! `MSG_DONTWAIT`, so the kernel has completed all of them when the call returns, and none outlives
+//! its bytes. After an error the ring is dropped, and a batch is a loop from then on. Doesn't know
+//! pages.
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
@@ -14,17 +16,19 @@ use rustix::net::SendFlags;
 
 pub use self::batch::Batch;
 
-/// What a socket took: bytes, 0 where it takes none now.
+/// Bytes that a socket took; 0 if it is full.
 pub type Taken = Result<usize, Errno>;
 
-/// Sockets of one batch, at most: some 1.2 ms of the kernel's work, while which nothing else is done. Smaller ones gain less, larger ones
-/// a little more: 64 sockets cost 0.92 of as many calls, 1 000 cost 0.84 (docs/performance.md).
+/// Sockets of one batch, at most: about 1.2 ms in the kernel, during which nothing else runs.
+/// Smaller batches gain less, larger ones a little more: a batch of 64 sockets costs 0.92 of as
+/// many calls, one of 1 000 costs 0.84 (docs/performance.md).
 pub const BATCH_SIZE_MAX: usize = 256;
 
-/// One `writev`. Without the C library in between, which would look for a thread's cancellation at each call.
+/// One `writev`, as a direct system call: the C library would check for thread cancellation at each
+/// call.
 pub fn send_slices(socket: BorrowedFd<'_>, slices: &Slices<'_>) -> Taken {
     match slices.as_slice() {
-        // What most deliveries are: one slice takes the kernel's shorter way.
+        // Most deliveries are one slice, and `send` is the kernel's shorter path.
         [slice] => send(socket, slice),
         slices => {
             let slices: heapless::Vec<_, SLICES_MAX> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
@@ -47,7 +51,7 @@ fn again(call: impl Fn() -> Taken) -> Taken {
     }
 }
 
-/// What each socket of a batch took, in their order.
+/// What each socket of a batch took, in order.
 pub type TakenByEach = heapless::Vec<Taken, BATCH_SIZE_MAX>;
 
 fn send_each<'a>(sockets: impl Iterator<Item = BorrowedFd<'a>>, bytes: &[u8], taken: &mut TakenByEach) {
@@ -65,11 +69,11 @@ mod batch {
 
     use super::{BATCH_SIZE_MAX, Taken, TakenByEach, send, send_each};
 
-    /// The ring's, a power of two.
+    /// Entries of the ring, a power of two.
     const ENTRIES: u32 = 256;
     const _: () = assert!(ENTRIES as usize == BATCH_SIZE_MAX);
 
-    /// Stands for a request that the kernel has not done yet.
+    /// Marks a request that the kernel has not completed.
     const NOT_YET: Taken = Err(Errno::INPROGRESS);
 
     /// Sends the same bytes to many sockets.
@@ -78,14 +82,14 @@ mod batch {
     }
 
     impl Batch {
-        /// By a ring where one is wanted and the kernel gives it, else by a loop.
+        /// Uses a ring if one is wanted and the kernel provides it, else a loop.
         pub fn open(wants_ring: bool) -> Self {
             let ring =
                 if wants_ring { ring().inspect_err(|error| log::debug!("no io_uring: {error}")).ok() } else { None };
             Self { ring }
         }
 
-        /// Sends the bytes to each of the sockets, of which there are at most [`BATCH_SIZE_MAX`], without waiting.
+        /// Sends the bytes to each socket, at most [`BATCH_SIZE_MAX`], without waiting.
         pub fn send<'a>(
             &mut self,
             sockets: impl Iterator<Item = BorrowedFd<'a>> + Clone,
@@ -95,12 +99,13 @@ mod batch {
             let Some(ring) = &mut self.ring else { return send_each(sockets, bytes, taken) };
             taken.clear();
             if let Err(error) = send_by(ring, sockets.clone(), bytes, taken) {
-                log::warn!("io_uring failed, each page is written to by a call of its own from now on: {error}");
+                log::warn!("io_uring failed; from now on each page is written to by a call of its own: {error}");
                 let is_over =
                     ring.submission().len() + taken.iter().filter(|taken| **taken != NOT_YET).count() == taken.len();
                 self.ring = None;
                 if is_over {
-                    // What the kernel did not take from the ring was not sent, and goes with it.
+                    // Requests that the kernel did not take were not sent; dropping the ring
+                    // discarded them.
                     for (taken, socket) in taken.iter_mut().zip(sockets).filter(|(taken, _)| **taken == NOT_YET) {
                         *taken = send(socket, bytes);
                     }
@@ -116,10 +121,10 @@ mod batch {
         if probe.is_supported(opcode::Send::CODE) { Ok(ring) } else { Err(io::ErrorKind::Unsupported.into()) }
     }
 
-    /// Has the kernel send to all of them.
+    /// Submits one send for each socket and waits until all are completed.
     ///
     /// # Errors
-    /// The ring's own; what was not done by then stands as [`NOT_YET`].
+    /// The ring's own; what was not completed is left as [`NOT_YET`].
     fn send_by<'a>(
         ring: &mut IoUring,
         sockets: impl Iterator<Item = BorrowedFd<'a>>,
@@ -160,7 +165,7 @@ mod batch {
         Ok(())
     }
 
-    /// A request's result: bytes, or the negative of an error's number.
+    /// Result of a request: bytes, or a negative error number.
     fn result(result: i32) -> Taken {
         if result == -libc::EAGAIN || result == -libc::EINTR {
             return Ok(0);
@@ -179,12 +184,12 @@ mod batch {
     pub struct Batch;
 
     impl Batch {
-        /// By a loop: the crate of the ring doesn't know this processor.
+        /// Always a loop: the io_uring crate doesn't support this processor.
         pub fn open(_wants_ring: bool) -> Self {
             Self
         }
 
-        /// Sends the bytes to each of the sockets, of which there are at most [`super::BATCH_SIZE_MAX`], without waiting.
+        /// Sends the bytes to each socket, at most [`super::BATCH_SIZE_MAX`], without waiting.
         pub fn send<'a>(
             &mut self,
             sockets: impl Iterator<Item = BorrowedFd<'a>> + Clone,
@@ -218,10 +223,10 @@ mod tests {
             let mut batch = Batch::open(wants_ring);
             let mut taken = TakenByEach::new();
             let pairs: Vec<_> = (0..40).map(|_| pair(&listener)).collect();
-            // One that is full, one with room for a part, one that can't send any more.
+            // Socket 3 is full, 4 has room for a part, 5 is shut down for writing.
             let bytes = vec![7; 30_000];
             let settled = std::time::Duration::from_millis(50);
-            // The kernel may still be moving what it took to the far end, which makes room again.
+            // The kernel may still be moving data to the peer, which frees room again.
             for round in 0.. {
                 let mut sent = 0;
                 while let Some(size) = send(pairs[3].0.as_fd(), &bytes).ok().filter(|size| *size > 0) {
@@ -261,7 +266,7 @@ mod tests {
             let mut taken = TakenByEach::new();
             batch.send(std::iter::empty(), b"x", &mut taken);
             assert!(taken.is_empty());
-            // One more than there is room for is left out.
+            // One more than fits is left out.
             batch.send(std::iter::repeat_n(near.as_fd(), BATCH_SIZE_MAX + 1), b"xyz", &mut taken);
             assert!(taken.len() == BATCH_SIZE_MAX && taken.iter().all(|taken| *taken == Ok(3)));
             let mut read = [0; 3 * BATCH_SIZE_MAX];
@@ -275,7 +280,7 @@ mod tests {
     fn a_ring_that_fails_is_given_up_and_nobody_misses_a_byte_or_gets_it_twice() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let pairs: Vec<_> = (0..40).map(|_| pair(&listener)).collect();
-        // The kernel refuses to enter a ring that is not enabled yet.
+        // The kernel refuses to enter a ring that is still disabled.
         let Ok(ring) = io_uring::IoUring::builder().setup_r_disabled().build(256) else {
             assert!(Batch::open(true).ring.is_none(), "this kernel has rings, but none that begins disabled");
             return;

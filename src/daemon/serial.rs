@@ -1,7 +1,8 @@
-//! The serial line: opened raw, kept open, taken up again when it comes back.
+//! The serial line: opened raw, kept open, and reopened when the device is back.
 //!
-//! How it is set is `tty.rs`'s. The line is nobody else's (`TIOCEXCL`), so that a getty on it is told off. What is said there is `console.rs`'s. A device that is not
-//! there, or vanishes, is looked for every two seconds; the log says so once, and of one that comes and goes how often.
+//! `tty.rs` sets its modes. The line is opened exclusively (`TIOCEXCL`), so that a getty can't use
+//! it too. `console.rs` owns the dialogue. A missing device is retried every two seconds: the log
+//! reports it once, and one that comes and goes at a limited rate.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,22 +18,22 @@ use crate::config::Serial;
 use crate::console::Console;
 use crate::tty;
 
-/// How often a device that is not there is looked for.
+/// Retry interval for a missing device.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// The line, for the last words of a process that panics.
+/// The open line, for the last words of a process that panics.
 static LINE: Mutex<Option<File>> = Mutex::new(None);
 
-/// Keeps the console on a serial line for as long as the daemon runs.
+/// Runs the console on a serial line for as long as the daemon runs.
 pub async fn run(daemon: Rc<Daemon>, serial: Serial) {
     let device = serial.device.display();
-    let mut told = false;
+    let mut is_reported = false;
     let log = |level, line: &str| daemon.logged.borrow_mut().log(level, daemon.clock.now(), &line);
     loop {
         match open(&serial) {
             Ok(line) => {
-                log(log::Level::Info, &format!("the console is on {device}, {} bits a second", serial.speed));
-                told = false;
+                log(log::Level::Info, &format!("the console is on {device}, {} bit/s", serial.speed));
+                is_reported = false;
                 if let Ok(mut last) = LINE.lock() {
                     *last = line.get_ref().try_clone().ok();
                 }
@@ -44,19 +45,16 @@ pub async fn run(daemon: Rc<Daemon>, serial: Serial) {
                 }
                 match ended {
                     Ok(()) => {
-                        log(log::Level::Warn, &format!("{device} hung up: it is opened again when it is there"));
+                        log(log::Level::Warn, &format!("{device} hung up; it is reopened when it is back"));
                     }
                     Err(error) => {
-                        log(
-                            log::Level::Warn,
-                            &format!("{device} is gone: {error}; it is opened again when it is there"),
-                        );
+                        log(log::Level::Warn, &format!("{device} is gone: {error}; it is reopened when it is back"));
                     }
                 }
             }
-            Err(error) if !told => {
-                told = true;
-                log::warn!("{device} can't be the console's line: {error}; it is tried again every {AGAIN_AFTER:?}");
+            Err(error) if !is_reported => {
+                is_reported = true;
+                log::warn!("can't open {device} for the console: {error}; retried every {AGAIN_AFTER:?}");
             }
             Err(_) => {}
         }
@@ -64,8 +62,8 @@ pub async fn run(daemon: Rc<Daemon>, serial: Serial) {
     }
 }
 
-/// Says something on the line without waiting; for the last words, at a panic as at the end. What still waited to be sent is given
-/// up for them.
+/// Writes to the line without waiting, at a panic and at the end. Output that was still queued is
+/// discarded for it.
 pub fn last_words(text: &str) {
     if let Ok(line) = LINE.try_lock()
         && let Some(line) = line.as_ref()
@@ -79,7 +77,7 @@ pub fn last_words(text: &str) {
 fn open(serial: &Serial) -> io::Result<Async<File>> {
     let line = tty::open(&serial.device, serial.speed)?;
     ioctl_tiocexcl(&line)?;
-    // What was typed before anybody listened was not meant for us.
+    // Input from before the console was there is not meant for it.
     tcflush(&line, QueueSelector::IOFlush)?;
     Async::new(line)
 }
@@ -100,9 +98,9 @@ mod tests {
     use crate::daemon::{clock::Clock, logging, serve};
     use board::HOST;
 
-    /// The child has panicked long before.
+    /// Timeout of the child, which panics long before.
     const CHILD_MS_MAX: u64 = 30_000;
-    /// Tells this test's own child on which line it is to panic.
+    /// Environment variable that makes the test's child process panic, and names its line.
     const LINE_OF_CHILD: &str = "SHARELINKD_TEST_PANICS_ON";
 
     #[test]
@@ -125,7 +123,7 @@ mod tests {
         while child.try_wait().unwrap().is_none() {
             if clock.now().0 > CHILD_MS_MAX {
                 child.kill().unwrap();
-                panic!("who panicked hangs");
+                panic!("the child hangs after its panic");
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -140,7 +138,8 @@ mod tests {
         assert!(log.contains("the console is on ") && log.contains("panicked, which is a bug"), "{log}");
     }
 
-    /// A whole daemon on that line, which is filled until it takes nothing more; then a panic while the console looks.
+    /// Runs a whole daemon on that line, fills the line, and panics while the console reads the
+    /// log's lines.
     fn serve_and_panic(device: &OsStr) {
         let text = format!("[pages]\nlisten = \"127.0.0.1:0\"\n[console]\nserial = {:?}\n", Path::new(device));
         let no_file = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));

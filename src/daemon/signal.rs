@@ -1,10 +1,10 @@
-//! Telling tasks that there is work, without a channel: nothing is carried but the fact.
+//! Wakes tasks that have work, without a channel: a signal carries no data.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-/// A flag that one task waits for and any other may raise. Raising it twice is raising it once.
+/// A flag that one task waits for and any other may raise. Raising it twice has the effect of once.
 #[derive(Debug, Default)]
 pub struct Signal {
     raised: Cell<bool>,
@@ -12,7 +12,7 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Raises the flag and wakes the task that waits.
+    /// Raises the flag and wakes the waiting task.
     pub fn raise(&self) {
         if !self.raised.replace(true)
             && let Some(waker) = self.waker.borrow_mut().take()
@@ -26,13 +26,13 @@ impl Signal {
         poll_fn(|context| self.poll(context)).await;
     }
 
-    /// Lowers the flag, and has the task woken when it is raised again.
-    pub fn heed(&self, context: &Context<'_>) {
+    /// Lowers the flag, and registers the task to be woken when it is raised.
+    pub fn rearm(&self, context: &Context<'_>) {
         self.raised.set(false);
         let _ = self.poll(context);
     }
 
-    /// Whether the flag was raised, and lowers it; else the task is woken when it is.
+    /// Ready if the flag was raised, and lowers it; otherwise registers the task.
     pub fn poll(&self, context: &Context<'_>) -> Poll<()> {
         if self.raised.replace(false) {
             return Poll::Ready(());
@@ -45,17 +45,17 @@ impl Signal {
     }
 }
 
-/// News that several tasks wait for: each is woken, and looks for itself whether it is for it.
+/// An event that several tasks wait for. All are woken, and each checks whether it concerns them.
 #[derive(Debug, Default)]
 pub struct News(RefCell<Vec<Waker>>);
 
 impl News {
-    /// Wakes all that wait.
-    pub fn tell(&self) {
+    /// Wakes all waiting tasks.
+    pub fn wake_all(&self) {
         self.0.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Waits for the next news; never ready by itself.
+    /// Registers the task for the next event; never ready by itself.
     pub fn poll(&self, context: &Context<'_>) -> Poll<()> {
         let mut waiting = self.0.borrow_mut();
         if !waiting.iter().any(|known| known.will_wake(context.waker())) {

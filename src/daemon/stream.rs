@@ -1,7 +1,9 @@
-//! A connected socket, as the daemon uses it for heads, HTTP, pages and the uplink: nothing here waits.
+//! A connected socket of a request, a page or the uplink. No operation waits, except for
+//! connecting.
 //!
-//! Owns the descriptor, and how it is read, written and ended. TCP and Unix sockets are the same to it. Who wants to wait
-//! polls. A batch goes around it by [`Stream::plain`]. Doesn't know what the bytes are.
+//! Owns the descriptor, and how it is read, written and shut down. TCP and Unix sockets behave
+//! alike. To wait, a task polls. A batch writes to the descriptor itself, by [`Stream::plain`].
+//! Doesn't know what the bytes mean.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -22,7 +24,7 @@ use relay::transmit::Slices;
 pub struct Stream(Async<OwnedFd>);
 
 impl Stream {
-    /// A socket that is connected already.
+    /// Wraps a connected socket.
     ///
     /// # Errors
     /// The reactor's own.
@@ -46,18 +48,18 @@ impl Stream {
         Self::new(Async::<UnixStream>::connect(path).await?.into_inner()?)
     }
 
-    /// Reads what has come; 0 where the peer has ended its side.
+    /// Reads what has arrived; 0 if the peer has closed its side.
     ///
     /// # Errors
-    /// `WouldBlock` where nothing has, or the socket's own.
+    /// `WouldBlock` if nothing has arrived, or the socket's own.
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         self.receive(into, RecvFlags::empty())
     }
 
-    /// The same, and leaves it there to be read.
+    /// The same, but leaves the bytes in the socket.
     ///
     /// # Errors
-    /// As those of [`read`](Self::read).
+    /// As for [`read`](Self::read).
     pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
         self.receive(into, RecvFlags::PEEK)
     }
@@ -69,12 +71,12 @@ impl Stream {
     /// Writes as much as the socket takes.
     ///
     /// # Errors
-    /// `WouldBlock` where it takes nothing, or the socket's own.
+    /// `WouldBlock` if it is full, or the socket's own.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         Ok(retry_on_intr(|| send(self, bytes, SendFlags::NOSIGNAL))?)
     }
 
-    /// The same for several pieces by one call; 0 where the socket takes nothing.
+    /// Writes several slices by one call; 0 if the socket is full.
     ///
     /// # Errors
     /// The socket's own.
@@ -82,7 +84,7 @@ impl Stream {
         send_slices(self.plain(), slices)
     }
 
-    /// Says that nothing more comes.
+    /// Shuts down our side.
     ///
     /// # Errors
     /// The connection is over already.
@@ -90,17 +92,18 @@ impl Stream {
         shutdown(self, Shutdown::Write)
     }
 
-    /// The descriptor whose bytes are the stream's own, for who writes to many at once.
+    /// The descriptor that carries the stream's bytes unchanged, for a batch write.
     pub fn plain(&self) -> BorrowedFd<'_> {
         self.as_fd()
     }
 
-    /// Whether something has come, or the peer has ended; else the task is woken when it does.
+    /// Ready if something has arrived or the peer has closed its side; otherwise the task is woken
+    /// then.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.poll_readable(context)
     }
 
-    /// Whether the socket takes something; else the task is woken when it does.
+    /// Ready if the socket takes bytes; otherwise the task is woken then.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.poll_writable(context)
     }

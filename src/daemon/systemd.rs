@@ -1,9 +1,11 @@
-//! Speaking to the service manager: datagrams to the socket that `NOTIFY_SOCKET` names (`sd_notify(3)`).
+//! Notifications to the service manager: datagrams to the socket in `NOTIFY_SOCKET`
+//! (`sd_notify(3)`).
 //!
-//! Owns what is said when: ready, reloading, stopping, alive, and one line about the relay (`STATUS=`), which is kept
-//! current at a bounded rate and only where it changed. What must arrive waits here, bounded, where the socket takes nothing;
-//! what will be said again is left out. Never blocks and is never a reason to fail. When the relay is alive is
-//! `watchdog.rs`'s, and what the line says is `console/brief.rs`'s.
+//! Owns when they are sent: ready, reloading, stopping, alive, and one status line (`STATUS=`),
+//! which is updated at a limited rate and only if it changed. If the socket is full, messages that
+//! must arrive are queued, bounded; periodic ones are dropped. Never blocks, and a failure never
+//! affects the relay. `watchdog.rs` decides whether the relay is alive, and `console/brief.rs`
+//! renders the status line.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,14 +24,14 @@ use smol::Timer;
 use super::{Daemon, clock};
 use crate::console;
 
-/// How often the line about the relay may change.
+/// Interval between two status lines, at least.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
-/// What the end takes besides the drain.
+/// Time that a shutdown may take beyond the drain.
 const STOP_SPARE: Duration = Duration::from_secs(5);
-/// Messages that wait at most: the oldest says the least by then.
+/// Queued messages, at most; the oldest is dropped first, being the most outdated.
 const OWED_MAX: usize = 8;
 
-/// The way to the service manager; nobody is there where nothing was named.
+/// The connection to the service manager; inert without one.
 #[derive(Debug, Default)]
 pub struct Notify {
     to: Option<(UnixDatagram, SocketAddr)>,
@@ -38,7 +40,7 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// As the environment of this process says.
+    /// Reads this process's environment.
     pub fn from_environment() -> Self {
         let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else { return Self::default() };
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -47,51 +49,53 @@ impl Notify {
         match Self::to(&path, watchdog) {
             Ok(notify) => notify,
             Err(error) => {
-                log::warn!("the service manager can't be told anything: {error}");
+                log::warn!("can't notify the service manager: {error}");
                 Self::default()
             }
         }
     }
 
-    /// To the socket of this name, which wants to hear within the time of `watchdog`.
+    /// Sends to the socket of this name; `watchdog` is the time within which it expects a sign of
+    /// life.
     pub fn to(path: &OsStr, watchdog: Option<Duration>) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         Ok(Self { to: Some((socket, address(path)?)), watchdog, owed: RefCell::default() })
     }
 
-    /// Whether a service manager wants to be told.
-    pub const fn is_heard(&self) -> bool {
+    /// Whether there is a service manager.
+    pub const fn is_connected(&self) -> bool {
         self.to.is_some()
     }
 
-    /// It wants a sign of life at least so often.
+    /// The watchdog's timeout.
     pub const fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// The relay serves, or serves on after it read its configuration again.
+    /// Reports that the relay serves, at start or after a reload.
     pub fn ready(&self, status: &str) {
-        self.tell(format!("READY=1\nSTATUS={status}"));
+        self.queue(format!("READY=1\nSTATUS={status}"));
     }
 
-    /// It reads its configuration; [`ready`](Self::ready) follows. `Type=notify-reload` wants to know when that was.
+    /// Reports a reload; [`ready`](Self::ready) follows. `Type=notify-reload` requires the time.
     pub fn reloading(&self) {
-        self.tell(format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_us()));
+        self.queue(format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_us()));
     }
 
-    /// It goes away, and may take so long: the unit's own limit (`TimeoutStopSec=`) doesn't know the configuration.
+    /// Reports a shutdown that may take this long: the unit's `TimeoutStopSec=` doesn't know the
+    /// configuration.
     pub fn stopping(&self, within: Duration) {
-        self.tell(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", (within + STOP_SPARE).as_micros()));
+        self.queue(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", (within + STOP_SPARE).as_micros()));
     }
 
-    /// The relay is alive; whether that was heard.
+    /// Sends a sign of life; returns whether it was delivered.
     pub fn alive(&self) -> bool {
-        self.hint("WATCHDOG=1")
+        self.offer("WATCHDOG=1")
     }
 
-    /// Says what must arrive: at once, or when the socket takes it.
-    fn tell(&self, state: String) {
+    /// Sends a message that must arrive: now, or once the socket has room.
+    fn queue(&self, state: String) {
         if self.to.is_none() {
             return;
         }
@@ -104,19 +108,19 @@ impl Notify {
         self.flush();
     }
 
-    /// Says what will be said again; whether it arrived.
-    fn hint(&self, state: &str) -> bool {
+    /// Sends a periodic message; returns whether it was delivered.
+    fn offer(&self, state: &str) -> bool {
         self.flush();
         self.owed.borrow().is_empty() && self.send(state).is_ok()
     }
 
-    /// Says what waits, in its order.
+    /// Sends the queued messages, in order.
     fn flush(&self) {
         let mut owed = self.owed.borrow_mut();
         while let Some(state) = owed.front() {
             match self.send(state) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => log::warn!("the service manager can't be told {state:?}: {error}"),
+                Err(error) => log::warn!("can't send {state:?} to the service manager: {error}"),
                 Ok(()) => {}
             }
             owed.pop_front();
@@ -129,21 +133,21 @@ impl Notify {
     }
 }
 
-/// Keeps the line about the relay current, for as long as the daemon runs.
+/// Updates the status line for as long as the daemon runs.
 pub async fn keep_status(daemon: Rc<Daemon>) {
-    let mut told = String::new();
+    let mut sent = String::new();
     loop {
         Timer::after(STATUS_EVERY).await;
         let line = daemon.look(console::brief);
-        // What waits from before goes out even where this line is no news.
+        // Queued messages are sent even if the status line is unchanged.
         daemon.notify.flush();
-        if line != told && daemon.notify.hint(&format!("STATUS={line}")) {
-            told = line;
+        if line != sent && daemon.notify.offer(&format!("STATUS={line}")) {
+            sent = line;
         }
     }
 }
 
-/// A path, or with a leading `@` an abstract name.
+/// A path, or an abstract name with a leading `@`.
 fn address(path: &OsStr) -> io::Result<SocketAddr> {
     match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),

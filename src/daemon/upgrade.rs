@@ -1,9 +1,9 @@
-//! What becomes a page: a WebSocket upgrade that is in order, whose origin may connect, and where it comes from.
+//! Validates a WebSocket upgrade, its origin, and the address that the page comes from.
 //!
-//! Owns the server's side of RFC 6455's opening handshake (4.2.1): no upgrade (426), a wrong one (400), a version that is
-//! not spoken (426), another subprotocol (400), another origin (403), and a page's address behind trusted proxies. A
-//! header that can't be read counts as what it is, a header with a wrong value, and never as absent. Knows neither the
-//! machine nor a socket.
+//! Owns the server's side of RFC 6455's opening handshake (4.2.1): no upgrade (426), an invalid one
+//! (400), an unsupported version (426), a missing subprotocol (400), a foreign origin (403); and a
+//! page's address behind trusted proxies. A header that can't be read counts as a header with a
+//! wrong value, never as absent. Knows neither the machine nor a socket.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,27 +14,27 @@ use super::request::Request;
 use crate::config::{Origins, Pages};
 use wire::page::SUBPROTOCOL;
 
-/// An upgrade that is in order.
+/// A valid upgrade.
 #[derive(Debug)]
 pub struct Upgrade {
     /// The whole answer.
     pub response: String,
-    /// The page's origin; empty where it has none.
+    /// The page's origin; empty if it sent none.
     pub origin: String,
-    /// Where the page is.
+    /// The page's address.
     pub address: IpAddr,
-    /// That is loopback, or a trusted proxy's own address: pages of anybody may come from it.
+    /// The address is loopback or a trusted proxy's own: many people's pages may come from it.
     pub is_anybody: bool,
 }
 
-/// Reads an upgrade of a `GET`, from a peer at `address`.
+/// Validates an upgrade by `GET`, from a peer at `address`.
 ///
 /// # Errors
-/// The answer to what can't become a page.
+/// The answer to an upgrade that is refused.
 pub fn read(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<Upgrade, Answer> {
     let key = websocket_key(request)?;
     if !request.members("Sec-WebSocket-Protocol").any(|offer| offer == SUBPROTOCOL.as_bytes()) {
-        return Err(wrong("it speaks the subprotocol sharelink.v1: offer it in Sec-WebSocket-Protocol"));
+        return Err(wrong("offer the subprotocol sharelink.v1 in Sec-WebSocket-Protocol"));
     }
     let origin = check_origin(request, pages)?.to_owned();
     let response = format!(
@@ -51,20 +51,20 @@ fn wrong(what: &str) -> Answer {
     Answer::plain(400, &format!("/ws takes a WebSocket upgrade: {what}\n"))
 }
 
-/// The answer to what asks for no upgrade, or for one that is not spoken.
+/// The answer to a request without an upgrade, or with an unsupported one.
 pub fn needed(what: &str) -> Answer {
     let answer = Answer::plain(426, &format!("/ws takes a WebSocket upgrade: {what}\n"));
     answer.with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13")
 }
 
-/// The key of an opening handshake that is in order.
+/// The key of a valid opening handshake.
 fn websocket_key<'b>(request: &Request<'b, '_>) -> Result<&'b [u8], Answer> {
-    // A request of HTTP/1.0 can't ask for one, whatever it says (RFC 9110, 7.8).
+    // HTTP/1.0 has no upgrade: the header must be ignored (RFC 9110, 7.8).
     if request.is_old || !request.lists("Upgrade", "websocket") {
         return Err(needed("Upgrade: websocket, in a request of HTTP/1.1"));
     }
     if !request.lists("Connection", "upgrade") {
-        return Err(wrong("Connection: Upgrade is missing, which a proxy must hand on"));
+        return Err(wrong("Connection: Upgrade is missing; a proxy must forward it"));
     }
     match request.only("Sec-WebSocket-Version")? {
         Some(b"13") => {}
@@ -72,7 +72,7 @@ fn websocket_key<'b>(request: &Request<'b, '_>) -> Result<&'b [u8], Answer> {
         None => return Err(wrong("Sec-WebSocket-Version is missing")),
     }
     if request.has_body {
-        return Err(wrong("it has no body"));
+        return Err(wrong("it must have no body"));
     }
     let key = request.only("Sec-WebSocket-Key")?.filter(|key| is_key(key));
     key.ok_or_else(|| wrong("Sec-WebSocket-Key is 16 bytes in base64"))
@@ -83,7 +83,7 @@ fn is_key(key: &[u8]) -> bool {
     key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
 }
 
-/// The page's origin, where it may connect; empty where it has none.
+/// The page's origin if it may connect; empty if the page sent none.
 fn check_origin<'b>(request: &Request<'b, '_>, pages: &Pages) -> Result<&'b str, Answer> {
     let Some(origin) = request.only("Origin")? else {
         return if pages.require_origin {
@@ -92,7 +92,8 @@ fn check_origin<'b>(request: &Request<'b, '_>, pages: &Pages) -> Result<&'b str,
             Ok("")
         };
     };
-    // No browser sends anything else (RFC 6454, 7.1), and it is told to the business server as a text.
+    // Browsers send nothing else (RFC 6454, 7.1), and the origin is sent to the business server as
+    // text.
     let readable = std::str::from_utf8(origin).ok().filter(|origin| origin.bytes().all(|b| b.is_ascii_graphic()));
     let allowed = readable.filter(|origin| {
         let is_own = request.host.is_some_and(|host| is_same_host(origin, host));
@@ -102,7 +103,7 @@ fn check_origin<'b>(request: &Request<'b, '_>, pages: &Pages) -> Result<&'b str,
     allowed.ok_or_else(|| Answer::plain(403, refusal))
 }
 
-/// Whether an origin's host, with its port, is the request's own.
+/// Whether an origin has the request's own host and port.
 fn is_same_host(origin: &str, host: &str) -> bool {
     let (port, authority) = match origin.split_once("://") {
         Some(("http", authority)) => (":80", authority),
@@ -113,8 +114,8 @@ fn is_same_host(origin: &str, host: &str) -> bool {
     !authority.is_empty() && bare(authority) == bare(host)
 }
 
-/// Where the page is: behind proxies that are trusted, the rightmost address that is not trusted itself. A hop that can't
-/// be read ends the walk: nothing left of it is believed.
+/// The page's address: behind trusted proxies, the rightmost hop that is not trusted itself. A hop
+/// that can't be read ends the search: hops left of it are not believed.
 pub fn page_address(request: &Request<'_, '_>, pages: &Pages, peer: IpAddr) -> IpAddr {
     let mut address = peer.to_canonical();
     for hop in request.members("X-Forwarded-For").rev() {
@@ -129,7 +130,7 @@ pub fn page_address(request: &Request<'_, '_>, pages: &Pages, peer: IpAddr) -> I
     address
 }
 
-/// Whether an address is a proxy's that the configuration trusts.
+/// Whether the configuration trusts this address as a proxy.
 fn is_trusted(pages: &Pages, address: IpAddr) -> bool {
     pages.trusted_proxies.iter().any(|network| network.contains(address))
 }
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
     use crate::daemon::request::HEADERS_MAX;
 
-    /// Where a page is that comes by a trusted proxy with these header lines.
+    /// The address of a page that comes through a trusted proxy with these header lines.
     fn address(lines: &[u8]) -> String {
         let config = "[pages]\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
         let around =

@@ -1,8 +1,9 @@
-//! The uplink's task: dials, reads frames into the machine, writes what it has for the business server.
+//! The uplink's task: dials, reads frames into the machine, and writes the machine's frames to the
+//! business server.
 //!
-//! One task, one connection, one buffer. It reads with a budget and then lets others have their turn, so
-//! that a business server which publishes faster than pages can be served is held back by TCP. What goes
-//! wrong ends the connection with one line in the log; the machine says when and where to dial next.
+//! One task, one connection, one buffer. It reads with a budget and then yields, so that TCP
+//! back-pressure slows down a business server that publishes faster than pages can be served. An
+//! error ends the connection with one log line; the machine decides when and where to dial next.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -27,17 +28,18 @@ use crate::config::UplinkAddress;
 use relay::fault::PeerError;
 use wire::uplink::Deframer;
 
-/// The kernel's buffers of the uplink's socket, as asked for (Linux doubles them).
+/// Kernel buffers of the uplink's socket, as requested (Linux doubles them).
 const KERNEL_BUFFER_SIZE: usize = 128 * 1024;
 
-/// More than this does not wait in the kernel to be sent: what asks for a link is behind it.
+/// Unsent bytes in the kernel, at most. More would delay requests for links, which queue behind
+/// them.
 const UNSENT_SIZE_MAX: u32 = 16 * 1024;
 static NO_NOTSENT_LOWAT: Once = Once::new();
 
-/// The first address has so long to answer, where it is tried beside another.
+/// Timeout for probing the first address while another one is in use.
 const KNOCK_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Keeps the uplink for as long as the daemon runs.
+/// Keeps the uplink connected for as long as the daemon runs.
 pub async fn run(daemon: Rc<Daemon>) {
     let data_size_max = daemon.config.borrow().board.data_size_max() as usize;
     let mut deframer = Deframer::new(data_size_max);
@@ -58,7 +60,7 @@ pub async fn run(daemon: Rc<Daemon>) {
             deframer.reset();
             ending = converse(&daemon, stream, &mut deframer).await;
         }
-        let (was_up, was_told_proof) = (daemon.relay.borrow().is_up(), daemon.relay.borrow().awaits_welcome());
+        let (was_up, has_our_proof) = (daemon.relay.borrow().is_up(), daemon.relay.borrow().awaits_welcome());
         let level = if was_up { log::Level::Error } else { log::Level::Warn };
         let wait_ms = daemon.step(|relay, now| {
             relay.handle_uplink_lost(now);
@@ -67,9 +69,9 @@ pub async fn run(daemon: Rc<Daemon>) {
         let hint = match ending {
             _ if was_up => "",
             Ending::Dial(_) | Ending::Fault(PeerError::Proof | PeerError::Version(_)) => "",
-            // It spoke first, as a business server does, and left when it had our proof.
-            Ending::Closed | Ending::Io(_) if was_told_proof => " (is uplink.secret the same on both sides?)",
-            // Something answers there, but not as a business server does.
+            // It sent its hello, as a business server does, and closed when it had our proof.
+            Ending::Closed | Ending::Io(_) if has_our_proof => " (is uplink.secret the same on both sides?)",
+            // The peer doesn't behave like a business server.
             _ => " (is that the business server's port?)",
         };
         let wait_s = format!("{}.{}", wait_ms / 1000, wait_ms % 1000 / 100);
@@ -78,10 +80,10 @@ pub async fn run(daemon: Rc<Daemon>) {
     }
 }
 
-/// Waits until the machine wants an address dialled.
+/// Waits until the machine requests a dial.
 fn poll_dial(daemon: &Daemon, context: &Context<'_>) -> Poll<Option<UplinkAddress>> {
     daemon.turns.pass(Part::Uplink);
-    daemon.uplink.heed(context);
+    daemon.uplink.rearm(context);
     match daemon.step(|relay, now| relay.poll_dial(now)) {
         Some(place) => Poll::Ready(daemon.config.borrow().uplink.addresses.get(place).cloned()),
         None => Poll::Pending,
@@ -101,8 +103,8 @@ async fn connect(address: &UplinkAddress) -> io::Result<Stream> {
     Ok(stream)
 }
 
-/// The number of an interface, asked of the kernel: it changes where the interface goes and comes
-/// back.
+/// The interface's number from the kernel, on each dial: it changes when the interface is removed
+/// and comes back.
 fn index_of(interface: &str) -> io::Result<u32> {
     let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     name_to_index(&socket, interface).map_err(|error| match error {
@@ -111,7 +113,7 @@ fn index_of(interface: &str) -> io::Result<u32> {
     })
 }
 
-/// A connection to an address at which a business server speaks: it speaks first.
+/// Connects to an address and waits until the peer speaks, as a business server does first.
 async fn knock(address: UplinkAddress) -> Option<Stream> {
     let answer = async {
         let stream = connect(&address).await.ok()?;
@@ -139,13 +141,13 @@ async fn dial(daemon: &Daemon, address: &UplinkAddress) -> Result<Stream, Ending
     smol::future::or(connect(address), given_up).await.map_err(Ending::Dial)
 }
 
-/// Why a connection, or an attempt, is over.
+/// Why a connection, or an attempt, ended.
 enum Ending {
     Dial(io::Error),
     Io(io::Error),
     Closed,
     Fault(PeerError),
-    /// The first of the addresses answers again, on this connection.
+    /// The first address answers again, on this connection.
     Returns(Stream, UplinkAddress),
 }
 
@@ -162,7 +164,7 @@ impl std::fmt::Display for Ending {
     }
 }
 
-/// Reads and writes until the connection is over.
+/// Reads and writes until the connection ends.
 async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> Ending {
     let mut nonce = [0; 16];
     if let Err(error) = getrandom::fill(&mut nonce) {
@@ -171,13 +173,13 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
     daemon.step(|relay, now| relay.handle_uplink_connected(now, nonce));
     let mut knocking: Option<Pin<Box<dyn Future<Output = Option<Stream>>>>> = None;
     let mut is_behind = false;
-    // What waited in the kernel when it was last looked at; none where that is not worth a look.
+    // Unread bytes in the kernel at the last look; none while the uplink is not quiet.
     let mut untaken = None;
     poll_fn(|context| {
         daemon.turns.pass(Part::Uplink);
         let mut budget = Budget::UPLINK_TURN;
-        // Ordered: what must be said goes out before more is heard.
-        daemon.uplink.heed(context);
+        // The order matters: pending frames are written before more are read.
+        daemon.uplink.rearm(context);
         let now = daemon.clock.now();
         let is_quiet = daemon.relay.borrow().is_uplink_quiet(now);
         if is_quiet && takes(untaken, queues::untaken(&stream)) {
@@ -205,13 +207,14 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
     .await
 }
 
-/// Whether the business server takes what waits for it in the kernel. Where nothing is left, its own kernel has taken it, which
-/// does so for a program that hangs: only what it has no room for shows that it reads.
+/// Whether the business server reads. A peer's kernel takes bytes even if its program hangs, so
+/// only a queue that shrinks without becoming empty proves it.
 fn takes(before: Option<u32>, now: Option<u32>) -> bool {
     before.zip(now).is_some_and(|(before, now)| 0 < now && now < before)
 }
 
-/// Tries the first address when the machine wants it; the end of this connection where it answers.
+/// Probes the first address if the machine requests it; returns the end of this connection once
+/// that address answers.
 fn poll_return(
     daemon: &Daemon,
     knocking: &mut Option<Pin<Box<dyn Future<Output = Option<Stream>>>>>,
@@ -226,7 +229,8 @@ fn poll_return(
     answer.map(|stream| Ending::Returns(stream, first))
 }
 
-/// Handles the frames that an earlier turn left, which `is_behind` says, then what has come; whether there may be more.
+/// Handles the frames left by the turn before (`is_behind`), then those that have arrived; ready if
+/// more may be left.
 fn poll_frames(
     daemon: &Daemon,
     stream: &Stream,
@@ -257,7 +261,8 @@ fn poll_frames(
     }
 }
 
-/// Handles so many further bytes, and the frames that are whole as far as the turn goes; whether some may be left.
+/// Handles `size` further bytes, and complete frames as far as the turn allows; returns whether
+/// frames may be left.
 fn handle(daemon: &Daemon, deframer: &mut Deframer, size: usize, budget: &mut Budget) -> Result<bool, Ending> {
     let handled = daemon.step(|relay, now| {
         relay.handle_uplink_read(now, size);
@@ -294,7 +299,7 @@ fn write(daemon: &Daemon, stream: &Stream, budget: &mut Budget, context: &mut Co
     Ok(())
 }
 
-/// Sets what a connection to the business server needs.
+/// Sets the socket options of an uplink connection.
 fn prepare(stream: &Stream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     if socket.domain()? != Domain::UNIX {
@@ -336,11 +341,11 @@ mod tests {
         let unix = (Stream::new(near).unwrap(), Stream::new(far).unwrap());
         for (near, far) in [tcp, unix] {
             prepare(&near).unwrap();
-            // Until neither kernel takes any more.
+            // Until both kernels' buffers are full.
             while near.write(&[0; 4096]).is_ok() {}
             let before = queues::untaken(&near);
             assert!(before > Some(4096), "{before:?}");
-            // A part of it is read.
+            // Read a part of it.
             let mut nowhere = [0; 4096];
             while !super::takes(before, queues::untaken(&near)) {
                 let _ = far.read(&mut nowhere);

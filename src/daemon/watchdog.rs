@@ -1,9 +1,9 @@
-//! The watchdog: tells the service manager that the relay is alive, as long as it is.
+//! The watchdog: sends the service manager signs of life while the relay is alive.
 //!
-//! Alive is: within one period the executor's turns came through each of the three tasks without which nothing is served,
-//! the fan-out, the uplink and the tick. Each says so where it goes around; whoever has nothing to do is woken to go around all
-//! the same. Where one of them doesn't, whether the thread is stuck or that task alone, nothing is said, and
-//! the service manager starts the relay again. What is said, and how, is `systemd.rs`'s.
+//! Alive means: within one period each of the three tasks without which nothing is served, the
+//! fan-out, the uplink and the tick, went around its loop. Each records it; an idle one is woken
+//! for it. If one doesn't, because the thread or that task is stuck, no sign of life is sent, and
+//! the service manager restarts the relay. `systemd.rs` sends the messages.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,44 +13,44 @@ use smol::Timer;
 
 use super::Daemon;
 
-/// A part of the relay without which it serves nobody.
+/// A task without which the relay serves nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// `fanout.rs`.
     Fanout = 1,
     /// `uplink.rs`.
     Uplink = 2,
-    /// The machine's time.
+    /// The machine's clock tick.
     Tick = 4,
 }
 
 const PARTS: [(Part, &str); 3] =
     [(Part::Fanout, "the fan-out"), (Part::Uplink, "the uplink"), (Part::Tick, "the tick")];
-/// Signs of life in the time after which there must have been one: one may come late, or be lost.
+/// Signs of life within the watchdog's timeout: one may be late, or be lost.
 const SIGNS: u32 = 4;
 
-/// Which parts had their turn since it was asked.
+/// The parts that have run in this period.
 #[derive(Debug, Default)]
 pub struct Turns(Cell<u8>);
 
 impl Turns {
-    /// A part goes around.
+    /// Records that a part has run.
     pub fn pass(&self, part: Part) {
         self.0.set(self.0.get() | part as u8);
     }
 
-    /// Asks anew.
+    /// Begins a period.
     fn begin(&self) {
         self.0.set(0);
     }
 
-    /// A part that had no turn yet.
+    /// A part that has not run yet.
     fn missing(&self) -> Option<&'static str> {
         PARTS.iter().find(|(part, _)| self.0.get() & *part as u8 == 0).map(|(_, name)| *name)
     }
 }
 
-/// Feeds the watchdog, where there is one, for as long as the daemon runs.
+/// Feeds the watchdog, if there is one, for as long as the daemon runs.
 pub async fn feed(daemon: Rc<Daemon>) {
     let Some(limit) = daemon.notify.watchdog() else { return };
     let period = limit / SIGNS;
@@ -63,7 +63,7 @@ pub async fn feed(daemon: Rc<Daemon>) {
             Timer::after(period).await;
             waited += period;
             let Some(missing) = daemon.turns.missing() else { break };
-            log::error!("{missing} had no turn for {waited:?}: after {limit:?} the service manager restarts the relay");
+            log::error!("{missing} has not run for {waited:?}: after {limit:?} the service manager restarts the relay");
         }
         daemon.notify.alive();
     }
@@ -99,7 +99,7 @@ mod tests {
             Self(socket, path)
         }
 
-        /// Signs of life that came since it was asked.
+        /// Signs of life received since the last call.
         fn signs(&self) -> usize {
             let mut signs = 0;
             let mut text = [0; 256];
@@ -119,7 +119,7 @@ mod tests {
         }
     }
 
-    /// The relay's real tasks, but for those that are left out, then what happens with them.
+    /// Runs the relay's real tasks without the given parts, and `happens` with them.
     fn relay(manager: &Manager, without: &[Part], happens: impl AsyncFnOnce(&Daemon)) {
         let none = |_: &Path| Err(ErrorKind::NotFound.into());
         let around = Surroundings { read_secret: &none, hostname: "box", runtime_directory: None };
@@ -143,7 +143,7 @@ mod tests {
         smol::block_on(executor.run(happens(&daemon)));
     }
 
-    /// Waits until so many signs came; how long that took.
+    /// Waits for `signs` signs of life; returns the time in milliseconds.
     async fn until(manager: &Manager, daemon: &Daemon, signs: usize) -> u64 {
         let begun = daemon.clock.now();
         let mut came = 0;
@@ -171,7 +171,7 @@ mod tests {
             relay(&manager, &[part], async |_| {
                 Timer::after(WHILE).await;
             });
-            assert_eq!(manager.signs(), 0, "{name} had no turn, and the watchdog was fed all the same");
+            assert_eq!(manager.signs(), 0, "{name} did not run, yet the watchdog was fed");
         }
     }
 
