@@ -1,10 +1,11 @@
-//! The console: what an engineer types on a serial line or over the Unix socket, and what is answered.
+//! The console: an engineer's commands over a serial line or the Unix socket, and the answers.
 //!
-//! Pure: takes bytes, gives bytes, reads the machine through a [`View`], and hands what is to be *done* out as a
-//! [`Request`]. Owns echo and line editing, the commands, and the texts of all answers: fixed columns, at most 79
-//! wide, plain ASCII, no escape codes. Output waits in a buffer of 8 KiB. A long answer is written as the
-//! line takes it, row by row; what comes by itself (`watch`, `log tail`) is dropped and counted where the line takes
-//! none. So a slow or stuck line costs that line only. Never shows more than the first four bytes of a link.
+//! Pure: bytes in, bytes out. Reads the machine through a [`View`], and returns a [`Request`] for
+//! anything that must be *done*. Owns echo and line editing, the commands, and the texts of all
+//! answers: fixed columns, at most 79 wide, plain ASCII, no escape codes. Output waits in a buffer
+//! of 8 KiB. A long answer is produced row by row as the line takes it. Output that comes by itself
+//! (`watch`, `log tail`) is dropped and counted while the line is blocked. So a slow or stuck line
+//! affects nobody else. Never shows more than the first four bytes of a link.
 //!
 //! ```text
 //! bytes -> editor.rs -> command.rs -> answer.rs, list.rs -> out -> bytes
@@ -39,18 +40,18 @@ use self::out::Out;
 pub use self::view::{Process, Request, View};
 use relay::time::Instant;
 
-/// Keys that were typed while an answer was written.
+/// Bytes typed ahead of an unfinished answer that are kept; the rest is dropped.
 const AHEAD_SIZE_MAX: usize = 256;
-/// `watch` tells a line every so many milliseconds.
+/// Interval of `watch`, in milliseconds.
 const WATCH_MS: u64 = 2_000;
-/// And its columns' names again after so many lines.
+/// Lines of `watch` after which its header is repeated.
 const WATCH_LINES: u32 = 20;
-/// `log tail` looks for new lines so often.
+/// Interval at which `log tail` looks for new lines, in milliseconds.
 const TAIL_MS: u64 = 200;
 const PROMPT: &str = "sharelinkd> ";
 const CTRL_C: u8 = 0x03;
 
-/// What is going on besides typing.
+/// What the console is doing.
 #[derive(Clone, Copy, Debug)]
 enum Mode {
     Prompt,
@@ -65,7 +66,7 @@ enum Mode {
         next: Instant,
         after: u64,
     },
-    /// A request was handed out: its answer comes.
+    /// A request was handed out, and its answer is awaited.
     Asked,
 }
 
@@ -77,20 +78,20 @@ pub struct Console {
     out: Out,
     ahead: VecDeque<u8>,
     request: Option<Request>,
-    /// One line is answered, without echo and prompt; then it is over.
+    /// Answers one command without echo and prompt, and is over then.
     is_once: bool,
     is_over: bool,
     leaves: bool,
     is_begun: bool,
-    /// Whoever types has gone: it is over once everything is answered.
+    /// The input has ended: over once everything is answered.
     has_ended: bool,
 }
 
-/// A connection whose first byte is this one is for a program: it asks one line and gets the answer alone.
+/// First byte of a connection by a program: one command follows, and only its answer is returned.
 pub const ONCE: u8 = b'@';
 
 impl Console {
-    /// A console. `leaves`: somebody can go from it (a socket, not a line).
+    /// A console. `leaves`: `quit` ends it (a socket); a serial line gets a new prompt instead.
     #[must_use]
     pub fn new(leaves: bool) -> Self {
         Self {
@@ -107,7 +108,8 @@ impl Console {
         }
     }
 
-    /// Says who speaks, and asks for a command. A socket waits with that for the first byte, or for [`Self::greet`].
+    /// Writes the banner and a prompt. On a socket this happens at the first byte, or when the
+    /// shell calls it.
     pub fn greet(&mut self, view: &View<'_>) {
         if !self.is_begun {
             self.is_begun = true;
@@ -117,7 +119,7 @@ impl Console {
         }
     }
 
-    /// Bytes came.
+    /// Handles input.
     pub fn handle_input(&mut self, view: &View<'_>, mut bytes: &[u8]) {
         if !self.is_begun
             && self.leaves
@@ -133,7 +135,8 @@ impl Console {
         self.go_on(view);
     }
 
-    /// Time passed: to be called when [`poll_timeout`](Self::poll_timeout) says so, or earlier.
+    /// Handles the passing of time: call it when [`poll_timeout`](Self::poll_timeout) is due, or
+    /// earlier.
     pub fn handle_timeout(&mut self, view: &View<'_>) {
         match self.mode {
             Mode::Watch { next, since, deliveries, lines } if next <= view.now => {
@@ -150,7 +153,8 @@ impl Console {
             }
             Mode::Tail { next, mut after } if next <= view.now => {
                 while let Some(line) = view.lines.after(after) {
-                    // Those between are like it, or the ring had no room for them.
+                    // The numbers between belong to repeats of this line, or to lines that the ring
+                    // has lost.
                     let between = line.number - after - 1;
                     let like_it = between.min(line.count - 1);
                     self.out.missed(between - like_it);
@@ -169,17 +173,17 @@ impl Console {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.mode {
             Mode::Watch { next, .. } | Mode::Tail { next, .. } => Some(next),
-            // A table is being looked through.
+            // A list is being searched: call again at once.
             Mode::Listing(_) if self.out.has_room() => Some(Instant(0)),
             _ => None,
         }
     }
 
-    /// Nothing more will be typed; what was asked for is still answered. What goes on by itself ends.
+    /// Handles the end of input. Commands before it are still answered; `watch` and `log tail` end.
     pub fn handle_end(&mut self, view: &View<'_>) {
         self.has_ended = true;
         if self.is_once {
-            // The line feed may be left away.
+            // The last line's LF is optional.
             self.type_in(view, b'\n');
         }
         if matches!(self.mode, Mode::Watch { .. } | Mode::Tail { .. }) {
@@ -188,44 +192,45 @@ impl Console {
         self.go_on(view);
     }
 
-    /// What an engineer wants done; [`handle_answer`](Self::handle_answer) is owed.
+    /// A request to carry out; [`handle_answer`](Self::handle_answer) must follow.
     pub fn poll_request(&mut self) -> Option<Request> {
         self.request.take()
     }
 
-    /// What came of a request.
+    /// Handles the answer to a request.
     pub fn handle_answer(&mut self, view: &View<'_>, text: &str) {
-        // All errors of a configuration may be more than there is room for.
+        // The errors of a configuration may not all fit.
         self.out.say_whole(text);
         self.finish();
         self.go_on(view);
     }
 
-    /// What is to be written.
+    /// Output to write.
     #[must_use]
     pub fn transmit(&self) -> &[u8] {
         self.out.waiting()
     }
 
-    /// So many bytes of it were.
+    /// Reports that `size` bytes of the output were written.
     pub fn wrote(&mut self, view: &View<'_>, size: usize) {
         self.out.wrote(size);
         self.go_on(view);
     }
 
-    /// Whether somebody can go from it: a socket, not a line.
+    /// Whether `quit` ends it: a socket, not a serial line.
     #[must_use]
     pub const fn may_leave(&self) -> bool {
         self.leaves
     }
 
-    /// Whether nothing more comes, once everything was written.
+    /// Whether it ends once its output is written.
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// A key: taken now, or behind those that wait. Ctrl-C doesn't wait, and takes the others' place.
+    /// Takes a byte now, or queues it behind those that wait. Ctrl-C discards the queue and is
+    /// taken at once.
     fn type_in(&mut self, view: &View<'_>, byte: u8) {
         if byte == CTRL_C {
             self.ahead.clear();
@@ -241,7 +246,7 @@ impl Console {
     fn take(&mut self, view: &View<'_>, byte: u8) {
         match self.mode {
             _ if self.is_over => {}
-            // An answer is carried out where there is room for it: what is typed waits until then.
+            // A command runs only when there is room for its answer; input waits until then.
             Mode::Prompt if self.out.has_room() => {
                 let mut echo = Vec::new();
                 let typed = self.editor.take(byte, &mut echo);
@@ -258,15 +263,15 @@ impl Console {
                             Spoiled::TooLong => {
                                 format!("[E9] a line has at most {TYPED_SIZE_MAX} bytes: nothing was done\n")
                             }
-                            Spoiled::Noise => "[E9] noise came into that line: nothing was done\n".to_owned(),
+                            Spoiled::Noise => "[E9] noise in that line: nothing was done\n".to_owned(),
                         });
                         self.finish();
                     }
                 }
             }
-            // A key ends what would never end by itself; Ctrl-C ends what may be long.
+            // Any key ends what never ends by itself; only Ctrl-C ends a list.
             Mode::Watch { .. } | Mode::Tail { .. } => {
-                self.out.tell_dropped();
+                self.out.report_dropped();
                 self.finish();
             }
             Mode::Listing(_) if byte == CTRL_C => {
@@ -281,8 +286,8 @@ impl Console {
         let command = match command::parse(line, view.config.console.control) {
             Ok(Some(command)) => command,
             Ok(None) => return self.finish(),
-            Err(told) => {
-                self.out.say(&told);
+            Err(error) => {
+                self.out.say(&error);
                 self.out.say("\n");
                 return self.finish();
             }
@@ -291,16 +296,16 @@ impl Console {
             Command::Help(about) => command::help(about, view.config.console.control),
             Command::Status => answer::status(view),
             Command::StatusJson => {
-                // A program reads it: it is not cut.
+                // A program parses it, so it is not cut.
                 self.out.put(answer::json(view).as_bytes());
                 return self.finish();
             }
             Command::Pages => list::pages(view),
             Command::PagesAll => return self.list(Kind::Pages),
             Command::PagesSlow => return self.list(Kind::SlowPages),
-            Command::Page(row) => told(list::page(view, row)),
+            Command::Page(row) => text_of(list::page(view, row)),
             Command::Topics => return self.list(Kind::Topics),
-            Command::Topic(number) => told(list::topic(view, number)),
+            Command::Topic(number) => text_of(list::topic(view, number)),
             Command::Uplink => answer::uplink(view),
             Command::Memory => answer::memory(view),
             Command::Limits => answer::limits(view),
@@ -311,17 +316,19 @@ impl Console {
             Command::LogLevel(level) => return self.ask(Request::LogLevel(level)),
             Command::LogTail if !self.is_once => {
                 self.mode = Mode::Tail { next: view.now, after: view.lines.newest() };
-                return self.out.say("each line as it comes, until a key\n");
+                return self.out.say("following the log: any key stops it\n");
             }
             Command::Watch if !self.is_once => {
                 let deliveries = view.relay.counters().deliveries.iter().sum();
                 self.mode = Mode::Watch { next: view.now, since: view.now, deliveries, lines: 0 };
                 return;
             }
-            Command::LogTail | Command::Watch => "[E5] that goes on until a key: not from a program\n".to_owned(),
+            Command::LogTail | Command::Watch => {
+                "[E5] this runs until a key is pressed: not available to a program\n".to_owned()
+            }
             Command::Close(row) => match list::find(view, row) {
                 Ok(page) => return self.ask(Request::Close(page.id)),
-                Err(told) => format!("{told}\n"),
+                Err(error) => format!("{error}\n"),
             },
             Command::End(number) => return self.ask(Request::End(number)),
             Command::Drain => return self.ask(Request::Drain),
@@ -341,7 +348,7 @@ impl Console {
         self.mode = Mode::Listing(List::new(kind));
     }
 
-    /// Goes on with what waits for room, and with what was typed meanwhile.
+    /// Continues a list as far as there is room, and then takes the queued input.
     fn go_on(&mut self, view: &View<'_>) {
         while self.out.has_room() && !self.is_over {
             match self.mode {
@@ -350,7 +357,7 @@ impl Console {
                     self.mode = Mode::Listing(list);
                     match next {
                         Next::Line(line) => self.out.say(&line),
-                        // The relay has other things to do; `poll_timeout` brings it back.
+                        // Yields to the relay; `poll_timeout` asks for the next call.
                         Next::Looking => return,
                         Next::Done => {
                             self.out.say(&list.foot());
@@ -362,7 +369,7 @@ impl Console {
                     Some(byte) => self.take(view, byte),
                     None => return self.is_over |= self.has_ended,
                 },
-                // What was typed behind `watch` ends it as any key does.
+                // Input typed ahead ends `watch` as any key does.
                 Mode::Watch { .. } | Mode::Tail { .. } => match self.ahead.pop_front() {
                     Some(byte) => self.take(view, byte),
                     None if self.has_ended => self.finish(),
@@ -373,7 +380,7 @@ impl Console {
         }
     }
 
-    /// The answer is whole.
+    /// Ends an answer.
     fn finish(&mut self) {
         self.mode = Mode::Prompt;
         if self.is_once {
@@ -397,6 +404,6 @@ impl Console {
     }
 }
 
-fn told(answer: Result<String, String>) -> String {
-    answer.unwrap_or_else(|told| format!("{told}\n"))
+fn text_of(answer: Result<String, String>) -> String {
+    answer.unwrap_or_else(|error| format!("{error}\n"))
 }

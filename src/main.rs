@@ -46,10 +46,7 @@ fn main() -> ExitCode {
 fn checked(path: &Path, config: &Config) -> String {
     let notes: String = config.notes().iter().map(|note| format!("# note: {note}\n")).collect();
     let table: String = board::table(&config.board).lines().map(|line| format!("# {line}\n")).collect();
-    format!(
-        "# {}: good. What it means:\n{notes}\n{config}\n# What the relay takes at most:\n#\n{table}",
-        path.display()
-    )
+    format!("# {}: valid. In full:\n{notes}\n{config}\n# Memory of the relay, at most:\n#\n{table}", path.display())
 }
 
 fn drop_in(name: Option<&str>, path: Option<&Path>) -> ExitCode {

@@ -1,9 +1,10 @@
-//! The other end of the console: `sharelinkd console` and `sharelinkd status`, at the box or on the engineer's laptop.
+//! The engineer's end of the console: `sharelinkd console` and `sharelinkd status`, at the box or
+//! on a laptop.
 //!
-//! Carries bytes between a terminal and the daemon's Unix socket, or a serial device, and understands none of
-//! them: echo and editing are the daemon's. The terminal is raw meanwhile and given back as it was, whoever ends it: Ctrl-],
-//! the other end, a signal. Asks one line where it is given one, and exits by the answer. No runtime: one loop
-//! over `poll(2)`.
+//! Copies bytes between a terminal and the daemon's Unix socket or a serial device, and interprets
+//! none: echo and editing are the daemon's. Meanwhile the terminal is in raw mode; its modes are
+//! restored however the session ends (Ctrl-], the peer, a signal). With a command, sends it, and
+//! the exit code depends on the answer. No runtime: one loop over `poll(2)`.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write, stdin, stdout};
@@ -22,15 +23,16 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use crate::console::{Health, ONCE};
 use crate::tty;
 
-/// Where the packaged relay has its console.
+/// Console socket of the packaged relay.
 pub const SOCKET: &str = "/run/sharelinkd/console.sock";
-/// Leaves the terminal: Ctrl-].
+/// Ends the session: Ctrl-].
 const LEAVE: u8 = 0x1d;
-/// What a script asked over a serial line is answered once nothing came for so long: that line has no end.
+/// Silence after which a script's session over a serial line ends: a serial line has no end of its
+/// own.
 const QUIET: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-/// The daemon answers a program within this time, however busy it is.
+/// Timeout of the daemon's answer to a program.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// Nobody to ask: `EX_UNAVAILABLE` of sysexits.h.
+/// No relay to ask: `EX_UNAVAILABLE` of sysexits.h.
 const EXIT_UNAVAILABLE: u8 = 69;
 /// The terminal or the line failed: `EX_IOERR`.
 const EXIT_IO: u8 = 74;
@@ -38,16 +40,16 @@ const EXIT_IO: u8 = 74;
 const EXIT_DEGRADED: u8 = 1;
 const EXIT_DOWN: u8 = 2;
 
-/// Where the console is.
+/// Where to reach the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
     /// The daemon's Unix socket.
     Socket(PathBuf),
-    /// A serial device and its bits a second: a box at the other end of a cable.
+    /// A serial device and its speed in bit/s, with a box at the other end of the cable.
     Serial(PathBuf, u32),
 }
 
-/// `sharelinkd console`: with words, asks them as one command; else carries the terminal.
+/// `sharelinkd console`: with words, sends them as one command; otherwise attaches the terminal.
 #[must_use]
 pub fn console(way: &Way, words: &[String]) -> ExitCode {
     match (way, words) {
@@ -58,27 +60,27 @@ pub fn console(way: &Way, words: &[String]) -> ExitCode {
                 if let Some(failed) = print(&answer) {
                     return failed;
                 }
-                // The daemon's own words for what can't be done begin with their code.
+                // The daemon's errors begin with their code.
                 if answer.lines().any(|line| line.starts_with("[E")) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
             }
-            Err(told) => complain(&told, EXIT_UNAVAILABLE),
+            Err(error) => complain(&error, EXIT_UNAVAILABLE),
         },
-        (Way::Serial(..), _) => complain("a serial line takes no command here: type it there", EXIT_IO),
+        (Way::Serial(..), _) => complain("a command can't be sent over a serial line: type it there", EXIT_IO),
     }
 }
 
-/// `sharelinkd status`: the exit code tells healthy (0), degraded (1), down (2).
+/// `sharelinkd status`: the exit code is 0 for healthy, 1 for degraded, 2 for down.
 #[must_use]
 pub fn status(path: &Path, as_json: bool) -> ExitCode {
     let answers =
         ask(path, "json").and_then(|json| Ok((health(&json)?, if as_json { json } else { ask(path, "status")? })));
     let (health, shown) = match answers {
         Ok(answers) => answers,
-        Err(told) if as_json => {
-            let value = serde_json::json!({"health": Health::Down.name(), "error": told});
+        Err(error) if as_json => {
+            let value = serde_json::json!({"health": Health::Down.name(), "error": error});
             return print(&format!("{value}\n")).unwrap_or(ExitCode::from(EXIT_DOWN));
         }
-        Err(told) => return complain(&told, EXIT_DOWN),
+        Err(error) => return complain(&error, EXIT_DOWN),
     };
     if let Some(failed) = print(&shown) {
         return failed;
@@ -90,16 +92,17 @@ pub fn status(path: &Path, as_json: bool) -> ExitCode {
     }
 }
 
-/// The health that an answer of `json` tells.
+/// The health in an answer of `json`.
 fn health(json: &str) -> Result<Health, String> {
     let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
     let name = value.get("health").and_then(serde_json::Value::as_str);
     let known =
         [Health::Healthy, Health::Degraded, Health::Down].into_iter().find(|health| name == Some(health.name()));
-    known.ok_or_else(|| format!("the relay says {:?}", json.trim_end()))
+    known.ok_or_else(|| format!("unexpected answer from the relay: {:?}", json.trim_end()))
 }
 
-/// Writes to standard output; the exit code where it takes nothing. A reader that went away had enough.
+/// Writes to standard output; returns an exit code if that fails. A closed pipe is not a failure:
+/// its reader had enough.
 fn print(text: &str) -> Option<ExitCode> {
     let mut out = stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -110,8 +113,8 @@ fn print(text: &str) -> Option<ExitCode> {
     }
 }
 
-fn complain(told: &str, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr(), "sharelinkd: {told}");
+fn complain(text: &str, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "sharelinkd: {text}");
     ExitCode::from(code)
 }
 
@@ -129,23 +132,23 @@ fn connect(path: &Path) -> Result<UnixStream, String> {
     })
 }
 
-/// Asks the console at this socket one line, as a program does.
+/// Sends one command to the console at this socket, as a program does.
 ///
 /// # Errors
-/// Why there is no answer, in words for a person.
+/// Why there is no answer, as a message for a person.
 pub fn ask(path: &Path, line: &str) -> Result<String, String> {
-    let told = |error: io::Error| match error.kind() {
+    let text_of = |error: io::Error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("{}: the relay does not answer within {} s", path.display(), ANSWER_TIME_MAX.as_secs())
+            format!("{}: the relay did not answer within {} s", path.display(), ANSWER_TIME_MAX.as_secs())
         }
         _ => format!("{}: {error}: the relay does not answer", path.display()),
     };
     let mut stream = connect(path)?;
-    stream.set_read_timeout(Some(ANSWER_TIME_MAX)).map_err(told)?;
-    stream.write_all(&[&[ONCE], line.as_bytes(), b"\n"].concat()).map_err(told)?;
+    stream.set_read_timeout(Some(ANSWER_TIME_MAX)).map_err(text_of)?;
+    stream.write_all(&[&[ONCE], line.as_bytes(), b"\n"].concat()).map_err(text_of)?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(told)?;
-    if answer.is_empty() { Err(told(ErrorKind::UnexpectedEof.into())) } else { Ok(answer) }
+    stream.read_to_string(&mut answer).map_err(text_of)?;
+    if answer.is_empty() { Err(text_of(ErrorKind::UnexpectedEof.into())) } else { Ok(answer) }
 }
 
 fn open(path: &Path, speed: u32) -> Result<File, String> {
@@ -154,14 +157,15 @@ fn open(path: &Path, speed: u32) -> Result<File, String> {
     })
 }
 
-/// A terminal that was made raw: its modes as they were, given back when this goes, and the signals that end it before.
+/// Raw mode of the terminal: restores the modes when dropped, and receives the signals that would
+/// end the program before.
 struct Raw {
     modes: Termios,
     signals: Signals,
 }
 
 impl Raw {
-    /// Makes the terminal raw.
+    /// Sets raw mode.
     fn make() -> io::Result<Self> {
         let modes = tcgetattr(stdin())?;
         let signals = Signals::new([Signal::Term, Signal::Hup, Signal::Int, Signal::Quit])?;
@@ -178,14 +182,14 @@ impl Drop for Raw {
     }
 }
 
-/// How carrying ended.
+/// How a session ended.
 enum Ended {
-    /// Whoever typed left.
+    /// The user left.
     Left,
-    /// The other end closed.
+    /// The peer closed.
     Closed,
     /// A signal came.
-    Told(Signal),
+    Signal(Signal),
 }
 
 fn attach<T: AsFd>(line: Result<T, String>, path: &Path) -> ExitCode
@@ -194,14 +198,14 @@ where
 {
     let line = match line {
         Ok(line) => line,
-        Err(told) => return complain(&told, EXIT_UNAVAILABLE),
+        Err(error) => return complain(&error, EXIT_UNAVAILABLE),
     };
     let mut raw = match stdin().is_terminal().then(Raw::make).transpose() {
         Ok(raw) => raw,
         Err(error) => return complain(&format!("the terminal can't be made raw: {error}"), EXIT_IO),
     };
     let is_typed = raw.is_some();
-    // Asked now: what hung up is no terminal any more.
+    // Checked now: a line that has hung up no longer counts as a terminal.
     let is_serial = line.as_fd().is_terminal();
     if is_typed {
         let _ = write!(stdout(), "{}: Ctrl-] leaves\r\n", path.display());
@@ -220,13 +224,14 @@ where
             }
             ExitCode::SUCCESS
         }
-        // As a shell tells it.
-        Ok(Ended::Told(signal)) => ExitCode::from(u8::try_from(signal as i32).unwrap_or(0).saturating_add(128)),
+        // As a shell reports it.
+        Ok(Ended::Signal(signal)) => ExitCode::from(u8::try_from(signal as i32).unwrap_or(0).saturating_add(128)),
         Err(error) => complain(&format!("{}: {error}", path.display()), EXIT_IO),
     }
 }
 
-/// Carries bytes both ways until either side ends, a signal comes, or Ctrl-] is typed at a terminal.
+/// Copies bytes both ways until either side ends, a signal arrives, or Ctrl-] is typed at a
+/// terminal.
 fn carry<T: AsFd>(line: &T, mut raw: Option<&mut Raw>) -> io::Result<Ended>
 where
     for<'a> &'a T: Read + Write,
@@ -240,7 +245,7 @@ where
             && let Some(raw) = raw.as_mut()
             && let Some(signal) = future::block_on(raw.signals.next())
         {
-            return Ok(Ended::Told(signal?));
+            return Ok(Ended::Signal(signal?));
         }
         if came.answers {
             let mut line = line;
@@ -260,7 +265,7 @@ where
                 return Ok(Ended::Left);
             }
             if size == 0 {
-                // A script's input has ended: what it asked for is still to be answered.
+                // A script's input has ended; its commands are still to be answered.
                 listens = false;
                 quiet = shutdown(line, Shutdown::Write).is_err().then_some(QUIET);
             }
@@ -271,7 +276,7 @@ where
     }
 }
 
-/// What there is to do.
+/// What is ready.
 struct Came {
     answers: bool,
     keys: bool,
@@ -284,7 +289,7 @@ impl Came {
     }
 }
 
-/// Waits until something has come, or for so long.
+/// Waits until something is ready, or until the timeout.
 fn wait(
     line: BorrowedFd<'_>,
     keys: Option<io::Stdin>,
@@ -310,7 +315,7 @@ fn show(bytes: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
-/// Writes all of it to a line that may take only a part at a time.
+/// Writes all bytes to a line that may take only some at a time.
 fn send<T: AsFd>(line: &T, mut bytes: &[u8]) -> io::Result<()>
 where
     for<'a> &'a T: Write,

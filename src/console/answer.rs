@@ -1,7 +1,8 @@
-//! Answers that are one short text: status, uplink, memory, limits, counters, version.
+//! Answers of a bounded, short text: status, uplink, memory, limits, counters, version.
 //!
-//! Fixed columns, at most 79 wide, sizes and times with their units. A text is a few dozen lines whatever the relay
-//! holds: there is room for it in what waits for the line. Lists, which may be long, are `list.rs`'s.
+//! Fixed columns, at most 79 wide; sizes and times have units. A text has a few dozen lines
+//! whatever the relay's state, and fits the output buffer. `list.rs` has the lists, which may be
+//! long.
 
 use core::fmt::Write as _;
 
@@ -13,12 +14,12 @@ use crate::config::{LIMITS, PAGES_PER_ADDRESS_AUTO};
 use board::{Known, Term, memory_sum, size_text};
 use relay::InUse;
 
-/// The line of `version`.
+/// `version`: one line.
 pub fn version(view: &View<'_>) -> String {
     format!("sharelinkd {}  board {}  {}\n", env!("CARGO_PKG_VERSION"), view.relay.board().name, board::TARGET)
 }
 
-/// What is said where somebody comes, and at boot: version, board, addresses, memory sum.
+/// The banner of a new console: version, board, addresses, memory sum.
 pub fn banner(view: &View<'_>) -> String {
     let sum = memory_sum(view.relay.board());
     let mut out = version(view);
@@ -80,10 +81,10 @@ pub fn status(view: &View<'_>) -> String {
     out
 }
 
-/// A condition's text has so many columns behind its code.
+/// Columns of a condition's text, behind its code.
 const CONDITION_COLUMNS: usize = 74;
 
-/// `json`: the same as one line.
+/// `json`: the status as one line.
 pub fn json(view: &View<'_>) -> String {
     let (relay, board) = (view.relay, view.relay.board());
     let (used, highest) = (relay.in_use(), relay.highest());
@@ -122,7 +123,8 @@ pub fn json(view: &View<'_>) -> String {
     ascii(&value.to_string()) + "\n"
 }
 
-/// JSON whose texts have an escape for each letter that a serial line doesn't carry well.
+/// JSON with an escape for each character that is not printable ASCII, since a serial line may not
+/// carry it.
 fn ascii(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + 1);
     for letter in json.chars() {
@@ -137,7 +139,7 @@ fn ascii(json: &str) -> String {
     out
 }
 
-/// One line of `watch`: the head with its columns, then the figures.
+/// One line of `watch`.
 pub fn watch(view: &View<'_>, deliveries_before: u64, ms: u64) -> String {
     let (relay, used) = (view.relay, view.relay.in_use());
     let counters = relay.counters();
@@ -158,7 +160,7 @@ pub fn watch(view: &View<'_>, deliveries_before: u64, ms: u64) -> String {
     )
 }
 
-/// The columns of `watch`.
+/// The header of `watch`.
 pub fn watch_head() -> String {
     format!(
         "{:<9} {:>7} {:>5} {:>7} {:>9} {:>9} {:>10} {:>9} {:>5}\n",
@@ -235,7 +237,7 @@ pub fn memory(view: &View<'_>) -> String {
     out
 }
 
-/// Bytes of a term that so many rows use; none where the relay doesn't count them.
+/// Bytes that a term's used rows take; `None` if the relay doesn't count them.
 fn in_use(view: &View<'_>, term: &Term, rows: &InUse) -> Option<u64> {
     let (reasons, origins) = view.relay.texts_in_use();
     let pages = u64::from(rows.pages);
@@ -256,7 +258,7 @@ fn in_use(view: &View<'_>, term: &Term, rows: &InUse) -> Option<u64> {
         "kept frames" => rows.kept_blocks.into(),
         "arena" => rows.blocks.into(),
         "kernel sockets" => pages,
-        // Taken at start, as a whole.
+        // Allocated as a whole at start.
         _ if term.known == Known::Buffer && term.count == 1 => 1,
         "arena free list" | "address buckets" => term.count,
         _ => return None,
@@ -300,7 +302,7 @@ pub fn limits(view: &View<'_>) -> String {
     out
 }
 
-/// The unit that a limit's name tells; none where it counts things.
+/// The unit in a limit's name; empty for a count.
 fn unit(key: &str) -> &'static str {
     match key.rsplit_once('_') {
         Some((_, "ms")) => "ms",
@@ -325,12 +327,12 @@ pub fn counters(view: &View<'_>) -> String {
     out
 }
 
-/// `log`: which lines are logged.
+/// `log`: the level, and the lines lost.
 pub fn log_level(view: &View<'_>) -> String {
     format!("log level {}; {} lines were not written\n", view.log_level.as_str().to_ascii_lowercase(), view.unwritten)
 }
 
-/// A line of `log tail`: its level, its text in as many rows as it takes, how many before it were like it.
+/// A line of `log tail`: its level and text, wrapped, and how many similar lines came before it.
 pub fn log_line(line: &Line, like_it: u64) -> String {
     let mut out = String::new();
     let text = match like_it {
@@ -344,5 +346,5 @@ pub fn log_line(line: &Line, like_it: u64) -> String {
     out
 }
 
-/// A line's text has so many columns there.
+/// Columns of a line's text in `log tail`.
 const TAIL_COLUMNS: usize = 73;

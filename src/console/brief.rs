@@ -1,13 +1,14 @@
-//! The relay in one line, for the service manager's `STATUS=`: pages, topics, uplink, memory, conditions.
+//! The relay's status in one line, for the service manager's `STATUS=`: pages, topics, uplink,
+//! memory, conditions.
 //!
-//! Figures are as coarse as an operator reads them, so that the line changes where something did.
+//! Figures are rounded coarsely, so that the line changes only when something did.
 
 use super::View;
 use super::condition;
 use super::text::{plain, within};
 use board::memory_sum;
 
-/// The line.
+/// The status line.
 #[must_use]
 pub fn brief(view: &View<'_>) -> String {
     let (relay, used) = (view.relay, view.relay.in_use());

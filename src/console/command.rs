@@ -1,86 +1,87 @@
-//! The console's commands: what there is, how each is written, what each says of itself.
+//! The console's commands: names, usage, help.
 //!
-//! Reads a typed line into a [`Command`]. Refuses what it doesn't know with the nearest thing that it does, and what may
-//! not be done here (`control = false`) with where that is changed. Carries nothing out.
+//! Parses a typed line into a [`Command`]. An unknown word is refused with the nearest known one,
+//! and a command that is not permitted here (`control = false`) with the setting to change.
+//! Executes nothing.
 
 use log::LevelFilter;
 
 use crate::config::nearest;
 
-/// What an engineer wants to know, or wants done.
+/// A command of an engineer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// What commands there are, or about one of them.
+    /// List the commands, or describe one of them.
     Help(Option<&'static About>),
-    /// How the relay is.
+    /// Show the relay's status.
     Status,
     /// The same, as JSON.
     StatusJson,
-    /// How many pages do what.
+    /// Show counts of pages.
     Pages,
-    /// A line for each page.
+    /// List all pages.
     PagesAll,
-    /// A line for each page that is slow.
+    /// List the slow pages.
     PagesSlow,
-    /// All of one page.
+    /// Show one page in detail.
     Page(Row),
-    /// A line for each topic.
+    /// List all topics.
     Topics,
-    /// All of one topic.
+    /// Show one topic in detail.
     Topic(u32),
-    /// The connection to the business server.
+    /// Show the connection to the business server.
     Uplink,
-    /// The memory sum.
+    /// Show the memory sum.
     Memory,
-    /// The board's limits.
+    /// Show the limits.
     Limits,
-    /// Everything counted.
+    /// Show all counters.
     Counters,
-    /// What was notable.
+    /// List the last notable log lines.
     Events,
-    /// Which lines are logged.
+    /// Show the log level.
     Log,
-    /// Log these lines from now on.
+    /// Set the log level.
     LogLevel(LevelFilter),
-    /// Show each line as it comes.
+    /// Show each log line as it comes.
     LogTail,
-    /// A status line every two seconds.
+    /// Show a status line every two seconds.
     Watch,
-    /// Version, board, target.
+    /// Show version, board, target.
     Version,
     /// Close a page.
     Close(Row),
     /// End a topic.
     End(u32),
-    /// Go away.
+    /// Drain and exit.
     Drain,
-    /// Read the configuration again.
+    /// Reload the configuration.
     Reload,
     /// Leave the console.
     Quit,
 }
 
-/// A row as it is named: `#3.17`, or `#3` whatever its generation.
+/// A page by name: `#3.17`, or `#3` for any generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The index.
     pub index: u32,
-    /// The generation, where it was named.
+    /// The generation, if it was given.
     pub generation: Option<u32>,
 }
 
-/// What a command says of itself.
+/// Help on a command.
 #[derive(Debug, PartialEq, Eq)]
 pub struct About {
     /// Its name.
     pub name: &'static str,
-    /// How it is written.
+    /// Its syntax.
     pub usage: &'static str,
     /// What it does, in one line.
     pub what: &'static str,
-    /// What one should know besides, line by line.
+    /// Further hints, one a line.
     pub more: &'static str,
-    /// Whether it changes something: then the configuration must allow it.
+    /// Whether it changes something, which needs `control = true`.
     pub control: bool,
 }
 
@@ -89,20 +90,20 @@ pub const COMMANDS: [About; 18] = [
     about(
         "help",
         "help [COMMAND]",
-        "this list, or about one command",
+        "this list, or help on one command",
         "Keys: Backspace, Ctrl-U, Ctrl-W, Ctrl-C (stop), arrows up and down.",
     ),
     about(
         "status",
         "status",
-        "how the relay is: uplink, pages, memory, conditions",
+        "the relay's state: uplink, pages, memory, conditions",
         "Conditions have codes such as [U1]; docs/console.md has them all.",
     ),
     about(
         "pages",
         "pages [all | slow | #ID]",
-        "pages connected: how many, each, the slow ones, or one",
-        "`kernel` is what waits there for the page, `idle` is since its socket took\nsomething. A slow page's socket takes no more; after stalled_ms it is closed.",
+        "connected pages: counts, all, the slow ones, or one",
+        "`kernel` is data queued there, `idle` is time since the socket took any.\nA slow page's socket is full; the page is closed after stalled_ms.",
     ),
     about(
         "topics",
@@ -114,7 +115,7 @@ pub const COMMANDS: [About; 18] = [
         "uplink",
         "uplink",
         "the connection to the business server",
-        "Addresses are tried in turn; the first is gone back to when it speaks again.",
+        "Addresses are tried in turn; the relay returns to the first once it answers.",
     ),
     about(
         "memory",
@@ -143,21 +144,21 @@ pub const COMMANDS: [About; 18] = [
     about(
         "log",
         "log [tail | off | error | warn | info | debug | trace]",
-        "which lines are logged; change that; follow them",
-        "A level that is set here lasts until the next reload or restart.",
+        "show or set the log level; follow the log",
+        "A level set here lasts until the next reload or restart.",
     ),
     about(
         "watch",
         "watch",
-        "a status line every two seconds, until a key",
-        "`rate` is deliveries since the line before.",
+        "a status line every two seconds, until a key is pressed",
+        "`rate` is deliveries per second since the line before.",
     ),
     about("version", "version", "version, board and target", ""),
     control(
         "close",
         "close #ID",
         "close one page with 1008",
-        "The page client doesn't come back by itself after 1008.",
+        "The page client doesn't reconnect by itself after 1008.",
     ),
     control(
         "end",
@@ -168,14 +169,14 @@ pub const COMMANDS: [About; 18] = [
     control(
         "drain",
         "drain",
-        "send every page away and end",
+        "close every page and exit",
         "As SIGTERM does: a service manager may start the relay again.",
     ),
     control(
         "reload",
         "reload",
-        "read the configuration again",
-        "As SIGHUP does: what is wrong is told and nothing is changed.",
+        "reload the configuration",
+        "As SIGHUP does: errors are shown, and then nothing is changed.",
     ),
     about("quit", "quit", "leave (over the socket); a new prompt (over the line)", "Ctrl-D does the same."),
     about("json", "json", "status as one line of JSON, for scripts", "What `sharelinkd status --json` prints."),
@@ -189,7 +190,7 @@ const fn control(name: &'static str, usage: &'static str, what: &'static str, mo
     About { name, usage, what, more, control: true }
 }
 
-/// Reads a line; `None` where it is empty.
+/// Parses a line; `None` if it is empty.
 ///
 /// # Errors
 /// What is wrong, and what to write instead.
@@ -203,7 +204,7 @@ pub fn parse(line: &str, may_control: bool) -> Result<Option<Command>, String> {
     let name = if name == "?" { "help" } else { name };
     let about = named(name)?;
     if about.control && !may_control {
-        return Err("[E4] this console only looks: `control = true` in [console] allows it to change things".to_owned());
+        return Err("[E4] this console is read-only: `control = true` in [console] allows changes".to_owned());
     }
     if let ("help", Some(word)) = (name, word) {
         return named(word).map(|about| Some(Command::Help(Some(about))));
@@ -220,7 +221,7 @@ fn named(name: &str) -> Result<&'static About, String> {
     })
 }
 
-/// The answer of `help`: every command that may be given here, or about one.
+/// `help`: all commands that are permitted here, or details of one.
 pub fn help(about: Option<&About>, may_control: bool) -> String {
     let mut out = String::new();
     match about {
@@ -230,14 +231,14 @@ pub fn help(about: Option<&About>, may_control: bool) -> String {
                 out.push_str(&format!("  {line}\n"));
             }
             if about.control && !may_control {
-                out.push_str("  Not here: control = true in [console] allows it.\n");
+                out.push_str("  Not permitted here: control = true in [console] allows it.\n");
             }
         }
         None => {
             for about in COMMANDS.iter().filter(|about| may_control || !about.control) {
                 out.push_str(&format!("{:<10}{}\n", about.name, about.what));
             }
-            out.push_str("`help COMMAND` says more of one.\n");
+            out.push_str("`help COMMAND` describes one of them.\n");
         }
     }
     out
@@ -323,10 +324,10 @@ mod tests {
             ("help me", "[E1] unknown command"),
             ("close", "[E2] write `close #ID`"),
         ] {
-            assert!(parse(line, true).is_err_and(|told| told.contains(text)), "{line}: {:?}", parse(line, true));
+            assert!(parse(line, true).is_err_and(|error| error.contains(text)), "{line}: {:?}", parse(line, true));
         }
         for about in COMMANDS.iter().filter(|about| about.control) {
-            assert!(parse(about.name, false).is_err_and(|told| told.starts_with("[E4] ")), "{}", about.name);
+            assert!(parse(about.name, false).is_err_and(|error| error.starts_with("[E4] ")), "{}", about.name);
         }
     }
 

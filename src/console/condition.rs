@@ -1,25 +1,26 @@
-//! Conditions: what an operator should look at now, each with a code that can be cited.
+//! Conditions: what an operator should look at now, each with a code to cite.
 //!
-//! Derived from the machine and the shell at the moment of asking; nothing is remembered here. From them follows how
-//! the relay is as a whole: healthy (none), degraded (some), down (draining: no new page is served).
+//! Derived from the machine and the shell on each call; nothing is stored. They determine the
+//! health of the relay: healthy (no condition), degraded (some), down (draining: no new page is
+//! served).
 
 use super::View;
 use super::text::{percent, span};
 use board::size_text;
 
-/// How the relay is as a whole.
+/// The health of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// Nothing to look at.
+    /// No condition.
     Healthy,
-    /// It serves, and something is to be looked at.
+    /// It serves, with at least one condition.
     Degraded,
     /// It serves no new pages.
     Down,
 }
 
 impl Health {
-    /// The word for it.
+    /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,16 +31,16 @@ impl Health {
     }
 }
 
-/// Something to look at.
+/// A condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     /// The code, without its brackets.
     pub code: &'static str,
-    /// What it is, with figures.
+    /// Description, with figures.
     pub text: String,
 }
 
-/// Every code with its meaning and what to do; `docs/console.md` has the same table.
+/// Every code with its meaning; `docs/console.md` has the same table, with what to do.
 pub const CODES: [(&str, &str); 9] = [
     ("U1", "the business server is not connected"),
     ("D1", "the relay drains"),
@@ -52,20 +53,20 @@ pub const CODES: [(&str, &str); 9] = [
     ("M1", "more memory is resident than the sum allows"),
 ];
 
-/// A table counts as nearly full from so many percents on.
+/// Use of a table from which it counts as nearly full, in percent.
 const FULL_PERCENT: u64 = 90;
 
-/// Fewer slow pages than this are no condition, whatever part they are: phones in tunnels.
+/// Fewer slow pages than this are no condition, whatever their share: phones in tunnels.
 const SLOW_PAGES_MIN: u32 = 10;
 
-/// What there is to look at now; the worst first.
+/// The conditions now, the worst first.
 #[must_use]
 pub fn conditions(view: &View<'_>) -> Vec<Condition> {
     let (relay, board) = (view.relay, view.relay.board());
     let mut found = Vec::new();
     let mut add = |code, text| found.push(Condition { code, text });
     if relay.is_draining() {
-        add("D1", "the relay drains: no page is let in".to_owned());
+        add("D1", "the relay drains: no new page is admitted".to_owned());
     }
     if !relay.is_up() {
         let row = relay.uplink_row(view.now);
@@ -79,7 +80,7 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
         ("topics", used.topics, board.topics_max),
         ("links", used.links, board.links_max),
     ] {
-        // The smallest tables are full when they are in use at all.
+        // A table of fewer than ten rows is a condition only when it is full.
         if percent(used.into(), max.into()) >= FULL_PERCENT && max >= 10 || used >= max {
             add("T1", format!("{used} of {max} {name} are in use"));
         }
@@ -88,7 +89,8 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
         let free = board.blocks_max - used.blocks;
         add("A1", format!("media forget their history early: {free} blocks are free, kept for state and messages"));
     }
-    // Of the cap where the slowest go: the board's own bound, which is beyond it, is never reached.
+    // Relative to the cap at which the slowest pages are cut. The board's own limit is above it and
+    // is never reached.
     let (kernel, cap) = (relay.kernel_size(), relay.kernel_cap());
     if percent(kernel, cap) >= FULL_PERCENT {
         let (kernel, cap) = (size_text(kernel), size_text(cap));
@@ -104,7 +106,7 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
         add("F1", format!("{} open files are allowed, {needed} are needed: LimitNOFILE", process.descriptors_max));
     }
     if view.unwritten > 0 {
-        add("L1", format!("{} lines of the log were not written: standard error takes none", view.unwritten));
+        add("L1", format!("{} log lines were not written: standard error was blocked", view.unwritten));
     }
     let allowed = board::memory_sum(board).process();
     if process.resident_size > allowed {
@@ -114,7 +116,7 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
     found
 }
 
-/// How the relay is as a whole.
+/// The health of the relay, given its conditions.
 #[must_use]
 pub fn health(view: &View<'_>, conditions: &[Condition]) -> Health {
     if view.relay.is_draining() {

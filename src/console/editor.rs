@@ -1,16 +1,17 @@
-//! One line of input as it is typed: echo, editing, the last commands. Any noise is survived.
+//! The line editor: echo, editing, history. Survives any noise on the line.
 //!
-//! Takes bytes, gives what is to be echoed and, at Enter, the line. Printable ASCII is taken, up to
-//! [`LINE_SIZE_MAX`] bytes; Backspace, Ctrl-U (whole line), Ctrl-W (word), Ctrl-C (give up) and the arrows up and down work as
-//! anywhere; other escape sequences and Tab do nothing. Whoever typed a line means it whole: one that is too long, or that bytes
-//! came into which nobody types (noise), is not taken for what is left of it. The echo uses backspaces and blanks only: no
-//! terminal is needed. Knows no command.
+//! Takes bytes; returns their echo and, at Enter, the line. Accepts printable ASCII, up to
+//! [`LINE_SIZE_MAX`] bytes. Backspace, Ctrl-U (line), Ctrl-W (word), Ctrl-C (cancel) and the arrows
+//! up and down work as usual; Tab and other escape sequences do nothing. A line that is too long,
+//! or that contains bytes nobody types (noise), is refused: running what is left of it could do
+//! something else than was meant. The echo uses only backspaces and blanks, so no terminal is
+//! needed. Knows no commands.
 
 use std::collections::VecDeque;
 
-/// A line has at most so many bytes; what is typed beyond is not echoed, and spoils it.
+/// Bytes of a line, at most; more are not echoed, and the line is refused.
 pub const LINE_SIZE_MAX: usize = 64;
-/// So many of the last lines can be fetched back.
+/// Lines kept in the history.
 const HISTORY_MAX: usize = 16;
 
 const CTRL_C: u8 = 0x03;
@@ -22,31 +23,31 @@ const CTRL_W: u8 = 0x17;
 const ESCAPE: u8 = 0x1b;
 const DELETE: u8 = 0x7f;
 
-/// What a byte came to.
+/// Result of a byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typed {
     /// Nothing but its echo.
     Nothing,
-    /// The line is done.
+    /// A complete line.
     Line(String),
-    /// The line is done, and is not what was typed.
+    /// A complete line that must be refused.
     Spoiled(Spoiled),
-    /// The line was given up (Ctrl-C).
+    /// The line was cancelled (Ctrl-C).
     GivenUp,
-    /// Ctrl-D on an empty line: whoever typed it wants to go.
+    /// Ctrl-D on an empty line: quit.
     Leave,
 }
 
-/// Why a line is not what was typed.
+/// Why a line is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoiled {
     /// It has more than [`LINE_SIZE_MAX`] bytes.
     TooLong,
-    /// Bytes came into it that nobody types.
+    /// It contains bytes that nobody types.
     Noise,
 }
 
-/// Where an escape sequence stands.
+/// State of an escape sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Sequence {
     #[default]
@@ -56,12 +57,12 @@ enum Sequence {
     Parameters,
 }
 
-/// The line that is being typed.
+/// The line being typed, and the history.
 #[derive(Debug, Default)]
 pub struct Editor {
     line: String,
     history: VecDeque<String>,
-    /// Which line of the history is shown, from the newest; none while it is a new one.
+    /// Index of the recalled line in the history, newest first; none for a new line.
     shown: Option<usize>,
     sequence: Sequence,
     after_return: bool,
@@ -78,7 +79,7 @@ impl Editor {
             return Typed::Nothing;
         }
         match self.sequence {
-            // No sequence has a control byte: what came before was noise, and this key counts.
+            // A control byte ends any sequence: what came before was noise, and this key counts.
             _ if byte < b' ' => self.sequence = Sequence::None,
             Sequence::Escape => {
                 self.sequence = if matches!(byte, b'[' | b'O') { Sequence::Parameters } else { Sequence::None };
@@ -93,7 +94,7 @@ impl Editor {
                         _ => {}
                     }
                 } else if !(0x20..0x40).contains(&byte) {
-                    // No sequence has such a byte: it was noise.
+                    // The byte is invalid in a sequence: noise.
                     self.sequence = Sequence::None;
                 }
                 return Typed::Nothing;
@@ -126,7 +127,7 @@ impl Editor {
             }
             b' '..=b'~' => self.spoiled = Some(Spoiled::TooLong),
             TAB => {}
-            // In front of a line it does no harm: the line begins behind it.
+            // Noise before a line does no harm.
             _ if self.line.is_empty() => {}
             _ => self.spoiled = Some(Spoiled::Noise),
         }
@@ -182,7 +183,7 @@ impl Editor {
 mod tests {
     use super::*;
 
-    /// What a screen shows of an echo: the last line, with backspaces carried out.
+    /// What a screen shows after an echo: its last line, with backspaces applied.
     fn screen(echo: &[u8]) -> String {
         let (mut cells, mut at) = (Vec::new(), 0_usize);
         for &byte in echo {

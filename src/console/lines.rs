@@ -1,9 +1,9 @@
-//! The last lines of the log, each with its age and how often it came in a row.
+//! The last lines of the log, each with its time and its number of repeats.
 //!
-//! A ring of [`LINES_MAX`] lines of at most [`LINE_SIZE_MAX`] bytes: they are in the memory sum. A line that comes again at
-//! once, be it with other numbers in it, is counted and takes the place of the one before: a business server that is
-//! away for a night leaves one line, not a ring full. Lines are numbered from 1 as they came, so that a reader can
-//! tell what is new to it. It writes nothing and reads no clock.
+//! A ring of [`LINES_MAX`] lines of at most [`LINE_SIZE_MAX`] bytes, counted in the memory sum. A
+//! line that repeats the one before it, apart from its numbers, replaces it and is counted: a
+//! business server that is away for a night leaves one line, not a ring full. Lines are numbered
+//! from 1, so that a reader knows which are new to it. Writes nothing and reads no clock.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,23 +12,23 @@ use log::Level;
 
 use relay::time::Instant;
 
-/// So many lines are kept.
+/// Lines kept.
 pub const LINES_MAX: usize = 64;
-/// So many bytes of each.
+/// Bytes kept of each line.
 pub const LINE_SIZE_MAX: usize = 240;
 
-/// A line, and how often it came.
+/// A line with its repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Which it was, counted from 1: the newest of those that came in a row.
+    /// Its number, counted from 1; of repeats, the newest one's.
     pub number: u64,
     /// When it came last.
     pub at: Instant,
-    /// How bad it is.
+    /// Its level.
     pub level: Level,
-    /// How often it came in a row, but for its numbers.
+    /// How often it came in a row, ignoring numbers.
     pub count: u64,
-    /// What it says.
+    /// Its text.
     pub text: String,
 }
 
@@ -40,7 +40,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Keeps a line.
+    /// Adds a line.
     pub fn add(&mut self, now: Instant, level: Level, line: fmt::Arguments<'_>) {
         let mut text = line.to_string();
         text.truncate(text.floor_char_boundary(LINE_SIZE_MAX));
@@ -63,20 +63,20 @@ impl Lines {
         self.ring.iter()
     }
 
-    /// The number of the newest line; 0 where there is none.
+    /// The number of the newest line; 0 if there is none.
     #[must_use]
     pub const fn newest(&self) -> u64 {
         self.number
     }
 
-    /// The oldest line above a number.
+    /// The oldest line with a higher number.
     #[must_use]
     pub fn after(&self, number: u64) -> Option<&Line> {
         self.ring.iter().find(|line| line.number > number)
     }
 }
 
-/// Whether two lines say the same, but for the numbers in them.
+/// Whether two lines differ only in their numbers.
 fn is_like(one: &str, other: &str) -> bool {
     let words =
         |text| str::split(text, |letter: char| matches!(letter, '0'..='9' | '.')).filter(|word| !word.is_empty());
@@ -91,7 +91,7 @@ mod tests {
         lines.iter().map(|line| (line.number, line.count, line.text.as_str())).collect()
     }
 
-    /// A number that is no number to whoever compares.
+    /// A number written in letters, so that lines with different ones are not alike.
     fn letters(number: usize) -> String {
         ["i".repeat(number / 16), "j".repeat(number % 16)].concat()
     }

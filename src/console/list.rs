@@ -1,7 +1,8 @@
-//! Answers that may be long: pages, topics and the last events, a line at a time, as the line takes them.
+//! Answers that may be long: pages, topics and events, produced line by line as the output takes
+//! them.
 //!
-//! A list is a place in a table: between two lines pages come and go, and nothing of what was not shown yet is kept. One
-//! page or one topic with all that belongs to it is a short text again.
+//! A list is an index into a table. Pages come and go between two lines, and no row is kept for
+//! later. One page or one topic in detail is a short text.
 
 use core::fmt::Write as _;
 
@@ -16,7 +17,7 @@ use wire::Track;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct List {
     kind: Kind,
-    /// The index that is looked at next; of events, the number of the last one that was shown.
+    /// The next index to look at; for events, the number of the last one shown.
     next: u64,
     shown: u32,
     has_head: bool,
@@ -27,7 +28,7 @@ pub struct List {
 pub enum Kind {
     /// Every page.
     Pages,
-    /// The pages whose sockets take no more.
+    /// The pages whose sockets are full.
     SlowPages,
     /// Every topic.
     Topics,
@@ -35,20 +36,20 @@ pub enum Kind {
     Events,
 }
 
-/// Rows that are looked at for one line: a long table without anything to show must not hold up the relay.
+/// Rows examined for one line, at most: searching a long table must not block the relay.
 const LOOKS_MAX: u32 = 256;
 
-/// An event's text has so many columns; it goes on in the next line.
+/// Columns of an event's text, which continues on further lines.
 const EVENT_COLUMNS: usize = 56;
 
-/// What a list has to say next.
+/// The next part of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// A line.
     Line(String),
-    /// Nothing yet: it is looking.
+    /// Nothing yet: the search goes on.
     Looking,
-    /// That was all.
+    /// The end.
     Done,
 }
 
@@ -104,7 +105,7 @@ impl List {
         Next::Line(out)
     }
 
-    /// The line behind the last one.
+    /// The last line, with the count.
     #[must_use]
     pub fn foot(&self) -> String {
         let name = match self.kind {
@@ -165,7 +166,7 @@ fn topic_line(view: &View<'_>, index: u32) -> Option<String> {
     ))
 }
 
-/// `pages`: how many do what.
+/// `pages`: the counts.
 pub fn pages(view: &View<'_>) -> String {
     let (relay, board) = (view.relay, view.relay.board());
     let mut out = String::new();
@@ -184,10 +185,10 @@ pub fn pages(view: &View<'_>) -> String {
     out
 }
 
-/// `pages #ID`: all of one page.
+/// `pages #ID`: one page in detail.
 ///
 /// # Errors
-/// Where it is not there.
+/// There is no such page.
 pub fn page(view: &View<'_>, wanted: Row) -> Result<String, String> {
     let row = find(view, wanted)?;
     let mut out = format!("page {}  number {}  {}\n", row.id, row.number, state(row.state));
@@ -222,32 +223,32 @@ pub fn page(view: &View<'_>, wanted: Row) -> Result<String, String> {
 /// The page of this name.
 ///
 /// # Errors
-/// That it is not there, or that another one stands there now.
+/// The page is gone; the text names the one that has its place now.
 pub fn find<'a>(view: &'a View<'_>, wanted: Row) -> Result<PageRow<'a>, String> {
     let Row { index, generation } = wanted;
     match view.relay.page_row(view.now, index) {
         Some(row) if generation.is_none_or(|generation| row.id.to_string() == format!("#{index}.{generation}")) => {
             Ok(row)
         }
-        Some(row) => Err(format!("[E3] that page is gone; {} stands there now", row.id)),
+        Some(row) => Err(format!("[E3] that page is gone; its place has {} now", row.id)),
         None => Err(format!("[E3] no page #{index}: `pages all` lists them")),
     }
 }
 
-/// `topics NUMBER`: all of one topic.
+/// `topics NUMBER`: one topic in detail.
 ///
 /// # Errors
-/// Where it is not held.
+/// The topic is not held.
 pub fn topic(view: &View<'_>, number: u32) -> Result<String, String> {
     let missing = || format!("[E3] no topic {number}: `topics` lists them");
     let index = view.relay.topic_index(number).ok_or_else(missing)?;
     let row = view.relay.topic_at(view.now, index).ok_or_else(missing)?;
     let mut out = format!("topic {number}  epoch {}  pages {}  links {}\n", row.epoch, row.pages, row.links);
     if let Some(ms) = row.lingers_ms {
-        let _ = writeln!(out, "no page is left: it is forgotten in {}", span(ms));
+        let _ = writeln!(out, "no page is left: the topic is dropped in {}", span(ms));
     }
     if !row.is_accepted {
-        let _ = writeln!(out, "not accepted by the business server since it was lost");
+        let _ = writeln!(out, "not accepted again since the business server was lost");
     }
     let _ = writeln!(out, "{:<12} {:>12} {:>8} {:>11} {:>8}", "track", "next", "frames", "held", "blocks");
     let names = Track::ALL.iter().map(|track| track.name()).chain(["audio init", "video init"]);
@@ -267,5 +268,5 @@ pub fn topic(view: &View<'_>, number: u32) -> Result<String, String> {
     Ok(out)
 }
 
-/// So many links of a topic are shown.
+/// Links shown of a topic, at most.
 const LINKS_SHOWN_MAX: usize = 4;

@@ -1,11 +1,11 @@
-//! What waits for the line: a bounded buffer of whole lines, each cut to the columns of a screen.
+//! The output buffer: bounded, of whole lines, each cut to the screen's columns.
 
 use super::text::{COLUMNS, plain, wrapped};
 
-/// Output that waits for the line: some 100 lines. An answer goes on when there is room again.
+/// Bytes of output that wait for the line, at most: about 100 lines.
 pub const OUT_SIZE_MAX: usize = 8 * 1024;
-/// A list goes on, and a command is carried out, while less than this waits: there is room for the longest answer that is no
-/// list, and a line that takes some gets more at once.
+/// Low-water mark: a list continues, and a command runs, only while less than this waits. Above it
+/// there is room for the longest answer that is not a list; below it the line is never idle.
 pub const LOW_SIZE: usize = OUT_SIZE_MAX / 2;
 
 /// The buffer.
@@ -14,22 +14,22 @@ pub struct Out {
     bytes: Vec<u8>,
     written: usize,
     dropped: u64,
-    /// How a line ends: a terminal needs the return.
+    /// Line ending: a terminal needs the CR.
     pub ends: &'static str,
 }
 
 impl Out {
-    /// An empty buffer; its memory is taken now.
+    /// An empty buffer, fully allocated.
     pub fn new() -> Self {
         Self { bytes: Vec::with_capacity(OUT_SIZE_MAX), written: 0, dropped: 0, ends: "\r\n" }
     }
 
-    /// What is to be written.
+    /// Output to write.
     pub fn waiting(&self) -> &[u8] {
         self.bytes.get(self.written..).unwrap_or_default()
     }
 
-    /// So many bytes of it were.
+    /// Reports that `size` bytes of it were written.
     pub fn wrote(&mut self, size: usize) {
         self.written = (self.written + size).min(self.bytes.len());
         if self.written == self.bytes.len() {
@@ -38,12 +38,13 @@ impl Out {
         }
     }
 
-    /// Whether a list may go on, or a command be carried out.
+    /// Whether a list may continue, or a command may run.
     pub fn has_room(&self) -> bool {
         self.waiting().len() < LOW_SIZE
     }
 
-    /// Adds lines, each cut to the columns of a screen; blanks at their ends take a slow line's time for nothing.
+    /// Adds lines, each cut to the screen's columns. Trailing blanks are removed, since they would
+    /// cost a slow line time.
     pub fn say(&mut self, text: &str) {
         for line in text.split_inclusive('\n') {
             let (line, ends) = line.strip_suffix('\n').map_or((line, false), |line| (line, true));
@@ -56,8 +57,8 @@ impl Out {
         }
     }
 
-    /// Adds lines as far as there is room for them and a prompt behind, and says how many more there are. A long one is not cut
-    /// but goes on in the next row.
+    /// Adds lines, wrapped rather than cut, as far as they and a prompt fit; then says how many
+    /// more there are.
     pub fn say_whole(&mut self, text: &str) {
         const INDENT: &str = "  ";
         let mut lines = text.lines();
@@ -66,7 +67,7 @@ impl Out {
             let rows = || wrapped(&line, COLUMNS - INDENT.len());
             let size = line.len() + rows().count() * (INDENT.len() + self.ends.len());
             if self.waiting().len() + size + 2 * COLUMNS > OUT_SIZE_MAX {
-                return self.say(&format!("[E6] {} lines more: the log has them\n", 1 + lines.count()));
+                return self.say(&format!("[E6] {} more lines: see the log\n", 1 + lines.count()));
             }
             for (at, row) in rows().enumerate() {
                 self.say(if at == 0 { "" } else { INDENT });
@@ -76,29 +77,30 @@ impl Out {
         }
     }
 
-    /// Adds what comes by itself and stands for so many lines, or counts them where the line takes none.
+    /// Adds unrequested output that stands for `lines` lines, or counts them as dropped if the
+    /// buffer is full.
     pub fn offer(&mut self, rows: &str, lines: u64) {
         if self.waiting().len() + rows.len() + 2 * COLUMNS > OUT_SIZE_MAX {
             return self.missed(lines);
         }
-        self.tell_dropped();
+        self.report_dropped();
         self.say(rows);
     }
 
-    /// So many lines that should have come by themselves did not.
+    /// Counts unrequested lines that were lost.
     pub fn missed(&mut self, lines: u64) {
         self.dropped = self.dropped.saturating_add(lines);
     }
 
-    /// Says how many lines were dropped since it was last said.
-    pub fn tell_dropped(&mut self) {
+    /// Reports the lines dropped since the last report.
+    pub fn report_dropped(&mut self) {
         if self.dropped > 0 {
             let dropped = std::mem::take(&mut self.dropped);
             self.say(&format!("[E6] {dropped} lines were dropped: this line was too slow\n"));
         }
     }
 
-    /// Adds bytes as they are, as many as there is room for.
+    /// Adds bytes unchanged, as far as they fit.
     pub fn put(&mut self, bytes: &[u8]) {
         if self.written > 0 {
             self.bytes.drain(..self.written);

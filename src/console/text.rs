@@ -1,22 +1,23 @@
-//! How the console writes numbers: fixed widths, always with a unit, plain ASCII.
+//! Number and text formats of the console: fixed widths, always with a unit, plain ASCII.
 
 use core::fmt::Display;
 
 use relay::link::Shown;
 
-/// A line has at most so many columns.
+/// Columns of a line, at most.
 pub const COLUMNS: usize = 79;
 
-/// A span of time in at most nine columns: `0.3 s`, `12.5 min`, `4.1 h`, `123.0 d`.
+/// A duration in at most nine columns: `0.3 s`, `12.5 min`, `4.1 h`, `123.0 d`.
 pub fn span(ms: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("s", 1_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-    // The largest unit of which there are at least two, so that nothing is told as "1.9 d" that is better told in hours.
+    // The largest unit that gives at least 2: "45.6 h" is more exact than "1.9 d".
     let (name, unit) = UNITS.iter().rev().find(|(_, unit)| ms >= unit * 2).copied().unwrap_or(("s", 1_000));
     let tenths = ms / (unit / 10);
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
-/// A sequence in at most twelve columns: where it has more digits, the last eleven behind a dot. `-` where none is known.
+/// A sequence in at most twelve columns: of a longer one, a dot and the last eleven digits. `-` if
+/// it is unknown.
 pub fn sequence(number: u64) -> String {
     match number {
         0 => "-".to_owned(),
@@ -25,22 +26,22 @@ pub fn sequence(number: u64) -> String {
     }
 }
 
-/// A part of a whole in whole percents, rounded up: what is nearly full doesn't look as if there were room.
+/// A share in whole percent, rounded up, so that a nearly full table doesn't seem to have room.
 pub const fn percent(part: u64, whole: u64) -> u64 {
     if whole == 0 { 0 } else { part.saturating_mul(100).div_ceil(whole) }
 }
 
-/// A link's beginning, as far as it may be shown.
+/// The part of a link that may be shown.
 pub fn link(shown: &Shown<'_>) -> String {
     plain(shown).replace('?', "..")
 }
 
-/// The text with everything that is no printable ASCII as `?`: a serial line carries nothing else well.
+/// The text with `?` for everything that is not printable ASCII, which a serial line may not carry.
 pub fn plain(text: &impl Display) -> String {
     text.to_string().chars().map(|letter| if matches!(letter, ' '..='~') { letter } else { '?' }).collect()
 }
 
-/// At most so many columns of a plain text; what was cut shows as `..`.
+/// At most this many columns of a plain text; `..` marks a cut.
 pub fn within(text: &str, columns: usize) -> String {
     if text.len() <= columns {
         return text.to_owned();
@@ -48,7 +49,7 @@ pub fn within(text: &str, columns: usize) -> String {
     format!("{}..", text.get(..columns.saturating_sub(2)).unwrap_or_default())
 }
 
-/// A plain text in pieces of at most so many columns, broken between words where there are any.
+/// A plain text in pieces of at most this many columns, broken between words if possible.
 pub fn wrapped(mut text: &str, columns: usize) -> impl Iterator<Item = &str> {
     let mut is_first = true;
     core::iter::from_fn(move || {

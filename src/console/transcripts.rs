@@ -1,6 +1,8 @@
-//! The manual's transcripts, played: every block of `docs/console.md` that begins with a prompt is typed and compared.
+//! Plays the manual's transcripts: every block of `docs/console.md` that begins with a prompt is
+//! typed, and the answer compared.
 //!
-//! `SHARELINKD_TRANSCRIPTS=write cargo test transcripts` writes what is said now into the manual; read the difference.
+//! `SHARELINKD_TRANSCRIPTS=write cargo test transcripts` writes the present answers into the
+//! manual; review the diff.
 
 #![cfg(test)]
 
@@ -17,7 +19,8 @@ use relay::time::Instant;
 use wire::Track;
 use wire::uplink::Part;
 
-/// A box on an evening: an uplink, a topic with two pages of which one is slow, a link that waits for its answer.
+/// A box in use: an uplink, a topic with two pages, one of them slow, and a link that waits for its
+/// answer.
 struct Evening {
     rig: Rig,
     config: Config,
@@ -79,7 +82,7 @@ impl Evening {
         })
     }
 
-    /// Everything that the console says until it asks for the next command, or for so long.
+    /// Types a line; returns the output up to the next prompt.
     fn type_in(&mut self, console: &mut Console, line: &str) -> String {
         self.look(|view| console.handle_input(view, format!("{line}\r").as_bytes()));
         let mut said = Vec::new();
@@ -88,8 +91,8 @@ impl Evening {
             let size = console.transmit().len();
             self.look(|view| console.wrote(view, size));
             if let Some(request) = console.poll_request() {
-                let told = self.carry_out(request);
-                self.look(|view| console.handle_answer(view, &told));
+                let answer = self.carry_out(request);
+                self.look(|view| console.handle_answer(view, &answer));
             }
             if line == "watch" && turn <= 5 {
                 self.rig.pass(1_000);
@@ -105,7 +108,7 @@ impl Evening {
         format!("{PROMPT}{}", text.strip_suffix(PROMPT).unwrap_or_else(|| panic!("no prompt behind {text:?}")))
     }
 
-    /// As the shell would, but for what ends it.
+    /// As the shell would, but without ending it.
     fn carry_out(&mut self, request: Request) -> String {
         let (relay, now) = (&mut self.rig.relay, self.rig.now);
         match request {
@@ -190,7 +193,7 @@ fn a_long_list_is_whole_however_slowly_the_line_takes_it() {
     let mut console = Console::new(false);
     evening.look(|view| console.handle_input(view, b"pages all\r"));
     let mut said = Vec::new();
-    // Nothing else waits: what is typed meanwhile is carried out behind it.
+    // Queued behind the list, and carried out after it.
     evening.look(|view| console.handle_input(view, b"version\r"));
     while !console.transmit().is_empty() {
         let size = console.transmit().len().min(100);
@@ -250,7 +253,7 @@ fn a_program_asks_one_line_and_gets_the_answer_alone() {
     assert_eq!(value["name"], evening.config.uplink.name);
 }
 
-/// Everything that is said to these keys, by a line that takes some bytes at a time.
+/// All output for these keys, on a line that takes `size` bytes at a time.
 fn said(evening: &Evening, console: &mut Console, keys: &[u8], size: usize) -> String {
     evening.look(|view| console.handle_input(view, keys));
     let mut said = Vec::new();
@@ -288,7 +291,7 @@ fn keys_are_taken_in_their_order_however_they_come_and_ctrl_c_takes_the_place_of
             assert!(console.poll_request().is_some());
             evening.look(|view| console.handle_answer(view, "done\n"));
             let text = String::from_utf8_lossy(console.transmit()).into_owned();
-            // The key behind it ended what goes on until a key, and was not typed.
+            // The next key ended the mode, and was not typed into a line.
             assert!(text.contains(&format!("{PROMPT}version\r\nsharelinkd 0.")), "{text}");
         }
         assert_eq!(consoles[0].transmit(), consoles[1].transmit());
@@ -307,8 +310,8 @@ fn an_answer_from_the_shell_leaves_room_for_the_prompt() {
     evening.look(|view| console.handle_input(view, b"reload\r"));
     evening.look(|view| console.handle_answer(view, &"sharelinkd.toml:1: unknown key; remove it\n".repeat(300)));
     let text = String::from_utf8_lossy(console.transmit()).into_owned();
-    let told = text.matches("unknown key").count();
-    assert!(text.ends_with(&format!("\r\n[E6] {} lines more: the log has them\r\n{PROMPT}", 300 - told)), "{text}");
+    let shown = text.matches("unknown key").count();
+    assert!(text.ends_with(&format!("\r\n[E6] {} more lines: see the log\r\n{PROMPT}", 300 - shown)), "{text}");
 }
 
 #[test]
@@ -404,10 +407,10 @@ fn who_is_to_be_closed_is_who_was_there_when_it_was_asked_for() {
 fn too_few_descriptors_are_told_from_the_first_that_is_missing() {
     let evening = Evening::begin();
     let needed = board::descriptors(&evening.config.board);
-    for (allowed, is_told) in [(needed, false), (needed - 1, true)] {
+    for (allowed, is_reported) in [(needed, false), (needed - 1, true)] {
         let process = || Process { descriptors_max: allowed, ..Process::default() };
         let codes =
             evening.look(|view| super::conditions(&View { process: &process, ..*view })).into_iter().map(|it| it.code);
-        assert_eq!(codes.filter(|code| *code == "F1").count(), usize::from(is_told), "{allowed} of {needed}");
+        assert_eq!(codes.filter(|code| *code == "F1").count(), usize::from(is_reported), "{allowed} of {needed}");
     }
 }

@@ -1,8 +1,8 @@
-//! What a console looks at, and what an engineer wants done: its two sides towards the shell.
+//! The console's interface to the shell: what it reads, and what it requests.
 //!
-//! The shell puts a [`View`] together for each look, from the machine and from what only it knows: where it listens, the
-//! log's last lines, the process. A [`Request`] goes the other way; it prints as it is typed. Neither holds anything
-//! between two looks, and neither does anything.
+//! The shell builds a [`View`] for each call from the machine and from what only the shell knows:
+//! addresses, the log's last lines, the process. A [`Request`] goes the other way, and prints as it
+//! is typed. Neither stores or does anything.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,18 +14,18 @@ use crate::config::Config;
 use board::Board;
 use relay::{Relay, session::Session, table::Id, time::Instant};
 
-/// What the process is to the kernel.
+/// The process as the kernel sees it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
-    /// Bytes resident; 0 where the kernel doesn't say.
+    /// Resident bytes; 0 if the kernel doesn't report it.
     pub resident_size: u64,
-    /// The most that were.
+    /// The highest value so far.
     pub resident_size_highest: u64,
-    /// Descriptors that it may open; 0 where that is not known.
+    /// Limit of open descriptors; 0 if unknown.
     pub descriptors_max: u64,
 }
 
-/// What the console looks at.
+/// What the console reads.
 pub struct View<'a> {
     /// The machine.
     pub relay: &'a Relay,
@@ -39,31 +39,31 @@ pub struct View<'a> {
     pub listening: &'a [SocketAddr],
     /// The last lines of the log.
     pub lines: &'a Lines,
-    /// The log's level.
+    /// The log level.
     pub log_level: LevelFilter,
-    /// Lines of the log that were not written.
+    /// Log lines that could not be written.
     pub unwritten: u64,
     /// Asks the kernel about the process.
     pub process: &'a dyn Fn() -> Process,
 }
 
-/// What an engineer wants done.
+/// A request of an engineer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Close this page, which was there when it was asked for.
+    /// Close this page; the id names the connection that was there at the time.
     Close(Id<Session>),
     /// End a topic for all its pages.
     End(u32),
-    /// Send every page away and end.
+    /// Drain and exit.
     Drain,
-    /// Read the configuration again.
+    /// Reload the configuration.
     Reload,
-    /// Log these lines from now on.
+    /// Set the log level.
     LogLevel(LevelFilter),
 }
 
 impl fmt::Display for Request {
-    /// As it is typed; a page with its generation.
+    /// As typed; a page has its generation.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Close(page) => write!(f, "close {page}"),

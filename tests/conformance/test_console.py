@@ -130,7 +130,7 @@ async def greeted(t):
     assert UP.search(await line.until(PROMPT))
     assert (await http(daemon.port, "/healthz")).status == 200
     await line.type(b"status\xff pages\r")
-    assert "[E9] noise came into that line" in await line.until(PROMPT)
+    assert "[E9] noise in that line" in await line.until(PROMPT)
     daemon.signal(signal.SIGTERM)
     await line.until(b"\r\nsharelinkd has ended\r\n")
     assert await daemon.exit() == 0
@@ -229,7 +229,7 @@ async def stuck(t):
     line, socket, room, business, daemon = await boxed(t)
     viewers = await crowd(t, daemon, room, t.link(), 5)
     await line.type(b"log tail\r")
-    await line.until(b"until a key\r\n")
+    await line.until(b"any key stops it\r\n")
     logged, before, began = len(daemon.log().splitlines()), processor_s(daemon), time.monotonic()
     daemon.config.write_text(daemon.config.read_text() + errors(t, 50))
     while len(daemon.log()) < 60_000 and time.monotonic() - began < 60:
