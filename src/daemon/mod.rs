@@ -395,8 +395,8 @@ async fn tick(daemon: Rc<Daemon>) {
     loop {
         Timer::after(TICK).await;
         let wakes_uplink = daemon.step(|relay, now| {
-            // Read first: `handle_timeout` sends a ping that is due, or finds no room for it. After that it is
-            // no longer due.
+            // Read first: `handle_timeout` sends a ping that is due, or finds no room for it; then
+            // it is no longer due.
             let is_due = relay.uplink_deadline() <= now;
             relay.handle_timeout(now);
             is_due || relay.uplink_fault(now).is_some()
