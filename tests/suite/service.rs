@@ -313,7 +313,7 @@ fn sockets_that_are_none_to_serve_on_are_refused() {
         (&unix, "http", "not a TCP socket"),
         (&connected, "http", "is not listening"),
         (&tcp, "console", "not a Unix stream socket"),
-        (&tcp, "httpd", "FileDescriptorName= is http or console"),
+        (&tcp, "httpd", "FileDescriptorName= must be http or console"),
     ] {
         let output = activated(&config, &[socket], name).stderr(Stdio::piped()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
