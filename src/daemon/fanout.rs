@@ -103,9 +103,9 @@ fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
         pages.iter().enumerate().filter_map(|(at, page)| Some((at < ready, connections.get(*page)?))).collect();
     let mut together = Together::new();
     for (may_come_again, connection) in sockets {
-        let is_in_step =
-            !may_come_again && connection.takes_ours_at_once() && relay.is_in_step(connection.page, &draft);
-        if !is_in_step || together.push(connection).is_err() {
+        let is_in_lockstep =
+            !may_come_again && connection.takes_ours_at_once() && relay.is_in_lockstep(connection.page, &draft);
+        if !is_in_lockstep || together.push(connection).is_err() {
             write_together(&mut relay, &mut draft, batch, &mut together);
             if !write(&mut relay, &mut draft, connection) {
                 connection.wake();
@@ -117,7 +117,7 @@ fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
     relay.has_pages_to_serve()
 }
 
-/// Pages in step, which get the same bytes.
+/// Pages in lockstep, which get the same bytes.
 type Together<'a> = heapless::Vec<&'a Connection, BATCH_SIZE_MAX>;
 
 /// Writes the draft's piece to all of them, and empties the list.

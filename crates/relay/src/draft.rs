@@ -2,7 +2,7 @@
 //!
 //! One [`Draft`] serves all pages, one after the other, so nothing of it is made or moved for a delivery.
 //! It is good for one moment: between [`Draft::begin`] and the next mutation that comes from outside. Within that
-//! moment pages that stand in step (the same topic, the same four cursors, nothing else to be told) are
+//! moment pages that stand in lockstep (the same topic, the same four cursors, nothing else to be told) are
 //! sent the same bytes: what was worked out for the first of them is kept and serves the others.
 
 use core::cell::Cell;
@@ -28,15 +28,15 @@ pub struct Draft {
     pub(super) is_shortened: bool,
     pub(super) is_between_frames: bool,
     pub(super) is_closing: bool,
-    /// There where the segments are the same for every page in step.
-    pub(super) step: Option<Step>,
+    /// There where the segments are the same for every page in lockstep.
+    pub(super) lockstep: Option<Lockstep>,
 }
 
 impl Draft {
-    /// Begins a moment: what was known of pages in step is forgotten.
+    /// Begins a moment: what was known of pages in lockstep is forgotten.
     pub fn begin(&mut self, now: Instant) {
         self.now = now;
-        self.step = None;
+        self.lockstep = None;
     }
 
     /// Whether there is nothing to send.
@@ -78,12 +78,12 @@ impl Draft {
     /// Whether a steady page's draft is the one before's: the page stands where that one stood. The segments'
     /// subscription is that one's still.
     pub(super) fn is_repeated(&self, live: &Live) -> bool {
-        self.step.as_ref().is_some_and(|step| step.topic == live.topic() && step.before == live.cursors)
+        self.lockstep.as_ref().is_some_and(|step| step.topic == live.topic() && step.before == live.cursors)
     }
 
-    /// Where the bytes for the pages in step stand in the store, where they are one piece.
+    /// Where the bytes for the pages in lockstep stand in the store, where they are one piece.
     pub(super) fn piece(&self) -> Option<&core::ops::Range<usize>> {
-        self.step.as_ref()?.piece.as_ref()
+        self.lockstep.as_ref()?.piece.as_ref()
     }
 
     /// The bytes of a notice.
@@ -107,13 +107,13 @@ impl Draft {
         self.is_shortened = false;
         self.is_between_frames = true;
         self.is_closing = false;
-        self.step = None;
+        self.lockstep = None;
     }
 }
 
-/// Pages in step: where they stand, and where they are once they have been sent the draft's segments.
+/// Pages in lockstep: where they stand, and where they are once they have been sent the draft's segments.
 #[derive(Debug, Clone)]
-pub(super) struct Step {
+pub(super) struct Lockstep {
     /// The topic's row.
     pub topic: u32,
     /// The cursors before.
@@ -160,7 +160,7 @@ pub(super) enum What {
 }
 
 impl What {
-    /// The same for another page's subscription in step.
+    /// The same for another page's subscription in lockstep.
     pub(super) fn of(mut self, page_subscription: u32) -> Self {
         if let Self::Log { subscription, .. } = &mut self {
             *subscription = page_subscription;

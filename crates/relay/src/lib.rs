@@ -283,11 +283,11 @@ impl Relay {
     /// Whether a page is to be sent the very piece that the draft was made of for the page before: it stands where that
     /// one stood, and there is nothing else to tell it.
     #[must_use]
-    pub fn is_in_step(&self, page: Id<Session>, draft: &Draft) -> bool {
-        self.sessions.resolve(page).is_some_and(|page| self.is_in_step_index(page, draft))
+    pub fn is_in_lockstep(&self, page: Id<Session>, draft: &Draft) -> bool {
+        self.sessions.resolve(page).is_some_and(|page| self.is_in_lockstep_index(page, draft))
     }
 
-    /// The bytes for the pages in step with the draft's; none where they are more than one piece.
+    /// The bytes for the pages in lockstep with the draft's; none where they are more than one piece.
     #[must_use]
     pub fn piece(&self, draft: &Draft) -> &[u8] {
         draft.piece().map_or(&[], |piece| self.store.piece(piece))

@@ -174,11 +174,11 @@ impl Rig {
     /// The socket of a page takes so many bytes.
     pub fn take(&mut self, page: Id<Session>, size: u64) -> Vec<u8> {
         self.draft.begin(self.now);
-        self.take_in_step(page, size)
+        self.take_in_lockstep(page, size)
     }
 
     /// The same, in the moment of the take before.
-    pub fn take_in_step(&mut self, page: Id<Session>, size: u64) -> Vec<u8> {
+    pub fn take_in_lockstep(&mut self, page: Id<Session>, size: u64) -> Vec<u8> {
         self.relay.plan(page, &mut self.draft);
         let mut slices = Slices::new();
         let total = self.relay.gather(page, &self.draft, &mut slices);

@@ -114,7 +114,7 @@ impl Topics {
         serves: impl Fn(&Subscription) -> bool,
     ) -> Option<&'a Subscription> {
         while let Some(topic) = self.walks.first() {
-            let next = self.walks.step(&mut self.rows[topic].viewers, subscriptions.rows());
+            let next = self.walks.advance(&mut self.rows[topic].viewers, subscriptions.rows());
             if let Some(row) = next.map(|index| &subscriptions[index]).filter(|row| serves(row)) {
                 return Some(row);
             }

@@ -4,7 +4,7 @@
 //! the next one is chosen where every page of the topic had its turn. Only pages that had everything before it count: a
 //! page that catches up after a full socket, or has just subscribed, says nothing of the relay. Time is to the millisecond, as the
 //! machine knows it: from the step in which the publication was read to the turn in which a socket took its first byte.
-//! A delivery to pages in step costs one comparison and one addition: what is the same for all of them is multiplied
+//! A delivery to pages in lockstep costs one comparison and one addition: what is the same for all of them is multiplied
 //! when the next step begins ([`Tally`]). No clock is read here.
 
 use core::cell::Cell;
@@ -41,7 +41,7 @@ pub struct Traffic {
     pub latency: Latency,
 }
 
-/// What a delivery to one of the pages in step counts.
+/// What a delivery to one of the pages in lockstep counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Share {
     /// Bytes by track.
@@ -50,7 +50,7 @@ pub(super) struct Share {
     pub age_ms: Option<u64>,
 }
 
-/// Counts deliveries, those to pages in step by their number alone.
+/// Counts deliveries, those to pages in lockstep by their number alone.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     settled: Traffic,
@@ -61,8 +61,8 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// A delivery to one of the pages in step: what one page's `share` counts, and the step's `number` here (0: none yet).
-    pub fn add_step(&mut self, share: Share, number: &Cell<u64>) {
+    /// A delivery to one of the pages in lockstep: what one page's `share` counts, and the step's `number` here (0: none yet).
+    pub fn add_lockstep(&mut self, share: Share, number: &Cell<u64>) {
         if number.get() != self.step || self.step == 0 {
             self.settled = self.traffic();
             self.step += 1;
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_in_step_are_counted_each() {
+    fn pages_in_lockstep_are_counted_each() {
         let mut rig = Rig::up(&BOARD);
         let pages = [rig.viewer(), rig.page(), rig.page(), rig.page()];
         for page in pages {
@@ -184,8 +184,8 @@ mod tests {
         rig.draft.begin(rig.now);
         let mut sent = 0;
         for page in pages {
-            sent += rig.take_in_step(page, u64::MAX).len() as u64;
-            assert!(rig.draft.step.is_some());
+            sent += rig.take_in_lockstep(page, u64::MAX).len() as u64;
+            assert!(rig.draft.lockstep.is_some());
         }
         let traffic = rig.relay.traffic();
         assert_eq!(traffic.latency.counts[2], 4, "the first one of the walk is timed, the others are not");

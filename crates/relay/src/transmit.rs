@@ -5,7 +5,7 @@
 //! the kernel is likely to take into slices of the arena and of the draft's notices, ending between two
 //! frames: what is handed over is mostly taken whole. [`Relay::wrote`] moves the cursors. A segment counts
 //! from its first byte on: a frame that was begun is finished or the connection is cut, so nothing is
-//! half decided. No bytes are copied but notices'. Pages in step with the one before are planned and
+//! half decided. No bytes are copied but notices'. Pages in lockstep with the one before are planned and
 //! committed by comparing and setting their cursors.
 
 use core::cell::Cell;
@@ -16,7 +16,7 @@ use super::{
     Relay,
     begun::{Ends, Rest},
     cursor::{Ahead, ahead, epoch_cursors},
-    draft::{Draft, Effect, Segment, Step, What},
+    draft::{Draft, Effect, Lockstep, Segment, What},
     log::{Kind, Log},
     notice::OwnNotice,
     place::Cursor,
@@ -45,12 +45,12 @@ impl Relay {
         draft.clear();
         Planning { relay: self, draft }.page(page);
         if let Some(live) = steady {
-            draft.step = self.step(live, draft);
+            draft.lockstep = self.lockstep(live, draft);
         }
     }
 
     /// Whether the draft of the page before, one piece of the store, is this page's too.
-    pub(super) fn is_in_step_index(&self, page: u32, draft: &Draft) -> bool {
+    pub(super) fn is_in_lockstep_index(&self, page: u32, draft: &Draft) -> bool {
         draft.piece().is_some() && self.steady(page).is_some_and(|live| draft.is_repeated(live))
     }
 
@@ -70,8 +70,8 @@ impl Relay {
     }
 
     /// What a draft for a steady page means for every page that stands where it stands.
-    fn step(&self, live: &Live, draft: &Draft) -> Option<Step> {
-        let mut step = Step {
+    fn lockstep(&self, live: &Live, draft: &Draft) -> Option<Lockstep> {
+        let mut step = Lockstep {
             topic: live.topic(),
             before: live.cursors,
             after: live.cursors,
@@ -110,7 +110,7 @@ impl Relay {
 
     /// Collects a draft's bytes as far as they find room in `out`; gives how many they are.
     pub(super) fn gather_index<'a>(&'a self, page: u32, draft: &'a Draft, out: &mut Slices<'a>) -> u64 {
-        if let Some(Step { piece: Some(piece), .. }) = &draft.step
+        if let Some(Lockstep { piece: Some(piece), .. }) = &draft.lockstep
             && out.push(self.store.piece(piece)).is_ok()
         {
             return draft.size;
@@ -170,10 +170,10 @@ impl Relay {
         self.sessions.count_written(page, size);
         self.counters.bytes_sent += size;
         self.counters.writes += 1;
-        if let Some(step) = &draft.step
+        if let Some(step) = &draft.lockstep
             && size == draft.size
         {
-            self.wrote_step(page, step, now);
+            self.wrote_lockstep(page, step, now);
             return;
         }
         let mut left = size;
@@ -195,7 +195,7 @@ impl Relay {
                     self.commit_notice(now, page, effect);
                 }
                 What::Log { .. } => {
-                    let what = if draft.step.is_some() {
+                    let what = if draft.lockstep.is_some() {
                         segment.what.of(self.sessions[page].chain.first())
                     } else {
                         segment.what
@@ -210,7 +210,7 @@ impl Relay {
         }
     }
 
-    fn wrote_step(&mut self, page: u32, step: &Step, now: Instant) {
+    fn wrote_lockstep(&mut self, page: u32, step: &Lockstep, now: Instant) {
         let session = &mut self.sessions[page];
         session.notified(now);
         let subscription = session.chain.first();
@@ -218,7 +218,7 @@ impl Relay {
             *count += more;
         }
         self.counters.superseded += step.superseded;
-        self.tally.add_step(step.share, &step.tally);
+        self.tally.add_lockstep(step.share, &step.tally);
         if let Some(live) = self.subscriptions.live_mut(subscription) {
             live.cursors = step.after;
         }
@@ -769,7 +769,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_in_step_are_sent_the_same_whoever_comes_between() {
+    fn pages_in_lockstep_are_sent_the_same_whoever_comes_between() {
         let mut rig = Rig::up(&BOARD);
         let pages = [rig.viewer(), rig.page(), rig.page(), rig.page()];
         for page in pages {
@@ -786,18 +786,18 @@ mod tests {
         rig.say(pages[2], "garbage");
         let delivered = rig.relay.counters().deliveries;
         rig.draft.begin(rig.now);
-        let whole = rig.take_in_step(pages[0], u64::MAX);
-        assert!(rig.draft.step.is_some());
-        let mut halves = rig.take_in_step(pages[1], 9);
-        let own = rig.take_in_step(pages[2], u64::MAX);
-        assert!(rig.draft.step.is_none());
-        assert_eq!(rig.take_in_step(pages[3], u64::MAX), whole);
-        halves.extend(rig.take_in_step(pages[1], u64::MAX));
+        let whole = rig.take_in_lockstep(pages[0], u64::MAX);
+        assert!(rig.draft.lockstep.is_some());
+        let mut halves = rig.take_in_lockstep(pages[1], 9);
+        let own = rig.take_in_lockstep(pages[2], u64::MAX);
+        assert!(rig.draft.lockstep.is_none());
+        assert_eq!(rig.take_in_lockstep(pages[3], u64::MAX), whole);
+        halves.extend(rig.take_in_lockstep(pages[1], u64::MAX));
         assert_eq!(halves, whole);
         assert_eq!(frames(&own)[1..], frames(&whole)[..]);
         assert_eq!(frames(&whole)[..2], [message(2), message(3)]);
         for page in pages {
-            assert!(rig.take_in_step(page, u64::MAX).is_empty());
+            assert!(rig.take_in_lockstep(page, u64::MAX).is_empty());
         }
         let counted = rig.relay.counters().deliveries;
         assert_eq!([counted[0] - delivered[0], counted[1] - delivered[1]], [4, 8]);

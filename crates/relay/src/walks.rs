@@ -62,7 +62,7 @@ impl Viewers {
     }
 
     /// The next one of the topic's walk.
-    fn step(&mut self, rows: &Table<impl InRing>) -> Option<u32> {
+    fn advance(&mut self, rows: &Table<impl InRing>) -> Option<u32> {
         self.left = self.left.checked_sub(1)?;
         let index = self.ring.turn(rows);
         (index != NONE).then_some(index)
@@ -113,13 +113,13 @@ impl Walks {
 
     /// Goes on with the walk of the first topic: the next subscription, or `None` where its turn or its walk is over and
     /// another topic's is next.
-    pub(super) fn step(&mut self, viewers: &mut Viewers, rows: &Table<impl InRing>) -> Option<u32> {
+    pub(super) fn advance(&mut self, viewers: &mut Viewers, rows: &Table<impl InRing>) -> Option<u32> {
         if viewers.left > 0 && self.turn == 0 {
             self.topics.rotate_left(1);
             self.turn = WALK_TURN;
             return None;
         }
-        let next = viewers.step(rows);
+        let next = viewers.advance(rows);
         self.turn = self.turn.saturating_sub(1);
         if viewers.left == 0 {
             // The next walk begins with somebody else: nobody is always last.
