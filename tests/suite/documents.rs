@@ -3,8 +3,10 @@
 //! Whatever a document repeats (a limit, a key, a command, a dependency, a path, a frame in hex) is compared with the
 //! place where it lives. A failure names the document and the words; which of the two is wrong is yours to say.
 
+mod architecture;
 mod cycles;
 mod loops;
+mod prose;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
