@@ -1,10 +1,10 @@
-//! The configuration: one TOML file, checked whole before anything starts.
+//! The configuration: one TOML file, validated completely before anything starts.
 //!
-//! Owns the meaning of every key, its default, and what must hold between keys. Gives a typed
-//! [`Config`] with the board as lowered by `[limits]`, or *every* error at once, each with its line,
-//! what is wrong and how to mend it. Refuses what it doesn't know. Never prints the secret. Reads two
-//! files (itself and the secret's) and resolves no names: a resolver would need a thread or block.
-//! Knows nothing of sockets, of the machine, or of what is done with a value.
+//! Owns the meaning and default of every key, and the rules between keys. Returns a typed
+//! [`Config`] whose board has the limits of `[limits]` applied, or *all* errors at once, each with
+//! its line and a remedy. Refuses unknown keys. Never prints the secret. Reads two files (the
+//! configuration and the secret file) and resolves no host names: a resolver would block or need a
+//! thread. Knows nothing of sockets or the machine, or of how a value is used.
 
 mod address;
 mod file;
@@ -33,31 +33,33 @@ pub use origin::Origins;
 pub use sections::{PAGES_PER_ADDRESS_AUTO, listen_default};
 pub use values::{Network, Secret, Serial};
 
-/// A configuration file has at most so many bytes: the term "events and configuration" of the memory sum relies on it.
+/// The maximum size of a configuration file, in bytes. The term "events and configuration" of the
+/// memory sum relies on it.
 pub const FILE_SIZE_MAX: u64 = 64 * 1024;
-/// A secret file has at most so many bytes.
+/// The maximum size of a secret file, in bytes.
 pub const SECRET_SIZE_MAX: u64 = 4096;
-/// The whole configuration, typed and checked.
+/// The complete configuration, typed and validated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `[pages]`: where pages connect, and which may.
+    /// `[pages]`: where pages connect, and which ones are allowed to.
     pub pages: Pages,
     /// `[uplink]`: the business server.
     pub uplink: Uplink,
-    /// `[console]`: the engineer's ways in.
+    /// `[console]`: how an engineer reaches the console.
     pub console: Console,
     /// `[metrics] listen`: where Prometheus scrapes; `None` is off.
     pub metrics: Option<SocketAddr>,
     /// `[log] level`.
     pub log_level: LevelFilter,
-    /// `[limits] pages_per_address`: pages from one address (of IPv6: /64) at the same time; 0 is no limit. `None` is a
-    /// quarter of the table, while that is above three quarters full.
+    /// `[limits] pages_per_address`: concurrent pages from one address (IPv6: one /64); 0 is no
+    /// limit. With `None`, an address may hold a quarter of the table, enforced only while the
+    /// table is more than three quarters full.
     pub pages_per_address: Option<u32>,
-    /// The board with its limits as lowered by `[limits]`.
+    /// The board, with the limits that `[limits]` lowers.
     pub board: Board,
 }
 
-/// Where pages connect, and which may.
+/// Where pages connect, and which ones are allowed to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pages {
     /// At least one; port 0 takes any free one.
@@ -66,13 +68,15 @@ pub struct Pages {
     pub origins: Origins,
     /// Whether a request without an `Origin` (no browser) is refused.
     pub require_origin: bool,
-    /// Where pages are found from outside, without a slash at its end: for the cards of links. `None`: nobody said.
+    /// The public URL of the share pages, without a trailing slash; used in link preview cards.
+    /// `None` if not configured.
     pub url: Option<String>,
-    /// Proxies whose `X-Forwarded-For` counts.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<Network>,
-    /// Seconds that a drain may take, before the process ends with pages left.
+    /// Timeout of a drain, in seconds. After it the process exits even if pages are still
+    /// connected.
     pub drain_s: u32,
-    /// Whether many pages are written to by one call, where the kernel has it.
+    /// Whether to use io_uring, where the kernel has it, to write to many pages in one call.
     pub io_uring: bool,
 }
 
@@ -81,37 +85,38 @@ pub struct Pages {
 pub struct Uplink {
     /// At least one; tried in this order.
     pub addresses: Vec<UplinkAddress>,
-    /// Shared with the business server; empty only where every address is loopback or a Unix socket.
+    /// Shared with the business server; empty only where every address is loopback or a Unix
+    /// socket.
     pub secret: Secret,
-    /// TCP beyond loopback is wanted although nothing protects it.
+    /// Whether TCP beyond loopback is allowed, although the uplink is not encrypted.
     pub plaintext: bool,
-    /// Seconds that a topic stays warm after its last page left.
+    /// Seconds for which a topic stays subscribed after its last page left.
     pub linger_s: u32,
     /// The relay's name in `Hello`, at most 256 bytes.
     pub name: String,
 }
 
-/// The engineer's ways in.
+/// How an engineer reaches the console.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Console {
     /// The serial line; `None` is off.
     pub serial: Option<Serial>,
-    /// Whether the console may change things, or only look.
+    /// Whether the console may change things; if not, it is read-only.
     pub control: bool,
     /// The Unix socket of `sharelinkd console`; `None` is off.
     pub socket: Option<PathBuf>,
 }
 
-/// One thing wrong with a configuration: prints as one line that names file, line and remedy.
+/// One error in a configuration. Prints as one line with file, line and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file, as it was named.
+    /// The path of the file, as given.
     pub file: PathBuf,
-    /// Counted from 1; 0 where the file as a whole is meant.
+    /// The line number, from 1; 0 for an error of the file as a whole.
     pub line: u32,
     /// What is wrong.
     pub what: String,
-    /// How to mend it.
+    /// How to fix it.
     pub remedy: String,
 }
 
@@ -127,34 +132,36 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What a configuration depends on besides its text, so that reading it can be tested.
+/// What a configuration depends on besides its text. Injected, so that tests need no files.
 pub struct Surroundings<'a> {
-    /// The bytes of `secret_file`, as it was named.
+    /// Reads `secret_file`, given its configured path.
     pub read_secret: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    /// The machine's name: the relay's, unless it is given one.
+    /// The host name: the default of `[uplink] name`.
     pub hostname: &'a str,
-    /// The directory that the service manager made for sockets: the console's is there, unless it is told otherwise.
+    /// The runtime directory created by the service manager: by default the console's socket is
+    /// there.
     pub runtime_directory: Option<&'a Path>,
 }
 
 impl Config {
-    /// Reads and checks a file for a relay that was built for `board`.
+    /// Reads and validates a file, for a relay built for `board`.
     ///
-    /// A `secret_file` that is not absolute is looked for in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential`) where
-    /// that is set, else beside the configuration. The console's socket is `console.sock` in `$RUNTIME_DIRECTORY` (systemd's
-    /// `RuntimeDirectory`) where that is set and nothing else is said.
+    /// A relative `secret_file` is looked up in `$CREDENTIALS_DIRECTORY` (systemd's
+    /// `LoadCredential`) if that is set, otherwise in the directory of the configuration. If
+    /// `$RUNTIME_DIRECTORY` (systemd's `RuntimeDirectory`) is set, the console's socket defaults to
+    /// `console.sock` in it.
     ///
     /// # Errors
-    /// Everything that is wrong, in the order of lines.
+    /// All errors, in the order of lines.
     pub fn load(path: &Path, board: &Board) -> Result<Self, Vec<ConfigError>> {
         Self::load_over(path, board, None)
     }
 
-    /// Reads and checks it again, for a relay that runs with `running`.
+    /// Reads and validates the file for a reload, in a relay that runs with `running`.
     ///
     /// # Errors
-    /// Everything that is wrong; besides, a file with nothing in it where that would change anything: an editor leaves such a
-    /// one for a moment, and the defaults are not what was meant.
+    /// All errors. An empty file is an error too, if it would change anything: an editor may leave
+    /// an empty file for an instant while saving, and its user did not mean the defaults.
     pub fn load_again(path: &Path, board: &Board, running: &Self) -> Result<Self, Vec<ConfigError>> {
         Self::load_over(path, board, Some(running))
     }
@@ -168,7 +175,7 @@ impl Config {
         };
         let bytes = file::read(path, FILE_SIZE_MAX).map_err(|cause| {
             let otherwise =
-                "name a file that is there and that the relay may read; `sharelinkd config` prints one to start from";
+                "name a file that exists and that the relay may read; `sharelinkd config` prints one to start from";
             vec![error(0, format!("can't be read: {cause}"), file::remedy(cause.kind(), otherwise))]
         })?;
         let text = file::text(&bytes).map_err(|NoText { at, what, remedy }| {
@@ -191,22 +198,23 @@ impl Config {
             let error = |Problem { line, what, remedy }| error(line, what, &remedy);
             problems.into_iter().map(error).collect::<Vec<_>>()
         })?;
-        let says_nothing = |line: &str| line.is_empty() || line.starts_with('[') && line.ends_with(']');
-        if text.lines().all(|line| says_nothing(line.trim())) && running.is_some_and(|running| *running != config) {
-            let remedy = "write the whole configuration into it and reload again; where all defaults are meant, a comment in it says so";
+        let sets_nothing = |line: &str| line.is_empty() || line.starts_with('[') && line.ends_with(']');
+        if text.lines().all(|line| sets_nothing(line.trim())) && running.is_some_and(|running| *running != config) {
+            let remedy =
+                "write the complete configuration and reload again; to use only defaults, put a comment into the file";
             return Err(vec![error(
                 0,
-                "has nothing in it, and the relay runs with more than the defaults".into(),
+                "is empty, but the running configuration is not the default one".into(),
                 remedy,
             )]);
         }
         Ok(config)
     }
 
-    /// The configuration of this text.
+    /// Parses and validates the text of a configuration.
     ///
     /// # Errors
-    /// Everything that is wrong, in the order of lines.
+    /// All errors, in the order of lines.
     pub fn parse(text: &str, board: &Board, around: &Surroundings<'_>) -> Result<Self, Vec<Problem>> {
         let mut document = Document::parse(text);
         let config = Self {
@@ -223,10 +231,10 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
-    /// What an empty file says for a relay that was built for `board`.
+    /// The default configuration of a relay built for `board`: that of an empty file.
     ///
     /// # Errors
-    /// None that a board which built has: its limits are within themselves.
+    /// None for a board that passed its build, which has checked its limits.
     pub fn of_defaults(board: &Board) -> Result<Self, Vec<ConfigError>> {
         let around = Surroundings {
             read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
@@ -245,38 +253,38 @@ impl Config {
         include_str!("../systemd/sharelinkd.toml")
     }
 
-    /// What an operator should know of a good configuration, a line for each: to be logged at start and told by
-    /// `check`.
+    /// Remarks on a valid configuration that an operator should know, one line each. Logged at
+    /// start, printed by `check`.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.uplink.addresses == sections::uplink_default() && self.uplink.secret.is_empty() {
             let address = &self.uplink.addresses[0];
-            notes.push(format!("[uplink] is as shipped: the business server is looked for at {address}, without a secret; left to configure: addresses and secret_file"));
+            notes.push(format!("[uplink] has only defaults: the business server is expected at {address}, without a secret; still to configure: addresses and secret_file"));
         }
         if let Some(Serial { device, .. }) = &self.console.serial
             && std::fs::metadata(device).is_ok_and(|found| !found.file_type().is_char_device())
         {
-            notes.push(format!("[console] serial: {} is no device, so there is no console on it", device.display()));
+            notes.push(format!("[console] serial: {} is not a character device: no console on it", device.display()));
         }
         if let Some(address) = self.metrics.filter(|address| !address.ip().to_canonical().is_loopback()) {
             notes.push(format!(
-                "[metrics] listen is {address}, beyond this machine: whoever reaches it reads the figures, unencrypted"
+                "[metrics] listen is {address}, beyond this machine: anyone who can connect reads the metrics, unencrypted"
             ));
         }
         let size = self.uplink.secret.bytes().len();
         if size < SECRET_SIZE_GOOD && self.uplink.addresses.iter().any(|address| !address.is_local()) {
-            notes.push(format!("[uplink] the secret has {size} bytes and goes beyond this machine: {SECRET_SIZE_GOOD} random ones can't be guessed"));
+            notes.push(format!("[uplink] the secret has only {size} bytes, and an uplink beyond this machine relies on it: use at least {SECRET_SIZE_GOOD} random bytes"));
         }
         notes
     }
 }
 
-/// A secret of fewer bytes may be guessed by whoever saw a handshake.
+/// A shorter secret, in bytes, may be guessed offline by someone who recorded a handshake.
 const SECRET_SIZE_GOOD: usize = 16;
 
-/// The machine's name, or the program's where the machine has none. Asked of the kernel: in the unit's sandbox `/proc` has
-/// processes alone.
+/// The host name, or the program's name if the host has none. From `uname`, not from `/proc`: the
+/// unit's sandbox shows only processes there.
 fn hostname() -> String {
     let name = uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() || name == "(none)" { "sharelinkd".to_owned() } else { name }
@@ -294,8 +302,8 @@ mod tests {
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         };
         let around = Surroundings { read_secret: &read_secret, hostname: "box", runtime_directory: None };
-        let told = |problem: Problem| format!("{}: {}; {}", problem.line, problem.what, problem.remedy);
-        Config::parse(text, &HOST, &around).map_err(|problems| problems.into_iter().map(told).collect())
+        let line = |problem: Problem| format!("{}: {}; {}", problem.line, problem.what, problem.remedy);
+        Config::parse(text, &HOST, &around).map_err(|problems| problems.into_iter().map(line).collect())
     }
 
     fn problems(text: &str) -> Vec<String> {
@@ -304,7 +312,7 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_the_default() {
-        let config = parse("").unwrap_or_else(|told| panic!("{told:?}"));
+        let config = parse("").unwrap_or_else(|errors| panic!("{errors:?}"));
         assert_eq!(config.pages.listen, ["127.0.0.1:8080".parse().unwrap_or_else(|_| panic!())]);
         assert_eq!(config.uplink.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:7400"]);
         assert_eq!(
@@ -312,15 +320,15 @@ mod tests {
             (30, "box", LevelFilter::Info)
         );
         assert_eq!((config.board, config.pages_per_address), (HOST, None));
-        assert!(matches!(&config.notes()[..], [note] if note.contains("left to configure")), "{:?}", config.notes());
+        assert!(matches!(&config.notes()[..], [note] if note.contains("still to configure")), "{:?}", config.notes());
         for set in ["secret = \"0123456789abcdef\"", "addresses = [\"127.0.0.1:7401\"]"] {
-            let config = parse(&format!("[uplink]\n{set}\n")).unwrap_or_else(|told| panic!("{told:?}"));
+            let config = parse(&format!("[uplink]\n{set}\n")).unwrap_or_else(|errors| panic!("{errors:?}"));
             assert_eq!(config.notes(), [""; 0], "{set}");
         }
     }
 
     #[test]
-    fn the_console_s_socket_is_where_the_service_manager_made_room_for_it_unless_it_is_told_otherwise() {
+    fn the_console_s_socket_is_in_the_runtime_directory_by_default() {
         let read_secret = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
         let directory = Some(Path::new("/run/sharelinkd"));
         let around = Surroundings { read_secret: &read_secret, hostname: "box", runtime_directory: directory };
@@ -329,18 +337,18 @@ mod tests {
             ("[console]\nsocket = \"off\"\n", None),
             ("[console]\nsocket = \"/run/other.sock\"\n", Some("/run/other.sock")),
         ] {
-            let config = Config::parse(text, &HOST, &around).unwrap_or_else(|told| panic!("{told:?}"));
+            let config = Config::parse(text, &HOST, &around).unwrap_or_else(|errors| panic!("{errors:?}"));
             assert_eq!(config.console.socket.as_deref(), socket.map(Path::new), "{text:?}");
         }
     }
 
     #[test]
-    fn a_console_on_what_is_no_device_is_noted() {
+    fn a_console_on_something_other_than_a_device_is_noted() {
         let notes = |device: &str| {
             let text = format!("[uplink]\nsecret = \"0123456789abcdef\"\n[console]\nserial = {device:?}\n");
-            parse(&text).unwrap_or_else(|told| panic!("{told:?}")).notes()
+            parse(&text).unwrap_or_else(|errors| panic!("{errors:?}")).notes()
         };
-        assert!(matches!(&notes("/proc/self/status")[..], [note] if note.contains("is no device")));
+        assert!(matches!(&notes("/proc/self/status")[..], [note] if note.contains("is not a character device")));
         assert_eq!(notes("/dev/ttyUSB-that-comes-later"), [""; 0]);
         assert_eq!(notes("/dev/null"), [""; 0]);
     }
@@ -391,12 +399,12 @@ mod tests {
             [log]
             level = "debug"
         "#;
-        let config = parse(text).unwrap_or_else(|told| panic!("{told:?}"));
+        let config = parse(text).unwrap_or_else(|errors| panic!("{errors:?}"));
         assert_eq!(config.uplink.secret.bytes(), b"hunter2");
         assert_eq!(config.board.pages_max, 7);
         assert_eq!(config.notes().len(), 1, "a short secret: {:?}", config.notes());
         let open = parse("[uplink]\naddresses = [\"unix:/b\"]\n[metrics]\nlisten = \"[::]:9400\"")
-            .unwrap_or_else(|told| panic!("{told:?}"));
+            .unwrap_or_else(|errors| panic!("{errors:?}"));
         assert!(open.notes()[0].contains("beyond this machine"), "{:?}", open.notes());
         let printed = config.to_string();
         assert!(
@@ -409,26 +417,26 @@ mod tests {
     }
 
     #[test]
-    fn every_error_is_told_not_only_the_first() {
+    fn every_error_is_reported_not_only_the_first() {
         let text = "[pages]\nlisten = \"localhost:80\"\norigins = [\"*\", \"https://a.example\"]\nlisten_on = 1\n[uplink]\naddresses = []\n\
                     plaintext = 1\nlinger_s = 90000\n[console]\nspeed = 12345\nserial = \"ttyS1\"\n[metrics]\nlisten = 9400\n\
                     [limits]\npages = 10001\n[log]\nlevel = \"loud\"\n[tls]\ncert = \"x\"\n";
-        let told = problems(text);
-        let lines: Vec<&str> = told.iter().filter_map(|text| text.split(':').next()).collect();
-        assert_eq!(lines, ["2", "3", "4", "5", "7", "8", "10", "11", "13", "15", "17", "18"], "{told:#?}");
+        let errors = problems(text);
+        let lines: Vec<&str> = errors.iter().filter_map(|text| text.split(':').next()).collect();
+        assert_eq!(lines, ["2", "3", "4", "5", "7", "8", "10", "11", "13", "15", "17", "18"], "{errors:#?}");
     }
 
     #[test]
     fn an_uplink_beyond_the_machine_needs_a_secret_and_consent() {
-        let told = problems("[uplink]\naddresses = [\"127.0.0.1:7400\",\n\"10.0.0.9:7400\"]\n");
-        assert_eq!(told.len(), 2, "{told:#?}");
+        let errors = problems("[uplink]\naddresses = [\"127.0.0.1:7400\",\n\"10.0.0.9:7400\"]\n");
+        assert_eq!(errors.len(), 2, "{errors:#?}");
         assert!(
-            told.iter().all(|text| text.starts_with("3: [uplink] addresses has 10.0.0.9:7400, beyond this machine")),
-            "{told:#?}"
+            errors.iter().all(|text| text.starts_with("3: [uplink] addresses has 10.0.0.9:7400, beyond this machine")),
+            "{errors:#?}"
         );
         assert!(
-            told.iter().any(|text| text.contains("plaintext = true"))
-                && told.iter().any(|text| text.contains("set secret or secret_file"))
+            errors.iter().any(|text| text.contains("plaintext = true"))
+                && errors.iter().any(|text| text.contains("set secret or secret_file"))
         );
         assert!(parse("[uplink]\naddresses = \"10.0.0.9:7400\"\nplaintext = true\nsecret = \"x\"").is_ok());
         assert!(parse("[uplink]\naddresses = \"unix:/run/b.sock\"").is_ok());
@@ -444,7 +452,7 @@ mod tests {
         );
         assert!(problems("[uplink]\nsecret_file = \"empty\"")[0].contains("is empty"));
         assert!(problems("[uplink]\nsecret_file = \"none\"")[0].contains("can't be read"));
-        // A secret that is missing for an error of its own is not also called empty.
+        // If the secret is missing because of its own error, it is not reported as empty too.
         assert_eq!(problems("[uplink]\naddresses = \"10.0.0.9:1\"\nplaintext = true\nsecret = 5").len(), 1);
     }
 
@@ -457,8 +465,8 @@ mod tests {
             "secrt = \"hunter2\"",
             "secret = \"hunter2\"\nsecret = \"hunter2\"",
         ] {
-            let told = problems(&format!("[uplink]\n{text}\n"));
-            assert!(!told.is_empty() && !told.concat().contains("hunter2"), "{told:?}");
+            let errors = problems(&format!("[uplink]\n{text}\n"));
+            assert!(!errors.is_empty() && !errors.concat().contains("hunter2"), "{errors:?}");
         }
     }
 
@@ -470,20 +478,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_or_not_text_is_told_by_its_name() {
-        let told = |path: &Path| {
+    fn the_error_of_a_missing_or_binary_file_names_it() {
+        let errors = |path: &Path| {
             Config::load(path, &HOST)
                 .err()
                 .map(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())
                 .unwrap_or_default()
         };
-        let missing = told(Path::new("/nowhere/x.toml"));
+        let missing = errors(Path::new("/nowhere/x.toml"));
         assert!(missing.len() == 1 && missing[0].starts_with("/nowhere/x.toml: can't be read: "), "{missing:?}");
-        assert!(told(Path::new("/"))[0].contains("can't be read: it is a directory; name a regular file"));
-        assert!(told(Path::new("/dev/zero"))[0].contains("can't be read: it is a device; name a regular file"));
+        assert!(errors(Path::new("/"))[0].contains("can't be read: it is a directory; name a regular file"));
+        assert!(errors(Path::new("/dev/zero"))[0].contains("can't be read: it is a device; name a regular file"));
         let path = std::env::temp_dir().join(format!("sharelinkd-config-{}.toml", std::process::id()));
         let write = std::fs::write(&path, b"[pages]\n\nx = \"\xff\"\n");
-        let binary = told(&path);
+        let binary = errors(&path);
         let _ = std::fs::remove_file(&path);
         assert!(write.is_ok() && binary.len() == 1 && binary[0].contains(".toml:3: is not UTF-8"), "{binary:?}");
     }

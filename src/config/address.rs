@@ -1,10 +1,10 @@
 //! Addresses: where pages and scrapers connect, where the business server is.
 //!
-//! Owns how each is written and which can work at all. Every address is literal, since names would
-//! have to be resolved, which needs a thread or blocks; the one name that is taken is a link-local
-//! address's interface, which the kernel knows. Refuses what could only fail later (a link-local
-//! address without its interface, groups, port 0 to dial), with what to write in its place. Knows
-//! nothing of keys and lines, and opens nothing.
+//! Owns their syntax and which of them can work. Addresses are literal: resolving host names would
+//! block or need a thread. The one name allowed is the interface of a link-local address, which the
+//! kernel maps. Refuses what would fail later (a link-local address without its interface,
+//! multicast and broadcast, dialling port 0), with what to write instead. Knows nothing of keys and
+//! lines, and opens no sockets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use super::values::{Wrong, socket, wrong};
 
-/// Linux's own limit for the name of an interface (`IFNAMSIZ`), its closing zero excluded.
+/// Linux's limit for the name of an interface (`IFNAMSIZ`), without the terminating NUL.
 const INTERFACE_SIZE_MAX: usize = 15;
 
 /// Where the business server listens.
@@ -20,15 +20,15 @@ const INTERFACE_SIZE_MAX: usize = 15;
 pub enum UplinkAddress {
     /// An address and a port.
     Tcp(SocketAddr),
-    /// A link-local address, a port, and the interface by its name: what number it has is found out
-    /// when it is dialled.
+    /// A link-local address, a port and the name of the interface. The interface's index is looked
+    /// up at each dial.
     LinkLocal(Ipv6Addr, u16, String),
     /// The absolute path of a Unix socket.
     Unix(PathBuf),
 }
 
 impl UplinkAddress {
-    /// Whether what is sent there stays on this machine.
+    /// Whether traffic to this address stays on this machine.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
@@ -49,12 +49,12 @@ impl fmt::Display for UplinkAddress {
     }
 }
 
-/// Where something listens: a literal address and a port, 0 for any free one.
+/// Parses the address of a listener: a literal address and a port, 0 for any free one.
 pub fn listener(text: &str) -> Result<SocketAddr, Wrong> {
     listener_such_as(text, "127.0.0.1:8080")
 }
 
-/// Where metrics are served: the same, with another example.
+/// Like [`listener`], with the metrics' port in its examples.
 pub fn metrics_listener(text: &str) -> Result<SocketAddr, Wrong> {
     listener_such_as(text, "127.0.0.1:9400")
 }
@@ -62,8 +62,8 @@ pub fn metrics_listener(text: &str) -> Result<SocketAddr, Wrong> {
 fn listener_such_as(text: &str, example: &str) -> Result<SocketAddr, Wrong> {
     let (address, interface) = parse(text, example)?;
     if interface.is_some() {
-        // Listening is done once, at start: an interface that comes later, or with another number,
-        // would be missed.
+        // Listeners are bound once, at start. An interface that appears later, or with another
+        // index, would be missed.
         let remedy =
             format!("write the interface's number, which `ip link` shows, or listen on \"[::]:{}\"", address.port());
         return wrong("the interface of a listener can't be given by its name", &remedy);
@@ -73,7 +73,7 @@ fn listener_such_as(text: &str, example: &str) -> Result<SocketAddr, Wrong> {
     Ok(address)
 }
 
-/// Where the uplink dials.
+/// Parses an address that the uplink dials.
 pub fn uplink_address(text: &str) -> Result<UplinkAddress, Wrong> {
     const EXAMPLE: &str = "127.0.0.1:7400";
     if let Some(path) = text.strip_prefix("unix:") {
@@ -88,7 +88,7 @@ pub fn uplink_address(text: &str) -> Result<UplinkAddress, Wrong> {
     let ip = address.ip().to_canonical();
     if matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 0) || ip.is_unspecified() {
         return wrong(
-            "that is where to listen, not where to dial",
+            "that address can be listened on, but not dialled",
             "write the business server's address, such as \"127.0.0.1:7400\"",
         );
     }
@@ -102,7 +102,7 @@ pub fn uplink_address(text: &str) -> Result<UplinkAddress, Wrong> {
     }
 }
 
-/// An address and a port; beside it the interface where the address is link-local and names it.
+/// Parses an address and a port, and the name of the interface if there is one after `%`.
 fn parse(text: &str, example: &str) -> Result<(SocketAddr, Option<String>), Wrong> {
     if let Ok(address) = text.parse() {
         return Ok((address, None));
@@ -118,17 +118,17 @@ fn parse(text: &str, example: &str) -> Result<(SocketAddr, Option<String>), Wron
         && !zone.bytes().all(|byte| byte.is_ascii_digit())
         && zone.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%' | b'[' | b']'));
     if let Some(written) = zone.strip_prefix("25").filter(|_| is_interface) {
-        let what = "%25 is how a URL writes what stands before an interface";
+        let what = "%25 is the URL encoding of the % before an interface";
         return wrong(what, &format!("write \"[{address}%{written}]:{port}\""));
     }
     if !is_interface {
-        return wrong("what stands behind % is no interface", &format!("write \"[{address}%eth0]:{port}\""));
+        return wrong("the part after % is not an interface", &format!("write \"[{address}%eth0]:{port}\""));
     }
     Ok((SocketAddr::from((address, port)), Some(zone.to_owned())))
 }
 
-/// Link-local addresses are on every interface: without one (a zone, RFC 4007) the kernel takes
-/// none.
+/// Link-local addresses exist on every interface: the kernel refuses one without its interface (the
+/// zone of RFC 4007).
 fn refuse_wrong_zone(address: &SocketAddr, example: &str) -> Result<(), Wrong> {
     let SocketAddr::V6(address) = address else { return Ok(()) };
     let (ip, port) = (address.ip(), address.port());
@@ -146,7 +146,7 @@ fn needs_no_zone<T>(ip: IpAddr, port: u16) -> Result<T, Wrong> {
     wrong("only a link-local address has an interface", &format!("write \"{}\"", SocketAddr::from((ip, port))))
 }
 
-/// No TCP connection leads to a group of machines.
+/// TCP has no multicast or broadcast.
 fn refuse_groups(ip: IpAddr, done: &str, example: &str) -> Result<(), Wrong> {
     let ip = ip.to_canonical();
     let kind = match ip {
@@ -165,21 +165,21 @@ fn address_wrong(text: &str, example: &str) -> Wrong {
             && !host.contains(':')
     });
     if named {
-        let what = "names are not resolved, which would need a thread or stop all pages meanwhile";
+        let what = "names are not resolved: a resolver would need a thread, or block all pages";
         return (what.to_owned(), format!("write the address itself, such as {example:?}"));
     }
     if text.parse::<IpAddr>().is_ok() {
         let port = example.rsplit_once(':').map_or("", |(_, port)| port);
         let bare = if text.contains(':') { format!("[{text}]:{port}") } else { format!("{text}:{port}") };
-        // The last part of an IPv6 address may have been meant as the port.
+        // The last part of an IPv6 address may be meant as the port.
         if let Some((host, port)) = text.rsplit_once(':')
             && host.parse::<Ipv6Addr>().is_ok()
             && port.parse::<u16>().is_ok()
         {
             let meant = format!("[{host}]:{port}");
             return (
-                "where is its port?".to_owned(),
-                format!("write {meant:?}, or {bare:?} where that is the address"),
+                "it is unclear which part is the port".to_owned(),
+                format!("write {meant:?}, or {bare:?} if all of it is the address"),
             );
         }
         return ("the port is missing".to_owned(), format!("write {bare:?}"));
@@ -195,7 +195,7 @@ fn address_wrong(text: &str, example: &str) -> Wrong {
             format!("write {example:?}, or \"0.0.0.0:port\" for every IPv4 interface"),
         );
     }
-    ("it is no address and port".to_owned(), format!("write {example:?} or \"[::1]:port\""))
+    ("it is not an address and port".to_owned(), format!("write {example:?} or \"[::1]:port\""))
 }
 
 #[cfg(test)]
@@ -204,12 +204,12 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_an_address_is_said() {
-        let told = |text: &str| listener(text).unwrap_err().0;
-        assert_eq!(told("0.0.0.0:80800"), "a port is at most 65535");
-        assert_eq!(told("8080"), "the address is missing");
-        assert_eq!(told("127.0.0.1"), "the port is missing");
+        let error = |text: &str| listener(text).unwrap_err().0;
+        assert_eq!(error("0.0.0.0:80800"), "a port is at most 65535");
+        assert_eq!(error("8080"), "the address is missing");
+        assert_eq!(error("127.0.0.1"), "the port is missing");
         assert!(listener("::1:8080").unwrap_err().1.contains("\"[::1]:8080\""));
-        assert!(told("localhost:80").starts_with("names are not resolved"));
+        assert!(error("localhost:80").starts_with("names are not resolved"));
         assert!(metrics_listener("9400").unwrap_err().1.contains("127.0.0.1:9400"));
     }
 
@@ -237,8 +237,8 @@ mod tests {
             ("255.255.255.255:7400", "write one machine's address"),
             ("unix:run/x", "unix:/run/business.sock"),
         ] {
-            let told = uplink_address(text).unwrap_err();
-            assert!(told.1.contains(remedy), "{text}: {told:?}");
+            let error = uplink_address(text).unwrap_err();
+            assert!(error.1.contains(remedy), "{text}: {error:?}");
         }
         for (text, remedy) in [
             ("[fe80::1]:80", "write \"[fe80::1%2]:80\""),
@@ -253,8 +253,8 @@ mod tests {
             ("8080", "0.0.0.0:port"),
             ("", "[::1]:port"),
         ] {
-            let told = listener(text).unwrap_err();
-            assert!(told.1.contains(remedy), "{text}: {told:?}");
+            let error = listener(text).unwrap_err();
+            assert!(error.1.contains(remedy), "{text}: {error:?}");
             assert!(metrics_listener(text).is_err(), "{text}");
         }
     }

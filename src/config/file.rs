@@ -1,39 +1,39 @@
-//! A file of an operator: read whole, within a limit, and never waited for.
+//! Reads an operator's file: completely, up to a maximum size, and without ever blocking.
 //!
-//! Owns what may be read (regular files alone) and what counts as text (UTF-8; a byte order mark in
-//! front is the editor's and left away). Refuses directories, pipes, devices and sockets without
-//! opening them: a pipe would be waited for, some devices never end, and opening one may do
-//! something. Says of each what it is and how to mend it. Knows nothing of what stands in the file.
+//! Owns what may be read (only regular files) and what counts as text (UTF-8; a leading byte order
+//! mark is dropped). Refuses directories, pipes, devices and sockets without opening them: a pipe
+//! blocks, some devices never end, and opening a device can have side effects. Each error says what
+//! it found and how to fix it. Knows nothing of the file's contents.
 
 use std::fs::{FileType, OpenOptions, metadata, read_link};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What is wrong in the bytes of a file.
+/// Why the bytes of a file are not text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoText {
-    /// At which byte; none where the file as a whole is meant.
+    /// The offset of the first bad byte; `None` for the file as a whole.
     pub at: Option<usize>,
     /// What is wrong.
     pub what: &'static str,
-    /// How to mend it.
+    /// How to fix it.
     pub remedy: &'static str,
 }
 
-/// Reads a file of at most so many bytes.
+/// Reads a regular file of at most `size_max` bytes.
 ///
 /// # Errors
-/// What it is in place of a file that can be read; [`remedy`] says how to mend it.
+/// Why it can't be read; [`remedy`] says how to fix it.
 pub fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
     let found = metadata(path).map_err(|error| match read_link(path) {
         Ok(target) if error.kind() == ErrorKind::NotFound => {
-            io::Error::new(error.kind(), format!("it is a link to {}, which is not there", target.display()))
+            io::Error::new(error.kind(), format!("it is a link to {}, which does not exist", target.display()))
         }
         _ => error,
     })?;
     refuse_all_but_files(found.file_type())?;
-    // What was a file a moment ago may be a pipe now: then opening it must not wait.
+    // It may have been replaced by a pipe since the check: opening it must not block.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     refuse_all_but_files(file.metadata()?.file_type())?;
@@ -45,13 +45,13 @@ pub fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// How to mend what [`read`] says; `otherwise` where the file is not there, or something rarer is
-/// wrong.
+/// The remedy for an error of [`read`]. `otherwise` is the remedy for a missing file and for rarer
+/// errors.
 #[must_use]
 pub const fn remedy(kind: ErrorKind, otherwise: &str) -> &str {
     match kind {
         ErrorKind::PermissionDenied => {
-            "let the user that the relay runs as read the file, and enter every directory above it"
+            "give the relay's user read permission on the file, and search permission on every directory above it"
         }
         ErrorKind::IsADirectory | ErrorKind::InvalidInput => "name a regular file, or a link to one",
         ErrorKind::FileTooLarge => "name the right file, or shorten it",
@@ -59,16 +59,16 @@ pub const fn remedy(kind: ErrorKind, otherwise: &str) -> &str {
     }
 }
 
-/// The text that these bytes are, without a byte order mark.
+/// The bytes as text, without a leading byte order mark.
 ///
 /// # Errors
-/// Why they are no text.
+/// Why they are not text.
 pub fn text(bytes: &[u8]) -> Result<&str, NoText> {
     const REMEDY: &str = "save the file as UTF-8 text";
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(NoText { at: None, what: "is UTF-16", remedy: REMEDY });
     }
-    // UTF-16 without its mark is UTF-8 with a NUL in every character.
+    // ASCII text in UTF-16 without a byte order mark is valid UTF-8 with a NUL in every character.
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
         return Err(NoText { at: Some(at), what: "has a NUL byte, as UTF-16 and binary files have", remedy: REMEDY });
     }
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder that goes with the test.
+    /// A directory, removed when the test ends.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_regular_file_is_read_and_nothing_is_waited_for() {
+    fn only_a_regular_file_is_read_and_nothing_blocks() {
         let folder = Folder::new("files");
         let path = |name: &str| folder.0.join(name);
         write(path("file"), "12345").unwrap();
@@ -134,7 +134,7 @@ mod tests {
         for (path, kind, word) in [
             (path("file"), ErrorKind::FileTooLarge, "more than 4 bytes"),
             (path("none"), ErrorKind::NotFound, "No such file"),
-            (path("dangling"), ErrorKind::NotFound, "a link to nowhere, which is not there"),
+            (path("dangling"), ErrorKind::NotFound, "a link to nowhere, which does not exist"),
             (path("file/under"), ErrorKind::NotADirectory, "Not a directory"),
             (folder.0.clone(), ErrorKind::IsADirectory, "a directory"),
             (path("pipe"), ErrorKind::InvalidInput, "a pipe"),

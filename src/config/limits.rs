@@ -1,14 +1,15 @@
-//! `[limits]`: a board's limits as an operator may lower them.
+//! `[limits]`: the limits of a board that an operator may lower.
 //!
-//! Owns the keys and which field of the board each one lowers. Refuses to raise any, and whatever breaks
-//! a rule between limits. Knows nothing of what a limit is for: that is the board's.
+//! Owns the keys, and which field of the board each one lowers. Refuses to raise a limit or to
+//! break a rule between limits. Does not know what a limit is for: that is documented with the
+//! board.
 
 use board::{Board, rules};
 use document::{At, Document};
 
 /// One limit that may be lowered.
 pub struct Limit {
-    /// Its key below `[limits]`.
+    /// Its key in `[limits]`.
     pub key: &'static str,
     least: u64,
     /// Its value in a board.
@@ -27,7 +28,7 @@ macro_rules! limit {
     };
 }
 
-/// Every limit that may be lowered, in the order of the file as shipped.
+/// Every limit that may be lowered, in the order of the shipped configuration.
 pub const LIMITS: [Limit; 24] = [
     limit!("pages", 1, pages_max),
     limit!("topics", 1, topics_max),
@@ -55,8 +56,8 @@ pub const LIMITS: [Limit; 24] = [
     limit!("uplink_out_size", 1, uplink_out_size),
 ];
 
-/// The board with its limits lowered. What follows from another limit follows it down: fewer links mean no more
-/// topics or requests than those, fewer topics no more of them on a page.
+/// The board with its limits lowered. Dependent limits are lowered with the one they depend on:
+/// topics and requests to at most the links, topics of a page to at most the topics.
 pub fn lowered(document: &mut Document<'_>, board: &Board) -> Board {
     let mut lowered = *board;
     let mut set = Vec::new();
@@ -70,7 +71,7 @@ pub fn lowered(document: &mut Document<'_>, board: &Board) -> Board {
                 line,
                 format!("[limits] {key} = {value} is above the board's {most}"),
                 format!(
-                    "choose at most {most}, or a build for a larger board than {}: a configuration only lowers limits",
+                    "choose at most {most}, or a build for a larger board than {}: a configuration can only lower limits",
                     board.name
                 ),
             );
@@ -90,7 +91,7 @@ pub fn lowered(document: &mut Document<'_>, board: &Board) -> Board {
     lowered
 }
 
-/// What can't be more than another limit follows it down.
+/// Lowers dependent limits to the limit that bounds them.
 fn follow(board: &mut Board) {
     board.topics_max = board.topics_max.min(board.links_max);
     board.requests_max = board.requests_max.min(board.links_max);
@@ -98,7 +99,8 @@ fn follow(board: &mut Board) {
     board.first_subscribe_ms_max = board.first_subscribe_ms_max.min(board.unsubscribed_ms_max);
 }
 
-/// Refuses the keys that break a rule between limits, each once, with the least value that breaks none.
+/// Refuses the keys that break a rule between limits, each once, with the lowest value that keeps
+/// all rules.
 fn refuse_misfits(document: &mut Document<'_>, board: &Board, lowered: &Board, set: &[(&Limit, u32, u64)]) {
     let holds = |limit: &Limit, value: u64, rule: usize| {
         let mut tried = *lowered;
@@ -106,33 +108,33 @@ fn refuse_misfits(document: &mut Document<'_>, board: &Board, lowered: &Board, s
         follow(&mut tried);
         rules(&tried).get(rule).is_some_and(|rule| rule.holds)
     };
-    let mut told: Vec<(&Limit, u32, u64, u64, &str)> = Vec::new();
+    let mut misfits: Vec<(&Limit, u32, u64, u64, &str)> = Vec::new();
     for (index, rule) in rules(lowered).iter().enumerate().filter(|(_, rule)| !rule.holds) {
         let why = rule.text.split(": ").next().unwrap_or(rule.text);
         let blamed = set.iter().find(|(limit, ..)| holds(limit, (limit.of)(board), index));
         let Some((limit, line, value)) = blamed else {
             let line = document.section_line("limits").unwrap_or(0);
-            document.refuse(line, format!("[limits] don't fit together: {why}"), "raise them, or remove some");
+            document.refuse(line, format!("[limits] contradict each other: {why}"), "raise them, or remove some");
             continue;
         };
-        // Between what was chosen, which is too low, and the board's own, which is not.
+        // Bisects between the configured value, which is too low, and the board's, which is not.
         let (mut low, mut high) = (*value, (limit.of)(board));
         while high - low > 1 {
             let middle = low + (high - low) / 2;
             if holds(limit, middle, index) { high = middle } else { low = middle }
         }
-        match told.iter_mut().find(|(known, ..)| known.key == limit.key) {
+        match misfits.iter_mut().find(|(known, ..)| known.key == limit.key) {
             Some(known) if known.3 < high => (known.3, known.4) = (high, why),
             Some(_) => {}
-            None => told.push((limit, *line, *value, high, why)),
+            None => misfits.push((limit, *line, *value, high, why)),
         }
     }
-    for (limit, line, value, least, why) in told {
+    for (limit, line, value, least, why) in misfits {
         let (key, most) = (limit.key, (limit.of)(board));
         document.refuse(
             line,
             format!("[limits] {key} = {value} is too low: {why}"),
-            format!("choose {least} to {most}, or lower what it must hold"),
+            format!("choose {least} to {most}, or lower the limits that it depends on"),
         );
     }
 }
@@ -158,7 +160,7 @@ mod tests {
     #[test]
     fn every_limit_is_lowered_by_its_own_key_alone() {
         for limit in &LIMITS {
-            // One below the board's, and everything else as it was, but for what follows from it.
+            // One below the board's limit; everything else unchanged, except dependent limits.
             let value = (limit.of)(&HOST) - 1;
             let (board, problems) = lower(&format!("[limits]\n{} = {value}\n", limit.key));
             assert_eq!(problems, [""; 0], "{}", limit.key);
@@ -197,7 +199,7 @@ mod tests {
     fn limits_that_no_longer_fit_are_told() {
         let (_, problems) = lower("[limits]\npages = 10\n\narena_blocks = 100\nuplink_out_size = 10\n");
         assert_eq!(problems.len(), 2, "{problems:?}");
-        // 128 topics of 48 + 66 blocks, and one topic's media: 96 + 1024 + 2 * 36.
+        // 128 topics of 48 + 66 blocks each, and the media of one topic: 96 + 1024 + 2 * 36.
         assert!(problems[0].starts_with("4: [limits] arena_blocks = 100 is too low: "), "{problems:?}");
         assert!(
             problems[0].contains("the arena must hold") && problems[0].contains("; choose 15784 to 49152"),

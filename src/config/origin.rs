@@ -1,30 +1,30 @@
-//! Origins: which pages may connect, as browsers send it (RFC 6454, section 6.2; the URL Standard's
-//! host serializing).
+//! Origins: which pages may connect, in the form that browsers send (RFC 6454, section 6.2; the URL
+//! Standard's host serializing).
 //!
-//! Owns what an entry of `[pages] origins` may be: what some browser or WebView sends, to the
-//! letter, since it is compared as text. So `file://`, `app://` and `capacitor://localhost` are
-//! taken, and what no browser sends (a path, the scheme's own port, an upper-case host) is refused
-//! with what it sends in its place. Knows nothing of requests.
+//! Owns which entries of `[pages] origins` are valid: exactly what some browser or WebView sends,
+//! since origins are compared as text. So `file://`, `app://` and `capacitor://localhost` are
+//! accepted. What no browser sends (a path, the scheme's default port, an upper-case host) is
+//! refused, with the form that a browser would send. Knows nothing of requests.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::values::{Wrong, wrong};
 
-/// The longest `Origin` that is compared.
+/// The maximum size of an `Origin`, in bytes.
 const ORIGIN_SIZE_MAX: usize = 256;
 
 /// The origins that may open a page's WebSocket, besides the relay's own host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
-    /// Every one.
+    /// All origins.
     Any,
-    /// These, as browsers send them.
+    /// Only these, in the form that browsers send.
     Listed(Vec<String>),
 }
 
 impl Origins {
-    /// Whether this `Origin` header is allowed. Browsers send scheme and host in lower case; others
-    /// may not.
+    /// Whether this `Origin` header is allowed. Ignores case: browsers send scheme and host in
+    /// lower case, but other clients may not.
     #[must_use]
     pub fn allows(&self, origin: &str) -> bool {
         match self {
@@ -35,15 +35,15 @@ impl Origins {
 }
 
 const FORM: &str =
-    "write it as browsers send it: \"https://share.example\", with a port only where it is not the scheme's own";
+    "write it as browsers send it: \"https://share.example\", with a port only if it is not the scheme's default";
 
-/// An `Origin` as browsers send it, or `*`, or `null`.
+/// Parses an `Origin` as browsers send it, or `*`, or `null`.
 pub fn origin(text: &str) -> Result<String, Wrong> {
     if text == "*" || text == "null" {
         return Ok(text.to_owned());
     }
     if text.trim() != text {
-        return wrong("it has white space around it", &format!("write {:?}", text.trim()));
+        return wrong("it has leading or trailing white space", &format!("write {:?}", text.trim()));
     }
     if text.eq_ignore_ascii_case("null") {
         return wrong("browsers send lower case", "write \"null\"");
@@ -58,8 +58,8 @@ pub fn origin(text: &str) -> Result<String, Wrong> {
     let Some((scheme, rest)) = text.split_once("://") else { return wrong("it has no scheme", FORM) };
     let is_web = matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https");
     let (host, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
-    // Only the web's own schemes have hosts whose case doesn't matter: others, as an extension's,
-    // are sent as they are.
+    // Browsers lower-case the host only for http and https; hosts of other schemes, such as an
+    // extension's, are sent unchanged.
     let as_sent = if is_web { host.to_ascii_lowercase() } else { host.to_owned() };
     let as_sent = format!("{}://{as_sent}", scheme.to_ascii_lowercase());
     if !as_sent.ends_with(host) || !as_sent.starts_with(scheme) {
@@ -71,16 +71,16 @@ pub fn origin(text: &str) -> Result<String, Wrong> {
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
     if !is_scheme {
-        return wrong("it is no origin", FORM);
+        return wrong("it is not an origin", FORM);
     }
     if host.contains('*') {
-        return wrong("an origin has no wildcard", "list every origin by itself, or write \"*\" alone for any");
+        return wrong("an origin has no wildcard", "list every origin, or write only \"*\" for any");
     }
     if host.is_empty() {
-        // Files, and WebViews whose app has a scheme of its own, have no host.
+        // `file:` and WebViews of apps with a custom scheme send no host.
         return if is_web { wrong("it has no host", FORM) } else { Ok(text.to_owned()) };
     }
-    // The colons of an address in brackets are no port's.
+    // Colons inside the brackets of an IPv6 address don't introduce a port.
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
@@ -92,30 +92,31 @@ pub fn origin(text: &str) -> Result<String, Wrong> {
         }
         if port.starts_with('0') {
             let port = port.trim_start_matches('0');
-            return wrong("browsers send a port without zeros", &format!("write \"{scheme}://{name}:{port}\""));
+            return wrong("browsers send a port without leading zeros", &format!("write \"{scheme}://{name}:{port}\""));
         }
         if matches!((scheme, port), ("https", "443") | ("http", "80")) {
-            return wrong("browsers leave out the scheme's own port", &format!("write \"{scheme}://{name}\""));
+            return wrong("browsers leave out the scheme's default port", &format!("write \"{scheme}://{name}\""));
         }
     }
     let name_as_sent = name_as_sent(name, is_web)?;
     if name_as_sent != name {
         let port = port.map_or_else(String::new, |port| format!(":{port}"));
-        return wrong("browsers write that address otherwise", &format!("write \"{scheme}://{name_as_sent}{port}\""));
+        return wrong("browsers write that address differently", &format!("write \"{scheme}://{name_as_sent}{port}\""));
     }
     Ok(text.to_owned())
 }
 
-/// Where share pages are found from outside: a web origin, with or without a slash at its end.
+/// Parses the public URL of the share pages: an http or https origin, with or without a trailing
+/// slash.
 pub fn public_url(text: &str) -> Result<String, Wrong> {
     let bare = text.strip_suffix('/').unwrap_or(text);
     if !bare.starts_with("https://") && !bare.starts_with("http://") {
-        return wrong("it is no address of a web page", "write \"https://share.example\"");
+        return wrong("it is not an http or https URL", "write \"https://share.example\"");
     }
     origin(bare)
 }
 
-/// How browsers write this host. Those of schemes that are not the web's stay as they are.
+/// The host as browsers write it. Host names of schemes other than http and https stay unchanged.
 fn name_as_sent(name: &str, is_web: bool) -> Result<String, Wrong> {
     if let Some(address) = name.strip_prefix('[') {
         return match address.strip_suffix(']').map(str::parse::<Ipv6Addr>) {
@@ -126,19 +127,19 @@ fn name_as_sent(name: &str, is_web: bool) -> Result<String, Wrong> {
     let is_name = !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
     if !is_name {
-        return wrong("it is no origin", FORM);
+        return wrong("it is not an origin", FORM);
     }
-    // A host that ends in a number is an IPv4 address to browsers, or nothing.
+    // Browsers take a host that ends in a number as an IPv4 address, or as invalid.
     let last = name.strip_suffix('.').unwrap_or(name).rsplit('.').next().unwrap_or_default();
     let is_number = last.bytes().all(|byte| byte.is_ascii_digit()) && !last.is_empty() || last.starts_with("0x");
     if is_web && is_number && name.parse::<Ipv4Addr>().is_err() {
-        return wrong("it is no IPv4 address", "write all four numbers of it, as \"http://192.0.2.7\"");
+        return wrong("it is not an IPv4 address", "write all four numbers, as in \"http://192.0.2.7\"");
     }
     Ok(name.to_owned())
 }
 
-/// An IPv6 address as the URL Standard writes it: without dots, where Rust has some for an IPv4
-/// address within.
+/// An IPv6 address as the URL Standard writes it: never with dots, which Rust prints for an
+/// embedded IPv4 address.
 fn hexadecimal(address: Ipv6Addr) -> String {
     let text = address.to_string();
     let [.., high, low] = address.segments();

@@ -1,7 +1,7 @@
-//! The effective configuration as text: what `check` prints and the log shows at start.
+//! The effective configuration as text: printed by `check`, and logged at start.
 //!
-//! Owns the order and the form, which is that of the file: what is printed can be read again and gives
-//! the same configuration, but for the secret, of which only the size is told. Refuses nothing.
+//! Owns order and format. The output is a valid configuration file that parses to the same
+//! configuration, except for the secret, of which only the size is printed. Refuses nothing.
 
 use std::fmt;
 
@@ -52,7 +52,7 @@ impl fmt::Display for Config {
         match pages_per_address {
             None => writeln!(
                 f,
-                "pages_per_address = {} # a quarter of them, while more than three quarters are there",
+                "pages_per_address = {} # a quarter of pages, while more than three quarters are connected",
                 Quoted(&PAGES_PER_ADDRESS_AUTO)
             )?,
             Some(0) => writeln!(f, "pages_per_address = 0 # no limit")?,
@@ -70,7 +70,7 @@ impl fmt::Display for Config {
     }
 }
 
-/// A TOML text: quotes, backslashes and control characters escaped.
+/// A TOML string, with quotes, backslashes and control characters escaped.
 struct Quoted<'a, T>(&'a T);
 
 impl<T: fmt::Display> fmt::Display for Quoted<'_, T> {
@@ -87,7 +87,7 @@ impl<T: fmt::Display> fmt::Display for Quoted<'_, T> {
     }
 }
 
-/// A TOML list of texts.
+/// A TOML array of strings.
 struct List<'a, T>(&'a [T]);
 
 impl<T: fmt::Display> fmt::Display for List<'_, T> {

@@ -1,9 +1,9 @@
-//! The sections of the configuration file, each read into its struct.
+//! The sections of the configuration file, each parsed into its struct.
 //!
-//! Owns the keys, their defaults, and what must hold between the keys of a section. Refuses every value
-//! that doesn't read, every empty or doubled list of addresses, a secret in two places or in none where
-//! one is needed; the document keeps what was refused. `[limits]` is `limits.rs`'s. Knows nothing of files
-//! but that the secret's can be read.
+//! Owns the keys, their defaults, and the rules between the keys of a section. Refuses every value
+//! that doesn't parse, every empty list of addresses or duplicate in one, a secret in two places,
+//! and a missing secret where one is required. Errors are collected in the document. For `[limits]`
+//! see `limits.rs`. Reads no file itself: it is given a function that reads the secret file.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,9 +20,10 @@ use board::{Board, LISTENERS_MAX, OFF, SPEEDS};
 use document::{At, Document};
 use wire::REASON_SIZE_MAX;
 
-/// Addresses that the uplink tries in turn; as many as pages may connect to.
+/// The maximum number of uplink addresses, which are tried in order; the same as that of listeners.
 const ADDRESSES_MAX: usize = LISTENERS_MAX;
-/// Origins and trusted networks: each upgrade is compared with all of them.
+/// The maximum number of origins, and of trusted networks. Each upgrade is compared with all of
+/// them.
 const LISTED_MAX: usize = 256;
 
 /// `[pages]`.
@@ -33,8 +34,8 @@ pub fn pages(document: &mut Document<'_>) -> Pages {
     if let (Some(any), true) = (any, origins.len() > 1) {
         document.refuse(
             any.line,
-            "[pages] origins has \"*\" beside others",
-            "keep \"*\" alone, which allows every origin, or remove it",
+            "[pages] origins has \"*\" and other entries",
+            "keep only \"*\", which allows every origin, or remove it",
         );
     }
     Pages {
@@ -50,12 +51,12 @@ pub fn pages(document: &mut Document<'_>) -> Pages {
     }
 }
 
-/// Where pages connect, where nothing is said.
+/// The default of `[pages] listen`.
 pub fn listen_default() -> Vec<SocketAddr> {
     vec![SocketAddr::from(([127, 0, 0, 1], 8080))]
 }
 
-/// Where the business server is looked for, where nothing is said.
+/// The default of `[uplink] addresses`.
 pub fn uplink_default() -> [UplinkAddress; 1] {
     [UplinkAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7400)))]
 }
@@ -71,14 +72,14 @@ pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink 
             document.refuse(
                 *line,
                 format!("[uplink] addresses has {value}, beyond this machine, and nothing encrypts the uplink yet"),
-                "write plaintext = true below [uplink] where a private network or a tunnel protects it, or use loopback or unix:/path",
+                "write plaintext = true below [uplink] if a private network or a tunnel protects it, or use loopback or unix:/path",
             );
         }
         if secret.as_ref().is_some_and(Secret::is_empty) {
             document.refuse(
                 *line,
                 format!("[uplink] addresses has {value}, beyond this machine, and the secret is empty"),
-                "set secret or secret_file below [uplink] to what the business server has",
+                "set secret or secret_file below [uplink] to the business server's secret",
             );
         }
     }
@@ -103,7 +104,7 @@ pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink 
     }
 }
 
-/// The secret; `None` where it is wrong, which is told.
+/// The secret; `None` if it is invalid, which the document then reports.
 fn secret(document: &mut Document<'_>, around: &Surroundings<'_>) -> Option<Secret> {
     let before = document.problem_count();
     let inline = document.text("uplink", "secret").filter(|secret| !secret.value.is_empty());
@@ -134,7 +135,7 @@ fn secret(document: &mut Document<'_>, around: &Surroundings<'_>) -> Option<Secr
     }
 }
 
-/// `[console]`. Where it says nothing of the serial line, that is the board's.
+/// `[console]`. The serial line defaults to the board's.
 pub fn console(document: &mut Document<'_>, around: &Surroundings<'_>, board: &Board) -> Console {
     let device = match document.contains("console", "serial") {
         true => off_or(document, "console", "serial", values::device),
@@ -146,8 +147,8 @@ pub fn console(document: &mut Document<'_>, around: &Surroundings<'_>, board: &B
     {
         document.refuse(
             line,
-            format!("[console] speed = {value} is no speed of a serial line"),
-            "choose 115200, or what the other end has",
+            format!("[console] speed = {value} is not a speed of a serial line"),
+            "choose 115200, or the speed of the other end",
         );
     }
     let speed = speed.and_then(|speed| u32::try_from(speed.value).ok()).unwrap_or(board.serial_speed);
@@ -168,14 +169,15 @@ pub fn log_level(document: &mut Document<'_>) -> LevelFilter {
     value.parse().unwrap_or_else(|_| {
         document.refuse(
             line,
-            format!("[log] level = {value:?} is no level"),
+            format!("[log] level = {value:?} is not a log level"),
             "choose one of off, error, warn, info, debug, trace",
         );
         LevelFilter::Info
     })
 }
 
-/// Refuses metrics on the pages' port, two listeners of which one covers the other, and an uplink to the relay's own.
+/// Refuses metrics on a listener of pages, listeners that overlap, and an uplink to the relay
+/// itself.
 pub fn refuse_shared_listeners(document: &mut Document<'_>, config: &Config) {
     let section = document.section_line("pages").unwrap_or(0);
     for (index, one) in config.pages.listen.iter().enumerate() {
@@ -185,8 +187,8 @@ pub fn refuse_shared_listeners(document: &mut Document<'_>, config: &Config) {
             if one.port() == other.port() && one.port() != 0 && is_one_family && covers {
                 document.refuse(
                     section,
-                    format!("[pages] listen has {one} and {other}, of which one is part of the other"),
-                    "keep the wider one alone, or give them different ports",
+                    format!("[pages] listen has {one} and {other}, which overlap"),
+                    "keep only the wider one, or give them different ports",
                 );
             }
         }
@@ -210,13 +212,13 @@ pub fn refuse_shared_listeners(document: &mut Document<'_>, config: &Config) {
         let line = document.section_line("metrics").unwrap_or(0);
         document.refuse(
             line,
-            format!("[metrics] listen is {metrics}, and so is [pages] listen"),
-            "give the metrics a port of their own",
+            format!("[metrics] listen and [pages] listen are both {metrics}"),
+            "give the metrics their own port",
         );
     }
 }
 
-/// A text that is `"off"` (the default) or a value.
+/// Reads a key that is `"off"` (the default, `None`) or a value.
 pub fn off_or<T>(
     document: &mut Document<'_>,
     section: &'static str,
@@ -236,7 +238,7 @@ pub fn off_or<T>(
     }
 }
 
-/// A list of values that each read well; `None` where the key is not there.
+/// Reads a list of values, without those that are invalid; `None` if the key is missing.
 fn list<T>(
     document: &mut Document<'_>,
     section: &'static str,
@@ -262,7 +264,8 @@ fn list<T>(
     Some(good)
 }
 
-/// A list of at least one value, none of them twice, unless port 0 asks for any free one.
+/// Reads a list of at least one value without duplicates. Port 0 (any free one) may occur
+/// repeatedly.
 fn some<T: PartialEq + fmt::Display>(
     document: &mut Document<'_>,
     section: &'static str,
@@ -281,13 +284,13 @@ fn some<T: PartialEq + fmt::Display>(
         document.refuse(
             line,
             format!("[{section}] {key} is an empty list"),
-            "name at least one address, or remove the key to take the default",
+            "name at least one address, or remove the key to use the default",
         );
     }
     Some(items)
 }
 
-/// A whole number that fits 32 bits.
+/// Reads an integer from `least` to `most`, which must fit 32 bits.
 pub fn whole(
     document: &mut Document<'_>,
     section: &'static str,
@@ -298,7 +301,7 @@ pub fn whole(
     document.number(section, key, least, most).and_then(|number| u32::try_from(number.value).ok())
 }
 
-/// What `[limits] pages_per_address` is where the relay is to share the table out by itself.
+/// The value of `[limits] pages_per_address` that selects the relay's own rule, the default.
 pub const PAGES_PER_ADDRESS_AUTO: &str = "auto";
 
 /// `[limits] pages_per_address`; `None` for the relay's own rule.

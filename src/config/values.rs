@@ -1,8 +1,8 @@
-//! The configuration's values: networks, devices, the secret. `address.rs` has addresses,
-//! `origin.rs` origins.
+//! The configuration's values: networks, devices, the secret. For addresses see `address.rs`, for
+//! origins `origin.rs`.
 //!
-//! Owns their types and how each is read from its text. Refuses what can't be used as it stands, and
-//! says what is wrong and how to write it. Knows nothing of keys and lines.
+//! Owns their types and how each is parsed. Refuses values that can't work, with what is wrong and
+//! how to write it instead. Knows nothing of keys and lines.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use super::file::{self, NoText};
 
-/// What is wrong with a value, and how to write it.
+/// An error in a value: what is wrong, and the remedy.
 pub type Wrong = (String, String);
 
-/// Linux's own limit for the path of a Unix socket, its closing zero excluded.
+/// Linux's limit for the path of a Unix socket (`sun_path`), without the terminating NUL.
 const SOCKET_PATH_SIZE_MAX: usize = 107;
 
-/// A network, or one address: the addresses that share `prefix` leading bits.
+/// A network or a single address: all addresses that share the first `prefix` bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -40,7 +40,7 @@ impl Network {
         }
     }
 
-    /// The network's first address: where it is not `address`, bits beyond the prefix were set.
+    /// The network's first address. Differs from `address` if that has bits set beyond the prefix.
     fn base(&self) -> IpAddr {
         match self.address {
             IpAddr::V4(address) => IpAddr::from(
@@ -65,19 +65,19 @@ impl fmt::Display for Network {
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// A secret of these bytes.
+    /// Wraps the bytes of a secret.
     #[must_use]
     pub const fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for the proofs alone.
+    /// The bytes, only for computing the handshake's proofs.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Whether the secret is empty, that is, not set.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -101,12 +101,12 @@ impl fmt::Debug for Secret {
 pub struct Serial {
     /// The device, an absolute path.
     pub device: PathBuf,
-    /// Bits a second.
+    /// Bits per second.
     pub speed: u32,
 }
 
-/// The secret that a file holds: one line of text. Its line end and a byte order mark are the
-/// editor's, not the secret's.
+/// Parses a secret file: one line of text. A byte order mark and the line ending come from the
+/// editor and are not part of the secret.
 pub fn secret(bytes: &[u8]) -> Result<Secret, Wrong> {
     const REMEDY: &str = "write the secret alone into it, on one line";
     let text = file::text(bytes).map_err(|NoText { what, remedy, .. }| (what.to_owned(), remedy.to_owned()))?;
@@ -120,24 +120,24 @@ pub fn secret(bytes: &[u8]) -> Result<Secret, Wrong> {
     if line.contains('\n') {
         return wrong("has several lines", REMEDY);
     }
-    // Nobody sees them, and the other side's secret lacks them.
+    // They are invisible in an editor, and the business server's secret will not have them.
     if line.contains(|c: char| c.is_control() || c == '\u{feff}') {
         return wrong("has control characters", REMEDY);
     }
     Ok(Secret::new(line.as_bytes().to_vec()))
 }
 
-/// An address, or a network as `address/bits`.
+/// Parses an address, or a network as `address/bits`.
 pub fn network(text: &str) -> Result<Network, Wrong> {
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
     let Ok(address) = address.parse::<IpAddr>() else {
-        return wrong("it is no address and no network", "write \"10.0.0.7\", \"10.0.0.0/8\" or \"fd00::/8\"");
+        return wrong("it is neither an address nor a network", "write \"10.0.0.7\", \"10.0.0.0/8\" or \"fd00::/8\"");
     };
     let whole = if address.is_ipv4() { 32 } else { 128 };
     let prefix = match bits.map(str::parse::<u8>) {
         None => whole,
         Some(Ok(prefix)) if prefix <= whole => prefix,
-        Some(_) => return wrong("the bits behind / are out of range", &format!("write /0 to /{whole}")),
+        Some(_) => return wrong("the prefix length after / is out of range", &format!("write /0 to /{whole}")),
     };
     let network = Network { address, prefix };
     let base = network.base();
@@ -150,28 +150,28 @@ pub fn network(text: &str) -> Result<Network, Wrong> {
     Ok(network)
 }
 
-/// The absolute path of a Unix socket.
+/// Parses the absolute path of a Unix socket.
 pub fn socket(text: &str) -> Result<PathBuf, Wrong> {
     let path = absolute(text, "/run/sharelinkd/console.sock")?;
     if text.len() > SOCKET_PATH_SIZE_MAX {
-        return wrong(&format!("a socket's path has at most {SOCKET_PATH_SIZE_MAX} bytes"), "choose a shorter path");
+        return wrong(&format!("a socket path has at most {SOCKET_PATH_SIZE_MAX} bytes"), "choose a shorter path");
     }
     Ok(path)
 }
 
-/// The absolute path of a serial device.
+/// Parses the absolute path of a serial device.
 pub fn device(text: &str) -> Result<PathBuf, Wrong> {
     absolute(text, "/dev/ttyS1")
 }
 
 fn absolute(text: &str, example: &str) -> Result<PathBuf, Wrong> {
     if !text.starts_with('/') || text.ends_with('/') || text.chars().any(char::is_control) {
-        return wrong("it is no absolute path", &format!("write a path such as {example:?}"));
+        return wrong("it is not an absolute path", &format!("write a path such as {example:?}"));
     }
     Ok(Path::new(text).to_owned())
 }
 
-/// A value that is wrong.
+/// The error for a wrong value.
 pub fn wrong<T>(what: &str, remedy: &str) -> Result<T, Wrong> {
     Err((what.to_owned(), remedy.to_owned()))
 }

@@ -275,7 +275,7 @@ async def vanishes(t):
 
 @test("a line that is not there at the start is taken up when it comes; what is no serial line is told once, and costs nothing", waits=True)
 async def absent(t):
-    for what, told in (("/dev/null", "it is no serial line"), ("file", "is no device"), ("nowhere", "No such file")):
+    for what, told in (("/dev/null", "it is no serial line"), ("file", "is not a character device"), ("nowhere", "No such file")):
         device = pathlib.Path(what if what.startswith("/") else t.path(what))
         if what == "file":
             device.write_text("somebody's")

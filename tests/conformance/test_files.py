@@ -70,14 +70,14 @@ NO_FILES = [
     ("socket", "a socket", "regular file"),
     ("/dev/zero", "a device", "regular file"),
     ("/dev/null", "a device", "regular file"),
-    ("nowhere", "a link to nowhere, which is not there", "name a file"),
+    ("nowhere", "a link to nowhere, which does not exist", "name a file"),
     ("nothing", "No such file", "name a file"),
     (b"x" * 100_000, "more than", "shorten"),
     (b"\xff\xfex\0\n\0", "is UTF-16", "as UTF-8"),
     (b"\xfe\xff\0x\0\n", "is UTF-16", "as UTF-8"),
     (b"x\0\n\0", "NUL", "as UTF-8"),
     (b"x\xff\n", "not UTF-8", "as UTF-8"),
-    *([("locked", "Permission denied", "let the user")] if os.geteuid() else []),
+    *([("locked", "Permission denied", "read permission")] if os.geteuid() else []),
 ]
 NO_SECRETS = [
     (b"", "is empty", "on one line"),
@@ -144,7 +144,7 @@ async def reload_of_nothing(t):
         await is_told(daemon, refused, kept)
         kept += 1
         assert await t.comes_from(daemon, "https://share.example"), how
-    assert daemon.log().count("has nothing in it") == 5 and "where all defaults are meant" in daemon.log(), daemon.log()
+    assert daemon.log().count("is empty, but the running") == 5 and "to use only defaults" in daemon.log(), daemon.log()
     up.message(7, 1)
     await page.expect("message", sequence=1)
     put(daemon.config, good)
