@@ -1,8 +1,8 @@
-//! The command line: arguments as a [`Command`], and the texts of help and version.
+//! The command line: parses arguments into a [`Command`], and has the texts of help and version.
 //!
-//! Owns which commands and options there are and what they say for themselves. Refuses what it doesn't
-//! know with the nearest thing that it does. Does nothing: `main.rs` carries commands out. Knows
-//! nothing of files, configurations or sockets.
+//! Owns the commands and options, and their help. Refuses unknown ones, and suggests the closest
+//! known one. Executes nothing: that is done by `main.rs`. Knows nothing of files, configurations
+//! or sockets.
 
 mod help;
 
@@ -17,26 +17,26 @@ use sharelinkd::config::nearest;
 use sharelinkd::terminal::{SOCKET, Way};
 use sharelinkd::{bench, demo};
 
-/// What the user wants done.
+/// What the user asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Serve, with this configuration.
     Run(PathBuf),
-    /// Check this configuration and say what it means.
+    /// Validate this configuration and print its effect.
     Check(PathBuf),
     /// Print the commented default configuration.
     Config,
-    /// Talk to a running relay's console; with words, ask it one command.
+    /// Connect to a running relay's console; given words, run them as one command.
     Console(Way, Vec<String>),
-    /// Say how the relay behind this socket is; as JSON.
+    /// Print the status of the relay at this socket; as JSON if `true`.
     Status(PathBuf, bool),
-    /// Print what the service manager is to be told about this board, with this configuration.
+    /// Print the drop-in unit file for this board, with this configuration.
     DropIn(Option<String>, Option<PathBuf>),
-    /// Relay and demo business server in one process.
+    /// Run relay and demo business server in one process.
     Demo(demo::Options),
     /// Measure the relay on this machine.
     Bench(bench::Options),
-    /// Be the ceiling of a bench, for so many pages.
+    /// Run the ceiling process of a bench, for this number of pages.
     BenchCeiling(usize),
     /// Print this help.
     Help(&'static str),
@@ -44,7 +44,7 @@ pub enum Command {
     Version,
 }
 
-/// One line that says what is wrong with the arguments and what to write instead.
+/// A wrong command line: one line that says what is wrong and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError(pub String);
 
@@ -68,10 +68,10 @@ const COMMANDS: [About; 10] = [
     About { name: "version", options: &["--help"], help: VERSION },
 ];
 
-/// Reads arguments, the program's name excluded.
+/// Parses the arguments, without the program's name.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first error.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let name = match next(&mut parser)? {
@@ -87,7 +87,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         Some(Word::Value(name)) => name,
     };
     if name == "bench-ceiling" {
-        // The bench's own child: for nobody to type.
+        // Internal: started by the bench as its child process.
         return number(&mut parser, "bench-ceiling", 1..=u64::MAX).map(|pages| Command::BenchCeiling(as_size(pages)));
     }
     let Some(about) = COMMANDS.iter().find(|about| about.name == name) else {
@@ -179,7 +179,7 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
     }
 }
 
-/// The words of `console` and `status`.
+/// The arguments of `console` and `status`.
 #[derive(Default)]
 struct Attached {
     socket: Option<PathBuf>,
@@ -190,7 +190,7 @@ struct Attached {
 }
 
 impl Attached {
-    /// Takes an option and its value; `false` where the command has no such option.
+    /// Takes an option and its value; `false` if the command has no such option.
     fn take(&mut self, name: &str, parser: &mut lexopt::Parser, option: &str) -> Result<bool, UsageError> {
         match (name, option) {
             (_, "--socket") => once(&mut self.socket, "--socket", value(parser, "--socket", "--socket PATH")?.into())?,
@@ -213,22 +213,22 @@ impl Attached {
 
     fn console(self) -> Result<Command, UsageError> {
         let way = match (&self.serial, &self.socket, self.speed) {
-            (Some(_), Some(_), _) => return wrong("--serial and --socket are two ways to one console: choose one"),
+            (Some(_), Some(_), _) => return wrong("--serial and --socket exclude each other: choose one"),
             (Some(serial), None, speed) => Way::Serial(serial.clone(), speed.unwrap_or(SPEED)),
-            (None, _, Some(_)) => return wrong("--speed is a serial line's: add --serial DEVICE"),
+            (None, _, Some(_)) => return wrong("--speed is only for a serial line: add --serial DEVICE"),
             (None, _, None) => Way::Socket(self.socket()),
         };
         if matches!(way, Way::Serial(..)) && !self.words.is_empty() {
-            return wrong("over a serial line commands are typed there: leave the command away");
+            return wrong("a serial console is interactive only: omit the command, and type it there");
         }
         Ok(Command::Console(way, self.words))
     }
 }
 
-/// Bits a second of a serial line, where nothing else is said.
+/// The default speed of a serial line, in bits per second.
 const SPEED: u32 = 115_200;
 
-/// The words of `bench`.
+/// The arguments of `bench`.
 #[derive(Default)]
 struct Bench {
     options: bench::Options,
@@ -238,7 +238,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Takes an option and its value; `false` where there is no such option.
+    /// Takes an option and its value; `false` if there is no such option.
     fn take(&mut self, parser: &mut lexopt::Parser, option: &str) -> Result<bool, UsageError> {
         let options = &mut self.options;
         match option {
@@ -266,12 +266,12 @@ impl Bench {
         self.options.attached = match (self.relay, self.business) {
             (Some(relay), Some(business)) => Some(bench::Attached { relay, business, process: self.process }),
             (None, None) if self.process.is_none() => None,
-            _ => return wrong("a relay that runs already needs both --relay ADDRESS and --business ADDRESS"),
+            _ => return wrong("to measure a running relay, give both --relay ADDRESS and --business ADDRESS"),
         };
         let has_ceiling = matches!(self.options.mode, bench::Mode::Flat | bench::Mode::Rate | bench::Mode::Media);
         if self.options.ceiling && !has_ceiling {
             return wrong(
-                "--ceiling is for the modes flat, rate and media: a bare write has no arrivals and no stalled pages",
+                "--ceiling is for the modes flat, rate and media: plain writes have no arrivals or stalled pages",
             );
         }
         Ok(Command::Bench(self.options))
@@ -306,7 +306,9 @@ fn port(parser: &mut lexopt::Parser, option: &str) -> Result<u16, UsageError> {
     let text = value(parser, option, &format!("{option} N"))?;
     match text.to_str().and_then(|text| text.parse().ok()) {
         Some(port) => Ok(port),
-        None => wrong(&format!("{option} {text:?} is no port: write a number from 1 to 65535, or 0 for any free one")),
+        None => {
+            wrong(&format!("{option} {text:?} is not a port: write a number from 1 to 65535, or 0 for any free one"))
+        }
     }
 }
 
@@ -314,7 +316,9 @@ fn address(parser: &mut lexopt::Parser, option: &str) -> Result<SocketAddr, Usag
     let text = value(parser, option, &format!("{option} 127.0.0.1:8080"))?;
     match text.to_str().and_then(|text| text.parse().ok()) {
         Some(address) => Ok(address),
-        None => wrong(&format!("{option} {text:?} is no address and port: write for example {option} 127.0.0.1:8080")),
+        None => {
+            wrong(&format!("{option} {text:?} is not an address and port: write for example {option} 127.0.0.1:8080"))
+        }
     }
 }
 
@@ -403,12 +407,12 @@ mod tests {
             ("run --config a --config b", "given twice"),
             ("run a.toml", "unexpected \"a.toml\""),
             ("config --port 1", "unknown option --port of config"),
-            ("demo --port 65536", "is no port: write a number"),
+            ("demo --port 65536", "is not a port: write a number"),
             ("demo --port 9081 --host-port 9081", "can't both have port 9081"),
             ("help rnu", "did you mean run?"),
         ];
         for (line, text) in cases {
-            assert!(matches!(parsed(line), Err(told) if told.contains(text)), "{line}: {:?}", parsed(line));
+            assert!(matches!(parsed(line), Err(error) if error.contains(text)), "{line}: {:?}", parsed(line));
         }
     }
 

@@ -1,9 +1,10 @@
 //! The metrics: what the relay counts and holds, in Prometheus's text format (version 0.0.4).
 //!
-//! Pure: reads the machine through the console's [`View`], and what only the shell knows through [`Figures`]; gives one
-//! text of a bounded size. Owns the names, types and meanings, which `docs/metrics.md` repeats. Labels are tracks, causes,
-//! codes, tables and the memory sum's terms: their number is fixed when the relay is built, and nothing is told of a single page,
-//! topic or link. Refuses nothing and counts nothing itself.
+//! Pure: reads the machine through the console's [`View`], and what only the shell knows through
+//! [`Figures`]; returns one text of bounded size. Owns the names, types and help texts, which
+//! `docs/metrics.md` repeats. Labels are tracks, causes, codes, tables and the memory sum's terms:
+//! their number is fixed at build time, and nothing is exported about a single page, topic or link.
+//! Refuses nothing and counts nothing itself.
 
 mod text;
 
@@ -17,24 +18,25 @@ use wire::Track;
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the shell and the kernel know.
+/// Values that only the shell and the kernel know.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures<'a> {
-    /// Answers to HTTP requests on the pages' port, by status.
+    /// HTTP responses on the pages' port, by status.
     pub answers: &'a [(u16, u64)],
-    /// Connections that are no page yet.
+    /// Connections that are not pages yet.
     pub heads: u32,
-    /// Connections that were cut off because others waited for their place.
+    /// Such connections that were cut off to make room for others.
     pub heads_cut: u64,
-    /// Milliseconds of processor used; none where the kernel doesn't say, like all of the following.
+    /// Processor time used, in milliseconds. This and the following are `None` if the kernel
+    /// doesn't report them.
     pub cpu_ms: Option<u64>,
-    /// Descriptors open.
+    /// Open file descriptors.
     pub descriptors: Option<u64>,
     /// When the process started, in milliseconds since 1970.
     pub started_ms: Option<u64>,
 }
 
-/// Everything, as of now.
+/// Renders all metrics, as of now.
 #[must_use]
 pub fn render(view: &View<'_>, figures: &Figures<'_>) -> String {
     let mut out = Text::new();
@@ -62,7 +64,7 @@ fn whole(out: &mut Text, view: &View<'_>) {
     out.family(
         "sharelinkd_condition",
         Kind::Gauge,
-        "1 where the console tells this condition now, else 0; docs/console.md has the codes.",
+        "1 while the console reports this condition, else 0; docs/console.md lists the codes.",
     );
     for (code, _) in console::CODES {
         let is_found = conditions.iter().any(|condition| condition.code == code);
@@ -70,17 +72,17 @@ fn whole(out: &mut Text, view: &View<'_>) {
     }
     out.gauge(
         "sharelinkd_draining",
-        "1 while the relay goes away and lets no page in, else 0.",
+        "1 while the relay drains and accepts no pages, else 0.",
         u8::from(view.relay.is_draining()),
     );
     out.counter(
         "sharelinkd_log_unwritten_lines_total",
-        "Lines of the log that standard error did not take.",
+        "Log lines that could not be written to standard error.",
         view.unwritten,
     );
     out.counter(
         "sharelinkd_events_lost_total",
-        "Events that one step had too many of for the log.",
+        "Events not logged because one step produced too many.",
         view.relay.events_lost(),
     );
 }
@@ -88,19 +90,19 @@ fn whole(out: &mut Text, view: &View<'_>) {
 fn pages(out: &mut Text, view: &View<'_>, figures: &Figures<'_>) {
     let (relay, counters) = (view.relay, view.relay.counters());
     out.gauge("sharelinkd_pages", "Pages connected.", relay.pages());
-    out.gauge("sharelinkd_pages_limit", "Pages that may be connected at once.", relay.board().pages_max);
-    out.gauge("sharelinkd_pages_slow", "Pages whose sockets take no more now.", relay.slow_pages());
-    out.counter("sharelinkd_pages_opened_total", "Pages that were let in.", counters.pages_opened);
+    out.gauge("sharelinkd_pages_limit", "Maximum number of connected pages.", relay.board().pages_max);
+    out.gauge("sharelinkd_pages_slow", "Pages whose sockets are full now.", relay.slow_pages());
+    out.counter("sharelinkd_pages_opened_total", "Pages accepted.", counters.pages_opened);
     out.counter(
         "sharelinkd_pages_gone_total",
-        "Pages whose connections are gone, for whatever reason.",
+        "Pages whose connections have ended, for any reason.",
         counters.pages_closed,
     );
     let origin = figures.answers.iter().find(|(code, _)| *code == 403).map_or(0, |(_, count)| *count);
     out.labelled(
         "sharelinkd_pages_refused_total",
         Kind::Counter,
-        "Pages that were not let in: the table is full, their address has as many as it may, the relay drains, their origin is not allowed.",
+        "Pages refused: the table is full, their address has reached its limit, the relay drains, their origin is not allowed.",
         "cause",
         [
             ("full", counters.refused_full),
@@ -112,48 +114,44 @@ fn pages(out: &mut Text, view: &View<'_>, figures: &Figures<'_>) {
     out.family(
         "sharelinkd_pages_closed_total",
         Kind::Counter,
-        "Pages that began to be closed, by WebSocket close code; 1000 is a page's own wish.",
+        "Closing handshakes of pages that were started, by WebSocket close code; 1000 was started by the page.",
     );
     for (code, count) in CLOSE_CODES.iter().zip(counters.closed) {
         out.row(&[("code", &code.to_string())], count);
     }
     out.counter(
         "sharelinkd_pages_closed_slow_total",
-        "Of them, pages that took nothing for too long, or were among the slowest when the kernel held too much.",
+        "Of them, pages that read nothing for too long, or were among the slowest when the kernel queued too much.",
         counters.closed_slow,
     );
     out.counter(
         "sharelinkd_pages_closed_for_memory_total",
-        "Pages closed or cut off because the kernel held too much for all pages.",
+        "Pages closed or cut off because the kernel queued too much for all pages.",
         counters.closed_for_memory,
     );
-    out.counter("sharelinkd_pages_dead_total", "Pages cut off because they answered no ping.", counters.dead);
-    out.counter(
-        "sharelinkd_pages_cut_total",
-        "Pages cut off without a close frame, for whatever reason.",
-        counters.cut,
-    );
+    out.counter("sharelinkd_pages_dead_total", "Pages cut off because they did not answer pings.", counters.dead);
+    out.counter("sharelinkd_pages_cut_total", "Pages cut off without a close frame, for any reason.", counters.cut);
     let overtaken = view.relay.overtaken();
     out.counter(
         "sharelinkd_frames_kept_total",
-        "Frames that a ring overtook while pages were inside, and that were kept for them.",
+        "Frames that a ring overwrote while pages were in the middle of them, and that were kept for these pages.",
         overtaken.kept,
     );
     out.counter(
         "sharelinkd_frames_lost_total",
-        "Frames that a ring overtook while pages were inside, and that found no room or gave way: their pages were cut off.",
+        "Frames that a ring overwrote while pages were in the middle of them, and that could not be kept or were evicted: their pages were cut off.",
         overtaken.lost,
     );
-    out.gauge("sharelinkd_heads", "Connections on the pages' port that are no page (yet).", figures.heads);
+    out.gauge("sharelinkd_heads", "Connections on the pages' port that are not pages (yet).", figures.heads);
     out.counter(
         "sharelinkd_heads_cut_total",
-        "Such connections that were cut off because others waited for their place.",
+        "Such connections that were cut off to make room for others.",
         figures.heads_cut,
     );
     out.family(
         "sharelinkd_http_answers_total",
         Kind::Counter,
-        "HTTP answers on the pages' port, by status; 101 is a page let in.",
+        "HTTP responses on the pages' port, by status; 101 is an accepted page.",
     );
     for (code, count) in figures.answers {
         out.row(&[("code", &code.to_string())], count);
@@ -161,33 +159,33 @@ fn pages(out: &mut Text, view: &View<'_>, figures: &Figures<'_>) {
     out.counter("sharelinkd_page_frames_total", "Text and binary frames that pages sent.", counters.page_frames);
     out.counter(
         "sharelinkd_page_faults_total",
-        "Frames of pages that were no request, or one that is not allowed.",
+        "Frames from pages that were invalid, or not allowed.",
         counters.page_faults,
     );
     out.counter(
         "sharelinkd_page_messages_total",
-        "Messages of pages that were passed on to the business server.",
+        "Messages from pages that were forwarded to the business server.",
         counters.page_messages,
     );
     out.counter(
         "sharelinkd_page_messages_limited_total",
-        "Messages of pages that came too often.",
+        "Messages from pages that were rate-limited.",
         counters.sends_limited,
     );
 }
 
 fn subscriptions(out: &mut Text, view: &View<'_>) {
     let counters = view.relay.counters();
-    out.counter("sharelinkd_subscriptions_asked_total", "Subscribe requests of pages.", counters.asked);
-    out.counter("sharelinkd_subscriptions_granted_total", "Subscriptions that were granted.", counters.subscribed);
+    out.counter("sharelinkd_subscriptions_asked_total", "Subscribe requests from pages.", counters.asked);
+    out.counter("sharelinkd_subscriptions_granted_total", "Subscriptions granted.", counters.subscribed);
     out.counter(
         "sharelinkd_subscriptions_denied_total",
-        "Subscriptions that were denied, by the business server or for want of room.",
+        "Subscriptions denied, by the business server or for lack of capacity.",
         counters.denied,
     );
     out.counter(
         "sharelinkd_subscriptions_limited_total",
-        "Of them, denied because the page or its address asked too often.",
+        "Of them, denied by the rate limit of the page or its address.",
         counters.asks_limited,
     );
 }
@@ -196,13 +194,13 @@ fn publications(out: &mut Text, view: &View<'_>) {
     let counters = view.relay.counters();
     out.by_track(
         "sharelinkd_publications_total",
-        "Publications of the business server that were taken, by track.",
+        "Publications accepted from the business server, by track.",
         counters.published,
     );
     out.labelled(
         "sharelinkd_publications_dropped_total",
         Kind::Counter,
-        "Publications that were not taken: they can't be shown (the log says why), were published before, or belong to no accepted topic.",
+        "Publications not accepted: they can't be shown (the log says why), were already published, or belong to no accepted topic.",
         "cause",
         [
             ("unusable", counters.dropped),
@@ -212,7 +210,7 @@ fn publications(out: &mut Text, view: &View<'_>) {
     );
     out.counter(
         "sharelinkd_media_shed_total",
-        "Media frames forgotten early because the arena was full.",
+        "Media frames evicted early because the arena was full.",
         counters.media_shed,
     );
 }
@@ -221,38 +219,38 @@ fn deliveries(out: &mut Text, view: &View<'_>) {
     let (counters, traffic) = (view.relay.counters(), view.relay.traffic());
     out.by_track(
         "sharelinkd_deliveries_total",
-        "Publications that pages' sockets began to take, by track.",
+        "Publications that pages' sockets began to accept, by track.",
         counters.deliveries,
     );
-    out.by_track("sharelinkd_delivered_bytes_total", "Bytes of frames that pages' sockets took, by track; repeated init segments and gaps told in a track's log included.", traffic.sent);
+    out.by_track("sharelinkd_delivered_bytes_total", "Bytes of frames written to pages' sockets, by track, including repeated init segments and gap notices in a track's log.", traffic.sent);
     out.counter(
         "sharelinkd_sent_bytes_total",
-        "Bytes of all frames that pages' sockets took, notices included; pongs and close frames are not.",
+        "Bytes of all frames written to pages' sockets, including notices, without pongs and close frames.",
         counters.bytes_sent,
     );
-    out.counter("sharelinkd_socket_writes_total", "Writes to pages' sockets that took something.", counters.writes);
-    out.counter("sharelinkd_socket_full_total", "Times that a page's socket took no more.", counters.blocked);
-    out.by_track("sharelinkd_gaps_total", "Gaps that pages were told, by track.", counters.gaps);
+    out.counter(
+        "sharelinkd_socket_writes_total",
+        "Writes to pages' sockets that wrote at least one byte.",
+        counters.writes,
+    );
+    out.counter("sharelinkd_socket_full_total", "Times that a page's socket was full.", counters.blocked);
+    out.by_track("sharelinkd_gaps_total", "Gaps reported to pages, by track.", counters.gaps);
     out.by_track(
         "sharelinkd_missed_publications_total",
-        "Publications that were told to pages as missing, by track.",
+        "Publications reported to pages as missing, by track.",
         counters.missed,
     );
     out.counter(
         "sharelinkd_superseded_states_total",
-        "States that a page was not sent because a newer one was there.",
+        "States not sent to a page because a newer one replaced them.",
         counters.superseded,
     );
-    out.counter(
-        "sharelinkd_repeated_inits_total",
-        "Init segments that were sent to a page again.",
-        counters.inits_repeated,
-    );
+    out.counter("sharelinkd_repeated_inits_total", "Init segments sent to a page again.", counters.inits_repeated);
     out.family(
         "sharelinkd_delivery_latency_seconds",
         Kind::Histogram,
-        "From reading a publication off the uplink to the fan-out's turn in which a page's socket took its first byte, to the millisecond. \
-         One publication of each topic is timed at once, to every page that had everything before it.",
+        "Time from reading a publication off the uplink to the fan-out's turn in which a page's socket accepted its first byte, in whole milliseconds. \
+         One publication of each topic is measured at a time, to every page that had received everything before it.",
     );
     let mut below = 0;
     for (count, bound) in traffic.latency.counts.iter().zip(BOUNDS_MS.iter().map(Some).chain([None])) {
@@ -275,18 +273,14 @@ fn uplink(out: &mut Text, view: &View<'_>) {
     out.labelled(
         "sharelinkd_uplink_state",
         Kind::Gauge,
-        "1 for the state that the connection to the business server is in, 0 for the others.",
+        "1 for the current state of the connection to the business server, 0 for the others.",
         "state",
         states.map(|state| (state, u64::from(state == row.state))),
     );
-    out.counter(
-        "sharelinkd_uplink_dials_total",
-        "Times that an address of the business server was dialled.",
-        counters.dials,
-    );
+    out.counter("sharelinkd_uplink_dials_total", "Dial attempts to the business server.", counters.dials);
     out.counter(
         "sharelinkd_uplink_connections_total",
-        "Connections whose handshake was done; beyond the first, reconnects.",
+        "Connections whose handshake was completed; all but the first are reconnects.",
         row.connections,
     );
     out.counter(
@@ -294,33 +288,33 @@ fn uplink(out: &mut Text, view: &View<'_>) {
         "Connections that were lost after their handshake.",
         counters.uplink_losses,
     );
-    out.gauge("sharelinkd_uplink_failures", "Dials that failed in a row until now.", row.failures);
+    out.gauge("sharelinkd_uplink_failures", "Consecutive failed dials, up to now.", row.failures);
     out.counter(
         "sharelinkd_uplink_received_frames_total",
-        "Frames that came from the business server.",
+        "Frames received from the business server.",
         counters.uplink_frames_in,
     );
     out.counter(
         "sharelinkd_uplink_received_bytes_total",
-        "Bytes that came from the business server.",
+        "Bytes received from the business server.",
         counters.uplink_bytes_in,
     );
-    out.counter("sharelinkd_uplink_sent_frames_total", "Frames put into the buffer to the business server.", row.sent);
+    out.counter("sharelinkd_uplink_sent_frames_total", "Frames queued for the business server.", row.sent);
     out.counter(
         "sharelinkd_uplink_sent_bytes_total",
-        "Bytes that the uplink's socket took.",
+        "Bytes written to the uplink's socket.",
         counters.uplink_bytes_out,
     );
-    out.gauge("sharelinkd_uplink_queued_bytes", "Bytes that wait to be written to the business server.", row.out_size);
+    out.gauge("sharelinkd_uplink_queued_bytes", "Bytes waiting to be written to the business server.", row.out_size);
     out.counter("sharelinkd_uplink_requests_total", "Subscribe requests to the business server.", counters.requests);
     out.counter(
         "sharelinkd_uplink_requests_unanswered_total",
-        "Of them, those that were not answered in time.",
+        "Of them, those that timed out without an answer.",
         counters.requests_unanswered,
     );
     out.counter(
         "sharelinkd_topics_refused_total",
-        "Topics that were accepted and found no row.",
+        "Topics that were accepted but did not fit into the table.",
         counters.topics_refused,
     );
 }
@@ -354,17 +348,17 @@ fn tables(out: &mut Text, view: &View<'_>) {
     let text_limits = [("reasons", u64::from(board.reasons_max)), ("origins", board.pages_max.into())];
     let (name, help) = ("sharelinkd_table_used", "Rows of each table that are in use.");
     out.labelled(name, Kind::Gauge, help, "table", rows(used).into_iter().chain(texts));
-    let (name, help) = ("sharelinkd_table_limit", "Rows that each table has.");
+    let (name, help) = ("sharelinkd_table_limit", "Capacity of each table, in rows.");
     out.labelled(name, Kind::Gauge, help, "table", limits.into_iter().chain(text_limits));
-    let (name, help) = ("sharelinkd_table_highest", "The most rows of each table that were in use since the start.");
+    let (name, help) = ("sharelinkd_table_highest", "High-water mark of each table's rows in use since the start.");
     out.labelled(name, Kind::Gauge, help, "table", rows(highest));
     let block = u64::from(board.block_size);
     for (name, help, blocks) in [
         ("sharelinkd_arena_used_bytes", "Bytes of the arena's blocks that hold frames.", used.blocks),
-        ("sharelinkd_arena_limit_bytes", "Bytes of all blocks of the arena.", board.blocks_max),
+        ("sharelinkd_arena_limit_bytes", "Capacity of the arena, in bytes of its blocks.", board.blocks_max),
         (
             "sharelinkd_arena_highest_bytes",
-            "The most bytes of blocks that held frames since the start.",
+            "High-water mark of the arena's bytes in use since the start.",
             highest.blocks,
         ),
     ] {
@@ -377,54 +371,54 @@ fn memory(out: &mut Text, view: &View<'_>) {
     for (name, help, size) in [
         (
             "sharelinkd_kernel_queued_bytes",
-            "Bytes that wait in the kernel for all pages: measured, and what was written since at its most.",
+            "Bytes queued in the kernel for all pages: an upper bound, the last measurement plus what was written since.",
             relay.kernel_size(),
         ),
         (
             "sharelinkd_kernel_queued_limit_bytes",
-            "Bytes that may wait there; past an eighth below it the slowest pages are closed.",
+            "Limit of the bytes queued there; above seven eighths of it the slowest pages are closed.",
             board.kernel_size_max,
         ),
         (
             "sharelinkd_kernel_queued_highest_bytes",
-            "The most bytes that waited there since the start.",
+            "High-water mark of the bytes queued there since the start.",
             relay.kernel_size_highest(),
         ),
     ] {
         out.gauge(name, help, size);
     }
     let sum = memory_sum(board);
-    out.family("sharelinkd_memory_limit_bytes", Kind::Gauge, "The memory sum, term by term: what each owner may take at most. part is the process's own or the kernel's for its sockets.");
+    out.family("sharelinkd_memory_limit_bytes", Kind::Gauge, "The memory sum, term by term: the most that each owner may use. part is process for the process itself, kernel for its sockets.");
     for term in &sum.terms {
         let part = if term.kernel { "kernel" } else { "process" };
         out.row(&[("term", term.name), ("part", part)], term.bytes());
     }
-    out.gauge("sharelinkd_memory_budget_bytes", "What the board allows for the whole sum.", board.memory_budget);
+    out.gauge("sharelinkd_memory_budget_bytes", "The board's budget for the whole memory sum.", board.memory_budget);
 }
 
-/// The names are those of Prometheus's own clients. What the kernel doesn't say is left out.
+/// The names are those of Prometheus's own client libraries. Omits what the kernel doesn't report.
 fn process(out: &mut Text, view: &View<'_>, figures: &Figures<'_>) {
     let kernel = (view.process)();
     if let Some(ms) = figures.cpu_ms {
         out.counter(
             "process_cpu_seconds_total",
-            "Seconds of processor that the process used, in user and system.",
+            "Processor time used by the process, user and system, in seconds.",
             Seconds(ms),
         );
     }
     if kernel.resident_size > 0 {
-        out.gauge("process_resident_memory_bytes", "Bytes of the process that are resident.", kernel.resident_size);
+        out.gauge("process_resident_memory_bytes", "Resident memory of the process, in bytes.", kernel.resident_size);
     }
     if let Some(count) = figures.descriptors {
-        out.gauge("process_open_fds", "Descriptors that the process has open.", count);
+        out.gauge("process_open_fds", "Open file descriptors of the process.", count);
     }
     if kernel.descriptors_max > 0 {
-        out.gauge("process_max_fds", "Descriptors that the process may open.", kernel.descriptors_max);
+        out.gauge("process_max_fds", "Limit of the process's open file descriptors.", kernel.descriptors_max);
     }
     if let Some(ms) = figures.started_ms {
         out.gauge(
             "process_start_time_seconds",
-            "When the process started, in seconds since 1970 by the kernel's clock.",
+            "Start time of the process, in seconds since 1970 by the kernel's clock.",
             Seconds(ms),
         );
     }
@@ -478,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_is_what_is_told() {
+    fn counters_show_what_happened() {
         let mut rig = Rig::up(&HOST);
         let pages = [rig.viewer(), rig.page()];
         rig.subscribe(pages[1], 1, "link");
@@ -520,7 +514,7 @@ mod tests {
         assert!(text.len() + 20 * rows <= METRICS_SIZE, "{} bytes, {rows} rows", text.len());
     }
 
-    /// Families by name: type and meaning.
+    /// Families by name: type and help.
     fn families(text: &str) -> BTreeMap<String, (String, String)> {
         let mut families = BTreeMap::new();
         let mut lines = text.lines();

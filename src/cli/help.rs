@@ -1,6 +1,7 @@
 //! The texts of `--help`, one for each command.
 //!
-//! At most 80 columns. A test compares them with the options that `cli.rs` knows, and `docs/sharelinkd.8` with them.
+//! At most 80 columns wide. Tests compare them with the options that `cli.rs` knows, and the manual
+//! page `docs/sharelinkd.8.md` with them.
 
 pub const HELP: &str = "\
 sharelinkd shows a social app's live content on the web page behind a share
@@ -11,26 +12,26 @@ Usage: sharelinkd COMMAND [OPTIONS]
 Commands:
   demo      Relay and demo business server in one process: try this first
   config    Print a commented configuration to start from
-  check     Check a configuration: its errors, or what it means and costs
-  run       Serve
-  status    Say how the running relay is; the exit code says it too
-  console   Talk to the running relay, or to a box over a serial cable
-  bench     Measure what the relay costs on this machine
-  drop-in   Print the limits that systemd is to set for this board
+  check     Validate a configuration; print its errors, or its effect and cost
+  run       Run the relay
+  status    Print the health of the running relay, also as the exit code
+  console   Open the console of the running relay, or over a serial cable
+  bench     Measure the relay's performance on this machine
+  drop-in   Print the systemd limits for this board
   help      Print this, or the help of a command: sharelinkd help run
   version   Print version, board and target
 
 Options:
-  -h, --help      Print this; behind a command, the help of that command
+  -h, --help      Print this; after a command, the help of that command
   -V, --version   Print version, board and target
 
-Exit codes: 0 done, 1 could not be done (the last line says why), 64 wrong
-arguments, 69 no relay to talk to, 74 input or output failed, 78 wrong
-configuration; of `status`: 0 healthy, 1 degraded, 2 down.
+Exit codes: 0 success, 1 failure (the last line says why), 64 wrong arguments,
+69 no running relay, 74 input or output failed, 78 wrong configuration; of
+`status`: 0 healthy, 1 degraded, 2 down.
 ";
 
 pub const RUN: &str = "\
-Serve pages and keep the uplink to the business server.
+Serve pages, and keep a connection to the business server (the uplink).
 
 Usage: sharelinkd run --config FILE
 
@@ -38,14 +39,14 @@ Options:
   -c, --config FILE   The configuration, in TOML; `sharelinkd config` prints one
   -h, --help          Print this
 
-SIGTERM drains and exits 0, SIGHUP reads the configuration again. Of a
-configuration that is wrong every error is told with its line, and nothing
-starts (exit 78).
+SIGTERM drains and exits 0, SIGHUP reloads the configuration. With a wrong
+configuration it does not start: it prints every error with its line, and
+exits 78.
 ";
 
 pub const CHECK: &str = "\
-Check a configuration as `run` would, start nothing, and print what it means:
-every key with its value, and the relay's memory sum, term by term.
+Validate a configuration as `run` would, without starting anything. Print its
+effect: every key with its value, and the relay's memory sum, term by term.
 
 Usage: sharelinkd check --config FILE
 
@@ -53,11 +54,11 @@ Options:
   -c, --config FILE   The configuration
   -h, --help          Print this
 
-Exits 0 where `run` would start, else 78 with every error on standard error.
+Exits 0 if `run` would start, else 78 with every error on standard error.
 ";
 
 pub const CONFIG: &str = "\
-Print the configuration as shipped: every key with its default, commented.
+Print the shipped configuration: every key with its default and a comment.
 
 Usage: sharelinkd config > sharelinkd.toml
 
@@ -66,49 +67,49 @@ Options:
 ";
 
 pub const STATUS: &str = "\
-Say how the running relay is: uplink, pages, memory, and the conditions that an
-operator should look at, each with its code.
+Print the health of the running relay: uplink, pages, memory, and the conditions
+that need an operator's attention, each with its code.
 
 Usage: sharelinkd status [--json] [--socket PATH]
 
 Options:
-  --socket PATH   The relay's console socket, as [console] socket names it
+  --socket PATH   The relay's console socket, as in [console] socket
                   [default: /run/sharelinkd/console.sock]
-  --json          As one line of JSON
+  --json          Print one line of JSON
   -h, --help      Print this
 
-Exits 0 where it is healthy, 1 where there are conditions (degraded), 2 where
-it drains or does not answer (down).
+Exits 0 if it is healthy, 1 if there are conditions (degraded), 2 if it drains
+or does not answer (down).
 ";
 
 pub const CONSOLE: &str = "\
-Talk to the running relay's console, or to a box at the other end of a serial
-cable. `help` there lists the commands. Ctrl-] leaves.
+Open the console of the running relay, or of a box at the other end of a serial
+cable. There, `help` lists the commands. Ctrl-] leaves.
 
 Usage: sharelinkd console [--socket PATH] [COMMAND [WORD]]
        sharelinkd console --serial DEVICE [--speed N]
 
 Options:
-  --socket PATH     The relay's console socket, as [console] socket names it
+  --socket PATH     The relay's console socket, as in [console] socket
                     [default: /run/sharelinkd/console.sock]
-  --serial DEVICE   The serial device that the cable is on: /dev/ttyUSB0
-  --speed N         Its bits a second [default: 115200]
+  --serial DEVICE   The serial device of the cable, such as /dev/ttyUSB0
+  --speed N         Its speed in bits per second [default: 115200]
   -h, --help        Print this
 
-With a command, prints its answer and exits 0, or 1 where it can't be done:
+With a command, prints its answer and exits 0, or 1 if it fails:
   sharelinkd console pages slow
 ";
 
 pub const DROP_IN: &str = "\
-Print a drop-in for sharelinkd.service: what systemd is to allow the relay, as
-its board and its configuration say (memory, tasks, open files, and no login
-prompt on the console's serial line). Packages bring one.
+Print a drop-in for sharelinkd.service with the limits that follow from the
+board and the configuration (memory, tasks, open files), and no login prompt on
+the console's serial line. Packages contain one.
 
 Usage: sharelinkd drop-in [--board NAME] [--config FILE]
 
 Options:
-  --board NAME        Of another board than this binary was built for
-  -c, --config FILE   With this configuration in place of the default one
+  --board NAME        For this board instead of the one of this binary
+  -c, --config FILE   For this configuration instead of the default one
   -h, --help          Print this
 
 Example, for a serial line that the configuration names:
@@ -118,19 +119,19 @@ Example, for a serial line that the configuration names:
 
 pub const DEMO: &str = "\
 Run a relay and a demo business server in one process, connected by a real
-uplink over loopback, with a room that lives by itself. Prints two addresses:
-the share page, which viewers see, and the host page, which runs the room.
+uplink over loopback, with a room that runs by itself. Prints two addresses:
+the share page for viewers, and the host page, which controls the room.
 
 Usage: sharelinkd demo [--port N] [--host-port N] [--origin ORIGIN]...
 
 Options:
   -p, --port N      Port of the share page, on loopback [default: 8080]
   --host-port N     Port of the host page, on loopback [default: 8081]
-  --origin ORIGIN   Pages of this origin may connect too, such as your own
+  --origin ORIGIN   Also allow pages of this origin to connect, such as your
                     page's http://localhost:3000; may be given several times
   -h, --help        Print this
 
-Port 0 takes any free one. Where a default port is taken, the next is used.
+Port 0 is any free one. If a default port is in use, the next is tried.
 ";
 
 pub const BENCH_OPTIONS: [&str; 13] = [
@@ -150,38 +151,38 @@ pub const BENCH_OPTIONS: [&str; 13] = [
 ];
 
 pub const BENCH: &str = "\
-Measure what the relay costs on this machine: starts one, is its business
-server and its pages over the real protocols on loopback, and reports.
+Measure the relay's performance on this machine: starts one, acts as its
+business server and its pages over the real protocols on loopback, and reports.
 
 Usage: sharelinkd bench [--mode MODE] [OPTIONS]
 
 Modes:
-  flat       So many publications under way, as fast as pages get them [default]
-  rate       So many publications a second: latency
-  idle       Pages that are subscribed and get nothing: memory
-  arrivals   Pages that arrive as fast as they can
+  flat       A fixed number of publications in flight: throughput [default]
+  rate       A fixed number of publications per second: latency
+  idle       Pages that are subscribed and receive nothing: memory
+  arrivals   Pages that connect as fast as they can
   stalled    One page in a hundred reads nothing
   media      A stream of 1.2 Mbit/s to every page
 
 Options:
-  --mode MODE     What is measured
+  --mode MODE     What to measure
   --pages N       Pages [default: 1000]
-  --under-way N   Publications under way at the same time [default: 1]
-  --size N        Bytes of a publication's frame [default: 200]
-  --seconds N     Length of a run [default: 5]
-  --rate N        Publications a second, in mode rate [default: 100]
-  --runs N        Runs, of which the medians are reported [default: 1]
-  --ceiling       In turn with the relay, the least that any relay could do:
-                  one thread that writes a ready frame to each socket
+  --under-way N   Publications in flight at the same time [default: 1]
+  --size N        Size of a publication's frame, in bytes [default: 200]
+  --seconds N     Duration of a run [default: 5]
+  --rate N        Publications per second, in mode rate [default: 100]
+  --runs N        Number of runs; medians are reported [default: 1]
+  --ceiling       Alternate with the minimum that any relay must do: one
+                  thread that writes a ready frame to each socket
   --json          Report as JSON
   --relay ADDRESS
-                  Measure the relay whose pages connect here, in place of one
-                  of the bench's own
+                  Measure the running relay whose pages connect here, instead
+                  of starting one
   --business ADDRESS
-                  Be that relay's business server here: one of its
+                  Listen here as that relay's business server: one of its
                   uplink.addresses; its secret must be empty
-  --process ID    That relay's process, where it is on this machine: without
-                  it nothing is known of its processor time and memory
+  --process ID    That relay's process, if it is on this machine; without it,
+                  its processor time and memory are unknown
   -h, --help      Print this
 
 Examples:
@@ -189,12 +190,11 @@ Examples:
   sharelinkd bench --mode idle --pages 8000
   sharelinkd bench --relay 192.0.2.7:8080 --business 0.0.0.0:7400
 
-Fails where a message was lost and not told by a gap.
+Fails if a message was lost without a gap notice.
 ";
 
 pub const VERSION: &str = "\
-Print the version, the board that the relay was built for, and the target that
-it was compiled for.
+Print the version, the board and the target that the relay was built for.
 
 Usage: sharelinkd version
 ";

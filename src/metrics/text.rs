@@ -1,14 +1,14 @@
 //! Prometheus's text format: families with their help and type, rows with their labels.
 //!
-//! Owns the form: one `HELP` and one `TYPE` line before a family's rows, escapes in label values, times in seconds. Knows
-//! no metric.
+//! Owns the syntax: one `HELP` and one `TYPE` line before the rows of a family, escaped label
+//! values, times in seconds. Knows no individual metric.
 
 use core::fmt::{self, Display, Write as _};
 
 use super::Track;
 use board::METRICS_SIZE;
 
-/// What a family is.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Counter,
@@ -26,7 +26,7 @@ impl Kind {
     }
 }
 
-/// Milliseconds, told in seconds.
+/// A time in milliseconds, printed in seconds.
 pub struct Seconds(pub u64);
 
 impl Display for Seconds {
@@ -39,14 +39,14 @@ impl Display for Seconds {
     }
 }
 
-/// A text in the making.
+/// A text under construction.
 pub struct Text {
     out: String,
     family: &'static str,
 }
 
 impl Text {
-    /// An empty one; its memory is taken at once.
+    /// An empty text. Allocates the maximum size at once.
     pub fn new() -> Self {
         Self { out: String::with_capacity(METRICS_SIZE), family: "" }
     }
@@ -57,14 +57,14 @@ impl Text {
         let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {}", kind.name());
     }
 
-    /// A row of the family.
+    /// Adds a row to the current family.
     pub fn row(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.part("", labels, value);
     }
 
-    /// A row of the family whose name has an ending of its own.
-    pub fn part(&mut self, ending: &str, labels: &[(&str, &str)], value: impl Display) {
-        let _ = write!(self.out, "{}{ending}", self.family);
+    /// Adds a row whose name is that of the current family with a suffix.
+    pub fn part(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.out, "{}{suffix}", self.family);
         for (at, (name, value)) in labels.iter().enumerate() {
             let before = if at == 0 { "{" } else { "," };
             let _ = write!(self.out, "{before}{name}=\"{}\"", Escaped(value));
@@ -73,19 +73,19 @@ impl Text {
         let _ = writeln!(self.out, "{behind} {value}");
     }
 
-    /// A family of one counter.
+    /// Adds a family of one counter.
     pub fn counter(&mut self, name: &'static str, help: &str, value: impl Display) {
         self.family(name, Kind::Counter, help);
         self.row(&[], value);
     }
 
-    /// A family of one gauge.
+    /// Adds a family of one gauge.
     pub fn gauge(&mut self, name: &'static str, help: &str, value: impl Display) {
         self.family(name, Kind::Gauge, help);
         self.row(&[], value);
     }
 
-    /// A family whose rows differ in one label.
+    /// Adds a family whose rows differ in one label.
     pub fn labelled<'a>(
         &mut self,
         name: &'static str,
@@ -100,19 +100,19 @@ impl Text {
         }
     }
 
-    /// A family of counters by track.
+    /// Adds a family of counters, one for each track.
     pub fn by_track(&mut self, name: &'static str, help: &str, values: [u64; 4]) {
         let tracks = [Track::State, Track::Messages, Track::Audio, Track::Video];
         self.labelled(name, Kind::Counter, help, "track", tracks.map(|track| (track.name(), values[track.index()])));
     }
 
-    /// The whole text.
+    /// The completed text.
     pub fn finish(self) -> String {
         self.out
     }
 }
 
-/// A label's value as the format wants it.
+/// A label's value, escaped.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {

@@ -83,7 +83,7 @@ fn what_the_bench_can_t_do_is_said_at_once() {
     for (arguments, said) in [
         (&["--pages", "1000000"][..], "pages: take fewer (--pages)"),
         (&["--relay", "127.0.0.1:1"], "both --relay ADDRESS and --business ADDRESS"),
-        (&["--relay", "here", "--business", "127.0.0.1:1"], "is no address and port"),
+        (&["--relay", "here", "--business", "127.0.0.1:1"], "is not an address and port"),
         (&["--mode", "idle", "--ceiling"], "--ceiling is for the modes"),
     ] {
         let output = program().arg("bench").args(arguments).output().unwrap();
