@@ -1,35 +1,35 @@
-//! The demo's clip: 8 s of picture and 16 s of sound that go round without end.
+//! The demo's clip: 8 s of video and 16 s of audio, played in an endless loop.
 //!
-//! Owns the two files of `clip/` (made once by `clip/make.sh`), cut into chunks, and the [`Player`]
-//! that says which chunk is due when, moved to its place in time. Pure: the caller owns the clock.
-//! Every time is counted from the player's start by whole ticks, so nothing drifts, whatever the
-//! number of rounds. Knows neither room nor pages.
+//! Owns the two files of `clip/` (made once by `clip/make.sh`), split into chunks, and the
+//! [`Player`] that schedules the chunks and rewrites their timestamps. Pure: the caller owns the
+//! clock. Times are counted from the player's start in whole ticks, so that they don't drift over
+//! many rounds. Knows neither the room nor pages.
 
 use std::time::Duration;
 
 use media::{MediaError, boxes, mp4, patch};
 use wire::{Track, uplink::Part};
 
-/// One of the clip's two tracks: an init and chunks that end where they begin.
+/// One of the clip's two tracks: an init segment, and chunks that form a seamless loop.
 #[derive(Clone, Debug)]
 pub struct Loop {
-    /// Where it is published.
+    /// The track it is published on.
     pub track: Track,
     /// Its MIME type.
     pub mime: &'static str,
     /// Its init segment.
     pub init: &'static [u8],
     chunks: Vec<Chunk>,
-    /// Ticks in a second.
+    /// Ticks per second.
     timescale: u64,
-    /// Ticks of one round.
+    /// The duration of one round, in ticks.
     length: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
     bytes: &'static [u8],
-    /// Ticks since the round's start.
+    /// Time since the round's start, in ticks.
     at: u64,
     start: bool,
 }
@@ -38,13 +38,14 @@ const VIDEO: &[u8] = include_bytes!("clip/video.mp4");
 const AUDIO: &[u8] = include_bytes!("clip/audio.mp4");
 const VIDEO_MIME: &str = "video/mp4; codecs=\"avc1.4d4015\"";
 const AUDIO_MIME: &str = "audio/mp4; codecs=\"mp4a.40.2\"";
-/// A group of sound has so many chunks of 0.53 s: a late page waits as long for it as for the picture.
+/// Chunks of 0.53 s in an audio group: about as long as a video group, so that a late page waits no
+/// longer for audio.
 const AUDIO_GROUP_CHUNKS: usize = 2;
 
-/// The clip's picture and sound.
+/// The clip's audio and video.
 ///
 /// # Errors
-/// The files in the repository were damaged.
+/// The files in the repository are damaged.
 pub fn tracks() -> Result<[Loop; 2], MediaError> {
     Ok([Loop::new(Track::Audio, AUDIO_MIME, AUDIO)?, Loop::new(Track::Video, VIDEO_MIME, VIDEO)?])
 }
@@ -90,15 +91,15 @@ impl Loop {
 /// A chunk that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// Where it is published.
+    /// The track it is published on.
     pub track: Track,
     /// `Start` or `Continue`.
     pub part: Part<'static>,
-    /// Its bytes, moved to its place in time.
+    /// Its bytes, with the timestamps of this round.
     pub data: Vec<u8>,
 }
 
-/// Plays both tracks round and round.
+/// Plays both tracks in a loop.
 #[derive(Debug)]
 pub struct Player {
     heads: [Head; 2],
@@ -109,32 +110,32 @@ struct Head {
     track: Loop,
     round: u64,
     index: usize,
-    /// Counts the fragments, for their own number.
+    /// The number of the last fragment (`mfhd`).
     number: u32,
 }
 
 impl Player {
-    /// A player that stands at the clip's start.
+    /// A player at the clip's start.
     #[must_use]
     pub fn new(tracks: [Loop; 2]) -> Self {
         Self { heads: tracks.map(|track| Head { track, round: 0, index: 0, number: 0 }) }
     }
 
-    /// The tracks' inits.
+    /// The tracks, for their init segments.
     pub fn tracks(&self) -> impl Iterator<Item = &Loop> {
         self.heads.iter().map(|head| &head.track)
     }
 
-    /// When the next chunk is due, counted from the player's start.
+    /// When the next chunk is due, from the player's start.
     #[must_use]
     pub fn due(&self) -> Duration {
         self.heads.iter().map(Head::due).min().unwrap_or_default()
     }
 
-    /// The next chunk of the track whose turn it is. The player goes on.
+    /// Takes the next chunk that is due, of either track.
     ///
     /// # Errors
-    /// The time has left its range: never in the life of a machine.
+    /// The time exceeds its range, which does not happen in a machine's lifetime.
     pub fn take(&mut self) -> Result<Due, MediaError> {
         let head = self.heads.iter_mut().min_by_key(|head| head.due());
         let head = head.ok_or(MediaError::Malformed("a player without tracks"))?;
@@ -148,7 +149,7 @@ impl Player {
         Ok(Due { track, part, data })
     }
 
-    /// Goes on, without playing, to the first group of each track that isn't due before `time`.
+    /// Skips to the first group of each track that isn't due before `time`.
     pub fn skip_to(&mut self, time: Duration) {
         for head in &mut self.heads {
             let round = Duration::from_secs_f64(head.track.length as f64 / head.track.timescale as f64);
@@ -271,8 +272,9 @@ mod tests {
         let avcc = at(video.init, b"avcC");
         let [_, profile, compatible, level] = *video.init.get(avcc + 4..).unwrap().first_chunk::<4>().unwrap();
         assert_eq!(VIDEO_MIME, format!("video/mp4; codecs=\"avc1.{profile:02x}{compatible:02x}{level:02x}\""));
-        // The elementary stream's descriptor: object type 0x40 (MPEG-4 audio), stream type 5 (sound); then the
-        // codec's own header: AAC-LC, 48 kHz, one channel. Without it no browser takes the init.
+        // The elementary stream descriptor: object type 0x40 (MPEG-4 audio), stream type 5 (audio);
+        // then the AudioSpecificConfig: AAC-LC, 48 kHz, one channel. Without it, browsers reject
+        // the init segment.
         assert!(audio.init.windows(2).any(|pair| pair == [0x40, 0x15]));
         assert!(audio.init.windows(3).any(|three| three == [2, 0x11, 0x88]));
         assert_eq!(AUDIO_MIME, "audio/mp4; codecs=\"mp4a.40.2\"");

@@ -1,9 +1,10 @@
-//! The host page's server: one small page, and one WebSocket through which the host runs the room.
+//! The host page's server: one small page, and one WebSocket through which the host controls the
+//! room.
 //!
-//! Owns its sockets and the page's files in `host/`. For loopback: it serves whoever can reach it,
-//! so it refuses requests under a name that a foreign site could have pointed here, and WebSockets
-//! that another site's page opens. Text frames are small JSON commands, binary frames the
-//! recording. What they do is [`Stage`]'s.
+//! Owns its sockets and the page's files in `host/`. Meant for loopback: it has no authentication,
+//! so it refuses requests for a foreign host name (DNS rebinding) and WebSockets from another
+//! site's page. Text frames are small JSON commands, binary frames are the recording. [`Stage`]
+//! executes them.
 
 use std::{
     borrow::Cow,
@@ -29,17 +30,17 @@ use smol::{Async, LocalExecutor, Timer, channel};
 use super::stage::{Refused, Stage};
 use wire::json::Value;
 
-/// A request's head; browsers send about 1 KiB.
+/// The maximum size of a request head, in bytes. Browsers send about 1 KiB.
 const HEAD_SIZE_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 48;
-/// A request must be whole, and a page's file be taken, within this time.
+/// Timeout for receiving a request and sending its response.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// Connections at the same time.
+/// The maximum number of concurrent connections.
 const CONNECTIONS_MAX: u32 = 64;
-/// One time slice of a recording: 4 MiB, far more than 250 ms of any camera.
+/// The maximum size of a time slice of a recording: 4 MiB, far more than 250 ms of any camera.
 const MESSAGE_SIZE_MAX: usize = 4 * 1024 * 1024;
 
-/// The page's files: path, type, bytes.
+/// The page's files: path, content type, bytes.
 const FILES: [(&str, &str, &[u8]); 4] = [
     ("/", "text/html; charset=utf-8", include_bytes!("host/host.html")),
     ("/host.css", "text/css; charset=utf-8", include_bytes!("host/host.css")),
@@ -47,7 +48,7 @@ const FILES: [(&str, &str, &[u8]); 4] = [
     ("/clip.mp4", "video/mp4", include_bytes!("clip/video.mp4")),
 ];
 
-/// What the host page sends.
+/// A command from the host page.
 enum Command<'a> {
     Say { text: Cow<'a, str> },
     Title { title: Cow<'a, str> },
@@ -57,18 +58,18 @@ enum Command<'a> {
     Stop,
 }
 
-/// The command that a text of the host page is, which is a browser's JSON.
+/// Parses a text frame of the host page, which is JSON from a browser.
 fn command(text: &str) -> Option<Command<'_>> {
     let [kind, text, title, mime] = Value::read(text.as_bytes())?.last(["type", "text", "title", "mime"]);
-    fn said(value: Option<Value<'_>>) -> Option<Cow<'_, str>> {
+    fn string(value: Option<Value<'_>>) -> Option<Cow<'_, str>> {
         Some(value?.text()?.resolved())
     }
     match &*kind?.text()?.resolved() {
-        "say" => Some(Command::Say { text: said(text)? }),
-        "title" => Some(Command::Title { title: said(title)? }),
+        "say" => Some(Command::Say { text: string(text)? }),
+        "title" => Some(Command::Title { title: string(title)? }),
         "end" => Some(Command::End),
         "reopen" => Some(Command::Reopen),
-        "live" => Some(Command::Live { mime: said(mime)? }),
+        "live" => Some(Command::Live { mime: string(mime)? }),
         "stop" => Some(Command::Stop),
         _ => None,
     }
@@ -77,7 +78,7 @@ fn command(text: &str) -> Option<Command<'_>> {
 /// Serves host pages until dropped.
 ///
 /// # Errors
-/// The listener itself broke.
+/// The listener failed.
 pub async fn serve(stage: Rc<Stage>, listener: Async<TcpListener>) -> io::Result<()> {
     let (open, count) = (Cell::new(0), Cell::new(0));
     let connections = LocalExecutor::new();
@@ -126,7 +127,7 @@ async fn connection(stage: &Stage, stream: Async<TcpStream>, number: u64) -> io:
     Ok(())
 }
 
-/// Reads one request and answers it. For an upgrade: what was read behind the request's head.
+/// Reads one request and answers it. For an upgrade, returns the bytes read after the request head.
 async fn answer(mut stream: &Async<TcpStream>, head: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
     let mut size = 0;
     loop {
@@ -168,7 +169,7 @@ fn route(request: &httparse::Request<'_, '_>) -> Answer {
         found.and_then(|header| core::str::from_utf8(header.value).ok()).unwrap_or("")
     };
     let host = header("host");
-    // A name that somebody's site resolves to 127.0.0.1 (DNS rebinding) must not open the host page.
+    // A foreign name that resolves to 127.0.0.1 (DNS rebinding) must not reach the host page.
     if !is_own_name(host) {
         return Answer::Refuse("421 Misdirected Request");
     }
@@ -184,9 +185,9 @@ fn route(request: &httparse::Request<'_, '_>) -> Answer {
     if header("origin").strip_prefix("http://") != Some(host) {
         return Answer::Refuse("403 Forbidden");
     }
-    let asks = header("upgrade").eq_ignore_ascii_case("websocket") && header("sec-websocket-version") == "13";
+    let is_upgrade = header("upgrade").eq_ignore_ascii_case("websocket") && header("sec-websocket-version") == "13";
     let key = header("sec-websocket-key");
-    if !asks || key.is_empty() {
+    if !is_upgrade || key.is_empty() {
         return Answer::Refuse("426 Upgrade Required");
     }
     let accept = derive_accept_key(key.as_bytes());
@@ -196,7 +197,7 @@ fn route(request: &httparse::Request<'_, '_>) -> Answer {
     )
 }
 
-/// Whether a `Host` header names this machine by address or as `localhost`.
+/// Whether a `Host` header is an IP address or `localhost`.
 fn is_own_name(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -226,7 +227,7 @@ fn refusal(status: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// One host page, from its upgrade until it leaves.
+/// Serves one host page, from its upgrade until it disconnects.
 async fn page(stage: &Stage, socket: WebSocketStream<Async<TcpStream>>, number: u64) {
     let (mut sender, mut receiver) = socket.split();
     let Some(notes) = stage.watch() else { return };
@@ -246,9 +247,9 @@ async fn read(
     while let Some(Ok(message)) = receiver.next().await {
         let result = match message {
             Message::Text(text) => match command(&text) {
-                Some(command) => obey(stage, number, command),
+                Some(command) => execute(stage, number, command),
                 None => {
-                    log::warn!("host page: a command that is none");
+                    log::warn!("host page: invalid command");
                     return;
                 }
             },
@@ -257,13 +258,13 @@ async fn read(
             _ => Ok(()),
         };
         if let Err(refusal) = result {
-            // Sixteen that wait are enough: the page doesn't read.
+            // If sixteen are queued, the page doesn't read: drop this one.
             let _ = refusals.try_send(refusal);
         }
     }
 }
 
-fn obey(stage: &Stage, number: u64, command: Command<'_>) -> Result<(), Refused> {
+fn execute(stage: &Stage, number: u64, command: Command<'_>) -> Result<(), Refused> {
     match command {
         Command::Say { text } => stage.say(&text),
         Command::Title { title } => stage.set_title(&title),
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_s_own_names_are_served() {
+    fn only_addresses_and_localhost_are_served() {
         for (host, own) in [
             ("127.0.0.1:8081", true),
             ("localhost:8081", true),

@@ -1,26 +1,26 @@
-//! What the people in the demo's room say, and what the room is called as the evening goes on.
+//! The lines of the people in the demo's room, and the titles of the room.
 //!
-//! Words only: each scene is a little conversation about what is seen in the clip (paper lanterns
-//! that rise over a lake, a boat with a lamp, the moon, somebody plucking strings). `script.rs`
-//! chooses the order and the pace.
+//! Only text: each scene is a short conversation about what the clip shows (paper lanterns that
+//! rise over a lake, a boat with a lamp, the moon, somebody plucking strings). `script.rs` chooses
+//! the order and the pace.
 
 use Kind::{Gift, Join, Notice, Text};
 
-/// What a line is, as the share page knows it.
+/// The kind of a line, as in the share page's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Somebody says something.
+    /// Somebody writes a message.
     Text,
-    /// The room itself says something.
+    /// A notice of the room itself.
     Notice,
-    /// Somebody gives something.
+    /// Somebody sends a gift.
     Gift,
-    /// Somebody comes in.
+    /// Somebody joins.
     Join,
 }
 
 impl Kind {
-    /// The word that goes into a message.
+    /// Its name in a message.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -32,16 +32,16 @@ impl Kind {
     }
 }
 
-/// One line: who, what, how. A notice is from nobody.
+/// One line: sender, kind, text. A notice has no sender.
 pub type Line = (&'static str, Kind, &'static str);
 
-/// How the room presents itself for a while: title, description, colour.
+/// The room's appearance during a chapter: title, description, colour.
 pub type Chapter = (&'static str, &'static str, &'static str);
 
 /// The host of the room.
 pub const HOST: &str = "小满";
 
-/// The evening, in order; then from the beginning.
+/// The chapters in order; after the last, the first follows.
 pub const CHAPTERS: [Chapter; 5] = [
     (
         "湖边的灯 · Lanterns on the lake",

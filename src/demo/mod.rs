@@ -1,9 +1,10 @@
 //! `sharelinkd demo`: a relay and a demo business server in one process, joined by a real uplink.
 //!
-//! The business server is the library `crates/business`; `stage.rs` with `script.rs`, `lines.rs` and `clip.rs` is the
-//! room that lives in it; `host.rs` is the page from which a host runs the room. `crates/media` splits what a browser records.
-//! This file binds the ports, starts everything on one executor and says where it is.
-//! The daemon is started as `run` starts it and does not know that this is a demo.
+//! The business server is the library `crates/business`. `stage.rs` with `script.rs`, `lines.rs`
+//! and `clip.rs` runs its room; `host.rs` serves the page from which a host controls the room;
+//! `crates/media` splits a browser's recording. This file binds the ports, starts everything on one
+//! executor and prints the addresses. The daemon is started as by `run`, and does not know that
+//! this is a demo.
 
 use std::{
     future::pending,
@@ -33,30 +34,31 @@ use crate::{
 use business::{Settings, serve::Server};
 use stage::Stage;
 
-/// What the demo is started with.
+/// The options of the demo.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The share page's port, on loopback: 0 for any free one; none for the usual one or, where that is taken, the next.
+    /// The share page's port on loopback. 0 is any free one; `None` is the default or, if that is
+    /// in use, the next free one.
     pub pages_port: Option<u16>,
-    /// The host page's port, in the same way.
+    /// The host page's port, likewise.
     pub host_port: Option<u16>,
-    /// Origins besides the demo's own whose pages may connect.
+    /// Further origins whose pages may connect.
     pub origins: Vec<String>,
 }
 
-/// The usual port of the share page.
+/// The default port of the share page.
 pub const PAGES_PORT: u16 = 8080;
-/// The usual port of the host page.
+/// The default port of the host page.
 pub const HOST_PORT: u16 = 8081;
-/// Where a port is taken, so many after it are tried.
+/// If a default port is in use, this many of the following ones are tried.
 const PORTS_TRIED: u16 = 20;
-/// The relay is connected within milliseconds; after so long something is wrong.
+/// Timeout for the relay to connect, which normally takes milliseconds.
 const RELAY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs the demo until Ctrl-C.
 #[must_use]
 pub fn run(options: Options) -> ExitCode {
-    // A constant of the build: where it is false, nothing of the demo is linked in.
+    // A constant of the build: if it is false, the demo is not linked in.
     if !board::SELECTED.demo {
         eprintln!(
             "sharelinkd demo: a binary for the board {} has no demo; run it on another machine, and point this relay's [uplink] addresses at a business server",
@@ -64,7 +66,7 @@ pub fn run(options: Options) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    // Warnings go to standard error; a log that was started already stays as it is.
+    // Warnings go to standard error. A logger that is already installed is kept.
     if simple_logger::SimpleLogger::new().with_utc_timestamps().init().is_ok() {
         log::set_max_level(log::LevelFilter::Warn);
     }
@@ -82,7 +84,7 @@ pub fn run(options: Options) -> ExitCode {
 }
 
 async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<(), String> {
-    // What was asked for comes first: where it can't be had, nothing else needs telling.
+    // Check a requested port first: if it is in use, print only that error.
     if options.pages_port.is_some() {
         drop(listen(options.pages_port, PAGES_PORT, 0, "--port")?);
     }
@@ -111,14 +113,14 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
         stage.talk().or(stage.play()).or(stage.listen()).await;
         Err("the room has stopped".to_owned())
     };
-    let told = async {
-        tell(&business, &share, host).await?;
+    let announced = async {
+        announce(&business, &share, host).await?;
         pending().await
     };
-    // What ends first ends the demo: the relay by Ctrl-C, once it has said goodbye to its pages, or a failure.
+    // The first to end ends the demo: the relay on Ctrl-C, after its drain, or any failure.
     let relay = relay(executor, pages, uplink, &secret, &options.origins);
     let servers = Box::pin(business_server).or(Box::pin(host_server)).or(Box::pin(room));
-    Box::pin(relay).or(servers).or(Box::pin(told)).await
+    Box::pin(relay).or(servers).or(Box::pin(announced)).await
 }
 
 /// The relay, started as `sharelinkd run` starts it, until a signal ends it.
@@ -129,7 +131,7 @@ async fn relay(
     secret: &str,
     origins: &[String],
 ) -> Result<(), String> {
-    // Debug's quotes and escapes are TOML's for whatever an origin may have in it.
+    // For every character that an origin may contain, Debug quotes and escapes as TOML does.
     let text = format!(
         "[pages]\nlisten = \"{pages}\"\norigins = {origins:?}\n[uplink]\naddresses = [\"{uplink}\"]\nsecret = \"{secret}\"\n"
     );
@@ -142,8 +144,8 @@ async fn relay(
     daemon::serve(executor, config, None, |_| {}).await.map_err(|error| error.to_string())
 }
 
-/// Waits until the relay is connected, then says where everything is and how it ends.
-async fn tell(business: &Server, share: &str, host: SocketAddr) -> Result<(), String> {
+/// Waits until the relay is connected, then prints the addresses and how to stop.
+async fn announce(business: &Server, share: &str, host: SocketAddr) -> Result<(), String> {
     let connected = async {
         while business.relays() == 0 {
             Timer::after(Duration::from_millis(20)).await;
@@ -160,20 +162,21 @@ async fn tell(business: &Server, share: &str, host: SocketAddr) -> Result<(), St
     say(&format!(
         "\nA room is live. Open both, side by side:\n\n\
          \x20 share page   {share:<columns$}   (what viewers see)\n\
-         \x20 host page    {host:<columns$}   (where you run the room)\n\n\
+         \x20 host page    {host:<columns$}   (where you control the room)\n\n\
          Press Ctrl-C to stop."
     ));
     Ok(())
 }
 
-/// Tells whoever reads the output. The room lives on where nobody does any more (`| head`).
+/// Prints to standard output. Ignores errors: the demo goes on if the reader has exited (`| head`).
 fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// A listener on loopback: on the port that was chosen, else on the usual one or the next that is free and isn't `other`.
-fn listen(chosen: Option<u16>, usual: u16, other: u16, option: &str) -> Result<TcpListener, String> {
-    let port = chosen.unwrap_or(usual);
+/// Binds a loopback listener to the chosen port, or to the default one or the next that is free and
+/// isn't `other`.
+fn listen(chosen: Option<u16>, default: u16, other: u16, option: &str) -> Result<TcpListener, String> {
+    let port = chosen.unwrap_or(default);
     let last = if chosen.is_some() { port } else { port.saturating_add(PORTS_TRIED) };
     for tried in port..=last {
         if tried == other && tried != 0 {
@@ -182,7 +185,7 @@ fn listen(chosen: Option<u16>, usual: u16, other: u16, option: &str) -> Result<T
         match TcpListener::bind((Ipv4Addr::LOCALHOST, tried)) {
             Ok(listener) => {
                 if tried != port {
-                    say(&format!("Port {port} is taken: {tried} is used instead ({option} N chooses another)."));
+                    say(&format!("Port {port} is in use; using {tried} instead ({option} N chooses another)."));
                 }
                 return Ok(listener);
             }
@@ -192,7 +195,7 @@ fn listen(chosen: Option<u16>, usual: u16, other: u16, option: &str) -> Result<T
             }
         }
     }
-    Err(format!("the ports {port} to {last} are all taken; choose another with {option} N"))
+    Err(format!("the ports {port} to {last} are all in use; choose another with {option} N"))
 }
 
 fn non_blocking(listener: TcpListener) -> Result<Async<TcpListener>, String> {
@@ -203,10 +206,10 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, String> {
     listener.local_addr().map_err(|error| error.to_string())
 }
 
-/// A secret for this run alone: 32 random bytes in hexadecimal digits.
+/// A secret for this run only: 32 random bytes in hexadecimal digits.
 fn secret() -> Result<String, String> {
     let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    getrandom::fill(&mut bytes).map_err(|error| format!("can't get random bytes from the system: {error}"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -215,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_is_taken_gives_way_to_the_next() {
+    fn if_a_port_is_in_use_the_next_one_is_taken() {
         let taken = listen(Some(0), 0, 0, "--port").unwrap();
         let port = address(&taken).unwrap().port();
         if port > u16::MAX - PORTS_TRIED {

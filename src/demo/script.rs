@@ -1,8 +1,8 @@
-//! The order and the pace of the evening: which line comes next, and after how long.
+//! The order and the timing of the demo's lines: which line is next, and after how long.
 //!
-//! Owns the place in the conversations of `lines.rs`: every scene comes once before any comes
-//! again, in a new order each time, at the pace at which people type. Pure: the same seed gives the
-//! same evening. Knows no room, no clock and no host who may speak in between.
+//! Owns the position in the scenes of `lines.rs`: every scene is played once before any repeats, in
+//! a new random order each time, at the speed at which people type. Pure: the same seed gives the
+//! same sequence. Knows no room and no clock, and no host who may speak in between.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use super::lines::{CHAPTERS, Chapter, Line, SCENES};
 
 /// Scenes between two changes of the room's title.
 const SCENES_PER_CHAPTER: usize = 2;
-/// The shortest and the longest time between two lines.
+/// The minimum and maximum time between two lines.
 const PAUSE_MIN: Duration = Duration::from_millis(1300);
 const PAUSE_MAX: Duration = Duration::from_millis(3600);
 
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cue {
-    /// Somebody says a line.
+    /// A line is said.
     Line(Line),
-    /// The room presents itself anew.
+    /// The room changes its appearance.
     Chapter(Chapter),
 }
 
-/// The evening, without end.
+/// The endless sequence of cues.
 #[derive(Debug)]
 pub struct Script {
     seed: u64,
-    /// The scenes of this round that are still to come, the next one last.
+    /// The remaining scenes of this round, the next one last.
     ahead: Vec<usize>,
     scene: &'static [Line],
     last_scene: Option<usize>,
@@ -36,19 +36,19 @@ pub struct Script {
 }
 
 impl Script {
-    /// An evening; it begins with the first scene of `lines.rs` whatever the seed.
+    /// A new sequence. Starts with the first scene of `lines.rs` for every seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { seed, ahead: vec![0], scene: &[], last_scene: None, scenes: 1, chapter: 0 }
     }
 
-    /// How the room presents itself when it opens.
+    /// The room's appearance when it opens.
     #[must_use]
     pub fn opening(&self) -> Chapter {
         CHAPTERS[0]
     }
 
-    /// What happens next, and how long after what happened last.
+    /// The next cue, and how long it comes after the last one.
     pub fn next(&mut self) -> (Duration, Cue) {
         let Some((line, rest)) = self.scene.split_first() else {
             self.next_scene();
@@ -65,7 +65,7 @@ impl Script {
         (self.pause(line.2), Cue::Line(*line))
     }
 
-    /// Longer lines take longer to type, and nobody types evenly.
+    /// The pause before a line: longer for longer lines, with random variation.
     fn pause(&mut self, text: &str) -> Duration {
         let typing = 45 * text.chars().count() as u64 / if text.is_ascii() { 2 } else { 1 };
         let typed = Duration::from_millis(1000 + typing.min(1400) + self.random(900));
@@ -79,7 +79,7 @@ impl Script {
                 let other = usize::try_from(self.random(last as u64 + 1)).unwrap_or(0);
                 self.ahead.swap(last, other);
             }
-            // The same scene twice in a row would give the machine away.
+            // The same scene twice in a row would look mechanical.
             if self.ahead.last().copied() == self.last_scene {
                 self.ahead.rotate_left(1);
             }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_changes_and_never_falls_silent() {
+    fn chapters_change_and_pauses_are_bounded() {
         let mut script = Script::new(7);
         let (mut time, mut chapters) = (Duration::ZERO, Vec::new());
         for _ in 0..2000 {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_are_sound() {
+    fn the_lines_are_valid() {
         let mut kinds = [0; 4];
         for (from, kind, text) in SCENES.iter().copied().flatten() {
             kinds[*kind as usize] += 1;

@@ -1,9 +1,9 @@
-//! The demo's room on the air: who speaks, what plays, what the host decides.
+//! The demo's room: publishes the script's lines, the clip, and what the host does.
 //!
-//! Owns how the room presents itself, the clip's clock and the recording of a host who is live.
-//! Joins the pure parts ([`Script`], [`Player`], [`Splitter`]) to the business [`Server`] by three
-//! endless tasks: it talks, it plays, it listens. Whatever the host does is one short call here.
-//! Knows no socket.
+//! Owns the room's state (title, open or closed), the clip's schedule and the recording of a live
+//! host. Connects the pure parts ([`Script`], [`Player`], [`Splitter`]) to the business [`Server`]
+//! in three endless tasks: talk, play and listen. Each action of the host is one short call. Knows
+//! no sockets.
 
 use std::{
     cell::{Cell, RefCell},
@@ -31,35 +31,35 @@ use wire::{
 /// The share link of the demo, and the number of its room.
 pub const LINK: &str = "demo";
 const TOPIC: u32 = 1;
-/// Messages that a late page gets; a screen or two.
+/// The number of messages replayed to a late page: a screen or two.
 const REPLAY: u16 = 50;
-/// The relay may admit pages for five minutes on one answer; then it renews.
+/// Lets the relay admit pages for five minutes before it must renew the grant.
 const GRANT: Grant = Grant { shared: true, ttl_s: 300, page_messages: true, replay: REPLAY };
-/// A text of the host's, and a title: as much as a share page shows well.
+/// The maximum sizes of a host's message and of a title, in bytes: what a share page displays well.
 const TEXT_SIZE_MAX: usize = 2000;
 const TITLE_SIZE_MAX: usize = 200;
-/// The clip's clock is set back where the process itself stood still for longer than this.
+/// If the process was suspended for longer than this, the clip's schedule is shifted by the delay.
 const LATE_MAX: Duration = Duration::from_secs(2);
 
-/// Why something that the host asked for is not done. The page has words for each.
+/// Why a command of the host was refused. The page has a text for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// The room is closed.
     Closed,
     /// Another host page is live.
     Busy,
-    /// There is nothing in it.
+    /// The text is empty.
     Empty,
-    /// The recording is of a kind that share pages can't play.
+    /// Share pages can't play recordings of this type.
     Unplayable,
-    /// The recording can't be split; live has ended.
+    /// The recording can't be split. Live has ended.
     Broken(MediaError),
-    /// The recording gave a chunk that the room can't carry; live has ended.
+    /// A chunk of the recording is too large to publish. Live has ended.
     TooLarge,
 }
 
 impl Refused {
-    /// The word for it in the host page's protocol.
+    /// Its name in the host page's protocol.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,20 +78,20 @@ pub struct Stage {
     business: Rc<Server>,
     shown: RefCell<Shown>,
     live: RefCell<Option<Live>>,
-    /// Whether the inits in force are the clip's own, so that its chunks may follow.
+    /// Whether the current init segments are the clip's, so that its chunks may follow.
     clip_on_air: Cell<bool>,
-    /// Rung when the clip may play again.
+    /// Signals that the clip may play again.
     clip_bell: (channel::Sender<()>, channel::Receiver<()>),
     clip: [clip::Loop; 2],
     watchers: Watchers,
     share: String,
 }
 
-/// How the room presents itself.
+/// The room's state, as shown on its pages.
 struct Shown {
     open: bool,
     title: String,
-    /// The host chose the title: the script leaves it alone until the room opens anew.
+    /// The host has set the title: the script does not change it until the room is reopened.
     titled_by_host: bool,
     chapter: Chapter,
     epoch: u64,
@@ -102,18 +102,19 @@ struct Live {
     watcher: u64,
     mime: String,
     splitter: Splitter,
-    /// The init, until the first group is there too: a player without chunks would show nothing.
+    /// The init segment, held back until the first group: without chunks, a player would show
+    /// nothing.
     init: Option<Vec<u8>>,
-    /// Where it is published; known once it is on air.
+    /// The track it is published on; known once it is on air.
     track: Option<Track>,
 }
 
 impl Stage {
-    /// The room, open, on a business server that is not shared with others. `share` is the share
-    /// page's address, for the host page.
+    /// Opens the room on a business server that serves nothing else. `share` is the URL of the
+    /// share page, shown on the host page.
     ///
     /// # Errors
-    /// The clip in the repository was damaged.
+    /// The clip in the repository is damaged.
     pub fn new(business: Rc<Server>, share: String) -> Result<Rc<Self>, MediaError> {
         let chapter = Script::new(1).opening();
         let stage = Rc::new(Self {
@@ -126,13 +127,14 @@ impl Stage {
             share,
             business,
         });
-        // It is one.
+        // Can't fail: `LINK` is a valid link.
         let _ = stage.business.allow(LINK, TOPIC, GRANT);
         stage.reopen();
         Ok(stage)
     }
 
-    /// A host page begins to watch: what it gets now and from now on, or `None` where too many do.
+    /// Adds a host page. Returns its queue of notes, with the current room and newest messages, or
+    /// `None` if there are too many pages.
     pub fn watch(&self) -> Option<channel::Receiver<Note>> {
         let messages = self.business.with_topic(TOPIC, |topic| {
             let kept = topic.track(Track::Messages).kept();
@@ -144,10 +146,10 @@ impl Stage {
         self.watchers.add([self.snapshot()].into_iter().chain(messages))
     }
 
-    /// The host says something.
+    /// Sends a message from the host.
     ///
     /// # Errors
-    /// The room is closed, or there is nothing in it.
+    /// The room is closed, or the text is empty.
     pub fn say(&self, text: &str) -> Result<(), Refused> {
         let text = cut(text.trim(), TEXT_SIZE_MAX);
         if text.is_empty() {
@@ -156,10 +158,10 @@ impl Stage {
         self.message(HOST, Kind::Text, text)
     }
 
-    /// The host names the room.
+    /// Sets the room's title.
     ///
     /// # Errors
-    /// The room is closed, or there is nothing in it.
+    /// The room is closed, or the title is empty.
     pub fn set_title(&self, title: &str) -> Result<(), Refused> {
         let title = cut(title.trim(), TITLE_SIZE_MAX);
         if title.is_empty() {
@@ -176,7 +178,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The host ends the room: live ends with it, the clip stops, nobody is let in.
+    /// Closes the room: ends live, stops the clip, and lets nobody in.
     ///
     /// # Errors
     /// The room is closed.
@@ -192,18 +194,19 @@ impl Stage {
         Ok(())
     }
 
-    /// The host opens the room anew: a new epoch, nothing of the old one.
+    /// Reopens the room, in a new epoch and empty.
     pub fn reopen(&self) {
         let mut shown = self.shown.borrow_mut();
         if shown.open {
             return;
         }
-        // The clock, and never again an epoch that was: two openings may fall into one millisecond.
+        // The time, but at least one more than the last epoch: two openings may be in the same
+        // millisecond.
         shown.epoch = clock::now_ms().max(shown.epoch + 1);
         shown.open = true;
         shown.titled_by_host = false;
         shown.chapter.0.clone_into(&mut shown.title);
-        // There is one topic, so there is room for it.
+        // Can't fail: there is only one topic.
         let _ = self.business.open(TOPIC, shown.epoch);
         drop(shown);
         self.clip_on_air.set(false);
@@ -211,8 +214,8 @@ impl Stage {
         self.show();
     }
 
-    /// A host page goes live with a recording of this MIME type. The clip plays until its
-    /// first group is there.
+    /// Starts live from a host page, with a recording of this MIME type. The clip plays until the
+    /// recording's first group.
     ///
     /// # Errors
     /// The room is closed, another page is live, or share pages can't play it.
@@ -235,10 +238,11 @@ impl Stage {
         Ok(())
     }
 
-    /// The next bytes of the recording. Those of a page that isn't live are dropped: they were under way.
+    /// Takes the next bytes of the recording. Drops them if the page isn't live any more: they were
+    /// in flight when live ended.
     ///
     /// # Errors
-    /// The recording can't go on air; live has ended and the clip comes back.
+    /// The recording can't be published. Live has ended, and the clip resumes.
     pub fn record(&self, watcher: u64, bytes: &[u8]) -> Result<(), Refused> {
         let mut live = self.live.borrow_mut();
         let Some(running) = live.as_mut().filter(|live| live.watcher == watcher) else { return Ok(()) };
@@ -253,13 +257,13 @@ impl Stage {
         }
         let result = aired.and(split);
         if let Err(refused) = result {
-            log::warn!("demo: the recording of the host page can't go on air: {refused:?}");
+            log::warn!("demo: the host page's recording can't be published: {refused:?}");
             self.stop_live(watcher);
         }
         result
     }
 
-    /// Live ends and the clip comes back; nothing where this page isn't live.
+    /// Ends live and resumes the clip. Does nothing if this page isn't live.
     pub fn stop_live(&self, watcher: u64) {
         let mut live = self.live.borrow_mut();
         if live.as_ref().is_some_and(|live| live.watcher == watcher) {
@@ -271,7 +275,7 @@ impl Stage {
         }
     }
 
-    /// Lets the script speak, without end.
+    /// Publishes the script's lines. Never returns.
     pub async fn talk(&self) {
         let mut script = Script::new(clock::now_ms());
         loop {
@@ -294,7 +298,7 @@ impl Stage {
         }
     }
 
-    /// Plays the clip whenever nothing else is on air, without end.
+    /// Plays the clip whenever nothing else is on air. Returns only if the clip fails.
     pub async fn play(&self) {
         let mut player = Player::new(self.clip.clone());
         let mut origin = clock::now();
@@ -306,20 +310,21 @@ impl Stage {
                 continue;
             }
             if !self.clip_on_air.get() {
-                // A group that began a moment ago is as good as the next one.
+                // A group that began within the last 100 ms will do.
                 player.skip_to(origin.elapsed().saturating_sub(Duration::from_millis(100)));
                 for track in player.tracks() {
                     self.publish(track.track, Part::Init { mime: track.mime }, track.init);
                 }
                 self.clip_on_air.set(true);
             }
-            // Every chunk has its place on one line of time; what the machine lost standing still is not made up for.
+            // Chunks have absolute times, so that delays don't add up. Time lost in a suspend is
+            // not caught up.
             let at = origin + player.due();
             if let Some(late) = clock::now().checked_duration_since(at).filter(|late| *late > LATE_MAX) {
                 origin += late;
             }
             Timer::at(at).await;
-            // The host may have gone live meanwhile.
+            // The host may have gone live in the meantime.
             if self.clip_on_air.get() {
                 match player.take() {
                     Ok(due) => self.publish(due.track, due.part, &due.data),
@@ -329,7 +334,7 @@ impl Stage {
         }
     }
 
-    /// Takes to heart what relays and pages do, without end.
+    /// Handles the events of relays and pages. Never returns.
     pub async fn listen(&self) {
         let events = self.business.events();
         while let Ok(event) = events.recv().await {
@@ -349,7 +354,7 @@ impl Stage {
         }
     }
 
-    /// One piece of the host's recording goes on air; the init together with the first group.
+    /// Publishes one piece of the host's recording; the init segment together with the first group.
     fn air(&self, live: &mut Live, piece: Piece) -> Result<(), Refused> {
         let (part, bytes) = match piece {
             Piece::Init(init) => {
@@ -367,7 +372,8 @@ impl Stage {
             let own = if live.splitter.has_video() == Some(false) { Track::Audio } else { Track::Video };
             live.track = Some(own);
             self.clip_on_air.set(false);
-            // An init ends the running group, so that nobody who comes now begins with the clip's last second.
+            // A new init segment ends the current group, so that late pages don't start with the
+            // clip's last second.
             for other in self.clip.iter().filter(|clip| clip.track != own) {
                 self.publish(other.track, Part::Init { mime: other.mime }, other.init);
             }
@@ -385,11 +391,11 @@ impl Stage {
             fields.insert("from".to_owned(), from.into());
         }
         self.publish(Track::Messages, Part::Whole, message.to_string().as_bytes());
-        self.watchers.tell(&message_note(&message));
+        self.watchers.send(&message_note(&message));
         Ok(())
     }
 
-    /// Publishes how the room presents itself, and tells the host pages.
+    /// Publishes the room's state, and notifies the host pages.
     fn show(&self) {
         let shown = self.shown.borrow();
         if shown.open {
@@ -411,7 +417,7 @@ impl Stage {
     }
 
     fn note_room(&self) {
-        self.watchers.tell(&self.snapshot());
+        self.watchers.send(&self.snapshot());
     }
 
     fn snapshot(&self) -> Note {
@@ -447,7 +453,7 @@ mod tests {
         (business, stage)
     }
 
-    /// What the business server keeps of a track: sequence, part, its MIME type, data.
+    /// What the business server keeps of a track: sequence, part, MIME type, data.
     fn kept(business: &Server, track: Track) -> Vec<(u64, String, String, Vec<u8>)> {
         let read = |frame: &[u8]| match decode_to_relay(&frame[4..]) {
             Ok(ToRelay::Publish { sequence, part, data, .. }) => {
@@ -485,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_lives_by_itself() {
+    fn the_room_runs_by_itself() {
         let (business, stage) = stage();
         run(&stage, Duration::from_millis(3800));
         assert!(!kept(&business, Track::Messages).is_empty());
@@ -523,19 +529,19 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_that_is_none_ends_live_alone() {
+    fn an_invalid_recording_only_ends_live() {
         let (_, stage) = stage();
         assert_eq!(stage.go_live(1, "text/html"), Err(Refused::Unplayable));
         assert_eq!(stage.go_live(1, "video/x-matroska;codecs=avc1"), Err(Refused::Unplayable));
         stage.go_live(1, MIME).unwrap();
         assert_eq!(stage.record(1, b"not a recording"), Err(Refused::Broken(MediaError::UnknownFormat)));
         assert!(stage.live.borrow().is_none());
-        assert_eq!(stage.record(1, b"what was under way"), Ok(()));
+        assert_eq!(stage.record(1, b"still in flight"), Ok(()));
         stage.go_live(2, MIME).unwrap();
     }
 
     #[test]
-    fn the_host_s_title_stays_until_the_room_opens_anew() {
+    fn the_host_s_title_stays_until_the_room_is_reopened() {
         let (business, stage) = stage();
         let opening = state(&business);
         stage.set_title("  我的房间 ").unwrap();

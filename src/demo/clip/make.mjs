@@ -1,8 +1,8 @@
-// Draws and plays the demo's clip: `node make.mjs video` writes 192 raw rgb24 frames of 426x240 to
-// standard output, `node make.mjs audio` three rounds of 16 s of mono 48 kHz s16le sound, and
-// `node make.mjs loop FIRST COUNT < in.aac` keeps COUNT frames of an ADTS stream from FIRST on.
-// Everything is a function of the place in the loop, so that the last frame leads to the first:
-// lanterns rise over a lake at night, and somebody plucks a pentatonic tune.
+// Renders the demo's clip: `node make.mjs video` writes 192 raw rgb24 frames of 426x240 to standard
+// output, `node make.mjs audio` three rounds of 16 s of mono 48 kHz s16le audio, and `node make.mjs
+// loop FIRST COUNT < in.aac` copies COUNT frames of an ADTS stream from FIRST on. Everything is a
+// function of the position in the loop, so that the last frame leads to the first: lanterns rise
+// over a lake at night, and somebody plucks a pentatonic tune.
 import { readFileSync, writeSync } from 'node:fs';
 
 const W = 426, H = 240, FPS = 24, FRAMES = 192;
@@ -11,7 +11,7 @@ const clamp = (x, a = 0, b = 1) => (x < a ? a : x > b ? b : x);
 const mix = (a, b, t) => a + (b - a) * t;
 const smooth = (a, b, x) => { const t = clamp((x - a) / (b - a)); return t * t * (3 - 2 * t); };
 
-// A small generator with a fixed seed, so that every run draws the same picture.
+// A random number generator with a fixed seed, so that every run renders the same frames.
 let seed = 20240223;
 const random = () => { seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0; return seed / 4294967296; };
 
@@ -26,7 +26,7 @@ const stars = Array.from({ length: 70 }, () => ({
   x: random() * W, y: random() * 96, light: 0.25 + random() * 0.6, turns: 1 + Math.floor(random() * 2), phase: random() * TAU,
 }));
 
-// Each lantern rises once in a loop (those far away are small, slow to the eye and dim).
+// Each lantern rises once per loop (distant ones are small, slow and dim).
 const lanterns = Array.from({ length: 22 }, (_, i) => {
   const depth = i / 21;                       // 0 far, 1 near
   return {
@@ -58,7 +58,7 @@ function sky(x, y, t, out) {
     const spots = 1 - 0.07 * smooth(0.2, 1, Math.sin(dx * 0.34 + 1) * Math.sin(dy * 0.29 + dx * 0.1)) - 0.05 * smooth(4, 14, dx + dy + 9);
     r = mix(r, 255 * spots, disc); g = mix(g, 246 * spots, disc); b = mix(b, 220 * spots, disc);
   }
-  // Two thin veils of cloud that wander a whole period in each loop.
+  // Two thin veils of cloud that move by one whole period per loop.
   const veil = (Math.sin(x * TAU / 213 - TAU * t + Math.sin(y * 0.09) * 1.2) * 0.5 + 0.5) * Math.exp(-(((y - 84 - 6 * Math.sin(x * 0.02)) / 11) ** 2));
   r += 13 * veil; g += 11 * veil; b += 17 * veil;
   const f = smooth(-0.8, 0.8, y - far(x));
@@ -100,7 +100,7 @@ function frame(t) {
   };
   for (const l of up) if (l.y < HORIZON + 40) glow(l.x, l.y, l.size, l.light, [0, Math.min(H, HORIZON)], 1);
 
-  // The lake: the sky upside down, shaken by ripples that grow towards the viewer.
+  // The lake: the mirrored sky, distorted by ripples that grow towards the viewer.
   for (let y = HORIZON; y < H; y++) {
     const depth = (y - HORIZON) / (H - HORIZON);
     const scale = 1 / (0.06 + depth);
@@ -177,14 +177,15 @@ function frame(t) {
   for (let y = 0; y < H; y++) for (let x = 0; x < W; x++) {
     const o = (y * W + x) * 3;
     const vignette = 1 - 0.22 * (((x - W / 2) / (W / 2)) ** 2 * 0.7 + ((y - H / 2) / (H / 2)) ** 2 * 0.5);
-    // A fixed ordered pattern of less than one step keeps the night from banding and costs no bits in motion.
+    // Ordered dithering by less than one step prevents banding, and costs no bits because it is
+    // static.
     const dither = (((x & 1) * 2 + (y & 1) * 3 + ((x >> 1) & 1)) % 4) / 4 - 0.4;
     for (let c = 0; c < 3; c++) { const v = light[o + c] * vignette; out[o + c] = clamp(v > 200 ? 200 + (v - 200) * 0.62 : v, 0, 254) + dither + 0.5; }
   }
   return out;
 }
 
-// Sound: 8 bars at 120 beats a minute are 16 s.
+// Audio: 8 bars at 120 beats per minute are 16 s.
 const RATE = 48000, SECONDS = 16, SAMPLES = RATE * SECONDS;
 
 function tune() {
@@ -213,7 +214,8 @@ function tune() {
   const high = [[0, 78], [1, 76], [2, 74], [3, 69], [4.5, 71], [5, 74], [6, 76], [8, 74], [9, 71], [10, 69], [11, 66], [12, 69], [13.5, 71], [14, 74], [16, 83], [17, 81], [18, 78], [19, 76], [20, 78], [21.5, 81], [22, 74], [24, 76], [25, 78], [26, 76], [27, 74], [28, 71], [29, 69], [30, 71], [31, 74]];
   for (const [b, n] of high) pluck(b, n, 0.2 * (b % 2 === 0 ? 1 : 0.82), 3);
   for (const [b, n] of [[7, 86], [15, 90], [23, 93], [23.5, 90], [31.5, 81]]) pluck(b, n, 0.05, 3);
-  // A round room: delays that feed back around the loop, so that the tail of the end lies under the beginning.
+  // Reverb: delays that feed back around the loop, so that the tail of the end overlaps the
+  // beginning.
   let wet = Float64Array.from(buffer);
   for (const [delay, back] of [[0.0297, 0.5], [0.0431, 0.46], [0.0719, 0.42], [0.1213, 0.36]]) {
     const d = Math.round(delay * RATE), state = new Float64Array(SAMPLES);

@@ -1,21 +1,24 @@
 /**
  * host.js: the demo's host page.
  *
- * Owns: the words in Chinese and English, the camera and its recorder, the connection to the demo business server.
- * Refuses: to insert anything as HTML; text goes in by textContent alone.
- * Does not know: the uplink, the relay, or how a recording is split. That is the server's.
+ * Owns: the texts in Chinese and English, the camera and its recorder, the connection to the demo
+ * business server.
+ * Refuses: to insert anything as HTML; text is only inserted by textContent.
+ * Does not know: the uplink, the relay, or how a recording is split. The server does that.
  *
- * Commands go out as JSON, the recording as binary frames behind a `live` command; `room`, `message` and `refused` come in.
- * For tests: <html data-room> is open or closed, <html data-air> clip, camera or off, <html data-connected> is there while connected.
+ * Sends commands as JSON, and after a `live` command the recording as binary frames; receives
+ * `room`, `message` and `refused`.
+ * For tests: <html data-room> is open or closed, <html data-air> is clip, camera or off, and
+ * <html data-connected> is present while connected.
  */
 
-const MESSAGES_MAX = 200; // elements in the list; the oldest go first
-const NEAR_END = 60; // px: closer to the end than this, the list follows what is new
-const SLICE = 250; // ms of recording in each frame
-const WAITING_MAX = 8 << 20; // bytes of recording that may wait for the server: more, and going on makes no sense
+const MESSAGES_MAX = 200; // elements in the list; the oldest are removed
+const NEAR_END = 60; // px: if scrolled closer to the end than this, the list follows new messages
+const SLICE = 250; // ms of recording per frame
+const WAITING_MAX = 8 << 20; // bytes of recording buffered for the server; beyond that, live is stopped
 
-// Each must be what this browser records and what share pages play. A type without codecs is asked for last: what
-// a browser then records is only known once it does.
+// Types that browsers record and share pages play, in order of preference. Types without codecs are
+// last, since what a browser then records is only known once it does.
 const TYPES = [
   "video/mp4;codecs=avc1.42E01E,mp4a.40.2", "video/mp4;codecs=avc1.42E01E,opus", "video/mp4",
   "video/webm;codecs=vp8,opus", "video/webm;codecs=vp9,opus", "video/webm",
@@ -35,15 +38,15 @@ const words = chinese ? {
   noRecorder: "这个浏览器不能录制观众可以播放的格式。", lost: "与服务器的连接断开了，直播已停止。",
   refused: { closed: "房间已关闭。", busy: "另一个主持页面正在直播。", empty: "内容不能为空。", unplayable: "观众的浏览器无法播放这种录制格式。", broken: "录制的数据无法处理，已回到短片。", "too-large": "录制的片段太大，已回到短片。" },
 } : {
-  page: "Host page", live: "Go live with the camera", stop: "Stop, back to the clip", end: "End the room", reopen: "Open the room again", title: "Title", setTitle: "Change", share: "Share link",
+  page: "Host page", live: "Go live with the camera", stop: "Stop, back to the clip", end: "End the room", reopen: "Reopen the room", title: "Title", setTitle: "Change", share: "Share link",
   copy: "Copy", copied: "Copied", messages: "Messages", empty: "Nobody has said anything yet.", say: "Say something as the host", send: "Send",
   closedStage: "The room is closed. Viewers see that it has ended.", onClip: "The clip is on", onCamera: "You are live", onStarting: "Starting the camera…", onNothing: "Off the air",
   open: "The room is open", closed: "The room is closed", waiting: "Connecting…", alone: "No relay is connected",
   watching: (count) => `${count} watching`,
   joined: "joined", gave: "sent a gift",
   noCamera: "No camera or microphone was found.", notAllowed: "The browser was not allowed to use the camera and the microphone.", inUse: "Another program is using the camera or the microphone.",
-  noRecorder: "This browser records nothing that viewers could play.", lost: "The connection to the server was lost, so live has stopped.",
-  refused: { closed: "The room is closed.", busy: "Another host page is live.", empty: "There is nothing in it.", unplayable: "Viewers’ browsers can’t play this kind of recording.", broken: "The recording could not be used. The clip is back.", "too-large": "A piece of the recording was too large. The clip is back." },
+  noRecorder: "This browser can’t record in a format that viewers can play.", lost: "The connection to the server was lost. You are no longer live.",
+  refused: { closed: "The room is closed.", busy: "Another host page is live.", empty: "The text is empty.", unplayable: "Viewers’ browsers can’t play this kind of recording.", broken: "The recording could not be used. The clip is back.", "too-large": "A piece of the recording was too large. The clip is back." },
 };
 
 const page = document.documentElement;
@@ -54,13 +57,14 @@ for (const element of document.querySelectorAll("[data-i18n]")) element.textCont
 for (const element of document.querySelectorAll("[data-i18n-label]")) element.setAttribute("aria-label", words[element.dataset.i18nLabel]);
 for (const element of document.querySelectorAll("[data-i18n-placeholder]")) element.placeholder = words[element.dataset.i18nPlaceholder];
 
-let room = null; // the server's last word on the room
-let recording = null; // { recorder, stream } while this page is live, or about to be
+let room = null; // the last `room` note from the server
+let recording = null; // { recorder, stream } while this page is live or starting
 let socket = null;
 let retry = 0;
 let noteTimer = 0;
 
-// ---------------------------------------------------------------------------------------------- connection
+// ----------------------------------------------------------------------------------------------
+// connection
 
 function connect() {
   socket = new WebSocket(`ws://${location.host}/ws`);
@@ -73,7 +77,7 @@ function connect() {
   };
   socket.onclose = () => {
     delete page.dataset.connected;
-    if (recording) { release(); tell(words.lost); }
+    if (recording) { release(); notify(words.lost); }
     show();
     setTimeout(connect, Math.min(250 * 2 ** retry++, 4000));
   };
@@ -85,11 +89,12 @@ function command(type, fields = {}) {
 
 function refuse(reason) {
   if (["busy", "unplayable", "broken", "too-large"].includes(reason)) release();
-  tell(words.refused[reason] ?? String(reason));
+  notify(words.refused[reason] ?? String(reason));
   show();
 }
 
-// ---------------------------------------------------------------------------------------------- what is shown
+// ----------------------------------------------------------------------------------------------
+// what is shown
 
 function show() {
   const connected = "connected" in page.dataset;
@@ -154,14 +159,15 @@ function element(name, className, text = "") {
   return made;
 }
 
-function tell(text) {
+function notify(text) {
   clearTimeout(noteTimer);
   $.note.textContent = text;
   $.note.hidden = false;
   noteTimer = setTimeout(() => { $.note.hidden = true; }, 8000);
 }
 
-// ---------------------------------------------------------------------------------------------- going live
+// ----------------------------------------------------------------------------------------------
+// going live
 
 async function goLive() {
   if (recording) return;
@@ -172,10 +178,10 @@ async function goLive() {
     own.stream = await devices();
   } catch (error) {
     if (recording === own) release();
-    tell({ NotAllowedError: words.notAllowed, SecurityError: words.notAllowed, NotReadableError: words.inUse }[error.name] ?? words.noCamera);
+    notify({ NotAllowedError: words.notAllowed, SecurityError: words.notAllowed, NotReadableError: words.inUse }[error.name] ?? words.noCamera);
     return show();
   }
-  if (recording !== own) return own.stream.getTracks().forEach((track) => track.stop()); // stopped meanwhile
+  if (recording !== own) return own.stream.getTracks().forEach((track) => track.stop()); // stopped in the meantime
   $.camera.srcObject = own.stream;
   $.camera.play().catch(() => {});
   own.stream.getTracks().forEach((track) => { track.onended = () => stopLive(own); });
@@ -183,7 +189,7 @@ async function goLive() {
   record(own, types.filter((type) => MediaRecorder.isTypeSupported(type)));
 }
 
-/** Camera and microphone, or what there is of them. */
+/** Camera and microphone, or whichever of them exists. */
 async function devices() {
   const video = { width: { ideal: 640 }, height: { ideal: 360 }, frameRate: { ideal: 24, max: 30 } };
   const audio = { echoCancellation: true, noiseSuppression: true };
@@ -195,12 +201,12 @@ async function devices() {
   }
 }
 
-/** Records with the first type that share pages can play; which one it is shows with the first bytes. */
+/** Records with the first type that share pages can play. The actual type is known with the first bytes. */
 function record(own, types) {
   const type = types.shift();
   if (type === undefined) {
     release();
-    tell(words.noRecorder);
+    notify(words.noRecorder);
     return show();
   }
   if (type.includes("codecs") && !playable(type)) return record(own, types);
@@ -208,7 +214,7 @@ function record(own, types) {
     mimeType: type, videoBitsPerSecond: 700_000, audioBitsPerSecond: 48_000, videoKeyFrameIntervalDuration: 1000,
   });
   let announced = false;
-  let order = Promise.resolve(); // blobs are read one after the other
+  let order = Promise.resolve(); // chains the reads of blobs, to keep their order
   recorder.ondataavailable = ({ data }) => {
     order = order.then(async () => {
       const bytes = await data.arrayBuffer();
@@ -242,7 +248,7 @@ function stopLive(own = recording) {
   show();
 }
 
-/** Lets camera and recorder go; what the recorder still had is of no use any more. */
+/** Releases camera and recorder. Discards what the recorder has not delivered yet. */
 function release() {
   const own = recording;
   recording = null;
@@ -255,7 +261,8 @@ function release() {
   $.camera.srcObject = null;
 }
 
-// ---------------------------------------------------------------------------------------------- what the host does
+// ----------------------------------------------------------------------------------------------
+// what the host does
 
 $.composer.addEventListener("submit", (event) => {
   event.preventDefault();
