@@ -1,12 +1,13 @@
-//! The ceiling: the least that any relay could do. One thread that writes the same ready frame to each
-//! socket in a bare loop, once for each trigger.
+//! The ceiling: the minimum that any relay must do. One thread that, for each trigger, writes the
+//! same ready frame to every socket in a plain loop.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 
-/// Accepts `pages` plain connections and then a control connection, over which come the two parts of a text
-/// frame's payload, before and behind its sequence, each behind its size (4 bytes); then one byte for each trigger.
+/// Accepts `pages` plain connections and then a control connection. That first sends the two parts
+/// of a text frame's payload, before and after its sequence, each preceded by its size (4 bytes,
+/// little endian); then one byte for each trigger.
 pub fn run(pages: usize) -> ExitCode {
     match serve(pages) {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,7 +54,7 @@ fn part(control: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(part)
 }
 
-/// A text frame as a server sends it (RFC 6455, section 5.2).
+/// An unmasked text frame (RFC 6455, section 5.2).
 fn text_frame(payload: &[u8]) -> Vec<u8> {
     let header = match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(size @ 0..=125), _) => vec![0x81, size],

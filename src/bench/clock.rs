@@ -1,8 +1,8 @@
-//! The bench's clock.
+//! The bench's clock. Nothing else of the bench reads one.
 
 use std::time::Instant;
 
-/// The moment.
+/// The monotonic time.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now() -> Instant {
     Instant::now()

@@ -1,9 +1,9 @@
-//! A histogram of times, of fixed size: 32 steps for each power of two, so within 3 % everywhere.
+//! A histogram of times with fixed size: 32 buckets per power of two, so the error is below 3.2 %.
 
 const STEPS: usize = 32;
 const STEP_BITS: u32 = STEPS.ilog2();
 
-/// Counts of times in microseconds.
+/// A histogram of times in microseconds.
 #[derive(Clone, Debug)]
 pub struct Histogram {
     counts: Vec<u64>,
@@ -28,7 +28,7 @@ impl Histogram {
         self.max_us = self.max_us.max(us);
     }
 
-    /// The time that a share of all is within, microseconds; 0 where there are none.
+    /// The quantile `share` (0.5 is the median) in microseconds; 0 if the histogram is empty.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
     pub fn share_us(&self, share: f64) -> u64 {
@@ -43,7 +43,7 @@ impl Histogram {
         self.max_us
     }
 
-    /// The longest time, microseconds.
+    /// The maximum in microseconds.
     #[must_use]
     pub const fn max_us(&self) -> u64 {
         self.max_us
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_time_is_below_its_step_s_end() {
+    fn every_time_is_below_its_bucket_s_end() {
         for us in (0..5_000).chain([1 << 20, u64::from(u32::MAX), 1 << 40]) {
             assert!(upper(index(us)) >= us && (us < 2 || upper(index(us) - 1) < us), "{us}");
         }

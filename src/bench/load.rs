@@ -1,7 +1,8 @@
-//! The load: pages, all in one epoll loop, whose frames are read out of one buffer and checked.
+//! The load: all pages in one epoll loop. Their frames are parsed from one shared buffer and
+//! checked.
 //!
-//! Nothing is copied but the beginning of a frame that a read cut. Every message's sequence must follow
-//! the last one or be told by a gap; what doesn't is counted as lost.
+//! Copies nothing except the incomplete frame at the end of a read. Every message's sequence must
+//! follow the last one, or a gap notice must cover the difference; otherwise it is counted as lost.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,15 +15,15 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use super::clock;
 use super::histogram::Histogram;
 
-/// Publications whose sending time is remembered: more are never under way.
+/// The maximum number of publications in flight, whose send times are recorded.
 pub const WINDOW_MAX: usize = 4096;
-/// Bytes read at once.
+/// The maximum number of bytes per read.
 const BUFFER_SIZE: usize = 256 * 1024;
-/// Events taken at once.
+/// The maximum number of events per wait.
 const EVENTS_MAX: usize = 1024;
-/// A pong of a page: final, masked with zeros, empty.
+/// A page's pong: final, empty, masked with zeros.
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
-/// What stands before a message's sequence.
+/// The bytes before a message's sequence.
 const MESSAGE: &[u8] = br#"{"type":"message","topic":1,"sequence":"#;
 
 /// All pages.
@@ -31,7 +32,7 @@ pub struct Load {
     pages: Vec<Page>,
     events: Vec<Event>,
     buffer: Vec<u8>,
-    /// What was seen.
+    /// What the pages have received.
     pub seen: Seen,
 }
 
@@ -42,22 +43,22 @@ struct Page {
     reads: bool,
 }
 
-/// What the pages saw.
+/// What the pages have received.
 #[derive(Debug)]
 pub struct Seen {
     /// Messages and media chunks.
     pub deliveries: u64,
-    /// Bytes of them, headers included.
+    /// Their size in bytes, with frame headers.
     pub bytes: u64,
-    /// Messages that were lost, doubled or out of order without a gap.
+    /// Messages lost, duplicated or reordered without a gap notice.
     pub lost: u64,
-    /// Sequences told as gaps.
+    /// Sequences covered by gap notices.
     pub gaps: u64,
     /// Other text frames.
     pub notices: u64,
     /// Pings, each of which is answered.
     pub pings: u64,
-    /// Times from publication to page.
+    /// Latencies from publication to page.
     pub latency: Histogram,
     reached: Vec<u32>,
     sent: Vec<Instant>,
@@ -71,13 +72,13 @@ impl Seen {
         Self { deliveries: 0, bytes: 0, lost: 0, gaps: 0, notices: 0, pings: 0, latency, reached, sent }
     }
 
-    /// A publication is sent now.
+    /// Records that a publication is sent now.
     pub fn send(&mut self, sequence: u64) {
         self.reached[slot(sequence)] = 0;
         self.sent[slot(sequence)] = clock::now();
     }
 
-    /// Pages that a publication has reached.
+    /// The number of pages that a publication has reached.
     #[must_use]
     pub fn reached(&self, sequence: u64) -> u32 {
         self.reached[slot(sequence)]
@@ -111,7 +112,8 @@ impl Seen {
             }
             1 => self.notices += 1,
             9 => self.pings += 1,
-            // A chunk, whose sequence is at bytes 6 to 13; inits are repeated and not counted.
+            // A chunk, with its sequence in bytes 6 to 13. Init segments are repeated, so they are
+            // not counted.
             2 if payload.get(1) != Some(&1) => {
                 if let Some(sequence) = payload.get(6..14).and_then(|bytes| bytes.try_into().ok()) {
                     self.deliver(next, u64::from_be_bytes(sequence), size, now);
@@ -136,7 +138,7 @@ fn field(payload: &[u8], name: &[u8]) -> u64 {
 }
 
 impl Load {
-    /// No pages yet.
+    /// A load without pages.
     pub fn new() -> Result<Self, String> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|error| format!("epoll: {error}"))?;
         Ok(Self {
@@ -148,7 +150,8 @@ impl Load {
         })
     }
 
-    /// Connects a page; with a link it upgrades and subscribes, else it is a bare socket.
+    /// Connects a page. With a link it upgrades and subscribes; without, it is a plain TCP
+    /// connection.
     pub fn connect(&mut self, address: SocketAddr, link: Option<&str>) -> Result<(), String> {
         let mut stream = TcpStream::connect(address).map_err(|error| format!("page {}: {error}", self.pages.len()))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -163,7 +166,7 @@ impl Load {
         Ok(())
     }
 
-    /// A page reads no more.
+    /// Makes a page stop reading.
     pub fn stall(&mut self, page: usize) {
         if let Some(page) = self.pages.get_mut(page) {
             page.reads = false;
@@ -171,7 +174,7 @@ impl Load {
         }
     }
 
-    /// Waits for something to read, at most so long, and reads it.
+    /// Waits for input for at most `wait`, which must be below one second, and handles it.
     pub fn turn(&mut self, wait: Duration) -> Result<(), String> {
         let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
         self.events.clear();
@@ -188,7 +191,7 @@ impl Load {
                     let pings = self.seen.pings;
                     take(page, self.buffer.get(..size).unwrap_or_default(), &mut self.seen)?;
                     for _ in pings..self.seen.pings {
-                        // A page that answers none is cut off.
+                        // The relay cuts off pages that don't answer pings.
                         page.stream.write_all(&PONG).map_err(|error| format!("page {index}: {error}"))?;
                     }
                 }
@@ -199,14 +202,14 @@ impl Load {
         Ok(())
     }
 
-    /// Pages that read.
+    /// The number of pages that read.
     #[must_use]
     pub fn readers(&self) -> u32 {
         u32::try_from(self.pages.iter().filter(|page| page.reads).count()).unwrap_or(u32::MAX)
     }
 }
 
-/// A page's head and, behind it at once, a masked subscribe: the mask is all zero.
+/// The request head of a page's upgrade, followed by a masked `subscribe` frame (the mask is zero).
 pub fn upgrade(relay: SocketAddr, link: &str) -> Vec<u8> {
     let text = format!(r#"{{"type":"subscribe","id":1,"link":"{link}"}}"#);
     let mut bytes = format!(
@@ -219,7 +222,7 @@ pub fn upgrade(relay: SocketAddr, link: &str) -> Vec<u8> {
     bytes
 }
 
-/// Takes the bytes of a page, frame by frame.
+/// Handles the bytes received by a page.
 fn take(page: &mut Page, bytes: &[u8], seen: &mut Seen) -> Result<(), String> {
     let now = clock::now();
     if page.carry.is_empty() {
@@ -240,7 +243,7 @@ fn take(page: &mut Page, bytes: &[u8], seen: &mut Seen) -> Result<(), String> {
     Ok(())
 }
 
-/// What a relay said in place of an upgrade: its status line and its text.
+/// The error for a refused upgrade, with the response's status line and text.
 fn refusal(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
     let status = text.lines().next().unwrap_or_default();
@@ -248,7 +251,7 @@ fn refusal(answer: &[u8]) -> String {
     format!("the relay refused a page with {status:?}: {body}")
 }
 
-/// Takes every whole frame; how many bytes they were.
+/// Handles every complete frame. Returns the number of bytes consumed.
 fn frames(bytes: &[u8], next: &mut u64, seen: &mut Seen, now: Instant) -> usize {
     let mut used = 0;
     while let Some((opcode, header, size)) = bytes.get(used..).and_then(header) {
@@ -259,7 +262,7 @@ fn frames(bytes: &[u8], next: &mut u64, seen: &mut Seen, now: Instant) -> usize 
     used
 }
 
-/// A frame's opcode, and the sizes of its header and its payload.
+/// A frame's opcode, header size and payload size; `None` if the header is incomplete.
 fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let (first, second) = (bytes.first()?, bytes.get(1)?);
     let (header, size) = match second & 0x7f {

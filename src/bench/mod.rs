@@ -1,9 +1,9 @@
-//! `sharelinkd bench`: a load generator, since operators must size their boxes.
+//! `sharelinkd bench`: a load generator, for operators who must size their machines.
 //!
-//! It starts a relay as a child process, is its business server and its pages over the real protocols on
-//! loopback, and reports what the relay took for it. With `--ceiling` it runs, in turn and on the same
-//! cores, the least that any relay could do (`ceiling.rs`): ratios to it don't depend on the machine.
-//! One thread, one epoll loop; the measured process has a core of its own where there are two.
+//! Starts a relay as a child process, acts as its business server and its pages over the real
+//! protocols on loopback, and reports the relay's cost. With `--ceiling` it alternates, on the same
+//! cores, with the minimum that any relay must do (`ceiling.rs`): ratios to it hardly depend on the
+//! machine. One thread, one epoll loop. If there are two cores, the measured process has its own.
 
 mod ceiling;
 mod clock;
@@ -29,25 +29,25 @@ use uplink::{LINK, Uplink};
 use wire::Track;
 use wire::uplink::Part;
 
-/// Bytes of a media chunk: four a second are 1.2 Mbit/s.
+/// The size of a media chunk, in bytes: four per second are 1.2 Mbit/s.
 const MEDIA_SIZE: usize = 37_500;
-/// How long anything is waited for.
+/// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// More than the messages' ring of a topic holds on any board, bytes.
+/// Bytes; more than the message ring of a topic holds on any board.
 const RING_SIZE: u64 = 512 * 1024;
-/// How long a run warms up.
+/// The warm-up before each run.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// So many publications under way, as fast as they reach every page.
+    /// A fixed number of publications in flight, each replaced when it has reached every page.
     Flat,
-    /// So many publications a second.
+    /// A fixed number of publications per second.
     Rate,
-    /// Pages that are subscribed and get nothing.
+    /// Pages that are subscribed and receive nothing.
     Idle,
-    /// Pages that arrive as fast as they can.
+    /// Pages that connect as fast as they can.
     Arrivals,
     /// One page in a hundred reads nothing.
     Stalled,
@@ -56,7 +56,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// All of them by name.
+    /// All modes with their names.
     pub const ALL: [(&'static str, Self); 6] = [
         ("flat", Self::Flat),
         ("rate", Self::Rate),
@@ -67,28 +67,28 @@ impl Mode {
     ];
 }
 
-/// How it is measured.
+/// What to measure, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// What.
+    /// What to measure.
     pub mode: Mode,
-    /// Pages.
+    /// The number of pages.
     pub pages: usize,
-    /// Publications under way.
+    /// The number of publications in flight.
     pub under_way: usize,
-    /// Bytes of a publication's frame.
+    /// The size of a publication's frame, in bytes.
     pub size: usize,
-    /// Seconds of a run.
+    /// The duration of a run, in seconds.
     pub seconds: u64,
-    /// Publications a second.
+    /// Publications per second.
     pub rate: u64,
-    /// Runs, of which the median is reported.
+    /// The number of runs, of which the median is reported.
     pub runs: usize,
-    /// Measure the ceiling too.
+    /// Whether to measure the ceiling too.
     pub ceiling: bool,
-    /// Report as JSON.
+    /// Whether to report as JSON.
     pub json: bool,
-    /// A relay that runs already, in place of one of the bench's own.
+    /// A running relay to measure, instead of starting one.
     pub attached: Option<Attached>,
 }
 
@@ -97,9 +97,10 @@ pub struct Options {
 pub struct Attached {
     /// Where pages connect.
     pub relay: SocketAddr,
-    /// Where the bench is the business server: one of the relay's `uplink.addresses`. It must have no secret.
+    /// Where the bench listens as the business server: one of the relay's `uplink.addresses`. The
+    /// relay's secret must be empty.
     pub business: SocketAddr,
-    /// The relay's process, where it is on this machine.
+    /// The relay's process, if it is on this machine.
     pub process: Option<u32>,
 }
 
@@ -120,7 +121,7 @@ impl Default for Options {
     }
 }
 
-/// What one run found.
+/// The results of one run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub seconds: f64,
@@ -138,17 +139,17 @@ pub(crate) struct Figures {
     pub kernel_after: Option<u64>,
 }
 
-/// Runs the bench and prints what it found.
+/// Runs the bench and prints its report.
 #[must_use]
 pub fn run(options: Options) -> ExitCode {
     let pages_max = board::SELECTED.pages_max as usize;
     if options.attached.is_none() && options.pages > pages_max {
         let name = board::SELECTED.name;
         return fail(&format!(
-            "the board {name} takes {pages_max} pages: take fewer (--pages), or build for another board"
+            "the board {name} allows {pages_max} pages: take fewer (--pages), or build for another board"
         ));
     }
-    if let Err(error) = make_descriptors(options.pages) {
+    if let Err(error) = raise_descriptor_limit(options.pages) {
         return fail(&error);
     }
     target::pin(None, 1);
@@ -169,8 +170,8 @@ pub fn run(options: Options) -> ExitCode {
     if let Err(error) = io::stdout().write_all(report::render(options, &relay, &ceiling).as_bytes()) {
         return fail(&format!("standard output: {error}"));
     }
-    let untold: u64 = relay.iter().map(|figures| figures.lost).sum();
-    if untold > 0 { fail(&format!("{untold} messages were lost and not told")) } else { ExitCode::SUCCESS }
+    let lost: u64 = relay.iter().map(|figures| figures.lost).sum();
+    if lost > 0 { fail(&format!("{lost} messages were lost without a gap notice")) } else { ExitCode::SUCCESS }
 }
 
 fn fail(error: &str) -> ExitCode {
@@ -178,21 +179,22 @@ fn fail(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Allows as many descriptors as the pages need.
-fn make_descriptors(pages: usize) -> Result<(), String> {
+/// Raises the soft limit of open files to the hard limit. An error if that is too low for the
+/// pages.
+fn raise_descriptor_limit(pages: usize) -> Result<(), String> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let needed = pages as u64 + 64;
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     match limit.maximum {
         Some(maximum) if maximum < needed => Err(format!(
-            "{pages} pages need {needed} open files and {maximum} are allowed: raise the limit (ulimit -Hn) or take fewer"
+            "{pages} pages need {needed} open files, but the limit is {maximum}: raise it (ulimit -Hn) or take fewer pages"
         )),
         _ => Ok(()),
     }
 }
 
-/// Something that can be published to, whoever it is.
+/// The sender of publications: through the relay, or the ceiling.
 trait Publisher {
     fn publish(&mut self, sequence: u64) -> Result<(), String>;
     fn flush(&mut self) -> Result<(), String>;
@@ -209,7 +211,7 @@ impl Publisher for Relayed {
     fn publish(&mut self, sequence: u64) -> Result<(), String> {
         let part = match self.track {
             Track::State | Track::Messages => Part::Whole,
-            // A group a second, a chunk each quarter.
+            // A group per second, a chunk every quarter second.
             Track::Audio | Track::Video if sequence % 4 == 2 => Part::Start,
             Track::Audio | Track::Video if sequence == 1 => Part::Init { mime: "video/webm" },
             Track::Audio | Track::Video => Part::Continue,
@@ -226,7 +228,7 @@ impl Publisher for Relayed {
     }
 }
 
-/// The ceiling's control connection: a byte for each publication.
+/// The ceiling's control connection: one byte triggers one publication.
 struct Bare(TcpStream, Vec<u8>);
 
 impl Publisher for Bare {
@@ -260,7 +262,8 @@ fn measure_relay(options: Options) -> Result<Figures, String> {
     let mut publisher = Relayed { uplink, data, track };
     let mut load = Load::new()?;
     let figures = measure_pages(options, &relay, &mut publisher, &mut load);
-    // The pages go first, then the relay, and the business server last: nothing is left to complain about.
+    // Close the pages first, then the relay, and the business server last, so that the relay logs
+    // no warnings.
     drop(load);
     relay.end();
     figures
@@ -274,7 +277,8 @@ fn measure_pages(
 ) -> Result<Figures, String> {
     let probe = match options.mode {
         Mode::Idle | Mode::Arrivals => {
-            // What the first pages alone cost is the program's; the probe's is one of them.
+            // Connect two pages first, one of them the probe's: their one-off costs are not counted
+            // per page.
             arrive(load, publisher, relay, 1)?;
             Some(Probe::start(relay.address)?)
         }
@@ -322,7 +326,7 @@ fn measure_ceiling(options: Options) -> Result<Figures, String> {
     drive(&mut load, &mut Bare(control, Vec::new()), &ceiling, options)
 }
 
-/// A message whose frame has about so many bytes.
+/// A message whose frame has about `size` bytes.
 fn message(size: usize) -> Vec<u8> {
     let text = "x".repeat(size.saturating_sub(75));
     format!(r#"{{"from":"bench","text":"{text}"}}"#).into_bytes()
@@ -350,7 +354,7 @@ fn arrive(load: &mut Load, publisher: &mut Relayed, relay: &Target, pages: usize
     Ok(())
 }
 
-/// Publishes and reads for the time of a run.
+/// Publishes and reads for the duration of a run.
 fn drive(load: &mut Load, publisher: &mut dyn Publisher, target: &Target, options: Options) -> Result<Figures, String> {
     let every = match options.mode {
         Mode::Rate => Some(Duration::from_secs(1) / u32::try_from(options.rate.max(1)).unwrap_or(u32::MAX)),
@@ -361,17 +365,17 @@ fn drive(load: &mut Load, publisher: &mut dyn Publisher, target: &Target, option
     let readers = load.readers();
     let (mut sent, mut done) = (0, 0);
     let warm = clock::now() + WARM_UP;
-    // Asked before the first publication, for it takes its time.
+    // Read before the first publication, because it is slow.
     let mut figures = Figures { kernel_before: target.kernel(), ..Figures::default() };
     let mut begun = None;
     let mut due = clock::now();
     loop {
         let now = clock::now();
-        // Memory is to be seen at rest: the messages' ring is touched for the first time before that.
+        // The first reading of memory comes after the message ring has been filled once, when its
+        // pages are resident.
         let is_touched = options.mode != Mode::Stalled || sent * options.size as u64 >= RING_SIZE;
         if begun.is_none() && now >= warm && is_touched {
-            let seen = std::mem::take(&mut load.seen.latency);
-            drop(seen);
+            drop(std::mem::take(&mut load.seen.latency));
             figures.memory_before = target.memory();
             begun = Some((now, target.cpu(), target::cpu(std::process::id()), load.seen.deliveries, load.seen.bytes));
         }
@@ -398,7 +402,8 @@ fn drive(load: &mut Load, publisher: &mut dyn Publisher, target: &Target, option
         }
         publisher.attend()?;
         load.turn(Duration::from_micros(500))?;
-        // An init segment is repeated to late pages and not counted: the first media publication is done at once.
+        // Pages don't count init segments, which are repeated. So the first media publication, the
+        // init segment, is considered done at once.
         while done < sent && (load.seen.reached(done + 1) >= readers || (options.mode == Mode::Media && done == 0)) {
             done += 1;
         }

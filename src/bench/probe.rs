@@ -1,6 +1,7 @@
-//! A page that was there before the others: it sends a ping each 10 ms and times the pong.
+//! A page connected before the others: it sends a ping every 10 ms and times the pong.
 //!
-//! What it waits is what any page waits whose turn comes behind the arrivals'. It has a thread of its own.
+//! Its latency is that of any page whose turn comes after those of arriving pages. Runs in its own
+//! thread.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,9 +15,9 @@ use super::histogram::Histogram;
 use super::load::upgrade;
 use super::uplink::LINK;
 
-/// How often it asks.
+/// The interval of its pings.
 const PERIOD: Duration = Duration::from_millis(10);
-/// A ping of a page: final, masked with zeros, empty.
+/// A page's ping: final, empty, masked with zeros.
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
 /// The pong to it.
 const PONG: [u8; 2] = [0x8a, 0];
@@ -28,14 +29,14 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Connects, subscribes, and begins.
+    /// Connects, subscribes, and starts pinging.
     pub fn start(relay: SocketAddr) -> Result<Self, String> {
         let say = |error: std::io::Error| format!("the probe: {error}");
         let mut stream = TcpStream::connect(relay).map_err(say)?;
         stream.set_nodelay(true).map_err(say)?;
         stream.set_read_timeout(Some(super::PATIENCE)).map_err(say)?;
         stream.write_all(&upgrade(relay, LINK)).map_err(say)?;
-        // The head, and behind it the confirmation.
+        // The response head, followed by the `subscribed` notice.
         let mut seen = Vec::new();
         while !seen.windows(12).any(|window| window == b"\"subscribed\"") || !seen.ends_with(b"}") {
             let mut bytes = [0; 1024];
@@ -45,16 +46,16 @@ impl Probe {
             }
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
+        let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut times = Histogram::default();
-            while !told.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 let start = clock::now();
                 stream.write_all(&PING).map_err(say)?;
                 let mut pong = [0; 2];
                 stream.read_exact(&mut pong).map_err(say)?;
                 if pong != PONG {
-                    return Err(format!("the probe: {pong:02x?} came in place of a pong"));
+                    return Err(format!("the probe: received {pong:02x?} instead of a pong"));
                 }
                 times.add(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), 1);
                 std::thread::sleep(PERIOD);
@@ -64,9 +65,9 @@ impl Probe {
         Ok(Self { stop, thread })
     }
 
-    /// Ends it; what it saw.
+    /// Ends it, and returns its latencies.
     pub fn end(self) -> Result<Histogram, String> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| "the probe: its thread is gone".to_owned())?
+        self.thread.join().map_err(|_| "the probe: its thread panicked".to_owned())?
     }
 }

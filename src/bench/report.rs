@@ -1,10 +1,10 @@
-//! The bench's report: a table, or JSON; medians over the runs, and ratios to the ceiling.
+//! The bench's report, as a table or as JSON: medians over the runs, and ratios to the ceiling.
 
 use serde_json::{Value, json};
 
 use super::{Figures, Mode, Options};
 
-/// The report of all runs.
+/// Renders the report of all runs.
 pub fn render(options: Options, relay: &[Figures], ceiling: &[Figures]) -> String {
     let relay = rows(options, relay);
     let ceiling = rows(options, ceiling);
@@ -26,7 +26,7 @@ pub fn render(options: Options, relay: &[Figures], ceiling: &[Figures]) -> Strin
     out.push('\n');
     for (index, (label, values)) in relay.iter().enumerate() {
         out += &format!("{label:<36}{:>12}", number(median(values)));
-        // A ratio says nothing where the ceiling does nothing of the kind.
+        // No ratio where the ceiling has no such value.
         if let Some((_, bare)) = ceiling.get(index).filter(|(_, bare)| median(bare) > 0.0) {
             let ratios: Vec<f64> = values.iter().zip(bare).map(|(ours, bare)| ours / bare).collect();
             let spread =
@@ -37,12 +37,12 @@ pub fn render(options: Options, relay: &[Figures], ceiling: &[Figures]) -> Strin
         out.push('\n');
     }
     if options.mode != Mode::Idle && relay.iter().any(|(label, values)| *label == LOAD_BUSY && median(values) > 0.97) {
-        out += "\nThe load generator was busy all the time: it may have been the limit, not the relay.\n";
+        out += "\nThe load generator was busy all the time: it may be the bottleneck, not the relay.\n";
     }
     out
 }
 
-/// What counts in a mode.
+/// The settings that matter in the mode.
 fn settings(options: Options) -> String {
     let Options { pages, under_way, size, seconds, rate, runs, .. } = options;
     let runs = if runs == 1 { "1 run".to_owned() } else { format!("medians of {runs} runs") };
@@ -54,7 +54,7 @@ fn settings(options: Options) -> String {
     }
 }
 
-/// The row that tells whether the bench itself was the limit.
+/// The row that shows whether the bench itself was the bottleneck.
 const LOAD_BUSY: &str = "load generator busy, share";
 
 type Rows = Vec<(&'static str, Vec<f64>)>;
@@ -65,7 +65,7 @@ fn rows(options: Options, runs: &[Figures]) -> Rows {
     }
     let row = |label, of: &dyn Fn(&Figures) -> f64| (label, runs.iter().map(of).collect::<Vec<_>>());
     let each = |figures: &Figures, ms: f64| ms * 1000.0 / figures.deliveries.max(1) as f64;
-    // Of a relay on another machine nothing is known but what it sends.
+    // Of a relay on another machine, only what it sends is known.
     let has_process = options.attached.is_none_or(|attached| attached.process.is_some());
     let has_kernel = runs.iter().all(|run| run.kernel_before.is_some() && run.kernel_after.is_some());
     let kernel = |f: &Figures| f.kernel_after.unwrap_or(0).saturating_sub(f.kernel_before.unwrap_or(0)) as f64;

@@ -1,4 +1,4 @@
-//! The process that is measured: a relay, or the ceiling, and what the kernel knows of it.
+//! The measured process, a relay or the ceiling, and what the kernel reports about it.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,34 +11,34 @@ use super::Attached;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// How long it may take to end, in steps of 10 ms.
+/// Timeout for the process to exit, in steps of 10 ms.
 const END_STEPS: usize = 500;
 const END_STEP: Duration = Duration::from_millis(10);
 
 /// A process that accepts pages.
 pub struct Target {
-    /// Where the bench started it.
+    /// Set if the bench started it.
     child: Option<Child>,
-    /// Where it is on this machine.
+    /// Set if it is on this machine.
     process: Option<u32>,
     config: Option<PathBuf>,
     /// Where pages connect.
     pub address: SocketAddr,
 }
 
-/// Processor time, milliseconds but where it says otherwise.
+/// Processor time in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu {
     /// In user mode.
     pub user_ms: f64,
     /// In the kernel.
     pub system_ms: f64,
-    /// Both, by the scheduler's own clock.
+    /// Both, measured by the scheduler with higher resolution.
     pub total_ms: f64,
 }
 
 impl Cpu {
-    /// From an earlier reading to this one.
+    /// The difference from an earlier reading.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             user_ms: self.user_ms - earlier.user_ms,
@@ -63,14 +63,14 @@ impl Target {
         Ok(target)
     }
 
-    /// Starts the ceiling for so many pages.
+    /// Starts the ceiling for this number of pages.
     pub fn ceiling(pages: usize, core: Option<usize>) -> Result<Self, String> {
         let mut command = program()?;
         command.args(["bench-ceiling", &pages.to_string()]);
         Self::start(command, core)
     }
 
-    /// A relay that somebody else started.
+    /// A relay that the bench did not start.
     pub fn attached(attached: Attached) -> Self {
         Self { child: None, process: attached.process, config: None, address: attached.relay }
     }
@@ -101,7 +101,8 @@ impl Target {
         Ok(Self { process: Some(child.id()), child: Some(child), config: None, address })
     }
 
-    /// Ends it in good order where the bench started it: a profiler's report is written at the end.
+    /// Ends it by SIGTERM if the bench started it, so that a profiler can write its report; kills
+    /// it after a timeout.
     pub fn end(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         if let Some(process) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
@@ -117,17 +118,18 @@ impl Target {
         let _ = child.wait();
     }
 
-    /// Its processor time so far.
+    /// Its processor time since its start.
     pub fn cpu(&self) -> Cpu {
         self.process.map_or_else(Cpu::default, cpu)
     }
 
-    /// Its resident memory, bytes.
+    /// Its resident memory in bytes.
     pub fn memory(&self) -> u64 {
         self.process.map_or(0, resident)
     }
 
-    /// What waits in the kernel in its pages' sockets, both ways, bytes; `None` where `ss` can't tell.
+    /// Bytes queued in the kernel in its pages' sockets, in both directions; `None` if `ss` can't
+    /// report them.
     pub fn kernel(&self) -> Option<u64> {
         queued(&format!("sport = :{}", self.address.port()))
     }
@@ -146,7 +148,7 @@ fn program() -> Result<Command, String> {
     std::env::current_exe().map(Command::new).map_err(|error| format!("can't find itself: {error}"))
 }
 
-/// The resident memory of a process, bytes.
+/// The resident memory of a process in bytes.
 #[must_use]
 pub fn resident(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
@@ -154,12 +156,14 @@ pub fn resident(process: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
 }
 
-/// What waits in the kernel in the sockets that this filter of `ss` names, both ways, bytes; `None` where `ss` can't tell.
+/// Bytes queued in the kernel in the sockets selected by a filter of `ss`, in both directions;
+/// `None` if `ss` can't report them.
 #[must_use]
 pub fn queued(filter: &str) -> Option<u64> {
     let output = Command::new("ss").args(["-tamnHO", filter]).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok().filter(|text| text.contains("skmem:("))?;
-    // r: what came; w: what goes; o: options; bl: what came while the socket was held.
+    // r: receive queue; w: write queue; o: option memory; bl: backlog, received while the socket
+    // was locked.
     let fields = text.lines().filter_map(|line| line.split_once("skmem:(")?.1.split(')').next());
     let held = fields.flat_map(|fields| fields.split(',')).filter_map(|field| {
         let (name, bytes) = field.split_at(field.find(|c: char| c.is_ascii_digit())?);
@@ -172,12 +176,12 @@ pub fn queued(filter: &str) -> Option<u64> {
 #[must_use]
 pub fn cpu(process: u32) -> Cpu {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The fields behind the name, which may hold anything but ends with the last bracket.
+    // The fields after the name, which may contain any character; it ends at the last parenthesis.
     let fields: Vec<f64> = stat
         .rsplit_once(')')
         .map(|(_, rest)| rest.split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect())
         .unwrap_or_default();
-    // utime and stime are fields 14 and 15 of proc(5), in ticks of 10 ms.
+    // utime and stime are fields 14 and 15 (see proc(5)), in ticks of 10 ms.
     let ticks = |field: usize| fields.get(field - 3).copied().unwrap_or(0.0) * 10.0;
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let total_ns: f64 = tasks
@@ -187,7 +191,7 @@ pub fn cpu(process: u32) -> Cpu {
     Cpu { user_ms: ticks(14), system_ms: ticks(15), total_ms: total_ns / 1e6 }
 }
 
-/// Keeps a process (or this thread) on one core; without the right to it nothing happens.
+/// Pins a process (or this thread) to one core. Does nothing without the permission.
 pub fn pin(process: Option<u32>, core: usize) {
     let mut cores = CpuSet::new();
     cores.set(core);

@@ -1,6 +1,6 @@
-//! The bench's business server: one relay, one link, one topic, and publications as fast as they are wanted.
+//! The bench's business server: one relay, one link, one topic, publications on demand.
 //!
-//! The machine is `crates/business`; this is its socket, which doesn't wait.
+//! `crates/business` has the protocol; this file owns the socket, which is non-blocking.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,13 +13,13 @@ use wire::uplink::{Grant, Part};
 
 use super::{clock, load::WINDOW_MAX};
 
-/// The link that every page asks for.
+/// The link that every page subscribes to.
 pub const LINK: &str = "bench";
-/// The topic that it shows.
+/// The link's topic.
 const TOPIC: u32 = 1;
-/// Nothing is repeated to pages that come later.
+/// No replay for late pages.
 const GRANT: Grant = Grant { shared: true, ttl_s: 86_400, page_messages: true, replay: 0 };
-/// Slices of one write; further ones go with the next.
+/// The maximum number of slices per write.
 const SLICES_MAX: usize = 64;
 
 /// The uplink, as the business server sees it.
@@ -33,13 +33,14 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// Waits for the relay and shakes hands.
+    /// Waits for the relay and completes the handshake.
     pub fn meet(listener: &TcpListener) -> Result<Self, String> {
         let say = |error: std::io::Error| format!("uplink: {error}");
         let (stream, _) = listener.accept().map_err(say)?;
         stream.set_nodelay(true).map_err(say)?;
         stream.set_nonblocking(true).map_err(say)?;
-        // What is published is taken by the next flush: whatever is under way is kept until then.
+        // The next flush sends what was published; the limits must hold everything in flight until
+        // then.
         let limits = Limits {
             messages_max: WINDOW_MAX,
             messages_size_max: usize::MAX,
@@ -58,12 +59,12 @@ impl Uplink {
         Ok(uplink)
     }
 
-    /// Adds a publication to what is sent with the next [`flush`](Self::flush).
+    /// Queues a publication for the next [`flush`](Self::flush).
     pub fn publish(&mut self, track: Track, part: Part<'_>, data: &[u8]) -> Result<(), String> {
         self.business.publish(TOPIC, track, part, data).map(|_| ()).map_err(|error| error.to_string())
     }
 
-    /// Sends what is ahead of the relay, all of it.
+    /// Sends everything queued for the relay.
     pub fn flush(&mut self) -> Result<(), String> {
         self.business.take(self.relay, usize::MAX, &mut self.frames);
         let mut slices: Vec<_> = self.frames.iter().map(|frame| IoSlice::new(frame)).collect();
@@ -80,7 +81,7 @@ impl Uplink {
         Ok(())
     }
 
-    /// Takes what the relay says and answers what it asks; nothing where it says nothing.
+    /// Reads and answers the relay's frames, if there are any.
     pub fn attend(&mut self) -> Result<(), String> {
         let mut bytes = [0; 16 * 1024];
         match self.stream.read(&mut bytes) {
@@ -96,7 +97,7 @@ impl Uplink {
             match event {
                 Event::RelayUp { .. } => self.is_up = true,
                 Event::RelayDown { why, .. } => return Err(format!("uplink: {why}")),
-                // There is one topic, and it is open.
+                // Can't fail: the only topic is open.
                 Event::Asked { request, since, .. } => {
                     drop(self.business.accept(self.relay, request, (TOPIC, GRANT), since));
                 }

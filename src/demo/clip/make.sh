@@ -1,11 +1,11 @@
 #!/bin/sh
 # Renders video.mp4 and audio.mp4 with make.mjs. Needs node 18+ and ffmpeg 5.1+ (libx264).
-# (delay_moov: the AAC header is only known with the first packet.) The results are committed;
-# neither tool is needed to build or run sharelinkd.
+# (delay_moov: the AAC header is only known with the first packet.)
+# The results are committed; neither tool is needed to build or run sharelinkd.
 #
 # Video: 8 s, 426x240, 24 frames per second, H.264 Main, no B frames, a keyframe every second, a
-# fragment every 1/4 s. Audio: 16 s, mono, 48 kHz, AAC: 750 packets from the middle of three rounds,
-# so that the codec's
+#        fragment every 1/4 s.
+# Audio: 16 s, mono, 48 kHz, AAC: 750 packets from the middle of three rounds, so that the codec's
 #        overlap at the end leads into the beginning; a fragment every 25 packets.
 set -eu
 cd "$(dirname "$0")"
