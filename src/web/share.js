@@ -1,33 +1,44 @@
 /**
  * share.js: the share page at /s/<link>.
  *
- * Owns: what is shown, its words in Chinese and English, and the bound on how much of it is kept.
- * Refuses: to trust `data`. Any field may be of any type and any size; text goes in by textContent alone, an address
- * only as https, a colour only as #rrggbb.
- * Does not know: the protocol. That is sharelink.js. Nor how either of them gets here: the script in share.html loads both,
- * tries again what failed, and calls `start` once. Until then nothing here touches the document.
- * What only embellishes (formats, observers, full screen) is asked for by `optional`: a browser that lacks or refuses it
- * still shows messages. docs/page-client.md names the oldest browsers; tests/browser/floor.test.mjs takes away the rest.
+ * Owns: what is displayed, its texts in Chinese and English, and the limit on how much is kept.
+ * Refuses: to trust `data`. Any field may have any type and size; text is only inserted by
+ * textContent, a URL only if it is https, a colour only as #rrggbb.
+ * Does not know: the protocol, which is in sharelink.js. Nor how the two files are loaded: the
+ * script in share.html loads both, retries failures, and calls `start` once. Until then nothing
+ * here touches the document. Enhancements (formats, observers, full screen) are used through
+ * `optional`: a browser that lacks or refuses one still shows messages. docs/page-client.md lists
+ * the oldest browsers; tests/browser/floor.test.mjs removes newer features.
  *
- * For tests: <html data-state> is the connection, <html data-room> the subscription's status, <html data-uplink> up or
- * down; a message carries data-sequence; a gap has class "gap", data-from and data-to.
+ * For tests: <html data-state> is the connection, <html data-room> the subscription's status,
+ * <html data-uplink> up or down; a message has data-sequence; a gap has class "gap", data-from and
+ * data-to.
  */
 
-/** Elements in the list of messages; the oldest go first. A phone stays smooth, and an open page does not grow. */
+/**
+ * Maximum elements in the list of messages; the oldest are removed. Keeps phones smooth and memory
+ * bounded.
+ */
 const MESSAGES_MAX = 200;
-const NEAR_END = 48; // px: closer to the end than this, the list follows what is new
+const NEAR_END = 48; // px: if scrolled closer to the end than this, the list follows new messages
 const [TEXT_MAX, NAME_MAX, TITLE_MAX, DESCRIPTION_MAX] = [2000, 64, 200, 1000]; // characters
 
-// ---------------------------------------------------------------------------------------------- words
+// ------------------------------------------------------------------------------------------- words
 
-/** What `run` returns; `otherwise` where the browser lacks it or refuses it. */
+/** The result of `run`, or `otherwise` if the browser lacks or refuses the feature. */
 const optional = (run, otherwise = undefined) => { try { return run(); } catch { return otherwise; } };
 
-/** The viewer's language, as a browser says it: systems have `zh_CN`, `en-US@posix`, `C`, or nothing. */
+/**
+ * The viewer's language as reported by the browser; some systems report `zh_CN`, `en-US@posix`,
+ * `C`, or nothing.
+ */
 const language = String(optional(() => navigator.language || navigator.languages[0], "") || "");
 const chinese = /^zh(?![a-z])/i.test(language);
 
-/** Formats by the first locale that the browser takes, at last by its own; by `plain` where it has none at all. */
+/**
+ * A formatter for the first locale that the browser accepts, then for its own; `plain` if it has
+ * none at all.
+ */
 function formatter(kind, locales, options, plain) {
   for (const locale of [...locales, undefined]) {
     const format = optional(() => new Intl[kind](locale, options), null);
@@ -60,16 +71,16 @@ const words = chinese ? {
   missed: (count) => `错过了 ${number(count)} 条消息`,
   newer: (count) => (count > 99 ? "99+ 条新消息" : `${count} 条新消息`),
 } : {
-  stage: "Picture and sound", messages: "Messages", say: "Say something", send: "Send", empty: "Messages appear here as they are said.",
+  stage: "Picture and sound", messages: "Messages", say: "Say something", send: "Send", empty: "New messages appear here.",
   unmute: "Tap for sound", play: "Tap to play", mute: "Mute", expand: "Full screen", room: "Live room",
   connecting: "Connecting…", joining: "Joining…", live: "Live", reconnecting: "Reconnecting…", offline: "You are offline",
   uplink: "Waiting for the room…", busy: "Trying again soon…", ended: "Ended",
-  endedTitle: "This room has ended", endedText: "If it opens again, it comes back here by itself.", reopened: "The room is open again",
-  denied: "This link can’t be opened", deniedText: "It may have expired, or the room was closed.", badLink: "This link is not complete. Check it and open it again.", again: "Try again",
+  endedTitle: "This room has ended", endedText: "If it opens again, this page reconnects by itself.", reopened: "The room is open again",
+  denied: "This link can’t be opened", deniedText: "It may have expired, or the room was closed.", badLink: "This link is incomplete. Check it and open it again.", again: "Try again",
   tooLong: "That message is too long", slow: "Too fast. Wait a moment.", notSent: "Not connected, so nothing was sent",
   joined: "joined", gave: "sent a gift",
-  noPicture: "There is a picture here that this browser can’t show.", noSound: "There is sound here that this browser can’t play.",
-  noMedia: "There are picture and sound here that this browser can’t play.", otherBrowser: "Try another browser or a newer one. Messages are not affected.",
+  noPicture: "This browser can’t show this room’s picture.", noSound: "This browser can’t play this room’s sound.",
+  noMedia: "This browser can’t play this room’s picture and sound.", otherBrowser: "Try another browser or a newer one. Messages are not affected.",
   watching: (count) => `${number(count)} watching`,
   host: (name) => `Hosted by ${name}`,
   missed: (count) => (count === 1 ? "1 message was missed" : `${number(count)} messages were missed`),
@@ -77,9 +88,9 @@ const words = chinese ? {
 };
 
 const page = document.documentElement;
-/** Elements by their id, once `start` was called. */
+/** Elements by id; filled by `start`. */
 const $ = {};
-/** The subscription; null where the address has no link that could be one. */
+/** The subscription; null if the URL has no valid link. */
 let room = null;
 
 function translate() {
@@ -89,11 +100,14 @@ function translate() {
   $.say.placeholder = words.say;
 }
 
-// ---------------------------------------------------------------------------------------------- what is untrusted
+// ---------------------------------------------------------------------------------- untrusted data
 
 const record = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
 
-/** A string that says something, without control characters, overrides of direction and rows of empty lines, cut to a length; else "". */
+/**
+ * Text without control characters, bidirectional overrides and repeated empty lines, truncated to
+ * `max`; "" if not a string.
+ */
 function textOf(value, max) {
   if (typeof value !== "string") return "";
   const clean = value.slice(0, 4 * max).replace(/[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g, "").replace(/\n{3,}/g, "\n\n").trim();
@@ -129,7 +143,7 @@ function show(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// ---------------------------------------------------------------------------------------------- the state
+// --------------------------------------------------------------------------------------- the state
 
 let named = false;
 let watching = "";
@@ -149,14 +163,17 @@ function showState(data) {
   paint(colorOf(color) || "#3b5bdb");
   const picture = httpsOf(cover);
   if (picture !== ($.cover.getAttribute("src") ?? "")) {
-    $.cover.hidden = true; // until it is here: a broken picture is worse than none
+    $.cover.hidden = true; // until it has loaded: a broken image is worse than none
     if (picture) $.cover.src = picture;
     else $.cover.removeAttribute("src");
     arrange();
   }
 }
 
-/** The room's colour as it is where it only decorates, darkened where white words stand on it (WCAG AA, 4.5 to 1). */
+/**
+ * Sets the room's colours: unchanged for decoration, darkened under white text (WCAG AA requires a
+ * contrast of 4.5).
+ */
 function paint(color) {
   const channels = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
   let deep = channels;
@@ -185,21 +202,21 @@ function watchState() {
   });
 }
 
-// ---------------------------------------------------------------------------------------------- messages
+// ---------------------------------------------------------------------------------------- messages
 
-const FRAME_MAX = 250; // ms: who is not drawn within this (a hidden page, a frozen view) is drawn all the same
+const FRAME_MAX = 250; // ms: messages are drawn after this even without an animation frame (hidden page, frozen view)
 
 let pending = [];
-let drawing = 0; // the timer that draws at the latest
+let drawing = 0; // the timer for FRAME_MAX
 let following = true;
-let pinned = 0; // where the list stood when it last followed
+let pinned = 0; // the scroll position when the list last followed
 let unread = 0;
 
 function enqueue(element) {
   pending.push(element);
   if (pending.length > MESSAGES_MAX) pending.shift();
   if (drawing) return;
-  // Once a frame, whatever comes in.
+  // Draw once per frame, however many messages come in.
   drawing = setTimeout(draw, FRAME_MAX);
   optional(() => requestAnimationFrame(draw));
 }
@@ -214,7 +231,7 @@ function draw() {
   const batch = document.createDocumentFragment();
   batch.append(...elements);
   list.append(batch);
-  // Whoever reads further up must not see the text move when the oldest go.
+  // For a reader further up, the text must not move when the oldest messages are removed.
   const height = list.scrollHeight;
   while (list.childElementCount > MESSAGES_MAX) list.firstElementChild.remove();
   if (following) return toEnd();
@@ -234,12 +251,13 @@ function toEnd() {
 function watchMessages() {
   const list = $.messages;
   list.addEventListener("scroll", () => {
-    // Only a reader goes up. That the end is far can also mean that the stage just grew, and the list is about to follow.
+    // Only a reader scrolls up. A distant end can also mean that the stage has just grown and the
+    // list is about to follow.
     following = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END || (following && list.scrollTop >= pinned);
     if (following && unread) toEnd();
   }, { passive: true });
   $.newer.addEventListener("click", () => { toEnd(); list.focus(); });
-  // The keyboard, a turned phone, the stage growing: stay where the reader was.
+  // On a resize (keyboard, rotation, a growing stage), keep following.
   const resized = () => following && toEnd();
   if (!optional(() => (new ResizeObserver(resized).observe(list), true), false)) addEventListener("resize", resized);
 }
@@ -310,7 +328,10 @@ function face(from, avatar) {
   return box;
 }
 
-/** The same name always has the same colour; the hues are those that stay clear when darkened for contrast. */
+/**
+ * Hues for names, chosen to stay distinct when darkened for contrast. The same name always has the
+ * same hue.
+ */
 const HUES = [212, 340, 165, 268, 18, 192, 305, 235, 145, 2];
 
 function hueOf(name) {
@@ -320,30 +341,30 @@ function hueOf(name) {
 }
 
 function showGap({ track, from, to, count }) {
-  if (track !== "messages") return; // a hole in the picture is seen, not read
+  if (track !== "messages") return; // a gap in the media is visible anyway
   const element = make("div", "gap", words.missed(count));
   element.dataset.from = from;
   element.dataset.to = to;
   enqueue(element);
 }
 
-// ---------------------------------------------------------------------------------------------- sound and picture
+// ------------------------------------------------------------------------------- sound and picture
 
 const tracks = { audio: {}, video: {} };
-/** Failures in a row from which on a track counts as one that this browser can't play. */
+/** After this many consecutive failures, a track is considered unplayable in this browser. */
 const FAILURES_MAX = 2;
 const active = ({ status }) => status === "playing" || status === "stalled" || status === "blocked";
 
-/** What the stage shows: the picture, the sound, the cover, or the room's colour. */
+/** Decides what the stage shows: video, a sound animation, the cover, or the room's colour. */
 function arrange() {
   const focused = document.activeElement;
-  // From one picture to the next, as when a host goes live, the stage stays as it is.
+  // While the video changes, for example when a host goes live, the stage keeps its layout.
   const changing = tracks.video.status === "starting" && $.stage.dataset.mode === "video";
   const picture = changing || (active(tracks.video) && $.video.videoWidth > 0);
   const cover = !$.cover.hidden;
   const sound = [tracks.audio, tracks.video].some((track) => active(track) && track.sound);
   const blocked = [tracks.audio, tracks.video].some((track) => track.status === "blocked");
-  sayWhatIsLacking();
+  showUnplayable();
   $.stage.dataset.mode = picture ? "video" : sound ? "audio" : cover ? "cover" : "plain";
   if (!changing) $.stage.toggleAttribute("data-tall", picture && $.video.videoHeight > $.video.videoWidth);
   $.stage.toggleAttribute("data-playing", sound && !blocked);
@@ -355,13 +376,13 @@ function arrange() {
   $.unmute.lastElementChild.textContent = blocked ? words.play : words.unmute;
   $.mute.hidden = !(live && sound && !quiet && !blocked);
   $.expand.hidden = !(live && picture && ($.stage.requestFullscreen || $.video.webkitEnterFullscreen));
-  // The focus goes on to the button that takes the place of the one that had it; a hidden one takes none.
+  // Move the focus to the button that replaces the focused one: a hidden button can't keep it.
   if (focused === $.unmute && $.unmute.hidden) $.mute.focus();
   if (focused === $.mute && $.mute.hidden) $.unmute.focus();
 }
 
-/** Picture or sound that is there and can't be played here. */
-function sayWhatIsLacking() {
+/** Informs the viewer of media that this browser can't play. */
+function showUnplayable() {
   const lacks = ({ status, failures }) => status === "unsupported" || (failures >= FAILURES_MAX && !["playing", "idle"].includes(status));
   const picture = lacks(tracks.video);
   const sound = (picture && tracks.video.sound) || lacks(tracks.audio);
@@ -396,7 +417,7 @@ function watchStage() {
   }));
 }
 
-// ---------------------------------------------------------------------------------------------- where we stand
+// ------------------------------------------------------------------------------------------ status
 
 let wasLive = false;
 let busy = false;
@@ -426,7 +447,7 @@ function live() {
   $.room.hidden = false;
   wasLive = true;
   standing();
-  setTimeout(() => named || showState(null), 3000); // a room without a state still has a name
+  setTimeout(() => named || showState(null), 3000); // a room without a state still needs a title
 }
 
 function ended() {
@@ -450,7 +471,7 @@ function denied(reason) {
   page.dataset.room = "denied";
 }
 
-// ---------------------------------------------------------------------------------------------- saying something
+// ----------------------------------------------------------------------------------------- sending
 
 let hintTimer = 0;
 let said = "";
@@ -480,14 +501,14 @@ function watchComposer() {
   });
 }
 
-// ---------------------------------------------------------------------------------------------- begin
+// ------------------------------------------------------------------------------------------- start
 
-/** Called once, when the document is read and the client is here. */
+/** Called once, when the document is parsed and the client is loaded. */
 export function start({ ShareLink }) {
   for (const element of document.querySelectorAll("[id]")) $[element.id] = element;
   translate();
   paint("#3b5bdb");
-  // An address may spell any of these characters by its number: `%7E` is `~`.
+  // Any of these characters may be percent-encoded: `%7E` is `~`.
   const path = optional(() => decodeURIComponent(location.pathname), location.pathname);
   const link = /^\/s\/([A-Za-z0-9\-_.~]{1,128})\/?$/.exec(path)?.[1];
   if (!link) return denied("");
@@ -526,9 +547,10 @@ function listen(handlers) {
 }
 
 function refused() {
-  // While the room is away it is that; what else a message from here is refused for is its pace.
+  // If the uplink is down, that is the reason; otherwise this page's messages are only refused by
+  // the rate limit.
   hint(room.uplink ? words.slow : words.notSent);
-  if (!$.say.value && said) $.say.value = said; // what was refused is not lost
+  if (!$.say.value && said) $.say.value = said; // restore the refused text
   said = "";
   $.send.disabled = !$.say.value;
 }

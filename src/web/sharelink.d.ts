@@ -1,74 +1,82 @@
 /**
- * Type declarations of sharelink.js, the page client of sharelinkd. The manual is docs/page-client.md.
+ * Type declarations of sharelink.js, the page client of sharelinkd. The manual is
+ * docs/page-client.md.
  *
- * Sequences and topics are numbers (a sequence stays below 2^53), epochs are strings (a u64 does not fit a number).
- * Whatever is called `data` came from outside and is of type `unknown` for that reason: check it before use.
+ * Sequences and topics are numbers (a sequence stays below 2^53), epochs are strings (a u64 does
+ * not fit a number). Everything named `data` is untrusted and therefore of type `unknown`: check it
+ * before use.
  */
 
 export type TrackName = "state" | "messages" | "audio" | "video";
 
 /**
- * - `idle` nothing is live, nothing is to be asked for within 5 s, so there is no connection
- * - `connecting` a connection is being made
+ * - `idle` not connected, because nothing is live and no retry is due within 5 s
+ * - `connecting` the connection is being established
  * - `open` connected
- * - `waiting` lost, and to be made again after a while
- * - `away` let go because the page was left (`pagehide`); it comes back with the page
- * - `closed` by `ShareLink.close()`, for good
+ * - `waiting` disconnected; reconnects after a wait
+ * - `away` disconnected because the page was left (`pagehide`); reconnects when the page comes back
+ * - `closed` by `ShareLink.close()`, permanently
  */
 export type ConnectionState = "idle" | "connecting" | "open" | "waiting" | "away" | "closed";
 
 /**
- * - `asking` not answered yet, or to be asked again after a reconnect or a `denied` with `retry`
+ * - `asking` not answered yet, or waiting for a reconnect or for a retry after a `denied` with
+ *   `retry`
  * - `live` confirmed by the relay
- * - `ended` the room ended, or its link was revoked; it is asked for again every 30 s or so
- * - `denied` refused; not asked for again unless `askDenied` or `askAgain()` says so
- * - `closed` by `unsubscribe()`, for good
+ * - `ended` the room ended, or its link was revoked; retried about every 30 s
+ * - `denied` refused; not retried, except by `askDenied` or `askAgain()`
+ * - `closed` by `unsubscribe()`, permanently
  */
 export type SubscriptionStatus = "asking" | "live" | "ended" | "denied" | "closed";
 
 /**
- * - `offered` it runs, but no element was given for it
- * - `starting` the init segment is here, nothing plays yet
+ * - `offered` media is available, but no element was given for it
+ * - `starting` the init segment was received, nothing plays yet
  * - `playing`, `stalled`
- * - `blocked` the browser plays nothing, not even muted, before a gesture: call `unmute()` from one
- * - `unsupported` this browser has no Media Source Extensions, or cannot play that MIME type: see `why`. Tell the viewer
- * - `failed` it could not be decoded; the player is rebuilt with a later group
- * - `idle` nothing came for 15 s, or the room ended
+ * - `blocked` the browser plays nothing, not even muted, before a user gesture: call `unmute()`
+ *   from one
+ * - `unsupported` this browser has no Media Source Extensions, or cannot play that MIME type: see
+ *   `why`. Inform the viewer
+ * - `failed` decoding failed; the player is rebuilt with a later group
+ * - `idle` nothing was received for 15 s, or the room ended
  */
 export type MediaStatus = "none" | "offered" | "starting" | "playing" | "stalled" | "blocked" | "unsupported" | "failed" | "idle";
 
 export interface ConnectionDetail {
   state: ConnectionState;
-  /** The close code, where a connection was lost: 1006 also where the client itself gave it up as dead. */
+  /** The close code, if a connection was lost; 1006 also if the client abandoned it as dead. */
   code?: number;
-  /** The close reason, for 1008 a sentence that a person can read. */
+  /** The close reason; for 1008, a human-readable sentence. */
   reason?: string;
   /** With `waiting`: milliseconds until the next attempt. */
   wait?: number;
-  /** With `waiting`: attempts since a subscription last held for 10 s. */
+  /** With `waiting`: the number of attempts since a subscription last held for 10 s. */
   attempt?: number;
 }
 
 export interface SubscribedDetail {
   epoch: string;
-  /** Whether `send()` is allowed by the link. */
+  /** Whether the link allows `send()`. */
   pageMessages: boolean;
 }
 
 export interface DeniedDetail {
-  /** What the business server, or the relay, gave as the reason. Untrusted text. */
+  /** The reason given by the business server or the relay. Untrusted text. */
   reason: string;
-  /** Seconds until the client asks again by itself; null: it does not. */
+  /** Seconds until the client retries by itself; null if it does not. */
   retry: number | null;
 }
 
-/** A state or a message. Each message is seen once, in order, or covered by a `gap`; of states only the newest counts. */
+/**
+ * A state or a message. Each message is delivered once, in order, or covered by a `gap`; of states
+ * only the newest matters.
+ */
 export interface ValueDetail {
   sequence: number;
   data: unknown;
 }
 
-/** Sequences that this page will not see. `to` is inclusive. */
+/** Sequences that this page will not receive. `to` is inclusive. */
 export interface GapDetail {
   track: TrackName;
   from: number;
@@ -77,7 +85,10 @@ export interface GapDetail {
 }
 
 export interface EpochDetail {
-  /** The business server's counters began anew: sequences seen before say nothing about those that follow. */
+  /**
+   * The business server has restarted its counters: earlier sequences are unrelated to those that
+   * follow.
+   */
   epoch: string;
 }
 
@@ -88,25 +99,30 @@ export interface EndDetail {
 }
 
 export interface UplinkDetail {
-  /** Whether the relay reaches the business server. While it does not, the page stays and nothing new comes. */
+  /**
+   * Whether the relay is connected to the business server. While it is not, the page stays
+   * connected but receives nothing new.
+   */
   up: boolean;
 }
 
 export interface ErrorDetail {
-  /** What the relay refused of what this page sent, for example a `send` that came too fast. */
+  /**
+   * Why the relay refused something that this page sent, for example a `send` above the rate limit.
+   */
   reason: string;
 }
 
 export interface MediaDetail {
   track: "audio" | "video";
   status: MediaStatus;
-  /** Of the running init segment, as it was published; "" before the first one. */
+  /** The MIME type of the current init segment, as published; "" before the first one. */
   mime: string;
-  /** Whether the MIME type says that there is sound in this track: a video track may carry both. */
+  /** Whether this track has sound, according to its MIME type: a video track may have both. */
   sound: boolean;
   /**
-   * With `unsupported`: "mse" where the browser has no Media Source Extensions at all, "type" where it cannot play this
-   * MIME type. With `failed`: what the browser said, for a log.
+   * With `unsupported`: "mse" if the browser has no Media Source Extensions at all, "type" if it
+   * cannot play this MIME type. With `failed`: the browser's error message, for a log.
    */
   why?: "mse" | "type" | (string & {});
 }
@@ -114,7 +130,10 @@ export interface MediaDetail {
 export interface SoundDetail {
   track: "audio" | "video";
   muted: boolean;
-  /** true: the browser insisted on starting muted. Show a control, and call `unmute()` when it is tapped. */
+  /**
+   * true: the browser only allowed muted playback. Show a control, and call `unmute()` when it is
+   * tapped.
+   */
   refused: boolean;
 }
 
@@ -138,7 +157,10 @@ export interface SubscriptionEvents extends ShareLinkEvents {
 
 type Listener<Detail> = ((event: CustomEvent<Detail>) => void) | { handleEvent(event: CustomEvent<Detail>): void } | null;
 
-/** An EventTarget whose events are `CustomEvent`s with a known `detail`. A type alone: the module has no such class. */
+/**
+ * An EventTarget whose events are `CustomEvent`s with a known `detail`. Only a type: the module has
+ * no such class.
+ */
 declare class TypedTarget<Events> extends EventTarget {
   addEventListener<Type extends keyof Events & string>(type: Type, listener: Listener<Events[Type]>, options?: boolean | AddEventListenerOptions): void;
   addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;
@@ -147,66 +169,80 @@ declare class TypedTarget<Events> extends EventTarget {
 }
 
 export interface SubscribeOptions {
-  /** Plays the `audio` track. Best a `<video>` element: browsers refuse to start an `<audio>`, even a muted one. */
+  /**
+   * Plays the `audio` track. Preferably a `<video>` element: browsers don't autoplay an `<audio>`,
+   * not even muted.
+   */
   audio?: HTMLMediaElement | null;
-  /** Plays the `video` track, with its sound where it has some. */
+  /** Plays the `video` track, with its sound if it has any. */
   video?: HTMLMediaElement | null;
-  /** Start without trying for sound. Default false: sound where the browser allows it. */
+  /** Start muted. Default false: with sound, if the browser allows it. */
   muted?: boolean;
-  /** Seconds behind live from which playback jumps forward. Default 1.5; longer where one chunk alone is longer. */
+  /**
+   * Playback further behind live than this, in seconds, jumps forward. Default 1.5; more if a
+   * single chunk is longer.
+   */
   lag?: number;
-  /** Seconds (give or take a quarter) until a denied link is asked for again. Default 0: never. */
+  /** Seconds until a denied link is retried, jittered by a quarter. Default 0: never. */
   askDenied?: number;
 }
 
 /** One connection to a relay. It opens with the first subscription and closes with the last one. */
 export class ShareLink extends TypedTarget<ShareLinkEvents> {
   /**
-   * @param url the relay: `https://relay.example` or a `wss:` address. By default the relay that served this module;
-   *   give it where the module was bundled or copied.
+   * @param url the relay: `https://relay.example` or a `wss:` URL. By default the relay that served
+   *   this module; required if the module was bundled or copied.
    */
   constructor(url?: string | URL);
-  /** The WebSocket address in use. */
+  /** The WebSocket URL in use. */
   readonly url: string;
   readonly connection: ConnectionState;
   readonly uplink: boolean;
   /**
-   * Asks for what a share link shows. Several share the one connection, up to what the relay allows (8 as shipped).
+   * Subscribes to a share link. Subscriptions share the connection, up to the relay's limit (8 by
+   * default).
    * @param link the token, 1 to 128 of `A-Z a-z 0-9 - _ . ~`
-   * @throws TypeError where that is no share link; Error after `close()`
+   * @throws TypeError if it is not a share link; Error after `close()`
    */
   subscribe(link: string, options?: SubscribeOptions): Subscription;
-  /** Ends every subscription and the connection, for good. */
+  /** Ends every subscription and the connection, permanently. */
   close(): void;
 }
 
-/** What one share link shows. The connection's own events are repeated here, so that one target is enough. */
+/**
+ * A subscription to one share link. The connection's events are repeated here, so that one target
+ * is enough.
+ */
 export class Subscription extends TypedTarget<SubscriptionEvents> {
   private constructor();
   readonly link: string;
   readonly status: SubscriptionStatus;
-  /** null until it was confirmed once. */
+  /** null until first confirmed. */
   readonly epoch: string | null;
   /** Whether `send()` would be forwarded now. */
   readonly pageMessages: boolean;
   readonly connection: ConnectionState;
   readonly uplink: boolean;
-  /** true where no sound is heard: muted, refused by the browser, or none there. */
+  /** true if no sound is audible: muted, blocked by the browser, or the media has none. */
   readonly muted: boolean;
-  /** Plays the tracks into other elements from the next group on; null takes one away, what is left out stays. */
+  /**
+   * Plays the tracks in other elements from the next group on; null detaches one, an omitted one
+   * stays.
+   */
   attach(elements: { audio?: HTMLMediaElement | null; video?: HTMLMediaElement | null }): void;
-  /** Call it from a real tap, click or key. Resolves to whether sound is on. */
+  /** Call it from a user gesture (tap, click or key). Resolves to whether sound is on. */
   unmute(): Promise<boolean>;
   mute(): void;
   /**
    * Sends a text to the business server.
-   * @returns false where it could not be sent now (not live, or the link does not allow it); nothing is kept for later
-   * @throws RangeError where it is longer than 512 bytes of UTF-8
+   * @returns false if it can't be sent now (not live, or the link does not allow it); it is not
+   *   queued
+   * @throws RangeError if it is longer than 512 bytes of UTF-8
    */
   send(data: string): boolean;
-  /** Asks at once for what was denied, ended or is to be asked for later. */
+  /** Retries at once if it was denied, has ended or waits for a retry. */
   askAgain(): void;
-  /** Ends this subscription, for good. The relay's answer is the `end` event. */
+  /** Ends this subscription, permanently. The relay answers with the `end` event. */
   unsubscribe(): void;
 }
 

@@ -1,14 +1,16 @@
 /**
  * sharelink.js: the page client of sharelinkd, one ES module without dependencies.
  *
- * Owns: one WebSocket to a relay (`ShareLink`), the subscriptions made over it (`Subscription`), each one's
- * counters, and the playing of its sound and picture by Media Source Extensions (`Player`).
- * Refuses: to look into anyone's `data` (it is handed on as parsed, and is untrusted), to draw anything, to keep
- * messages, and to guess from a browser's name: what a browser can do is asked at run time.
+ * Owns: one WebSocket to a relay (`ShareLink`), its subscriptions (`Subscription`) with their
+ * sequence counters, and the playback of their audio and video by Media Source Extensions
+ * (`Player`).
+ * Refuses: to interpret `data` (it is passed on as parsed, and is untrusted), to draw anything, to
+ * keep messages, and to detect features by the browser's name: they are detected at run time.
  * Does not know: what a room is, who may see it, or where the page came from.
  *
- * The protocol is docs/protocol.md, "Page"; the interface is sharelink.d.ts; the manual is docs/page-client.md, which also
- * names the oldest browsers: tests/browser/floor.test.mjs holds this file to them.
+ * Protocol: docs/protocol.md, "Page". Interface: sharelink.d.ts. Manual: docs/page-client.md, which
+ * also lists the oldest supported browsers; tests/browser/floor.test.mjs enforces them for this
+ * file.
  */
 
 const SUBPROTOCOL = "sharelink.v1";
@@ -16,42 +18,67 @@ const TRACKS = ["state", "messages", "audio", "video"];
 const [STATE, MESSAGES, AUDIO, VIDEO] = [0, 1, 2, 3];
 const [INIT, START] = [1, 2];
 
-// ---------------------------------------------------------------------------------------------- limits, all in ms
-/** Full jitter: the n-th wait is anywhere between 0 and BACKOFF_MIN * BACKOFF_GROWTH^n, at most BACKOFF_MAX. Less
- *  than doubling, so that a relay that was away for seconds is found again within seconds. */
+// ------------------------------------------------------------------------------- limits, all in ms
+/**
+ * Exponential back-off with full jitter: the n-th wait is random between 0 and BACKOFF_MIN *
+ * BACKOFF_GROWTH^n, at most BACKOFF_MAX. It grows slower than by doubling, so that after an outage
+ * of seconds pages are back within seconds.
+ */
 const BACKOFF_MIN = 500;
 const BACKOFF_GROWTH = 1.6;
 const BACKOFF_MAX = 30_000;
-/** A confirmed subscription must hold this long before the back-off begins anew: a relay that accepts and falls
- *  over at once would otherwise be met by an endless stampede. */
+/**
+ * The back-off is reset only after a confirmed subscription has held this long. Otherwise a relay
+ * that crashes right after accepting pages would be stampeded forever.
+ */
 const STEADY = 10_000;
-/** The relay says `alive` after 15 s of silence, so this is two of them missed and some more. */
+/**
+ * Idle timeout. The relay sends `alive` after 15 s without other frames, so this is two of them
+ * missed, and a margin.
+ */
 const SILENCE = 40_000;
-/** The same for a page that was just looked at again: one missed is enough, the viewer is waiting. */
+/**
+ * The idle timeout right after the viewer came back: one missed `alive` is enough, since the viewer
+ * is waiting.
+ */
 const SILENCE_SEEN = 20_000;
 const BEAT = 5_000;
 const CONNECT_TIMEOUT = 15_000;
-/** After an `end` that the page did not ask for: a room that reopens comes back within this, give or take a quarter. */
+/**
+ * Retry interval after an `end` that the page did not request, to notice a reopened room. Jittered
+ * by a quarter.
+ */
 const ASK_AGAIN = 30_000;
-/** After 1008 (kicked, or a limit broken): coming straight back would only be refused again. */
+/**
+ * Minimum wait after 1008 (kicked, or a limit exceeded): an immediate reconnect would only be
+ * refused again.
+ */
 const REFUSED = 30_000;
-/** A wait named by the relay is believed up to here. */
+/** The longest `retry` accepted from the relay. */
 const RETRY_MAX = 300_000;
-/** Where nothing is there and nothing is asked for within this, the connection is let go: the relay would close it. */
+/**
+ * If nothing is subscribed and no retry is due within this, the connection is closed: the relay
+ * would close it anyway.
+ */
 const REST = 5_000;
 const SEND_SIZE_MAX = 512;
 
-/** What `run` returns; `otherwise` where the browser lacks it or refuses it. */
+/** The result of `run`, or `otherwise` if the browser lacks or refuses the feature. */
 const optional = (run, otherwise = undefined) => { try { return run(); } catch { return otherwise; } };
-/** ms that only grow. Every wait is measured by it: the wall clock of a phone may jump by hours. It may stand still while
- *  a device sleeps, which is allowed for. */
+/**
+ * Monotonic time in ms, used for every wait: a phone's wall clock may jump by hours. It may stop
+ * while the device sleeps, which the code allows for.
+ */
 const now = Number.isFinite(optional(() => performance.now())) ? () => performance.now() : counted;
 
-/** The same without the browser's help: a step of the wall clock counts as little more than a beat at most. */
+/**
+ * A substitute if the browser has no monotonic clock: a step of the wall clock counts as at most a
+ * little more than a beat.
+ */
 let [counts, countedAt] = [0, NaN];
 function counted() {
   const at = Date.now();
-  if (!(countedAt <= at)) countedAt = at; // the first look, or a clock that was set back
+  if (!(countedAt <= at)) countedAt = at; // the first call, or the clock was set back
   counts += Math.min(at - countedAt, BEAT + 1_000);
   countedAt = at;
   return counts;
@@ -62,7 +89,7 @@ const between = (low, high) => low + Math.random() * (high - low);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const isSequence = (value) => Number.isSafeInteger(value) && value > 0;
 
-// The doors between the classes of this module; nobody outside holds these keys.
+// Private interfaces between the classes of this module: the symbols are not exported.
 const ask = Symbol("ask");
 const say = Symbol("say");
 const settle = Symbol("settle");
@@ -73,7 +100,7 @@ const receiveMedia = Symbol("receiveMedia");
 const lost = Symbol("lost");
 const since = Symbol("since");
 
-// ============================================================================================== the connection
+// ================================================================================== the connection
 
 /** One connection to a relay. It opens with the first subscription and closes with the last one. */
 export class ShareLink extends EventTarget {
@@ -82,14 +109,14 @@ export class ShareLink extends EventTarget {
   #state = "idle";
   #uplink = true;
   #subscriptions = new Set();
-  #asked = new Map(); // id of a `subscribe` that has no answer yet -> { subscription, at }
+  #asked = new Map(); // id of an unanswered `subscribe` -> { subscription, at }
   #topics = new Map(); // topic number on this connection -> subscription
   #id = 0;
   #attempt = 0;
-  #notBefore = 0; // a wait that the relay asked for: not even the viewer's return shortens it
+  #notBefore = 0; // end of a wait required by the relay: not even the viewer's return shortens it
   #began = 0;
   #heard = 0;
-  #seen = 0; // when the viewer came back last
+  #seen = 0; // when the viewer last came back
   #beaten = 0;
   #retryTimer = 0;
   #beatTimer = 0;
@@ -110,7 +137,7 @@ export class ShareLink extends EventTarget {
 
   get url() { return this.#url; }
   get connection() { return this.#state; }
-  /** Whether the relay's own link to the business server is up, as far as the relay said. */
+  /** Whether the relay's connection to the business server is up, as last reported by the relay. */
   get uplink() { return this.#uplink; }
 
   subscribe(link, options = {}) {
@@ -132,7 +159,7 @@ export class ShareLink extends EventTarget {
 
   [ask](subscription) {
     if (this.#state === "idle") this.#connectInTime();
-    // Otherwise everything wanted is asked for when the connection opens.
+    // Otherwise `#opened` subscribes.
     if (this.#state !== "open") return;
     for (const waiting of this.#asked.values()) if (waiting.subscription === subscription) return;
     this.#id = (this.#id % 0xffff_ffff) + 1; // u32, never 0
@@ -142,11 +169,13 @@ export class ShareLink extends EventTarget {
 
   [say](frame) {
     if (this.#state !== "open" || this.#socket.readyState !== WebSocket.OPEN) return false;
-    this.#socket.send(JSON.stringify(frame)); // an undefined `since` is left out by JSON
+    this.#socket.send(JSON.stringify(frame)); // JSON omits an undefined `since`
     return true;
   }
 
-  /** Something is no longer wanted, or not now: forget it, and close when nothing is left. */
+  /**
+   * Called when a subscription has ended or is paused: disconnects if none needs the connection.
+   */
   [settle]() {
     if (this.#wanted() || this.#asked.size + this.#topics.size > 0) return;
     if (this.#state !== "closed" && this.#state !== "idle") this.#drop("idle");
@@ -161,7 +190,7 @@ export class ShareLink extends EventTarget {
 
   // ---- opening and losing
 
-  /** Connects, but not before the time that the relay named. */
+  /** Connects, but not before the wait required by the relay is over. */
   #connectInTime() {
     const wait = this.#notBefore - now();
     if (wait <= 0) return this.#connect();
@@ -177,7 +206,7 @@ export class ShareLink extends EventTarget {
     let socket;
     try {
       socket = this.#socket = new WebSocket(this.#url, SUBPROTOCOL);
-    } catch (error) { // forbidden by a policy, or none in this browser: as any other failure, tried again
+    } catch (error) { // forbidden by a policy, or not supported: retried like any other failure
       return this.#closed(1006, String(error?.message ?? error));
     }
     socket.binaryType = "arraybuffer";
@@ -213,7 +242,7 @@ export class ShareLink extends EventTarget {
     this.#become("waiting", { code, reason, wait: Math.round(wait), attempt: this.#attempt });
   }
 
-  /** Lets go of the socket at once: a dead network can hold back its `close` event for minutes. */
+  /** Abandons the socket at once: on a dead network its `close` event can take minutes. */
   #drop(state) {
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#steadyTimer);
@@ -237,11 +266,12 @@ export class ShareLink extends EventTarget {
       if (this.#wanted()) this.#connect();
       else this.#drop("idle");
     } else if (this.#state === "connecting" && since > 3_000) {
-      this.#drop(null); // begun on a network that is gone
+      this.#drop(null); // it was started on a network that is gone
       this.#connect();
     } else if (this.#state === "open") {
       this.#seen = now();
-      // After a freeze the frames that came meanwhile are still queued behind this event: judge a little later.
+      // After a freeze, frames received in the meantime are still queued behind this event: check a
+      // little later.
       setTimeout(() => this.#judge(SILENCE_SEEN), 1_500);
     }
   }
@@ -249,7 +279,8 @@ export class ShareLink extends EventTarget {
   #beat() {
     const late = now() - this.#beaten > 3 * BEAT;
     this.#beaten = now();
-    // A throttled or frozen tab: what was received may be queued behind this timer, so let it in first.
+    // The tab was throttled or frozen: received frames may be queued behind this timer, so handle
+    // them first.
     if (late) setTimeout(() => this.#judge(SILENCE), 2_000);
     else this.#judge(SILENCE);
   }
@@ -258,9 +289,10 @@ export class ShareLink extends EventTarget {
     const at = now();
     if (this.#state === "connecting" && at - this.#began > CONNECT_TIMEOUT) return this.#closed(1006, "no connection");
     if (this.#state !== "open") return;
-    // A clock that stood still while the device slept knows nothing of that silence; of the one since then it does.
+    // If the clock stopped while the device slept, it did not measure that silence, only the one
+    // since the viewer came back.
     const unheard = this.#seen > this.#heard && at - this.#seen > SILENCE_SEEN;
-    if (unheard || at - this.#heard > limit) return this.#closed(1006, "the relay fell silent");
+    if (unheard || at - this.#heard > limit) return this.#closed(1006, "nothing received from the relay");
     for (const asked of this.#asked.values()) {
       if (at - asked.at > SILENCE) return this.#closed(1006, "the relay did not answer");
     }
@@ -311,14 +343,17 @@ export class ShareLink extends EventTarget {
 
   #confirmed(subscription, frame) {
     this.#topics.set(frame.topic, subscription);
-    // Given up while it was being asked for.
+    // It was unsubscribed before the answer came.
     if (subscription.status === "closed") return void this[say]({ type: "unsubscribe", topic: frame.topic });
     clearTimeout(this.#steadyTimer);
     this.#steadyTimer = setTimeout(() => (this.#attempt = 0), STEADY);
     subscription[receive](frame);
   }
 
-  /** Byte 0 track, 1 part, u32 topic, u64 sequence; for an init: u8 length and the MIME type; then the chunk. */
+  /**
+   * u8 track, u8 part, u32 topic, u64 sequence; for an init, u8 length and the MIME type; then the
+   * data.
+   */
   #receiveBinary(data) {
     if (data.byteLength < 14) return;
     const view = new DataView(data);
@@ -337,9 +372,9 @@ export class ShareLink extends EventTarget {
   }
 }
 
-// ============================================================================================== one share link
+// ================================================================================== one share link
 
-/** What one share link shows. Made by `ShareLink.subscribe()`. */
+/** A subscription to one share link. Created by `ShareLink.subscribe()`. */
 export class Subscription extends EventTarget {
   #relay;
   #link;
@@ -347,11 +382,11 @@ export class Subscription extends EventTarget {
   #topic = null;
   #epoch = null;
   #pageMessages = false;
-  #next = [0, 0, 0, 0]; // the next sequence wanted of each track; 0: whatever comes first
+  #next = [0, 0, 0, 0]; // the next expected sequence of each track; 0: any
   #players = [];
   #askTimer = 0;
   #askAt = 0;
-  #resting = false; // denied, for good or until `#askAt`
+  #resting = false; // denied, permanently or until `#askAt`
   #askDenied; // seconds, or 0
 
   constructor(relay, link, { audio, video, muted = false, lag = 1.5, askDenied = 0 } = {}) {
@@ -376,17 +411,19 @@ export class Subscription extends EventTarget {
   get connection() { return this.#relay.connection; }
   get muted() { return this.#players.every((player) => player.muted); }
 
-  /** Plays the tracks into these elements from now on; `null` takes one away. */
+  /** Plays the tracks in these elements from now on; `null` detaches one. */
   attach({ audio, video } = {}) {
     if (audio !== undefined) this.#players[AUDIO].attach(audio);
     if (video !== undefined) this.#players[VIDEO].attach(video);
   }
 
-  /** To be called from a real tap, click or key. Resolves to whether sound is on now. */
+  /**
+   * Must be called from a user gesture (tap, click or key). Resolves to whether sound is on now.
+   */
   async unmute() {
-    // Both are started before anything is awaited: the gesture counts only within its own event.
-    const freed = await Promise.all(this.#players.map((player) => player.unmute()));
-    return freed.includes(true);
+    // Start both before awaiting: the gesture only counts within its own event.
+    const unmuted = await Promise.all(this.#players.map((player) => player.unmute()));
+    return unmuted.includes(true);
   }
 
   mute() {
@@ -394,7 +431,7 @@ export class Subscription extends EventTarget {
   }
 
   send(data) {
-    // Through bytes and back: a lone surrogate would make JSON that no Rust parser takes.
+    // Encode and decode to replace lone surrogates, which Rust's JSON parsers reject.
     const bytes = new TextEncoder().encode(String(data));
     if (bytes.length > SEND_SIZE_MAX) throw new RangeError(`a page's message is at most ${SEND_SIZE_MAX} bytes of UTF-8`);
     if (!this.pageMessages) return false;
@@ -402,7 +439,7 @@ export class Subscription extends EventTarget {
     return this.#relay[say]({ type: "send", topic: this.#topic, data: text });
   }
 
-  /** Asks at once, whatever was answered before. */
+  /** Subscribes at once, whatever the last answer was. */
   askAgain() {
     if (this.#status === "closed" || this.#status === "live") return;
     clearTimeout(this.#askTimer);
@@ -413,23 +450,26 @@ export class Subscription extends EventTarget {
 
   unsubscribe() {
     if (this.#status === "closed") return;
-    const told = this.#status === "live" && this.#relay[say]({ type: "unsubscribe", topic: this.#topic });
+    const sent = this.#status === "live" && this.#relay[say]({ type: "unsubscribe", topic: this.#topic });
     this.#status = "closed";
     clearTimeout(this.#askTimer);
     for (const player of this.#players) player?.attach(null);
-    if (told) return; // the relay answers with `end`
+    if (sent) return; // the relay answers with `end`
     emit(this, "end", { reason: "", asked: true });
     this.#relay[settle]();
   }
 
   // ---- for the connection
 
-  /** What the page holds already: the relay goes on from there. */
+  /** What the page has already received: the relay continues from there. */
   [since]() {
     return this.#epoch === null ? undefined : { epoch: this.#epoch, next: this.#next };
   }
 
-  /** Not to be asked for when the connection opens: it was denied, and its time has not come. */
+  /**
+   * Whether it was denied and is not retried yet: then it is not subscribed when the connection
+   * opens.
+   */
   get [isResting]() { return this.#resting; }
 
   /** Whether it wants a connection now. */
@@ -466,22 +506,24 @@ export class Subscription extends EventTarget {
     this.#pageMessages = page_messages === true;
     if (this.#epoch === null) this.#epoch = String(epoch);
     else if (this.#epoch !== String(epoch)) this.#newEpoch(String(epoch));
-    // Media is served as to a late page. A player in the middle of a group drops what it has and goes on where
-    // it stopped; any other takes the group from its start, which it may have counted already.
+    // The relay sends media as to a late page. A player in the middle of a group drops what it
+    // already has and continues where it stopped; any other takes the group from its start, so its
+    // counter is reset.
     for (const track of [AUDIO, VIDEO]) if (!this.#players[track].inGroup) this.#next[track] = 0;
     emit(this, "subscribed", { epoch: this.#epoch, pageMessages: this.#pageMessages });
   }
 
   #denied({ reason, retry }) {
     const wait = Number.isFinite(retry) && retry >= 0 ? clamp(retry * 1000, 100, RETRY_MAX) : null;
-    // A room that ended is asked for until it reopens, and may well be denied till then.
+    // A room that has ended is retried until it reopens; until then it may be denied.
     const again = wait !== null ? wait * between(1, 1.2)
       : this.#status === "ended" ? ASK_AGAIN * between(0.75, 1.25)
       : this.#askDenied > 0 ? this.#askDenied * 1000 * between(0.75, 1.25) : null;
-    // What was live once and is denied when it comes back has ended meanwhile, as the relay itself says to those who stayed.
+    // A subscription that was live and is denied on return has ended in the meantime: pages that
+    // stayed received `end`.
     const isOver = wait === null && this.#status !== "ended" && this.#epoch !== null;
     if (isOver) this.#ended(String(reason ?? ""));
-    this.#resting = true; // and the connection with it: the relay closes pages that watch nothing
+    this.#resting = true; // the connection may close too: the relay closes pages without a subscription
     if (isOver) return this.#relay[settle]();
     if (wait === null && this.#status !== "ended") this.#status = "denied";
     if (again !== null) this.#askLater(again);
@@ -515,8 +557,9 @@ export class Subscription extends EventTarget {
   #value({ type, sequence, data }) {
     const track = type === "state" ? STATE : MESSAGES;
     const next = this.#next[track];
-    if (!isSequence(sequence) || sequence < next) return; // had it before
-    // Of a state only the newest counts. A message that is missing untold would be the relay's fault; say so all the same.
+    if (!isSequence(sequence) || sequence < next) return; // a duplicate
+    // Of states only the newest matters. A message missing without a gap would be a bug in the
+    // relay; report it as a gap.
     if (track === MESSAGES && next !== 0 && sequence > next) this.#skip(track, next, sequence - 1);
     this.#next[track] = sequence + 1;
     emit(this, type, { sequence, data });
@@ -539,71 +582,81 @@ export class Subscription extends EventTarget {
     const next = this.#next[track];
     const player = this.#players[track];
     if (part === INIT) {
-      // A repeated one keeps its sequence and moves nothing; a late page's counter begins with the first chunk.
+      // A repeated init keeps its sequence and doesn't advance the counter. A late page's counter
+      // starts with the first chunk.
       if (next !== 0 && sequence >= next) this.#next[track] = sequence + 1;
       return player.init(sequence, mime, bytes);
     }
-    if (sequence < next) return; // had it before the connection broke
+    if (sequence < next) return; // received before the connection was lost
     if (next !== 0 && sequence > next) player.hole();
     this.#next[track] = sequence + 1;
     player.chunk(part === START, bytes);
   }
 }
 
-// ============================================================================================== playing
+// ========================================================================================= playing
 
-/** Seconds, all of them. */
-const JOIN_MARGIN = 0.3; // kept ahead, besides one chunk, so that a little network jitter does not stall
-const KEEP_BEHIND = 4; // of what was played
-const AHEAD_MAX = 20; // even of a paused element: what is further ahead is skipped
-const SAME_CLOCK = 3; // sound and picture whose ends are this close are one recording, and are kept in step
-const CATCH_UP = 1.08; // playback rate that pulls a small lag in; pitch is kept
+/** Seconds, except for the two playback rates. */
+const JOIN_MARGIN = 0.3; // buffered besides one chunk, so that some network jitter doesn't stall playback
+const KEEP_BEHIND = 4; // media kept behind the playback position
+const AHEAD_MAX = 20; // media ahead of a paused element; beyond that, its position jumps forward
+const SAME_CLOCK = 3; // audio and video whose ends are this close are one recording, and are kept in sync
+const CATCH_UP = 1.08; // playback rate that reduces a small lag; pitch is preserved
 const SLOW_DOWN = 0.92;
-const IDLE = 15;
-const STILL = 5; // of media that add nothing to what is buffered: their clock went back, or one of two tracks is missing
-/** ms: what came within this came together. */
+const IDLE = 15; // without chunks
+const STILL = 5; // of appends that add nothing to the buffer: the media time went back, or one of two tracks is missing
+/** ms: chunks received within this are one burst. */
 const BURST = 100;
-const BURSTS = 8; // remembered
-/** Bytes that wait for an element that takes nothing; beyond it older groups go, then the running one. Twice the largest
- *  group that a relay has for a late page (4 MiB of video), so that one may come while the one before still waits. */
+const BURSTS = 8; // kept for the statistics
+/**
+ * Bytes queued for an element that takes nothing; beyond it, older groups are dropped, then the
+ * current one. Twice the largest group that a relay keeps for a late page (4 MiB of video), so that
+ * one may arrive while another is queued.
+ */
 const QUEUE_SIZE_MAX = 8 << 20;
-/** ms: where the next group starts, one that has waited for this is too old to be shown. */
+/**
+ * ms: when a group starts and the queue has waited for longer than this, the queue is dropped as
+ * too old.
+ */
 const QUEUE_AGE_MAX = 2_000;
-/** Bytes that are appended at once, where they wait: a late page may have hundreds of small chunks to take in. */
+/**
+ * Maximum bytes per append: queued chunks are merged up to it, since a late page may receive
+ * hundreds of small ones.
+ */
 const APPEND_SIZE_MAX = 256 << 10;
 
 const MediaSourceClass = optional(() => globalThis.MediaSource) ?? optional(() => globalThis.ManagedMediaSource);
 const hasSound = (mime) => /^audio\//i.test(mime) || /opus|vorbis|mp4a|flac|mp3|ac-3|ec-3|pcm/i.test(mime);
 
-/** One media track in one element. Knows parts and groups; sequences are its owner's. */
+/** One media track in one element. Knows parts and groups; its owner handles sequences. */
 class Player {
-  leader = null; // the picture whose clock this sound follows
+  leader = null; // the video whose clock this audio follows
   follower = null;
   #name;
   #tell;
   #lag;
-  #quiet; // the page wants no sound
-  #refused = false; // the browser wants a gesture first
+  #quiet; // muted by the page or the viewer
+  #refused = false; // the browser requires a gesture before sound
   #element = null;
   #listening = [];
-  #init = null; // { sequence, mime, bytes }: kept, to rebuild from
+  #init = null; // { sequence, mime, bytes }: kept for rebuilding
   #source = null;
   #sourceUrl = "";
   #buffer = null;
-  #primed = false; // the source buffer has the init
-  #queue = []; // chunks that wait: { bytes, start, reset, at }
-  #queued = 0; // their bytes
+  #primed = false; // the init was appended to the source buffer
+  #queue = []; // chunks waiting to be appended: { bytes, start, reset, at }
+  #queued = 0; // their size in bytes
   #appending = null;
   #inGroup = false;
   #hole = false; // the next chunk does not continue the last one
-  #clear = false; // everything buffered is to go first
-  #starts = []; // media times where buffered groups begin
-  #startAt = null; // where the group begins that is being appended, until something of it is buffered
-  #bursts = []; // the latest ones: { at, grown, count }
+  #clear = false; // the buffer must be cleared first
+  #starts = []; // media times at which buffered groups begin
+  #startAt = null; // start of the group being appended, until something of it is buffered
+  #bursts = []; // the latest bursts: { at, grown, count }
   #margin = JOIN_MARGIN;
-  #grewAt = 0; // when what is buffered grew last
-  #barren = 0; // since when what is appended adds nothing; 0: it does
-  #barrenFor = 0; // ms from then to the last of it: a pause behind it says nothing
+  #grewAt = 0; // when the buffer last grew
+  #barren = 0; // since when appends add nothing; 0: they do
+  #barrenFor = 0; // ms from then to the last such append: a pause after it doesn't count
   #started = false;
   #paused = false; // by the viewer
   #sought = -1_000;
@@ -623,13 +676,15 @@ class Player {
   get inGroup() { return this.#inGroup; }
   get sounding() { return this.#element !== null && this.#init !== null && hasSound(this.#init.mime); }
   get muted() { return !this.sounding || this.#element.muted || this.#status === "blocked"; }
-  /** Is fed and would play: what is left of a track that stopped must not be kept in step with anything. */
+  /**
+   * Receives chunks and plays: nothing is synchronized with the rest of a track that has stopped.
+   */
   get alive() { return this.#started && !this.#element.paused && now() - this.#fed < 5_000; }
   get running() { return this.alive && this.#element.readyState > 2; }
   get time() { return this.#element.currentTime; }
   get goal() { return this.end - this.#chunk - this.#margin; }
 
-  /** Media time up to which there is something to play; 0: nothing. */
+  /** Media time at which the buffer ends; 0 if it is empty. */
   get end() {
     if (!this.#buffer || this.#source.readyState !== "open") return 0;
     const { buffered } = this.#buffer;
@@ -649,7 +704,8 @@ class Player {
     on("error", () => this.#source && this.#fail(element.error?.message));
     on("playing", () => this.#report("playing"));
     on("waiting", () => this.#starved());
-    // A pause that is seen is the viewer's; one in the background is the browser's, and ends with it.
+    // The viewer pauses a visible page; in the background it is the browser, which resumes by
+    // itself.
     on("pause", () => (this.#paused = this.#started && !optional(() => document.hidden) && !element.ended));
     on("play", () => (this.#paused = false));
     on("volumechange", () => this.#heardVolume());
@@ -658,7 +714,7 @@ class Player {
     if (this.#init) this.#build();
   }
 
-  // ---- what the track says
+  // ---- input
 
   init(sequence, mime, bytes) {
     if (this.#init?.sequence === sequence) return;
@@ -680,13 +736,16 @@ class Player {
     this.#pump();
   }
 
-  /** Something is missing: nothing can be decoded before the next start. */
+  /** Chunks are missing: nothing can be decoded before the next group. */
   hole() {
     this.#inGroup = false;
     this.#hole = true;
   }
 
-  /** A new epoch: an init with the old number is another init. What is buffered plays out. */
+  /**
+   * A new epoch: an init with the same sequence is a different one. What is buffered is played to
+   * its end.
+   */
   forget() {
     if (this.#init) this.#init.sequence = 0;
     this.hole();
@@ -704,7 +763,7 @@ class Player {
     this.#quiet = this.#refused = this.#paused = false;
     if (!this.#source) return false;
     if (this.sounding) this.#element.muted = false;
-    await this.#play(); // the silent ones too: a strict browser held them back as well
+    await this.#play(); // tracks without sound too: a strict browser has blocked them as well
     return !this.muted;
   }
 
@@ -713,7 +772,7 @@ class Player {
     if (this.#element) this.#element.muted = true;
   }
 
-  /** Ours, or the viewer's by the element's own controls. */
+  /** The volume was changed, by this class or by the viewer with the element's controls. */
   #heardVolume() {
     if (!this.sounding) return;
     const { muted } = this.#element;
@@ -731,17 +790,17 @@ class Player {
     try {
       await element.play();
     } catch (error) {
-      if (error.name !== "NotAllowedError" || element !== this.#element) return; // AbortError: something newer loads
+      if (error.name !== "NotAllowedError" || element !== this.#element) return; // AbortError: a new source is loading
       if (element.muted) return this.#report("blocked"); // an <audio> element, or a very strict browser
       this.#refused = true;
-      element.muted = true; // tells through `volumechange`
+      element.muted = true; // reported by `volumechange`
       return this.#play();
     }
   }
 
   // ---- building and failing
 
-  /** A group begins: whether it can be taken. */
+  /** A group begins. Returns whether it can be taken. */
   #begins() {
     if (!this.#init || !this.#element) return false;
     const gone = !this.#source || (this.#buffer && this.#source.readyState !== "open");
@@ -751,8 +810,9 @@ class Player {
       this.#discard(this.#queue.length);
       this.#hole = true;
     }
-    // Chunks need not end with a frame, and a camera may be off while its sound goes on: time tells, not a count. If the
-    // clock went back, this group shows once what is in its way is gone; if a track is missing, the last picture stays.
+    // Measured by time, not by a count: chunks need not end with a frame, and a camera may be off
+    // while its audio goes on. If the media time went back, clearing the buffer lets this group
+    // play; if a track is missing, the last frame stays.
     if (this.#barrenFor > STILL * 1000) {
       this.#clear = this.#hole = true;
       this.#starts = [];
@@ -761,7 +821,7 @@ class Player {
     return true;
   }
 
-  /** Why this browser can't play `mime`; "" where it may. */
+  /** Why this browser can't play `mime`; "" if it may be able to. */
   #lacks(mime) {
     if (!MediaSourceClass) return "mse";
     return optional(() => MediaSourceClass.isTypeSupported(mime), false) ? "" : "type";
@@ -785,13 +845,13 @@ class Player {
   #attachSource() {
     const source = (this.#source = new MediaSourceClass());
     source.addEventListener("sourceopen", () => source === this.#source && this.#opened(), { once: true });
-    // Without sound in the stream, muting costs nothing and lets it play everywhere.
+    // If the stream has no sound, muting loses nothing, and muted media may play everywhere.
     const wanted = this.sounding && !this.#quiet && !this.#refused;
     if (this.#element.muted === wanted) this.#element.muted = !wanted;
     else if (this.sounding && !wanted) this.#tellSound();
     if (MediaSourceClass === optional(() => globalThis.ManagedMediaSource)) {
       this.#element.disableRemotePlayback = true; // ManagedMediaSource does not open otherwise
-      try { this.#element.srcObject = source; return; } catch { /* an older one takes an address alone */ }
+      try { this.#element.srcObject = source; return; } catch { /* older versions only accept a URL */ }
     }
     this.#element.src = this.#sourceUrl = URL.createObjectURL(source);
   }
@@ -805,7 +865,7 @@ class Player {
       buffer.addEventListener("error", () => buffer === this.#buffer && this.#fail("append"));
     } catch (error) {
       if (error.name !== "NotSupportedError") return this.#fail(error.message);
-      this.#dismantle(); // it said that it could, and can't
+      this.#dismantle(); // isTypeSupported() was wrong
       return this.#report("unsupported", "type");
     }
     this.#pump();
@@ -825,15 +885,18 @@ class Player {
     this.#element.playbackRate = 1;
     if (this.#element.srcObject) this.#element.srcObject = null;
     this.#element.removeAttribute("src");
-    this.#element.load(); // lets go of the decoder and of what was buffered
+    this.#element.load(); // frees the decoder and the buffer
   }
 
-  /** The element has its source, or is to have none: its address is only a place in memory. */
+  /** The element has its source, or no longer needs one: its object URL would only keep memory. */
   #release() {
     optional(() => URL.revokeObjectURL(this.#sourceUrl));
   }
 
-  /** A SourceBuffer never recovers from a bad append: begin anew with the next group, more and more slowly. */
+  /**
+   * A SourceBuffer never recovers from a bad append: rebuild with the next group, with exponential
+   * back-off.
+   */
   #fail(why) {
     this.#dismantle();
     this.#inGroup = false;
@@ -844,7 +907,7 @@ class Player {
 
   // ---- feeding
 
-  /** The one place that touches the SourceBuffer; each call does at most one thing to it. */
+  /** The only place that changes the SourceBuffer, by at most one operation per call. */
   #pump() {
     const buffer = this.#buffer;
     if (!buffer || buffer.updating || this.#source.readyState !== "open") return;
@@ -863,7 +926,7 @@ class Player {
       if (!this.#queue.length) return this.#steer(true);
       const { bytes, count } = this.#next();
       const { start, reset, at } = this.#queue[0];
-      if (reset) buffer.abort(); // forget half a cluster of the broken group
+      if (reset) buffer.abort(); // discard the partial cluster of the broken group
       this.#queue[0].reset = false;
       const before = this.end;
       buffer.appendBuffer(bytes);
@@ -876,7 +939,7 @@ class Player {
     }
   }
 
-  /** The next bytes to append: what waits of one group, together. */
+  /** The next bytes to append: queued chunks of one group, merged. */
   #next() {
     const queue = this.#queue;
     let [count, size] = [1, queue[0].bytes.length];
@@ -919,10 +982,13 @@ class Player {
     this.#pump();
   }
 
-  /** What is buffered grew by `grown` seconds. */
+  /**
+   * Called when the buffer has grown by `grown` seconds: adapts the margin and the statistics of
+   * bursts.
+   */
   #learn(grown, { at, count }) {
     const time = now();
-    // A stall made the margin larger; what comes smoothly makes it smaller again.
+    // Stalls increase the margin; smooth delivery slowly decreases it again.
     const passed = Math.min(1, (time - this.#grewAt) / 1000);
     this.#margin = clamp(this.#margin - 0.005 * passed, JOIN_MARGIN, this.#marginMax());
     this.#grewAt = time;
@@ -935,19 +1001,22 @@ class Player {
     if (this.#bursts.length > BURSTS) this.#bursts.shift();
   }
 
-  /** Seconds of media that come at once, by the latest of them: a chunk, or the slices of one. */
+  /**
+   * Seconds of media per burst (a chunk, or the slices of one), estimated from the latest bursts.
+   */
   get #chunk() {
     const bursts = this.#bursts;
     if (!bursts.length) return 0.5;
-    // The first may be the whole of a group, as a late page gets it: a chunk is a part of it.
+    // The first burst may be a whole group, as a late page receives it: divide by its chunks.
     if (bursts.length === 1) return Math.max(0.5, bursts[0].grown / bursts[0].count);
-    // The second largest: one that is larger than all others came out of a jam.
+    // The second largest: the largest may be the result of a delivery jam.
     return bursts.map(({ grown }) => grown).sort((one, other) => other - one)[1];
   }
 
   /**
-   * `remove()` takes everything up to the next keyframe after its end, so in the middle of a group it would reach
-   * into what is about to be played. Hence only at the start of a group, a hair before its keyframe.
+   * `remove()` removes everything up to the next keyframe after its end. In the middle of a group,
+   * it would remove what is about to be played. So trim only at the start of a group, just before
+   * its keyframe.
    */
   #trimPoint(keep) {
     const { buffered } = this.#buffer;
@@ -957,14 +1026,17 @@ class Player {
     return point - 0.05;
   }
 
-  /** The browser's memory for media is full. */
+  /** The browser's media buffer is full. */
   #makeRoom() {
     const trim = this.#trimPoint(0.2);
     if (trim > 0) this.#buffer.remove(0, trim);
     else this.#giveUp();
   }
 
-  /** The element takes nothing and nothing can be freed: begin anew with the next group. The source buffer keeps its init. */
+  /**
+   * The buffer is full and can't be trimmed: clear it and continue with the next group. The source
+   * buffer keeps its init.
+   */
   #giveUp() {
     this.#discard(this.#queue.length);
     this.#starts = [];
@@ -973,7 +1045,10 @@ class Player {
     this.#pump();
   }
 
-  /** More waits than may: keeps the newest group, or, where that is all there is, waits for the next. */
+  /**
+   * The queue is too large: keeps only the newest group or, if that is too large itself, drops it
+   * and waits for the next.
+   */
   #overflow() {
     let newest = this.#queue.length - 1;
     while (newest > 0 && !this.#queue[newest].start) newest -= 1;
@@ -997,7 +1072,8 @@ class Player {
 
   #starved() {
     if (!this.#started || this.#element.seeking) return;
-    // Chunks that come a little late want a larger margin, as far as the lag allows; a gap or a lost relay does not.
+    // If chunks come a little late, increase the margin, as far as the lag allows; not after a gap
+    // or a lost connection.
     if (this.#inGroup && now() - this.#fed < 2_000) this.#margin = Math.min(this.#margin + 0.1, this.#marginMax());
     this.#report("stalled");
     this.#steer(false);
@@ -1005,7 +1081,10 @@ class Player {
 
   #marginMax() { return Math.max(JOIN_MARGIN, this.#lag - this.#chunk - 0.3); }
 
-  /** Where to be, and how fast. `fed`: just after an append, when what lies ahead can be compared. */
+  /**
+   * Adjusts playback position and rate. `fed`: called after an append, when the distance to the end
+   * is comparable.
+   */
   #steer(fed) {
     const element = this.#element;
     const end = this.end;
@@ -1024,8 +1103,8 @@ class Player {
       else if (!this.#paused && this.#status !== "blocked") this.#play();
       return;
     }
-    // A lost group leaves a hole: where what is being played ends, go to where the next begins. Some decoders stop
-    // a little before the end.
+    // A lost group leaves a hole in the buffer: at the end of a range, jump to the start of the
+    // next. Some decoders stop a little before the end.
     const at = element.currentTime;
     const spent = element.readyState > 2 ? 0.02 : 0.3;
     for (let range = 0; range <= last; range += 1) {
@@ -1043,7 +1122,10 @@ class Player {
     else if (element.playbackRate < 1) this.#rate(1);
   }
 
-  /** One chunk and a margin before the newest: of this track, and of the sound that goes with this picture. */
+  /**
+   * The best position: one chunk and the margin before the end of this track and of the audio that
+   * belongs to it.
+   */
   #best() {
     const { buffered } = this.#buffer;
     let goal = this.goal;
@@ -1051,14 +1133,17 @@ class Player {
     return clamp(goal, buffered.start(buffered.length - 1) + 0.01, this.end);
   }
 
-  /** The picture ran so far ahead that its sound starves: it waits until the sound has its margin again. */
+  /**
+   * The video ran so far ahead that its audio starves: slow down until the audio has its margin
+   * again.
+   */
   #hurried(at, behind) {
     const sound = this.follower;
     if (!sound?.alive || !sameClock(this, sound)) return false;
     return sound.end - at < 0.1 || (this.#element.playbackRate < 1 && behind < 0);
   }
 
-  /** Sound follows its picture's clock. Returns whether it did. */
+  /** Makes audio follow its video's clock. Returns whether it did. */
   #follow(at, end) {
     const picture = this.leader;
     if (!picture?.running || !this.running || !sameClock(this, picture)) return false;
@@ -1071,7 +1156,7 @@ class Player {
   }
 
   #seek(time) {
-    if (now() - this.#sought < 1_000) return; // seeking again and again shows nothing at all
+    if (now() - this.#sought < 1_000) return; // repeated seeks would show nothing at all
     this.#sought = now();
     this.#rate(1);
     this.#element.currentTime = time;
@@ -1091,9 +1176,11 @@ class Player {
 
 const sameClock = (one, other) => one.end > 0 && other.end > 0 && Math.abs(one.end - other.end) < SAME_CLOCK;
 
-// ============================================================================================== small parts
+// ========================================================================================= helpers
 
-/** `https://relay.example/any` -> `wss://relay.example/ws`; a `ws:` or `wss:` address is taken as it is. */
+/**
+ * `https://relay.example/any` -> `wss://relay.example/ws`; a `ws:` or `wss:` URL is used unchanged.
+ */
 function socketAddress(given) {
   const url = new URL(given ?? import.meta.url, location.href);
   if (url.protocol === "ws:" || url.protocol === "wss:") return url.href;
@@ -1103,7 +1190,10 @@ function socketAddress(given) {
   return address.href;
 }
 
-/** Returns what takes the listener away again (`signal` does the same in browsers of 2021 and later). */
+/**
+ * Adds a listener; returns a function that removes it (browsers before 2021 don't support
+ * `signal`).
+ */
 function listen(target, type, run) {
   target.addEventListener(type, run);
   return () => target.removeEventListener(type, run);

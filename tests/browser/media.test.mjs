@@ -224,9 +224,9 @@ scene("a publisher whose clock goes back is followed", async (stage) => {
   await meanwhile(roll, tab.plays("#video"), 1);
 });
 
-const PICTURE = "There is a picture here that this browser can’t show.";
-const SOUND = "There is sound here that this browser can’t play.";
-const MEDIA = "There are picture and sound here that this browser can’t play.";
+const PICTURE = "This browser can’t show this room’s picture.";
+const SOUND = "This browser can’t play this room’s sound.";
+const MEDIA = "This browser can’t play this room’s picture and sound.";
 const UNKNOWN = 'video/mp4; codecs="none.1"';
 
 /** Runs in the page: no Media Source Extensions, under whatever name; or some that promise more than they do. */

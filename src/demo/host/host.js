@@ -63,8 +63,7 @@ let socket = null;
 let retry = 0;
 let noteTimer = 0;
 
-// ----------------------------------------------------------------------------------------------
-// connection
+// -------------------------------------------------------------------------------------- connection
 
 function connect() {
   socket = new WebSocket(`ws://${location.host}/ws`);
@@ -93,8 +92,7 @@ function refuse(reason) {
   show();
 }
 
-// ----------------------------------------------------------------------------------------------
-// what is shown
+// ----------------------------------------------------------------------------------- what is shown
 
 function show() {
   const connected = "connected" in page.dataset;
@@ -166,8 +164,7 @@ function notify(text) {
   noteTimer = setTimeout(() => { $.note.hidden = true; }, 8000);
 }
 
-// ----------------------------------------------------------------------------------------------
-// going live
+// -------------------------------------------------------------------------------------- going live
 
 async function goLive() {
   if (recording) return;
@@ -201,7 +198,10 @@ async function devices() {
   }
 }
 
-/** Records with the first type that share pages can play. The actual type is known with the first bytes. */
+/**
+ * Records with the first type that share pages can play. The actual type is known with the first
+ * bytes.
+ */
 function record(own, types) {
   const type = types.shift();
   if (type === undefined) {
@@ -261,8 +261,7 @@ function release() {
   $.camera.srcObject = null;
 }
 
-// ----------------------------------------------------------------------------------------------
-// what the host does
+// ------------------------------------------------------------------------------ what the host does
 
 $.composer.addEventListener("submit", (event) => {
   event.preventDefault();
