@@ -3,8 +3,8 @@
 
     board/licences.py TARGET
 
-Read from what Cargo resolved and from the crates' own files. A crate without a licence, or one that gives no choice among those
-that this project accepts, ends it with an error: such a crate can't be shipped."""
+Reads Cargo's resolved dependencies and the crates' own licence files. Fails if a crate has no licence, or none of
+those that this project accepts: such a crate can't be shipped."""
 import json
 import pathlib
 import re
@@ -16,7 +16,7 @@ NAMES = re.compile(r"^(licen[cs]e|copying|unlicense|notice)", re.IGNORECASE)
 
 
 def linked(metadata):
-    """The packages below this one by ordinary dependencies, those of this tree excluded."""
+    """The packages that this one depends on by normal dependencies, without those of this tree."""
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     root = metadata["resolve"]["root"]
     seen, queue = {root}, [root]
@@ -31,7 +31,7 @@ def linked(metadata):
 
 
 def is_accepted(expression):
-    """Every part that is joined by AND has an accepted choice."""
+    """Whether every part of the AND expression offers an accepted licence."""
     for part in re.sub(r"[()]", "", expression.replace("/", " OR ")).split(" AND "):
         if not {choice.strip() for choice in part.split(" OR ")} & ACCEPTED:
             return False
@@ -46,13 +46,13 @@ def main(target):
         label = f"{package['name']} {package['version']}"
         licence = package["license"] or ""
         if not is_accepted(licence):
-            raise SystemExit(f"board/licences.py: {label} has the licence {licence!r}, which gives no accepted choice")
+            raise SystemExit(f"board/licences.py: {label} has the licence {licence!r}, which is not accepted")
         rows.append(f"{label:<32}{licence}")
         files = 0
         for path in sorted(pathlib.Path(package["manifest_path"]).parent.iterdir()):
             if path.is_file() and NAMES.match(path.name):
                 text = "\n".join(line.rstrip() for line in path.read_text(errors="replace").strip().splitlines())
-                # Where the choice is ours it is MIT, whose text is short and has the crate's own copyright line.
+                # If there is a choice we take MIT, whose text is short and has the crate's own copyright line.
                 if not ("MIT" in licence and "Apache License" in text):
                     texts.setdefault(text, []).append(label)
                     files += 1
@@ -61,7 +61,7 @@ def main(target):
     rows.append(f"{'the Rust standard library':<32}MIT OR Apache-2.0")
     if target.endswith("musl"):
         rows.append(f"{'musl, the C library':<32}MIT")
-    print(f"What is linked into sharelinkd for {target}, and its licences.\n")
+    print(f"Software linked into sharelinkd for {target}, and its licences.\n")
     print("\n".join(rows))
     for text, owners in texts.items():
         print(f"\n{'=' * 78}\n{', '.join(owners)}\n{'=' * 78}\n\n{text}")

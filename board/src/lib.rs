@@ -1,12 +1,12 @@
-//! The board: every limit of the box that the relay was built for.
+//! The board: every limit of the box that the relay is built for.
 //!
-//! `board/*.toml` are the sources; `board/build.rs` turns each of them into a constant of type
-//! [`Board`] (so that tests can run the machine on any board) and selects one, [`SELECTED`], by
-//! the environment variable `SHARELINKD_BOARD` at build time (`host` where it is not set).
-//! The memory sum of each board is computed here and must be within its budget, or the build fails.
+//! `board/*.toml` are the sources. `board/build.rs` turns each of them into a constant of type
+//! [`Board`], so that tests can run the machine on any board, and selects one, [`SELECTED`], by the
+//! environment variable `SHARELINKD_BOARD` at build time (default: `host`). The build fails if the
+//! memory sum of a board exceeds its budget.
 //!
-//! A board is data: this file knows no socket, no clock and no configuration file. A configuration
-//! may lower a board's limits and never raises them (see `config.rs`).
+//! A board is data: this file knows no sockets, no clock and no configuration file. A configuration
+//! can lower a board's limits, but never raise them (see `config.rs`).
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -18,7 +18,7 @@ mod rules;
 mod sum;
 mod unit;
 
-// Compiled into `board/build.rs`; here for its tests alone.
+// Part of `board/build.rs`; here only for its tests.
 #[cfg(test)]
 mod source;
 
@@ -27,10 +27,10 @@ pub use rules::{ENVELOPE_SIZE_MAX, INIT_ENVELOPE_SIZE_MAX, Rule, broken, rules};
 pub use sum::*;
 pub use unit::{DESCRIPTORS_EXTRA, descriptors, drop_in};
 
-// `pub const HOST: Board`, one such for each board; `ALL`, `SELECTED` and `TARGET`.
+// `pub const HOST: Board` and so on, one for each board; `ALL`, `SELECTED` and `TARGET`.
 include!(concat!(env!("OUT_DIR"), "/boards.rs"));
 
-// Every board, selected or not: `rules.rs` has the argument for each assertion.
+// Checks every board, not only the selected one. `rules.rs` explains each rule.
 const _: () = {
     let mut index = 0;
     while index < ALL.len() {
@@ -41,7 +41,7 @@ const _: () = {
     }
 };
 
-/// The board with this name, among those that the binary knows.
+/// The board with this name, if the binary knows it.
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static Board> {
     ALL.iter().find(|board| board.name == name).copied()
@@ -61,18 +61,18 @@ mod tests {
     }
 
     #[test]
-    fn the_build_tells_the_memory_sum() {
-        // Cargo keeps what a build script said beside the folder that it gave it, and shows the lines of this kind.
-        let said = std::path::Path::new(env!("OUT_DIR")).with_file_name("output");
-        let said = std::fs::read_to_string(&said).unwrap_or_else(|error| panic!("{}: {error}", said.display()));
+    fn the_build_prints_the_memory_sum() {
+        // Cargo keeps a build script's output next to its OUT_DIR, and shows lines of this kind.
+        let path = std::path::Path::new(env!("OUT_DIR")).with_file_name("output");
+        let output = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let sum = memory_sum(SELECTED);
         let [total, process, kernel, budget] =
             [sum.total(), sum.process(), sum.kernel(), SELECTED.memory_budget].map(size_text);
-        let told = format!(
+        let expected = format!(
             "cargo::warning=note: board {}: memory sum {total} (process {process}, kernel {kernel}) of a budget of {budget}",
             SELECTED.name
         );
-        assert!(said.lines().any(|line| line == told), "no {told:?} in {said:?}");
+        assert!(output.lines().any(|line| line == expected), "no {expected:?} in {output:?}");
     }
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_boards_is_true() {
+    fn the_table_of_boards_is_correct() {
         let text = include_str!("../README.md");
         for board in ALL {
             let row = format!(

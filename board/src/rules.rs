@@ -1,19 +1,21 @@
-//! What must hold between a board's limits, each rule with the argument beside it.
+//! The rules between a board's limits, each with its reason.
 //!
-//! Owns [`rules`]: evaluated in `const` context for every board, so that a board that breaks one
-//! doesn't build; by `board/build.rs`, which names the file; and for a board that a configuration has
-//! lowered. Refuses nothing by itself: the caller decides what a broken rule means. A single
-//! field's range is not here but in `source.rs`. `board/build.rs` includes this file too.
+//! Owns [`rules`]. They are evaluated in `const` context for every board, so that a board that
+//! breaks one doesn't compile; by `board/build.rs`, which names the file; and for a board lowered
+//! by a configuration. Refuses nothing by itself: the caller decides what a broken rule means. The
+//! range of a single field is checked by `source.rs`. `board/build.rs` includes this file too.
 
 use super::limits::{Board, TrackLimits};
 use super::sum::memory_sum;
 
-/// Bytes that encoding adds to the data of a `state`, a message or a chunk, at most: WebSocket header 10, JSON
-/// around the data 76, or 14 of a chunk's head.
+/// The maximum number of bytes that encoding adds to the data of a `state`, a message or a chunk:
+/// WebSocket header 10, and JSON around the data 76 or a chunk's header 14; rounded up.
 pub const ENVELOPE_SIZE_MAX: u32 = 96;
-/// Bytes that encoding adds to an init segment, at most: WebSocket header 10, head 14, MIME length 1 and text 255.
+/// The maximum number of bytes that encoding adds to an init segment: WebSocket header 10, header
+/// 14, MIME length 1 and text 255.
 pub const INIT_ENVELOPE_SIZE_MAX: u32 = 280;
-/// Room for any one frame to the business server (`HEAD_SIZE_MAX` of the wire, and its length).
+/// The maximum size of a frame to the business server (`HEAD_SIZE_MAX` of the wire, and its
+/// length), in bytes.
 pub const UPLINK_FRAME_SIZE_MAX: u32 = 644;
 
 /// One rule, evaluated.
@@ -21,90 +23,91 @@ pub const UPLINK_FRAME_SIZE_MAX: u32 = 644;
 pub struct Rule {
     /// Whether it holds.
     pub holds: bool,
-    /// What must hold, and what to change where it doesn't.
+    /// The rule, and what to change if it is broken.
     pub text: &'static str,
 }
 
-/// Rules for a board.
+/// The number of rules.
 pub const RULE_COUNT: usize = 21;
 
 /// Every rule, evaluated for this board.
 #[must_use]
 pub const fn rules(board: &Board) -> [Rule; RULE_COUNT] {
     [
-        // Messages must not be lost and a state is always retained, so both are set aside for every topic. Media
-        // can wait for the next group: its rings share what is left.
+        // Messages must not be lost and a state is always retained, so their blocks are reserved
+        // for every topic. Media can wait for the next group: its rings share the rest.
         rule(
             board.guaranteed_blocks() <= board.blocks_max as u64,
             "the arena must hold the state and messages rings of all topics: raise arena.blocks_max, or lower tables.topics_max or the rings' blocks_max",
         ),
-        // Media that could never run would be a promise that is never kept.
+        // Otherwise no topic could ever show media.
         rule(
             board.guaranteed_blocks() + board.media_blocks_per_topic() <= board.blocks_max as u64,
             "beyond the state and messages rings of all topics the arena must hold one topic's audio, video and init rings: raise arena.blocks_max, or lower the media rings' blocks_max",
         ),
-        // The frame that pages are in the middle of writing, and the next: with room for one alone, each publication
-        // would cut off every page that has not finished the one before.
+        // The frame that pages are in the middle of, and the next one: with room for only one, each
+        // publication would overwrite the frame of every page that has not finished it.
         rule(
             holds_two(board, &board.state, ENVELOPE_SIZE_MAX),
-            "the state ring must hold its largest frame twice and a block more: raise track.state.blocks_max or lower its data_size_max",
+            "the state ring must hold its largest frame twice plus one block: raise track.state.blocks_max or lower its data_size_max",
         ),
         rule(
             holds_two(board, &board.messages, ENVELOPE_SIZE_MAX),
-            "the messages ring must hold its largest frame twice and a block more: raise track.messages.blocks_max or lower its data_size_max",
+            "the messages ring must hold its largest frame twice plus one block: raise track.messages.blocks_max or lower its data_size_max",
         ),
         rule(
             holds_two(board, &board.audio, ENVELOPE_SIZE_MAX),
-            "the audio ring must hold its largest frame twice and a block more: raise track.audio.blocks_max or lower its data_size_max",
+            "the audio ring must hold its largest frame twice plus one block: raise track.audio.blocks_max or lower its data_size_max",
         ),
         rule(
             holds_two(board, &board.video, ENVELOPE_SIZE_MAX),
-            "the video ring must hold its largest frame twice and a block more: raise track.video.blocks_max or lower its data_size_max",
+            "the video ring must hold its largest frame twice plus one block: raise track.video.blocks_max or lower its data_size_max",
         ),
-        // The init in force, and the one that the newest group needs.
+        // The current init segment, and the one that the newest group needs.
         rule(
             holds_two(board, &board.init, INIT_ENVELOPE_SIZE_MAX),
-            "the init ring must hold its largest frame twice and a block more: raise track.init.blocks_max or lower its data_size_max",
+            "the init ring must hold its largest frame twice plus one block: raise track.init.blocks_max or lower its data_size_max",
         ),
-        // A page that stands inside the largest frame there is must be able to finish it.
+        // A page in the middle of the largest frame must be able to finish it.
         rule(
             board.frame_size_max() <= board.kept_blocks_max as u64 * board.block_size as u64,
-            "the largest frame must find room where frames are kept that their rings overtook: raise arena.kept_blocks_max or lower the tracks' data_size_max",
+            "the reserve for frames overwritten in their ring must hold the largest frame: raise arena.kept_blocks_max or lower the tracks' data_size_max",
         ),
-        // One page must be able to have all that a page may have.
+        // One page must be able to reach its own limits.
         rule(
             board.topics_per_page_max <= board.topics_max,
-            "a page can't hold more topics than there are: tables.topics_per_page_max must not exceed tables.topics_max",
+            "a page can't have more topics than there are: tables.topics_per_page_max must not exceed tables.topics_max",
         ),
         rule(
             board.topics_per_page_max <= board.subscriptions_max,
             "one page must be able to subscribe to all its topics: tables.subscriptions_max must be at least tables.topics_per_page_max",
         ),
-        // Every request asks for a link, every topic is reached through one.
+        // Every request is for a link, and every topic is reached through one.
         rule(
             board.requests_max <= board.links_max,
-            "each request under way is for a link: tables.links_max must be at least tables.requests_max",
+            "each pending request is for a link: tables.links_max must be at least tables.requests_max",
         ),
         rule(
             board.topics_max <= board.links_max,
             "each topic is reached through a link: tables.links_max must be at least tables.topics_max",
         ),
-        // One lost pong is no death.
+        // One lost pong must not be fatal.
         rule(
             board.ping_ms * 2 <= board.dead_ms,
-            "a page must be pinged twice before it is dead: time.dead_ms must be at least twice time.ping_ms",
+            "a page must be pinged twice before it counts as dead: time.dead_ms must be at least twice time.ping_ms",
         ),
-        // The page client takes missing `alive` frames for a dead relay; it must hear more often than it is pinged.
+        // The page client takes missing `alive` frames for a dead relay, and can't see pings.
         rule(
             board.alive_ms <= board.ping_ms,
-            "alive frames must come at least as often as pings: time.alive_ms must not exceed time.ping_ms",
+            "alive frames must be sent at least as often as pings: time.alive_ms must not exceed time.ping_ms",
         ),
-        // The longer of the two times is for pages that were told to come back.
+        // The longer timeout is for pages that were denied with a retry.
         rule(
             board.first_subscribe_ms_max <= board.unsubscribed_ms_max,
-            "a page that never asked must not stay longer than one that waits: time.first_subscribe_ms_max must not exceed time.unsubscribed_ms_max",
+            "a page that never subscribed must not stay longer than one that waits: time.first_subscribe_ms_max must not exceed time.unsubscribed_ms_max",
         ),
-        // A page skips before it is given up, is given up by us (1013) before the kernel cuts it off, and all before it is dead.
+        // In this order: a slow page skips media, is closed by us (1013), is cut off by the kernel,
+        // counts as dead.
         rule(
             board.media_lag_ms_max < board.stalled_ms_max,
             "a slow page must skip before it is closed: time.media_lag_ms_max must be below time.stalled_ms_max",
@@ -113,30 +116,33 @@ pub const fn rules(board: &Board) -> [Rule; RULE_COUNT] {
             board.stalled_ms_max < board.user_timeout_ms && board.user_timeout_ms <= board.dead_ms,
             "a stalled page must be closed by the relay before the kernel cuts it off: time.stalled_ms_max < kernel.user_timeout_ms <= time.dead_ms",
         ),
-        // The kernel takes unsent bytes up to the mark; above the send buffer it would mark nothing.
+        // The low-water mark limits unsent bytes in the kernel; above the send buffer it has no
+        // effect.
         rule(
             board.notsent_size_max <= board.send_buffer_size,
-            "the mark for unsent bytes above the send buffer would limit nothing: kernel.notsent_size_max must not exceed kernel.send_buffer_size",
+            "a limit of unsent bytes above the send buffer has no effect: kernel.notsent_size_max must not exceed kernel.send_buffer_size",
         ),
-        // Linux doubles both buffers; a page alone must fit, or it is closed for being the slowest of one.
+        // Linux doubles both buffers. A single page must fit, or it would be closed as the slowest
+        // page.
         rule(
             2 * (board.send_buffer_size as u64 + board.receive_buffer_size as u64) <= board.kernel_size_max,
             "it must hold one page's send and receive buffers, doubled as Linux does: raise kernel.kernel_size_max",
         ),
-        // A frame is written whole into the buffer, or it waits: one that never fits would wait for ever.
+        // A frame is put into the buffer as a whole, or waits: one that never fits would wait
+        // forever.
         rule(
             board.uplink_out_size >= UPLINK_FRAME_SIZE_MAX,
             "it must hold the largest frame to the business server, 644 bytes: raise uplink.uplink_out_size",
         ),
-        // Known when it is built, never exceeded.
+        // The memory is known at build time and never exceeded.
         rule(
             memory_sum(board).total() <= board.memory_budget,
-            "the memory sum exceeds memory_budget: lower a limit or, where the box has the memory, raise the budget",
+            "the memory sum exceeds memory_budget: lower a limit or, if the box has the memory, raise the budget",
         ),
     ]
 }
 
-/// The text of the first rule that doesn't hold, for assertions in `const` context.
+/// The text of the first broken rule, for assertions in `const` context.
 #[must_use]
 pub const fn broken(board: &Board) -> Option<&'static str> {
     let rules = rules(board);
@@ -151,7 +157,7 @@ pub const fn broken(board: &Board) -> Option<&'static str> {
 }
 
 impl Board {
-    /// The largest frame of any track, encoded.
+    /// The size of the largest encoded frame of any track, in bytes.
     #[must_use]
     pub const fn frame_size_max(&self) -> u64 {
         let init = self.init.data_size_max as u64 + INIT_ENVELOPE_SIZE_MAX as u64;
@@ -164,7 +170,8 @@ const fn rule(holds: bool, text: &'static str) -> Rule {
     Rule { holds, text }
 }
 
-/// A ring begins anywhere in its first block, hence the block more.
+/// Whether the track's ring holds two of its largest frames, plus one block, since it may start
+/// anywhere in its first block.
 const fn holds_two(board: &Board, track: &TrackLimits, envelope_size: u32) -> bool {
     let frame = track.data_size_max as u64 + envelope_size as u64;
     track.frames_max >= 2 && 2 * frame + board.block_size as u64 <= track.blocks_max as u64 * board.block_size as u64
@@ -183,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_rule_is_told_with_the_key_to_change() {
+    fn each_broken_rule_names_the_key_to_change() {
         let cases: [(Board, &str); 10] = [
             (Board { blocks_max: 20, ..TINY }, "arena.blocks_max"),
             (Board { state: TrackLimits { blocks_max: 2, ..TINY.state }, ..TINY }, "track.state.blocks_max"),

@@ -1,9 +1,9 @@
-//! A board file's text as a [`Board`], or everything that is wrong with it.
+//! Parses a board file into a [`Board`], or returns all its errors.
 //!
-//! Owns the keys of `board/*.toml` (section and key; a key is its field's name) and each field's range.
-//! Refuses, by line and with what to do, unknown and missing keys, wrong types and values out of
-//! range, all at once; what must hold between fields is `rules.rs`'s, and is asked here too. Compiled
-//! into `board/build.rs` and, for its tests, into the crate; it reads no file and knows no path.
+//! Owns the keys of `board/*.toml` (section and key; a key is named like its field) and the range
+//! of each field. Refuses unknown and missing keys, wrong types and values out of range, all at
+//! once, each with its line and a remedy; also checks the rules of `rules.rs`. Compiled into
+//! `board/build.rs` and, for its tests, into the crate. Reads no files and knows no paths.
 
 use super::limits::{Board, OFF, SPEEDS, TrackLimits};
 use super::rules::rules;
@@ -16,14 +16,14 @@ use document::{Document, Problem};
 
 const KIB: u32 = 1024;
 const MIB: u32 = 1024 * 1024;
-/// The contract's most for a publication.
+/// The protocol's maximum for a publication.
 const DATA_SIZE_MAX: u32 = MIB;
 const HOUR_MS: u32 = 3_600_000;
 
-/// Reads a board. `name` is the stem of its file.
+/// Parses a board. `name` is the stem of its file.
 ///
 /// # Errors
-/// Every problem, in the order of lines.
+/// All errors, in the order of lines.
 pub fn board(name: &'static str, text: &str) -> Result<Board, Vec<Problem>> {
     let mut source = Source { document: Document::parse(text) };
     let board = Board {
@@ -49,7 +49,7 @@ pub fn board(name: &'static str, text: &str) -> Result<Board, Vec<Problem>> {
         audio: source.track("track.audio"),
         video: source.track("track.video"),
         init: source.track("track.init"),
-        // Linux's least for each buffer, halved as it doubles what is asked for.
+        // Linux's minimum for each buffer, halved because it doubles the requested size.
         send_buffer_size: source.number("kernel", "send_buffer_size", 2304, 16 * MIB),
         receive_buffer_size: source.number("kernel", "receive_buffer_size", 1152, 16 * MIB),
         notsent_size_max: source.number("kernel", "notsent_size_max", 1, 16 * MIB),
@@ -76,14 +76,14 @@ pub fn board(name: &'static str, text: &str) -> Result<Board, Vec<Problem>> {
     if source.document.problem_count() == 0 {
         for rule in rules(&board).iter().filter(|rule| !rule.holds) {
             let sum = if rule.text.contains("memory sum") { format!(" ({})", sum_text(&board)) } else { String::new() };
-            source.document.refuse(1, format!("the limits don't fit together{sum}"), rule.text);
+            source.document.refuse(1, format!("the limits contradict each other{sum}"), rule.text);
         }
     }
     let problems = source.document.finish();
     if problems.is_empty() { Ok(board) } else { Err(problems) }
 }
 
-/// The memory sum and the budget in a few words.
+/// The memory sum and the budget in one line.
 #[must_use]
 pub fn sum_text(board: &Board) -> String {
     let sum = memory_sum(board);
@@ -96,8 +96,8 @@ pub fn sum_text(board: &Board) -> String {
     )
 }
 
-/// A document of which every key must be there. What can't be read becomes its range's least: the problem is noted,
-/// and no board comes of it.
+/// A document in which every key is required. A key that can't be read becomes its minimum, so that
+/// parsing goes on: the error is recorded, and no board is returned.
 struct Source<'i> {
     document: Document<'i>,
 }
@@ -135,7 +135,7 @@ impl Source<'_> {
 
     fn demo(&mut self) -> bool {
         if !self.is_there("", "demo") {
-            let remedy = "add `demo = true`, or false to save 300 KB of binary, at the top of the file";
+            let remedy = "add `demo = true`, or false for a binary smaller by 300 KB, at the top of the file";
             self.document.missing("", "demo", remedy.to_owned());
         }
         self.document.flag("", "demo").is_some_and(|flag| flag.value)
@@ -148,7 +148,7 @@ impl Source<'_> {
         }
         let Some(device) = self.document.text("serial", "device") else { return OFF };
         if device.value != OFF && !device.value.starts_with("/dev/") {
-            let what = format!("[serial] device = {:?} is no device", device.value);
+            let what = format!("[serial] device = {:?} is not a device", device.value);
             self.document.refuse(device.line, what, "write the box's console tty, such as \"/dev/ttyS0\", or \"off\"");
         }
         String::leak(device.value)
@@ -159,8 +159,8 @@ impl Source<'_> {
         let speed = self.number("serial", "speed", 1_200, 4_000_000);
         if self.document.problem_count() == before && !SPEEDS.contains(&speed) {
             let line = self.document.section_line("serial").unwrap_or(1);
-            let what = format!("[serial] speed = {speed} is no speed of a serial line");
-            self.document.refuse(line, what, "choose 115200, or what the other end has");
+            let what = format!("[serial] speed = {speed} is not a speed of a serial line");
+            self.document.refuse(line, what, "choose 115200, or the speed of the other end");
         }
         speed
     }
@@ -194,7 +194,7 @@ mod tests {
 
     const TINY: &str = include_str!("../tiny.toml");
 
-    fn told(text: &str) -> Vec<String> {
+    fn errors(text: &str) -> Vec<String> {
         match board("tiny", text) {
             Ok(_) => Vec::new(),
             Err(problems) => problems
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boards_of_the_tree_are_what_was_built() {
+    fn the_board_files_give_the_constants() {
         assert_eq!(board("tiny", TINY), Ok(crate::TINY));
         assert_eq!(board("host", include_str!("../host.toml")), Ok(crate::HOST));
     }
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_do_not_fit_together_are_refused() {
+    fn contradicting_limits_are_refused() {
         let told = told(&changed("memory_budget", "memory_budget = 1_048_576"));
         assert_eq!(told.len(), 1);
         assert!(told[0].contains("memory sum") && told[0].contains("of a budget of 1.0 MiB"), "{told:?}");
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_debug_text_of_a_board_is_its_constant() {
-        // What build.rs relies on: no field prints as something that isn't Rust.
+        // build.rs relies on it: every field must print as valid Rust.
         let text = format!("{:?}", crate::HOST);
         assert!(
             text.starts_with("Board { name: \"host\", target: \"")

@@ -1,116 +1,122 @@
-//! The memory sum of a board: one term for each owner of memory, kernel sockets included.
+//! The memory sum of a board: one term for each owner of memory, including sockets in the kernel.
 //!
-//! Owns the size of every row, slot and buffer that is multiplied by a board's limits: a number
-//! lives here and nowhere else. The code that has the row ties it with
-//! `const _: () = assert!(size_of::<Session>() <= SESSION_SIZE)`; a size that no `size_of` can give
-//! was measured, and its term says how. Refuses nothing: whether the sum is within the budget is
-//! one of `rules.rs`. `board/build.rs` includes this file too, so it knows nothing of the machine.
+//! Owns the size of every row, slot and buffer that is multiplied by a board's limits; no other
+//! place repeats these numbers. The code that defines a row asserts `const _: () =
+//! assert!(size_of::<Session>() <= SESSION_SIZE)`. A size that `size_of` can't give was measured,
+//! and its term says how. Refuses nothing: a rule in `rules.rs` compares the sum with the budget.
+//! `board/build.rs` includes this file too, so it knows nothing of the machine.
 
 use super::limits::{Board, TrackLimits};
 use alloc::format;
 use alloc::string::String;
 
-/// One page's row in the session table: address, state, times, buckets, what is still to be told.
+/// One page's row in the session table: address, state, times, token buckets, pending notices.
 pub const SESSION_SIZE: usize = 208;
 /// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
 pub const SUBSCRIPTION_SIZE: usize = 112;
-/// One share link: its text (128), grant, times, lists of those that wait and of those admitted.
+/// One share link: its text (128), grant, times, lists of waiting and of admitted subscriptions.
 pub const LINK_SIZE: usize = 368;
-/// One topic's row: six rings' heads, epoch, timers, the list of its subscriptions, what is timed.
+/// One topic's row: the state of six rings, epoch, timers, the list of its subscriptions, the
+/// publication being timed.
 pub const TOPIC_SIZE: usize = 1056;
 /// One frame's entry in the index of its ring.
 pub const INDEX_ROW_SIZE: usize = 16;
 /// One entry of a ring's block directory, and of the arena's list of free blocks.
 pub const BLOCK_ENTRY_SIZE: usize = 4;
-/// One request under way.
+/// One pending request.
 pub const REQUEST_SIZE: usize = 96;
-/// One request that was given up, remembered for an answer that comes late.
+/// One request that timed out, remembered for a late answer.
 pub const UNANSWERED_SIZE: usize = 96;
 /// One page that was denied by name.
 pub const DENIAL_SIZE: usize = 72;
-/// One preview that waits.
+/// One pending preview.
 pub const PREVIEW_SIZE: usize = 32;
-/// One reason that waits to be told: 256 bytes and a count.
+/// One reason that still has to be sent: 256 bytes and a count.
 pub const TEXT_SIZE: usize = 272;
-/// One network that pages come from: its address and how many they are, and a head of the hash table.
+/// One network that pages connect from: its address, the number of its pages, and a bucket head of
+/// the hash table.
 pub const NETWORK_SIZE: usize = 40;
-/// One `Origin` that pages came with: 256 bytes and a count, and a head of the hash table.
+/// One `Origin` of pages: 256 bytes and a count, and a bucket head of the hash table.
 pub const ORIGIN_SIZE: usize = 296;
-/// One address's bucket of asks.
+/// One address's token bucket of subscriptions.
 pub const ADDRESS_SIZE: usize = 8;
 /// One page's row in the fan-out's table of sockets.
 pub const CONNECTION_SIZE: usize = 8;
-/// One frame that pages stand inside; a page is in one at most.
+/// One frame that pages are in the middle of. A page is in at most one.
 pub const BEGUN_SIZE: usize = 56;
 
-/// One idle page's connection, task and reactor source, with what the allocator adds: 500 B measured.
+/// One idle page's connection, task and reactor source, with the allocator's overhead: measured as
+/// 500 B.
 pub const PAGE_TASK_SIZE: usize = 640;
-/// One page's slot in the executor's and the reactor's slabs, twice its length as they grow by doubling.
+/// One page's slot in the slabs of executor and reactor; doubled, because slabs grow by doubling.
 pub const EXECUTOR_SLOT_SIZE: usize = 96;
-/// A page's own frame while it is half read: in tungstenite's buffer, and assembled from fragments.
+/// A partly received frame from a page: in tungstenite's buffer, and assembled from fragments.
 pub const PAGE_FRAME_SIZE: usize = 2 * 4096;
-/// The share page with its tags: the largest answer that is made for one connection.
+/// The share page with its meta tags: the largest response that is built for a single connection.
 pub const SHARE_PAGE_SIZE: usize = 18 * 1024;
-/// One HTTP connection that is no page (yet): head (8 KiB), answer, place, task and source.
+/// One HTTP connection that is not a page (yet): request head (8 KiB), response, place, task and
+/// source.
 pub const HEAD_SIZE: usize = 8192 + SHARE_PAGE_SIZE + 2048;
-/// What the uplink's input buffer has beyond the largest publication: a frame's head, read-ahead, its own fields.
+/// The uplink's input buffer beyond the largest publication: a frame's head, read-ahead, its own
+/// fields.
 pub const UPLINK_IN_EXTRA_SIZE: usize = 640 + 64 * 1024 + 64;
 /// The rings of the last events and of the last log lines.
 pub const EVENTS_SIZE: usize = 32 * 1024;
-/// Addresses that pages may connect to.
+/// The maximum number of addresses that pages may connect to.
 pub const LISTENERS_MAX: usize = 16;
-/// Engineers at the console's socket at once.
+/// The maximum number of engineers at the console's socket.
 pub const CONSOLES_MAX: usize = 4;
-/// One console: its output (8 KiB, and as much while it is put together), what was typed, its task.
+/// One console: its output (8 KiB, and as much while an answer is built), its input line, its task.
 pub const CONSOLE_SIZE: usize = 24 * 1024;
-/// Scrapers of the metrics at once.
+/// The maximum number of concurrent scrapers of the metrics.
 pub const METRICS_MAX: u32 = 2;
-/// The metrics as text: no more whatever their values.
+/// The maximum size of the metrics as text, whatever their values.
 pub const METRICS_SIZE: usize = 32 * 1024;
-/// What one scraper takes besides: a request's head, its task.
+/// One scraper's further memory: a request head, its task.
 pub const SCRAPER_SIZE: usize = 8192 + 2048;
-/// Scrapers that wait to be accepted.
+/// The listen backlog for scrapers.
 pub const METRICS_BACKLOG: usize = 4;
-/// Their sockets' buffers for what goes, as asked for (Linux doubles them).
+/// `SO_SNDBUF` of a scraper's socket, as requested (Linux doubles it).
 pub const METRICS_SEND_SIZE: usize = 16 * 1024;
-/// The same for what comes.
+/// `SO_RCVBUF` of a scraper's socket, likewise.
 pub const METRICS_RECEIVE_SIZE: usize = 4 * 1024;
-/// The configuration as parsed (the file has at most 64 KiB) and its successor during a reload.
+/// The parsed configuration (the file has at most 64 KiB), and its successor during a reload.
 pub const CONFIG_SIZE: usize = 4 * 64 * 1024;
 
 /// Resident code and constants of the binary and of the C library.
 pub const CODE_SIZE: usize = 4 * 1024 * 1024;
-/// Resident stack of the one thread and of async-io's helper, and the allocator's own state.
+/// Resident stacks of the one thread and of async-io's helper, and the allocator's own state.
 pub const STACKS_SIZE: usize = 1024 * 1024;
 
-/// What the ring of the fan-out shares with the kernel: 256 requests of 64 bytes, 512 results of 16, their queues.
+/// The memory that the fan-out's io_uring shares with the kernel: 256 requests of 64 bytes, 512
+/// completions of 16, the queues.
 pub const RING_SIZE: usize = 32 * 1024;
 
-/// The kernel's objects for the ring: a request of 256 bytes (slab io_kiocb, Linux 6.18) for each of 256 under way, kept for
-/// the next batch, and the ring itself.
+/// The kernel's objects for the io_uring: 256 requests of 256 bytes (slab io_kiocb, Linux 6.18),
+/// kept for the next batch, and the ring itself.
 pub const KERNEL_RING_SIZE: usize = 96 * 1024;
 /// The kernel's objects for one open TCP socket with nothing queued.
 pub const KERNEL_SOCKET_SIZE: usize = 4096;
-/// Sockets that are always there or may be: listeners, uplink, console, metrics, a refused page.
+/// Other sockets that may be open: listeners, uplink, console, metrics, a refused page.
 pub const KERNEL_SOCKETS_EXTRA: u64 = 24;
-/// The uplink socket's two queues in the kernel, as capped by its own options.
+/// The uplink socket's two queues in the kernel, as limited by its socket options.
 pub const KERNEL_UPLINK_SIZE: usize = 512 * 1024;
 
-/// How the bytes of a term are known.
+/// How the size of a term is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
     /// A row of a table, tied to its `size_of` by a compile-time assertion.
     Row,
     /// A buffer of exactly this size.
     Buffer,
-    /// Measured; the term's note says where and how.
+    /// Measured; the term's note says how.
     Measured,
-    /// Kept below it while the relay runs, at the cost of the slowest pages.
+    /// Enforced at run time, by closing the slowest pages.
     Cap,
 }
 
 impl Known {
-    /// The word for tables.
+    /// Its name in tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -127,30 +133,30 @@ impl Known {
 pub struct Term {
     /// The owner, in at most 24 characters.
     pub name: &'static str,
-    /// How many there are at most.
+    /// The maximum number of items.
     pub count: u64,
-    /// Bytes of each.
+    /// The size of each, in bytes.
     pub size: u64,
-    /// How the bytes are known.
+    /// How the size is known.
     pub known: Known,
-    /// Whose bytes they are: the process's, or the kernel's for its sockets.
+    /// Whether the memory is the kernel's, for sockets, and not the process's own.
     pub kernel: bool,
-    /// Where the number comes from, in one line.
+    /// The source of the numbers, in one line.
     pub note: &'static str,
 }
 
 impl Term {
-    /// All bytes of the term.
+    /// The size of all items, in bytes.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.count.saturating_mul(self.size)
     }
 }
 
-/// Terms of the memory sum.
+/// The number of terms of the memory sum.
 pub const TERM_COUNT: usize = 36;
 
-/// Everything that the process and its sockets may take, term by term.
+/// The maximum memory of the process and its sockets, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemorySum {
     /// One term for each owner.
@@ -189,22 +195,21 @@ impl MemorySum {
     }
 }
 
-/// The memory sum of a board; of a lowered board it is the sum after lowering.
+/// The memory sum of a board, or of a board lowered by a configuration.
 #[must_use]
 pub const fn memory_sum(board: &Board) -> MemorySum {
     use Known::{Buffer, Cap, Measured, Row};
     let pages = board.pages_max as u64;
     let topics = board.topics_max as u64;
-    let heads = board.heads_max as u64 + 1; // one too many, until it shows who gives it a place
-    let seats = pages + 1; // one seat beyond the table refuses politely
+    let heads = board.heads_max as u64 + 1; // one more, until it is decided which one gives way
+    let seats = pages + 1; // one more, to refuse a page with a proper response
     MemorySum {
         terms: [
-            // The machine's tables: allocated whole at start, never grown.
+            // The machine's tables: fully allocated at start, never grown.
             own("session rows", seats, SESSION_SIZE, Row, "Session"),
             own("subscription rows", board.subscriptions_max as u64, SUBSCRIPTION_SIZE, Row, "Subscription"),
             own("link rows", board.links_max as u64, LINK_SIZE, Row, "Link"),
             own("topic rows", topics, TOPIC_SIZE, Row, "Topic"),
-            // Each ring has an index row for each frame that it may hold.
             own(
                 "frame index",
                 topics * frames_per_topic(board),
@@ -212,7 +217,6 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 Row,
                 "a row for each frame of each ring",
             ),
-            // Each ring has a directory of the blocks that it may hold.
             own(
                 "block directories",
                 topics * blocks_per_topic(board),
@@ -225,21 +229,21 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             own("given-up requests", board.requests_max as u64, UNANSWERED_SIZE, Row, "Unanswered"),
             own("denied pages", board.denials_max as u64, DENIAL_SIZE, Row, "Denials"),
             own("previews", board.heads_max.div_ceil(8) as u64, PREVIEW_SIZE, Row, "Preview"),
-            // A row for each page: nobody's address or origin ever waits for one.
+            // A row for each page, so that neither table can run full before the page table.
             own("networks", pages, NETWORK_SIZE, Row, "Counted<Network>"),
             own("origins", pages, ORIGIN_SIZE, Row, "Counted<Origin>"),
             own("reasons", board.reasons_max as u64, TEXT_SIZE, Row, "Text"),
             own("address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),
             own("connection rows", seats, CONNECTION_SIZE, Row, "the fan-out's"),
-            own("begun frames", pages, BEGUN_SIZE, Row, "a row for each frame that pages stand inside"),
-            // The one copy of everything published. Untouched blocks are not resident.
+            own("begun frames", pages, BEGUN_SIZE, Row, "a row for each frame that pages are in the middle of"),
+            // The only copy of everything published. Untouched blocks are not resident.
             own("arena", board.blocks_max as u64, board.block_size as usize, Buffer, "blocks of all rings"),
             own(
                 "kept frames",
                 board.kept_blocks_max as u64,
                 board.block_size as usize + BLOCK_ENTRY_SIZE,
                 Buffer,
-                "blocks of frames that rings overtook while pages stood inside",
+                "blocks of frames overwritten in their ring while pages were in the middle of them",
             ),
             // The shell.
             own(
@@ -247,32 +251,32 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 seats,
                 PAGE_TASK_SIZE,
                 Measured,
-                "RSS for each idle subscribed page (876 B of 8000, x86-64) less rows and slabs",
+                "RSS per idle subscribed page (876 B with 8000 pages, x86-64) minus rows and slabs",
             ),
             own(
                 "executor and reactor",
                 seats + heads + 64,
                 EXECUTOR_SLOT_SIZE,
                 Measured,
-                "slabs and run queue of smol and async-io, grown by doubling; with the page tasks",
+                "slabs and run queue of smol and async-io, grown by doubling; measured with the page tasks",
             ),
             own("page frames half read", pages, PAGE_FRAME_SIZE, Buffer, "tungstenite's sizes, both capped at 4 KiB"),
-            own("HTTP heads and answers", heads, HEAD_SIZE, Buffer, "a head, an answer, a task"),
+            own("HTTP heads and answers", heads, HEAD_SIZE, Buffer, "a request head, a response, a task"),
             own(
                 "uplink in",
                 1,
                 board.data_size_max() as usize + UPLINK_IN_EXTRA_SIZE,
                 Buffer,
-                "the largest publication, its head, read-ahead",
+                "the largest publication, its header, read-ahead",
             ),
             own("uplink out", 1, board.uplink_out_size as usize, Buffer, "one buffer"),
-            own("batch ring", 1, RING_SIZE, Buffer, "io_uring's queues, mapped; none where there is no ring"),
+            own("batch ring", 1, RING_SIZE, Buffer, "io_uring's mapped queues; none without io_uring"),
             own(
                 "events and configuration",
                 1,
                 EVENTS_SIZE + CONFIG_SIZE,
                 Buffer,
-                "rings of the last events; the file, parsed",
+                "rings of the last events; the parsed file",
             ),
             own(
                 "consoles",
@@ -286,7 +290,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 METRICS_MAX as u64,
                 METRICS_SIZE + SCRAPER_SIZE,
                 Buffer,
-                "a text, a request's head, a task for each scraper",
+                "a text, a request head and a task for each scraper",
             ),
             own(
                 "code and stacks",
@@ -295,7 +299,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 Measured,
                 "RSS at rest is 3.6 MiB, of it 3.2 MiB code (x86-64, glibc)",
             ),
-            // The kernel. A floor for each socket that can be open at once, whatever is in it ...
+            // The kernel. A fixed size for each socket that can be open at once ...
             sockets(
                 "kernel sockets",
                 seats + heads + board.backlog_max as u64 + KERNEL_SOCKETS_EXTRA,
@@ -310,21 +314,21 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 Measured,
                 "slab io_kiocb 256 for 256 requests (Linux 6.18)",
             ),
-            // ... one cap for all that is queued in the pages' ...
+            // ... one cap for everything queued in pages' sockets ...
             sockets(
                 "kernel queues",
                 1,
                 board.kernel_size_max.saturating_add(KERNEL_UPLINK_SIZE as u64),
                 Cap,
-                "read from the kernel, past it the slowest pages are closed; and the uplink's own",
+                "read from the kernel, above it the slowest pages are closed; plus the uplink's queues",
             ),
-            // ... and the buffers of those that are no page yet, as Linux doubles them.
+            // ... and the buffers of connections that are not pages yet, as doubled by Linux.
             sockets(
                 "kernel heads",
                 heads,
                 2 * (board.send_buffer_size as u64 + board.receive_buffer_size as u64),
                 Buffer,
-                "SO_SNDBUF and SO_RCVBUF of a connection that is no page",
+                "SO_SNDBUF and SO_RCVBUF of a connection that is not a page",
             ),
             sockets(
                 "kernel metrics",
@@ -368,7 +372,7 @@ const fn blocks_per_topic(board: &Board) -> u64 {
     board.state.blocks_max as u64 + board.messages.blocks_max as u64 + board.media_blocks_per_topic()
 }
 
-/// Bytes as a person reads them: `1.5 MiB`, `640 B`; never rounded to a smaller unit's zero.
+/// A size for people: `1.5 MiB`, `640 B`. Rounded down to a tenth.
 #[must_use]
 pub fn size_text(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -384,8 +388,8 @@ pub fn size_text(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
-/// The sum as a table of fixed columns, 78 wide: term, count, bytes of each, bytes, how known; the last lines
-/// are the sums and the board's budget.
+/// The sum as a table with fixed columns, 78 wide: term, count, bytes of each, bytes, how known.
+/// The last lines are the sums and the board's budget.
 #[must_use]
 pub fn table(board: &Board) -> String {
     use core::fmt::Write as _;
@@ -426,8 +430,8 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_page_stays_within_its_aim() {
-        // A page with one subscription, everything of its own counted: at most 1.5 KiB.
+    fn an_idle_page_takes_at_most_1_5_kib() {
+        // All user memory of a page with one subscription.
         const { assert!(SESSION_SIZE + SUBSCRIPTION_SIZE + CONNECTION_SIZE + PAGE_TASK_SIZE + EXECUTOR_SLOT_SIZE <= 1536) };
     }
 
