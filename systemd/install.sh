@@ -1,16 +1,19 @@
 #!/bin/sh
-# Installs sharelinkd from this folder on a machine without dpkg; run again, it upgrades. With dpkg take the .deb.
+# Installs sharelinkd from this directory on a machine without dpkg; run it again to upgrade. With
+# dpkg, use the .deb.
 #
-#   ./install.sh             install or upgrade; the configuration stays, a new default is laid beside it as .new
-#   ./install.sh --remove    stop and remove it; the configuration stays
-#   ./install.sh --purge     remove it with /etc/sharelinkd, the secret included
+#   ./install.sh             install or upgrade; keeps the configuration, and adds a new default as .new
+#   ./install.sh --remove    stop and remove it; keeps the configuration
+#   ./install.sh --purge     remove it and /etc/sharelinkd, including the secret
 #
-# DESTDIR=/tree puts it below a folder and starts nothing. It needs no shell beyond POSIX: busybox will do.
+# DESTDIR=/tree installs into a directory and starts nothing. Any POSIX shell works, such as
+# busybox.
 set -eu
 
 root=${DESTDIR:-}
 etc=$root/etc/sharelinkd
-# What was installed, a path for each line, and the defaults that the configuration came from; --remove reads the one, an upgrade the other.
+# The list of installed files, for --remove, and the default that the configuration was copied from,
+# for an upgrade.
 share=$root/usr/share/sharelinkd
 units='sharelinkd.socket sharelinkd.service'
 
@@ -21,7 +24,7 @@ runs_systemd() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 install_all() {
     here=$(cd "$(dirname "$0")" && pwd)
     files=$here/files
-    [ -x "$files/usr/bin/sharelinkd" ] || fail "files/ is missing beside it: unpack the whole tarball"
+    [ -x "$files/usr/bin/sharelinkd" ] || fail "the directory files/ is missing: unpack the complete tarball"
     "$files/usr/bin/sharelinkd" --version >/dev/null 2>&1 || [ -n "$root" ] || fail "this binary does not run here: is it the tarball for $(uname -m)?"
     list=$(cd "$files" && find . -type f ! -path './etc/*' ! -path './usr/share/lintian/*' | sed 's/^\.//' | LC_ALL=C sort)
     before=
@@ -29,11 +32,11 @@ install_all() {
     mkdir -p "$share"
     for path in $list; do
         mkdir -p "$root$(dirname "$path")"
-        # A new file takes the old one's place in one step: a program that runs can't be written to.
+        # Replace the file by a rename: a running program can't be overwritten.
         cp "$files$path" "$root$path.installing"
         mv "$root$path.installing" "$root$path"
     done
-    # What an earlier version brought and this one doesn't.
+    # Remove files of the earlier version that this one doesn't have.
     for path in $before; do
         case "$(printf '\n%s\n' "$list")" in
         *"
@@ -48,14 +51,14 @@ $path
     if [ -z "$before" ]; then start first; else start again; fi
 }
 
-# The operator's file is never touched, unless it still is the default that was installed.
+# Overwrites the operator's file only if it is still the installed default.
 configure() {
     mkdir -p "$etc"
     if [ ! -f "$etc/sharelinkd.toml" ] || cmp -s "$etc/sharelinkd.toml" "$share/sharelinkd.toml"; then
         cp "$1" "$etc/sharelinkd.toml"
     elif ! cmp -s "$1" "$share/sharelinkd.toml"; then
         cp "$1" "$etc/sharelinkd.toml.new"
-        echo "The configuration is kept; the new default is $etc/sharelinkd.toml.new"
+        echo "Kept the configuration; the new default is $etc/sharelinkd.toml.new"
     fi
     cp "$1" "$share/sharelinkd.toml"
 }
@@ -67,7 +70,7 @@ start() {
             # shellcheck disable=SC2086 # several units
             systemctl enable --quiet --now $units
         elif systemctl is-enabled --quiet sharelinkd.service; then
-            # The socket unit keeps its listeners meanwhile: no page is refused.
+            # The socket unit keeps the listeners open: no page is refused.
             systemctl restart sharelinkd.service
         else
             systemctl try-restart sharelinkd.service
@@ -76,17 +79,17 @@ start() {
         # shellcheck disable=SC2086
         [ "$1" != first ] || systemctl --root="${root:-/}" enable --quiet $units 2>/dev/null || true
     else
-        echo "There is no systemd here. To start it: sharelinkd run --config /etc/sharelinkd/sharelinkd.toml"
+        echo "No systemd found. To start it: sharelinkd run --config /etc/sharelinkd/sharelinkd.toml"
     fi
     if ! grep -qs '^[[:space:]]*addresses[[:space:]]*=' "$etc/sharelinkd.toml"; then
-        echo "Left to configure, in $etc/sharelinkd.toml: [uplink] addresses and secret_file (docs/install.md)."
+        echo "Still to configure in $etc/sharelinkd.toml: [uplink] addresses and secret_file (docs/install.md)."
         echo "Pages connect to 127.0.0.1:8080; for another address: systemctl edit sharelinkd.socket"
         echo "Then: sharelinkd check --config /etc/sharelinkd/sharelinkd.toml && systemctl restart sharelinkd"
     fi
 }
 
 remove() {
-    [ -f "$share/files" ] || fail "nothing was installed by this script below $root/"
+    [ -f "$share/files" ] || fail "this script has not installed anything in $root/"
     # shellcheck disable=SC2086
     if runs_systemd; then
         systemctl disable --quiet --now $units
@@ -95,7 +98,7 @@ remove() {
     fi
     while read -r path; do
         rm -f "$root$path"
-        # Folders that it leaves empty; those that others use stay.
+        # Remove directories that are now empty.
         (cd "$root/" && rmdir -p ".$(dirname "$path")" 2>/dev/null) || true
     done <"$share/files"
     rm -rf "$share"
@@ -107,15 +110,15 @@ remove() {
 
 [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "needs root, or DESTDIR"
 if [ -z "$root" ] && command -v dpkg-query >/dev/null && dpkg-query -W -f='${Status}' sharelinkd 2>/dev/null | grep -q ' installed'; then
-    fail "the Debian package is installed here: use apt, or remove that first"
+    fail "the Debian package is installed: use apt, or remove it first"
 fi
 case "${1:-}" in
 '') install_all ;;
---remove) remove && echo "Removed; $etc stays (--purge takes it too)." ;;
+--remove) remove && echo "Removed; kept $etc (--purge removes it too)." ;;
 --purge)
     if [ -f "$share/files" ]; then remove; fi
     rm -rf "$etc"
-    echo "Removed, with $etc."
+    echo "Removed, including $etc."
     ;;
-*) fail "$1: say nothing, --remove or --purge" ;;
+*) fail "unknown argument $1: use none, --remove or --purge" ;;
 esac

@@ -118,7 +118,7 @@ class Trial:
         self.tty.send(f"dpkg -i {self.deb}; echo ended''-$?\n")
         said, end = self.tty.until("ended-[0-9]+", 90)
         assert end == "ended-0", said
-        assert "Left to configure" in said, said
+        assert "Still to configure" in said, said
         self.sh(f"mkdir -p /var/trial; cp {CONFIGURATION} /var/trial/configuration; dpkg -C | grep . && exit 1; true")
 
     def runs(self):

@@ -140,7 +140,7 @@ def by_dpkg(folder, arch):
     wanted[1].unlink()  # disabled by the operator
     said = dpkg(folder, "-i", deb(arch))
     assert configuration.read_text() == mine, "an upgrade changed the configuration"
-    assert "Left to configure" not in said, said
+    assert "Still to configure" not in said, said
     assert not wanted[1].is_symlink(), "an upgrade enabled what the operator had disabled"
     dpkg(folder, "--remove", "sharelinkd")
     left = {path for path in files_below(folder) if not path.startswith("var/lib/")}
@@ -160,7 +160,7 @@ def by_script(folder, arch):
     environment = {**os.environ, "DESTDIR": str(tree)}
     install = lambda *words: told(script, *words, env=environment)  # noqa: E731
     said = install()
-    assert "Left to configure" in said and CONTENT - {"usr/share/lintian/overrides/sharelinkd"} <= files_below(tree), said
+    assert "Still to configure" in said and CONTENT - {"usr/share/lintian/overrides/sharelinkd"} <= files_below(tree), said
     links = [path for path in files_below(tree / "etc/systemd") if "wants" in path]
     assert len(links) == 2, links
     (script.parent / "files/usr/share/doc/sharelinkd/protocol.md").unlink()
@@ -172,7 +172,7 @@ def by_script(folder, arch):
     (tree / CONFIGURATION).write_text(mine)
     shipped.write_text(shipped.read_text() + "# a newer default\n")
     said = install()
-    assert (tree / CONFIGURATION).read_text() == mine and "Left to configure" not in said, said
+    assert (tree / CONFIGURATION).read_text() == mine and "Still to configure" not in said, said
     assert (tree / f"{CONFIGURATION}.new").read_text() == shipped.read_text()
     # It removes itself by the copy that it left, the tarball long gone.
     copy = tree / "usr/share/sharelinkd/install.sh"
