@@ -256,7 +256,7 @@ mod tests {
         let told = told(&text);
         assert_eq!(told.len(), 3, "{told:#?}");
         assert!(
-            told[0].contains("[tables] pages_max can't be a text; write a whole number from 1 to 1000000"),
+            told[0].contains("[tables] pages_max can't be a string; write a whole number from 1 to 1000000"),
             "{told:#?}"
         );
         assert!(told[1].contains("topics_max = 0 is out of range"), "{told:#?}");

@@ -1,37 +1,37 @@
-//! A TOML text as sections, keys and values that know their line, and all that is wrong with it.
+//! Reads a TOML document: values with their line numbers, and all errors at once.
 //!
-//! Owns the list of [`Problem`]s: reading never stops at the first. Values are *taken*: what is
-//! asked for is removed and remembered as known, so that what is left at the end is unknown and gets the
-//! nearest known key as a suggestion. Refuses syntax errors, wrong types, numbers out of range and
-//! unknown keys, each by line and with what to do. Never quotes a value unless the caller does: it may
-//! be a secret. Knows nothing of what the keys mean; `config.rs` and `board/build.rs` both read
-//! through it, so it uses nothing of the crate.
+//! Owns the list of [`Problem`]s: reading never stops at the first. Values are *taken*: taking a
+//! key removes it and records its name as known. Keys left at the end are unknown, and are reported
+//! with the most similar known key. Refuses syntax errors, wrong types, numbers out of range and
+//! unknown keys, each with its line and a remedy. Never quotes a value unless the caller does: it
+//! may be a secret. Does not know what the keys mean. Used by `config.rs` and `board/build.rs`, so
+//! it depends on neither.
 
 #![forbid(unsafe_code)]
 
 use toml::de::{DeTable, DeValue};
 
-/// Something wrong in a text: at which line (0: of the text as a whole), what, and what to do.
+/// An error in a document: its line (0: the document as a whole), what is wrong, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Counted from 1.
+    /// The line number, from 1.
     pub line: u32,
     /// What is wrong.
     pub what: String,
-    /// How to mend it.
+    /// How to fix it.
     pub remedy: String,
 }
 
-/// A value and the line that it begins on.
+/// A value and the line where it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At<T> {
-    /// Counted from 1.
+    /// The line number, from 1.
     pub line: u32,
-    /// What stands there.
+    /// The value.
     pub value: T,
 }
 
-/// A TOML text on its way to being read.
+/// A TOML document that is being read.
 #[derive(Debug)]
 pub struct Document<'i> {
     text: &'i str,
@@ -43,7 +43,7 @@ pub struct Document<'i> {
 }
 
 impl<'i> Document<'i> {
-    /// Parses a text. Syntax errors become problems, and what can be read in spite of them is read.
+    /// Parses a text. Records syntax errors as problems, and keeps everything that could be parsed.
     pub fn parse(text: &'i str) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut document = Self {
@@ -65,24 +65,24 @@ impl<'i> Document<'i> {
         document
     }
 
-    /// Notes a problem. It is one line of print, whatever the text that it names.
+    /// Records a problem. It prints as one line, even if it quotes control characters.
     pub fn refuse(&mut self, line: u32, what: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(Problem { line, what: printable(what.into()), remedy: printable(remedy.into()) });
     }
 
-    /// Takes a text in quotes.
+    /// Takes a string.
     pub fn text(&mut self, section: &'static str, key: &'static str) -> Option<At<String>> {
         let At { line, value } = self.take(section, key)?;
         if let DeValue::String(text) = value {
             return Some(At { line, value: text.into_owned() });
         }
-        self.refuse_type(section, key, line, &value, &format!("write a text in quotes: {key} = \"...\""));
+        self.refuse_type(section, key, line, &value, &format!("write a string in quotes: {key} = \"...\""));
         None
     }
 
-    /// Takes a text in quotes, or a list of such.
+    /// Takes a string or a list of strings.
     pub fn texts(&mut self, section: &'static str, key: &'static str) -> Option<Vec<At<String>>> {
-        const REMEDY: &str = "write a text in quotes, or a list of such: [\"...\", \"...\"]";
+        const REMEDY: &str = "write a string in quotes, or a list of strings: [\"...\", \"...\"]";
         let At { line, value } = self.take(section, key)?;
         match value {
             DeValue::String(text) => Some(vec![At { line, value: text.into_owned() }]),
@@ -114,12 +114,12 @@ impl<'i> Document<'i> {
         None
     }
 
-    /// Takes a whole number from `least` to `most`.
+    /// Takes an integer from `least` to `most`.
     pub fn number(&mut self, section: &'static str, key: &'static str, least: u64, most: u64) -> Option<At<u64>> {
         self.number_within(section, key, (least, most), (least, most))
     }
 
-    /// Takes a whole number; `None` also for the word that may stand in its place.
+    /// Takes an integer, or `word` instead of it, for which it returns `None`.
     pub fn number_or(
         &mut self,
         (section, key): (&'static str, &'static str),
@@ -135,24 +135,25 @@ impl<'i> Document<'i> {
         self.whole((section, key), &found, ((least, most), (least, most)), &remedy)
     }
 
-    /// The same as [`number`](Self::number), where the range that is told is narrower than what is taken.
+    /// Like [`number`](Self::number), but accepts the range `within` and suggests the narrower
+    /// range `suggested`.
     pub fn number_within(
         &mut self,
         section: &'static str,
         key: &'static str,
         within: (u64, u64),
-        told: (u64, u64),
+        suggested: (u64, u64),
     ) -> Option<At<u64>> {
         let found = self.take(section, key)?;
-        let remedy = format!("write a whole number from {} to {}, without quotes", told.0, told.1);
-        self.whole((section, key), &found, (within, told), &remedy)
+        let remedy = format!("write a whole number from {} to {}, without quotes", suggested.0, suggested.1);
+        self.whole((section, key), &found, (within, suggested), &remedy)
     }
 
     fn whole(
         &mut self,
         (section, key): (&'static str, &'static str),
         At { line, value }: &At<DeValue<'i>>,
-        ((least, most), told): ((u64, u64), (u64, u64)),
+        ((least, most), suggested): ((u64, u64), (u64, u64)),
         remedy: &str,
     ) -> Option<At<u64>> {
         let line = *line;
@@ -168,14 +169,14 @@ impl<'i> Document<'i> {
                 self.refuse(
                     line,
                     format!("{} = {number} is out of range", name(section, key)),
-                    format!("choose a number from {} to {}", told.0, told.1),
+                    format!("choose a number from {} to {}", suggested.0, suggested.1),
                 );
                 None
             }
         }
     }
 
-    /// Notes that a key which must be there is not, unless syntax errors may have swallowed it.
+    /// Records that a required key is missing, unless a syntax error may have hidden it.
     pub fn missing(&mut self, section: &'static str, key: &'static str, remedy: String) {
         if self.syntax_ok {
             let line = self.section_line(section).unwrap_or(1);
@@ -183,7 +184,7 @@ impl<'i> Document<'i> {
         }
     }
 
-    /// Whether a key is there and not taken yet.
+    /// Whether a key exists and has not been taken yet.
     pub fn contains(&self, section: &str, key: &str) -> bool {
         let mut table = &self.root;
         for part in section.split('.').filter(|part| !part.is_empty()) {
@@ -195,7 +196,7 @@ impl<'i> Document<'i> {
         table.contains_key(key)
     }
 
-    /// The line of a section's header, if the section is there.
+    /// The line of a section's header, if the section exists.
     pub fn section_line(&self, section: &str) -> Option<u32> {
         let mut table = &self.root;
         let mut line = None;
@@ -207,12 +208,12 @@ impl<'i> Document<'i> {
         line
     }
 
-    /// How many things were wrong so far.
+    /// The number of problems so far.
     pub fn problem_count(&self) -> usize {
         self.problems.len()
     }
 
-    /// Refuses all that was not taken, and gives every problem in the order of lines.
+    /// Refuses all keys that were not taken, and returns all problems in the order of lines.
     pub fn finish(mut self) -> Vec<Problem> {
         let root = core::mem::take(&mut self.root);
         self.refuse_unknown("", root);
@@ -232,7 +233,7 @@ impl<'i> Document<'i> {
         }
         let value = table.remove(key)?;
         let line = self.line(value.span().start);
-        // A line that doesn't parse has its problem already; what was read of it is a guess.
+        // A line with a syntax error has its problem already, and its value is a guess.
         if !self.syntax_ok
             && self.problems.iter().any(|problem| problem.line == line && problem.what != "duplicate key")
         {
@@ -243,9 +244,9 @@ impl<'i> Document<'i> {
 
     fn refuse_type(&mut self, section: &str, key: &str, line: u32, value: &DeValue<'_>, remedy: &str) {
         let kind = match value {
-            DeValue::String(_) => "a text",
+            DeValue::String(_) => "a string",
             DeValue::Integer(_) => "a number",
-            DeValue::Float(_) => "a number with a point",
+            DeValue::Float(_) => "a number with a decimal point",
             DeValue::Boolean(_) => "true or false",
             DeValue::Datetime(_) => "a date",
             DeValue::Array(_) => "a list",
@@ -266,9 +267,9 @@ impl<'i> Document<'i> {
                 _ if is_section => self.refuse(
                     line,
                     format!("{path} is a section"),
-                    format!("write [{path}] on a line of its own, once, and its keys below"),
+                    format!("write [{path}] once, on its own line, and its keys below"),
                 ),
-                // Where a header is broken, the keys below it have moved elsewhere.
+                // If a header is broken, the keys below it are in the wrong section.
                 _ if !self.headers_ok => {}
                 DeValue::Table(_) => {
                     let remedy = self.section_remedy(&path);
@@ -316,7 +317,7 @@ impl<'i> Document<'i> {
                     let home = self.known.iter().find(|(_, key)| *key == near).map_or("", |(section, _)| *section);
                     format!("did you mean {}?", name(home, near))
                 }
-                None => "remove it; `sharelinkd config` prints every key that there is".to_owned(),
+                None => "remove it; `sharelinkd config` prints all keys".to_owned(),
             },
         }
     }
@@ -330,14 +331,14 @@ impl<'i> Document<'i> {
     }
 }
 
-/// The line, counted from 1, that a byte of a text is on.
+/// The line number, from 1, of a byte offset.
 #[must_use]
 pub fn line_of(text: &[u8], offset: usize) -> u32 {
     let before = text.get(..offset.min(text.len())).unwrap_or_default();
     u32::try_from(before.iter().filter(|byte| **byte == b'\n').count() + 1).unwrap_or(u32::MAX)
 }
 
-/// The known word that was most likely meant, if any is near enough to be worth suggesting.
+/// The known word that is most similar to `word`, if it is similar enough to suggest.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).clamp(1, 3);
     known
@@ -352,31 +353,31 @@ fn name(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("[{section}] {key}") }
 }
 
-/// The parser's words, where they say something to whoever wrote the file.
+/// The parser's message, unless it only makes sense to the parser.
 fn syntax_what(message: &str) -> &str {
     let is_guess = ["float", "integer", "date"].iter().any(|guess| message.contains(guess));
-    if is_guess { "this value is no number, no list and no text in quotes" } else { message }
+    if is_guess { "this value is not a number, a list or a string in quotes" } else { message }
 }
 
 fn syntax_remedy(message: &str) -> &'static str {
     match message {
         "duplicate key" => "this key or section is written twice: keep one of them",
-        _ if message.contains("must be quoted") => "put the text in double quotes (an empty one is \"\")",
+        _ if message.contains("must be quoted") => "put the string in double quotes (an empty one is \"\")",
         _ if message.contains("unclosed table") => "close the section's name with ]",
         _ if message.contains("unclosed array") => "close the list with ]",
         _ if message.contains("missing comma") => "put a comma between the list's items",
         _ if message.contains("key with no value") => "write key = value",
         _ if message.contains("basic string") || message.contains("literal string") => {
-            "close the text with the quote that it begins with, on the same line"
+            "close the string with the same quote that it starts with, on the same line"
         }
         _ if message.contains("float") || message.contains("integer") || message.contains("date") => {
-            "put it in double quotes where it is a text, such as an address"
+            "put it in double quotes if it is a string, such as an address"
         }
-        _ => "write one `key = value` on each line: texts in double quotes, lists in [ ]",
+        _ => "write one `key = value` on each line: strings in double quotes, lists in [ ]",
     }
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that lead from one word to the other.
+/// The edit distance of two words: insertions, deletions, replacements, and swaps of neighbours.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
@@ -398,7 +399,8 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
-/// A name in quotes may hold anything: line feeds would look like further errors, escape codes move a terminal's cursor.
+/// Replaces control characters: a quoted key may contain line feeds, which would look like further
+/// errors, or escape codes, which move a terminal's cursor.
 fn printable(text: String) -> String {
     if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text }
 }
@@ -431,14 +433,14 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_told_by_its_line() {
+    fn every_problem_has_its_line() {
         let text = "[pages]\nlisten = [\"a\",\n 3]\nlisen = 1\nsecret = \"x\"\n[uplnk]\nsecret = 1\n[track.video]\nblocks = 10\n[track.vido]\n";
         assert_eq!(
             problems(text),
             [
                 (
                     3,
-                    "[pages] listen can't be a number; write a text in quotes, or a list of such: [\"...\", \"...\"]"
+                    "[pages] listen can't be a number; write a string in quotes, or a list of strings: [\"...\", \"...\"]"
                         .to_owned()
                 ),
                 (4, "unknown key [pages] lisen; did you mean listen?".to_owned()),
@@ -451,34 +453,37 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_one_line_of_print_whatever_it_names() {
+    fn a_problem_prints_as_one_line_whatever_it_quotes() {
         let text = "[\"\\u001b[2J\\nboard.toml:1: all is well\"]\n[track.video]\n\"blo\\ncks\" = 1\n";
-        let told = problems(text);
-        assert!(told.iter().all(|(_, text)| !text.contains(char::is_control)), "{told:?}");
-        assert!(told[0].1.starts_with("unknown section [?[2J?board.toml:1"), "{told:?}");
+        let found = problems(text);
+        assert!(found.iter().all(|(_, text)| !text.contains(char::is_control)), "{found:?}");
+        assert!(found[0].1.starts_with("unknown section [?[2J?board.toml:1"), "{found:?}");
     }
 
     #[test]
     fn numbers_beyond_any_type_and_negative_ones_are_out_of_range() {
         for number in ["-1", "99999999999999999999999999999999999999999999", "0", "1"] {
-            let told = problems(&format!("[track.video]\nblocks = {number}"));
-            assert!(matches!(told.as_slice(), [(2, text)] if text.contains("out of range")), "{told:?}");
+            let found = problems(&format!("[track.video]\nblocks = {number}"));
+            assert!(matches!(found.as_slice(), [(2, text)] if text.contains("out of range")), "{found:?}");
         }
-        assert!(problems("[track.video]\nblocks = 3.5")[0].1.contains("can't be a number with a point"));
+        assert!(problems("[track.video]\nblocks = 3.5")[0].1.contains("can't be a number with a decimal point"));
     }
 
     #[test]
-    fn syntax_errors_are_all_told_once_and_without_consequences() {
-        let told = problems("[pages]\nlisten = 127.0.0.1:80\nstrict = yes\n[uplink]\nsecret = \"x\nsecret = \"y\"\n");
-        assert_eq!(told.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3, 5, 6], "{told:?}");
-        assert!(told[0].1.starts_with("this value is no number") && told[0].1.contains("double quotes"), "{told:?}");
-        assert!(told[3].1.contains("duplicate key; this key or section is written twice: keep one"));
+    fn syntax_errors_are_all_reported_once_and_without_consequences() {
+        let found = problems("[pages]\nlisten = 127.0.0.1:80\nstrict = yes\n[uplink]\nsecret = \"x\nsecret = \"y\"\n");
+        assert_eq!(found.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3, 5, 6], "{found:?}");
+        assert!(
+            found[0].1.starts_with("this value is not a number") && found[0].1.contains("double quotes"),
+            "{found:?}"
+        );
+        assert!(found[3].1.contains("duplicate key; this key or section is written twice: keep one"));
         // A broken header: the keys below it are not reported as unknown.
         assert_eq!(problems("[pages\nlisten = \"a\"\n").len(), 1);
     }
 
     #[test]
-    fn a_section_that_is_a_value_or_a_list_is_told() {
+    fn a_section_that_is_a_value_or_a_list_is_reported() {
         assert_eq!(
             problems("pages = 3\n[[uplink]]\nsecret=\"\"\n").iter().map(|(line, _)| *line).collect::<Vec<_>>(),
             [1, 2]

@@ -1,35 +1,34 @@
-//! JSON (RFC 8259) in UTF-8, without a heap: whether bytes are one value, and what is inside it.
+//! JSON (RFC 8259) in UTF-8, without a heap: validates that bytes are one value, and reads it.
 //!
-//! What a business server publishes on `state` and `messages` goes to every page inside a frame of
-//! ours, unchanged; bytes that are no JSON value would break that frame for all of them, so they
-//! are checked once ([`is_value`]). What a page says, and what a preview card shows, is read out of
-//! a checked [`Value`] by asking for members, texts and whole numbers: what nobody asks for is
-//! skipped by its grammar, whatever it is. Refuses nesting deeper than [`DEPTH_MAX`] (RFC 8259,
-//! section 9, allows a limit), since readers with a stack of their own give up not far above it.
-//! Any JSON string is a string: half a surrogate pair reads as U+FFFD.
+//! Publications on `state` and `messages` are sent to pages unchanged, inside our own frames.
+//! Invalid JSON would break these frames for all pages, so it is validated once ([`is_value`]).
+//! Requests from pages and the data of preview cards are read from a validated [`Value`] by its
+//! members, strings and whole numbers; everything else is skipped. Refuses nesting deeper than
+//! [`DEPTH_MAX`] (RFC 8259, section 9, allows a limit), because recursive parsers fail not far
+//! above it. Accepts any JSON string: a lone surrogate is read as U+FFFD.
 
 use alloc::borrow::Cow;
 use core::iter::once;
 
-/// Arrays and objects within each other, at most.
+/// The maximum nesting depth of arrays and objects.
 pub const DEPTH_MAX: usize = 256;
 
-/// Whether `bytes` are exactly one JSON value, white space around it allowed.
+/// Whether `bytes` are exactly one JSON value, with optional white space around it.
 #[must_use]
 pub fn is_value(bytes: &[u8]) -> bool {
     core::str::from_utf8(bytes).is_ok_and(|text| Scanner { text, at: 0 }.document(DEPTH_MAX).is_some())
 }
 
-/// One JSON value as its text, which was checked.
+/// One JSON value: its validated text.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'a>(&'a str);
 
-/// A JSON string as it is written between its quotes.
+/// A JSON string: the text between its quotes, with escapes.
 #[derive(Clone, Copy, Debug)]
 pub struct Text<'a>(&'a str);
 
 impl<'a> Value<'a> {
-    /// The value that these bytes are; `None` where they are not one. An object may hold values of
+    /// Parses one value; `None` if it is invalid. The members of an object may each have a depth of
     /// [`DEPTH_MAX`].
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
@@ -38,8 +37,8 @@ impl<'a> Value<'a> {
         Some(Self(text.trim_ascii()))
     }
 
-    /// Its members, where it is an object. What stands twice comes twice: for us as for
-    /// `JSON.parse` the last one counts, see [`Value::last`].
+    /// Its members, if it is an object. Duplicate names are all returned; as for `JSON.parse`, the
+    /// last one should count, see [`Value::last`].
     pub fn members(self) -> Option<impl Iterator<Item = (Text<'a>, Self)>> {
         let mut inside = self.inside('{')?;
         Some(core::iter::from_fn(move || {
@@ -52,7 +51,7 @@ impl<'a> Value<'a> {
         }))
     }
 
-    /// Its items, where it is an array.
+    /// Its items, if it is an array.
     pub fn items(self) -> Option<impl Iterator<Item = Self>> {
         let mut inside = self.inside('[')?;
         Some(core::iter::from_fn(move || {
@@ -63,8 +62,8 @@ impl<'a> Value<'a> {
         }))
     }
 
-    /// Those members of an object that have these names, in one walk; all `None` where it is no
-    /// object.
+    /// The last member of an object with each of these names, in one pass; all `None` if it is not
+    /// an object.
     #[must_use]
     pub fn last<const N: usize>(self, names: [&str; N]) -> [Option<Self>; N] {
         let mut found = [None; N];
@@ -78,7 +77,7 @@ impl<'a> Value<'a> {
         found
     }
 
-    /// The string that it is.
+    /// Its string, if it is one.
     #[must_use]
     pub fn text(self) -> Option<Text<'a>> {
         Some(Text(self.0.strip_prefix('"')?.strip_suffix('"')?))
@@ -96,14 +95,14 @@ impl<'a> Value<'a> {
         self.0 == "null"
     }
 
-    /// The number that it is, where its value is whole and fits, however it is written: `7`, `7.0`,
-    /// `70e-1`, and `-0`, which is 0. Exact: no float is between.
+    /// Its number, if it is a whole number that fits, in any notation: `7`, `7.0`, `70e-1`, and
+    /// `-0`, which is 0. Exact: no float is involved.
     #[must_use]
     pub fn whole_number(self) -> Option<u64> {
         self.whole().filter(|(_, fits)| *fits).map(|(value, _)| value)
     }
 
-    /// The same, where all that is too large is [`u64::MAX`].
+    /// Like [`whole_number`](Self::whole_number), but saturates at [`u64::MAX`].
     #[must_use]
     pub fn whole_number_or_most(self) -> Option<u64> {
         self.whole().map(|(value, fits)| if fits { value } else { u64::MAX })
@@ -116,7 +115,7 @@ impl<'a> Value<'a> {
         let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
         let (before, behind) = digits.split_once('.').unwrap_or((digits, ""));
         let digits = before.bytes().chain(behind.bytes()).map(|digit| u64::from(digit - b'0'));
-        // Beyond this the digits end long before the point, or are all behind it.
+        // An exponent outside i32 puts the decimal point far beyond the digits, on either side.
         let exponent = exponent.parse().unwrap_or(if exponent.starts_with('-') { i32::MIN } else { i32::MAX });
         let mut to_point = i64::try_from(before.len()).ok()?.saturating_add(exponent.into());
         let (mut value, mut fits) = (0_u64, true);
@@ -136,7 +135,7 @@ impl<'a> Value<'a> {
         if value == 0 {
             return Some((0, true));
         }
-        // A value that is not 0 grows out of its 64 bits within 20 steps.
+        // Any value except 0 overflows 64 bits within 20 steps.
         for _ in 0..to_point.clamp(0, 20) {
             fits &= step(&mut value, 0);
         }
@@ -151,7 +150,7 @@ impl<'a> Value<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Its characters, escapes resolved; U+FFFD where a surrogate stands alone.
+    /// Its characters, with escapes resolved; U+FFFD for a lone surrogate.
     pub fn chars(self) -> impl Iterator<Item = char> + Clone {
         let mut rest = self.0.chars();
         core::iter::from_fn(move || match rest.next()? {
@@ -160,20 +159,20 @@ impl<'a> Text<'a> {
         })
     }
 
-    /// As a text; borrowed where no escape is in it.
+    /// Its text, with escapes resolved; borrowed if there are none.
     #[must_use]
     pub fn resolved(self) -> Cow<'a, str> {
         if self.0.contains('\\') { self.chars().collect() } else { Cow::Borrowed(self.0) }
     }
 
-    /// Whether it says this.
+    /// Whether it equals this text, escapes resolved.
     #[must_use]
     pub fn is(self, text: &str) -> bool {
         self.chars().eq(text.chars())
     }
 }
 
-/// What an escape stands for, behind its backslash.
+/// Decodes an escape after its backslash.
 fn unescaped(rest: &mut core::str::Chars<'_>) -> char {
     match rest.next() {
         Some('b') => '\u{8}',
@@ -200,20 +199,20 @@ fn unescaped(rest: &mut core::str::Chars<'_>) -> char {
     }
 }
 
-/// Four hexadecimal digits.
+/// Reads four hexadecimal digits.
 fn code_unit(rest: &mut core::str::Chars<'_>) -> u16 {
     let digits = rest.by_ref().take(4).filter_map(|digit| digit.to_digit(16));
     digits.fold(0, |unit, digit| unit << 4 | u16::try_from(digit).unwrap_or(0))
 }
 
-/// Reads forward over bytes; every step is `None` where the grammar is broken.
+/// A forward scanner; every step returns `None` on a syntax error.
 #[derive(Clone)]
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
 }
 
-/// Which closing bracket each open level waits for: a bit for each, set for an object.
+/// The kind of each open bracket: one bit per level, set for an object.
 struct Nesting {
     objects: [u64; DEPTH_MAX / 64 + 1],
     depth: usize,
@@ -242,13 +241,13 @@ impl Nesting {
 }
 
 impl<'a> Scanner<'a> {
-    /// One value and nothing behind it.
+    /// One value and nothing after it.
     fn document(&mut self, depth_max: usize) -> Option<()> {
         self.value(depth_max)?;
         self.peek_token().is_none().then_some(())
     }
 
-    /// The value that is ahead, of a text that was checked before.
+    /// The next value of a validated text.
     fn whole(&mut self) -> Option<Value<'a>> {
         self.peek_token()?;
         let from = self.at;
@@ -256,7 +255,7 @@ impl<'a> Scanner<'a> {
         self.text.get(from..self.at).map(Value)
     }
 
-    /// The string that is ahead, of a text that was checked before.
+    /// The next string of a validated text.
     fn string_text(&mut self) -> Option<Text<'a>> {
         (self.token()? == b'"').then_some(())?;
         let from = self.at;
@@ -267,7 +266,7 @@ impl<'a> Scanner<'a> {
     fn value(&mut self, depth_max: usize) -> Option<()> {
         let mut nesting = Nesting::new(depth_max);
         loop {
-            // Here a value begins.
+            // A value starts here.
             match self.token()? {
                 b'{' => {
                     nesting.open(true)?;
@@ -288,7 +287,7 @@ impl<'a> Scanner<'a> {
                 b'n' => self.word(b"ull")?,
                 first => self.number(first)?,
             }
-            // Here a value has ended, or an empty bracket waits to be closed.
+            // A value has ended, or an empty bracket must be closed.
             loop {
                 if nesting.depth == 0 {
                     return Some(());

@@ -1,8 +1,9 @@
-//! The two protocols' bytes, and nothing else: no state of pages, topics or links, no socket, no clock.
+//! The encoding of the two protocols: no state of pages, topics or links, no sockets, no clock.
 //!
-//! [`uplink`] is the business server's side (postcard frames behind a length), [`page`] the web
-//! page's side (WebSocket frames, JSON text), [`json`] checks that a publication's bytes are one
-//! JSON value. `docs/protocol.md` is the contract; `tests/vectors/` freezes it.
+//! [`uplink`] has the frames of the business server's side (postcard with a length prefix),
+//! [`page`] those of the web page's side (WebSocket frames with JSON), [`json`] checks that a
+//! publication is a valid JSON value. `docs/protocol.md` is the specification; `tests/vectors/` has
+//! frozen test vectors.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -15,32 +16,32 @@ pub mod json;
 pub mod page;
 pub mod uplink;
 
-/// One of a topic's four sequences. The number is the contract's: on the uplink, in `since.next`
-/// and in the first byte of a binary frame.
+/// One of a topic's four tracks. The protocol fixes the number: it is used on the uplink, in
+/// `since.next` and in the first byte of a binary frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Track {
-    /// The newest value counts; those between are superseded.
+    /// Values of which only the newest matters; older ones are superseded.
     State = 0,
-    /// Every one counts, in order.
+    /// Messages, which are all delivered in order.
     Messages = 1,
-    /// Sound: groups of chunks behind an init segment.
+    /// Audio: an init segment, then groups of chunks.
     Audio = 2,
-    /// Moving picture: groups of chunks behind an init segment.
+    /// Video: an init segment, then groups of chunks.
     Video = 3,
 }
 
 impl Track {
-    /// All four, in the contract's order.
+    /// All four, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::State, Self::Messages, Self::Audio, Self::Video];
 
-    /// The track's place in an array over all four.
+    /// The track's index in an array over all four.
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// Whether its publications are `Init`, `Start` and `Continue` (and not `Whole`).
+    /// Whether its publications are `Init`, `Start` and `Continue`, and not `Whole`.
     #[must_use]
     pub const fn is_media(self) -> bool {
         matches!(self, Self::Audio | Self::Video)
@@ -58,20 +59,20 @@ impl Track {
     }
 }
 
-/// Sequences stay below this (2^53: every one of them is exact in JavaScript).
+/// The exclusive upper bound of sequences (2^53, so that all of them are exact in JavaScript).
 pub const SEQUENCE_END: u64 = 1 << 53;
-/// A share link is 1 to so many bytes of `A-Z a-z 0-9 - _ . ~`.
+/// The maximum size of a share link, in bytes. A link is 1 or more of `A-Z a-z 0-9 - _ . ~`.
 pub const LINK_SIZE_MAX: usize = 128;
-/// A reason, or a relay's name, in bytes.
+/// The maximum size of a reason, and of a relay's name, in bytes.
 pub const REASON_SIZE_MAX: usize = 256;
-/// A MIME type, in bytes.
+/// The maximum size of a MIME type, in bytes.
 pub const MIME_SIZE_MAX: usize = 255;
-/// What a page may send in one `send`, in bytes of UTF-8.
+/// The maximum size of a page's `send`, in bytes of UTF-8.
 pub const PAGE_DATA_SIZE_MAX: usize = 512;
-/// A publication's data, in bytes; boards allow each track less.
+/// The maximum size of a publication's data, in bytes. Boards may lower it for each track.
 pub const DATA_SIZE_MAX: usize = 1 << 20;
 
-/// Whether these are the bytes of a share link.
+/// Whether this is a valid share link.
 #[must_use]
 pub fn is_link(link: &str) -> bool {
     (1..=LINK_SIZE_MAX).contains(&link.len())

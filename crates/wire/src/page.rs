@@ -1,10 +1,10 @@
-//! The page protocol's frames: WebSocket frames (RFC 6455, section 5.2; a server's are unmasked and
-//! the same for every page), the JSON text inside them, and what a page may say.
+//! The page protocol's frames: WebSocket frames (RFC 6455, section 5.2; a server's are unmasked, so
+//! the same for every page), the JSON in them, and the requests of pages.
 //!
-//! Owns every byte that goes to a page but the handshake and tungstenite's own pong and close. A
-//! publication becomes an [`Encoded`] frame in three pieces (head, the business server's bytes
-//! unchanged, tail), so that it is copied once, into its track's ring. Everything else that a page
-//! is told is a [`Notice`], small enough to be encoded again when half of it was sent.
+//! Owns every byte that is sent to a page, except the handshake and tungstenite's pong and close
+//! frames. A publication becomes an [`Encoded`] frame in three pieces (head, the business server's
+//! bytes unchanged, tail), so that it is copied only once, into its track's ring. Everything else
+//! sent to a page is a [`Notice`], small enough to be encoded again if it was only partly sent.
 //! Knows nothing of sessions, cursors or sockets.
 
 use alloc::borrow::Cow;
@@ -20,46 +20,47 @@ use super::{
 
 /// The WebSocket subprotocol of the page protocol.
 pub const SUBPROTOCOL: &str = "sharelink.v1";
-/// A page's own frames are at most so many bytes.
+/// The maximum size of a message from a page, in bytes.
 pub const PAGE_FRAME_SIZE_MAX: usize = 4096;
-/// And in at most so many WebSocket frames: browsers send one, and empty ones could go on for ever. One more closes the page.
+/// The maximum number of WebSocket fragments in a message from a page. Browsers send one; without a
+/// limit, empty ones could continue forever. One more closes the page.
 pub const PAGE_FRAGMENTS_MAX: u32 = 64;
-/// A WebSocket frame's header is at most so many bytes (unmasked).
+/// The maximum size of an unmasked WebSocket frame header, in bytes.
 pub const HEADER_SIZE_MAX: usize = 10;
-/// The head of a binary frame before an init's MIME type.
+/// The size of a binary frame's head, without an init's MIME type, in bytes.
 const MEDIA_HEAD_SIZE: usize = 14;
-/// The longest head of a publication's frame: an init with its MIME type.
+/// The maximum size of a publication's head, in bytes: that of an init with its MIME type.
 pub const HEAD_SIZE_MAX: usize = HEADER_SIZE_MAX + MEDIA_HEAD_SIZE + 1 + super::MIME_SIZE_MAX;
-/// The longest notice: a reason of 256 bytes of which each needs an escape of 6.
+/// The maximum size of a notice, in bytes: a reason of 256 bytes, each escaped as 6.
 pub const NOTICE_SIZE_MAX: usize = HEADER_SIZE_MAX + 6 * super::REASON_SIZE_MAX + 128;
 
 const FINAL: u8 = 0x80;
 
-/// What a frame is (RFC 6455, section 5.2).
+/// A WebSocket opcode (RFC 6455, section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
     /// UTF-8.
     Text = 0x1,
     /// Bytes.
     Binary = 0x2,
-    /// A question whether the peer is there.
+    /// A ping, which the peer must answer with a pong.
     Ping = 0x9,
 }
 
-/// A publication as the frame that goes to every page.
+/// A publication, encoded as the frame that is sent to every page.
 #[derive(Debug)]
 pub struct Encoded<'a> {
-    /// The WebSocket header and what stands before the data.
+    /// The WebSocket header and everything before the data.
     pub head: Vec<u8, HEAD_SIZE_MAX>,
     /// The business server's bytes.
     pub data: &'a [u8],
-    /// What stands behind them.
+    /// Everything after the data.
     pub tail: &'static [u8],
 }
 
 impl<'a> Encoded<'a> {
-    /// The frame of a publication. `part` must belong to `track` and a MIME type be at most 255
-    /// bytes (the uplink's decoder and the relay saw to that).
+    /// The frame of a publication. `part` must belong to `track`, and a MIME type have at most 255
+    /// bytes (the uplink's decoder and the relay check both).
     #[must_use]
     pub fn publication(topic: u32, track: Track, sequence: u64, part: Part<'_>, data: &'a [u8]) -> Self {
         match track {
@@ -69,7 +70,7 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    /// The frame's bytes in all.
+    /// The size of the frame, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.head.len() + self.data.len() + self.tail.len()
@@ -77,7 +78,7 @@ impl<'a> Encoded<'a> {
 
     fn text(kind: &str, topic: u32, sequence: u64, data: &'a [u8]) -> Self {
         let mut text = Vec::<u8, 96>::new();
-        // 23 + 7 + 10 + 16 digits at most: well within 96.
+        // At most 23 + 7 + 10 + 16 digits: well within 96.
         let _ = write!(Bytes(&mut text), r#"{{"type":"{kind}","topic":{topic},"sequence":{sequence},"data":"#);
         let tail = b"}";
         let mut head = header(Opcode::Text, text.len() + data.len() + tail.len());
@@ -105,10 +106,10 @@ impl<'a> Encoded<'a> {
     }
 }
 
-/// What one page is told besides publications.
+/// A notice to one page: everything sent to it besides publications.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Notice<'a> {
-    /// The answer to a good `subscribe`.
+    /// The answer to an accepted `subscribe`.
     Subscribed {
         /// The page's `id`.
         id: u32,
@@ -125,10 +126,10 @@ pub enum Notice<'a> {
         id: u32,
         /// For the viewer.
         reason: &'a str,
-        /// When asking again makes sense, milliseconds.
+        /// After which time to retry, in milliseconds, if at all.
         retry_ms: Option<u32>,
     },
-    /// Sequences that this page will not get.
+    /// Sequences that this page will not receive.
     Gap {
         /// The topic's number.
         topic: u32,
@@ -139,30 +140,30 @@ pub enum Notice<'a> {
         /// The last one missed.
         to: u64,
     },
-    /// The topic's counters began anew.
+    /// The topic's sequences have restarted.
     Epoch {
         /// The topic's number.
         topic: u32,
         /// The new epoch.
         epoch: u64,
     },
-    /// The subscription is over.
+    /// The subscription has ended.
     End {
         /// The topic's number.
         topic: u32,
         /// For the viewer.
         reason: &'a str,
     },
-    /// The link to the business server went down or up.
+    /// The connection to the business server went down or up.
     Uplink {
         /// Whether it is up.
         up: bool,
     },
-    /// Nothing else was said for a while.
+    /// Sent if nothing else was sent for a while.
     Alive,
-    /// The page did something wrong.
+    /// A request of the page was refused.
     Error {
-        /// What, and how to mend it.
+        /// Why, and how to fix it.
         reason: &'a str,
     },
     /// A WebSocket ping.
@@ -170,7 +171,7 @@ pub enum Notice<'a> {
 }
 
 impl Notice<'_> {
-    /// The notice as a whole WebSocket frame.
+    /// The notice as a complete WebSocket frame.
     #[must_use]
     pub fn encode(&self) -> Vec<u8, NOTICE_SIZE_MAX> {
         let mut text = Vec::<u8, NOTICE_SIZE_MAX>::new();
@@ -208,7 +209,7 @@ impl Notice<'_> {
     }
 }
 
-/// Milliseconds as decimal seconds with one digit behind the point: `4.2`.
+/// A time in milliseconds, printed in seconds with one decimal: `4.2`.
 #[derive(Clone, Copy, Debug)]
 pub struct Seconds(pub u32);
 
@@ -218,24 +219,24 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// What a page says.
+/// A request from a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Show me what is behind this link.
+    /// Subscribes to a share link.
     Subscribe {
-        /// The page's own number for the request.
+        /// The page's number for the request.
         id: u32,
-        /// The share link; not checked.
+        /// The share link; not validated.
         link: Cow<'a, str>,
-        /// From where the page wants each track.
+        /// Where the page wants to resume each track.
         since: Option<Since>,
     },
-    /// No more of this topic.
+    /// Ends a subscription.
     Unsubscribe {
         /// The topic's number.
         topic: u32,
     },
-    /// For the business server.
+    /// A message for the business server.
     Send {
         /// The topic's number.
         topic: u32,
@@ -244,8 +245,8 @@ pub enum Request<'a> {
     },
 }
 
-/// Reads a text frame of a page. Unknown fields are ignored, whatever JSON they hold. Of a field
-/// that stands twice the last one counts.
+/// Parses a text frame from a page. Ignores unknown fields, whatever JSON they have. If a field
+/// occurs twice, the last one counts.
 ///
 /// # Errors
 /// What is wrong, for the page's developer.
@@ -260,14 +261,14 @@ pub fn decode_request(text: &str) -> Result<Request<'_>, &'static str> {
         let link = link.and_then(Value::text).ok_or(NEEDS)?.resolved();
         Ok(Request::Subscribe { id: number(id).ok_or(NEEDS)?, link, since })
     } else if kind.is("unsubscribe") {
-        let topic = number(topic).ok_or("unsubscribe needs topic, the number that subscribed told")?;
+        let topic = number(topic).ok_or("unsubscribe needs topic, the number from subscribed")?;
         Ok(Request::Unsubscribe { topic })
     } else if kind.is("send") {
-        const NEEDS: &str = "send needs topic, the number that subscribed told, and data, a string";
+        const NEEDS: &str = "send needs topic, the number from subscribed, and data, a string";
         let data = data.and_then(Value::text).ok_or(NEEDS)?.resolved();
         Ok(Request::Send { topic: number(topic).ok_or(NEEDS)?, data })
     } else {
-        Err("unknown type: a page says subscribe, unsubscribe or send")
+        Err("unknown type: use subscribe, unsubscribe or send")
     }
 }
 
@@ -279,7 +280,7 @@ fn since_of(since: Value<'_>, needs: &'static str) -> Result<Since, &'static str
     let [epoch, next] = since.last(["epoch", "next"]);
     let epoch = epoch.and_then(Value::text).ok_or(needs)?.resolved();
     let mut places = next.and_then(Value::items).ok_or(needs)?;
-    // What is above all counters is none that a track can have, as 2^53 is, and no fault.
+    // A sequence too large for a u64 is no error, but a value that no track can reach, like 2^53.
     let mut place = || places.next().and_then(Value::whole_number_or_most).ok_or(needs);
     let next = [place()?, place()?, place()?, place()?];
     if places.next().is_some() {
@@ -289,7 +290,8 @@ fn since_of(since: Value<'_>, needs: &'static str) -> Result<Since, &'static str
     Ok(Since { epoch, next })
 }
 
-/// The header of a final, unmasked frame with a payload of so many bytes; there is to be room for [`HEADER_SIZE_MAX`].
+/// The header of a final, unmasked frame with a payload of `size` bytes. `N` must be at least
+/// [`HEADER_SIZE_MAX`].
 #[must_use]
 pub fn header<const N: usize>(opcode: Opcode, size: usize) -> Vec<u8, N> {
     const { assert!(N >= HEADER_SIZE_MAX) };
@@ -317,7 +319,7 @@ impl<const N: usize> Write for Bytes<'_, N> {
     }
 }
 
-/// Text within a JSON string (RFC 8259, section 7).
+/// Text escaped for a JSON string (RFC 8259, section 7).
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -418,10 +420,10 @@ mod tests {
         let since = Some(Since { epoch: 7, next: [0, 1 << 53, 0, 1] });
         let text = r#"{"type":"subscribe","id":1.0,"link":"a","since":{"epoch":"7","next":[-0,9007199254740992.0,0e1,10e-1]}}"#;
         assert_eq!(decode_request(text), Ok(Request::Subscribe { id: 1, link: "a".into(), since }));
-        // Half a surrogate pair becomes U+FFFD on its way to the business server, which gets UTF-8.
+        // A lone surrogate becomes U+FFFD: the business server gets UTF-8.
         assert_eq!(decode_request(r#"{"type":"send","topic":7,"data":"\ud83d"}"#), send(7, "\u{fffd}"));
         assert_eq!(decode_request(r#"{"type":"send","topic":7,"data":"a\ud83d\ude00\udead"}"#), send(7, "a😀\u{fffd}"));
-        // A name is what it says, however it is written; of two the last one counts.
+        // Names may be escaped; of duplicates, the last one counts.
         let escaped = r#"{"\u0074ype":"s\u0065nd","t\u006fpic":7,"\u0064ata":"x"}"#;
         assert_eq!(decode_request(escaped), send(7, "x"));
         let twice = r#"{"type":"dance","topic":"no","data":1,"type":"send","topic":7,"data":"x"}"#;

@@ -1,10 +1,10 @@
 //! The uplink's frames: a `u32` little-endian length, then that many bytes of postcard.
 //!
-//! Owns the encoding of both directions, the handshake's proofs, and the [`Deframer`] that cuts a
-//! byte stream into frames inside a buffer of fixed size and skips the data of a publication that
-//! is too large for it. Refuses every frame that the contract doesn't allow, with the frame's
-//! number and the byte. Knows nothing of topics, requests or connections: what a frame *means* is
-//! the relay's.
+//! Owns the encoding of both directions, the handshake's proofs, and the [`Deframer`], which splits
+//! a byte stream into frames in a buffer of fixed size and skips the data of publications that are
+//! too large for it. Refuses every frame that the protocol doesn't allow, with the frame's number
+//! and the byte offset. Knows nothing of topics, requests or connections: frames are interpreted by
+//! the relay and the business server.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -20,12 +20,12 @@ use super::{LINK_SIZE_MAX, PAGE_DATA_SIZE_MAX, REASON_SIZE_MAX, SEQUENCE_END, Tr
 
 /// The protocol's version, in `Challenge`, `Hello` and `Welcome`.
 pub const VERSION: u16 = 1;
-/// The largest length that a frame may announce.
+/// The maximum length of a frame, in bytes.
 pub const FRAME_SIZE_MAX: usize = 1_114_112;
-/// Bytes of the length before each frame.
+/// The size of the length prefix, in bytes.
 pub const LENGTH_SIZE: usize = 4;
-/// Room for any frame but a `Publish`, and for everything of a `Publish` before its data:
-/// `Subscribe` with the longest link (128), address (45), origin (256) and numbers is the longest.
+/// The maximum size of a frame other than `Publish`, and of a `Publish` before its data, in bytes.
+/// The largest is `Subscribe` with the longest link (128), address (45), origin (256) and numbers.
 pub const HEAD_SIZE_MAX: usize = 640;
 
 /// A frame from the relay to the business server.
@@ -37,37 +37,37 @@ pub enum ToBusiness<'a> {
         version: u16,
         /// The relay's name, at most 256 bytes.
         relay: &'a str,
-        /// Fresh for each connection.
+        /// Random, new for each connection.
         nonce: [u8; 16],
         /// [`relay_proof`].
         proof: [u8; 32],
     },
-    /// A page's subscription request, packed.
+    /// A subscription request.
     Subscribe {
         /// Chosen by the relay, echoed by `Accept` or `Deny`.
         request: u32,
         /// The share link.
         link: &'a str,
-        /// From where the relay wants each track.
+        /// Where the relay wants to resume each track.
         since: Option<Since>,
-        /// Who asks.
+        /// The requesting page.
         page: PageInfo<'a>,
     },
-    /// The relay forgets a topic.
+    /// The relay drops a topic.
     Unsubscribe {
-        /// The business server's number.
+        /// The topic's number.
         topic: u32,
     },
-    /// How many pages have the topic now.
+    /// The current number of pages of a topic.
     Audience {
-        /// The business server's number.
+        /// The topic's number.
         topic: u32,
         /// Pages subscribed.
         pages: u32,
     },
-    /// What a page sent.
+    /// A message from a page.
     PageMessage {
-        /// The business server's number.
+        /// The topic's number.
         topic: u32,
         /// The page's number, not reused within one connection.
         page: u32,
@@ -93,7 +93,7 @@ pub enum ToRelay<'a> {
     Challenge {
         /// [`VERSION`].
         version: u16,
-        /// Fresh for each connection.
+        /// Random, new for each connection.
         nonce: [u8; 16],
     },
     /// Answers `Hello`; `proof` is [`business_proof`].
@@ -103,18 +103,18 @@ pub enum ToRelay<'a> {
         /// [`business_proof`].
         proof: [u8; 32],
     },
-    /// The link is good and shows this topic.
+    /// The link is valid and shows this topic.
     Accept {
         /// The `Subscribe`'s.
         request: u32,
-        /// The business server's number for what the link shows.
+        /// The number of the topic that the link shows, chosen by the business server.
         topic: u32,
-        /// A new one says that the topic's counters began anew.
+        /// Changes when the topic's sequences have restarted.
         epoch: u64,
         /// What the link allows.
         grant: Grant,
     },
-    /// The link is not good.
+    /// The link is not valid.
     Deny {
         /// The `Subscribe`'s.
         request: u32,
@@ -123,13 +123,13 @@ pub enum ToRelay<'a> {
     },
     /// One publication.
     Publish {
-        /// The business server's number.
+        /// The topic's number.
         topic: u32,
         /// The track.
         track: Track,
-        /// Grows by exactly 1 with each publication of the track.
+        /// Increases by exactly 1 with each publication of the track.
         sequence: u64,
-        /// What it is.
+        /// The kind of publication.
         part: Part<'a>,
         /// The bytes for the pages.
         data: &'a [u8],
@@ -141,9 +141,9 @@ pub enum ToRelay<'a> {
         /// For the viewer, at most 256 bytes.
         reason: &'a str,
     },
-    /// Ends the topic for all.
+    /// Ends the topic for all pages.
     End {
-        /// The business server's number.
+        /// The topic's number.
         topic: u32,
         /// For the viewer, at most 256 bytes.
         reason: &'a str,
@@ -167,21 +167,21 @@ pub enum ToRelay<'a> {
     },
 }
 
-/// From where a subscriber wants each track of a topic.
+/// Where a subscriber wants to resume each track of a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Since {
-    /// The epoch that the numbers belong to.
+    /// The epoch of the sequences.
     pub epoch: u64,
-    /// The next sequence wanted, indexed by [`Track`]; 0: as for a late page.
+    /// The next expected sequence of each [`Track`]; 0: as for a late page.
     pub next: [u64; 4],
 }
 
-/// Who asks.
+/// The page that requests a subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageInfo<'a> {
-    /// Textual IP address; empty where unknown.
+    /// Textual IP address; empty if unknown.
     pub address: &'a str,
-    /// The page's `Origin`; empty where unknown.
+    /// The page's `Origin`; empty if unknown.
     pub origin: &'a str,
 }
 
@@ -190,18 +190,18 @@ pub struct PageInfo<'a> {
 pub struct Grant {
     /// Whether the relay may admit further pages by itself.
     pub shared: bool,
-    /// For so many seconds.
+    /// How long this grant is valid, in seconds.
     pub ttl_s: u32,
-    /// Whether what pages send is forwarded.
+    /// Whether messages from pages are forwarded.
     pub page_messages: bool,
-    /// Messages that a late page gets at most.
+    /// The maximum number of messages replayed to a late page.
     pub replay: u16,
 }
 
-/// What a publication is.
+/// The kind of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part<'a> {
-    /// `state`, `messages`: a value complete in itself.
+    /// `state`, `messages`: a complete value.
     Whole,
     /// `audio`, `video`: the init segment.
     Init {
@@ -210,7 +210,7 @@ pub enum Part<'a> {
     },
     /// `audio`, `video`: the first chunk of a group.
     Start,
-    /// `audio`, `video`: a further chunk of the group.
+    /// `audio`, `video`: a later chunk of the group.
     Continue,
 }
 
@@ -233,40 +233,41 @@ impl ToRelay<'_> {
     }
 }
 
-/// Why a frame can't be used. Ends the connection; nothing of the frame was used.
+/// Why a frame is invalid. The connection must be closed; nothing of the frame was used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameError {
     /// The frame's number on its connection, from 1.
     pub frame: u64,
-    /// The byte in the frame's postcard (its length not counted), from 0.
+    /// The byte offset in the frame, from 0 after the length prefix.
     pub byte: usize,
     /// What is wrong there.
     pub fault: Fault,
 }
 
-/// What can be wrong with a frame.
+/// An error in a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The length before the frame is 0 or above [`FRAME_SIZE_MAX`].
+    /// The length prefix is 0 or above [`FRAME_SIZE_MAX`].
     Length(u32),
-    /// The bytes are not postcard of any frame.
+    /// The bytes are not a frame in postcard.
     Postcard(postcard::Error),
-    /// So many bytes are left over behind the value.
+    /// This number of bytes is left over after the value.
     LeftOver(usize),
-    /// A text or a byte string is longer than the contract allows.
+    /// A string or a byte string is longer than the protocol allows.
     TooLong {
         /// The field.
         field: &'static str,
-        /// Its length.
+        /// Its size, in bytes.
         size: usize,
-        /// The most that is allowed.
+        /// The maximum size, in bytes.
         max: usize,
     },
     /// A part that the track doesn't have.
     PartOfOtherTrack(Track),
-    /// A sequence of 0, or of 2^53 and more.
+    /// A sequence that is 0, or 2^53 or more.
     Sequence(u64),
-    /// A frame other than `Publish` that is larger than any such frame can be.
+    /// A frame other than `Publish` that is larger than any such frame can be. Its length, in
+    /// bytes.
     TooLarge(u32),
 }
 
@@ -274,18 +275,18 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "frame {}, byte {}: ", self.frame, self.byte)?;
         match self.fault {
-            Fault::Length(n) => write!(f, "its length {n} is not within 1 to {FRAME_SIZE_MAX}"),
-            Fault::Postcard(postcard::Error::DeserializeUnexpectedEnd) => f.write_str("it ends too early"),
-            Fault::Postcard(postcard::Error::DeserializeBadUtf8) => f.write_str("a text is not UTF-8"),
-            Fault::Postcard(postcard::Error::DeserializeBadVarint) => f.write_str("a number is out of its range"),
+            Fault::Length(n) => write!(f, "the length {n} is not between 1 and {FRAME_SIZE_MAX}"),
+            Fault::Postcard(postcard::Error::DeserializeUnexpectedEnd) => f.write_str("unexpected end of the frame"),
+            Fault::Postcard(postcard::Error::DeserializeBadUtf8) => f.write_str("a string is not UTF-8"),
+            Fault::Postcard(postcard::Error::DeserializeBadVarint) => f.write_str("a number is out of range"),
             Fault::Postcard(postcard::Error::DeserializeBadBool) => f.write_str("a bool is neither 0 nor 1"),
             Fault::Postcard(postcard::Error::DeserializeBadOption) => f.write_str("an option is neither 0 nor 1"),
-            Fault::Postcard(_) => f.write_str("an unknown variant, or bytes that are no postcard"),
-            Fault::LeftOver(1) => f.write_str("1 byte is left over behind the value"),
-            Fault::LeftOver(n) => write!(f, "{n} bytes are left over behind the value"),
-            Fault::TooLong { field, size, max } => write!(f, "{field} has {size} bytes, {max} are allowed"),
+            Fault::Postcard(_) => f.write_str("an unknown variant, or invalid postcard"),
+            Fault::LeftOver(1) => f.write_str("1 byte is left over after the value"),
+            Fault::LeftOver(n) => write!(f, "{n} bytes are left over after the value"),
+            Fault::TooLong { field, size, max } => write!(f, "{field} has {size} bytes, the maximum is {max}"),
             Fault::PartOfOtherTrack(track) => write!(f, "the part does not belong to the track {}", track.name()),
-            Fault::Sequence(n) => write!(f, "the sequence {n} is not within 1 to 2^53 - 1"),
+            Fault::Sequence(n) => write!(f, "the sequence {n} is not between 1 and 2^53 - 1"),
             Fault::TooLarge(n) => write!(f, "{n} bytes are too many for a frame that is not a Publish"),
         }
     }
@@ -294,31 +295,32 @@ impl fmt::Display for FrameError {
 /// A publication whose data is larger than the deframer's buffer: its data is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Oversize {
-    /// The business server's number.
+    /// The topic's number.
     pub topic: u32,
     /// The track.
     pub track: Track,
     /// The publication's sequence.
     pub sequence: u64,
-    /// What it is; an init segment without its MIME type.
+    /// The kind of publication; an init segment is without its MIME type.
     pub part: Part<'static>,
-    /// The data's bytes.
+    /// The size of the data, in bytes.
     pub size: usize,
 }
 
-/// What the deframer found in the byte stream.
+/// An item that the deframer found in the byte stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming<'a> {
-    /// A frame, checked against the contract.
+    /// A valid frame.
     Frame(ToRelay<'a>),
-    /// A publication that is larger than this side has room for; its data is being skipped.
+    /// A publication that is too large for the buffer; its data is being skipped.
     Oversize(Oversize),
 }
 
-/// Cuts a byte stream into frames, in a buffer of fixed size.
+/// Splits a byte stream into frames, in a buffer of fixed size.
 ///
-/// Read into [`space`](Self::space), say how much with [`filled`](Self::filled), then take frames
-/// until there is none. Bytes move only when a frame is cut by the buffer's end.
+/// Read into [`space`](Self::space), report the number of bytes with [`filled`](Self::filled), then
+/// take frames until there are no more. Bytes are only moved if a frame doesn't fit before the
+/// buffer's end.
 #[derive(Debug)]
 pub struct Deframer {
     buffer: Box<[u8]>,
@@ -329,24 +331,24 @@ pub struct Deframer {
 }
 
 impl Deframer {
-    /// A deframer for frames with at most `data_size_max` bytes of publication data.
+    /// Creates a deframer for publications of at most `data_size_max` bytes of data.
     #[must_use]
     pub fn new(data_size_max: usize) -> Self {
         Self { buffer: vec![0; Self::size(data_size_max)].into_boxed_slice(), start: 0, end: 0, skip: 0, frames: 0 }
     }
 
-    /// The bytes of buffer that [`new`](Self::new) takes.
+    /// The size of the buffer that [`new`](Self::new) allocates, in bytes.
     #[must_use]
     pub const fn size(data_size_max: usize) -> usize {
         data_size_max + HEAD_SIZE_MAX + READ_AHEAD_SIZE
     }
 
-    /// Forgets everything: a new connection begins.
+    /// Discards everything, for a new connection.
     pub fn reset(&mut self) {
         (self.start, self.end, self.skip, self.frames) = (0, 0, 0, 0);
     }
 
-    /// Where to read into. Never empty once every whole frame was taken.
+    /// The free space to read into. Never empty after all complete frames were taken.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -357,7 +359,7 @@ impl Deframer {
         self.buffer.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// So many bytes were read into [`space`](Self::space).
+    /// Reports that `size` bytes were read into [`space`](Self::space).
     pub fn filled(&mut self, size: usize) {
         self.end = (self.end + size).min(self.buffer.len());
         let skipped = self.skip.min(self.end - self.start);
@@ -365,10 +367,11 @@ impl Deframer {
         self.skip -= skipped;
     }
 
-    /// The bytes of the next whole frame behind its length, for a decoder of the other direction.
+    /// The bytes of the next complete frame without its length prefix, for decoding the other
+    /// direction.
     ///
     /// # Errors
-    /// A length that is out of range, or above what the buffer holds.
+    /// A length that is out of range, or larger than the buffer.
     pub fn next_body(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let Some(size) = self.next_length()? else { return Ok(None) };
         if size + LENGTH_SIZE > self.frame_size_max() {
@@ -383,10 +386,11 @@ impl Deframer {
         Ok(self.buffer.get(body..body + size))
     }
 
-    /// The next frame from the business server, or `None` until more bytes come.
+    /// The next frame from the business server, or `None` if more bytes are needed.
     ///
     /// # Errors
-    /// The frame's number, the byte and what is wrong; the deframer is not to be used any further.
+    /// The frame's number, the byte and what is wrong. The deframer must not be used any more,
+    /// except to reset it.
     pub fn next_frame(&mut self) -> Result<Option<Incoming<'_>>, FrameError> {
         let Some(size) = self.next_length()? else { return Ok(None) };
         let number = self.frames + 1;
@@ -433,10 +437,10 @@ impl Deframer {
     }
 }
 
-/// Decodes the bytes of one frame from the business server and checks them against the contract.
+/// Decodes one frame from the business server, and validates it.
 ///
 /// # Errors
-/// The byte and what is wrong there.
+/// The byte offset and what is wrong there.
 pub fn decode_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
     let frame: ToRelay<'_> = decode(bytes)?;
     let text = |field, text: &str, max| at_most(bytes, field, text.as_bytes(), max);
@@ -454,10 +458,10 @@ pub fn decode_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
     Ok(frame)
 }
 
-/// Decodes the bytes of one frame from a relay, for business servers, and checks its lengths.
+/// Decodes one frame from a relay, for business servers, and checks its lengths.
 ///
 /// # Errors
-/// The byte and what is wrong there.
+/// The byte offset and what is wrong there.
 pub fn decode_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fault)> {
     let frame: ToBusiness<'_> = decode(bytes)?;
     match frame {
@@ -469,8 +473,8 @@ pub fn decode_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fault)
     Ok(frame)
 }
 
-/// Encodes a frame with its length to the front of `out`; the bytes that it took.
-/// `None`, and `out` without meaning, where it doesn't fit.
+/// Encodes a frame with its length prefix to the front of `out`, and returns the number of bytes
+/// written. `None` if it doesn't fit; the contents of `out` are then unspecified.
 #[must_use]
 pub fn encode<T: Serialize>(frame: &T, out: &mut [u8]) -> Option<usize> {
     let (length, body) = out.split_first_chunk_mut::<LENGTH_SIZE>()?;
@@ -479,19 +483,19 @@ pub fn encode<T: Serialize>(frame: &T, out: &mut [u8]) -> Option<usize> {
     Some(LENGTH_SIZE + size)
 }
 
-/// What the relay proves itself with in `Hello`.
+/// The relay's proof in `Hello` that it knows the secret.
 #[must_use]
 pub fn relay_proof(secret: &[u8], challenge_nonce: &[u8; 16], hello_nonce: &[u8; 16]) -> [u8; 32] {
     proof(secret, b"sharelinkd relay", challenge_nonce, hello_nonce)
 }
 
-/// What the business server proves itself with in `Welcome`.
+/// The business server's proof in `Welcome` that it knows the secret.
 #[must_use]
 pub fn business_proof(secret: &[u8], hello_nonce: &[u8; 16], challenge_nonce: &[u8; 16]) -> [u8; 32] {
     proof(secret, b"sharelinkd business", hello_nonce, challenge_nonce)
 }
 
-/// Whether two proofs are equal, in a time that doesn't tell where they differ.
+/// Compares two proofs in constant time.
 #[must_use]
 pub fn proofs_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
     a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
@@ -517,7 +521,7 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, (usize, Fault)> 
     }
 }
 
-/// Everything of a `Publish` that comes before its data, but for an `Init`'s MIME type.
+/// The part of a `Publish` before its data, without an `Init`'s MIME type.
 #[derive(Deserialize)]
 struct PublishHead {
     variant: u8,
@@ -530,7 +534,7 @@ struct PublishHead {
 const PUBLISH_VARIANT: u8 = 4;
 const INIT_VARIANT: u8 = 1;
 
-/// Reads the head of a frame of `size` bytes that is too large for the buffer.
+/// Decodes the head of a frame of `size` bytes that is too large for the buffer.
 fn decode_oversize(head: &[u8], size: usize) -> Result<Oversize, (usize, Fault)> {
     if head.first().is_some_and(|&variant| variant != PUBLISH_VARIANT) {
         return Err((0, Fault::TooLarge(u32::try_from(size).unwrap_or(u32::MAX))));
@@ -553,7 +557,7 @@ fn decode_oversize(head: &[u8], size: usize) -> Result<Oversize, (usize, Fault)>
     };
     let PublishHead { topic, track, sequence, .. } = publish;
     let oversize = |size| Oversize { topic, track, sequence, part, size };
-    // A MIME type that reaches beyond the head is too long itself: the publication is dropped either way.
+    // A MIME type that exceeds the head is too long itself: the publication is dropped in any case.
     let Some(rest) = rest else { return Ok(oversize(size)) };
     let (data_size, rest) = take::<u32>(head, rest)?;
     let (data_size, held) = (usize::try_from(data_size).unwrap_or(usize::MAX), size - (head.len() - rest.len()));
@@ -564,7 +568,7 @@ fn decode_oversize(head: &[u8], size: usize) -> Result<Oversize, (usize, Fault)>
     }
 }
 
-/// Decodes a value from the front of `bytes`, which are the end of `frame`.
+/// Decodes a value from the front of `bytes`, a suffix of `frame`.
 fn take<'a, T: Deserialize<'a>>(frame: &[u8], bytes: &'a [u8]) -> Result<(T, &'a [u8]), (usize, Fault)> {
     postcard::take_from_bytes(bytes)
         .map_err(|error| (frame.len() - bytes.len() + byte_of_error::<T>(bytes), Fault::Postcard(error)))
@@ -580,7 +584,7 @@ fn check_publication(bytes: &[u8], track: Track, sequence: u64, part: Part<'_>) 
     Ok(())
 }
 
-/// The byte where a `Publish`'s field begins, counted from its variant: each before it is a varint.
+/// The offset of a field of `Publish`; the variant is field 0. All fields before it are varints.
 fn publish_field(bytes: &[u8], field: usize) -> usize {
     let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte < 0x80).map(|(at, _)| at + 1);
     ends.take(field).last().unwrap_or(0)
@@ -593,13 +597,13 @@ fn at_most(frame: &[u8], field: &'static str, value: &[u8], max: usize) -> Resul
     Err((offset(frame, value), Fault::TooLong { field, size: value.len(), max }))
 }
 
-/// Where a field that borrows from a frame begins in it.
+/// The offset of a field that borrows from the frame.
 fn offset(frame: &[u8], field: &[u8]) -> usize {
     (field.as_ptr() as usize).saturating_sub(frame.as_ptr() as usize)
 }
 
-/// The byte at which decoding stopped, or the first of the text: postcard's errors don't say, so the bytes are read once more
-/// and counted.
+/// The offset of the value at which decoding failed. postcard's errors don't report it, so the
+/// bytes are decoded again and counted.
 fn byte_of_error<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> usize {
     let last = Rc::new(Cell::new(0));
     let mut decoder = postcard::Deserializer::from_flavor(Counted { bytes, at: 0, last: Rc::clone(&last) });
@@ -607,11 +611,11 @@ fn byte_of_error<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> usize {
     last.get()
 }
 
-/// A source for postcard that says what was read last.
+/// A source for postcard that records the offset of the last read.
 struct Counted<'de> {
     bytes: &'de [u8],
     at: usize,
-    /// Where it began, or where it is missing.
+    /// The offset of the last read, or of the first missing byte.
     last: Rc<Cell<usize>>,
 }
 
@@ -642,7 +646,7 @@ impl<'de> Flavor<'de> for Counted<'de> {
     }
 }
 
-/// Bytes that one read may bring beyond the largest frame: 64 KiB, what a socket gives at once.
+/// Buffer space beyond the largest frame, in bytes: 64 KiB, about what a socket returns per read.
 const READ_AHEAD_SIZE: usize = 64 * 1024;
 
 #[cfg(test)]
