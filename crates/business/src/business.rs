@@ -1,8 +1,9 @@
-//! The machine: topics, relays, and what is ahead of each.
+//! The machine: topics and relays.
 //!
-//! Owns both tables and the events that wait to be taken. Every call is short and done when it returns. After each,
-//! drain: [`poll_event`](Business::poll_event), then [`poll_ready`](Business::poll_ready) for the relays that have
-//! something to be written. Refuses more topics and relays than its limits. Decides about no link: it says who asks.
+//! Owns both tables and the queue of events. Every call is short and completes before it returns.
+//! After each call, drain it: [`poll_event`](Business::poll_event), then
+//! [`poll_ready`](Business::poll_ready) for the relays that have something to be written. Refuses
+//! topics and relays above its limits. Does not decide about links: it reports requests as events.
 
 use core::time::Duration;
 use std::{
@@ -19,11 +20,11 @@ use super::{
     PublishError, Settings, cut,
     event::{Event, NotOpen, RelayId},
     relay::{Relay, Topics},
-    session::{Ended, Said, Session},
+    session::{Ended, Input, Session},
     topic::Topic,
 };
 
-/// Ended topics whose reason is remembered.
+/// The maximum number of ended topics whose reason is remembered.
 const ENDED_MAX: usize = 1024;
 
 /// The topics, and the relays of one business server.
@@ -31,13 +32,13 @@ const ENDED_MAX: usize = 1024;
 pub struct Business {
     settings: Settings,
     topics: Topics,
-    /// Topics that ended, with the reason to tell; the oldest first.
+    /// Ended topics with their reason, the oldest first.
     ended: VecDeque<(u32, String)>,
     relays: BTreeMap<RelayId, Relay>,
     relays_up: usize,
     next_relay: u64,
     events: VecDeque<Event>,
-    /// Topics whose audience changed since it was last told.
+    /// Topics whose audience has changed since it was last reported.
     audiences: BTreeSet<u32>,
     ready: VecDeque<RelayId>,
 }
@@ -59,16 +60,18 @@ impl Business {
         }
     }
 
-    /// Opens a topic, or opens it anew: its counters begin at 1, so `epoch` must be one that it never had. Relays that have
-    /// it are told that it ended, and their pages ask again. `false`: there are as many topics as may be.
+    /// Opens or reopens a topic. Its sequences start at 1, so `epoch` must be one that it never
+    /// had. Relays that have the topic receive its end, and their pages subscribe again. `false` if
+    /// the maximum number of topics is open.
     pub fn open(&mut self, topic: u32, epoch: u64) -> bool {
         self.open_at(topic, epoch, [1; 4])
     }
 
-    /// Opens a topic that was published elsewhere before: `next` are its counters, by track. Nothing of what is below is
-    /// held, so publish what relays may still want before anybody is admitted.
+    /// Opens a topic that was published elsewhere before: `next` has the next sequence of each
+    /// track. Earlier publications are not kept, so publish what relays may still need before
+    /// admitting any.
     pub fn open_at(&mut self, topic: u32, epoch: u64, next: [u64; 4]) -> bool {
-        self.end(topic, "the topic begins anew");
+        self.end(topic, "the topic was reopened");
         self.ended.retain(|(ended, _)| *ended != topic);
         if self.topics.len() >= self.settings.limits.topics_max {
             return false;
@@ -83,18 +86,19 @@ impl Business {
         self.topics.get(&topic)
     }
 
-    /// Publishes to every relay that has the topic; the sequence that it got.
+    /// Publishes to every relay that has the topic, and returns the sequence.
     ///
     /// # Errors
     /// See [`PublishError`]; nothing was sent.
     pub fn publish(&mut self, topic: u32, track: Track, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
         let Some(open) = self.topics.get_mut(&topic) else { return Err(PublishError::Closed) };
         let sequence = open.publish(track, part, data)?;
-        self.has_news(topic);
+        self.mark_pending(topic);
         Ok(sequence)
     }
 
-    /// The same under a sequence that somebody else gave: the next one, or a later one, which leaves a gap.
+    /// Like [`publish`](Self::publish), with a sequence assigned elsewhere: the next one, or a
+    /// later one, which leaves a gap.
     ///
     /// # Errors
     /// See [`PublishError`]; nothing was sent.
@@ -108,19 +112,20 @@ impl Business {
     ) -> Result<(), PublishError> {
         let Some(open) = self.topics.get_mut(&topic) else { return Err(PublishError::Closed) };
         open.publish_as(track, sequence, part, data)?;
-        self.has_news(topic);
+        self.mark_pending(topic);
         Ok(())
     }
 
-    fn has_news(&mut self, topic: u32) {
+    fn mark_pending(&mut self, topic: u32) {
         for (id, relay) in &mut self.relays {
-            if relay.has_news(topic) {
-                enter(&mut self.ready, *id, relay);
+            if relay.mark_pending(topic) {
+                mark_ready(&mut self.ready, *id, relay);
             }
         }
     }
 
-    /// Ends an open topic. Its pages are told the reason; so are pages that ask for it before it opens again.
+    /// Ends an open topic. Its pages receive the reason; so do pages that subscribe before it is
+    /// reopened.
     pub fn end(&mut self, topic: u32, reason: &str) {
         if self.topics.remove(&topic).is_none() {
             return;
@@ -138,16 +143,17 @@ impl Business {
         }
     }
 
-    /// Ends a topic if it is open, and forgets the reason: [`accept`](Self::accept) then finds no such topic.
+    /// Ends a topic if it is open, and forgets the reason: then [`accept`](Self::accept) returns
+    /// [`NotOpen::Unknown`].
     pub fn forget(&mut self, topic: u32, reason: &str) {
         self.end(topic, reason);
         self.ended.retain(|(ended, _)| *ended != topic);
     }
 
-    /// Revokes a share link: ends the subscriptions made with it, and denies the open requests for it. Later requests are
-    /// the caller's to deny.
+    /// Revokes a share link: ends the subscriptions made with it, and denies the open requests for
+    /// it. The caller must deny later requests.
     pub fn revoke(&mut self, link: &str, reason: &str) {
-        // A longer one is no link, and a relay would take the frame for a fault.
+        // A longer one is not a link, and a relay would refuse the frame as invalid.
         if link.len() > LINK_SIZE_MAX {
             return;
         }
@@ -161,34 +167,35 @@ impl Business {
         }
     }
 
-    /// Closes one page, by the numbers of its [`Event::PageMessage`].
+    /// Closes one page, identified by the numbers of its [`Event::PageMessage`].
     pub fn kick(&mut self, relay: RelayId, page: u32, reason: &str) {
         self.send(relay, &ToRelay::Kick { page, reason: cut(reason, REASON_SIZE_MAX) });
     }
 
-    /// Asks a relay for a sign of life: the nonce that its `Pong` will have. `None`: it is gone. It overtakes publications
-    /// that were not [`take`](Self::take)n yet.
+    /// Sends a `Ping` to a relay, and returns its nonce, which the `Pong` repeats. `None` if the
+    /// relay is gone. The `Ping` overtakes publications that were not [`take`](Self::take)n yet.
     pub fn ping(&mut self, relay: RelayId) -> Option<u32> {
         let row = self.relays.get_mut(&relay).filter(|row| row.is_counted)?;
         let nonce = row.session.ping();
-        self.look_after(relay);
+        self.mark_ready_or_end(relay);
         Some(nonce)
     }
 
-    /// Pages that have the topic, all relays together.
+    /// The number of pages of a topic, over all relays.
     #[must_use]
     pub fn audience(&self, topic: u32) -> u64 {
         self.relays.values().map(|relay| u64::from(relay.pages(topic))).sum()
     }
 
-    /// Relays that are connected and proved themselves.
+    /// The number of authenticated relays.
     #[must_use]
     pub const fn relays(&self) -> usize {
         self.relays_up
     }
 
-    /// Admits those whom a request was for. What the relay lacks of the topic follows, then all that is published. Nothing
-    /// where the request is not open any more: its relay is gone, its link was revoked, or it was answered.
+    /// Accepts a request. The relay then receives what it lacks of the topic, and all new
+    /// publications. Does nothing if the request is not open any more: its relay is gone, its link
+    /// was revoked, or it was already answered.
     ///
     /// # Errors
     /// The topic is not open; nothing was sent.
@@ -204,22 +211,25 @@ impl Business {
             return Err(reason.map_or(NotOpen::Unknown, |(_, reason)| NotOpen::Ended(reason.clone())));
         };
         let Some(row) = self.relays.get_mut(&relay) else { return Ok(()) };
-        if row.answered(request) && row.session.push(&ToRelay::Accept { request, topic, epoch: open.epoch(), grant }) {
+        if row.take_request(request)
+            && row.session.push(&ToRelay::Accept { request, topic, epoch: open.epoch(), grant })
+        {
             row.admit(topic, open.cursors(since, grant.replay));
         }
-        self.look_after(relay);
+        self.mark_ready_or_end(relay);
         Ok(())
     }
 
-    /// Denies what a request was for, as [`accept`](Self::accept) admits.
+    /// Denies a request. Does nothing if it is not open any more, like [`accept`](Self::accept).
     pub fn deny(&mut self, relay: RelayId, request: u32, reason: &str) {
-        if self.relays.get_mut(&relay).is_some_and(|row| row.answered(request)) {
+        if self.relays.get_mut(&relay).is_some_and(|row| row.take_request(request)) {
             self.send(relay, &ToRelay::Deny { request, reason: cut(reason, REASON_SIZE_MAX) });
         }
     }
 
-    /// A relay connected; `challenge` must be random and fresh. What it is sent first is ready. Where as many connections as
-    /// may be have proved nothing yet, the oldest of them is ended: a relay needs one round trip for it.
+    /// Adds a connection, with its first frame ready to be written. `challenge` must be random and
+    /// new. If the maximum number of connections has not authenticated yet, the oldest of them is
+    /// closed: a relay only needs one round trip for it.
     pub fn connect(&mut self, now: Duration, challenge: [u8; 16]) -> RelayId {
         let limits = self.settings.limits;
         if self.relays.len() - self.relays_up >= limits.strangers_max
@@ -231,35 +241,36 @@ impl Business {
         let id = RelayId(self.next_relay);
         let session = Session::new(now, challenge, self.settings.times, limits.answers_size_max);
         let relay = self.relays.entry(id).or_insert(Relay::new(session));
-        enter(&mut self.ready, id, relay);
+        mark_ready(&mut self.ready, id, relay);
         id
     }
 
-    /// Bytes came from a relay. `false`: they break the protocol, or the relay is gone already.
+    /// Handles bytes from a relay. `false` if they violate the protocol, or the relay is already
+    /// gone.
     pub fn received(&mut self, now: Duration, relay: RelayId, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let Some(row) = self.relays.get_mut(&relay) else { return false };
             let space = row.session.space();
-            let (now_come, rest) = bytes.split_at(space.len().min(bytes.len()));
-            space.iter_mut().zip(now_come).for_each(|(to, from)| *to = *from);
-            row.session.filled(now_come.len());
+            let (first, rest) = bytes.split_at(space.len().min(bytes.len()));
+            space.iter_mut().zip(first).for_each(|(to, from)| *to = *from);
+            row.session.filled(first.len());
             bytes = rest;
             while let Some(row) = self.relays.get_mut(&relay) {
                 match row.session.next(now, &self.settings.secret) {
-                    Ok(Some(said)) => self.hear(relay, said),
+                    Ok(Some(input)) => self.handle(relay, input),
                     Ok(None) => break,
                     Err(why) => self.disconnect(relay, why),
                 }
             }
         }
-        self.look_after(relay);
+        self.mark_ready_or_end(relay);
         self.relays.contains_key(&relay)
     }
 
-    fn hear(&mut self, relay: RelayId, said: Said) {
+    fn handle(&mut self, relay: RelayId, input: Input) {
         let Some(row) = self.relays.get_mut(&relay) else { return };
-        match said {
-            Said::Hello(name) => {
+        match input {
+            Input::Hello(name) => {
                 if self.relays_up >= self.settings.limits.relays_max {
                     row.name = name;
                     return self.disconnect(relay, Ended::TooManyRelays);
@@ -269,47 +280,47 @@ impl Business {
                 row.name.clone_from(&name);
                 self.events.push_back(Event::RelayUp { relay, name });
             }
-            Said::Subscribe { request, link, since, address, origin } => {
-                row.asks(request, &link);
+            Input::Subscribe { request, link, since, address, origin } => {
+                row.add_request(request, &link);
                 self.events.push_back(Event::Asked { relay, request, link, since, address, origin });
             }
-            Said::Unsubscribe { topic } => {
+            Input::Unsubscribe { topic } => {
                 if row.leave(topic) {
                     self.events.push_back(Event::Unsubscribed { relay, topic });
                     self.audiences.insert(topic);
                 }
             }
-            Said::Audience { topic, pages } => {
+            Input::Audience { topic, pages } => {
                 if row.set_pages(topic, pages) {
                     self.audiences.insert(topic);
                 }
             }
-            Said::PageMessage { topic, page, data } => {
-                // What was under way when the topic ended or was given up is of no use any more.
+            Input::PageMessage { topic, page, data } => {
+                // Drop what was in flight when the topic ended or was unsubscribed.
                 if row.has(topic) {
                     self.events.push_back(Event::PageMessage { topic, relay, page, data });
                 }
             }
-            Said::Pong { nonce } => self.events.push_back(Event::Pong { relay, nonce }),
+            Input::Pong { nonce } => self.events.push_back(Event::Pong { relay, nonce }),
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called for a relay; `None`: it is gone.
+    /// When to call [`handle_timeout`](Self::handle_timeout) for a relay; `None` if it is gone.
     #[must_use]
     pub fn deadline(&self, relay: RelayId) -> Option<Duration> {
         self.relays.get(&relay).map(|row| row.session.deadline())
     }
 
-    /// Time has passed for a relay: it is pinged, or given up.
+    /// Handles a relay's deadline: pings it, or disconnects it.
     pub fn handle_timeout(&mut self, now: Duration, relay: RelayId) {
         let Some(row) = self.relays.get_mut(&relay) else { return };
         match row.session.handle_timeout(now) {
-            Ok(()) => self.look_after(relay),
+            Ok(()) => self.mark_ready_or_end(relay),
             Err(why) => self.disconnect(relay, why),
         }
     }
 
-    /// A relay's connection ended, or is to end. Nothing where it is gone already.
+    /// Removes a relay whose connection has ended or must end. Does nothing if it is already gone.
     pub fn disconnect(&mut self, relay: RelayId, why: Ended) {
         let Some(row) = self.relays.remove(&relay) else { return };
         if !row.is_ready {
@@ -320,8 +331,9 @@ impl Business {
         self.events.push_back(Event::RelayDown { relay, name: row.name, why });
     }
 
-    /// Takes what is to be written to a relay next, whole frames, until they have `size` bytes or there are none. Answers
-    /// come first, then its topics in turn. `false`: the relay is gone.
+    /// Takes the next frames to be written to a relay, until they have at least `size` bytes or
+    /// there are no more. Answers come first, then its topics in round-robin. `false` if the relay
+    /// is gone.
     pub fn take(&mut self, relay: RelayId, size: usize, frames: &mut Vec<Arc<[u8]>>) -> bool {
         let Some(row) = self.relays.get_mut(&relay) else { return false };
         let mut taken = 0;
@@ -333,14 +345,14 @@ impl Business {
         true
     }
 
-    /// A relay's socket, which had been full, took bytes again: a sign of life.
+    /// Records a sign of life: a relay's full socket took bytes again.
     pub fn took(&mut self, now: Duration, relay: RelayId) {
         if let Some(row) = self.relays.get_mut(&relay) {
             row.session.took(now);
         }
     }
 
-    /// What happened, oldest first; audiences behind everything else.
+    /// The next event, oldest first; changes of audiences come after all others.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front().or_else(|| {
             let topic = self.audiences.pop_first()?;
@@ -348,8 +360,9 @@ impl Business {
         })
     }
 
-    /// A relay that has something to be written since it was last told: [`take`](Self::take) until there is nothing. Also one
-    /// that is gone, whose socket is to be closed. A caller that takes from all relays all the time empties it too.
+    /// A relay that has had something to be written since it was last returned: call
+    /// [`take`](Self::take) until there is nothing. Also returns relays that are gone, whose
+    /// sockets must be closed. Callers that always take from all relays must drain it too.
     pub fn poll_ready(&mut self) -> Option<RelayId> {
         let relay = self.ready.pop_front()?;
         if let Some(row) = self.relays.get_mut(&relay) {
@@ -361,20 +374,20 @@ impl Business {
     fn send(&mut self, relay: RelayId, frame: &ToRelay<'_>) {
         let Some(row) = self.relays.get_mut(&relay).filter(|row| row.is_counted) else { return };
         row.session.push(frame);
-        self.look_after(relay);
+        self.mark_ready_or_end(relay);
     }
 
-    /// Ends a relay that takes no answers; else says that it may have some.
-    fn look_after(&mut self, relay: RelayId) {
+    /// Disconnects a relay whose queue has overflowed; otherwise marks it as ready.
+    fn mark_ready_or_end(&mut self, relay: RelayId) {
         let Some(row) = self.relays.get_mut(&relay) else { return };
         if row.session.is_full() {
             return self.disconnect(relay, Ended::Unread(self.settings.limits.answers_size_max));
         }
-        enter(&mut self.ready, relay, row);
+        mark_ready(&mut self.ready, relay, row);
     }
 }
 
-fn enter(ready: &mut VecDeque<RelayId>, id: RelayId, relay: &mut Relay) {
+fn mark_ready(ready: &mut VecDeque<RelayId>, id: RelayId, relay: &mut Relay) {
     if !relay.is_ready {
         relay.is_ready = true;
         ready.push_back(id);
@@ -399,7 +412,7 @@ mod tests {
         Settings { secret: SECRET.to_vec(), ..Settings::default() }
     }
 
-    /// A relay by hand, without a socket.
+    /// A relay played by the test, without a socket.
     struct Peer {
         id: RelayId,
         deframer: Deframer,
@@ -424,7 +437,7 @@ mod tests {
         fn says(&self, business: &mut Business, frame: &ToBusiness<'_>) -> bool {
             let mut bytes = [0; 1024];
             let size = encode(frame, &mut bytes).unwrap();
-            // In pieces, as sockets may have it.
+            // In pieces, as from a socket.
             let (first, last) = bytes[..size].split_at(size / 2);
             business.received(Duration::ZERO, self.id, first) && business.received(Duration::ZERO, self.id, last)
         }
@@ -433,7 +446,7 @@ mod tests {
             self.says(business, &ToBusiness::Subscribe { request, link, since, page: PageInfo::default() });
         }
 
-        /// Everything that is ahead of it, as text that is easy to compare.
+        /// Everything pending for it, as text that is easy to compare.
         fn reads(&mut self, business: &mut Business) -> Vec<String> {
             let mut frames = Vec::new();
             business.take(self.id, usize::MAX, &mut frames);
@@ -465,7 +478,7 @@ mod tests {
         }
     }
 
-    /// Accepts requests for the link "good" and denies others; all events.
+    /// Accepts requests for the link "good" and denies others; returns all events.
     fn answer(business: &mut Business) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = business.poll_event() {
@@ -513,7 +526,7 @@ mod tests {
         publish(&mut business, Track::Messages, Part::Whole, "4");
         assert_eq!(relay.reads(&mut business), ["5 messages 4 Whole 4"]);
 
-        // Another relay, which comes back with its places, and asks for what is not there.
+        // Another relay, which returns with its cursors, and requests an unknown link.
         let mut other = Peer::join(&mut business);
         other.asks(&mut business, 1, "good", Some(Since { epoch: 70, next: [4, 2, 0, 4] }));
         other.asks(&mut business, 2, "bad", None);
@@ -545,7 +558,8 @@ mod tests {
         publish(&mut business, Track::Audio, Part::Start, "a");
         let mut relay = Peer::join(&mut business);
         let all = ["5 messages 2 Whole 2", "5 messages 3 Whole 3", "5 audio 1 audio/x i", "5 audio 2 Start a"];
-        // The answer to the first crosses the `Unsubscribe`: the relay drops what it is sent, and asks again.
+        // The answer to the first crosses the `Unsubscribe`: the relay drops what it receives, and
+        // requests again.
         for request in [1, 2] {
             relay.asks(&mut business, request, "good", None);
             answer(&mut business);
@@ -557,7 +571,7 @@ mod tests {
         assert_eq!(relay.reads(&mut business), ["Accept 3 topic 5 epoch 70"], "it has all that");
         publish(&mut business, Track::Audio, Part::Continue, "b");
         assert_eq!(relay.reads(&mut business), ["5 audio 3 Continue b"]);
-        // In one read, as the relay may have said it: the answer comes behind the `Unsubscribe`.
+        // In one read, as the relay may have sent it: the answer comes after the `Unsubscribe`.
         relay.asks(&mut business, 4, "good", None);
         relay.says(&mut business, &ToBusiness::Unsubscribe { topic: 5 });
         answer(&mut business);
@@ -640,7 +654,7 @@ mod tests {
         assert_eq!(relay.reads(&mut business), ["Accept 3 topic 5 epoch 71", "5 state 1 Whole 2"]);
         business.revoke("good", "taken back");
         business.open(5, 72);
-        assert_eq!(relay.reads(&mut business), ["Revoke good taken back", "End 5 the topic begins anew"]);
+        assert_eq!(relay.reads(&mut business), ["Revoke good taken back", "End 5 the topic was reopened"]);
         business.forget(5, "gone");
         relay.asks(&mut business, 4, "good", None);
         answer(&mut business);
@@ -712,7 +726,7 @@ mod tests {
         }
         business.handle_timeout(seconds(30), relay.id);
         assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::Silent(_), .. }]));
-        // Whoever takes what waits for it is there, but not for ever.
+        // A relay that reads is alive, but not forever.
         let thin = Peer::join(&mut business);
         answer(&mut business);
         for at in (20..300).step_by(20) {
@@ -752,7 +766,7 @@ mod tests {
         let other = Peer::connect(&mut business);
         let _third = Peer::connect(&mut business);
         let gave_way = Event::RelayDown { relay: silent.id, name: String::new(), why: Ended::GaveWay };
-        assert_eq!(answer(&mut business), [gave_way], "two may have proved nothing");
+        assert_eq!(answer(&mut business), [gave_way], "two connections may be unauthenticated");
         let proof = relay_proof(SECRET, &CHALLENGE, &[1; 16]);
         other.says(&mut business, &ToBusiness::Hello { version: VERSION, relay: "other", nonce: [1; 16], proof });
         assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::TooManyRelays, .. }]));

@@ -1,4 +1,4 @@
-//! What the machine tells its caller, and by which names.
+//! The events that the machine reports to its caller, and the names in them.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use wire::uplink::Since;
 
 use super::Ended;
 
-/// A connection of a relay; never used again.
+/// Identifies a connection of a relay. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelayId(pub(crate) u64);
 
@@ -16,56 +16,58 @@ impl fmt::Display for RelayId {
     }
 }
 
-/// What relays and their pages did.
+/// An event of a relay or its pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A relay proved itself.
+    /// A relay has authenticated.
     RelayUp {
         /// Its connection.
         relay: RelayId,
-        /// The name that it gave.
+        /// Its name.
         name: String,
     },
-    /// A relay's connection ended.
+    /// A relay's connection has ended.
     RelayDown {
         /// Its connection.
         relay: RelayId,
-        /// The name that it gave; empty where it never proved itself. There was no `RelayUp` where it was one too many.
+        /// Its name; empty if it never authenticated. If it was refused as one too many, there was
+        /// no `RelayUp`.
         name: String,
         /// Why.
         why: Ended,
     },
-    /// A relay asks for a link. Answer by [`accept`](super::Business::accept) or [`deny`](super::Business::deny), now or later.
-    /// A request that is not answered within 10 s is given up by the relay.
+    /// A relay requests a link. Answer with [`accept`](super::Business::accept) or
+    /// [`deny`](super::Business::deny), now or later. The relay's timeout is 10 s.
     Asked {
-        /// Who asks.
+        /// The relay's connection.
         relay: RelayId,
-        /// The number to answer it by.
+        /// The number of the request.
         request: u32,
         /// The link.
         link: String,
-        /// What the relay has already; to be handed to `accept`.
+        /// What the relay already has; must be passed to `accept`.
         since: Option<Since>,
-        /// The page's address; empty where the link is asked for as a whole.
+        /// The page's address; empty if the link is requested as a whole.
         address: String,
-        /// The page's `Origin`, where it has one.
+        /// The page's `Origin`, if it has one.
         origin: String,
     },
-    /// The number of pages that a topic has now, over all relays. Changes in between are not reported.
+    /// The current number of pages of a topic, over all relays. Intermediate changes are not
+    /// reported.
     Audience {
         /// The topic.
         topic: u32,
         /// Pages.
         pages: u64,
     },
-    /// A relay gave a topic up.
+    /// A relay dropped a topic.
     Unsubscribed {
         /// Its connection.
         relay: RelayId,
         /// The topic.
         topic: u32,
     },
-    /// A page sent something.
+    /// A page sent a message.
     PageMessage {
         /// The topic.
         topic: u32,
@@ -73,7 +75,7 @@ pub enum Event {
         relay: RelayId,
         /// The page's number on that connection.
         page: u32,
-        /// What it sent: at most 512 bytes that anybody may have written.
+        /// The message: at most 512 bytes, untrusted.
         data: String,
     },
     /// A relay answered a [`ping`](super::Business::ping), or the machine's own.
@@ -90,6 +92,6 @@ pub enum Event {
 pub enum NotOpen {
     /// There is no such topic, or it ended long ago.
     Unknown,
-    /// It has ended, and why.
+    /// It has ended, with this reason.
     Ended(String),
 }

@@ -1,8 +1,9 @@
-//! One track of one topic: its counter, and the publications that relays may still need.
+//! One track of one topic: its sequence, and the publications that relays may still need.
 //!
-//! Owns the sequence, the ring of encoded frames with its bounds, and the init segment in force. A [`Cursor`] is one
-//! relay's place in it. Refuses what no page could use: a chunk before its init, a `Continue` outside of a group. Doesn't
-//! know what the bytes mean, nor who reads.
+//! Owns the sequence, the bounded ring of encoded frames, and the current init segment. A
+//! [`Cursor`] is one relay's position in it. Refuses what no page could use: a chunk before its
+//! init segment, a `Continue` outside of a group. Doesn't know what the bytes mean, or which relays
+//! read.
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
@@ -11,29 +12,29 @@ use wire::{
     uplink::{HEAD_SIZE_MAX, LENGTH_SIZE, Part, ToRelay, encode},
 };
 
-/// What a track keeps, at most. The newest publication is kept whatever its size.
+/// The limits of what a track keeps. The newest publication is kept whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Publications.
+    /// The number of publications.
     pub count_max: usize,
-    /// Bytes of their frames, and 64 for each. A media group that outgrows it loses its start: relays inside it go on, others
-    /// wait for the next group.
+    /// Their size in bytes: the frames, and 64 for each. A media group that exceeds it loses its
+    /// start: relays in the middle of it continue, others wait for the next group.
     pub size_max: usize,
 }
 
-/// Why something can't be published. Nothing changed.
+/// Why a publication was refused. Nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishError {
     /// `Whole` belongs to state and messages, the others to audio and video.
     PartOfOtherTrack,
     /// More than 1 MiB of data, or a MIME type of more than 255 bytes.
     TooLarge,
-    /// A chunk without an init before it, or a `Continue` without a `Start` or behind a hole: nobody could decode it. So are
-    /// all that follow, until the next `Start`.
+    /// A chunk without an init segment before it, or a `Continue` without a `Start` or after a gap:
+    /// it can't be decoded. The same holds for all chunks until the next `Start`.
     OutOfOrder,
-    /// It was published already: its sequence is below the next.
+    /// It was already published: its sequence is below the next.
     Superfluous,
-    /// No sequence is left in this epoch: open the topic anew.
+    /// The epoch has no sequence left: reopen the topic.
     OutOfSequences,
     /// There is no such topic, or it has ended.
     Closed,
@@ -44,18 +45,18 @@ impl fmt::Display for PublishError {
         f.write_str(match self {
             Self::PartOfOtherTrack => "the part does not belong to the track",
             Self::TooLarge => "the data or the MIME type is too large",
-            Self::OutOfOrder => "a chunk before its init or its group's start",
-            Self::Superfluous => "it was published already",
+            Self::OutOfOrder => "a chunk before its init segment or its group's start",
+            Self::Superfluous => "it was already published",
             Self::OutOfSequences => "the epoch has no sequence left",
             Self::Closed => "the topic is closed",
         })
     }
 }
 
-/// What a publication costs besides its frame: its row, and what counts its holders.
+/// The memory of a publication besides its frame, in bytes: its row and reference counts.
 const PUBLICATION_SIZE: usize = 64;
 
-/// One publication, encoded as it goes to every relay.
+/// One publication, encoded as the frame that is sent to every relay.
 #[derive(Clone, Debug)]
 pub struct Publication {
     sequence: u64,
@@ -64,42 +65,42 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Its place on the track.
+    /// Its sequence on the track.
     #[must_use]
     pub const fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// The whole uplink frame.
+    /// The complete uplink frame.
     #[must_use]
     pub const fn frame(&self) -> &Arc<[u8]> {
         &self.frame
     }
 
-    /// Bytes of memory that it takes.
+    /// Its size in memory, in bytes.
     fn size(&self) -> usize {
         self.frame.len() + PUBLICATION_SIZE
     }
 
-    /// The bytes for the pages: what the frame ends with.
+    /// The bytes for the pages: the end of the frame.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         self.frame.get(self.frame.len() - self.data_size..).unwrap_or_default()
     }
 }
 
-/// A relay's place on one track.
+/// A relay's position on one track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// The lowest sequence that the relay is still to be sent.
+    /// The lowest sequence that still has to be sent to the relay.
     next: u64,
     /// Media: the sequence of the init segment that the relay has; 0: none.
     init: u64,
-    /// Media: the relay has what stands before `next` in its group, so that a `Continue` may follow.
+    /// Media: the relay has everything before `next` in the group, so that a `Continue` may follow.
     is_inside: bool,
 }
 
-/// What was published on one track.
+/// The publications of one track.
 #[derive(Debug)]
 pub struct History {
     topic: u32,
@@ -109,14 +110,14 @@ pub struct History {
     next: u64,
     kept: VecDeque<Publication>,
     kept_size: usize,
-    /// Media: the init segment in force.
+    /// Media: the current init segment.
     init: Option<Publication>,
-    /// Media: where the running group began; 0: a `Continue` may not follow.
+    /// Media: the sequence of the current group's start; 0: no `Continue` may follow.
     group: u64,
 }
 
 impl History {
-    /// A track of which nothing is kept, and whose next publication has this sequence.
+    /// A track without publications, whose next one has this sequence.
     pub(crate) const fn new(topic: u32, track: Track, bounds: Bounds, next: u64) -> Self {
         Self { topic, track, bounds, next, kept: VecDeque::new(), kept_size: 0, init: None, group: 0 }
     }
@@ -127,21 +128,22 @@ impl History {
         self.next
     }
 
-    /// What is kept, oldest first; of media the running group and the one before it, without the init.
+    /// The kept publications, oldest first; of media the current group and the one before it,
+    /// without the init segment.
     pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Publication> + ExactSizeIterator {
         self.kept.iter()
     }
 
-    /// The init segment in force, where the track is of media and has one.
+    /// The current init segment, if the track is a media track and has one.
     #[must_use]
     pub const fn init(&self) -> Option<&Publication> {
         self.init.as_ref()
     }
 
-    /// Publishes under a sequence, [`next`](Self::next) or a later one.
+    /// Publishes with a sequence, [`next`](Self::next) or a later one.
     ///
     /// # Errors
-    /// The track can't carry it; nothing changed.
+    /// The publication is invalid; nothing changed.
     pub(crate) fn publish(&mut self, sequence: u64, part: Part<'_>, data: &[u8]) -> Result<(), PublishError> {
         if self.track.is_media() == matches!(part, Part::Whole) {
             return Err(PublishError::PartOfOtherTrack);
@@ -158,7 +160,7 @@ impl History {
         let is_in_order = match part {
             Part::Whole | Part::Init { .. } => true,
             Part::Start => self.init.is_some(),
-            // A hole ends the group.
+            // A gap ends the group.
             Part::Continue => self.group != 0 && sequence == self.next,
         };
         if !is_in_order {
@@ -177,7 +179,7 @@ impl History {
                 self.forget_before(self.next);
             }
             Part::Start => {
-                // The group that ends is kept for relays that are still inside it.
+                // Keep the group that ends, for relays that are still in the middle of it.
                 self.forget_before(self.group);
                 self.group = sequence;
                 self.keep(publication);
@@ -208,10 +210,11 @@ impl History {
         }
     }
 
-    /// Where a relay begins that wants everything from `wanted` on. Where not all of that is kept, or it wants nothing
-    /// in particular (0): as a late page does, with the newest `replay` messages.
+    /// The cursor of a relay that wants everything from `wanted` on. If `wanted` is 0, or media
+    /// from there is not completely kept, it is that of a late page, with the newest `replay`
+    /// messages.
     pub(crate) fn cursor(&self, wanted: u64, replay: u16) -> Cursor {
-        // A place beyond the counter says that the relay saw something which was never published here.
+        // Beyond the next sequence: the relay has received something that was never published here.
         let wanted = if wanted > self.next { 0 } else { wanted };
         let from_start = Cursor { next: wanted, ..Cursor::default() };
         match self.track {
@@ -235,7 +238,7 @@ impl History {
         }
     }
 
-    /// The next publication for a relay, which is taken to be sent it.
+    /// Takes the next publication for a relay.
     pub(crate) fn take(&self, cursor: &mut Cursor) -> Option<&Publication> {
         if self.track.is_media() {
             return self.take_media(cursor);
@@ -288,7 +291,7 @@ mod tests {
         history.publish(sequence, part, data).map(|()| sequence)
     }
 
-    /// Everything that a relay is sent, by its sequences.
+    /// The sequences of everything that is sent to a relay.
     fn rest(history: &History, cursor: &mut Cursor) -> Vec<u64> {
         std::iter::from_fn(|| history.take(cursor).map(Publication::sequence)).collect()
     }

@@ -1,18 +1,19 @@
 //! The business server's side of the uplink, as a library.
 //!
-//! Pure: no socket, no clock, no task, no decision about who may see what. [`Business`] owns the topics and the
-//! relays that are connected. The caller moves bytes between it and sockets, tells it the time, answers
-//! [`Event::Asked`], and publishes. A track is a ring of uplink frames, encoded once, and a relay is a cursor into it:
-//! a relay that reads slowly misses what its ring forgot, and costs no memory beyond its cursor.
+//! Pure: no sockets, no clock, no tasks, no access control. [`Business`] owns the topics and the
+//! connected relays. The caller moves bytes between it and sockets, passes in the time, answers
+//! [`Event::Asked`], and publishes. A track is a ring of uplink frames, encoded once, and each
+//! relay has a cursor into it: a relay that reads slowly misses what the ring has overwritten, and
+//! costs no memory beyond its cursor.
 //!
 //! ```text
-//! publish -> topic.rs -> history.rs  (one frame for all relays, kept as long as late ones need it)
+//! publish -> topic.rs -> history.rs     (one frame for all relays, kept for late ones)
 //!                             |
-//! relay   <- session.rs <- relay.rs     (what is ahead of it, topics in turn)
+//! relay   <- session.rs <- relay.rs     (pending publications, topics in round-robin)
 //!         -> session.rs -> business.rs -> Event
 //! ```
 //!
-//! With the feature `smol` there is a shell around it, [`serve::Server`].
+//! The feature `smol` adds a shell with sockets, [`serve::Server`].
 #![forbid(unsafe_code)]
 
 mod business;
@@ -34,7 +35,7 @@ pub use session::Ended;
 pub use settings::{Limits, Settings, Times};
 pub use topic::Topic;
 
-/// The longest beginning of a text with at most `size_max` bytes.
+/// Truncates a text to at most `size_max` bytes, at a character boundary.
 #[must_use]
 pub fn cut(text: &str, size_max: usize) -> &str {
     text.get(..text.floor_char_boundary(size_max)).unwrap_or(text)

@@ -1,19 +1,21 @@
-//! Share links and what each allows, for a business server that knows them all beforehand.
+//! Share links with their grants, for a business server that knows all links in advance.
 //!
-//! Owns the table. One whose links are checked elsewhere answers [`Event::Asked`](super::Event::Asked) by itself.
+//! Owns the table. A business server that checks links elsewhere answers
+//! [`Event::Asked`](super::Event::Asked) itself.
 
 use std::collections::HashMap;
 
 use wire::{is_link, uplink::Grant};
 
-/// Which topic a link leads to, and what it allows.
+/// The topic and the grant of each link.
 #[derive(Debug, Default)]
 pub struct Links {
     rows: HashMap<String, (u32, Grant)>,
 }
 
 impl Links {
-    /// Lets a link lead to a topic. `false`: it is no share link (1 to 128 bytes of `A-Z a-z 0-9 - _ . ~`).
+    /// Adds a link to a topic. `false` if it is not a share link (1 to 128 bytes of `A-Z a-z 0-9 -
+    /// _ . ~`).
     #[must_use]
     pub fn allow(&mut self, link: &str, topic: u32, grant: Grant) -> bool {
         let is_link = is_link(link);
@@ -23,12 +25,12 @@ impl Links {
         is_link
     }
 
-    /// Forgets a link; whether there was one.
+    /// Removes a link. Returns whether it existed.
     pub fn forget(&mut self, link: &str) -> bool {
         self.rows.remove(link).is_some()
     }
 
-    /// Where a link leads, and what it allows.
+    /// The topic and the grant of a link.
     #[must_use]
     pub fn find(&self, link: &str) -> Option<(u32, Grant)> {
         self.rows.get(link).copied()

@@ -1,6 +1,7 @@
-//! One relay, as the machine has it: its session, and its place in each topic that it was admitted to.
+//! One relay: its session, and its cursors in each topic that it was admitted to.
 //!
-//! Owns the relay's topics, and the queue of those with news, which take turns. Doesn't know other relays.
+//! Owns the relay's topics, and the queue of those with pending publications, which are served
+//! round-robin. Doesn't know other relays.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,41 +16,41 @@ use super::{
 /// The open topics of the machine by number.
 pub(crate) type Topics = BTreeMap<u32, Topic>;
 
-/// Requests that wait for an answer, at most: far more than a relay remembers. Further ones push out the oldest, whose answer
-/// it would ignore.
+/// The maximum number of unanswered requests: far more than a relay remembers. With more, the
+/// oldest is dropped, whose answer the relay would ignore.
 const REQUESTS_MAX: usize = 4096;
 
-/// A relay that is connected.
+/// A connected relay.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    /// The name that it gave.
+    /// Its name.
     pub name: String,
     pub session: Session,
-    /// It proved itself, and is counted.
+    /// It has authenticated, and is counted.
     pub is_counted: bool,
-    /// In the machine's list of relays that may be written to.
+    /// In the machine's list of relays that have something to be written.
     pub is_ready: bool,
-    /// What it asked and was not answered: the number and the link.
+    /// Unanswered requests: number and link.
     requests: VecDeque<(u32, String)>,
     topics: BTreeMap<u32, Held>,
-    /// Topics that may have something ahead of it.
-    news: VecDeque<u32>,
+    /// Topics that may have pending publications.
+    pending: VecDeque<u32>,
 }
 
-/// A topic, as one relay has it.
+/// A topic of one relay.
 #[derive(Debug)]
 struct Held {
     cursors: Cursors,
     pages: u32,
-    /// The relay said since then that it has it. Before that an `Unsubscribe` of its own may have crossed the `Accept`: then
-    /// it has dropped what it was sent.
+    /// The relay has confirmed since then that it has the topic. Before that, its `Unsubscribe` may
+    /// have crossed the `Accept`; then it has dropped what it was sent.
     is_confirmed: bool,
-    /// In the queue of topics with news.
-    has_news: bool,
+    /// In the queue of topics with pending publications.
+    is_pending: bool,
 }
 
 impl Relay {
-    /// A relay that has just connected.
+    /// A newly connected relay.
     pub fn new(session: Session) -> Self {
         Self {
             name: String::new(),
@@ -58,46 +59,46 @@ impl Relay {
             is_ready: false,
             requests: VecDeque::new(),
             topics: BTreeMap::new(),
-            news: VecDeque::new(),
+            pending: VecDeque::new(),
         }
     }
 
-    /// It asks for a link.
-    pub fn asks(&mut self, request: u32, link: &str) {
+    /// Records a request for a link.
+    pub fn add_request(&mut self, request: u32, link: &str) {
         if self.requests.len() >= REQUESTS_MAX {
             self.requests.pop_front();
         }
         self.requests.push_back((request, link.to_owned()));
     }
 
-    /// A request is answered; whether it was open.
-    pub fn answered(&mut self, request: u32) -> bool {
+    /// Removes a request that is being answered. Returns whether it was open.
+    pub fn take_request(&mut self, request: u32) -> bool {
         let place = self.requests.iter().position(|(open, _)| *open == request);
         place.and_then(|place| self.requests.remove(place)).is_some()
     }
 
-    /// An open request for a link, which is answered by that.
+    /// Removes an open request for a link, which is being answered.
     pub fn take_request_for(&mut self, link: &str) -> Option<u32> {
         let place = self.requests.iter().position(|(_, asked)| asked == link)?;
         self.requests.remove(place).map(|(request, _)| request)
     }
 
-    /// Admits it to a topic, from the place that it asked for. Where it has confirmed that it has the topic, its cursors stay:
-    /// it would drop earlier publications as superfluous.
-    pub fn admit(&mut self, topic: u32, asked: Cursors) {
-        let fresh = Held { cursors: asked, pages: 0, is_confirmed: false, has_news: false };
+    /// Admits it to a topic, at the requested cursors. If it has confirmed that it has the topic,
+    /// its cursors stay: it would drop earlier publications as superfluous.
+    pub fn admit(&mut self, topic: u32, requested: Cursors) {
+        let fresh = Held { cursors: requested, pages: 0, is_confirmed: false, is_pending: false };
         let held = self.topics.entry(topic).or_insert(fresh);
         if !held.is_confirmed {
-            held.cursors = asked;
+            held.cursors = requested;
         }
-        self.has_news(topic);
+        self.mark_pending(topic);
     }
 
-    /// It has a topic no longer; whether it had.
+    /// Removes a topic. Returns whether the relay had it.
     pub fn leave(&mut self, topic: u32) -> bool {
         let held = self.topics.remove(&topic);
-        if held.as_ref().is_some_and(|held| held.has_news) {
-            self.news.retain(|other| *other != topic);
+        if held.as_ref().is_some_and(|held| held.is_pending) {
+            self.pending.retain(|other| *other != topic);
         }
         held.is_some()
     }
@@ -112,37 +113,37 @@ impl Relay {
         self.topics.keys().copied()
     }
 
-    /// Pages that it has in a topic.
+    /// The number of its pages in a topic.
     pub fn pages(&self, topic: u32) -> u32 {
         self.topics.get(&topic).map_or(0, |held| held.pages)
     }
 
-    /// It told its pages in a topic; whether it has the topic.
+    /// Sets the number of its pages in a topic. Returns whether it has the topic.
     pub fn set_pages(&mut self, topic: u32, pages: u32) -> bool {
         self.topics.get_mut(&topic).map(|held| (held.pages, held.is_confirmed) = (pages, true)).is_some()
     }
 
-    /// Something may be ahead of it in a topic; whether it has the topic.
-    pub fn has_news(&mut self, topic: u32) -> bool {
+    /// Records that a topic may have pending publications. Returns whether it has the topic.
+    pub fn mark_pending(&mut self, topic: u32) -> bool {
         let Some(held) = self.topics.get_mut(&topic) else { return false };
-        if !held.has_news {
-            held.has_news = true;
-            self.news.push_back(topic);
+        if !held.is_pending {
+            held.is_pending = true;
+            self.pending.push_back(topic);
         }
         true
     }
 
-    /// What it is sent next: answers, then a publication of the topic whose turn it is.
+    /// Takes the next frame to send: answers first, then a publication of the next topic.
     pub fn take(&mut self, topics: &Topics) -> Option<Arc<[u8]>> {
         if let Some(answer) = self.session.take() {
             return Some(answer);
         }
-        while let Some(number) = self.news.pop_front() {
+        while let Some(number) = self.pending.pop_front() {
             let Some(held) = self.topics.get_mut(&number) else { continue };
             let next = topics.get(&number).and_then(|topic| topic.take(&mut held.cursors));
-            held.has_news = next.is_some();
+            held.is_pending = next.is_some();
             if let Some(publication) = next {
-                self.news.push_back(number);
+                self.pending.push_back(number);
                 return Some(Arc::clone(publication.frame()));
             }
         }

@@ -1,9 +1,10 @@
 //! The shell: a business server on sockets, on one thread of a smol executor.
 //!
-//! Use it so: make one [`Server`], [`open`](Server::open) topics, [`allow`](Server::allow) links, let
-//! [`serve`](Server::serve) run, and publish. What relays and their pages do comes out of [`events`](Server::events).
-//! Every call is short, never waits, and is done when it returns. Owns the listener's tasks, three for each relay: one
-//! reads, one writes, one looks at the clock; the first to end ends the connection.
+//! Usage: create a [`Server`], [`open`](Server::open) topics, [`allow`](Server::allow) links, run
+//! [`serve`](Server::serve), and publish. Events of relays and pages are received from
+//! [`events`](Server::events). Every other call is short and never waits. Owns the listener's
+//! tasks, three for each relay: one reads, one writes, one handles timeouts; the first to end ends
+//! the connection.
 
 use core::{cell::RefCell, time::Duration};
 use std::{
@@ -23,31 +24,32 @@ use wire::{
 
 use super::{Business, Ended, Event, Links, NotOpen, PublishError, RelayId, Settings, Topic};
 
-/// Events that may wait to be received: a thousand; more are dropped.
+/// The capacity of the event queue; more events are dropped.
 const EVENTS_MAX: usize = 1024;
-/// Frames are gathered into one write up to this size: 64 KiB, and what its last frame has beyond.
+/// Frames are gathered into one write of at least this size, in bytes, if there are enough.
 const WRITE_SIZE: usize = 64 * 1024;
-/// Bytes of one read; a relay says little.
+/// The size of the read buffer, in bytes; relays send little.
 const READ_SIZE: usize = 16 * 1024;
-/// The machine has said why already.
+/// A placeholder: the machine has already reported why.
 const GIVEN_UP: &str = "it was given up";
-/// How long accepting rests where a relay could not be accepted, so that it doesn't spin.
+/// The pause after a failed accept, so that the loop doesn't spin.
 const REST: Duration = Duration::from_millis(100);
 
-/// A business server that knows its links beforehand.
+/// A business server that knows its links in advance.
 pub struct Server {
     business: RefCell<Business>,
     links: RefCell<Links>,
-    /// What a viewer is told whose link leads nowhere (at most 256 bytes).
+    /// The reason for denying an unknown link (at most 256 bytes).
     unknown_link: String,
     events: (channel::Sender<Event>, channel::Receiver<Event>),
-    /// What wakes each relay's writer.
-    bells: RefCell<BTreeMap<RelayId, channel::Sender<()>>>,
+    /// Wakes each relay's writer.
+    wakeups: RefCell<BTreeMap<RelayId, channel::Sender<()>>>,
     start: Instant,
 }
 
 impl Server {
-    /// A business server without topics and links. `unknown_link` is what a viewer is told whose link leads nowhere.
+    /// A business server without topics and links. `unknown_link` is the reason shown to viewers of
+    /// an unknown link.
     #[must_use]
     pub fn new(settings: Settings, unknown_link: &str) -> Rc<Self> {
         Rc::new(Self {
@@ -55,7 +57,7 @@ impl Server {
             links: RefCell::default(),
             unknown_link: unknown_link.to_owned(),
             events: channel::bounded(EVENTS_MAX),
-            bells: RefCell::default(),
+            wakeups: RefCell::default(),
             start: now(),
         })
     }
@@ -63,14 +65,15 @@ impl Server {
     /// Accepts relays until dropped, which ends every connection.
     ///
     /// # Errors
-    /// The listener itself broke.
+    /// The listener failed.
     pub async fn serve(self: Rc<Self>, listener: Async<TcpListener>) -> io::Result<()> {
         let connections = LocalExecutor::new();
         let accepting = async {
             loop {
                 match listener.accept().await {
                     Ok((stream, address)) => connections.spawn(Rc::clone(&self).attend(stream, address)).detach(),
-                    // Out of file descriptors, or a peer that left before it was accepted: go on.
+                    // Out of file descriptors, or the peer disconnected before it was accepted:
+                    // continue.
                     Err(error) => {
                         log::warn!("business server: a relay could not be accepted: {error}");
                         Timer::after(REST).await;
@@ -81,7 +84,8 @@ impl Server {
         connections.run(accepting).await
     }
 
-    /// What relays and pages do. Each event goes to one receiver; where nobody receives, the newest are dropped.
+    /// The events of relays and pages. Each event goes to one receiver; if the queue is full, new
+    /// events are dropped.
     #[must_use]
     pub fn events(&self) -> channel::Receiver<Event> {
         self.events.1.clone()
@@ -128,24 +132,24 @@ impl Server {
         self.change(|business| business.kick(relay, page, reason));
     }
 
-    /// Reads an open topic. What reads must not call the server.
+    /// Reads an open topic. `read` must not call the server.
     pub fn with_topic<R>(&self, topic: u32, read: impl FnOnce(&Topic) -> R) -> Option<R> {
         self.business.borrow().topic(topic).map(read)
     }
 
-    /// Pages that have the topic, all relays together.
+    /// The number of pages of a topic, over all relays.
     #[must_use]
     pub fn audience(&self, topic: u32) -> u64 {
         self.business.borrow().audience(topic)
     }
 
-    /// Relays that are connected and proved themselves.
+    /// The number of authenticated relays.
     #[must_use]
     pub fn relays(&self) -> usize {
         self.business.borrow().relays()
     }
 
-    /// Changes the machine, then does what follows: requests are answered, events handed on, writers woken.
+    /// Changes the machine, then drains it: answers requests, forwards events, wakes writers.
     fn change<R>(&self, change: impl FnOnce(&mut Business) -> R) -> R {
         let mut business = self.business.borrow_mut();
         let result = change(&mut business);
@@ -162,43 +166,43 @@ impl Server {
             match &event {
                 Event::RelayUp { name, .. } => log::info!("business server: relay {name:?} connected"),
                 Event::RelayDown { name, why, .. } if name.is_empty() => {
-                    log::warn!("business server: a connection that is no relay of ours: {why}");
+                    log::warn!("business server: rejected a connection: {why}");
                 }
                 Event::RelayDown { name, why, .. } => log::info!("business server: relay {name:?} is gone: {why}"),
                 _ => {}
             }
-            // A back end that doesn't listen to its events loses them, what pages say first; the relays are served all the
-            // same. A connection that is no relay is nobody's event.
+            // If nobody receives events, they are dropped, page messages first; relays are served
+            // in any case. Connections that never authenticated are not reported.
             let is_lesser = matches!(event, Event::PageMessage { .. }) && self.events.0.len() >= EVENTS_MAX / 2;
             let is_stranger = matches!(&event, Event::RelayDown { name, .. } if name.is_empty());
             if !is_lesser && !is_stranger {
                 let _ = self.events.0.try_send(event);
             }
         }
-        let bells = self.bells.borrow();
+        let wakeups = self.wakeups.borrow();
         while let Some(ready) = business.poll_ready() {
-            let _ = bells.get(&ready).map(|bell| bell.try_send(()));
+            let _ = wakeups.get(&ready).map(|wakeup| wakeup.try_send(()));
         }
         result
     }
 
-    /// Serves one relay from its first byte to its last.
+    /// Serves one relay's connection until it ends.
     async fn attend(self: Rc<Self>, stream: Async<TcpStream>, address: SocketAddr) {
-        // A small frame must not wait for the acknowledgement of the one before it.
+        // A small frame must not wait for the acknowledgement of the previous one.
         let _ = stream.get_ref().set_nodelay(true);
         let mut challenge = [0; 16];
         if let Err(error) = getrandom::fill(&mut challenge) {
-            return log::error!("business server: no random bytes, so no relay is served: {error}");
+            return log::error!("business server: can't get random bytes, so a relay was refused: {error}");
         }
         let relay = self.business.borrow_mut().connect(self.now(), challenge);
-        let (bell, rung) = channel::bounded(1);
-        self.bells.borrow_mut().insert(relay, bell);
-        // Also where the future of `serve` is dropped.
+        let (wakeup, woken) = channel::bounded(1);
+        self.wakeups.borrow_mut().insert(relay, wakeup);
+        // Also runs if the future of `serve` is dropped.
         let _leaves = Leaves { server: &self, relay };
         log::debug!("business server: connection {relay} from {address}");
-        // The challenge is ready.
+        // Wakes the writer for the challenge.
         self.change(|_| ());
-        let ended = self.read(relay, &stream).or(self.write(relay, &stream, &rung)).or(self.watch(relay)).await;
+        let ended = self.read(relay, &stream).or(self.write(relay, &stream, &woken)).or(self.watch(relay)).await;
         self.change(|business| business.disconnect(relay, Ended::Closed(ended)));
     }
 
@@ -215,12 +219,12 @@ impl Server {
             if !self.change(|business| business.received(now, relay, bytes.get(..size).unwrap_or_default())) {
                 return GIVEN_UP.to_owned();
             }
-            // Between two reads the other tasks have their turn.
+            // Yield to other tasks between reads.
             smol::future::yield_now().await;
         }
     }
 
-    async fn write(&self, relay: RelayId, stream: &Async<TcpStream>, rung: &channel::Receiver<()>) -> String {
+    async fn write(&self, relay: RelayId, stream: &Async<TcpStream>, woken: &channel::Receiver<()>) -> String {
         let (mut frames, mut bytes) = (Vec::new(), Vec::new());
         loop {
             if !self.business.borrow_mut().take(relay, WRITE_SIZE, &mut frames) {
@@ -228,12 +232,12 @@ impl Server {
             }
             frames.drain(..).for_each(|frame| bytes.extend_from_slice(&frame));
             if bytes.is_empty() {
-                let _ = rung.recv().await;
-            } else if let Err(why) = self.write_all(relay, stream, &bytes, rung).await {
+                let _ = woken.recv().await;
+            } else if let Err(why) = self.write_all(relay, stream, &bytes, woken).await {
                 return why;
             }
             bytes.clear();
-            // One large chunk must not keep its size for good.
+            // Don't keep the capacity of a large chunk forever.
             bytes.shrink_to(4 * WRITE_SIZE);
         }
     }
@@ -243,7 +247,7 @@ impl Server {
         relay: RelayId,
         stream: &Async<TcpStream>,
         mut bytes: &[u8],
-        rung: &channel::Receiver<()>,
+        woken: &channel::Receiver<()>,
     ) -> Result<(), String> {
         let mut had_to_wait = false;
         while !bytes.is_empty() {
@@ -254,19 +258,19 @@ impl Server {
                         let now = self.now();
                         self.business.borrow_mut().took(now, relay);
                     }
-                    // However much is ahead, the others have their turn.
+                    // Yield to other tasks, however much is pending.
                     smol::future::yield_now().await;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     had_to_wait = true;
                     let is_writable = async { stream.writable().await.map_err(|error| error.to_string()) };
-                    // The bell may say that the relay was given up.
-                    let has_rung = async {
-                        let _ = rung.recv().await;
+                    // The relay may have been disconnected by the machine.
+                    let is_woken = async {
+                        let _ = woken.recv().await;
                         Ok(())
                     };
-                    is_writable.or(has_rung).await?;
+                    is_writable.or(is_woken).await?;
                     if self.business.borrow().deadline(relay).is_none() {
                         return Err(GIVEN_UP.to_owned());
                     }
@@ -289,13 +293,13 @@ impl Server {
         }
     }
 
-    /// Since the start.
+    /// The time since the start.
     fn now(&self) -> Duration {
         now().duration_since(self.start)
     }
 }
 
-/// A connection that ends, however it does.
+/// Removes the connection when dropped, however it ends.
 struct Leaves<'a> {
     server: &'a Server,
     relay: RelayId,
@@ -303,8 +307,8 @@ struct Leaves<'a> {
 
 impl Drop for Leaves<'_> {
     fn drop(&mut self) {
-        self.server.bells.borrow_mut().remove(&self.relay);
-        // Nothing where it has ended already.
+        self.server.wakeups.borrow_mut().remove(&self.relay);
+        // Does nothing if it has already ended.
         self.server
             .change(|business| business.disconnect(self.relay, Ended::Closed("the server has stopped".to_owned())));
     }
@@ -328,14 +332,14 @@ mod tests {
     const GRANT: Grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 2 };
     const SECRET: &[u8] = b"s3cret";
 
-    /// A relay by hand.
+    /// A relay played by the test.
     struct Peer {
         stream: Async<TcpStream>,
         deframer: Deframer,
     }
 
     impl Peer {
-        /// Connects and shakes hands; checks the other side's proof.
+        /// Connects and completes the handshake; checks the server's proof.
         async fn join(address: SocketAddr) -> Self {
             let stream = Async::<TcpStream>::connect(address).await.unwrap();
             let mut peer = Self { stream, deframer: Deframer::new(1 << 20) };
@@ -363,7 +367,7 @@ mod tests {
             self.says(&ToBusiness::Subscribe { request, link, since: None, page: PageInfo::default() }).await;
         }
 
-        /// The next frame, or `None` where the connection ends.
+        /// The next frame, or `None` if the connection ends.
         async fn reads<R>(&mut self, read: impl FnOnce(&ToRelay<'_>) -> R) -> Option<R> {
             loop {
                 if let Some(Incoming::Frame(frame)) = self.deframer.next_frame().unwrap() {
@@ -425,7 +429,7 @@ mod tests {
             assert_eq!(relay.name().await, "Deny no such link");
             drop(relay);
             while !matches!(events.recv().await.unwrap(), Event::RelayDown { .. }) {}
-            assert!(server.relays() == 0 && server.bells.borrow().is_empty());
+            assert!(server.relays() == 0 && server.wakeups.borrow().is_empty());
         });
     }
 
@@ -468,7 +472,7 @@ mod tests {
                 Rc::clone(&server).serve(listener).await.unwrap();
             };
             smol::block_on(join.or(serve));
-            assert!(server.relays() == 0 && server.bells.borrow().is_empty());
+            assert!(server.relays() == 0 && server.wakeups.borrow().is_empty());
         }
     }
 

@@ -1,8 +1,8 @@
-//! One relay's connection: handshake, frames, signs of life. Bytes in and out, no socket.
+//! One relay's connection: handshake, frames, liveness. Bytes in and out, no socket.
 //!
-//! Owns the deframer, the frames that wait to be written (publications are not among them: the relay's cursors find
-//! those), and the times. Refuses a wrong proof, a wrong version, a frame that doesn't decode, a relay that is silent
-//! or doesn't read what it asked for. What the frames mean is `business.rs`'s.
+//! Owns the deframer, the queue of frames to be written (except publications, which the relay's
+//! cursors find), and the timeouts. Refuses a wrong proof, a wrong version, an invalid frame, and a
+//! relay that is silent or doesn't read its answers. `business.rs` interprets the frames.
 
 use core::time::Duration;
 use std::{collections::VecDeque, fmt, sync::Arc};
@@ -14,36 +14,36 @@ use wire::uplink::{
 
 use super::Times;
 
-/// A relay from which no whole frame came for this time is dead, whatever it reads.
+/// A relay that sends no complete frame for this time is dead, even if it reads.
 const FRAMELESS_MAX: Duration = Duration::from_secs(300);
-/// A relay sends nothing larger than a head; this is the deframer's room for data, of which it needs none.
+/// The deframer's space for publication data. Relays don't publish, so it needs none.
 const DATA_SIZE_MAX: usize = 0;
 
-/// What a frame that waits costs besides its bytes.
+/// The memory of a queued frame besides its bytes.
 const FRAME_SIZE: usize = 32;
 
-/// Why a connection ends.
+/// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The other side or the caller closed it, or the socket failed; why.
+    /// The peer or the caller closed it, or the socket failed; why.
     Closed(String),
     /// The handshake took longer than this.
     NoHandshake(Duration),
-    /// Something else came where the handshake wants `Hello`, or a second `Hello`.
+    /// A frame other than `Hello` in the handshake, or a second `Hello`.
     NoHello,
-    /// The relay speaks this version of the uplink.
+    /// The relay has this version of the protocol.
     Version(u16),
     /// The proof is wrong: the secrets differ.
     Proof,
-    /// As many relays are connected as may be.
+    /// The maximum number of relays is connected.
     TooManyRelays,
-    /// It had proved nothing yet, and another connection needed its place.
+    /// It had not authenticated yet, and another connection needed its place.
     GaveWay,
-    /// A frame doesn't decode.
+    /// A frame is invalid.
     Frame(String),
     /// No sign of life for this time.
     Silent(Duration),
-    /// The relay doesn't read: more answers than this many bytes wait for it.
+    /// The relay doesn't read: more than this many bytes of answers are queued for it.
     Unread(usize),
 }
 
@@ -52,22 +52,22 @@ impl fmt::Display for Ended {
         match self {
             Self::Closed(why) => f.write_str(why),
             Self::NoHandshake(limit) => write!(f, "no handshake within {} s", limit.as_secs_f64()),
-            Self::NoHello => f.write_str("its frame is out of place in the handshake"),
-            Self::Version(version) => write!(f, "it speaks version {version}, this side {VERSION}"),
-            Self::Proof => f.write_str("its proof is wrong: the secrets differ"),
+            Self::NoHello => f.write_str("unexpected frame in the handshake"),
+            Self::Version(version) => write!(f, "it has protocol version {version}, this server {VERSION}"),
+            Self::Proof => f.write_str("wrong proof: the secrets differ"),
             Self::TooManyRelays => f.write_str("too many relays are connected"),
-            Self::GaveWay => f.write_str("too many connections have proved nothing"),
+            Self::GaveWay => f.write_str("too many connections have not authenticated"),
             Self::Frame(what) => f.write_str(what),
             Self::Silent(limit) => write!(f, "no sign of life for {} s", limit.as_secs_f64()),
-            Self::Unread(size) => write!(f, "it reads too slowly: more than {size} bytes of answers wait"),
+            Self::Unread(size) => write!(f, "it reads too slowly: more than {size} bytes of answers are queued"),
         }
     }
 }
 
-/// What a relay said, but for `Ping`, which is answered here.
+/// A frame from a relay, except `Ping`, which is answered here.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said {
-    /// It proved itself; the name that it gave.
+pub(crate) enum Input {
+    /// It has authenticated; its name.
     Hello(String),
     Subscribe {
         request: u32,
@@ -102,7 +102,7 @@ pub(crate) struct Session {
     is_up: bool,
     is_full: bool,
     opened: Duration,
-    /// The last sign of life, and the last frame.
+    /// The times of the last sign of life, and of the last frame.
     heard: Duration,
     framed: Duration,
     pinged: Option<Duration>,
@@ -112,7 +112,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A connection that has just been made; the challenge goes out first. `challenge` must be random and fresh.
+    /// A new connection, with the challenge queued. `challenge` must be random and new.
     pub(crate) fn new(now: Duration, challenge: [u8; 16], times: Times, out_size_max: usize) -> Self {
         let mut session = Self {
             times,
@@ -133,25 +133,25 @@ impl Session {
         session
     }
 
-    /// Where to read into.
+    /// The free space to read into.
     pub(crate) fn space(&mut self) -> &mut [u8] {
         self.deframer.space()
     }
 
-    /// So many bytes were read into [`space`](Self::space).
+    /// Reports that `size` bytes were read into [`space`](Self::space).
     pub(crate) fn filled(&mut self, size: usize) {
         self.deframer.filled(size);
     }
 
-    /// The next whole frame.
-    pub(crate) fn next(&mut self, now: Duration, secret: &[u8]) -> Result<Option<Said>, Ended> {
+    /// The next complete frame.
+    pub(crate) fn next(&mut self, now: Duration, secret: &[u8]) -> Result<Option<Input>, Ended> {
         loop {
             let body = self.deframer.next_body().map_err(|error| Ended::Frame(error.to_string()))?;
             let Some(body) = body else { return Ok(None) };
             let frame = decode_to_business(body)
-                .map_err(|(byte, fault)| Ended::Frame(format!("a frame is wrong at byte {byte}: {fault:?}")))?;
+                .map_err(|(byte, fault)| Ended::Frame(format!("invalid frame at byte {byte}: {fault:?}")))?;
             (self.heard, self.framed) = (now, now);
-            let said = match frame {
+            let input = match frame {
                 ToBusiness::Hello { version, relay, nonce, proof } if !self.is_up => {
                     if version != VERSION {
                         return Err(Ended::Version(version));
@@ -163,7 +163,7 @@ impl Session {
                     let proof = business_proof(secret, &nonce, &self.challenge);
                     self.push(&ToRelay::Welcome { version: VERSION, proof });
                     self.is_up = true;
-                    Said::Hello(name)
+                    Input::Hello(name)
                 }
                 _ if !self.is_up => return Err(Ended::NoHello),
                 ToBusiness::Hello { .. } => return Err(Ended::NoHello),
@@ -171,33 +171,34 @@ impl Session {
                     self.push(&ToRelay::Pong { nonce });
                     continue;
                 }
-                ToBusiness::Pong { nonce } => Said::Pong { nonce },
-                ToBusiness::Subscribe { request, link, since, page } => Said::Subscribe {
+                ToBusiness::Pong { nonce } => Input::Pong { nonce },
+                ToBusiness::Subscribe { request, link, since, page } => Input::Subscribe {
                     request,
                     link: link.to_owned(),
                     since,
                     address: page.address.to_owned(),
                     origin: page.origin.to_owned(),
                 },
-                ToBusiness::Unsubscribe { topic } => Said::Unsubscribe { topic },
-                ToBusiness::Audience { topic, pages } => Said::Audience { topic, pages },
+                ToBusiness::Unsubscribe { topic } => Input::Unsubscribe { topic },
+                ToBusiness::Audience { topic, pages } => Input::Audience { topic, pages },
                 ToBusiness::PageMessage { topic, page, data } => {
-                    Said::PageMessage { topic, page, data: data.to_owned() }
+                    Input::PageMessage { topic, page, data: data.to_owned() }
                 }
             };
-            return Ok(Some(said));
+            return Ok(Some(input));
         }
     }
 
-    /// The relay took bytes that had waited for it.
+    /// Records that the relay's full socket took bytes again.
     pub(crate) fn took(&mut self, now: Duration) {
         self.heard = now;
     }
 
-    /// Queues any frame but a `Publish`; `false` where it finds no room, and the connection is to end.
+    /// Queues a frame other than `Publish`. `false` if the queue is full; then the connection must
+    /// be ended.
     pub(crate) fn push(&mut self, frame: &ToRelay<'_>) -> bool {
         let mut bytes = [0; LENGTH_SIZE + HEAD_SIZE_MAX];
-        // Every text in it was cut to its length: it fits.
+        // It fits: every string in it was truncated to its maximum.
         let Some(frame) = encode(frame, &mut bytes).and_then(|size| bytes.get(..size)) else { return false };
         self.is_full |= self.out_size + frame.len() + FRAME_SIZE > self.out_size_max;
         if !self.is_full {
@@ -207,14 +208,14 @@ impl Session {
         !self.is_full
     }
 
-    /// Asks for a sign of life; the nonce that the `Pong` will have.
+    /// Queues a `Ping`, and returns its nonce, which the `Pong` repeats.
     pub(crate) fn ping(&mut self) -> u32 {
         self.ping = self.ping.wrapping_add(1);
         self.push(&ToRelay::Ping { nonce: self.ping });
         self.ping
     }
 
-    /// The next frame that waits, taken to be written.
+    /// Takes the next queued frame.
     pub(crate) fn take(&mut self) -> Option<Arc<[u8]>> {
         let frame = self.out.pop_front()?;
         self.out_size -= frame.len() + FRAME_SIZE;
@@ -227,12 +228,12 @@ impl Session {
         if !self.is_up {
             return self.opened.saturating_add(handshake);
         }
-        let asked = self.pinged.filter(|at| *at > self.heard).unwrap_or(self.heard);
+        let last = self.pinged.filter(|at| *at > self.heard).unwrap_or(self.heard);
         let dead = self.heard.saturating_add(dead_after).min(self.framed.saturating_add(FRAMELESS_MAX.max(dead_after)));
-        asked.saturating_add(ping_after).min(dead)
+        last.saturating_add(ping_after).min(dead)
     }
 
-    /// Time has passed.
+    /// Handles the deadline: sends a `Ping`, or returns why the connection must end.
     pub(crate) fn handle_timeout(&mut self, now: Duration) -> Result<(), Ended> {
         let Times { handshake, dead_after, .. } = self.times;
         if self.is_full {
@@ -254,7 +255,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whether answers found no room.
+    /// Whether the queue of answers has overflowed.
     pub(crate) const fn is_full(&self) -> bool {
         self.is_full
     }

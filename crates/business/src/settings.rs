@@ -1,25 +1,27 @@
-//! What a business server is started with: its secret, how much it holds, how long it waits.
+//! The settings of a business server: secret, limits and timeouts.
 
 use core::time::Duration;
 
-/// How much a business server holds at most.
+/// The limits of a business server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Relays that are connected at the same time; further ones are turned away.
+    /// Connected relays; more are refused.
     pub relays_max: usize,
-    /// Connections that have not proved to be a relay yet; the oldest gives way to a further one.
+    /// Connections that have not authenticated yet; with more, the oldest is closed.
     pub strangers_max: usize,
-    /// Topics that are open.
+    /// Open topics.
     pub topics_max: usize,
-    /// Messages that a topic keeps for relays that come back or come late.
+    /// Messages that a topic keeps for returning and late relays.
     pub messages_max: usize,
-    /// Bytes of their frames, and 64 for each.
+    /// The size of these messages in bytes: their frames, and 64 for each.
     pub messages_size_max: usize,
-    /// Bytes of frames, and 64 for each, that a media track keeps: its running group and the one before. Its init segment
-    /// is kept besides, and so is the newest state: 1 MiB each at most.
+    /// The size of what a media track keeps, its current group and the one before, in bytes: their
+    /// frames, and 64 for each. Not included are the init segment and the newest state, at most 1
+    /// MiB each.
     pub media_size_max: usize,
-    /// Bytes of frames other than `Publish` that may wait for one relay. A relay that reads more slowly is cut off. A caller
-    /// that ends thousands of topics must let relays read in between.
+    /// The size of queued frames other than `Publish` for one relay, in bytes. A relay that reads
+    /// more slowly is cut off. A caller that ends thousands of topics must let relays read in
+    /// between.
     pub answers_size_max: usize,
 }
 
@@ -37,14 +39,15 @@ impl Default for Limits {
     }
 }
 
-/// What a business server is started with.
+/// The settings of a business server.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Shared with the relays. Empty only where nobody else reaches the listener.
+    /// The secret shared with the relays. It may only be empty if nobody else can reach the
+    /// listener.
     pub secret: Vec<u8>,
-    /// How much it holds.
+    /// The limits.
     pub limits: Limits,
-    /// How long a relay may take.
+    /// The timeouts.
     pub times: Times,
 }
 
@@ -59,13 +62,14 @@ impl Default for Settings {
     }
 }
 
-/// How long a relay may take.
+/// The timeouts of a business server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// It must have proved itself within this time.
+    /// Timeout of the handshake.
     pub handshake: Duration,
-    /// A `Ping` goes out after this time without a frame from it.
+    /// A `Ping` is sent after this idle time.
     pub ping_after: Duration,
-    /// It is dead after this time without a sign of life: a frame, or that it took bytes which had waited for it.
+    /// A relay is dead after this time without a sign of life: a frame from it, or progress of its
+    /// full socket.
     pub dead_after: Duration,
 }

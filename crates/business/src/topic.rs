@@ -1,6 +1,6 @@
 //! One topic: its epoch and its four tracks.
 //!
-//! Owns nothing else. Doesn't know who watches it.
+//! Owns nothing else. Doesn't know which relays have it.
 
 use wire::{
     Track,
@@ -12,22 +12,22 @@ use super::{
     history::{Bounds, Cursor, History, Publication},
 };
 
-/// Relays read the tracks in this order, as their pages are served.
+/// The order in which tracks are sent to relays; the relay sends them to pages in the same order.
 const ORDER: [Track; 4] = [Track::Messages, Track::State, Track::Audio, Track::Video];
 
-/// A topic that is open.
+/// An open topic.
 #[derive(Debug)]
 pub struct Topic {
     epoch: u64,
     tracks: [History; 4],
 }
 
-/// A relay's place in a topic.
+/// A relay's position in a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cursors([Cursor; 4]);
 
 impl Topic {
-    /// A topic of which nothing is kept, and whose next publications have these sequences.
+    /// A topic without publications, whose next ones have these sequences.
     pub(crate) fn new(number: u32, epoch: u64, next: [u64; 4], limits: &Limits) -> Self {
         let tracks = Track::ALL.map(|track| {
             let bounds = match track {
@@ -40,31 +40,32 @@ impl Topic {
         Self { epoch, tracks }
     }
 
-    /// The running epoch.
+    /// The current epoch.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// What was published on a track.
+    /// The history of a track.
     #[must_use]
     pub const fn track(&self, track: Track) -> &History {
         &self.tracks[track.index()]
     }
 
-    /// Publishes under the track's next sequence, which it returns.
+    /// Publishes with the track's next sequence, which it returns.
     ///
     /// # Errors
-    /// The track can't carry it; nothing changed.
+    /// The publication is invalid; nothing changed.
     pub(crate) fn publish(&mut self, track: Track, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
         let sequence = self.track(track).next();
         self.publish_as(track, sequence, part, data).map(|()| sequence)
     }
 
-    /// Publishes under a sequence that somebody else gave: the next one, or a later one, which leaves a gap.
+    /// Publishes with a sequence assigned elsewhere: the next one, or a later one, which leaves a
+    /// gap.
     ///
     /// # Errors
-    /// The track can't carry it; nothing changed.
+    /// The publication is invalid; nothing changed.
     pub(crate) fn publish_as(
         &mut self,
         track: Track,
@@ -75,13 +76,13 @@ impl Topic {
         self.tracks[track.index()].publish(sequence, part, data)
     }
 
-    /// Where a relay begins that was admitted: at its own place, or as a late page does.
+    /// The cursors of a newly admitted relay: where it wants to resume, or those of a late page.
     pub(crate) fn cursors(&self, since: Option<Since>, replay: u16) -> Cursors {
         let wanted = since.filter(|since| since.epoch == self.epoch).map_or([0; 4], |since| since.next);
         Cursors(Track::ALL.map(|track| self.track(track).cursor(wanted[track.index()], replay)))
     }
 
-    /// The next publication for a relay, which is taken to be sent it.
+    /// Takes the next publication for a relay.
     pub(crate) fn take(&self, cursors: &mut Cursors) -> Option<&Publication> {
         ORDER.into_iter().find_map(|track| self.track(track).take(&mut cursors.0[track.index()]))
     }

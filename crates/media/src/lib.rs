@@ -1,10 +1,10 @@
-//! Recordings, as a browser's `MediaRecorder` makes them, cut into what a media track carries.
+//! Splits recordings of a browser's `MediaRecorder` into the parts of a media track.
 //!
-//! Owns the [`Splitter`]: bytes go in as they come, in slices of any size; out come the init
-//! segment, groups that start at a keyframe, and their chunks. [`mp4`] and [`webm`] do the parsing.
-//! Pure, with bounded memory and checked arithmetic: whatever the bytes are, the answer is pieces
-//! or a [`MediaError`]. Refuses everything but WebM and fragmented MP4. Knows no codec, no clock
-//! and no room.
+//! Owns the [`Splitter`]: it takes bytes in slices of any size, and returns the init segment,
+//! groups that start at a keyframe, and their chunks. [`mp4`] and [`webm`] do the parsing. Pure,
+//! with bounded memory and checked arithmetic: for any input, the result is pieces or a
+//! [`MediaError`]. Refuses everything except WebM and fragmented MP4. Knows no codecs, no clock and
+//! no room.
 
 #![forbid(unsafe_code)]
 
@@ -15,14 +15,14 @@ pub mod mp4;
 pub mod patch;
 pub mod webm;
 
-/// One piece of a recording, in the order in which a player wants them.
+/// One piece of a recording, in the order in which a player needs them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// What a player needs before any chunk.
+    /// The init segment.
     Init(Vec<u8>),
-    /// The first chunk of a group: it can be decoded without anything but the init.
+    /// The first chunk of a group: decoding it only needs the init segment.
     Start(Vec<u8>),
-    /// A further chunk of the group.
+    /// A later chunk of the group.
     Continue(Vec<u8>),
 }
 
@@ -36,14 +36,14 @@ impl Piece {
     }
 }
 
-/// Why a recording can't be split. The splitter is not to be used any further.
+/// Why a recording can't be split. The splitter must not be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaError {
     /// Neither WebM nor fragmented MP4.
     UnknownFormat,
-    /// An element or a box that is larger than any that a recorder makes, or a buffer that would be.
+    /// An element or a box larger than [`HELD_SIZE_MAX`], or that needs a larger buffer.
     TooLarge,
-    /// Bytes that contradict the format; the text says which.
+    /// The bytes violate the format; the text says how.
     Malformed(&'static str),
 }
 
@@ -57,11 +57,11 @@ impl fmt::Display for MediaError {
     }
 }
 
-/// Bytes of a recording that may wait for the rest of their element: 1 MiB, a second at 8 Mbit/s
-/// and the most that one publication may carry. Beyond it the recording is refused.
+/// The maximum size of an incomplete element, in bytes: 1 MiB, a second at 8 Mbit/s and the maximum
+/// of one publication. Larger ones are refused.
 pub const HELD_SIZE_MAX: usize = 1 << 20;
 
-/// Cuts one recording into [`Piece`]s.
+/// Splits one recording into [`Piece`]s.
 #[derive(Debug)]
 pub struct Splitter {
     format: Format,
@@ -69,7 +69,7 @@ pub struct Splitter {
 
 #[derive(Debug)]
 enum Format {
-    /// The first bytes, until there are enough of them to tell.
+    /// The first bytes, until the format can be detected.
     Unknown(Vec<u8>),
     Mp4(mp4::Splitter),
     Webm(webm::Splitter),
@@ -82,10 +82,10 @@ impl Default for Splitter {
 }
 
 impl Splitter {
-    /// Takes the recording's next bytes and appends the pieces that are now whole to `pieces`.
+    /// Takes the recording's next bytes, and appends all complete pieces to `pieces`.
     ///
     /// # Errors
-    /// The recording can't be split any further; pieces that were appended before are good.
+    /// The recording can't be split any further. Pieces already appended are valid.
     pub fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<(), MediaError> {
         match &mut self.format {
             Format::Mp4(mp4) => mp4.push(bytes, pieces),
@@ -111,7 +111,7 @@ impl Splitter {
         }
     }
 
-    /// Whether the recording has a picture; `None` until its init came.
+    /// Whether the recording has video; `None` before its init segment.
     #[must_use]
     pub fn has_video(&self) -> Option<bool> {
         match &self.format {
@@ -197,7 +197,8 @@ mod tests {
         }
     }
 
-    /// Every byte in turn set to values that lengths and counts fear, and cuts at every place.
+    /// Sets every byte to values that are critical for lengths and counts, and truncates at many
+    /// places.
     #[test]
     fn damaged_recordings_never_panic_and_never_grow() {
         let mut seed = 7_u32;
@@ -226,7 +227,7 @@ mod tests {
 
         fn check(bytes: &[u8], slice: usize) {
             let (pieces, ..) = split(bytes, slice);
-            // A cluster that is made anew costs 21 bytes for each chunk; nothing else may be added.
+            // A rebuilt cluster adds 22 bytes per chunk; nothing else may be added.
             let size: usize = pieces.iter().map(|p| p.bytes().len()).sum();
             assert!(size <= bytes.len() + pieces.len() * 32, "{size} bytes out of {}", bytes.len());
         }

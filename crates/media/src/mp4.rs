@@ -1,9 +1,9 @@
-//! Fragmented MP4 (ISO/IEC 14496-12): a live recording, or a clip, as init and fragments.
+//! Fragmented MP4 (ISO/IEC 14496-12): splits a live recording or a clip into init and fragments.
 //!
-//! The init is `ftyp` and `moov`; each `moof` with its `mdat` is one chunk, unchanged. A chunk
-//! begins a group where it holds a picture that needs no other (a sample whose "non-sync" flag is
-//! clear; without picture: each second). Index boxes are dropped. `patch.rs` has what changes
-//! a fragment. Boxes of unknown size are refused: a live recorder writes none. Knows no codec.
+//! The init segment is `ftyp` and `moov`; each `moof` with its `mdat` is one chunk, unchanged
+//! except by `patch.rs`. A chunk starts a group if it has a video keyframe (a sample whose
+//! "non-sync" flag is clear); without video, a group starts every second. Index boxes are dropped.
+//! Boxes of unknown size are refused: live recorders don't write them. Knows no codecs.
 
 use super::{
     HELD_SIZE_MAX, MediaError, Piece,
@@ -11,47 +11,47 @@ use super::{
     patch, u32_at, u64_at,
 };
 
-/// A sample with this flag needs another one (section 8.8.3.1).
+/// The flag of a sample that is not a sync sample (section 8.8.3.1).
 const NON_SYNC: u32 = 0x0001_0000;
-/// Tracks that a recording may have: one of picture, one of sound, and some room.
+/// The maximum number of tracks of a recording: one video, one audio, and a reserve.
 const TRACKS_MAX: usize = 4;
 
-/// One track, as the init describes it.
+/// One track, as described in the init segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MovieTrack {
     /// The track's number in fragments.
     pub id: u32,
-    /// Ticks in a second.
+    /// Ticks per second.
     pub timescale: u32,
-    /// Whether it is the picture.
+    /// Whether it is a video track.
     pub video: bool,
     default_duration: u32,
     default_flags: u32,
 }
 
-/// A fragment's part in one track.
+/// The samples of one track in a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The track's number.
     pub track: u32,
-    /// When its first sample is decoded, in the track's ticks.
+    /// The decode time of its first sample, in the track's ticks.
     pub time: u64,
-    /// How long its samples last, in the track's ticks.
+    /// The duration of its samples, in the track's ticks.
     pub duration: u64,
-    /// Whether one of its samples needs no other.
+    /// Whether one of its samples is a sync sample.
     pub key: bool,
 }
 
-/// Cuts one recording. See [`super::Splitter`].
+/// Splits one recording. See [`super::Splitter`].
 #[derive(Debug, Default)]
 pub struct Splitter {
     held: Vec<u8>,
-    /// `ftyp` until `moov` came.
+    /// `ftyp`, until `moov` is received.
     init: Vec<u8>,
     tracks: Option<Vec<MovieTrack>>,
-    /// A `moof` that waits for its `mdat`, and whether it begins a group.
+    /// A `moof` whose `mdat` is still missing, and whether it starts a group.
     fragment: Option<(Vec<u8>, bool)>,
-    /// When the running group of a recording without picture began, in ticks.
+    /// The start time of the current group of a recording without video, in ticks.
     group_time: Option<u64>,
     group_begun: bool,
 }
@@ -60,7 +60,7 @@ impl Splitter {
     /// See [`super::Splitter::push`].
     ///
     /// # Errors
-    /// The recording is damaged or has a box that is too large.
+    /// The recording is invalid or has a box that is too large.
     pub fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<(), MediaError> {
         let mut held = core::mem::take(&mut self.held);
         held.extend_from_slice(bytes);
@@ -143,7 +143,7 @@ impl Splitter {
 /// The tracks of a `moov`.
 ///
 /// # Errors
-/// The box is damaged.
+/// The box is invalid.
 pub fn tracks(moov: &[u8]) -> Result<Vec<MovieTrack>, MediaError> {
     let mut tracks = Vec::new();
     for child in children(moov) {
@@ -157,7 +157,7 @@ pub fn tracks(moov: &[u8]) -> Result<Vec<MovieTrack>, MediaError> {
         if kind(extends) != b"trex" {
             continue;
         }
-        let field = |at| u32_at(extends, at).ok_or(MediaError::Malformed("trex is cut short"));
+        let field = |at| u32_at(extends, at).ok_or(MediaError::Malformed("trex is truncated"));
         let (id, duration, flags) = (field(12)?, field(20)?, field(28)?);
         for track in tracks.iter_mut().filter(|track| track.id == id) {
             (track.default_duration, track.default_flags) = (duration, flags);
@@ -172,10 +172,10 @@ fn track(trak: &[u8]) -> Result<MovieTrack, MediaError> {
     let media = need(find(trak, b"mdia")?, "a track without mdia")?;
     let clock = need(find(media, b"mdhd")?, "a track without mdhd")?;
     let handler = need(find(media, b"hdlr")?, "a track without hdlr")?;
-    // Version 1 has two 64-bit times before what is wanted, version 0 two of 32 bits.
+    // Before this field, version 1 has two times of 64 bits, version 0 two of 32 bits.
     let field = |of: &[u8]| u32_at(of, if of.get(8) == Some(&1) { 28 } else { 20 });
     let (Some(id), Some(timescale)) = (field(head), field(clock)) else {
-        return Err(MediaError::Malformed("a track's head is cut short"));
+        return Err(MediaError::Malformed("a track's header is truncated"));
     };
     if timescale == 0 {
         return Err(MediaError::Malformed("a timescale of 0"));
@@ -183,10 +183,10 @@ fn track(trak: &[u8]) -> Result<MovieTrack, MediaError> {
     Ok(MovieTrack { id, timescale, video: handler.get(16..20) == Some(b"vide"), ..MovieTrack::default() })
 }
 
-/// What a `moof` holds of each track.
+/// The samples of each track in a `moof`.
 ///
 /// # Errors
-/// The box is damaged.
+/// The box is invalid.
 pub fn runs(moof: &[u8], tracks: &[MovieTrack]) -> Result<Vec<Run>, MediaError> {
     let mut runs = Vec::new();
     for part in children(moof) {
@@ -199,14 +199,15 @@ pub fn runs(moof: &[u8], tracks: &[MovieTrack]) -> Result<Vec<Run>, MediaError> 
 }
 
 fn run(traf: &[u8], tracks: &[MovieTrack]) -> Result<Run, MediaError> {
-    let cut = MediaError::Malformed("a track fragment is cut short");
+    let cut = MediaError::Malformed("a track fragment is truncated");
     let head = find(traf, b"tfhd")?.ok_or(MediaError::Malformed("a track fragment without tfhd"))?;
     let flags = u32_at(head, 8).ok_or(cut)?;
     let id = u32_at(head, 12).ok_or(cut)?;
     let known = tracks.iter().find(|track| track.id == id);
     let known = known.ok_or(MediaError::Malformed("a fragment of an unknown track"))?;
     let (mut duration, mut sample_flags) = (known.default_duration, known.default_flags);
-    // Base data offset, sample description, duration, size, flags: each only where its bit says so.
+    // Base data offset, sample description, duration, size, flags: each is present only if its bit
+    // is set.
     let mut at = 16;
     for (bit, size) in [(0x1, 8), (0x2, 4), (0x8, 4), (0x10, 4), (0x20, 4)] {
         if flags & bit != 0 {
@@ -230,9 +231,9 @@ fn run(traf: &[u8], tracks: &[MovieTrack]) -> Result<Run, MediaError> {
     Ok(run)
 }
 
-/// Adds up a `trun`: its samples' durations, and whether one of them needs no other.
+/// Adds the samples of a `trun` to `run`: their durations, and whether one is a sync sample.
 fn samples(trun: &[u8], duration: u32, flags: u32, run: &mut Run) -> Result<(), MediaError> {
-    let cut = MediaError::Malformed("a run of samples is cut short");
+    let cut = MediaError::Malformed("a run of samples is truncated");
     let has = u32_at(trun, 8).ok_or(cut)?;
     let count = u32_at(trun, 12).ok_or(cut)?;
     let mut at = if has & 0x1 != 0 { 20 } else { 16 };
@@ -242,8 +243,8 @@ fn samples(trun: &[u8], duration: u32, flags: u32, run: &mut Run) -> Result<(), 
     } else {
         None
     };
-    // A row has 4 bytes for each of duration, size, flags, composition offset that is there. Without rows
-    // nothing in the box bounds the count, so those samples are not walked one by one.
+    // A row has 4 bytes for each of duration, size, flags and composition offset that is present.
+    // Without rows, the box's size doesn't bound the count, so there is no loop over the samples.
     let row = 4 * usize::try_from((has & 0xf00).count_ones()).unwrap_or(4);
     let rows = trun.get(at..).unwrap_or_default();
     let count = usize::try_from(count).map_err(|_| cut)?;
@@ -329,7 +330,7 @@ mod tests {
     #[test]
     fn a_count_that_the_box_does_not_hold_is_damage() {
         let tracks = tracks(&moov()).unwrap();
-        let cut = Err(MediaError::Malformed("a run of samples is cut short"));
+        let cut = Err(MediaError::Malformed("a run of samples is truncated"));
         for trun in [&[0x100, 2, 40][..], &[0xf00, u32::MAX]] {
             assert_eq!(runs(&fragment(&words(trun), false), &tracks), cut);
         }
@@ -358,7 +359,8 @@ mod tests {
         for piece in pieces.iter().skip(1) {
             let moof = crate::boxes::boxes(piece.bytes()).next().unwrap().unwrap();
             let run = *runs(moof, &tracks).unwrap().iter().find(|run| run.track == sound).unwrap();
-            // The recorder rounds each fragment's time: a tick of 21 µs more or less is no hole.
+            // The recorder rounds each fragment's time: a difference of one tick, 21 µs, is not a
+            // gap.
             assert!(run.time.abs_diff(end.unwrap_or(run.time)) <= 1, "{} behind {end:?}", run.time);
             end = Some(run.time + run.duration);
         }

@@ -1,8 +1,8 @@
-//! Changes to fragments of MP4, in place.
+//! In-place changes to MP4 fragments.
 //!
-//! [`retime`] moves a fragment in time, so that a clip goes round; [`mend_sound`] closes holes that a
-//! recorder leaves between fragments. Both find their few bytes by the boxes' own structure and
-//! write nothing else: no size changes. Pure, checked, for one fragment at a time.
+//! [`retime`] sets a fragment's time, to play a clip in a loop; [`mend_sound`] closes gaps that a
+//! recorder leaves between audio fragments. Both change a few bytes in existing fields, so no size
+//! changes. Pure, with checked arithmetic, for one fragment at a time.
 
 use super::{
     MediaError,
@@ -10,17 +10,18 @@ use super::{
     u32_at,
 };
 
-/// Gives the last sample of each run of sound the duration of the one before it, where it is shorter.
+/// If the last sample of an audio run is shorter than the one before it, gives it the same
+/// duration.
 ///
-/// Chromium's recorder (seen in 156) writes about a third of it. A player then finds the next
-/// fragment's sound more than twice that duration away, takes this for a hole, and drops the
-/// *picture* too until its next keyframe (Media Source Extensions, coded frame processing): of each
-/// group one frame is seen.
+/// Chromium's recorder (observed in 156) writes about a third of the real duration. A player then
+/// finds the next fragment's audio more than twice that duration away, takes this as a gap, and
+/// also drops *video* until its next keyframe (Media Source Extensions, coded frame processing), so
+/// that only one frame of each group is shown.
 ///
 /// # Errors
-/// The fragment is damaged.
+/// The fragment is invalid.
 pub fn mend_sound(moof: &mut [u8], is_video: impl Fn(u32) -> bool) -> Result<(), MediaError> {
-    let mut mended = Vec::new();
+    let mut changes = Vec::new();
     for traf in children(moof) {
         let traf = traf?;
         if kind(traf) != b"traf" {
@@ -37,11 +38,11 @@ pub fn mend_sound(moof: &mut [u8], is_video: impl Fn(u32) -> bool) -> Result<(),
                 && let Some((at, duration)) = short_last_sample(trun)
                 && let Some(trun_at) = offset_of(trun, moof)
             {
-                mended.push((trun_at + at, duration));
+                changes.push((trun_at + at, duration));
             }
         }
     }
-    for (at, duration) in mended {
+    for (at, duration) in changes {
         if let Some(place) = moof.get_mut(at..at + 4) {
             place.copy_from_slice(&duration.to_be_bytes());
         }
@@ -49,7 +50,7 @@ pub fn mend_sound(moof: &mut [u8], is_video: impl Fn(u32) -> bool) -> Result<(),
     Ok(())
 }
 
-/// Where a `trun`'s last duration stands, and the one before it, if that is longer.
+/// The offset of a `trun`'s last duration, and the duration before it, if that is longer.
 fn short_last_sample(trun: &[u8]) -> Option<(usize, u32)> {
     let has = u32_at(trun, 8)?;
     let last = usize::try_from(u32_at(trun, 12)?).ok()?.checked_sub(1)?;
@@ -63,17 +64,18 @@ fn short_last_sample(trun: &[u8]) -> Option<(usize, u32)> {
     (u32_at(trun, last_at)? < before).then_some((last_at, before))
 }
 
-/// Where a part of some bytes begins in them.
+/// The offset of `part` in `whole`.
 fn offset_of(part: &[u8], whole: &[u8]) -> Option<usize> {
     (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)
 }
 
-/// Sets the time and the number of a fragment with one track (`moof` first): so a clip plays on.
+/// Sets the decode time and the sequence number of a fragment with one track (starting with
+/// `moof`).
 ///
 /// # Errors
-/// The fragment is damaged, has several tracks, or the time doesn't fit its 32 bits.
+/// The fragment is invalid, has several tracks, or the time doesn't fit its 32-bit field.
 pub fn retime(fragment: &mut [u8], time: u64, number: u32) -> Result<(), MediaError> {
-    let cut = MediaError::Malformed("the fragment has no single time");
+    let cut = MediaError::Malformed("the fragment has not exactly one decode time");
     let moof_size = box_size(fragment)?.ok_or(cut)?;
     let moof = fragment.get(..moof_size).ok_or(cut)?;
     let place = |part: &[u8]| offset_of(part, moof);

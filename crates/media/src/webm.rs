@@ -1,18 +1,20 @@
-//! WebM (a profile of Matroska, RFC 9559): from a live recording to init and clusters.
+//! WebM (a profile of Matroska, RFC 9559): splits a live recording into init and clusters.
 //!
-//! A recorder writes clusters of unknown size and starts few of them at a keyframe, and its time
-//! slices end anywhere. So the clusters are made anew: each chunk is one cluster of known size
-//! around the recording's own blocks, cut before every video keyframe (without picture: each
-//! second), at every slice's end, and at [`CHUNK_SIZE_MAX`]. Blocks before the first keyframe are
-//! dropped: nobody can decode them. Elements other than the ones named here are skipped.
+//! A recorder writes clusters of unknown size, starts few of them at a keyframe, and ends its time
+//! slices anywhere. So the clusters are rebuilt: each chunk is one cluster of known size with the
+//! recording's blocks. A new chunk starts before every video keyframe (without video, every
+//! second), at the end of every slice, and at [`CHUNK_SIZE_MAX`]. Blocks before the first keyframe
+//! are dropped, because they can't be decoded. Elements not named here are skipped.
 
 use super::{HELD_SIZE_MAX, MediaError, Piece, u16_at};
 
-/// A chunk is cut before it passes this many bytes: 64 KiB, so that a slow page skips little.
+/// The maximum size of the blocks in a chunk, in bytes: 64 KiB, so that a slow page skips little. A
+/// single larger block is a chunk of its own.
 pub const CHUNK_SIZE_MAX: usize = 64 * 1024;
-/// Without picture a group begins after so many of the recording's ticks (a tick is 1 ms).
+/// The duration of a group without video, in ticks of 1 ms.
 const SOUND_GROUP_TICKS: u64 = 1000;
-/// A block's time is a signed 16-bit distance from its cluster's; a new cluster begins well before.
+/// A block's time is a signed 16-bit offset from its cluster's; a new cluster starts well before
+/// that overflows.
 const CLUSTER_TICKS_MAX: u64 = 30_000;
 
 const SEGMENT: u32 = 0x1853_8067;
@@ -28,18 +30,18 @@ const BLOCK: u32 = 0xa1;
 const REFERENCE_BLOCK: u32 = 0xfb;
 const VIDEO: u64 = 1;
 
-/// Cuts one WebM recording. See [`super::Splitter`].
+/// Splits one WebM recording. See [`super::Splitter`].
 #[derive(Debug, Default)]
 pub struct Splitter {
-    /// Bytes that wait for the rest of their element.
+    /// The bytes of an incomplete element.
     held: Vec<u8>,
-    /// The header so far; empty once it went out.
+    /// The init segment so far; empty once it was returned.
     init: Vec<u8>,
     init_done: bool,
     video_track: Option<u64>,
     cluster_time: u64,
     chunk: Option<Chunk>,
-    /// When the running group began; `None` before the first.
+    /// The start time of the current group; `None` before the first.
     group_time: Option<u64>,
 }
 
@@ -50,7 +52,7 @@ struct Chunk {
     blocks: Vec<u8>,
 }
 
-/// An element's head: its id, its body's size (`None`: unknown) and the head's own size.
+/// An element's header: its id, the size of its body (`None`: unknown) and of the header itself.
 #[derive(Clone, Copy)]
 struct Head {
     id: u32,
@@ -58,7 +60,7 @@ struct Head {
     head_size: usize,
 }
 
-/// What a block says about itself, and where in its element its 16-bit time stands.
+/// A block's header, and the offset of its 16-bit time in the element.
 struct Block {
     track: u64,
     key: bool,
@@ -70,7 +72,7 @@ impl Splitter {
     /// See [`super::Splitter::push`].
     ///
     /// # Errors
-    /// The recording is damaged or has an element that is too large.
+    /// The recording is invalid or has an element that is too large.
     pub fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<(), MediaError> {
         let mut held = core::mem::take(&mut self.held);
         held.extend_from_slice(bytes);
@@ -94,8 +96,8 @@ impl Splitter {
         self.init_done.then_some(self.video_track.is_some())
     }
 
-    /// Takes one element from the front of `bytes`; its size, or `None` until more bytes come.
-    /// Segment and Cluster are entered: what follows their head are their children.
+    /// Takes the first element of `bytes`. Returns its size, or `None` if more bytes are needed. Of
+    /// Segment and Cluster only the header is taken: their children follow.
     fn element(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<Option<usize>, MediaError> {
         let Some(head) = head(bytes)? else { return Ok(None) };
         if head.id == SEGMENT || head.id == CLUSTER {
@@ -152,7 +154,7 @@ impl Splitter {
         Ok(())
     }
 
-    /// Appends a block to the chunk that it belongs to, with its time counted from that chunk's.
+    /// Appends a block to its chunk, with its time relative to that chunk.
     fn block(&mut self, raw: &[u8], block: &Block, pieces: &mut Vec<Piece>) -> Result<(), MediaError> {
         if !self.init_done {
             return Err(MediaError::Malformed("a block before the first cluster"));
@@ -185,7 +187,7 @@ impl Splitter {
         Ok(())
     }
 
-    /// The chunk goes out as one cluster of known size.
+    /// Returns the chunk as one cluster of known size.
     fn flush(&mut self, pieces: &mut Vec<Piece>) {
         let Some(chunk) = self.chunk.take() else { return };
         let body_size = 10 + chunk.blocks.len() as u64;
@@ -199,7 +201,7 @@ impl Splitter {
     }
 }
 
-/// Reads an element's head; `None` until it is whole.
+/// Parses an element's header; `None` if it is incomplete.
 fn head(bytes: &[u8]) -> Result<Option<Head>, MediaError> {
     let Some(&first) = bytes.first() else { return Ok(None) };
     let id_size = first.leading_zeros() as usize + 1;
@@ -216,7 +218,8 @@ fn head(bytes: &[u8]) -> Result<Option<Head>, MediaError> {
     Ok(Some(Head { id, size, head_size: id_size + size_size }))
 }
 
-/// A variable-size integer (RFC 8794 section 4) and its own size; the inner `None`: "unknown".
+/// Parses a variable-size integer (RFC 8794, section 4). Returns its value, `None` for "unknown",
+/// and its size.
 fn vint(bytes: &[u8]) -> Result<Option<(Option<u64>, usize)>, MediaError> {
     let Some(&first) = bytes.first() else { return Ok(None) };
     let size = first.leading_zeros() as usize + 1;
@@ -229,11 +232,11 @@ fn vint(bytes: &[u8]) -> Result<Option<(Option<u64>, usize)>, MediaError> {
     Ok(Some(((value != mask).then_some(value), size)))
 }
 
-/// A value that has to be there whole and known.
+/// Parses a variable-size integer that must be complete and known.
 fn whole_vint(bytes: &[u8]) -> Result<(u64, usize), MediaError> {
     match vint(bytes)? {
         Some((Some(value), size)) => Ok((value, size)),
-        _ => Err(MediaError::Malformed("a number is cut short")),
+        _ => Err(MediaError::Malformed("a number is truncated")),
     }
 }
 
@@ -244,7 +247,7 @@ fn unsigned(body: &[u8]) -> Result<u64, MediaError> {
     Ok(body.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
 }
 
-/// The children of an element that is held whole.
+/// The children of a complete element: id, body, and the body's offset.
 fn children(mut body: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8], usize), MediaError>> {
     let all = body.len();
     core::iter::from_fn(move || {
@@ -253,7 +256,7 @@ fn children(mut body: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8], usize),
         }
         let at = all - body.len();
         let child = (|| {
-            let cut = MediaError::Malformed("an element is cut short");
+            let cut = MediaError::Malformed("an element is truncated");
             let head = head(body)?.ok_or(cut)?;
             let end = head.head_size.checked_add(head.size.ok_or(cut)?).ok_or(cut)?;
             let child = body.get(head.head_size..end).ok_or(cut)?;
@@ -267,7 +270,7 @@ fn children(mut body: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8], usize),
     })
 }
 
-/// The number of the first track that is a picture.
+/// The number of the first video track.
 fn video_track(tracks: &[u8]) -> Result<Option<u64>, MediaError> {
     for entry in children(tracks) {
         let (TRACK_ENTRY, entry, _) = entry? else { continue };
@@ -286,16 +289,18 @@ fn video_track(tracks: &[u8]) -> Result<Option<u64>, MediaError> {
     Ok(None)
 }
 
-/// A block's body: its track's number, 16 bits of time, 8 of flags. `at` is where it begins in its element.
+/// Parses a block: track number, 16 bits of time, 8 bits of flags. `at` is its offset in the
+/// element.
 fn simple_block(body: &[u8], at: usize) -> Result<Block, MediaError> {
     let (track, size) = whole_vint(body)?;
-    let cut = MediaError::Malformed("a block is cut short");
+    let cut = MediaError::Malformed("a block is truncated");
     let offset = u16_at(body, size).ok_or(cut)?.cast_signed();
     let flags = *body.get(size + 2).ok_or(cut)?;
     Ok(Block { track, key: flags & 0x80 != 0, offset, offset_at: at + size })
 }
 
-/// A group holds one block; it is a keyframe where it refers to no other.
+/// Parses a block group, which has one block. It is a keyframe if it has no reference to another
+/// block.
 fn block_group(body: &[u8], at: usize) -> Result<Block, MediaError> {
     let (mut block, mut key) = (None, true);
     for child in children(body) {
@@ -355,7 +360,7 @@ mod tests {
             panic!("{pieces:?}")
         };
         assert_eq!(*init, header());
-        // The sound before the first key is gone; times count from 105 and from 150.
+        // Audio before the first keyframe is dropped; times are relative to 105 and to 150.
         let expected = |time: u8, blocks: Vec<u8>| {
             let mut bytes = CLUSTER.to_be_bytes().to_vec();
             bytes.extend_from_slice(&(0x0100_0000_0000_0000_u64 | (10 + blocks.len() as u64)).to_be_bytes());
