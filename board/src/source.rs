@@ -223,7 +223,7 @@ mod tests {
     fn an_unknown_key_is_refused_by_its_line() {
         let line = line_with("pages_max");
         assert_eq!(
-            told(&changed("pages_max", "pages_max = 4\npage_max = 3")),
+            errors(&changed("pages_max", "pages_max = 4\npage_max = 3")),
             [format!("{}: unknown key [tables] page_max; did you mean pages_max?", line + 1)]
         );
     }
@@ -231,21 +231,21 @@ mod tests {
     #[test]
     fn a_missing_key_is_refused_at_its_section() {
         assert_eq!(
-            told(&changed("pages_max", "")),
+            errors(&changed("pages_max", "")),
             [format!(
                 "{}: [tables] pages_max is missing; add `pages_max = N` below [tables], N from 1 to 1000000",
                 line_with("[tables]")
             )]
         );
-        assert!(told(&changed("target", ""))[0].starts_with("1: target is missing; add `target ="));
+        assert!(errors(&changed("target", ""))[0].starts_with("1: target is missing; add `target ="));
     }
 
     #[test]
     fn an_empty_file_lacks_every_key() {
-        let told = told("");
+        let found = errors("");
         let keys = TINY.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();
-        assert_eq!(told.len(), keys, "{told:#?}");
-        assert!(told.iter().all(|text| text.contains("is missing; add `")));
+        assert_eq!(found.len(), keys, "{found:#?}");
+        assert!(found.iter().all(|text| text.contains("is missing; add `")));
     }
 
     #[test]
@@ -253,26 +253,26 @@ mod tests {
         let text = changed("pages_max", "pages_max = \"4\"")
             .replace("topics_max = 2 ", "topics_max = 0 ")
             .replace("links_max = 3 ", "links_max = -3 ");
-        let told = told(&text);
-        assert_eq!(told.len(), 3, "{told:#?}");
+        let found = errors(&text);
+        assert_eq!(found.len(), 3, "{found:#?}");
         assert!(
-            told[0].contains("[tables] pages_max can't be a string; write a whole number from 1 to 1000000"),
-            "{told:#?}"
+            found[0].contains("[tables] pages_max can't be a string; write a whole number from 1 to 1000000"),
+            "{found:#?}"
         );
-        assert!(told[1].contains("topics_max = 0 is out of range"), "{told:#?}");
-        assert!(told[2].contains("links_max = -3 is out of range"), "{told:#?}");
+        assert!(found[1].contains("topics_max = 0 is out of range"), "{found:#?}");
+        assert!(found[2].contains("links_max = -3 is out of range"), "{found:#?}");
     }
 
     #[test]
     fn contradicting_limits_are_refused() {
-        let told = told(&changed("memory_budget", "memory_budget = 1_048_576"));
-        assert_eq!(told.len(), 1);
-        assert!(told[0].contains("memory sum") && told[0].contains("of a budget of 1.0 MiB"), "{told:?}");
+        let found = errors(&changed("memory_budget", "memory_budget = 1_048_576"));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("memory sum") && found[0].contains("of a budget of 1.0 MiB"), "{found:?}");
     }
 
     #[test]
     fn a_target_is_a_triple() {
-        assert!(told(&changed("target", "target = \"arm\""))[0].contains("not a target triple"));
+        assert!(errors(&changed("target", "target = \"arm\""))[0].contains("not a target triple"));
     }
 
     #[test]
