@@ -205,29 +205,29 @@ mod tests {
             ("FILE://", "lower case", "write \"file://\""),
             ("file:///", "no path", "write \"file://\""),
             ("file:///data/index.html", "no path", "write \"file://\""),
-            ("https://a.example:443", "own port", "write \"https://a.example\""),
-            ("http://[::1]:80", "own port", "write \"http://[::1]\""),
-            ("https://a.example:08443", "without zeros", "write \"https://a.example:8443\""),
+            ("https://a.example:443", "default port", "write \"https://a.example\""),
+            ("http://[::1]:80", "default port", "write \"http://[::1]\""),
+            ("https://a.example:08443", "without leading zeros", "write \"https://a.example:8443\""),
             ("https://a.example:+8443", "from 1 to 65535", "https://share.example"),
             ("https://a.example:0", "from 1 to 65535", "https://share.example"),
             ("https://a.example:", "from 1 to 65535", "https://share.example"),
             ("https://", "no host", "https://share.example"),
-            ("https://:8443", "no origin", "https://share.example"),
-            ("https://me@a.example", "no origin", "https://share.example"),
+            ("https://:8443", "not an origin", "https://share.example"),
+            ("https://me@a.example", "not an origin", "https://share.example"),
             ("https://*.a.example", "no wildcard", "list every origin"),
             ("https://例え.example", "beyond ASCII", "xn--"),
-            ("https://a b.example", "no origin", "https://share.example"),
+            ("https://a b.example", "not an origin", "https://share.example"),
             ("https://[::1", "no IPv6", "[2001:db8::7]"),
-            ("https://[0:0::1]:8443", "otherwise", "write \"https://[::1]:8443\""),
-            ("https://[::ffff:127.0.0.1]", "otherwise", "write \"https://[::ffff:7f00:1]\""),
-            ("http://127.1", "no IPv4", "all four numbers"),
-            ("http://2130706433", "no IPv4", "all four numbers"),
-            ("http://0x7f.1", "no IPv4", "all four numbers"),
-            ("1app://x", "no origin", "https://share.example"),
-            ("://x", "no origin", "https://share.example"),
+            ("https://[0:0::1]:8443", "differently", "write \"https://[::1]:8443\""),
+            ("https://[::ffff:127.0.0.1]", "differently", "write \"https://[::ffff:7f00:1]\""),
+            ("http://127.1", "not an IPv4", "all four numbers"),
+            ("http://2130706433", "not an IPv4", "all four numbers"),
+            ("http://0x7f.1", "not an IPv4", "all four numbers"),
+            ("1app://x", "not an origin", "https://share.example"),
+            ("://x", "not an origin", "https://share.example"),
         ] {
-            let told = origin(text).unwrap_err();
-            assert!(told.0.contains(what) && told.1.contains(remedy), "{text:?}: {told:?}");
+            let error = origin(text).unwrap_err();
+            assert!(error.0.contains(what) && error.1.contains(remedy), "{text:?}: {error:?}");
         }
         assert!(origin(&format!("https://{}", "a".repeat(300))).unwrap_err().0.contains("longer than 256"));
     }
