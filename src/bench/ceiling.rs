@@ -28,7 +28,7 @@ fn serve(pages: usize) -> std::io::Result<()> {
         streams.push(stream);
     }
     let (mut control, _) = listener.accept()?;
-    let (before, behind) = (part(&mut control)?, part(&mut control)?);
+    let (before, after) = (part(&mut control)?, part(&mut control)?);
     let mut sequence = 0_u64;
     let mut triggers = [0; 256];
     loop {
@@ -38,7 +38,7 @@ fn serve(pages: usize) -> std::io::Result<()> {
         }
         for _ in 0..count {
             sequence += 1;
-            let frame = text_frame(&[&before, sequence.to_string().as_bytes(), &behind].concat());
+            let frame = text_frame(&[&before, sequence.to_string().as_bytes(), &after].concat());
             for stream in &streams {
                 write_all(stream, &frame)?;
             }

@@ -47,7 +47,7 @@ fn settings(options: Options) -> String {
     let Options { pages, under_way, size, seconds, rate, runs, .. } = options;
     let runs = if runs == 1 { "1 run".to_owned() } else { format!("medians of {runs} runs") };
     match options.mode {
-        Mode::Flat | Mode::Stalled => format!("{pages} pages, {under_way} under way, {size} B, {seconds} s, {runs}"),
+        Mode::Flat | Mode::Stalled => format!("{pages} pages, {under_way} in flight, {size} B, {seconds} s, {runs}"),
         Mode::Rate => format!("{pages} pages, {rate} a second, {size} B, {seconds} s, {runs}"),
         Mode::Media => format!("{pages} pages, 1.2 Mbit/s each, {seconds} s, {runs}"),
         Mode::Idle | Mode::Arrivals => format!("{pages} pages, {runs}"),

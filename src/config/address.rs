@@ -108,8 +108,8 @@ fn parse(text: &str, example: &str) -> Result<(SocketAddr, Option<String>), Wron
         return Ok((address, None));
     }
     let zoned = || {
-        let (address, behind) = text.strip_prefix('[')?.split_once('%')?;
-        let (zone, port) = behind.rsplit_once("]:")?;
+        let (address, after) = text.strip_prefix('[')?.split_once('%')?;
+        let (zone, port) = after.rsplit_once("]:")?;
         Some((address.parse::<Ipv6Addr>().ok()?, zone, port.parse::<u16>().ok()?))
     };
     let Some((address, zone, port)) = zoned() else { return Err(address_wrong(text, example)) };
@@ -135,7 +135,7 @@ fn refuse_wrong_zone(address: &SocketAddr, example: &str) -> Result<(), Wrong> {
     match (ip.is_unicast_link_local(), address.scope_id()) {
         (true, 0) => wrong(
             "a link-local address needs the interface that it is on",
-            &format!("write \"[{ip}%{example}]:{port}\", with the interface behind %"),
+            &format!("write \"[{ip}%{example}]:{port}\", with the interface after %"),
         ),
         (false, 1..) => needs_no_zone((*ip).into(), port),
         _ => Ok(()),

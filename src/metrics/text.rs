@@ -69,8 +69,8 @@ impl Text {
             let before = if at == 0 { "{" } else { "," };
             let _ = write!(self.out, "{before}{name}=\"{}\"", Escaped(value));
         }
-        let behind = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.out, "{behind} {value}");
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.out, "{close} {value}");
     }
 
     /// Adds a family of one counter.

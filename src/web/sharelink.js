@@ -300,10 +300,10 @@ export class ShareLink extends EventTarget {
 
   #become(state, more = {}) {
     this.#state = state;
-    this.#tell("connection", { state, ...more });
+    this.#notify("connection", { state, ...more });
   }
 
-  #tell(type, detail) {
+  #notify(type, detail) {
     emit(this, type, detail);
     for (const subscription of this.#subscriptions) emit(subscription, type, detail);
   }
@@ -327,9 +327,9 @@ export class ShareLink extends EventTarget {
       }
       case "uplink":
         this.#uplink = frame.up !== false;
-        return this.#tell("uplink", { up: this.#uplink });
+        return this.#notify("uplink", { up: this.#uplink });
       case "error":
-        return this.#tell("error", { reason: String(frame.reason ?? "") });
+        return this.#notify("error", { reason: String(frame.reason ?? "") });
       case "end": {
         const subscription = this.#topics.get(frame.topic);
         this.#topics.delete(frame.topic);
@@ -396,7 +396,7 @@ export class Subscription extends EventTarget {
     this.#link = String(link);
     this.#askDenied = askDenied;
     for (const track of [AUDIO, VIDEO]) {
-      this.#players[track] = new Player(TRACKS[track], { lag, muted, tell: (type, detail) => emit(this, type, detail) });
+      this.#players[track] = new Player(TRACKS[track], { lag, muted, notify: (type, detail) => emit(this, type, detail) });
     }
     this.#players[AUDIO].leader = this.#players[VIDEO];
     this.#players[VIDEO].follower = this.#players[AUDIO];
@@ -633,7 +633,7 @@ class Player {
   leader = null; // the video whose clock this audio follows
   follower = null;
   #name;
-  #tell;
+  #notify;
   #lag;
   #quiet; // muted by the page or the viewer
   #refused = false; // the browser requires a gesture before sound
@@ -666,11 +666,11 @@ class Player {
   #timer = 0;
   #status = "none";
 
-  constructor(name, { lag, muted, tell }) {
+  constructor(name, { lag, muted, notify }) {
     this.#name = name;
     this.#lag = lag;
     this.#quiet = muted;
-    this.#tell = tell;
+    this.#notify = notify;
   }
 
   get inGroup() { return this.#inGroup; }
@@ -782,7 +782,7 @@ class Player {
   }
 
   #tellSound() {
-    this.#tell("sound", { track: this.#name, muted: this.#element.muted, refused: this.#refused });
+    this.#notify("sound", { track: this.#name, muted: this.#element.muted, refused: this.#refused });
   }
 
   async #play() {
@@ -1170,7 +1170,7 @@ class Player {
     if (status === this.#status) return;
     this.#status = status;
     const mime = this.#init?.mime ?? "";
-    this.#tell("media", { track: this.#name, status, mime, sound: hasSound(mime), ...(why && { why }) });
+    this.#notify("media", { track: this.#name, status, mime, sound: hasSound(mime), ...(why && { why }) });
   }
 }
 

@@ -428,13 +428,13 @@ mod tests {
             assert_eq!(peer.reads(business), [format!("Challenge {VERSION} {CHALLENGE:?}")]);
             let nonce = [7; 16];
             let proof = relay_proof(SECRET, &CHALLENGE, &nonce);
-            peer.says(business, &ToBusiness::Hello { version: VERSION, relay: "by hand", nonce, proof });
+            peer.sends(business, &ToBusiness::Hello { version: VERSION, relay: "by hand", nonce, proof });
             let proof = business_proof(SECRET, &nonce, &CHALLENGE);
             assert_eq!(peer.reads(business), [format!("Welcome {VERSION} {proof:?}")]);
             peer
         }
 
-        fn says(&self, business: &mut Business, frame: &ToBusiness<'_>) -> bool {
+        fn sends(&self, business: &mut Business, frame: &ToBusiness<'_>) -> bool {
             let mut bytes = [0; 1024];
             let size = encode(frame, &mut bytes).unwrap();
             // In pieces, as from a socket.
@@ -442,8 +442,8 @@ mod tests {
             business.received(Duration::ZERO, self.id, first) && business.received(Duration::ZERO, self.id, last)
         }
 
-        fn asks(&self, business: &mut Business, request: u32, link: &str, since: Option<Since>) {
-            self.says(business, &ToBusiness::Subscribe { request, link, since, page: PageInfo::default() });
+        fn requests(&self, business: &mut Business, request: u32, link: &str, since: Option<Since>) {
+            self.sends(business, &ToBusiness::Subscribe { request, link, since, page: PageInfo::default() });
         }
 
         /// Everything pending for it, as text that is easy to compare.
@@ -511,7 +511,7 @@ mod tests {
             publish(&mut business, Track::Video, part, text);
         }
         let mut relay = Peer::join(&mut business);
-        relay.asks(&mut business, 9, "good", None);
+        relay.requests(&mut business, 9, "good", None);
         answer(&mut business);
         let expected = [
             "Accept 9 topic 5 epoch 70",
@@ -528,8 +528,8 @@ mod tests {
 
         // Another relay, which returns with its cursors, and requests an unknown link.
         let mut other = Peer::join(&mut business);
-        other.asks(&mut business, 1, "good", Some(Since { epoch: 70, next: [4, 2, 0, 4] }));
-        other.asks(&mut business, 2, "bad", None);
+        other.requests(&mut business, 1, "good", Some(Since { epoch: 70, next: [4, 2, 0, 4] }));
+        other.requests(&mut business, 2, "bad", None);
         answer(&mut business);
         let expected = [
             "Accept 1 topic 5 epoch 70",
@@ -541,7 +541,7 @@ mod tests {
         ];
         assert_eq!(other.reads(&mut business), expected);
 
-        relay.says(&mut business, &ToBusiness::Unsubscribe { topic: 5 });
+        relay.sends(&mut business, &ToBusiness::Unsubscribe { topic: 5 });
         publish(&mut business, Track::Messages, Part::Whole, "5");
         assert_eq!(relay.reads(&mut business), [""; 0], "nothing of a topic that it gave up");
         assert_eq!(other.reads(&mut business), ["5 messages 5 Whole 5"]);
@@ -561,22 +561,22 @@ mod tests {
         // The answer to the first crosses the `Unsubscribe`: the relay drops what it receives, and
         // requests again.
         for request in [1, 2] {
-            relay.asks(&mut business, request, "good", None);
+            relay.requests(&mut business, request, "good", None);
             answer(&mut business);
             assert_eq!(relay.reads(&mut business)[1..], all, "request {request}");
         }
-        relay.says(&mut business, &ToBusiness::Audience { topic: 5, pages: 1 });
-        relay.asks(&mut business, 3, "good", Some(Since { epoch: 70, next: [0, 1, 0, 0] }));
+        relay.sends(&mut business, &ToBusiness::Audience { topic: 5, pages: 1 });
+        relay.requests(&mut business, 3, "good", Some(Since { epoch: 70, next: [0, 1, 0, 0] }));
         answer(&mut business);
         assert_eq!(relay.reads(&mut business), ["Accept 3 topic 5 epoch 70"], "it has all that");
         publish(&mut business, Track::Audio, Part::Continue, "b");
         assert_eq!(relay.reads(&mut business), ["5 audio 3 Continue b"]);
         // In one read, as the relay may have sent it: the answer comes after the `Unsubscribe`.
-        relay.asks(&mut business, 4, "good", None);
-        relay.says(&mut business, &ToBusiness::Unsubscribe { topic: 5 });
+        relay.requests(&mut business, 4, "good", None);
+        relay.sends(&mut business, &ToBusiness::Unsubscribe { topic: 5 });
         answer(&mut business);
         relay.reads(&mut business);
-        relay.asks(&mut business, 5, "good", None);
+        relay.requests(&mut business, 5, "good", None);
         answer(&mut business);
         let read = relay.reads(&mut business);
         assert_eq!(read[1..], [&all[..], &["5 audio 3 Continue b"]].concat());
@@ -587,8 +587,8 @@ mod tests {
         let mut business = Business::new(settings());
         business.open(5, 70);
         let mut relay = Peer::join(&mut business);
-        relay.asks(&mut business, 1, "good", None);
-        relay.asks(&mut business, 2, "other", None);
+        relay.requests(&mut business, 1, "good", None);
+        relay.requests(&mut business, 2, "other", None);
         business.revoke("good", "taken back");
         business.revoke(&"x".repeat(LINK_SIZE_MAX + 1), "no link at all");
         business.accept(relay.id, 1, (5, GRANT), None).unwrap();
@@ -603,7 +603,7 @@ mod tests {
         let mut business = Business::new(settings());
         assert!(business.open_at(5, 70, [3, 1000, 0, 0]));
         let mut relay = Peer::join(&mut business);
-        relay.asks(&mut business, 1, "good", Some(Since { epoch: 70, next: [3, 999, 0, 0] }));
+        relay.requests(&mut business, 1, "good", Some(Since { epoch: 70, next: [3, 999, 0, 0] }));
         answer(&mut business);
         for (track, sequence) in [(Track::Messages, 1000), (Track::Messages, 1007), (Track::State, 3)] {
             business.publish_as(5, track, sequence, Part::Whole, b"1").unwrap();
@@ -619,7 +619,7 @@ mod tests {
         let mut relay = Peer::join(&mut business);
         for topic in [5, 6] {
             business.open(topic, 1);
-            relay.asks(&mut business, topic, "any", None);
+            relay.requests(&mut business, topic, "any", None);
             business.accept(relay.id, topic, (topic, GRANT), None).unwrap();
         }
         relay.reads(&mut business);
@@ -630,7 +630,7 @@ mod tests {
         let read = relay.reads(&mut business);
         assert_eq!(read, ["Kick 3 ", "5 messages 1 Whole 1", "6 messages 1 Whole 1", "5 messages 2 Whole 1"]);
         assert_eq!(business.poll_ready(), Some(relay.id));
-        assert_eq!(business.poll_ready(), None, "told once");
+        assert_eq!(business.poll_ready(), None, "reported once");
     }
 
     #[test]
@@ -638,17 +638,17 @@ mod tests {
         let mut business = Business::new(settings());
         business.open(5, 70);
         let mut relay = Peer::join(&mut business);
-        relay.asks(&mut business, 1, "good", None);
+        relay.requests(&mut business, 1, "good", None);
         answer(&mut business);
         publish(&mut business, Track::State, Part::Whole, "1");
         business.end(5, "closed for today");
         assert_eq!(relay.reads(&mut business), ["Accept 1 topic 5 epoch 70", "End 5 closed for today"]);
-        relay.asks(&mut business, 2, "good", None);
+        relay.requests(&mut business, 2, "good", None);
         answer(&mut business);
         assert_eq!(relay.reads(&mut business), ["Deny 2 Ended(\"closed for today\")"]);
         assert_eq!(business.publish(5, Track::State, Part::Whole, b"1"), Err(PublishError::Closed));
         business.open(5, 71);
-        relay.asks(&mut business, 3, "good", Some(Since { epoch: 70, next: [1, 1, 0, 0] }));
+        relay.requests(&mut business, 3, "good", Some(Since { epoch: 70, next: [1, 1, 0, 0] }));
         answer(&mut business);
         publish(&mut business, Track::State, Part::Whole, "2");
         assert_eq!(relay.reads(&mut business), ["Accept 3 topic 5 epoch 71", "5 state 1 Whole 2"]);
@@ -656,7 +656,7 @@ mod tests {
         business.open(5, 72);
         assert_eq!(relay.reads(&mut business), ["Revoke good taken back", "End 5 the topic was reopened"]);
         business.forget(5, "gone");
-        relay.asks(&mut business, 4, "good", None);
+        relay.requests(&mut business, 4, "good", None);
         answer(&mut business);
         assert_eq!(relay.reads(&mut business), ["Deny 4 Unknown"]);
     }
@@ -667,14 +667,14 @@ mod tests {
         business.open(5, 70);
         let (one, two) = (Peer::join(&mut business), Peer::join(&mut business));
         for (relay, pages) in [(&one, 3), (&two, 4)] {
-            relay.asks(&mut business, 1, "good", None);
+            relay.requests(&mut business, 1, "good", None);
             answer(&mut business);
-            relay.says(&mut business, &ToBusiness::Audience { topic: 5, pages });
-            relay.says(&mut business, &ToBusiness::Audience { topic: 6, pages: 99 });
+            relay.sends(&mut business, &ToBusiness::Audience { topic: 5, pages });
+            relay.sends(&mut business, &ToBusiness::Audience { topic: 6, pages: 99 });
         }
         assert_eq!((business.audience(5), business.audience(6)), (7, 0));
-        two.says(&mut business, &ToBusiness::PageMessage { topic: 5, page: 12, data: "hi" });
-        two.says(&mut business, &ToBusiness::PageMessage { topic: 6, page: 12, data: "of no topic that it has" });
+        two.sends(&mut business, &ToBusiness::PageMessage { topic: 5, page: 12, data: "hi" });
+        two.sends(&mut business, &ToBusiness::PageMessage { topic: 6, page: 12, data: "of no topic that it has" });
         business.disconnect(one.id, Ended::Closed("it left".to_owned()));
         let events = answer(&mut business);
         let audience = Event::Audience { topic: 5, pages: 4 };
@@ -692,12 +692,12 @@ mod tests {
         for (version, secret, why) in [(1, b"wrong.", Ended::Proof), (2, b"s3cret", Ended::Version(2))] {
             let relay = Peer::connect(&mut business);
             let hello = ToBusiness::Hello { version, relay: "x", nonce: [1; 16], proof: proof(secret) };
-            assert!(!relay.says(&mut business, &hello));
+            assert!(!relay.sends(&mut business, &hello));
             let down = Event::RelayDown { relay: relay.id, name: String::new(), why };
             assert_eq!(answer(&mut business), [down]);
         }
         let eager = Peer::connect(&mut business);
-        eager.asks(&mut business, 1, "good", None);
+        eager.requests(&mut business, 1, "good", None);
         assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::NoHello, .. }]));
         for garbage in [&[0, 0, 0, 0][..], &[1, 0, 0, 0, 99], &[3, 0, 0, 0, 5, 1, 9], &[255; 4], &[2, 0, 16, 0, 1, 1]] {
             let relay = Peer::join(&mut business);
@@ -755,7 +755,7 @@ mod tests {
         let mut business = Business::new(Settings { limits, ..settings() });
         assert!(business.open(5, 70) && !business.open(6, 1) && business.open(5, 71));
         let relay = Peer::join(&mut business);
-        relay.asks(&mut business, 1, "good", None);
+        relay.requests(&mut business, 1, "good", None);
         answer(&mut business);
         for part in [Part::Init { mime: "video/x" }, Part::Start].into_iter().chain([Part::Continue; 100]) {
             business.publish(5, Track::Video, part, &[0; 500]).unwrap();
@@ -768,11 +768,11 @@ mod tests {
         let gave_way = Event::RelayDown { relay: silent.id, name: String::new(), why: Ended::GaveWay };
         assert_eq!(answer(&mut business), [gave_way], "two connections may be unauthenticated");
         let proof = relay_proof(SECRET, &CHALLENGE, &[1; 16]);
-        other.says(&mut business, &ToBusiness::Hello { version: VERSION, relay: "other", nonce: [1; 16], proof });
+        other.sends(&mut business, &ToBusiness::Hello { version: VERSION, relay: "other", nonce: [1; 16], proof });
         assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::TooManyRelays, .. }]));
         assert_eq!(business.relays(), 1);
         for nonce in 0..1000 {
-            relay.says(&mut business, &ToBusiness::Ping { nonce });
+            relay.sends(&mut business, &ToBusiness::Ping { nonce });
         }
         assert!(matches!(answer(&mut business)[..], [.., Event::RelayDown { why: Ended::Unread(1000), .. }]));
         assert_eq!(business.relays(), 0);

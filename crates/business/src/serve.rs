@@ -350,21 +350,21 @@ mod tests {
             let challenge = challenge.await.unwrap();
             let nonce = [7; 16];
             let proof = relay_proof(SECRET, &challenge, &nonce);
-            peer.says(&ToBusiness::Hello { version: VERSION, relay: "by hand", nonce, proof }).await;
+            peer.sends(&ToBusiness::Hello { version: VERSION, relay: "by hand", nonce, proof }).await;
             let own = business_proof(SECRET, &nonce, &challenge);
             let is_right = |frame: &ToRelay<'_>| matches!(frame, ToRelay::Welcome { proof, .. } if *proof == own);
             assert_eq!(peer.reads(is_right).await, Some(true));
             peer
         }
 
-        async fn says(&self, frame: &ToBusiness<'_>) {
+        async fn sends(&self, frame: &ToBusiness<'_>) {
             let mut bytes = [0; 1024];
             let size = encode(frame, &mut bytes).unwrap();
             (&self.stream).write_all(&bytes[..size]).await.unwrap();
         }
 
-        async fn asks(&self, request: u32, link: &str) {
-            self.says(&ToBusiness::Subscribe { request, link, since: None, page: PageInfo::default() }).await;
+        async fn requests(&self, request: u32, link: &str) {
+            self.sends(&ToBusiness::Subscribe { request, link, since: None, page: PageInfo::default() }).await;
         }
 
         /// The next frame, or `None` if the connection ends.
@@ -413,19 +413,19 @@ mod tests {
         with_server(Settings::default(), |server, address| async move {
             let events = server.events();
             let mut relay = Peer::join(address).await;
-            relay.asks(1, "good").await;
+            relay.requests(1, "good").await;
             assert_eq!(relay.name().await, "Accept");
             assert_eq!(server.publish(5, Track::Messages, Part::Whole, b"1"), Ok(1));
             assert_eq!(relay.name().await, "Publish 1");
-            relay.asks(2, "bad").await;
+            relay.requests(2, "bad").await;
             assert_eq!(relay.name().await, "Deny no such link");
             server.end(5, "over");
             assert_eq!(relay.name().await, "End");
-            relay.asks(3, "good").await;
+            relay.requests(3, "good").await;
             assert_eq!(relay.name().await, "Deny over");
             server.revoke("good", "");
             assert_eq!(relay.name().await, "Revoke");
-            relay.asks(4, "good").await;
+            relay.requests(4, "good").await;
             assert_eq!(relay.name().await, "Deny no such link");
             drop(relay);
             while !matches!(events.recv().await.unwrap(), Event::RelayDown { .. }) {}
@@ -440,7 +440,7 @@ mod tests {
         with_server(settings, |server, address| async move {
             let (mut slow, mut quick) = (Peer::join(address).await, Peer::join(address).await);
             for relay in [&mut slow, &mut quick] {
-                relay.asks(1, "good").await;
+                relay.requests(1, "good").await;
                 assert_eq!(relay.name().await, "Accept");
             }
             server.publish(5, Track::Video, Part::Init { mime: "video/x" }, b"").unwrap();
