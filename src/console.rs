@@ -8,12 +8,11 @@
 //! affects nobody else. Never shows more than the first four bytes of a link.
 //!
 //! ```text
-//! bytes -> editor.rs -> command.rs -> answer.rs, list.rs -> out -> bytes
+//! bytes -> editor.rs -> command.rs -> reply.rs, list.rs -> out -> bytes
 //!                            |
 //!                         Request -> the shell
 //! ```
 
-mod answer;
 mod brief;
 mod command;
 mod condition;
@@ -21,6 +20,7 @@ mod editor;
 mod lines;
 mod list;
 mod out;
+mod reply;
 mod text;
 #[cfg(test)]
 mod transcripts;
@@ -114,7 +114,7 @@ impl Console {
         if !self.is_begun {
             self.is_begun = true;
             self.out.say("\n");
-            self.out.say(&answer::banner(view));
+            self.out.say(&reply::banner(view));
             self.prompt();
         }
     }
@@ -141,9 +141,9 @@ impl Console {
         match self.mode {
             Mode::Watch { next, since, deliveries, lines } if next <= view.now => {
                 if lines.is_multiple_of(WATCH_LINES) {
-                    self.out.offer(&answer::watch_head(), 0);
+                    self.out.offer(&reply::watch_head(), 0);
                 }
-                self.out.offer(&answer::watch(view, deliveries, view.now.since(since)), 1);
+                self.out.offer(&reply::watch(view, deliveries, view.now.since(since)), 1);
                 self.mode = Mode::Watch {
                     next: view.now.after(WATCH_MS),
                     since: view.now,
@@ -158,7 +158,7 @@ impl Console {
                     let between = line.number - after - 1;
                     let like_it = between.min(line.count - 1);
                     self.out.missed(between - like_it);
-                    self.out.offer(&answer::log_line(line, like_it), 1 + like_it);
+                    self.out.offer(&reply::log_line(line, like_it), 1 + like_it);
                     after = line.number;
                 }
                 self.mode = Mode::Tail { next: view.now.after(TAIL_MS), after };
@@ -294,10 +294,10 @@ impl Console {
         };
         let text = match command {
             Command::Help(about) => command::help(about, view.config.console.control),
-            Command::Status => answer::status(view),
+            Command::Status => reply::status(view),
             Command::StatusJson => {
                 // A program parses it, so it is not cut.
-                self.out.put(answer::json(view).as_bytes());
+                self.out.put(reply::json(view).as_bytes());
                 return self.finish();
             }
             Command::Pages => list::pages(view),
@@ -306,13 +306,13 @@ impl Console {
             Command::Page(row) => text_of(list::page(view, row)),
             Command::Topics => return self.list(Kind::Topics),
             Command::Topic(number) => text_of(list::topic(view, number)),
-            Command::Uplink => answer::uplink(view),
-            Command::Memory => answer::memory(view),
-            Command::Limits => answer::limits(view),
-            Command::Counters => answer::counters(view),
+            Command::Uplink => reply::uplink(view),
+            Command::Memory => reply::memory(view),
+            Command::Limits => reply::limits(view),
+            Command::Counters => reply::counters(view),
             Command::Events => return self.list(Kind::Events),
-            Command::Log => answer::log_level(view),
-            Command::Version => answer::version(view),
+            Command::Log => reply::log_level(view),
+            Command::Version => reply::version(view),
             Command::LogLevel(level) => return self.ask(Request::LogLevel(level)),
             Command::LogTail if !self.is_once => {
                 self.mode = Mode::Tail { next: view.now, after: view.lines.newest() };

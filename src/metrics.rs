@@ -457,7 +457,7 @@ mod tests {
             unwritten: 3,
             process: &process,
         };
-        let answers = crate::daemon::answer::STATUSES.map(|(code, _)| (code, 7));
+        let answers = crate::daemon::response::STATUSES.map(|(code, _)| (code, 7));
         let (cpu_ms, started_ms) = (Some(1_250), Some(1_700_000_000_120));
         render(&view, &Figures { answers: &answers, heads: 2, heads_cut: 1, cpu_ms, descriptors: Some(9), started_ms })
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use smol::{Timer, future};
 
 use super::budget::Budget;
-use super::head::{self, Answer};
+use super::head::{self, Response};
 use super::heads::Place;
 use super::stream::Stream;
 
@@ -42,7 +42,7 @@ pub async fn first_byte(place: &Place, stream: &Stream) -> io::Result<usize> {
 ///
 /// # Errors
 /// The answer to bytes that can't become a head; `None` if the peer is gone.
-pub async fn read_head(stream: &Stream, head: &mut [u8]) -> Result<(usize, usize), Option<Answer>> {
+pub async fn read_head(stream: &Stream, head: &mut [u8]) -> Result<(usize, usize), Option<Response>> {
     let mut filled = 0;
     let mut budget = Budget::TURN;
     loop {

@@ -7,9 +7,9 @@
 
 use std::net::IpAddr;
 
-pub use super::answer::Answer;
 pub use super::request::{HEAD_SIZE_MAX, size};
 use super::request::{HEADERS_MAX, Request, is_plain_host};
+pub use super::response::Response;
 use super::upgrade;
 pub use super::upgrade::Upgrade;
 use crate::config::Pages;
@@ -31,9 +31,9 @@ pub enum Asked {
     Upgrade(Upgrade),
     /// The share page of a link in a non-canonical spelling: the answer redirects to the canonical
     /// one.
-    Moved(Answer),
+    Moved(Response),
     /// A refused request, with its answer.
-    Refused(Answer),
+    Refused(Response),
 }
 
 /// A request for a share page.
@@ -59,18 +59,18 @@ pub fn read(head: &[u8], pages: &Pages, address: IpAddr) -> Asked {
     request.and_then(|request| route(&request, pages, address)).unwrap_or_else(Asked::Refused)
 }
 
-fn route(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<Asked, Answer> {
+fn route(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<Asked, Response> {
     let is_head = is_head(request)?;
     let path = request.path();
     if path == "/ws" {
         // A HEAD never upgrades, whatever its headers say.
         let upgrade = if is_head { Err(upgrade::needed("GET")) } else { upgrade::read(request, pages, address) };
-        return upgrade.map(Asked::Upgrade).map_err(|answer| Answer { is_head, ..answer });
+        return upgrade.map(Asked::Upgrade).map_err(|answer| Response { is_head, ..answer });
     }
     let link = path.strip_prefix("/s/").map(|link| link.strip_suffix('/').unwrap_or(link)).filter(|link| is_link(link));
     let Some(link) = link else { return Ok(Asked::Path { path: path.into_owned(), is_head }) };
     if request.spelled.strip_prefix("/s/") != Some(link) {
-        return Ok(Asked::Moved(Answer { is_head, ..moved(link, request.query) }));
+        return Ok(Asked::Moved(Response { is_head, ..moved(link, request.query) }));
     }
     let host = request.host.filter(|host| is_plain_host(host)).map(str::to_owned);
     let is_shown = request.only("Sec-Fetch-Dest").is_ok_and(|dest| dest == Some(b"document"));
@@ -81,8 +81,8 @@ fn route(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<As
 /// Redirects to the canonical spelling of a link (RFC 3986, 6.2.2.2), without a slash at the end:
 /// the page's script reads the link out of its URL. Header injection is impossible: a link consists
 /// of letters, digits and four punctuation characters, and a request's target of visible ASCII.
-fn moved(link: &str, query: &str) -> Answer {
-    Answer::plain(301, "the share page is at the canonical spelling of its link\n")
+fn moved(link: &str, query: &str) -> Response {
+    Response::plain(301, "the share page is at the canonical spelling of its link\n")
         .with("Location", &format!("/s/{link}{query}"))
 }
 
@@ -90,17 +90,17 @@ fn moved(link: &str, query: &str) -> Answer {
 ///
 /// # Errors
 /// The answer to any other method, and to bytes that are not HTTP.
-pub fn path(head: &[u8]) -> Result<(String, bool), Answer> {
+pub fn path(head: &[u8]) -> Result<(String, bool), Response> {
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let request = Request::parse(head, &mut lines)?;
     Ok((request.path().into_owned(), is_head(&request)?))
 }
 
 /// Whether the method is HEAD; the answer to anything but `GET` and `HEAD`.
-fn is_head(request: &Request<'_, '_>) -> Result<bool, Answer> {
+fn is_head(request: &Request<'_, '_>) -> Result<bool, Response> {
     match request.method {
         "GET" => Ok(false),
         "HEAD" => Ok(true),
-        _ => Err(Answer::plain(405, "GET and HEAD only\n").with("Allow", "GET, HEAD")),
+        _ => Err(Response::plain(405, "GET and HEAD only\n").with("Allow", "GET, HEAD")),
     }
 }

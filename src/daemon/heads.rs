@@ -69,7 +69,7 @@ enum Stage {
     /// Part of its head has arrived.
     Head,
     /// Its answer is being sent.
-    Answer {
+    Response {
         /// When sending began.
         since: Instant,
         /// Bytes acknowledged by the peer.
@@ -150,13 +150,13 @@ impl Heads {
             Stage::Silent if age >= SILENT_MS_MAX => (true, 1),
             Stage::Silent => (is_own || is_crowd, 2),
             Stage::Head => (is_own || is_crowd || age >= HEAD_MS_MAX, 2),
-            Stage::Answer { since, .. } if self.are_scrapers => (now.since(since) >= SCRAPER_MS_MAX, 2),
-            Stage::Answer { since, arrived } => {
+            Stage::Response { since, .. } if self.are_scrapers => (now.since(since) >= SCRAPER_MS_MAX, 2),
+            Stage::Response { since, arrived } => {
                 let earned = ANSWER_MS_MAX + arrived.saturating_mul(1000) / PROGRESS_PER_S;
                 (held > self.places_max / 4 && now.since(since) >= earned, 2)
             }
         };
-        let is_answer = matches!(place.stage.get(), Stage::Answer { .. });
+        let is_answer = matches!(place.stage.get(), Stage::Response { .. });
         is_due.then_some((rank, Reverse(if is_crowd { place.held.get() } else { 0 }), !is_own, is_answer))
     }
 
@@ -200,7 +200,7 @@ impl Place {
 
     /// Records that the peer acknowledged `arrived` bytes of an answer begun at `since`.
     pub fn answer_arrives(&self, since: Instant, arrived: u64) {
-        self.stage.set(Stage::Answer { since, arrived });
+        self.stage.set(Stage::Response { since, arrived });
     }
 
     /// Whether the whole answer has arrived.
@@ -311,8 +311,8 @@ mod tests {
     fn an_answer_that_makes_progress_is_never_cut_and_one_that_has_arrived_goes_first() {
         let mut heads = Heads::new(2);
         let since = Instant(0);
-        let slow = enter(&mut heads, 0, 1, Stage::Answer { since, arrived: 5 * PROGRESS_PER_S });
-        let stuck = enter(&mut heads, 0, 1, Stage::Answer { since, arrived: 0 });
+        let slow = enter(&mut heads, 0, 1, Stage::Response { since, arrived: 5 * PROGRESS_PER_S });
+        let stuck = enter(&mut heads, 0, 1, Stage::Response { since, arrived: 0 });
         assert!(!heads.has_room(Instant(ANSWER_MS_MAX - 1)));
         assert!(heads.has_room(Instant(ANSWER_MS_MAX)));
         let next = enter(&mut heads, 5_000, 2, Stage::Silent);
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn a_scraper_is_cut_for_another_after_a_second_however_much_it_took() {
         let mut heads = Heads::of_scrapers(1);
-        let slow = enter(&mut heads, 0, 1, Stage::Answer { since: Instant(0), arrived: 1 << 20 });
+        let slow = enter(&mut heads, 0, 1, Stage::Response { since: Instant(0), arrived: 1 << 20 });
         assert!(!heads.has_room(Instant(SCRAPER_MS_MAX - 1)));
         enter(&mut heads, SCRAPER_MS_MAX, 2, Stage::Silent);
         assert_eq!(cuts(&[&slow]), [true]);

@@ -15,7 +15,6 @@ use std::time::Duration;
 use smol::{LocalExecutor, Timer, future};
 use socket2::SockRef;
 
-use super::answer::{Answer, NO_STORE, STATUSES};
 use super::card::card;
 use super::clock::{self, Clock};
 use super::connection::Connection;
@@ -23,6 +22,7 @@ use super::exchange::{Behind, first_byte, linger, read_head, timely, write_all};
 use super::head::{self, Asked, HEAD_SIZE_MAX, SharePage, Upgrade};
 use super::heads::{PROGRESS_PER_S, Place};
 use super::request::begins_as_head;
+use super::response::{NO_STORE, Response, STATUSES};
 use super::stream::Stream;
 use super::{Daemon, pages, preview, queues};
 use relay::pages::{Peer, Refusal};
@@ -94,11 +94,11 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Stream, address: IpAd
             let asked = head::read(bytes, &daemon.config.borrow().pages, address);
             match asked {
                 Asked::Refused(answer) | Asked::Moved(answer) => answer,
-                Asked::Path { path, is_head } => Answer { is_head, ..file(daemon, &path) },
+                Asked::Path { path, is_head } => Response { is_head, ..file(daemon, &path) },
                 Asked::SharePage(asked) => {
                     place.answer_arrives(daemon.clock.now(), 0);
                     let card = card(daemon, &asked).await;
-                    Answer { is_head: asked.is_head, ..share_page(daemon, &asked, card.as_deref()) }
+                    Response { is_head: asked.is_head, ..share_page(daemon, &asked, card.as_deref()) }
                 }
                 Asked::Upgrade(upgrade) => match enter(daemon, &upgrade) {
                     Err(refusal) => refused(refusal),
@@ -139,11 +139,11 @@ pub async fn receive(
     place: &Place,
     stream: &Stream,
     head: &mut Vec<u8>,
-) -> Result<(usize, usize), Option<Answer>> {
+) -> Result<(usize, usize), Option<Response>> {
     let time_max = Duration::from_millis(daemon.config.borrow().board.head_ms_max.into());
     let late = async {
         Timer::after(time_max).await;
-        Err(Some(Answer::plain(408, "the request head took too long\n")))
+        Err(Some(Response::plain(408, "the request head took too long\n")))
     };
     let head = async {
         first_byte(place, stream).await.map_err(|_| None)?;
@@ -155,7 +155,7 @@ pub async fn receive(
 }
 
 /// Sends an answer, and waits until it has arrived and the peer has closed, within the limits.
-pub async fn send(clock: &Clock, place: &Place, stream: &Stream, answer: &Answer) {
+pub async fn send(clock: &Clock, place: &Place, stream: &Stream, answer: &Response) {
     let (head, body) = (answer.head(clock::date().as_deref()), answer.body());
     let size = (head.len() + body.len()) as u64;
     let is_left = Cell::new(false);
@@ -245,22 +245,27 @@ fn enter(daemon: &Daemon, upgrade: &Upgrade) -> Result<Id<Session>, Refusal> {
     daemon.step(|relay, now| relay.handle_page_open(now, peer))
 }
 
-fn file(daemon: &Daemon, path: &str) -> Answer {
+fn file(daemon: &Daemon, path: &str) -> Response {
     if let Some((_, kind, headers, body)) = FILES.iter().find(|(file, ..)| *file == path) {
-        return Answer { kind, headers: format!("{ASSET}{headers}"), body: (*body).into(), ..Answer::plain(200, "") };
+        return Response {
+            kind,
+            headers: format!("{ASSET}{headers}"),
+            body: (*body).into(),
+            ..Response::plain(200, "")
+        };
     }
     if path != "/healthz" {
-        return Answer::plain(404, "nothing is here; a share page is /s/<link>\n");
+        return Response::plain(404, "nothing is here; a share page is /s/<link>\n");
     }
-    if daemon.relay.borrow().is_draining() { Answer::plain(503, "draining\n") } else { Answer::plain(200, "ok") }
+    if daemon.relay.borrow().is_draining() { Response::plain(503, "draining\n") } else { Response::plain(200, "ok") }
 }
 
-fn share_page(daemon: &Daemon, asked: &SharePage, card: Option<&[u8]>) -> Answer {
+fn share_page(daemon: &Daemon, asked: &SharePage, card: Option<&[u8]>) -> Response {
     let config = daemon.config.borrow();
     let url = config.pages.url.as_ref().map(|url| format!("{url}/s/{}", asked.link));
     let body = preview::share_page(card, url.as_deref()).into_bytes();
     let headers = format!("{}{NO_STORE}", page_policy(asked.host.as_deref()));
-    Answer { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Answer::plain(200, "") }
+    Response { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Response::plain(200, "") }
 }
 
 /// Hash of the share page's one inline script, which loads the others; part of the policy.
@@ -278,13 +283,13 @@ fn page_policy(host: Option<&str>) -> String {
     )
 }
 
-fn refused(refusal: Refusal) -> Answer {
+fn refused(refusal: Refusal) -> Response {
     let (code, text, retry_ms) = match refusal {
         Refusal::Full { retry_ms } => (503, "the relay is full, retry later\n", retry_ms),
         Refusal::Draining { retry_ms } => (503, "the relay restarts, retry soon\n", retry_ms),
         Refusal::Address { retry_ms } => (503, "this address has reached its limit of pages\n", retry_ms),
     };
-    Answer { headers: format!("Retry-After: {}\r\n", retry_ms.div_ceil(1000)), ..Answer::plain(code, text) }
+    Response { headers: format!("Retry-After: {}\r\n", retry_ms.div_ceil(1000)), ..Response::plain(code, text) }
 }
 
 #[cfg(test)]

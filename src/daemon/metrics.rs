@@ -14,9 +14,9 @@ use std::time::Duration;
 use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::answer::{Answer, NO_STORE};
 use super::heads::{self, Place};
 use super::request::begins_as_head;
+use super::response::{NO_STORE, Response};
 use super::stream::Stream;
 use super::{Daemon, head, http, proc};
 use crate::metrics::{self, Figures};
@@ -87,19 +87,19 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Stream) {
     http::send(&daemon.clock, place, stream, &answer).await;
 }
 
-fn answer(daemon: &Daemon, head: &[u8]) -> Answer {
+fn answer(daemon: &Daemon, head: &[u8]) -> Response {
     match head::path(head) {
         Ok((path, is_head)) if path == "/metrics" => {
             let body = text(daemon).into_bytes().into();
-            Answer {
+            Response {
                 kind: metrics::CONTENT_TYPE,
                 headers: NO_STORE.to_owned(),
                 body,
                 is_head,
-                ..Answer::plain(200, "")
+                ..Response::plain(200, "")
             }
         }
-        Ok((_, is_head)) => Answer { is_head, ..Answer::plain(404, "only /metrics is served here\n") },
+        Ok((_, is_head)) => Response { is_head, ..Response::plain(404, "only /metrics is served here\n") },
         Err(answer) => answer,
     }
 }

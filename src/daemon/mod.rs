@@ -12,7 +12,6 @@
 //! http.rs    -- upgrade -> pages.rs
 //! ```
 
-pub mod answer;
 mod boundary;
 mod budget;
 mod card;
@@ -35,6 +34,7 @@ mod proc;
 mod queues;
 mod reload;
 mod request;
+pub mod response;
 mod sending;
 mod serial;
 mod signal;

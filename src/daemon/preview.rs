@@ -180,7 +180,7 @@ mod tests {
     fn card(members: &str, property: &str) -> Option<String> {
         let state = format!("{{{members}}}");
         let encoded = Encoded::publication(7, Track::State, 3, Part::Whole, state.as_bytes());
-        let frame = [&encoded.head[..], encoded.data, encoded.tail].concat();
+        let frame = [&encoded.prefix[..], encoded.data, encoded.suffix].concat();
         let page = share_page(Some(&frame[frame.iter().position(|byte| *byte == b'{').unwrap()..]), None);
         assert!(page.contains("og:type"), "no card at all: {members}");
         let content = page.split(&format!("property=\"og:{property}\" content=\"")).nth(1)?;

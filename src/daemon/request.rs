@@ -11,7 +11,7 @@ use std::net::Ipv6Addr;
 
 use httparse::{Error, Header, Status};
 
-use super::answer::Answer;
+use super::response::Response;
 
 /// Bytes of a request head, at most: 8 KiB, as in common servers. One cookie alone may have 4096
 /// bytes (RFC 6265, 6.1), and in-app browsers send many other header lines. Each head that is being
@@ -46,12 +46,12 @@ pub struct Request<'b, 'h> {
 ///
 /// # Errors
 /// The answer to bytes that can't become a head of at most [`HEAD_SIZE_MAX`] bytes.
-pub fn size(bytes: &[u8]) -> Result<Option<usize>, Answer> {
+pub fn size(bytes: &[u8]) -> Result<Option<usize>, Response> {
     match split(bytes, &mut [httparse::EMPTY_HEADER; HEADERS_MAX])? {
         Some((size, ..)) => Ok(Some(size)),
         None if bytes.len() < HEAD_SIZE_MAX => Ok(None),
         None if bytes.trim_ascii_start().contains(&b'\n') => Err(too_large()),
-        None => Err(Answer::plain(414, &format!("a request head is at most {HEAD_SIZE_MAX} bytes\n"))),
+        None => Err(Response::plain(414, &format!("a request head is at most {HEAD_SIZE_MAX} bytes\n"))),
     }
 }
 
@@ -63,12 +63,12 @@ pub fn begins_as_head(bytes: &[u8]) -> bool {
     line.is_some_and(|line| line.starts_with(b"HEAD "))
 }
 
-fn too_large() -> Answer {
-    Answer::plain(431, &format!("a request head is at most {HEAD_SIZE_MAX} bytes and {HEADERS_MAX} header lines\n"))
+fn too_large() -> Response {
+    Response::plain(431, &format!("a request head is at most {HEAD_SIZE_MAX} bytes and {HEADERS_MAX} header lines\n"))
 }
 
-fn wrong(what: &str) -> Answer {
-    Answer::plain(400, &format!("not an HTTP request: {what}\n"))
+fn wrong(what: &str) -> Response {
+    Response::plain(400, &format!("not an HTTP request: {what}\n"))
 }
 
 /// Method, target, and whether it is HTTP/1.0.
@@ -76,7 +76,7 @@ type RequestLine<'b> = (&'b str, &'b str, bool);
 type Split<'b, 'h> = (usize, RequestLine<'b>, &'h [Header<'b>]);
 
 /// Splits a head into its parts; `None` if it is incomplete.
-fn split<'b, 'h>(bytes: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Option<Split<'b, 'h>>, Answer> {
+fn split<'b, 'h>(bytes: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Option<Split<'b, 'h>>, Response> {
     let mut rest = bytes;
     // Empty lines before the request line are skipped (RFC 9112, 2.2).
     while let Some(behind) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
@@ -99,13 +99,13 @@ fn split<'b, 'h>(bytes: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Option<Spl
 }
 
 /// A line's text, without the CR at its end.
-fn line(bytes: &[u8]) -> Result<&str, Answer> {
+fn line(bytes: &[u8]) -> Result<&str, Response> {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
     let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
     std::str::from_utf8(bytes).ok().filter(|_| is_plain).ok_or_else(|| wrong("invalid bytes in the request line"))
 }
 
-fn request_line(line: &str) -> Result<RequestLine<'_>, Answer> {
+fn request_line(line: &str) -> Result<RequestLine<'_>, Response> {
     let mut words = line.split(' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
     else {
@@ -117,7 +117,9 @@ fn request_line(line: &str) -> Result<RequestLine<'_>, Answer> {
     match version.strip_prefix("HTTP/").map(str::as_bytes) {
         // A later minor version is treated as 1.1 (RFC 9110, 2.5).
         Some([b'1', b'.', minor @ b'0'..=b'9']) => Ok((method, target, *minor == b'0')),
-        Some([b'0'..=b'9', b'.', b'0'..=b'9']) => Err(Answer::plain(505, "only HTTP/1.1 and HTTP/1.0 are supported\n")),
+        Some([b'0'..=b'9', b'.', b'0'..=b'9']) => {
+            Err(Response::plain(505, "only HTTP/1.1 and HTTP/1.0 are supported\n"))
+        }
         _ => Err(wrong("the version must be HTTP/1.1")),
     }
 }
@@ -132,7 +134,7 @@ impl<'b, 'h> Request<'b, 'h> {
     ///
     /// # Errors
     /// The answer to a request that breaks a MUST of HTTP.
-    pub fn parse(head: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Self, Answer> {
+    pub fn parse(head: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Self, Response> {
         let Some((_, (method, target, is_old), lines)) = split(head, lines)? else {
             return Err(wrong("it is incomplete"));
         };
@@ -165,7 +167,7 @@ impl<'b, 'h> Request<'b, 'h> {
     ///
     /// # Errors
     /// The answer to several lines.
-    pub fn only(&self, name: &str) -> Result<Option<&'b [u8]>, Answer> {
+    pub fn only(&self, name: &str) -> Result<Option<&'b [u8]>, Response> {
         let mut values = self.values(name);
         let value = values.next();
         if values.next().is_some() { Err(wrong(&format!("{name} occurs more than once"))) } else { Ok(value) }
@@ -177,7 +179,7 @@ impl<'b, 'h> Request<'b, 'h> {
     }
 
     /// The value of `Host`.
-    fn own_host(&self) -> Result<Option<&'b str>, Answer> {
+    fn own_host(&self) -> Result<Option<&'b str>, Response> {
         let Some(host) = self.only("Host")? else {
             return if self.is_old { Ok(None) } else { Err(wrong("it has no Host")) };
         };
@@ -186,7 +188,7 @@ impl<'b, 'h> Request<'b, 'h> {
     }
 
     /// Whether a body follows. It is not read, but an ambiguous length is refused (RFC 9112, 6.3).
-    fn has_body(&self) -> Result<bool, Answer> {
+    fn has_body(&self) -> Result<bool, Response> {
         let lengths = self.values("Content-Length").flat_map(|value| value.split(|byte| *byte == b','));
         let mut lengths = lengths.map(|length| number(length.trim_ascii()));
         let length = lengths.next();
@@ -204,7 +206,7 @@ impl<'b, 'h> Request<'b, 'h> {
     }
 
     /// Parses a target in one of its four forms (RFC 9112, 3.2).
-    fn take_apart(&mut self, target: &'b str) -> Result<(), Answer> {
+    fn take_apart(&mut self, target: &'b str) -> Result<(), Response> {
         let mut rest = target.split('#').next().unwrap_or_default();
         let is_for_others = target == "*" && self.method == "OPTIONS" || self.method == "CONNECT";
         if !rest.starts_with('/') && !is_for_others {

@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::answer::Answer;
 use super::request::Request;
+use super::response::Response;
 use crate::config::{Origins, Pages};
 use wire::page::SUBPROTOCOL;
 
@@ -31,7 +31,7 @@ pub struct Upgrade {
 ///
 /// # Errors
 /// The answer to an upgrade that is refused.
-pub fn read(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<Upgrade, Answer> {
+pub fn read(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<Upgrade, Response> {
     let key = websocket_key(request)?;
     if !request.members("Sec-WebSocket-Protocol").any(|offer| offer == SUBPROTOCOL.as_bytes()) {
         return Err(wrong("offer the subprotocol sharelink.v1 in Sec-WebSocket-Protocol"));
@@ -47,18 +47,18 @@ pub fn read(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result
     Ok(Upgrade { response, origin, address, is_anybody })
 }
 
-fn wrong(what: &str) -> Answer {
-    Answer::plain(400, &format!("/ws takes a WebSocket upgrade: {what}\n"))
+fn wrong(what: &str) -> Response {
+    Response::plain(400, &format!("/ws takes a WebSocket upgrade: {what}\n"))
 }
 
 /// The answer to a request without an upgrade, or with an unsupported one.
-pub fn needed(what: &str) -> Answer {
-    let answer = Answer::plain(426, &format!("/ws takes a WebSocket upgrade: {what}\n"));
+pub fn needed(what: &str) -> Response {
+    let answer = Response::plain(426, &format!("/ws takes a WebSocket upgrade: {what}\n"));
     answer.with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13")
 }
 
 /// The key of a valid opening handshake.
-fn websocket_key<'b>(request: &Request<'b, '_>) -> Result<&'b [u8], Answer> {
+fn websocket_key<'b>(request: &Request<'b, '_>) -> Result<&'b [u8], Response> {
     // HTTP/1.0 has no upgrade: the header must be ignored (RFC 9110, 7.8).
     if request.is_old || !request.lists("Upgrade", "websocket") {
         return Err(needed("Upgrade: websocket, in a request of HTTP/1.1"));
@@ -84,10 +84,10 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// The page's origin if it may connect; empty if the page sent none.
-fn check_origin<'b>(request: &Request<'b, '_>, pages: &Pages) -> Result<&'b str, Answer> {
+fn check_origin<'b>(request: &Request<'b, '_>, pages: &Pages) -> Result<&'b str, Response> {
     let Some(origin) = request.only("Origin")? else {
         return if pages.require_origin {
-            Err(Answer::plain(403, "an Origin is required here (pages.require_origin)\n"))
+            Err(Response::plain(403, "an Origin is required here (pages.require_origin)\n"))
         } else {
             Ok("")
         };
@@ -100,7 +100,7 @@ fn check_origin<'b>(request: &Request<'b, '_>, pages: &Pages) -> Result<&'b str,
         is_own || matches!(pages.origins, Origins::Any) || pages.origins.allows(origin)
     });
     let refusal = "pages of this origin may not connect; the operator allows them in pages.origins\n";
-    allowed.ok_or_else(|| Answer::plain(403, refusal))
+    allowed.ok_or_else(|| Response::plain(403, refusal))
 }
 
 /// Whether an origin has the request's own host and port.

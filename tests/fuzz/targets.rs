@@ -16,7 +16,7 @@ use std::path::Path;
 
 use board::{HOST, TINY};
 use sharelinkd::config::{Config, LIMITS, Secret, Surroundings};
-use sharelinkd::daemon::head::{self, Answer, Asked};
+use sharelinkd::daemon::head::{self, Asked, Response};
 use wire::page::{Notice, Request, decode_request};
 use wire::uplink::{Deframer, FrameError, Incoming, decode_to_business, decode_to_relay, encode};
 use wire::{is_link, json};
@@ -202,7 +202,7 @@ pub fn http_head(data: &[u8]) {
 }
 
 /// A refusal is one whole answer: a status line that fits its code, header lines, as much of a body as it says.
-fn check_answer(answer: &Answer) {
+fn check_answer(answer: &Response) {
     assert!(matches!(answer.code, 400 | 403 | 405 | 414 | 426 | 431 | 505), "{answer:?}");
     let head = String::from_utf8(answer.head(None)).expect("a head is text");
     let (status, lines) = head.strip_suffix("\r\n\r\n").and_then(|head| head.split_once("\r\n")).expect("lines");

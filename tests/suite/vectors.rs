@@ -254,7 +254,7 @@ fn every_media_frame_is_the_one_of_the_vectors() {
         };
         let (topic, sequence) = (case["topic"].parse().unwrap(), case["sequence"].parse().unwrap());
         let frame = Encoded::publication(topic, track, sequence, part, &data);
-        assert!([&frame.head, frame.data, frame.tail].concat() == bytes(&case["frame"]), "{}", case["name"]);
+        assert!([&frame.prefix, frame.data, frame.suffix].concat() == bytes(&case["frame"]), "{}", case["name"]);
     }
 }
 
@@ -271,7 +271,11 @@ fn every_text_frame_is_the_one_of_the_vectors() {
                 let track = if kind == "state" { Track::State } else { Track::Messages };
                 let data = bytes(&case["data"]);
                 let frame = Encoded::publication(short("topic"), track, number("sequence"), Part::Whole, &data);
-                assert!([&frame.head, frame.data, frame.tail].concat() == bytes(&case["frame"]), "{}", case["name"]);
+                assert!(
+                    [&frame.prefix, frame.data, frame.suffix].concat() == bytes(&case["frame"]),
+                    "{}",
+                    case["name"]
+                );
                 continue;
             }
             "subscribed" => Notice::Subscribed {

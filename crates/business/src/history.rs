@@ -9,7 +9,7 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 
 use wire::{
     DATA_SIZE_MAX, MIME_SIZE_MAX, SEQUENCE_END, Track,
-    uplink::{HEAD_SIZE_MAX, LENGTH_SIZE, Part, ToRelay, encode},
+    uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, Part, ToRelay, encode},
 };
 
 /// The limits of what a track keeps. The newest publication is kept whatever its size.
@@ -166,7 +166,7 @@ impl History {
         if !is_in_order {
             return Err(PublishError::OutOfOrder);
         }
-        let mut bytes = vec![0; LENGTH_SIZE + HEAD_SIZE_MAX + data.len()];
+        let mut bytes = vec![0; LENGTH_SIZE + PREFIX_SIZE_MAX + data.len()];
         let frame = ToRelay::Publish { topic: self.topic, track: self.track, sequence, part, data };
         let size = encode(&frame, &mut bytes).ok_or(PublishError::TooLarge)?;
         let frame = bytes.get(..size).unwrap_or_default().into();

@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::{collections::VecDeque, fmt, sync::Arc};
 
 use wire::uplink::{
-    Deframer, HEAD_SIZE_MAX, LENGTH_SIZE, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business,
+    Deframer, LENGTH_SIZE, PREFIX_SIZE_MAX, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business,
     encode, proofs_equal, relay_proof,
 };
 
@@ -197,7 +197,7 @@ impl Session {
     /// Queues a frame other than `Publish`. `false` if the queue is full; then the connection must
     /// be ended.
     pub(crate) fn push(&mut self, frame: &ToRelay<'_>) -> bool {
-        let mut bytes = [0; LENGTH_SIZE + HEAD_SIZE_MAX];
+        let mut bytes = [0; LENGTH_SIZE + PREFIX_SIZE_MAX];
         // It fits: every string in it was truncated to its maximum.
         let Some(frame) = encode(frame, &mut bytes).and_then(|size| bytes.get(..size)) else { return false };
         self.is_full |= self.out_size + frame.len() + FRAME_SIZE > self.out_size_max;

@@ -13,7 +13,7 @@ use super::{
 use alloc::boxed::Box;
 use alloc::vec;
 use heapless::Deque;
-use wire::uplink::{HEAD_SIZE_MAX, LENGTH_SIZE, ToBusiness, encode};
+use wire::uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, ToBusiness, encode};
 
 /// A dial that is not answered is given up.
 const DIAL_MS_MAX: u64 = 5_000;
@@ -255,14 +255,14 @@ impl Uplink {
 
     /// Sends a frame; its place in the order, or `None` where there is no room.
     pub(super) fn send(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
-        let spare = self.out.len().saturating_sub(LENGTH_SIZE + HEAD_SIZE_MAX);
+        let spare = self.out.len().saturating_sub(LENGTH_SIZE + PREFIX_SIZE_MAX);
         self.encode(frame, spare.min(RESERVE_SIZE_MAX))
     }
 
     /// Sends what a page says: in a quarter of the buffer, so that a business server that reads slowly is asked for links
     /// all the same.
     pub(super) fn send_of_page(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
-        let spare = self.out.len().saturating_sub(LENGTH_SIZE + HEAD_SIZE_MAX);
+        let spare = self.out.len().saturating_sub(LENGTH_SIZE + PREFIX_SIZE_MAX);
         self.encode(frame, spare.min(self.out.len() / 4 * 3))
     }
 

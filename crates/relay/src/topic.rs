@@ -385,7 +385,7 @@ impl Topic {
             self.tell_hole(store, track, sequence)?;
         }
         let encoded = Encoded::publication(self.number, track, sequence, part, data);
-        let pieces = [&encoded.head[..], encoded.data, encoded.tail];
+        let pieces = [&encoded.prefix[..], encoded.data, encoded.suffix];
         let kind = match part {
             Part::Whole => Kind::Whole,
             Part::Init { .. } => Kind::Init,
@@ -430,7 +430,7 @@ impl Topic {
 }
 
 /// The most bytes that a frame has besides its data, with a gap before it.
-const FRAME_MARGIN_SIZE: usize = wire::page::HEAD_SIZE_MAX + 128;
+const FRAME_MARGIN_SIZE: usize = wire::page::PREFIX_SIZE_MAX + 128;
 
 /// The most bytes of data that the board allows for a part of a track.
 #[must_use]

@@ -2,8 +2,8 @@
 //! the same for every page), the JSON in them, and the requests of pages.
 //!
 //! Owns every byte that is sent to a page, except the handshake and tungstenite's pong and close
-//! frames. A publication becomes an [`Encoded`] frame in three pieces (head, the business server's
-//! bytes unchanged, tail), so that it is copied only once, into its track's ring. Everything else
+//! frames. A publication becomes an [`Encoded`] frame in three pieces (prefix, the business server's
+//! bytes unchanged, suffix), so that it is copied only once, into its track's ring. Everything else
 //! sent to a page is a [`Notice`], small enough to be encoded again if it was only partly sent.
 //! Knows nothing of sessions, cursors or sockets.
 
@@ -27,10 +27,10 @@ pub const PAGE_FRAME_SIZE_MAX: usize = 4096;
 pub const PAGE_FRAGMENTS_MAX: u32 = 64;
 /// The maximum size of an unmasked WebSocket frame header, in bytes.
 pub const HEADER_SIZE_MAX: usize = 10;
-/// The size of a binary frame's head, without an init's MIME type, in bytes.
-const MEDIA_HEAD_SIZE: usize = 14;
-/// The maximum size of a publication's head, in bytes: that of an init with its MIME type.
-pub const HEAD_SIZE_MAX: usize = HEADER_SIZE_MAX + MEDIA_HEAD_SIZE + 1 + super::MIME_SIZE_MAX;
+/// The size of a binary frame's prefix, without an init's MIME type, in bytes.
+const MEDIA_PREFIX_SIZE: usize = 14;
+/// The maximum size of a publication's prefix, in bytes: that of an init with its MIME type.
+pub const PREFIX_SIZE_MAX: usize = HEADER_SIZE_MAX + MEDIA_PREFIX_SIZE + 1 + super::MIME_SIZE_MAX;
 /// The maximum size of a notice, in bytes: a reason of 256 bytes, each escaped as 6.
 pub const NOTICE_SIZE_MAX: usize = HEADER_SIZE_MAX + 6 * super::REASON_SIZE_MAX + 128;
 
@@ -51,11 +51,11 @@ pub enum Opcode {
 #[derive(Debug)]
 pub struct Encoded<'a> {
     /// The WebSocket header and everything before the data.
-    pub head: Vec<u8, HEAD_SIZE_MAX>,
+    pub prefix: Vec<u8, PREFIX_SIZE_MAX>,
     /// The business server's bytes.
     pub data: &'a [u8],
     /// Everything after the data.
-    pub tail: &'static [u8],
+    pub suffix: &'static [u8],
 }
 
 impl<'a> Encoded<'a> {
@@ -73,17 +73,17 @@ impl<'a> Encoded<'a> {
     /// The size of the frame, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.head.len() + self.data.len() + self.tail.len()
+        self.prefix.len() + self.data.len() + self.suffix.len()
     }
 
     fn text(kind: &str, topic: u32, sequence: u64, data: &'a [u8]) -> Self {
         let mut text = Vec::<u8, 96>::new();
         // At most 23 + 7 + 10 + 16 digits: well within 96.
         let _ = write!(Bytes(&mut text), r#"{{"type":"{kind}","topic":{topic},"sequence":{sequence},"data":"#);
-        let tail = b"}";
-        let mut head = header(Opcode::Text, text.len() + data.len() + tail.len());
-        let _ = head.extend_from_slice(&text);
-        Self { head, data, tail }
+        let suffix = b"}";
+        let mut prefix = header(Opcode::Text, text.len() + data.len() + suffix.len());
+        let _ = prefix.extend_from_slice(&text);
+        Self { prefix, data, suffix }
     }
 
     fn media(topic: u32, track: Track, sequence: u64, part: Part<'_>, data: &'a [u8]) -> Self {
@@ -92,7 +92,7 @@ impl<'a> Encoded<'a> {
             Part::Start | Part::Whole => (2, None),
             Part::Continue => (3, None),
         };
-        let mut fixed = Vec::<u8, { MEDIA_HEAD_SIZE + 1 + super::MIME_SIZE_MAX }>::new();
+        let mut fixed = Vec::<u8, { MEDIA_PREFIX_SIZE + 1 + super::MIME_SIZE_MAX }>::new();
         let _ = fixed.extend_from_slice(&[track as u8, number]);
         let _ = fixed.extend_from_slice(&topic.to_be_bytes());
         let _ = fixed.extend_from_slice(&sequence.to_be_bytes());
@@ -100,9 +100,9 @@ impl<'a> Encoded<'a> {
             let _ = fixed.push(u8::try_from(mime.len()).unwrap_or(u8::MAX));
             let _ = fixed.extend_from_slice(mime.as_bytes());
         }
-        let mut head = header(Opcode::Binary, fixed.len() + data.len());
-        let _ = head.extend_from_slice(&fixed);
-        Self { head, data, tail: b"" }
+        let mut prefix = header(Opcode::Binary, fixed.len() + data.len());
+        let _ = prefix.extend_from_slice(&fixed);
+        Self { prefix, data, suffix: b"" }
     }
 }
 
@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     fn whole(encoded: &Encoded<'_>) -> alloc::vec::Vec<u8> {
-        [&encoded.head[..], encoded.data, encoded.tail].concat()
+        [&encoded.prefix[..], encoded.data, encoded.suffix].concat()
     }
 
     #[test]
@@ -370,7 +370,7 @@ mod tests {
         ] {
             let data = vec![0; size];
             let encoded = Encoded::publication(1, Track::Audio, 1, Part::Start, &data);
-            assert_eq!(encoded.head[..expected.len()], expected);
+            assert_eq!(encoded.prefix[..expected.len()], expected);
         }
     }
 

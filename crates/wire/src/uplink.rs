@@ -26,7 +26,7 @@ pub const FRAME_SIZE_MAX: usize = 1_114_112;
 pub const LENGTH_SIZE: usize = 4;
 /// The maximum size of a frame other than `Publish`, and of a `Publish` before its data, in bytes.
 /// The largest is `Subscribe` with the longest link (128), address (45), origin (256) and numbers.
-pub const HEAD_SIZE_MAX: usize = 640;
+pub const PREFIX_SIZE_MAX: usize = 640;
 
 /// A frame from the relay to the business server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -340,7 +340,7 @@ impl Deframer {
     /// The size of the buffer that [`new`](Self::new) allocates, in bytes.
     #[must_use]
     pub const fn size(data_size_max: usize) -> usize {
-        data_size_max + HEAD_SIZE_MAX + READ_AHEAD_SIZE
+        data_size_max + PREFIX_SIZE_MAX + READ_AHEAD_SIZE
     }
 
     /// Discards everything, for a new connection.
@@ -406,10 +406,10 @@ impl Deframer {
             let bytes = self.buffer.get(body..body + size).unwrap_or_default();
             return decode_to_relay(bytes).map(|frame| Some(Incoming::Frame(frame))).map_err(located);
         }
-        if held < HEAD_SIZE_MAX {
+        if held < PREFIX_SIZE_MAX {
             return Ok(None);
         }
-        let bytes = self.buffer.get(body..body + HEAD_SIZE_MAX).unwrap_or_default();
+        let bytes = self.buffer.get(body..body + PREFIX_SIZE_MAX).unwrap_or_default();
         let oversize = decode_oversize(bytes, size).map_err(located)?;
         let skipped = held.min(size);
         self.start = body + skipped;
@@ -523,7 +523,7 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, (usize, Fault)> 
 
 /// The part of a `Publish` before its data, without an `Init`'s MIME type.
 #[derive(Deserialize)]
-struct PublishHead {
+struct PublishPrefix {
     variant: u8,
     topic: u32,
     track: Track,
@@ -539,7 +539,7 @@ fn decode_oversize(head: &[u8], size: usize) -> Result<Oversize, (usize, Fault)>
     if head.first().is_some_and(|&variant| variant != PUBLISH_VARIANT) {
         return Err((0, Fault::TooLarge(u32::try_from(size).unwrap_or(u32::MAX))));
     }
-    let (publish, rest) = take::<PublishHead>(head, head)?;
+    let (publish, rest) = take::<PublishPrefix>(head, head)?;
     debug_assert_eq!(publish.variant, PUBLISH_VARIANT);
     let part = match publish.part {
         0 => Part::Whole,
@@ -555,7 +555,7 @@ fn decode_oversize(head: &[u8], size: usize) -> Result<Oversize, (usize, Fault)>
     } else {
         Some(rest)
     };
-    let PublishHead { topic, track, sequence, .. } = publish;
+    let PublishPrefix { topic, track, sequence, .. } = publish;
     let oversize = |size| Oversize { topic, track, sequence, part, size };
     // A MIME type that exceeds the head is too long itself: the publication is dropped in any case.
     let Some(rest) = rest else { return Ok(oversize(size)) };
@@ -784,10 +784,10 @@ mod tests {
         let since = Some(Since { epoch: u64::MAX, next: [u64::MAX; 4] });
         let page = PageInfo { address, origin: &origin };
         let frame = ToBusiness::Subscribe { request: u32::MAX, link: &link, since, page };
-        assert!(bytes(&frame).len() <= LENGTH_SIZE + HEAD_SIZE_MAX);
+        assert!(bytes(&frame).len() <= LENGTH_SIZE + PREFIX_SIZE_MAX);
         let data = "d".repeat(512);
         let frame = ToBusiness::PageMessage { topic: u32::MAX, page: u32::MAX, data: &data };
-        assert!(bytes(&frame).len() <= LENGTH_SIZE + HEAD_SIZE_MAX);
+        assert!(bytes(&frame).len() <= LENGTH_SIZE + PREFIX_SIZE_MAX);
         assert_eq!(encode(&frame, &mut [0; 100]), None);
     }
 

@@ -26,7 +26,7 @@ pub const STATUSES: [(u16, &str); 13] = [
 
 /// A response that closes its connection.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The status.
     pub code: u16,
     /// The body's MIME type.
@@ -39,7 +39,7 @@ pub struct Answer {
     pub is_head: bool,
 }
 
-impl Answer {
+impl Response {
     /// A plain-text response.
     #[must_use]
     pub fn plain(code: u16, text: &str) -> Self {
