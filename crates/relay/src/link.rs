@@ -1,8 +1,9 @@
 //! A share link, and what the business server granted for it.
 //!
-//! A [`Link`] is there while it is of use: pages wait for it or are served by it, a request for it is
-//! under way, its grant or its denial still holds. Owns the answers to that question. Who waits and who watches is counted
-//! where it changes (`waiting.rs`, `subscription.rs`), and so is what is under way (`requests.rs`). Decides nothing.
+//! A [`Link`] is kept while it is in use: pages wait for it or watch by it, a request for it is
+//! under way, or its grant or denial is still valid. Owns the predicates for that. The numbers of
+//! waiting and watching pages are kept where they change (`waiting.rs`, `subscription.rs`), and so
+//! are requests in flight (`requests.rs`). Decides nothing.
 
 use core::fmt;
 
@@ -14,57 +15,58 @@ use super::{
 };
 use wire::{LINK_SIZE_MAX, uplink::Grant};
 
-/// A share link that is of use.
+/// A share link in use.
 #[derive(Debug)]
 pub struct Link {
     name: String<LINK_SIZE_MAX>,
     hash: u64,
-    /// The topic that it was granted for; [`NONE`] without.
+    /// The topic that it was granted; [`NONE`] if none.
     pub topic: u32,
-    /// What it was granted.
+    /// The grant.
     pub grant: Grant,
-    /// Until when pages are admitted without asking.
+    /// Until this time pages are admitted without a request.
     pub granted_until: Instant,
-    /// When the grant is to be renewed.
+    /// When to renew the grant.
     pub renew_at: Instant,
-    /// The link as a whole was denied.
+    /// The denial of the link as a whole, if it was denied.
     pub denied: Option<Denied>,
-    /// The link as a whole was denied, and one page is asked for by name before that counts.
+    /// The link as a whole was denied, but one request that names a page must confirm it first.
     pub on_trial: Option<Trial>,
-    /// The connection on which anything was accepted with this link last; 0 without.
+    /// The uplink connection on which a request for this link was last accepted; 0 for none.
     pub accepted_on: u64,
-    /// What is under way for it.
+    /// Requests in flight for it.
     pub asked: Asked,
-    /// Requests for the link as a whole that were given up in a row.
+    /// Consecutive requests for the link as a whole that were given up.
     pub unanswered: u8,
-    /// Accepts in a row that were given back, to be asked for again from where waiting pages are.
+    /// Consecutive `Accept`s that were handed back, so that the link is requested again from where
+    /// the waiting pages are.
     pub replays: u8,
-    /// The epoch that such an `Accept` named.
+    /// The epoch that the last such `Accept` named.
     pub epoch: Option<u64>,
-    /// The last answer was not shared: each page is asked for by itself.
+    /// The last grant was not shared: each page needs a request of its own.
     pub each: bool,
-    /// On this connection only requests that name a page are accepted.
+    /// On this connection the business server accepts only requests that name a page.
     pub by_name: bool,
-    /// That was so on the connection before.
+    /// `by_name` on the previous connection.
     pub was_by_name: bool,
-    /// To be asked for again as a whole, since the uplink was lost.
+    /// The uplink was lost: request the link as a whole again.
     pub ask_again: bool,
-    /// Those that wait for it.
+    /// Subscriptions that wait for it.
     pub waiting: Waiting,
-    /// Those that are served by it.
+    /// Live subscriptions made with it.
     pub watching: Watching,
     /// Previews that wait for it.
     pub previewers: Previewers,
-    /// Previews alone asked for it so far.
+    /// Only previews have requested it so far.
     pub for_preview: bool,
-    /// The network whose page asked for it first; [`NONE`] without.
+    /// The network of the first page that requested it; [`NONE`] if none.
     pub network: u32,
-    /// When somebody asked for it last.
+    /// When it was last requested.
     pub used_at: Instant,
 }
 
 impl Link {
-    /// A link that nothing is known of.
+    /// A link of which nothing is known yet.
     #[must_use]
     pub const fn new(name: String<LINK_SIZE_MAX>, hash: u64, now: Instant) -> Self {
         Self {
@@ -94,19 +96,19 @@ impl Link {
         }
     }
 
-    /// The link itself: a secret.
+    /// The link itself, which is a secret.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The hash that it is found by.
+    /// The hash under which it is indexed.
     #[must_use]
     pub const fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// Whether pages may be admitted without asking: a shared grant that is not over.
+    /// Whether pages may be admitted without a request: it has a shared grant that has not expired.
     #[must_use]
     pub fn is_granted(&self, now: Instant) -> bool {
         self.grant.shared && now < self.granted_until && self.topic != NONE
@@ -118,7 +120,7 @@ impl Link {
         self.denied.filter(|denied| now < denied.until)
     }
 
-    /// Its grant is over: pages that wait are asked for anew, nothing is renewed.
+    /// Ends its grant: waiting pages need a new request, and nothing is renewed.
     pub const fn end_grant(&mut self, now: Instant) {
         self.topic = NONE;
         self.granted_until = now;
@@ -126,7 +128,7 @@ impl Link {
         self.waiting.uncover();
     }
 
-    /// Whether nobody would miss the link.
+    /// Whether the row may be freed.
     #[must_use]
     pub fn is_idle(&self, now: Instant) -> bool {
         self.is_spare()
@@ -134,7 +136,7 @@ impl Link {
             && (self.topic == NONE || self.granted_until <= now)
     }
 
-    /// Whether it is only remembered: a denial, or a grant that nobody uses.
+    /// Whether the row only remembers something: a denial, or a grant that no page uses.
     #[must_use]
     pub const fn is_spare(&self) -> bool {
         self.waiting.ring().is_empty()
@@ -144,14 +146,14 @@ impl Link {
             && self.previewers.is_empty()
     }
 
-    /// Whether its pages are held by a shared grant that is renewed. One that is asked for again
-    /// since the uplink was lost is no renewal.
+    /// Whether its pages depend on a shared grant that is renewed. A link that is requested again
+    /// because the uplink was lost does not count as a renewal.
     #[must_use]
     pub const fn is_renewed(&self) -> bool {
         self.grant.shared && self.grant.ttl_s > 0 && self.watching.live() > 0 && !self.ask_again
     }
 
-    /// Whether each page is asked for by itself.
+    /// Whether each page needs a request of its own.
     #[must_use]
     pub const fn asks_by_page(&self) -> bool {
         self.each || self.by_name
@@ -163,22 +165,23 @@ impl Link {
 pub struct Denied {
     /// Until when it is remembered.
     pub until: Instant,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// No page was asked for by name: the next one may be.
+    /// No request that names a page has been tried yet: the next page may try one.
     pub untried: bool,
 }
 
-/// A denial of a link as a whole that one page's own request puts to the test.
+/// A denial of a link as a whole that one request in a page's name must confirm.
 #[derive(Clone, Copy, Debug)]
 pub struct Trial {
-    /// The number of the page's request.
+    /// The number of that request.
     pub request: u32,
-    /// Why the whole was denied.
+    /// The reason for the denial of the whole.
     pub reason: Reason,
 }
 
-/// A link as logs and consoles may show it: its first four bytes. A link is printable ASCII (`wire`), so that four bytes are four letters.
+/// A link as logs and consoles may show it: its first four bytes. A link is printable ASCII
+/// (`wire`), so these are four characters.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a>(pub &'a str);
 

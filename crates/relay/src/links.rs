@@ -1,8 +1,9 @@
-//! The table of links, found by name, and the links whose waiting pages are being admitted.
+//! The table of links, found by name, and the queue of links whose waiting pages are being
+//! admitted.
 //!
-//! Owns the rows, the index by the hash of their names, and what outlives a row: that a link was accepted on this
-//! connection to the business server. Doesn't know when a link is of use: that is the [`Link`]'s own, and who may have
-//! a row is decided in `admission.rs`.
+//! Owns the rows, the index by hash of the name, and one fact that outlives a row: that a link was
+//! accepted on this connection to the business server. Doesn't know when a link is in use (the
+//! [`Link`] does), nor which pages may have a row for one (`admission.rs`).
 
 use alloc::{collections::VecDeque, vec::Vec};
 
@@ -21,8 +22,8 @@ pub struct Links {
     rows: Table<Link>,
     /// Rows by the hash of their name, sorted.
     hashes: Vec<(u64, u32)>,
-    /// The hashes of links that were accepted on this connection and forgotten since, the oldest first; whether by names
-    /// alone.
+    /// Hashes of links that were accepted on this connection and whose row was freed since, oldest
+    /// first. The flag: accepted only by requests that name a page.
     accepted: VecDeque<(u64, bool)>,
     /// Links whose shared grant covers pages that still wait.
     admitting: VecDeque<u32>,
@@ -30,7 +31,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// No link yet; room for `links_max`.
+    /// An empty table for `links_max` links.
     #[must_use]
     pub fn new(links_max: u32, seed: u64) -> Self {
         let rows = links_max as usize;
@@ -43,7 +44,7 @@ impl Links {
         }
     }
 
-    /// Bytes of one link, with its place in the index and the two queues.
+    /// Bytes of one link, including its entries in the index and the two queues.
     pub const ROW_SIZE: usize =
         Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() + size_of::<(u64, bool)>();
 
@@ -53,7 +54,7 @@ impl Links {
         self.rows.get(link)
     }
 
-    /// The link at an index, if there is one, to change it.
+    /// The link at an index, if there is one, mutably.
     #[must_use]
     pub fn get_mut(&mut self, link: u32) -> Option<&mut Link> {
         self.rows.get_mut(link)
@@ -64,37 +65,37 @@ impl Links {
         self.rows.iter()
     }
 
-    /// Links stand at indices below this.
+    /// One past the highest index in use so far.
     #[must_use]
     pub fn end(&self) -> u32 {
         self.rows.end()
     }
 
-    /// Whether there is no room for another one.
+    /// Whether the table is full.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.rows.is_full()
     }
 
-    /// Links now, and the most that there ever were.
+    /// Links now, and the high-water mark.
     #[must_use]
     pub const fn len(&self) -> (u32, u32) {
         (self.rows.len(), self.rows.len_highest())
     }
 
-    /// The name of the row at an index.
+    /// The id of the row at an index.
     #[must_use]
     pub fn id(&self, link: u32) -> Option<Id<Link>> {
         self.rows.id(link)
     }
 
-    /// The index that a name of a row stands for, while it is there.
+    /// The index of the row that an id names; `None` once that row is freed.
     #[must_use]
     pub fn resolve(&self, link: Id<Link>) -> Option<u32> {
         self.rows.resolve(link)
     }
 
-    /// The link of this name.
+    /// The link with this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<u32> {
         let hash = hash(self.seed, name.as_bytes());
@@ -103,7 +104,8 @@ impl Links {
         same.map(|(_, link)| *link).find(|link| self.rows[*link].name() == name)
     }
 
-    /// A row for a link that has none; `None` where there is no room. `connection` is the one to the business server.
+    /// Adds a row for a link that has none; `None` if the table is full. `connection` is the
+    /// current one to the business server.
     pub fn insert(&mut self, now: Instant, name: &str, connection: u64) -> Option<u32> {
         let hash = hash(self.seed, name.as_bytes());
         let mut row = Link::new(String::try_from(name).ok()?, hash, now);
@@ -119,7 +121,7 @@ impl Links {
         Some(link)
     }
 
-    /// Takes a link out of the table; what was accepted with it outlives the row.
+    /// Removes a link; whether it was accepted on `connection` outlives the row.
     pub fn remove(&mut self, link: u32, connection: u64) -> Option<Link> {
         let row = self.rows.remove(link)?;
         if let Ok(place) = self.hashes.binary_search(&(row.hash(), link)) {
@@ -134,48 +136,48 @@ impl Links {
         Some(row)
     }
 
-    /// The connection is gone: what was accepted on it counts no more.
+    /// The uplink was lost: what was accepted on it no longer counts.
     pub fn forget_accepted(&mut self) {
         self.accepted.clear();
     }
 
-    /// The pages that wait for a link are admitted from now on.
+    /// Queues a link whose waiting pages are to be admitted.
     pub fn push_admitting(&mut self, link: u32) {
         if !self.admitting.contains(&link) {
             self.admitting.push_back(link);
         }
     }
 
-    /// The link whose pages are admitted now. It may be gone.
+    /// The link whose pages are being admitted. Its row may be free.
     #[must_use]
     pub fn admitting(&self) -> Option<u32> {
         self.admitting.front().copied()
     }
 
-    /// All of that link's pages are admitted.
+    /// All pages of that link are admitted.
     pub fn pop_admitting(&mut self) {
         self.admitting.pop_front();
     }
 
-    /// Checks sizes alone.
+    /// Checks sizes only.
     ///
     /// # Panics
-    /// Where a table has grown.
+    /// If a table has grown.
     pub fn check_size(&self, links_max: u32) {
         self.rows.check_size("links", links_max);
         assert!(self.accepted.len() <= links_max as usize, "BOUND: too many links remembered as accepted");
-        assert!(self.admitting.len() <= links_max as usize, "BOUND: more links admit than there are");
+        assert!(self.admitting.len() <= links_max as usize, "BOUND: more links are admitting than exist");
     }
 
-    /// Checks that each link is found by its name: for tests.
+    /// Checks that each link is found by its name. For tests.
     ///
     /// # Panics
-    /// Where one isn't.
+    /// If one is not found.
     pub fn check(&self, links_max: u32) {
         self.rows.check("links", links_max);
         assert_eq!(self.hashes.len(), self.rows.len() as usize, "links are indexed wrongly");
         for (link, row) in self.rows.iter() {
-            assert_eq!(self.find(row.name()), Some(link), "link {link} is not found, or there twice");
+            assert_eq!(self.find(row.name()), Some(link), "link {link} is not found, or is there twice");
         }
     }
 }

@@ -1,55 +1,59 @@
-//! The uplink's signs of life: when a `Ping` is due, and when the connection is given up as dead.
+//! The uplink's signs of life: when a `Ping` is due, and when the connection counts as dead.
 //!
-//! A byte is a sign of life, so that a large frame may take its time on a thin line; a whole frame is due within
-//! minutes all the same. What the peer takes of our own is one too: a business server that reads slowly is there,
-//! and may not have come to our `Ping` yet. Owns those times and the limits of them. Doesn't know what frames say.
+//! Any byte is a sign of life, so a large frame may take its time on a slow line, but a whole frame
+//! must arrive within minutes. Bytes that the peer acknowledges count too: a business server that
+//! reads slowly is alive, and may not have read our `Ping` yet. Owns these times and their limits.
+//! Doesn't know the contents of frames.
 
 use super::{fault::PeerError, time::Instant};
 
-/// A `Ping` goes out when no frame came for so long.
+/// A `Ping` is sent after this time without a frame.
 const PING_MS: u64 = 10_000;
-/// Without a byte for so long the uplink is quiet. Less than [`PING_MS`]: there are three turns with a `Ping` before it is dead.
+/// After this time without a byte the uplink is quiet. Less than [`PING_MS`], so that three `Ping`s
+/// fit in before it is dead.
 const QUIET_MS: u64 = 5_000;
-/// Without a byte for so long the uplink is dead: neither one that came, nor one that was taken.
+/// After this time the uplink is dead if no byte was received and none acknowledged.
 const DEAD_MS: u64 = 30_000;
-/// Without a whole frame for so long it is dead, however many bytes come: the largest takes that at 3.7 KB/s. Pings see to it that
-/// one is due every 10 s. A peer that only drips would otherwise hold its pages for ever.
+/// After this time without a whole frame the uplink is dead, however many bytes arrive: 3.7 KB/s
+/// suffice for the largest frame. Pings ensure that a frame is due every 10 s. Without this limit,
+/// a peer that drips bytes would hold its pages forever.
 const FRAME_MS_MAX: u64 = 300_000;
-/// A handshake in which nothing comes for so long is given up.
+/// A handshake is given up after this time without a byte.
 const HANDSHAKE_SILENT_MS_MAX: u64 = 10_000;
-/// A handshake that is not done within this time is given up, however many bytes come: it is two small frames each way.
+/// A handshake that takes longer than this is given up, however many bytes arrive: it is two small
+/// frames each way.
 const HANDSHAKE_MS_MAX: u64 = 20_000;
 
-/// What is known of the peer of one connection.
+/// Liveness of the peer on one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Liveness {
     /// When the handshake began.
     begun: Instant,
-    /// The last sign of life: a byte that came, or one that was taken.
+    /// The last sign of life: a byte received, or one acknowledged.
     heard: Instant,
-    /// When the last whole frame came.
+    /// When the last whole frame was received.
     framed: Instant,
-    /// When it was last asked for one, if it was since.
+    /// When the last `Ping` was sent, if no frame was received since.
     pinged: Option<Instant>,
 }
 
 impl Liveness {
-    /// A connection begins.
+    /// A new connection.
     pub const fn new(now: Instant) -> Self {
         Self { begun: now, heard: now, framed: now, pinged: None }
     }
 
-    /// Bytes came, or the peer took some.
+    /// Bytes were received, or the peer acknowledged some.
     pub const fn heard(&mut self, now: Instant) {
         self.heard = now;
     }
 
-    /// A whole frame came.
+    /// A whole frame was received.
     pub const fn framed(&mut self, now: Instant) {
         (self.heard, self.framed, self.pinged) = (now, now, None);
     }
 
-    /// The peer is asked for a frame.
+    /// A `Ping` was sent.
     pub const fn pinged(&mut self, now: Instant) {
         self.pinged = Some(now);
     }
@@ -59,7 +63,8 @@ impl Liveness {
         now.since(self.heard)
     }
 
-    /// Whether there was no sign of life for a while, so that it is worth asking the kernel for one.
+    /// Whether it has been silent long enough that the kernel should be asked whether the peer
+    /// acknowledged anything.
     pub const fn is_quiet(&self, now: Instant) -> bool {
         self.silent_ms(now) >= QUIET_MS
     }
@@ -69,17 +74,17 @@ impl Liveness {
         self.pinged.unwrap_or(self.framed).after(PING_MS)
     }
 
-    /// When the handshake is to be given up unless something comes.
+    /// When to give up the handshake unless something is received.
     pub fn handshake_ends_at(&self) -> Instant {
         self.heard.after(HANDSHAKE_SILENT_MS_MAX).min(self.begun.after(HANDSHAKE_MS_MAX))
     }
 
-    /// The same of a connection whose handshake is done.
+    /// The same for a connection whose handshake is done.
     pub fn ends_at(&self) -> Instant {
         self.heard.after(DEAD_MS).min(self.framed.after(FRAME_MS_MAX))
     }
 
-    /// Why the connection is given up.
+    /// The reason for giving up the connection.
     pub const fn fault(&self, now: Instant, is_up: bool) -> PeerError {
         let silent_ms_max = if is_up { DEAD_MS } else { HANDSHAKE_SILENT_MS_MAX };
         if self.silent_ms(now) < silent_ms_max { PeerError::Slow } else { PeerError::Silent }
@@ -103,7 +108,8 @@ mod tests {
         assert_eq!(rig.relay.uplink_fault(rig.now), Some(PeerError::Silent));
     }
 
-    /// One byte of a frame comes, or was taken, after each `step_ms`, until the connection is given up: when, and why.
+    /// One byte of a frame is received, or acknowledged, every `step_ms` until the connection is
+    /// given up. Returns when, and why.
     fn drips(rig: &mut Rig, step_ms: u64, drip: impl Fn(&mut Relay, Instant)) -> (u64, PeerError) {
         let begun = rig.now;
         loop {
@@ -123,9 +129,9 @@ mod tests {
         for step_ms in [100, 29_000] {
             let mut rig = Rig::up(&BOARD);
             let ended = drips(&mut rig, step_ms, |relay, now| relay.handle_uplink_read(now, 1));
-            assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow), "a byte each {step_ms} ms");
+            assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow), "a byte every {step_ms} ms");
         }
-        // A whole frame begins the minutes anew, and bytes that stop coming are silence.
+        // A whole frame resets the minutes, and bytes that stop are silence.
         let mut rig = Rig::up(&BOARD);
         for _ in 0..20 {
             rig.relay.handle_uplink_read(rig.now, 1);
@@ -147,7 +153,7 @@ mod tests {
         assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow));
         let mut rig = Rig::up(&BOARD);
         let ended = drips(&mut rig, 1_000, |relay, now| relay.uplink_wrote(now, 1));
-        assert_eq!(ended, (DEAD_MS, PeerError::Silent), "a kernel takes as much for a peer that is gone");
+        assert_eq!(ended, (DEAD_MS, PeerError::Silent), "the kernel buffers as much for a peer that is gone");
     }
 
     #[test]

@@ -1,18 +1,19 @@
-//! Measuring what the kernel holds for the pages, and closing the slowest where it is too much.
+//! Measuring what the kernel holds for the pages, and closing the slowest when it is too much.
 //!
-//! The shell reads a socket's queues about once a second for each page that may have something in them, and those of all
-//! pages before anything more is written where the count passes the cap. Where what was measured passes it, the
-//! pages that made no progress for the longest time are closed first. The counts are `kernel_memory.rs`'s.
+//! The shell reads the socket queues of each page that may have something in them about once a
+//! second; where the count passes the cap, it reads those of all pages before it writes anything
+//! more. If the measured total still passes the cap, the pages without progress for the longest
+//! time are closed first. The counts are kept in `kernel_memory.rs`.
 
 use super::{Relay, event::Event, kernel_memory::limit, session::Session, table::Id, time::Instant};
 
-/// Pages are told apart by the tenths of a second without progress; older ones are all the same.
+/// Pages are ranked by tenths of a second without progress, up to this many; older ones rank equal.
 const AGES: usize = 256;
 const AGE_MS: u64 = 100;
 
 impl Relay {
-    /// Whether all pages are to be measured before anything more is written; if so,
-    /// [`poll_measure`](Self::poll_measure) names them.
+    /// Whether all pages must be measured before anything more is written; if so,
+    /// [`poll_measure`](Self::poll_measure) lists them.
     pub fn poll_full(&mut self) -> bool {
         let is_full = self.is_full();
         if is_full {
@@ -21,7 +22,7 @@ impl Relay {
         is_full
     }
 
-    /// A page whose socket's queues are to be read from the kernel now. `None` until the next
+    /// The next page whose socket queues must be read from the kernel. `None` until the next
     /// [`handle_timeout`](Self::handle_timeout) or [`poll_full`](Self::poll_full).
     pub fn poll_measure(&mut self) -> Option<Id<Session>> {
         while let Some(page) = self.sessions.kernel.next_measure(self.sessions.end()) {
@@ -33,15 +34,15 @@ impl Relay {
         None
     }
 
-    /// The bytes that a page's socket holds in the kernel: what waits to go, and what came and waits.
-    pub fn handle_measured(&mut self, page: Id<Session>, going: u32, come: u32) {
+    /// A page's socket was measured: bytes in its send queue, and in its receive queue.
+    pub fn handle_measured(&mut self, page: Id<Session>, send_queue: u32, receive_queue: u32) {
         let Some(page) = self.sessions.resolve(page).filter(|page| !self.sessions[*page].is_cut()) else { return };
         let is_unread = self.sessions[page].blocked;
         let (kernel, share) = self.sessions.kernel_of(page);
-        kernel.measured(share, &self.board, going, come, is_unread);
+        kernel.measured(share, &self.board, send_queue, receive_queue, is_unread);
     }
 
-    /// Everything that was to be measured is: where it is too much the slowest pages go.
+    /// The measurements are complete: closes the slowest pages if the total is too large.
     pub fn handle_measures_done(&mut self, now: Instant) {
         if self.sessions.kernel.end_measures() {
             let (held, limit) = (self.kernel_size(), self.kernel_cap());
@@ -53,37 +54,40 @@ impl Relay {
         }
     }
 
-    /// Whether what was counted passes the cap.
+    /// Whether the count passes the cap.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.sessions.kernel.is_full()
     }
 
-    /// Bytes in the kernel for all pages: measured, and what was written since at its most.
+    /// Bytes in the kernel for all pages: as measured, plus an upper bound for what was written
+    /// since.
     #[must_use]
     pub const fn kernel_size(&self) -> u64 {
         self.sessions.kernel.total()
     }
 
-    /// What that may be before the slowest pages go.
+    /// The cap for that, above which the slowest pages are closed.
     #[must_use]
     pub const fn kernel_cap(&self) -> u64 {
         limit(&self.board)
     }
 
-    /// The most that [`kernel_size`](Self::kernel_size) was when the kernel had been asked: about ten times a second.
+    /// The high-water mark of [`kernel_size`](Self::kernel_size), taken after measurements: about
+    /// ten times a second.
     #[must_use]
     pub fn kernel_size_highest(&self) -> u64 {
         self.sessions.kernel.highest()
     }
 
-    /// Closes the pages that made no progress for the longest time until `excess` bytes are covered; how many.
+    /// Closes the pages without progress for the longest time until `excess` bytes are freed.
+    /// Returns how many.
     fn close_slowest(&mut self, now: Instant, excess: u64) -> u32 {
         let mut held = [0_u64; AGES];
         for (_, session) in self.sessions.iter() {
             held[age(session, now)] += u64::from(session.kernel.size());
         }
-        // Everybody older than this age goes, and of this age as many as are needed.
+        // All pages older than this age are closed, and of this age as many as are needed.
         let mut oldest = AGES - 1;
         let mut left = excess;
         while oldest > 0 && held[oldest] < left {
@@ -103,7 +107,8 @@ impl Relay {
             closed += 1;
             self.counters.closed_for_memory += 1;
             if session.blocked || session.closing().is_some() {
-                // Its socket takes nothing, not even a close frame, or it had its time.
+                // Its socket takes nothing, not even a close frame, or its close timeout has
+                // passed.
                 self.cut(page);
             } else {
                 self.close_slow(now, page);
@@ -122,7 +127,7 @@ mod tests {
     use super::super::pages::Verdict;
     use super::super::rig::{BOARD, Rig};
 
-    /// Measures whoever is to be measured as holding `size`; how many they were.
+    /// Reports `size` bytes for each page that is due a measurement; returns how many there were.
     fn measure(rig: &mut Rig, size: u32) -> usize {
         let pages: Vec<_> = core::iter::from_fn(|| rig.relay.poll_measure()).collect();
         for page in &pages {
@@ -147,7 +152,7 @@ mod tests {
                 measure(&mut rig, 0)
             })
             .sum();
-        assert_eq!((measured, rig.relay.kernel_size()), (1, 0), "once in a sweep, and not again");
+        assert_eq!((measured, rig.relay.kernel_size()), (1, 0), "once per sweep, and not again");
         rig.take(page, u64::MAX);
         rig.relay.handle_page_closed(rig.now, page);
         assert_eq!(rig.relay.kernel_size(), 0);
@@ -172,7 +177,7 @@ mod tests {
         rig.relay.handle_measured(pages[1], cap / 4, 0);
         assert!(rig.relay.poll_full());
         assert_eq!(measure(&mut rig, cap / 4), 4, "all are measured once the count passes the cap");
-        assert!(!rig.relay.poll_full(), "and once only");
+        assert!(!rig.relay.poll_full(), "and only once");
         assert_eq!(rig.relay.verdict(pages[1]), Verdict::Cut);
         for page in [pages[0], pages[2], pages[3]] {
             assert_eq!(rig.relay.verdict(page), Verdict::Serve);

@@ -1,9 +1,9 @@
-//! A notice by value: everything that it takes to encode it once more.
+//! A notice by value: all that is needed to encode it again.
 //!
-//! A notice that a full socket cut in the middle is not kept as bytes: the page's row holds the notice itself,
-//! and its rest is encoded again, which gives the same bytes. So no pool of them can be full, and
-//! nobody's half notice costs another page anything. Owns nothing but a use of a shared reason
-//! while it stands in a row. What it looks like is `wire/page.rs`.
+//! When a full socket cuts a notice in the middle, its bytes are not kept. The page's row holds the
+//! notice itself and encodes it again, which gives the same bytes. So there is no pool of half-sent
+//! notices that could fill up, and one page's half notice costs other pages nothing. Owns nothing
+//! but a reference to a shared reason while it is held in a row. The encoding is in `wire/page.rs`.
 
 use heapless::Vec;
 
@@ -13,7 +13,7 @@ use wire::{
     page::{NOTICE_SIZE_MAX, Notice},
 };
 
-/// What one page is told besides publications; each is a [`Notice`].
+/// What a page receives besides publications; each is a [`Notice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are those of `wire::page::Notice`")]
 pub enum OwnNotice {
@@ -48,7 +48,7 @@ impl OwnNotice {
         notice.encode()
     }
 
-    /// The reason that it tells, where it tells one.
+    /// Its reason, if it has one.
     #[must_use]
     pub const fn reason(&self) -> Option<Reason> {
         match self {

@@ -1,8 +1,10 @@
-//! Publications: what the business server says of a topic, put into its log or counted.
+//! Publications: frames of the business server for a topic, appended to its log or counted as
+//! dropped.
 //!
-//! Owns which publication belongs to a topic that this connection has accepted, and the one order in which room is made:
-//! the longest media log forgets its oldest frames, `state` and `messages` keep what they are guaranteed. The tracks' own
-//! rules are `topic.rs`'s. What is dropped is counted and told to the log.
+//! Owns the check that this connection has accepted the publication's topic, and the only policy
+//! for making room: the longest media log forgets its oldest frames, while `state` and `messages`
+//! keep what they are guaranteed. The rules of each track are in `topic.rs`. Drops are counted and
+//! reported as events.
 
 use super::{
     Relay,
@@ -13,7 +15,7 @@ use super::{
 use wire::{Track, uplink::Part};
 
 impl Relay {
-    /// A publication came.
+    /// Handles a publication.
     pub(super) fn published(
         &mut self,
         now: Instant,
@@ -24,7 +26,7 @@ impl Relay {
         data: &[u8],
     ) {
         let Some(row) = self.accepted_topic(number) else { return };
-        // Nobody's history is forgotten for what can't be shown anyway.
+        // Don't evict history for a frame that can't be shown anyway.
         let topic = &self.topics[row];
         if track.is_media()
             && !topic.is_superfluous(track, sequence)
@@ -60,7 +62,7 @@ impl Relay {
         }
     }
 
-    /// One came whose frame was too large to be read: its bytes were skipped.
+    /// Handles a publication whose frame was too large to be read: its bytes were skipped.
     pub(super) fn handle_oversize(&mut self, number: u32, track: Track, sequence: u64, part: Part<'_>, size: usize) {
         let Some(row) = self.accepted_topic(number) else { return };
         let max = super::topic::data_size_max(&self.board, track, part);
@@ -70,7 +72,7 @@ impl Relay {
         self.topics.begin_walk(row);
     }
 
-    /// The topic that a publication is for, where this connection has accepted it.
+    /// The row of a publication's topic, if this connection has accepted it.
     fn accepted_topic(&mut self, number: u32) -> Option<u32> {
         let row = self.topics.find(number).filter(|&row| self.is_accepted(row));
         if row.is_none() {
@@ -89,15 +91,15 @@ impl Relay {
         }
     }
 
-    /// Free blocks that `state` and `messages` are still guaranteed.
+    /// Free blocks that are reserved for what `state` and `messages` are guaranteed.
     pub(super) fn kept_blocks(&self) -> u32 {
         let per_topic = self.board.state.blocks_max + self.board.messages.blocks_max;
         let held: u32 = self.topics.iter().map(|(_, topic)| topic.guaranteed_blocks(&self.store)).sum();
         (per_topic * self.board.topics_max).saturating_sub(held)
     }
 
-    /// Frees blocks for media until so many may be taken: `state` and `messages` keep what they are
-    /// guaranteed, and the longest media log forgets its oldest frames first.
+    /// Frees blocks for media until `blocks` may be taken: `state` and `messages` keep what they
+    /// are guaranteed, and the longest media log forgets its oldest frames first.
     fn make_room(&mut self, blocks: u32) -> bool {
         let per_topic = self.board.state.blocks_max + self.board.messages.blocks_max;
         if self.store.free() >= per_topic * self.board.topics_max + blocks {

@@ -1,36 +1,35 @@
-//! Rate limits: token buckets that are exact for every rate and cost eight bytes each.
+//! Rate limits: token buckets that are exact for every rate and take eight bytes each.
 //!
-//! A bucket is the moment at which it will be full again (the generic cell rate algorithm). That
-//! moment is counted in thousandths of a token since the machine's time began, which is milliseconds
-//! times tokens a second: whole numbers for every rate, so nothing is rounded and nothing that was
-//! refilled once is refilled again. Owns the arithmetic; the rates are the board's. Knows neither
-//! pages nor addresses, and no clock.
+//! A bucket stores the time at which it will be full again (the generic cell rate algorithm). The
+//! unit is thousandths of a token since the machine's start, that is, milliseconds times tokens per
+//! second: an integer for every rate, so nothing is rounded and nothing is refilled twice. Owns the
+//! arithmetic; the rates are the board's. Knows neither pages nor addresses nor a clock.
 
 use super::time::Instant;
 
-/// One token, in the unit that buckets count in.
+/// One token in the buckets' unit.
 const TOKEN: u64 = 1_000;
 
-/// What a token bucket allows.
+/// The limit that a token bucket enforces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Tokens of a full bucket: what may be taken at once.
+    /// Capacity in tokens: what may be taken at once.
     pub burst: u32,
-    /// Tokens that it is refilled with each second.
+    /// Tokens refilled per second.
     pub per_s: u32,
 }
 
-/// A token bucket: a burst, refilled at a fixed rate. The default one is full. It belongs to one
-/// [`Rate`]; taken from by another it counts wrongly.
+/// A token bucket: a burst, refilled at a fixed rate. The default bucket is full. Use each bucket
+/// with one [`Rate`] only; with another it counts wrongly.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
-    /// When it is full again, in thousandths of a token; full if that is past.
+    /// When it is full again, in thousandths of a token; a time in the past means full.
     full_at: u64,
 }
 
 impl Bucket {
-    /// Takes a token, where there is one. Over any time `t` in milliseconds at most
-    /// `burst + t * per_s / 1000` are taken.
+    /// Takes a token, if there is one. In any `t` milliseconds at most `burst + t * per_s / 1000`
+    /// are taken.
     pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
         let now = now.0.saturating_mul(rate.per_s.into());
         let full_at = self.full_at.max(now).saturating_add(TOKEN);
@@ -47,7 +46,7 @@ mod tests {
     use super::*;
     use board::ALL;
 
-    /// Tokens taken by who takes all that there are every `step_ms` for 10 s.
+    /// Tokens taken in 10 s by a client that takes all there are every `step_ms`.
     fn taken(rate: Rate, begin: Instant, step_ms: usize) -> u64 {
         let mut bucket = Bucket::default();
         let mut take_all = |now| (0..10 * rate.burst).take_while(|_| bucket.take(rate, now)).count() as u64;
@@ -70,13 +69,13 @@ mod tests {
                 for step_ms in [1, 3, 10, 100, 130] {
                     let last_ms = 10_000 / step_ms * step_ms;
                     let most = u64::from(rate.burst) + last_ms * u64::from(rate.per_s) / 1_000;
-                    // A bucket that is full before the next call loses what flows over.
+                    // A bucket that is full before the next call loses the overflow.
                     let is_wide = u64::from(rate.burst - 1) * 1_000 >= u64::from(rate.per_s) * step_ms;
                     let taken = taken(rate, Instant(begin), usize::try_from(step_ms).unwrap());
-                    assert!(taken <= most, "{rate:?} from {begin} each {step_ms} ms: {taken} of {most}");
+                    assert!(taken <= most, "{rate:?} from {begin} every {step_ms} ms: {taken} of {most}");
                     assert!(
                         !is_wide || taken + 1 >= most,
-                        "{rate:?} from {begin} each {step_ms} ms: {taken} of {most}"
+                        "{rate:?} from {begin} every {step_ms} ms: {taken} of {most}"
                     );
                 }
             }
@@ -91,7 +90,7 @@ mod tests {
         assert!(!bucket.take(rate, Instant(1_069)));
         assert!(bucket.take(rate, Instant(1_070)));
         assert!(!bucket.take(rate, Instant(1_070)));
-        assert!(!bucket.take(rate, Instant(0)), "a clock that went back refills nothing");
+        assert!(!bucket.take(rate, Instant(0)), "a clock that goes back refills nothing");
         assert_eq!((0..9).filter(|_| bucket.take(rate, Instant(60_000))).count(), 5);
     }
 }
