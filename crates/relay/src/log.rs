@@ -1,15 +1,18 @@
-//! The heart: a track's log, a ring of ready-to-send WebSocket frames in fixed-size blocks of one arena.
+//! The heart: a track's log, a ring of ready-to-send WebSocket frames in fixed-size blocks of one
+//! arena.
 //!
-//! A [`Log`] is a byte sequence that only grows at its end and is forgotten at its start. A place in
-//! it is an absolute offset (`u64`, never reused), so a reader is just a number and needs nothing
-//! from the log: an offset below [`Log::start`] was overtaken. Beside the bytes runs an index, one
-//! [`Entry`] for each frame. Frames are contiguous over block borders. Entries of one epoch cover
-//! sequences without a hole: what was lost is an entry of its own ([`Kind::Gap`]), told like a frame.
+//! A [`Log`] is a byte sequence that grows at its end and is forgotten at its start. A place in it
+//! is an absolute offset (`u64`, never reused), so a reader is just a number and needs nothing from
+//! the log: an offset below [`Log::start`] was overtaken. An index beside the bytes has one
+//! [`Entry`] for each frame. Frames are contiguous across blocks. The entries of one epoch cover
+//! its sequences without a hole: what was lost is an entry of its own ([`Kind::Gap`]), sent like a
+//! frame.
 //!
-//! The [`Store`] owns all memory of all logs: blocks, block directories, index rows, and what readers
-//! stand inside ([`Begun`]); taken once, touched when first used. A log refuses what it has no room for
-//! ([`Full`]) and forgets its own oldest frames to make room; [`Log::forget_oldest`] is the only
-//! way out, and hands on what readers still need. It doesn't know pages, topics or time.
+//! The [`Store`] owns the memory of all logs: blocks, block directories, index rows, and the frames
+//! that readers stopped inside ([`Begun`]). It is allocated once and touched when first used. A log
+//! refuses a frame that it has no room for ([`Full`]) and forgets its own oldest frames to make
+//! room; [`Log::forget_oldest`] is the only way out, and hands on what readers still need. Doesn't
+//! know pages or topics, nor a clock.
 
 use alloc::boxed::Box;
 use alloc::{vec, vec::Vec};
@@ -20,15 +23,15 @@ use super::{
     time::Stamp,
 };
 
-/// What an entry of a log is.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// A value complete in itself.
+    /// A value that is complete in itself.
     Whole = 0,
-    /// The frame that tells a gap; its sequences run to the next entry's.
+    /// The frame that announces a gap; its sequences run to the next entry's.
     Gap = 1,
-    /// The frame that tells a new epoch; it has no sequence.
+    /// The frame that announces a new epoch; it has no sequence.
     Epoch = 2,
     /// An init segment.
     Init = 3,
@@ -45,9 +48,9 @@ pub struct Entry {
     pub at: u64,
     /// Its sequence; the first one of a gap; 0 for an epoch.
     pub sequence: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Bytes of the WebSocket header: the payload begins behind them.
+    /// Size of the WebSocket header, after which the payload begins.
     pub header_size: u8,
 }
 
@@ -75,7 +78,7 @@ impl Entry {
     }
 }
 
-/// There is no block left in the arena, now; forgetting other logs' frames may help.
+/// The arena has no free block now; forgetting frames of other logs may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -86,17 +89,18 @@ pub struct Store {
     blocks: Box<[u8]>,
     directory: Box<[u32]>,
     index: Box<[u64]>,
-    /// Blocks that were given back, to be used before fresh ones: touched memory first.
+    /// Blocks that were freed. They are used before fresh ones, since their memory was already
+    /// touched.
     freed: Vec<u32>,
-    /// Blocks from here on were never used.
+    /// Blocks from this one on were never used.
     fresh: u32,
     blocks_max: u32,
-    /// Frames that readers stand inside.
+    /// Frames that readers stopped inside.
     pub begun: Begun,
 }
 
 impl Store {
-    /// Memory for logs: `blocks_max` blocks, and the directory and index rows of all of them.
+    /// Memory for all logs: `blocks_max` blocks, and the directory and index rows.
     #[must_use]
     pub fn new(block_size: u32, blocks_max: u32, directory_rows: usize, index_rows: usize, begun: Begun) -> Self {
         Self {
@@ -111,23 +115,24 @@ impl Store {
         }
     }
 
-    /// Blocks that are in no log.
+    /// Free blocks.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "at most blocks_max, a u32")]
     pub fn free(&self) -> u32 {
         self.blocks_max - self.fresh + self.freed.len() as u32
     }
 
-    /// The most blocks that were ever in logs at the same time: freed ones are taken before fresh ones.
+    /// High-water mark of blocks in use: freed blocks are taken before fresh ones.
     #[must_use]
     pub const fn used_highest(&self) -> u32 {
         self.fresh
     }
 
-    /// Checks the free blocks: for tests. `owners` says who has each block; free ones are noted there.
+    /// Checks the free blocks. For tests. `owners` has the owner of each block; free blocks are
+    /// entered too.
     ///
     /// # Panics
-    /// Where a block is free twice or was never used.
+    /// If a block is free twice or was never used.
     pub fn check(&self, owners: &mut [Option<(u32, usize)>]) {
         assert!(self.fresh <= self.blocks_max, "BOUND: the arena gave out more blocks than it has");
         for &block in &self.freed {
@@ -151,23 +156,23 @@ impl Store {
         &self.blocks[base + from..base + to]
     }
 
-    /// The bytes of a piece that [`Log::piece`] gave, while nothing was published since.
+    /// The bytes of a range that [`Log::piece`] returned; valid only until the next publication.
     #[must_use]
     pub fn piece(&self, piece: &core::ops::Range<usize>) -> &[u8] {
         &self.blocks[piece.clone()]
     }
 }
 
-/// Where a log's rows begin in the store, and how many it has.
+/// A log's rows in the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-    /// The first of its directory rows.
+    /// The first directory row.
     pub directory: usize,
-    /// Its blocks at most.
+    /// Most blocks, and the number of directory rows.
     pub blocks_max: u32,
-    /// The first of its index rows.
+    /// The first index row.
     pub index: usize,
-    /// Its frames at most.
+    /// Most frames, and the number of index rows.
     pub frames_max: u32,
 }
 
@@ -177,32 +182,32 @@ pub struct Log {
     extent: Extent,
     /// Offset of the oldest byte held.
     start: u64,
-    /// Offset behind the newest byte.
+    /// Offset after the newest byte.
     end: u64,
     /// Number of the oldest entry held.
     first: u64,
-    /// Number that the next entry gets.
+    /// Number of the next entry.
     last: u64,
     /// Number of the current epoch's first entry.
     epoch_first: u64,
     /// Offset of the current epoch's first entry.
     epoch_at: u64,
-    /// Number of the first entry of the epoch before it.
+    /// Number of the first entry of the epoch before the current one.
     before_first: u64,
-    /// Offset of the newest entry that is not simply a publication (gap, epoch, init), if any.
+    /// Offset of the newest entry other than a plain publication (gap, epoch, init), if any.
     special_at: Option<u64>,
-    /// The sequence behind the newest entry. 0: none yet.
+    /// The sequence after the newest entry. 0: none yet.
     next_sequence: u64,
     /// The first sequence of this epoch. 0: none yet.
     base: u64,
-    /// `next_sequence` as the epoch before this one ended.
+    /// `next_sequence` when the previous epoch ended.
     next_before: u64,
-    /// Its frames that readers stand inside.
+    /// The list of its frames that readers stopped inside.
     begun: Ends,
 }
 
 impl Log {
-    /// An empty log in its rows of the store.
+    /// An empty log with its rows in the store.
     #[must_use]
     pub const fn new(extent: Extent) -> Self {
         Self {
@@ -228,31 +233,31 @@ impl Log {
         self.start
     }
 
-    /// The offset behind the newest byte.
+    /// The offset after the newest byte.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.end
     }
 
-    /// The sequence behind the newest entry of this epoch; 0 where there was none.
+    /// The sequence after the newest entry of this epoch; 0 if there was none.
     #[must_use]
     pub const fn next_sequence(&self) -> u64 {
         self.next_sequence
     }
 
-    /// The first sequence that this epoch's log told; 0 where there was none.
+    /// The first sequence of this epoch; 0 if there was none.
     #[must_use]
     pub const fn base(&self) -> u64 {
         self.base
     }
 
-    /// [`next_sequence`](Self::next_sequence) as the epoch before this one ended.
+    /// [`next_sequence`](Self::next_sequence) when the previous epoch ended.
     #[must_use]
     pub const fn next_before(&self) -> u64 {
         self.next_before
     }
 
-    /// Whether something else than a plain publication stands at or behind an offset.
+    /// Whether there is anything other than a plain publication at or after an offset.
     #[must_use]
     pub fn is_special_since(&self, at: u64) -> bool {
         self.special_at.is_some_and(|special| special >= at)
@@ -270,19 +275,19 @@ impl Log {
         self.last - self.first
     }
 
-    /// The entry with a number, while it is held.
+    /// An entry by its number; `None` if it is not held.
     #[must_use]
     pub fn entry(&self, store: &Store, number: u64) -> Option<Entry> {
         (self.first <= number && number < self.last).then(|| self.row(store, number))
     }
 
-    /// The offset behind the entry with a number.
+    /// The offset after the entry with this number.
     #[must_use]
     pub fn entry_end(&self, store: &Store, number: u64) -> u64 {
         self.entry(store, number + 1).map_or(self.end, |next| next.at)
     }
 
-    /// The sequence behind the entry with a number, within its epoch.
+    /// The sequence after the entry with this number, within its epoch.
     #[must_use]
     pub fn entry_next(&self, store: &Store, number: u64) -> u64 {
         match self.entry(store, number + 1) {
@@ -316,7 +321,7 @@ impl Log {
         self.epoch_at
     }
 
-    /// The number of the entry that holds the byte at an offset.
+    /// The number of the entry that contains the byte at an offset.
     #[must_use]
     pub fn number_at(&self, store: &Store, at: u64) -> Option<u64> {
         if at < self.start || at >= self.end {
@@ -325,7 +330,7 @@ impl Log {
         Some(self.search(store, self.first..self.last, |entry| entry.at <= at) - 1)
     }
 
-    /// The numbers of the entries that are held of the epoch before.
+    /// The numbers of the previous epoch's entries that are held.
     #[must_use]
     pub fn before(&self) -> core::ops::Range<u64> {
         self.first.max(self.before_first)..self.epoch_first.max(self.first)
@@ -337,18 +342,18 @@ impl Log {
         (sequence < self.next_sequence).then(|| self.number_within(store, self.current(), sequence)).flatten()
     }
 
-    /// The number of the last entry of a range (of one epoch) that begins at or before a sequence.
+    /// The number of the last entry in `range` (of one epoch) that begins at or before a sequence.
     #[must_use]
     pub fn number_within(&self, store: &Store, range: core::ops::Range<u64>, sequence: u64) -> Option<u64> {
         let behind = self.search(store, range.clone(), |entry| entry.sequence <= sequence);
         (behind > range.start).then(|| behind - 1)
     }
 
-    /// Adds a frame of several pieces; forgets the log's oldest frames where its own limits ask for it.
-    /// `next` is the sequence behind it.
+    /// Appends a frame made of several pieces, after forgetting the log's oldest frames as its own
+    /// limits require. `next` is the sequence after it.
     ///
     /// # Errors
-    /// [`Full`] where the arena has no block for it: nothing was added, though frames of this log may
+    /// [`Full`] if the arena has no block for it: nothing was added, though frames of this log may
     /// have been forgotten.
     pub fn append(
         &mut self,
@@ -388,20 +393,21 @@ impl Log {
         Ok(number)
     }
 
-    /// Notes that the log's sequences go on at `next` without an entry for those before it: a
-    /// superseded state, or what nobody is owed.
+    /// Continues the log's sequences at `next` without an entry for those before it: a superseded
+    /// state, or sequences that no page is owed.
     pub fn advance(&mut self, sequence: u64, next: u64) {
         if self.base == 0 && sequence != 0 {
             self.base = sequence;
         }
         if self.next_sequence != 0 && sequence > self.next_sequence {
-            // Sequences without an entry: what is counted by sequences must look at the entries.
+            // Sequences without an entry: from here on frames can't be counted by sequence alone.
             self.special_at = Some(self.end);
         }
         self.next_sequence = next;
     }
 
-    /// Begins a new epoch: what is held stays for readers that are inside it, and sequences begin anew.
+    /// Begins a new epoch: the frames held stay for readers that are among them, and sequences
+    /// start over.
     pub fn begin_epoch(&mut self) {
         self.next_before = self.next_sequence;
         self.before_first = self.epoch_first;
@@ -411,8 +417,8 @@ impl Log {
         self.base = 0;
     }
 
-    /// Forgets the oldest frame; its blocks go back where no other frame is in them, and what readers
-    /// that stand inside it still need is kept.
+    /// Forgets the oldest frame. Frees its blocks unless another frame is in them, and keeps what
+    /// readers that stopped inside it still need.
     pub fn forget_oldest(&mut self, store: &mut Store) {
         if self.first == self.last {
             return;
@@ -423,8 +429,8 @@ impl Log {
         self.release(store, start);
     }
 
-    /// Forgets everything and gives every block back: the log is not to be read any more, but for what
-    /// readers stand inside, which is kept.
+    /// Forgets everything and frees every block. The log must not be read any more, except for
+    /// frames that readers stopped inside, which are kept.
     pub fn clear(&mut self, store: &mut Store) {
         self.first = self.last;
         self.keep_begun(store, self.end);
@@ -433,26 +439,27 @@ impl Log {
         self.release(store, block_end);
     }
 
-    /// A reader stopped inside a frame that ends at `end`: `from` is the first byte that it lacks. `name` is the
-    /// topic's row, and the log's place in it. Gives the frame's row among those that were begun.
+    /// A reader stopped inside a frame that ends at `end`; `from` is the first byte that it lacks.
+    /// `name` is the topic's row, and the log's place in the topic. Returns the frame's row in
+    /// [`Begun`].
     pub fn enter(&mut self, store: &mut Store, name: (u32, u8), from: u64, end: u64, now: Stamp) -> Option<u32> {
         debug_assert!(self.start <= from && from < end && end <= self.end);
         store.begun.enter(&mut self.begun, name, from, end, now)
     }
 
-    /// A reader is done with a frame of this log that it stood inside, or gone.
+    /// A reader that stopped inside a frame of this log has finished it, or is gone.
     pub fn leave(&mut self, store: &mut Store, frame: u32) {
         store.begun.leave(&mut self.begun, frame);
     }
 
-    /// Its frames that readers stand inside.
+    /// The list of its frames that readers stopped inside.
     #[must_use]
     pub const fn begun(&self) -> Ends {
         self.begun
     }
 
-    /// The bytes between two offsets, as slices for one `writev`; stops where `out` is full.
-    /// Gives the bytes that it covered.
+    /// Appends the bytes between two offsets to `out`, as slices for one `writev`, until `out` is
+    /// full. Returns how many bytes that covers.
     pub fn slices<'a, const N: usize>(
         &self,
         store: &'a Store,
@@ -476,7 +483,8 @@ impl Log {
         at - from
     }
 
-    /// Where the bytes between two offsets stand in the store, where they are in one block.
+    /// The range of the store that has the bytes between two offsets; `None` unless one block has
+    /// them all.
     #[must_use]
     pub fn piece(&self, store: &Store, from: u64, to: u64) -> Option<core::ops::Range<usize>> {
         let block_size = store.block_size as u64;
@@ -489,10 +497,10 @@ impl Log {
         Some(at..at + as_usize(to - from))
     }
 
-    /// Checks the log's blocks and index: for tests. `owners` says who has each block.
+    /// Checks the log's blocks and index. For tests. `owners` has the owner of each block.
     ///
     /// # Panics
-    /// Where a block is in two places or a frame stands where it can't.
+    /// If a block is in two places or a frame is where it can't be.
     pub fn check(&self, store: &Store, owners: &mut [Option<(u32, usize)>], owner: (u32, usize)) {
         assert!(self.blocks(store) <= self.extent.blocks_max, "BOUND: log {owner:?} has too many blocks");
         assert!(self.frames() <= self.extent.frames_max.into(), "BOUND: log {owner:?} has too many frames");
@@ -508,12 +516,12 @@ impl Log {
             let entry = self.row(store, number);
             assert!(
                 if number == self.first { entry.at == at } else { entry.at > at } && entry.at < self.end,
-                "log {owner:?}: frame {number} stands at {} behind {at}",
+                "log {owner:?}: frame {number} is at {} after {at}",
                 entry.at
             );
             at = entry.at;
         }
-        assert!(self.first < self.last || self.start == self.end, "log {owner:?} has bytes and no frame");
+        assert!(self.first < self.last || self.start == self.end, "log {owner:?} has bytes but no frame");
         assert!(self.before_first <= self.epoch_first && self.epoch_first <= self.last, "log {owner:?} mixes epochs");
     }
 
@@ -557,7 +565,8 @@ impl Log {
         }
     }
 
-    /// Keeps what readers need of frames that begin before `start`, which are about to be forgotten.
+    /// Keeps what readers still need of frames that begin before `start`, which are about to be
+    /// forgotten.
     fn keep_begun(&mut self, store: &mut Store, start: u64) {
         let Store { begun, blocks, directory, block_size, .. } = store;
         while let Some((frame, needed)) = begun.overtaken(&self.begun, start) {
@@ -613,7 +622,7 @@ impl Log {
     }
 }
 
-/// The bytes of a WebSocket header (unmasked), by its second byte.
+/// The size of a WebSocket header (unmasked), by its second byte.
 fn header_size(frame: &[u8]) -> u8 {
     match frame.get(1) {
         Some(126) => 4,

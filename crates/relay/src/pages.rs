@@ -1,9 +1,9 @@
-//! What pages do: connect, say something, fall silent, go.
+//! What pages do: connect, send frames, fall silent, leave.
 //!
-//! Owns the session table's rules: who is let in, what a page may say and how often. Refuses one
-//! connection beyond the table, or beyond its network's share of it, politely ([`Refusal`]); a page's
-//! own faults close that page alone. The words of the page protocol are read in `wire/page.rs`; what a
-//! `subscribe` leads to is `admission.rs`, and when a page is given up `expiry.rs`.
+//! Owns the rules for admitting connections, and for what a page may send and how often. Politely
+//! refuses a connection that exceeds the table, or its network's share of the table ([`Refusal`]);
+//! a page's own faults close that page alone. The page protocol is parsed in `wire/page.rs`;
+//! `admission.rs` handles a `subscribe`, and `expiry.rs` decides when a page is given up.
 
 use core::net::IpAddr;
 
@@ -26,46 +26,46 @@ use wire::{
 
 /// A close frame's payload is at most 125 bytes, two of them the code.
 const CLOSE_REASON_SIZE_MAX: usize = 123;
-/// So many protocol errors close a page.
+/// A page is closed at this many protocol errors.
 const FAULTS_MAX: u8 = 3;
 
-/// Who wants to be let in.
+/// The peer that wants to connect.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
-    /// Where the page is.
+    /// The page's address.
     pub address: IpAddr,
-    /// Its `Origin`; empty without.
+    /// Its `Origin`; empty if it sent none.
     pub origin: &'a str,
-    /// The address is no one network's: loopback, or a trusted proxy's own.
+    /// The address belongs to no single network: loopback, or a trusted proxy's own.
     pub is_anybody: bool,
 }
 
-/// Why a page is not let in.
+/// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The table is full.
     Full {
-        /// When it makes sense to come back.
+        /// When to come back.
         retry_ms: u32,
     },
     /// The relay is going away.
     Draining {
-        /// When it makes sense to come back.
+        /// When to come back.
         retry_ms: u32,
     },
-    /// Its address has as many pages as it may have now.
+    /// Its network has as many pages as it may have now.
     Address {
-        /// When it makes sense to come back.
+        /// When to come back.
         retry_ms: u32,
     },
 }
 
-/// What is to be done with a page's connection besides writing.
+/// What to do with a page's connection besides writing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing: it goes on.
+    /// Nothing: keep serving it.
     Serve,
-    /// Close it with this code and reason, once the frame that was begun is finished.
+    /// Close it with this code and reason, once the frame in progress is complete.
     Close(u16, String<CLOSE_REASON_SIZE_MAX>),
     /// Cut it off.
     Cut,
@@ -75,7 +75,7 @@ impl Relay {
     /// A page wants to connect.
     ///
     /// # Errors
-    /// Why it is not let in; nothing was changed but a counter.
+    /// The reason why it is refused; nothing but a counter was changed.
     pub fn handle_page_open(&mut self, now: Instant, peer: Peer<'_>) -> Result<Id<Session>, Refusal> {
         if self.draining {
             self.counters.refused_draining += 1;
@@ -96,7 +96,7 @@ impl Relay {
         Ok(page)
     }
 
-    /// Pages that the network of a peer may have; `None` without a limit.
+    /// How many pages a peer's network may have; `None` for no limit.
     fn pages_allowed(&self, peer: &Peer<'_>) -> Option<u32> {
         if let Some(most) = self.settings.pages_per_address {
             return Some(most).filter(|most| *most > 0);
@@ -120,7 +120,7 @@ impl Relay {
         self.ask_more(now);
     }
 
-    /// Something came from a page: a pong, a part of a frame.
+    /// Something was received from a page: a pong, or part of a frame.
     pub fn handle_page_heard(&mut self, now: Instant, page: Id<Session>) {
         if let Some(page) = self.resolve(page) {
             self.sessions[page].hear(now);
@@ -143,7 +143,7 @@ impl Relay {
         }
     }
 
-    /// A page sent a binary frame: no page has a reason to.
+    /// A page sent a binary frame, which the protocol does not have.
     pub fn handle_page_binary(&mut self, now: Instant, page: Id<Session>) {
         let Some(page) = self.resolve(page) else { return };
         self.sessions[page].hear(now);
@@ -153,28 +153,31 @@ impl Relay {
         }
     }
 
-    /// A page began the closing handshake: what was begun is finished, nothing new is begun.
+    /// A page began the closing handshake: the frame in progress is completed, and nothing new is
+    /// begun.
     pub fn handle_page_leaving(&mut self, now: Instant, page: Id<Session>) {
         if let Some(page) = self.resolve(page) {
             self.close_page(now, page, 1000, Reason::Own(""), None);
         }
     }
 
-    /// A page's own frames broke the WebSocket protocol, or a limit of it: the same, with the code that it is told.
+    /// A page's frames violated the WebSocket protocol or one of its limits: closes it likewise,
+    /// with the given code.
     pub fn handle_page_broken(&mut self, now: Instant, page: Id<Session>, code: u16) {
         if let Some(page) = self.resolve(page) {
             self.close_page(now, page, code, Reason::Own(""), None);
         }
     }
 
-    /// The rest of a frame that a page was in the middle of is gone: it can only be cut off.
+    /// The rest of a frame that a page was in the middle of was overtaken: the connection can only
+    /// be cut.
     pub fn handle_page_overtaken(&mut self, page: Id<Session>) {
         if let Some(page) = self.resolve(page) {
             self.cut(page);
         }
     }
 
-    /// What is to be done with a page's connection.
+    /// What to do with a page's connection.
     #[must_use]
     pub fn verdict(&self, page: Id<Session>) -> Verdict {
         let Some(page) = self.resolve(page) else { return Verdict::Cut };
@@ -188,7 +191,7 @@ impl Relay {
         }
     }
 
-    /// The business server wants a page gone.
+    /// The business server wants a page closed.
     pub(super) fn kicked(&mut self, now: Instant, number: u32, reason: &str) {
         let page = self.sessions.iter().find(|(_, session)| session.number() == number).map(|(page, _)| page);
         let Some(page) = page else { return };
@@ -196,7 +199,7 @@ impl Relay {
         self.close_page(now, page, 1008, reason, None);
     }
 
-    /// Closes a page: what was begun is finished, nothing new is begun.
+    /// Closes a page: the frame in progress is completed, and nothing new is begun.
     pub(super) fn close_page(&mut self, now: Instant, page: u32, code: u16, reason: Reason, retry_ms: Option<u32>) {
         if !self.sessions[page].close(Close { code, reason, retry_ms, at: now.stamp() }) {
             self.reasons.release_reason(reason);
@@ -206,7 +209,7 @@ impl Relay {
         self.push_ready(page);
     }
 
-    /// Cuts a page off: it stands in the middle of a frame that can't be finished.
+    /// Cuts a page off without a close frame.
     pub(super) fn cut(&mut self, page: u32) {
         if self.sessions[page].cut() {
             self.counters.cut += 1;
@@ -285,7 +288,7 @@ impl Relay {
         text
     }
 
-    /// Whether a page, and its network, may ask for one more link.
+    /// Whether a page, and its network, may request one more link.
     pub(super) fn may_ask(&mut self, now: Instant, page: u32) -> bool {
         let of_page = Rate { burst: self.board.page_asks_burst, per_s: 1 };
         let session = &mut self.sessions[page];
@@ -295,7 +298,7 @@ impl Relay {
         may && self.may_ask_from(now, address)
     }
 
-    /// Whether an address, with its network, may ask for one more link.
+    /// Whether an address's network may request one more link.
     pub(super) fn may_ask_from(&mut self, now: Instant, address: IpAddr) -> bool {
         let of_network = Rate { burst: self.board.address_asks_burst, per_s: self.board.address_asks_per_s };
         let may = self.sessions.may_ask(now, address, of_network);
@@ -323,7 +326,7 @@ mod tests {
         assert!(matches!(rig.relay.handle_page_open(rig.now, peer), Err(Refusal::Full { .. })));
         rig.relay.handle_page_closed(rig.now, pages[2]);
         let id = rig.relay.handle_page_open(rig.now, peer).unwrap();
-        assert_ne!(id, pages[2], "the row is used again, the name is not");
+        assert_ne!(id, pages[2], "the row is reused, its id is not");
         assert_eq!(rig.relay.verdict(pages[2]), Verdict::Cut);
     }
 
@@ -353,10 +356,10 @@ mod tests {
         for host in 0..11 {
             rig.page_from(&format!("192.0.2.{host}"), "").unwrap();
         }
-        // Loopback and trusted proxies' own addresses are nobody's.
+        // Loopback and trusted proxies' own addresses count for no network.
         rig.page();
         assert!(matches!(rig.page_from("198.51.100.1", ""), Err(Refusal::Full { .. })));
-        // Pages that are there stay; what their network may have counts for the next.
+        // Connected pages stay; the limit applies to the next one.
         for (host, page) in first[..26].iter().enumerate() {
             rig.relay.handle_page_closed(rig.now, *page);
             assert!(matches!(rig.page_from(&greedy(99), ""), Err(Refusal::Address { .. })), "{host} went");
@@ -434,7 +437,7 @@ mod tests {
         rig.said();
         rig.say(page, r#"{"type":"send","topic":7,"data":"a"}"#);
         rig.say(page, r#"{"type":"send","topic":7,"data":"b"}"#);
-        assert_eq!(rig.said(), ["PageMessage 1 a"], "one at once on this board");
+        assert_eq!(rig.said(), ["PageMessage 1 a"], "this board's burst is one");
         assert!(rig.read(page)[0].contains("too many"));
         let muted = rig.page();
         rig.subscribe(muted, 1, "muted");

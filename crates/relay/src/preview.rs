@@ -1,10 +1,12 @@
-//! Previews: who fetches a link without watching it, as a crawler does when it is pasted.
+//! Previews: clients that fetch a link without watching it, such as a crawler after a link is
+//! pasted.
 //!
-//! A preview of a link that is not held asks for it as a whole, after all pages' requests, and waits
-//! [`PREVIEW_MS_MAX`] for the newest state. Whoever asks for the same link meanwhile shares the
-//! request. Previews hold at most an eighth of topics, links and requests (at least one of each) and
-//! displace nothing that a page used; their topics have no audience and are given up once the state
-//! came. Where the uplink is down, or the last preview was in vain, nobody waits.
+//! A preview of a link without a grant requests it as a whole, after all pages' requests, and waits
+//! [`PREVIEW_MS_MAX`] for the newest state. Others that request the same link meanwhile share that
+//! request. Previews hold at most an eighth of topics, links and requests (at least one of each)
+//! and never evict what a page used; their topics have no audience and are unsubscribed once the
+//! state arrived. No preview waits while the uplink is down, or for a while after one waited in
+//! vain.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -17,31 +19,31 @@ use super::{
 use board::Board;
 use wire::Track;
 
-/// A preview waits for the newest state at most this long.
+/// A preview waits at most this long for the newest state.
 pub const PREVIEW_MS_MAX: u64 = 1_500;
-/// After one that waited in vain none waits for this time.
+/// After a preview waited in vain, none waits for this long.
 const REST_MS: u64 = 10_000;
-/// Previews have this part of a table.
+/// Previews may hold this fraction (one in so many) of a table.
 const SHARE: u32 = 8;
 
 /// The previews that wait.
 #[derive(Debug)]
 pub struct Previews {
     rows: Table<Preview>,
-    /// Grows whenever a preview may have come to its end.
+    /// Grows whenever a preview may be over.
     news: u64,
-    /// Until then no preview waits: the last one was in vain.
+    /// No preview waits before this time: the last one waited in vain.
     rest_until: Instant,
 }
 
 impl Previews {
-    /// None yet; room for the board's.
+    /// An empty table for the board's previews.
     #[must_use]
     pub fn new(board: &Board) -> Self {
         Self { rows: Table::new(previews_max(board)), news: 0, rest_until: Instant(0) }
     }
 
-    /// A preview may have come to its end.
+    /// A preview may be over.
     pub(super) const fn news(&mut self) {
         self.news += 1;
     }
@@ -49,7 +51,7 @@ impl Previews {
     /// Checks the table's size.
     ///
     /// # Panics
-    /// Where it has grown.
+    /// If it has grown.
     pub(super) fn check_size(&self, board: &Board) {
         self.rows.check_size("previews", previews_max(board));
     }
@@ -62,26 +64,26 @@ pub struct Previewers {
 }
 
 impl Previewers {
-    /// Nobody waits.
+    /// No preview waits.
     pub const NOBODY: Self = Self { count: 0 };
 
-    /// Whether nobody waits.
+    /// Whether no preview waits.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
     }
 }
 
-/// Somebody who waits for a link's card.
+/// A client that waits for a link's card.
 #[derive(Debug)]
 pub struct Preview {
     link: u32,
     until: Instant,
-    /// The link was asked for since it waits, or was being asked for.
+    /// The link was requested after the preview began to wait, or was in flight then.
     asked: bool,
 }
 
-/// Previews that wait at the same time.
+/// How many previews may wait at the same time.
 #[must_use]
 pub const fn previews_max(board: &Board) -> u32 {
     let of_heads = share(board.heads_max);
@@ -94,8 +96,8 @@ const fn share(of: u32) -> u32 {
 }
 
 impl Relay {
-    /// The newest state behind a link that has a live shared grant: the frame's payload, the page
-    /// protocol's `state`. `None` where there is none, or nobody may know.
+    /// The newest state behind a link that has a live shared grant: the frame's payload, a `state`
+    /// of the page protocol. `None` if there is none, or if the link's grant doesn't allow it.
     #[must_use]
     pub fn card(&self, now: Instant, link: &str) -> Option<Vec<u8>> {
         self.card_of(now, self.links.find(link)?)
@@ -114,17 +116,17 @@ impl Relay {
         Some(slices.iter().flat_map(|slice| slice.iter().copied()).collect())
     }
 
-    /// Somebody at an address wants a link's card. `Some`: it is to wait until
-    /// [`is_preview_over`](Self::is_preview_over), and owes
-    /// [`handle_preview_over`](Self::handle_preview_over). `None`: [`card`](Self::card) says now
-    /// what there is.
+    /// A client at `address` wants a link's card. `Some`: it must wait until
+    /// [`is_preview_over`](Self::is_preview_over), then call
+    /// [`handle_preview_over`](Self::handle_preview_over). `None`: [`card`](Self::card) has the
+    /// final answer now.
     pub fn handle_preview(&mut self, now: Instant, address: IpAddr, name: &str) -> Option<Id<Preview>> {
         let known = self.links.find(name);
         if known.is_some_and(|link| self.is_card_settled(now, link) || self.is_held(now, link)) {
             return None;
         }
         let is_at_rest = !self.is_up() || self.draining || now < self.previews.rest_until;
-        // What a page used is not displaced for a preview.
+        // What a page used is not evicted for a preview.
         if is_at_rest || self.previews.rows.is_full() || !self.may_ask_from(now, address) {
             return None;
         }
@@ -137,8 +139,8 @@ impl Relay {
         self.previews.rows.id(preview)
     }
 
-    /// A row for a link that only a preview wants: it costs no page anything, and previews hold `links_max` of
-    /// the table. `None` where there is no room.
+    /// A row for a link that only a preview wants. It takes nothing from a page: previews hold at
+    /// most `links_max` rows of the table. `None` if there is no room.
     fn link_for_preview(&mut self, now: Instant, name: &str, links_max: u32) -> Option<u32> {
         let held = self.links.iter().filter(|(_, link)| link.for_preview).count();
         if self.links.is_full() || held >= links_max as usize {
@@ -163,7 +165,7 @@ impl Relay {
         now >= row.until || !self.is_up() || self.is_card_settled(now, row.link) || is_answered && !link.is_granted(now)
     }
 
-    /// A preview waits no longer; the card, if there is one.
+    /// Ends a preview's wait. Returns the card, if there is one.
     pub fn handle_preview_over(&mut self, now: Instant, preview: Id<Preview>) -> Option<Vec<u8>> {
         let row = self.previews.rows.resolve(preview).and_then(|index| self.previews.rows.remove(index))?;
         let card = self.card_of(now, row.link);
@@ -177,7 +179,7 @@ impl Relay {
             && let Some(topic) = self.topics.get_mut(link.topic)
             && topic.acceptance.is_for_preview()
         {
-            // The next sweep unsubscribes it.
+            // The next sweep unsubscribes the topic.
             topic.acceptance.forget_from(now);
         }
         self.release_link(now, row.link);
@@ -190,7 +192,7 @@ impl Relay {
         self.previews.news
     }
 
-    /// Sends what previews wait for, where no page needs the room.
+    /// Sends the requests that previews wait for, if pages have no backlog.
     pub(super) fn ask_for_previews(&mut self, now: Instant) {
         if self.previews.rows.is_empty() || self.requests.has_backlog() {
             return;
@@ -200,11 +202,11 @@ impl Relay {
             let link = row.link;
             if !self.links[link].asked.is_whole() {
                 let under_way = self.requests.rows().iter().filter(|(_, request)| request.for_preview).count();
-                // The last free request is a page's.
+                // The last free request is reserved for pages.
                 let is_last = self.requests.len() + 1 == self.board.requests_max && self.board.requests_max > 1;
                 let has_room = under_way < share(self.board.requests_max) as usize && !is_last;
                 if !has_room || self.links[link].asked.is_held() || !self.request(now, link, NONE) {
-                    // A preview that finds no room is no backlog.
+                    // A preview that finds no room makes no backlog.
                     let _ = self.requests.take_backlog();
                     continue;
                 }
@@ -215,13 +217,13 @@ impl Relay {
         }
     }
 
-    /// Whether previews may hold one more topic: one that displaces nothing.
+    /// Whether previews may hold one more topic without evicting one.
     pub(super) fn has_topic_for_preview(&self) -> bool {
         let held = self.topics.iter().filter(|(_, topic)| topic.acceptance.is_for_preview()).count();
         !self.topics.is_full() && held < share(self.board.topics_max) as usize
     }
 
-    /// Checks that links know who waits for their cards: for tests.
+    /// Checks that each link counts its previews correctly. For tests.
     pub(super) fn check_previews(&self) {
         self.previews.rows.check("previews", previews_max(&self.board));
         for (link, row) in self.links.iter() {
@@ -230,14 +232,14 @@ impl Relay {
         }
     }
 
-    /// Whether waiting changes nothing: the state is there, or there is no card to be had.
+    /// Whether waiting changes nothing: the state is there, or there can be no card.
     fn is_card_settled(&self, now: Instant, link: u32) -> bool {
         let row = &self.links[link];
         let has_state = self.topics.get(row.topic).is_some_and(|topic| topic.newest_state(&self.store).is_some());
         row.denied_now(now).is_some() || row.asks_by_page() || row.is_granted(now) && has_state
     }
 
-    /// Whether a link is granted, and for more than previews: then nothing is asked for one.
+    /// Whether a link is granted for pages already: then no request is sent for a preview.
     fn is_held(&self, now: Instant, link: u32) -> bool {
         let topic = self.topics.get(self.links[link].topic);
         self.links[link].is_granted(now) && topic.is_some_and(|topic| !topic.acceptance.is_for_preview())
@@ -263,7 +265,7 @@ mod tests {
         assert_eq!(rig.said(), ["Subscribe 1 link"]);
         assert!(!rig.relay.is_preview_over(rig.now, preview));
         rig.accept(1, 7, 1, SHARED);
-        assert_eq!(rig.said(), [""; 0], "nobody watches: no audience is told");
+        assert_eq!(rig.said(), [""; 0], "nobody watches: no audience is reported");
         assert!(!rig.relay.is_preview_over(rig.now, preview));
         let news = rig.relay.preview_news();
         state(&mut rig);
@@ -302,7 +304,7 @@ mod tests {
             assert!(rig.relay.is_preview_over(rig.now, preview));
             assert!(rig.relay.handle_preview_over(rig.now, preview).is_some());
         }
-        assert!(rig.relay.handle_preview(rig.now, HERE, "link").is_none(), "what is held is not asked for");
+        assert!(rig.relay.handle_preview(rig.now, HERE, "link").is_none(), "a granted link is not requested");
     }
 
     #[test]
@@ -328,7 +330,7 @@ mod tests {
         rig.pass(100);
         assert!(rig.relay.is_preview_over(rig.now, preview));
         assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
-        assert!(rig.relay.handle_preview(rig.now, HERE, "other").is_none(), "none waits for 10 s");
+        assert!(rig.relay.handle_preview(rig.now, HERE, "other").is_none(), "no preview waits for 10 s");
         rig.pass(10_000);
         rig.tell(ToRelay::Ping { nonce: 1 });
         assert!(rig.relay.handle_preview(rig.now, HERE, "other").is_some());
@@ -361,21 +363,21 @@ mod tests {
 
     #[test]
     fn previews_displace_nothing_and_give_way_to_pages() {
-        // One topic, two links, two requests: previews have one of each at most.
+        // One topic, two links, two requests: previews get at most one of each.
         let board =
             Board { topics_max: 1, topics_per_page_max: 1, links_max: 2, requests_max: 2, heads_max: 16, ..BOARD };
         let mut rig = Rig::up(&board);
         let page = rig.viewer();
         rig.said();
         rig.relay.handle_page_closed(rig.now, page);
-        // The page's topic lingers: a preview doesn't take its row.
+        // The page's topic lingers: a preview does not evict it.
         let preview = rig.relay.handle_preview(rig.now, HERE, "other").unwrap();
         rig.accept(2, 8, 1, SHARED);
         let said = rig.said();
         assert!(said.contains(&"Unsubscribe 8".to_owned()) && !said.contains(&"Unsubscribe 7".to_owned()), "{said:?}");
         assert!(rig.relay.is_preview_over(rig.now, preview));
         assert_eq!(rig.relay.handle_preview_over(rig.now, preview), None);
-        // A page takes the row of a preview's topic.
+        // A page evicts a preview's topic.
         let mut rig = Rig::up(&board);
         rig.relay.handle_preview(rig.now, HERE, "other").unwrap();
         rig.accept(1, 8, 1, SHARED);
@@ -385,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_preview_that_is_answered_too_late_leaves_nothing_behind() {
-        // Nobody waits any more; and the request was given up.
+        // First the preview is over; then the request has been given up too.
         for (after, said) in [(4_500, ["Unsubscribe 7"]), (11_000, ["Unsubscribe 7"])] {
             let mut rig = Rig::up(&BOARD);
             let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
@@ -413,7 +415,7 @@ mod tests {
             rig.relay.check();
         }
         assert!(rig.relay.links.find("link-19").is_some() && rig.relay.links.find("link-2").is_none());
-        // A page that asks for one makes it a link like any other.
+        // Once a page requests it, it is an ordinary link.
         let page = rig.page();
         rig.subscribe(page, 1, "link-19");
         assert!(rig.relay.links.iter().filter(|(_, link)| link.for_preview).count() == 3);

@@ -1,7 +1,7 @@
-//! The ready queue: pages that have something of their own to be sent, each once, in the order in which it came up.
+//! The ready queue: pages that have something of their own to send, each once, first in, first out.
 //!
-//! A doubly linked list through the rows of the table of sessions, so that a page that goes away leaves it at once.
-//! Owns its two ends and the links in the rows. Doesn't know what a page is sent.
+//! A doubly linked list through the rows of the session table, so that a page that goes away leaves
+//! it in constant time. Owns its two ends and the links in the rows. Doesn't know what is sent.
 
 use super::table::{NONE, Table};
 
@@ -23,7 +23,7 @@ pub struct ReadyLink {
 pub trait InQueue {
     /// Its neighbours.
     fn ready(&self) -> &ReadyLink;
-    /// The same, for the queue to change.
+    /// The same, mutably, for the queue only.
     fn ready_mut(&mut self) -> &mut ReadyLink;
 }
 
@@ -31,7 +31,7 @@ pub trait InQueue {
 const OUT: u32 = NONE - 1;
 
 impl ReadyLink {
-    /// Those of a page that is not in the queue.
+    /// The link of a page that is not in the queue.
     pub const OUT: Self = Self { next: OUT, previous: NONE };
 
     const fn is_out(&self) -> bool {
@@ -40,16 +40,16 @@ impl ReadyLink {
 }
 
 impl ReadyQueue {
-    /// A queue without pages.
+    /// An empty queue.
     pub const EMPTY: Self = Self { first: NONE, last: NONE };
 
-    /// Whether no page is in it.
+    /// Whether the queue is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.first == NONE
     }
 
-    /// Puts a page behind the others, where it is not in the queue already.
+    /// Appends a page unless it is in the queue already.
     pub fn push(&mut self, rows: &mut Table<impl InQueue>, page: u32) {
         if !rows[page].ready().is_out() {
             return;
@@ -71,7 +71,7 @@ impl ReadyQueue {
         })
     }
 
-    /// Takes a page out, where it is in the queue.
+    /// Takes a page out if it is in the queue.
     pub fn leave(&mut self, rows: &mut Table<impl InQueue>, page: u32) {
         if rows[page].ready().is_out() {
             return;
@@ -87,10 +87,10 @@ impl ReadyQueue {
         }
     }
 
-    /// Checks that the queue holds each page that says so, once: for tests.
+    /// Checks that the queue holds each page that claims to be in it, once. For tests.
     ///
     /// # Panics
-    /// Where it doesn't.
+    /// If it doesn't.
     pub fn check(&self, rows: &Table<impl InQueue>) {
         let (mut at, mut last, mut len) = (self.first, NONE, 0);
         while at != NONE {

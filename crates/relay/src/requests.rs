@@ -1,7 +1,8 @@
 //! Requests: `Subscribe` frames that were sent to the business server and not answered yet.
 //!
-//! Owns the table of them, their numbers, which links they hold ([`Asked`]), and whether there is a backlog: something to
-//! be asked that found no room. Doesn't know whose turn it is (`turns.rs`), nor what an answer means (`answering.rs`).
+//! Owns their table, their numbers, which links they hold ([`Asked`]), and whether there is a
+//! backlog of requests that found no room. Doesn't know whose turn it is (`turns.rs`), nor what an
+//! answer means (`answering.rs`).
 
 use core::net::IpAddr;
 
@@ -10,41 +11,42 @@ use super::{
     time::Instant,
 };
 
-/// A `Subscribe` under way.
+/// A `Subscribe` in flight.
 #[derive(Debug)]
 pub struct Request {
     /// Its number on the wire.
     pub number: u32,
-    /// The link's row; [`NONE`] once the link was denied.
+    /// The link's row; [`NONE`] once the request is void.
     pub link: u32,
-    /// The subscription of the page that it names; [`NONE`] where it is for the link as a whole,
-    /// or where that page left.
+    /// The subscription of the page that it names; [`NONE`] if it is for the link as a whole, or if
+    /// that page left.
     pub asker: u32,
-    /// The page that it names; none where it is for the link as a whole.
+    /// The page that it names; `None` if it is for the link as a whole.
     pub page: Option<Asker>,
-    /// The row of the network that asks; [`NONE`] where pages that watch do, or a preview.
+    /// The row of the network that it counts for; [`NONE`] if it was sent for watching pages or a
+    /// preview.
     pub network: u32,
-    /// Sent for a preview alone.
+    /// Sent only for a preview.
     pub for_preview: bool,
-    /// The place among all frames sent on this connection.
+    /// Its position among all frames sent on this connection.
     pub order: u64,
     /// When it is given up.
     pub deadline: Instant,
-    /// The epoch, and the messages' sequence in it, from which the business server was asked to
-    /// replay for pages that wait; 0 without.
+    /// The epoch and the message sequence from which the business server was asked to replay for
+    /// waiting pages; 0 if not asked.
     pub replay: (u64, u64),
 }
 
-/// The page that a request names, as a denial of it is remembered.
+/// The page that a request names, in the form in which its denial is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
-    /// Where it is.
+    /// Its address.
     pub address: IpAddr,
-    /// The hash of its origin; that of the empty text without.
+    /// The hash of its origin; that of the empty text if it has none.
     pub origin: u64,
 }
 
-/// What is under way for a link. While it is, the link's row stays.
+/// What is in flight for a link. Until then the link's row stays.
 #[derive(Debug)]
 pub struct Asked {
     whole: u32,
@@ -52,27 +54,27 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Nothing is under way.
+    /// Nothing in flight.
     pub const NOTHING: Self = Self { whole: NONE, holds: 0 };
 
-    /// Whether a request for the link as a whole is under way.
+    /// Whether a request for the link as a whole is in flight.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.whole != NONE
     }
 
-    /// Whether requests of single pages are under way, or answers being worked on.
+    /// Whether requests that name a page are in flight, or answers are being processed.
     #[must_use]
     pub const fn is_held(&self) -> bool {
         self.holds > 0
     }
 
-    /// The row must stay until [`release`](Self::release).
+    /// Keeps the link's row until [`release`](Self::release).
     pub const fn hold(&mut self) {
         self.holds += 1;
     }
 
-    /// One hold less.
+    /// Releases one hold.
     pub const fn release(&mut self) {
         self.holds -= 1;
     }
@@ -84,30 +86,30 @@ pub struct Requests {
     rows: Table<Request>,
     next_number: u32,
     has_backlog: bool,
-    /// The link whose turn it is to ask.
+    /// The link whose turn is next.
     pub turn: u32,
 }
 
 impl Requests {
-    /// None under way; room for `requests_max`.
+    /// An empty table for `requests_max` requests.
     #[must_use]
     pub fn new(requests_max: u32) -> Self {
         Self { rows: Table::new(requests_max), next_number: 1, has_backlog: false, turn: 0 }
     }
 
-    /// The rows, to read.
+    /// The rows, read-only.
     #[must_use]
     pub const fn rows(&self) -> &Table<Request> {
         &self.rows
     }
 
-    /// How many are under way.
+    /// How many are in flight.
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.rows.len()
     }
 
-    /// Whether there is no room for another one.
+    /// Whether the table is full.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.rows.is_full()
@@ -119,23 +121,25 @@ impl Requests {
         self.next_number
     }
 
-    /// Whether there is something to be asked that found no room, or may be.
+    /// Whether requests found no room, or may have.
     #[must_use]
     pub const fn has_backlog(&self) -> bool {
         self.has_backlog
     }
 
-    /// There may be something to be asked.
+    /// There may be a backlog.
     pub const fn set_backlog(&mut self) {
         self.has_backlog = true;
     }
 
-    /// The backlog is looked through now, or was only a preview's; whether there was one.
+    /// Clears the backlog, which is worked off now or was only a preview's; returns whether there
+    /// was one.
     pub const fn take_backlog(&mut self) -> bool {
         core::mem::replace(&mut self.has_backlog, false)
     }
 
-    /// The request with the next number was sent. `asked` is its link's. `false` where there is no room.
+    /// Adds the request with the next number, which was sent. `asked` is that of its link. `false`
+    /// if there is no room.
     pub fn insert(&mut self, request: Request, asked: &mut Asked) -> bool {
         let is_whole = request.page.is_none();
         let Ok(index) = self.rows.insert(request) else { return false };
@@ -148,8 +152,8 @@ impl Requests {
         true
     }
 
-    /// Takes the request with a number out of the table; `None` where there is none, or it was voided. `asked` gives its
-    /// link's, which is held until [`Asked::release`].
+    /// Removes the request with a number; `None` if there is none, or if it was voided. `asked`
+    /// returns that of its link, which is held until [`Asked::release`].
     pub fn take<'a>(&mut self, number: u32, asked: impl FnOnce(u32) -> &'a mut Asked) -> Option<Request> {
         let index = self.rows.iter().find(|(_, request)| request.number == number).map(|(index, _)| index)?;
         let request = self.rows.remove(index).filter(|request| request.link != NONE)?;
@@ -161,8 +165,9 @@ impl Requests {
         Some(request)
     }
 
-    /// The answer to the request at an index has no say any more, where it is for this link: its asker, or [`NONE`]. The row
-    /// stays, since the request is under way; the hold of one that names a page is the caller's now.
+    /// Voids the request at an index if it is for this link: its answer no longer counts. Returns
+    /// the asker, or [`NONE`], and the page that it named. The row stays, since the request is in
+    /// flight; a request that names a page leaves its hold to the caller.
     pub fn void(&mut self, index: u32, link: u32, asked: &mut Asked) -> Option<(u32, Option<Asker>)> {
         let request = self.rows.get_mut(index).filter(|request| request.link == link)?;
         request.link = NONE;
@@ -172,7 +177,7 @@ impl Requests {
         Some((core::mem::replace(&mut request.asker, NONE), request.page))
     }
 
-    /// A subscription that goes away is nobody's asker any more.
+    /// Removes a subscription that goes away from the requests that name it.
     pub fn forget_asker(&mut self, subscription: u32) {
         for index in 0..self.rows.end() {
             if let Some(request) = self.rows.get_mut(index)
@@ -183,10 +188,10 @@ impl Requests {
         }
     }
 
-    /// Checks the requests of one link against what it holds: for tests.
+    /// Checks the requests of one link against what it holds. For tests.
     ///
     /// # Panics
-    /// Where they differ.
+    /// If they differ.
     pub fn check(&self, link: u32, asked: &Asked) {
         let of_link = || self.rows.iter().filter(|(_, request)| request.link == link);
         let pages = of_link().filter(|(_, request)| request.page.is_some()).count();

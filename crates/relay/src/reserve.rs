@@ -1,8 +1,9 @@
-//! Blocks for frames that their rings have forgotten while pages still stand inside.
+//! Blocks for frames that their rings have forgotten while pages are still inside them.
 //!
-//! A frame is a chain of blocks, named by the first. All memory is taken at the start and touched when first
-//! used; freed blocks are used again before fresh ones. Owns blocks and chains. Refuses more than it has
-//! (`take` gives nothing). Whose the frames are, and who gives way, is `begun.rs`.
+//! A frame is a chain of blocks, named by the first. All memory is allocated at the start and
+//! touched when first used; freed blocks are used again before fresh ones. Owns blocks and chains.
+//! Refuses more than it has (`take` returns `None`). `begun.rs` knows whose the frames are, and
+//! which are evicted.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -16,17 +17,17 @@ use super::table::{NONE, as_usize};
 pub struct Reserve {
     block_size: usize,
     bytes: Box<[u8]>,
-    /// The next block of the same frame, or of the list of free ones.
+    /// The next block of the same frame, or of the free list.
     next: Box<[u32]>,
-    /// The first of the blocks that were given back.
+    /// Head of the free list.
     freed: u32,
-    /// Blocks from here on were never used.
+    /// Blocks from this one on were never used.
     fresh: u32,
     used: u32,
 }
 
 impl Reserve {
-    /// A reserve of so many blocks.
+    /// An empty reserve of `blocks_max` blocks.
     #[must_use]
     pub fn new(block_size: u32, blocks_max: u32) -> Self {
         Self {
@@ -39,7 +40,7 @@ impl Reserve {
         }
     }
 
-    /// Blocks that are free.
+    /// Free blocks.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "at most blocks_max, a u32")]
     pub fn free(&self) -> u32 {
@@ -52,23 +53,24 @@ impl Reserve {
         self.used
     }
 
-    /// The most blocks that were ever in use at the same time: freed ones are taken before fresh ones.
+    /// High-water mark of blocks in use: freed blocks are taken before fresh ones.
     #[must_use]
     pub const fn used_highest(&self) -> u32 {
         self.fresh
     }
 
-    /// Blocks for so many bytes.
+    /// Blocks needed for `size` bytes.
     #[must_use]
     pub const fn blocks(&self, size: u64) -> u64 {
         size.div_ceil(self.block_size as u64)
     }
 
-    /// Copies so many bytes into blocks of their own; the first of them. The caller saw to it that they are free.
+    /// Copies `size` bytes into blocks of their own and returns the first block. The caller makes
+    /// sure that enough blocks are free.
     pub fn take<'a>(&mut self, size: u64, bytes: impl Iterator<Item = &'a [u8]>) -> Option<u32> {
         let mut first = NONE;
         for _ in 0..self.blocks(size) {
-            // The last one first: each is put before those that were taken already.
+            // Builds the chain from its end: each block goes before those already taken.
             let block = self.pop()?;
             *self.next.get_mut(block as usize)? = core::mem::replace(&mut first, block);
         }
@@ -101,7 +103,7 @@ impl Reserve {
         Some(block)
     }
 
-    /// Frees the blocks that begin with this one.
+    /// Frees the chain of blocks that begins with this one.
     pub fn give_back(&mut self, first: u32) {
         let mut block = first;
         while let Some(next) = self.next.get_mut(block as usize) {
@@ -111,7 +113,8 @@ impl Reserve {
         }
     }
 
-    /// The bytes between two places of a frame that begins in block `first`.
+    /// Appends the bytes between two offsets of a frame that begins in block `first` to `out`.
+    /// Returns how many bytes that covers.
     pub fn slices<'a, const N: usize>(&'a self, first: u32, from: u64, to: u64, out: &mut Vec<&'a [u8], N>) -> u64 {
         let size = self.block_size as u64;
         let (mut block, mut begin) = (first, 0);
@@ -132,19 +135,19 @@ impl Reserve {
         at - from
     }
 
-    /// Checks that no more blocks are in use than there are.
+    /// Checks that no more blocks are in use than exist.
     ///
     /// # Panics
-    /// Where there are.
+    /// If there are more.
     pub fn check_size(&self) {
         let has_grown = self.used > self.fresh || self.fresh as usize > self.next.len();
         assert!(!has_grown, "BOUND: the reserve has more blocks in use than it has");
     }
 
-    /// Checks its free blocks: for tests.
+    /// Checks its free blocks. For tests.
     ///
     /// # Panics
-    /// Where a block is free twice, in two places, or was never used.
+    /// If a block is free twice, is in two places, or was never used.
     pub fn check(&self) {
         let (mut free, mut block) = (0, self.freed);
         while block != NONE {
