@@ -222,34 +222,34 @@ impl Relay {
     fn unsubscribe(&mut self, now: Instant, page: u32, number: u32) {
         match self.page_subscription(page, number) {
             Some(subscription) => self.finish(now, subscription, Reason::Own("unsubscribed"), None),
-            None => self.tell_error(page, "this page has no subscription to that topic"),
+            None => self.report_error(page, "this page has no subscription to that topic"),
         }
     }
 
     fn send(&mut self, now: Instant, page: u32, number: u32, data: &str) {
         let Some(subscription) = self.page_subscription(page, number) else {
-            self.tell_error(page, "this page has no subscription to that topic");
+            self.report_error(page, "this page has no subscription to that topic");
             return;
         };
         if data.len() > PAGE_DATA_SIZE_MAX {
-            self.tell_error(page, "data has more than 512 bytes");
+            self.report_error(page, "data has more than 512 bytes");
             return;
         }
         if !self.links[self.subscriptions[subscription].link()].grant.page_messages {
-            self.tell_error(page, "this link takes no messages from pages");
+            self.report_error(page, "this link takes no messages from pages");
             return;
         }
         let rate = Rate { burst: self.board.sends_burst, per_s: 1 };
         if !self.sessions[page].sends.take(rate, now) {
             self.counters.sends_limited += 1;
-            self.tell_error(page, "too many messages: one a second");
+            self.report_error(page, "too many messages: one a second");
             return;
         }
         let frame = ToBusiness::PageMessage { topic: number, page: self.sessions[page].number(), data };
         if self.is_up() && self.uplink.send_of_page(&frame).is_some() {
             self.counters.page_messages += 1;
         } else {
-            self.tell_error(page, "the business server can't be reached now: the message was not sent");
+            self.report_error(page, "the business server can't be reached now: the message was not sent");
         }
     }
 
@@ -266,11 +266,11 @@ impl Relay {
         if session.faults >= FAULTS_MAX {
             self.close_page(now, page, 1008, Reason::Own(reason), None);
         } else {
-            self.tell_error(page, reason);
+            self.report_error(page, reason);
         }
     }
 
-    fn tell_error(&mut self, page: u32, reason: &'static str) {
+    fn report_error(&mut self, page: u32, reason: &'static str) {
         self.sessions[page].error = Some(reason);
         self.push_ready(page);
     }
@@ -331,19 +331,19 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_there_is_no_room_for_come_back_each_at_a_time_of_its_own() {
+    fn refused_pages_get_retry_times_with_jitter() {
         let mut rig = Rig::up(&BOARD);
         for _ in 0..4 {
             rig.page();
         }
         let peer = Peer { address: IpAddr::from([127, 0, 0, 1]), origin: "", is_anybody: true };
-        let told: alloc::collections::BTreeSet<u32> = (0..20)
+        let retries: alloc::collections::BTreeSet<u32> = (0..20)
             .map(|_| match rig.relay.handle_page_open(rig.now, peer) {
                 Err(Refusal::Full { retry_ms }) => retry_ms,
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert!(told.len() > 15 && told.iter().all(|ms| (5_000..15_000).contains(ms)), "{told:?}");
+        assert!(retries.len() > 15 && retries.iter().all(|ms| (5_000..15_000).contains(ms)), "{retries:?}");
     }
 
     #[test]

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_who_asks_gets_the_card_and_leaves_nothing_behind() {
+    fn the_first_preview_gets_the_card_and_leaves_nothing_behind() {
         let mut rig = Rig::up(&BOARD);
         let preview = rig.relay.handle_preview(rig.now, HERE, "link").unwrap();
         assert_eq!(rig.said(), ["Subscribe 1 link"]);

@@ -16,7 +16,7 @@ use super::{
 pub struct Request {
     /// Its number on the wire.
     pub number: u32,
-    /// The link's row; [`NONE`] once the request is void.
+    /// The link's row; [`NONE`] once the request was voided by a denial of the link.
     pub link: u32,
     /// The subscription of the page that it names; [`NONE`] if it is for the link as a whole, or if
     /// that page left.

@@ -1,6 +1,7 @@
-//! A machine with a business server and pages, for unit tests: every call drains, every page reads all.
+//! A machine with a business server and pages, for unit tests. Calls that change the machine check its
+//! invariants, and [`Rig::read`] takes all that a page is sent.
 
-#![expect(clippy::unwrap_used, reason = "it is for tests: what is not as it should be fails them")]
+#![expect(clippy::unwrap_used, reason = "for tests only: a panic fails the test")]
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -33,13 +34,14 @@ pub const OWN: Grant = Grant { shared: false, ..SHARED };
 pub struct Rig {
     /// The machine.
     pub relay: Box<Relay>,
-    /// Time moves when a test moves it.
+    /// The clock, which only tests advance.
     pub now: Instant,
-    /// What the next page is sent.
+    /// The draft of the page that is written to next.
     pub draft: Draft,
 }
 
-/// The board `tiny` with room to ask often, and time to: pages that were denied stay.
+/// The board `tiny` with a larger burst of requests, and more time until the first `subscribe`, so
+/// that denied pages stay.
 pub const BOARD: Board = Board { page_asks_burst: 20, address_asks_burst: 50, first_subscribe_ms_max: 10_000, ..TINY };
 
 impl Rig {
@@ -63,7 +65,7 @@ impl Rig {
         rig
     }
 
-    /// The uplink comes up.
+    /// Brings the uplink up.
     pub fn connect(&mut self) {
         while self.relay.poll_dial(self.now).is_none() {
             self.now = self.now.after(100);
@@ -75,18 +77,18 @@ impl Rig {
         assert!(self.relay.is_up());
     }
 
-    /// The business server says something.
+    /// The business server sends a frame.
     pub fn tell(&mut self, frame: ToRelay<'_>) {
         self.relay.handle_uplink(self.now, Incoming::Frame(frame)).unwrap();
         self.relay.check();
     }
 
-    /// The business server admits whom a request was for.
+    /// The business server accepts a request.
     pub fn accept(&mut self, request: u32, topic: u32, epoch: u64, grant: Grant) {
         self.tell(ToRelay::Accept { request, topic, epoch, grant });
     }
 
-    /// Messages of topic 7: their data is their sequence.
+    /// Publishes messages of topic 7 with their sequence as data.
     pub fn messages(&mut self, sequences: impl IntoIterator<Item = u64>) {
         for sequence in sequences {
             let data = sequence.to_string();
@@ -99,8 +101,8 @@ impl Rig {
         self.tell(ToRelay::Publish { topic, track, sequence, part, data });
     }
 
-    /// What the relay said to the business server since the last call: names, and the request of a
-    /// `Subscribe`, the topic of the others.
+    /// The frames sent to the business server since the last call: their names with the request of
+    /// a `Subscribe`, the topic of the others.
     pub fn said(&mut self) -> Vec<String> {
         let bytes = self.relay.uplink_transmit().to_vec();
         self.relay.uplink_wrote(self.now, bytes.len());
@@ -128,7 +130,7 @@ impl Rig {
         said
     }
 
-    /// A page of this machine connects.
+    /// A page connects from loopback.
     pub fn page(&mut self) -> Id<Session> {
         self.page_at(Ipv4Addr::LOCALHOST)
     }
@@ -139,7 +141,7 @@ impl Rig {
         self.relay.handle_page_open(self.now, Peer { address, origin: "", is_anybody: true }).unwrap()
     }
 
-    /// A page says something.
+    /// A page sends a text frame.
     pub fn say(&mut self, page: Id<Session>, text: &str) {
         self.relay.handle_page_text(self.now, page, text);
         self.relay.check();
@@ -150,7 +152,7 @@ impl Rig {
         self.say(page, &format!(r#"{{"type":"subscribe","id":{id},"link":"{link}"}}"#));
     }
 
-    /// A page that has topic 7 by the link `link`, the first to ask.
+    /// A page that watches topic 7 by the link `link`, which it is the first to request.
     pub fn viewer(&mut self) -> Id<Session> {
         let page = self.page();
         self.subscribe(page, 1, "link");
@@ -161,7 +163,7 @@ impl Rig {
         page
     }
 
-    /// Three pages of the link that have read their first notice.
+    /// Three viewers of the link that have read their first notice.
     pub fn three_viewers(&mut self) -> [Id<Session>; 3] {
         let pages = [self.viewer(), self.page(), self.page()];
         for page in &pages[1..] {
@@ -171,13 +173,13 @@ impl Rig {
         pages
     }
 
-    /// The socket of a page takes so many bytes.
+    /// The page's socket takes `size` bytes.
     pub fn take(&mut self, page: Id<Session>, size: u64) -> Vec<u8> {
         self.draft.begin(self.now);
         self.take_in_lockstep(page, size)
     }
 
-    /// The same, in the moment of the take before.
+    /// The same at the time of the previous take, so that the draft may serve pages in lockstep.
     pub fn take_in_lockstep(&mut self, page: Id<Session>, size: u64) -> Vec<u8> {
         self.relay.plan(page, &mut self.draft);
         let mut slices = Slices::new();
@@ -190,8 +192,8 @@ impl Rig {
         bytes
     }
 
-    /// Everything that a page gets now: the text of text frames, `track part sequence` of binary ones. It answers a ping,
-    /// as every WebSocket does by itself.
+    /// Everything that a page receives now: the text of text frames, `track part sequence` of
+    /// binary ones. The page answers a ping, as every WebSocket client does.
     pub fn read(&mut self, page: Id<Session>) -> Vec<String> {
         let frames = self.read_silently(page);
         if frames.iter().any(|frame| frame == PING) {
@@ -200,7 +202,7 @@ impl Rig {
         frames
     }
 
-    /// The same for a page that answers no ping.
+    /// The same for a page that does not answer pings.
     pub fn read_silently(&mut self, page: Id<Session>) -> Vec<String> {
         let mut bytes = Vec::new();
         loop {
@@ -212,7 +214,7 @@ impl Rig {
         }
     }
 
-    /// A page from another address than loopback.
+    /// A page connects from an address other than loopback.
     pub fn page_from(&mut self, address: &str, origin: &str) -> Result<Id<Session>, Refusal> {
         let peer = Peer { address: address.parse().unwrap(), origin, is_anybody: false };
         let page = self.relay.handle_page_open(self.now, peer);
@@ -220,7 +222,7 @@ impl Rig {
         page
     }
 
-    /// Time passes, in ticks.
+    /// Advances the clock in ticks.
     pub fn pass(&mut self, ms: u64) {
         let until = self.now.after(ms);
         while self.now < until {
@@ -230,16 +232,16 @@ impl Rig {
         }
     }
 
-    /// Whether a page is to be closed with a code.
+    /// Whether a page is being closed with a code.
     pub fn is_closed_with(&self, page: Id<Session>, code: u16) -> bool {
         matches!(self.relay.verdict(page), Verdict::Close(with, _) if with == code)
     }
 }
 
-/// A ping as [`Rig::read`] gives it.
+/// A ping in the result of [`Rig::read`].
 pub const PING: &str = "opcode 9";
 
-/// Whole frames as text.
+/// Decodes whole frames to text.
 pub fn frames(mut bytes: &[u8]) -> Vec<String> {
     let mut frames = Vec::new();
     while let [first, second, ..] = *bytes {

@@ -1,8 +1,8 @@
 //! A ring of rows: the subscriptions of one topic, or those that wait for one link.
 //!
-//! A doubly linked ring that runs through the rows of a table, so that joining and leaving cost the same however many
-//! there are. Owns its head and its count, and the links in the rows: nobody else can change either, so the count is
-//! always the ring's. A row is in one ring at most. Doesn't know what its rows are.
+//! A doubly linked ring through the rows of a table, so joining and leaving take constant time.
+//! Owns its head, its count and the links in the rows; nothing else can change them, so the count
+//! is always right. A row is in at most one ring. Doesn't know what its rows are.
 
 use super::table::{NONE, Table};
 
@@ -24,12 +24,12 @@ pub struct RingLink {
 pub trait InRing {
     /// Its neighbours.
     fn ring(&self) -> &RingLink;
-    /// The same, for the ring to change.
+    /// The same, mutably, for the ring only.
     fn ring_mut(&mut self) -> &mut RingLink;
 }
 
-/// A walk once around a ring, from its head. The row that it named last may leave the ring meanwhile, and no
-/// other one.
+/// A walk once around a ring, from its head. Only the row that it returned last may leave the ring
+/// meanwhile.
 #[derive(Debug)]
 pub struct Walk {
     at: u32,
@@ -37,45 +37,45 @@ pub struct Walk {
 }
 
 impl RingLink {
-    /// Those of a row that is in no ring.
+    /// The links of a row that is in no ring.
     pub const NONE: Self = Self { next: NONE, previous: NONE };
 }
 
 impl Ring {
-    /// A ring without rows.
+    /// An empty ring.
     pub const EMPTY: Self = Self { head: NONE, len: 0 };
 
-    /// How many rows are in it.
+    /// The number of rows in it.
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.len
     }
 
-    /// Whether none is in it.
+    /// Whether it is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The first of it; [`NONE`] without.
+    /// Its first row; [`NONE`] if empty.
     #[must_use]
     pub const fn first(&self) -> u32 {
         self.head
     }
 
-    /// The last of it; [`NONE`] without.
+    /// Its last row; [`NONE`] if empty.
     #[must_use]
     pub fn last(&self, rows: &Table<impl InRing>) -> u32 {
         rows.get(self.head).map_or(NONE, |first| first.ring().previous)
     }
 
-    /// A walk over all of it.
+    /// A walk over all its rows.
     #[must_use]
     pub const fn walk(&self) -> Walk {
         Walk { at: self.head, left: self.len }
     }
 
-    /// Puts a row that is in no ring into this one, as its last.
+    /// Appends a row that is in no ring.
     pub fn join(&mut self, rows: &mut Table<impl InRing>, index: u32) {
         self.len += 1;
         if self.head == NONE {
@@ -89,7 +89,7 @@ impl Ring {
         rows[next].ring_mut().previous = index;
     }
 
-    /// Takes one of its rows out of the ring.
+    /// Takes one of its rows out.
     pub fn leave(&mut self, rows: &mut Table<impl InRing>, index: u32) {
         let RingLink { next, previous } = core::mem::replace(rows[index].ring_mut(), RingLink::NONE);
         self.len -= 1;
@@ -104,7 +104,8 @@ impl Ring {
         }
     }
 
-    /// Turns the ring by one: its first becomes its last. The one that was first; [`NONE`] without.
+    /// Rotates the ring by one: its first row becomes its last. Returns the row that was first;
+    /// [`NONE`] if empty.
     pub fn turn(&mut self, rows: &Table<impl InRing>) -> u32 {
         let first = self.head;
         if let Some(row) = rows.get(first) {
@@ -113,10 +114,10 @@ impl Ring {
         first
     }
 
-    /// Checks that the ring comes back to its head: for tests. All of its rows.
+    /// Checks that the ring comes back to its head, and returns its rows. For tests.
     ///
     /// # Panics
-    /// Where it is broken.
+    /// If it is broken.
     #[must_use]
     pub fn check(&self, rows: &Table<impl InRing>) -> alloc::vec::Vec<u32> {
         let mut seen = alloc::vec::Vec::new();
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_a_walk_named_last_may_leave() {
+    fn the_row_that_a_walk_returned_last_may_leave() {
         let mut rows = rows(3);
         let mut ring = Ring::EMPTY;
         (0..3).for_each(|index| ring.join(&mut rows, index));

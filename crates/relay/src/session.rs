@@ -1,8 +1,9 @@
 //! A session: one page's connection.
 //!
-//! One row of the table of sessions. It holds no queue: what is still to be sent to the page is a few flags, and the
-//! cursors of its subscriptions. Owns when the page was heard, written to, notified and pinged, and whether it is being
-//! closed: both only go forward. Doesn't know what it is sent (`transmit.rs`), nor when it is given up (`expiry.rs`).
+//! One row of the session table. It holds no queue: what is still to be sent to the page is a few
+//! flags and the cursors of its subscriptions. Owns the times when the page was last heard, written
+//! to, notified and pinged, and whether it is being closed or cut, which is never undone. Doesn't
+//! know what it is sent (`transmit.rs`), nor when it is given up (`expiry.rs`).
 
 use core::net::IpAddr;
 
@@ -29,37 +30,38 @@ pub struct Session {
     pub chain: Chain,
     ready: ReadyLink,
     pub(super) kernel: KernelShare,
-    /// What was begun and not finished.
+    /// The frame that was begun and not finished.
     pub half: Half,
     closing: Option<Close>,
     cut: bool,
-    /// An error to be sent.
+    /// The next `error` to send.
     pub error: Option<&'static str>,
-    /// A `subscribe` that found no row at all: its `id`.
+    /// The `id` of a `subscribe` that was refused because the table of subscriptions is full.
     pub refused: Option<u32>,
     /// Protocol errors so far.
     pub faults: u8,
-    /// Whether the page believes that the uplink is up.
+    /// The uplink state that the page knows.
     pub told_up: bool,
-    /// A ping is to be sent.
+    /// A ping is due.
     pub ping_due: bool,
-    /// An `alive` is to be sent.
+    /// An `alive` is due.
     pub alive_due: bool,
-    /// The socket took no more: nothing is written until it is writable.
+    /// The socket is full: nothing is written until it is writable.
     pub blocked: bool,
-    /// How far behind it may be.
+    /// How far behind the page may be.
     pub pace: Pace,
-    /// `subscribe` frames that it may send.
+    /// Limits its `subscribe` frames.
     pub asks: Bucket,
-    /// `send` frames that it may send.
+    /// Limits its `send` frames.
     pub sends: Bucket,
     opened: Stamp,
     heard: Stamp,
     wrote: Stamp,
-    /// When it was last sent anything but a ping.
+    /// When anything but a ping was last sent.
     notified: Stamp,
     pinged: Stamp,
-    /// When the first ping went out that nothing was heard behind; not later than `heard` where there is none.
+    /// When the first ping was sent after which nothing was heard; not later than `heard` if there
+    /// is none.
     unanswered: Stamp,
 }
 
@@ -78,49 +80,49 @@ impl InQueue for Session {
 pub enum Pace {
     /// It never subscribed to anything.
     Newcomer,
-    /// It may lack more than the newest: how soon it gets something says nothing about the relay.
+    /// It may lack more than the newest publication, so its delays say nothing about the relay.
     CatchesUp,
-    /// It was sent everything that there was.
+    /// It was sent everything.
     KeepsUp,
 }
 
-/// A page is to be closed.
+/// A close that was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {
     /// The WebSocket close code.
     pub code: u16,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// When it should come back, milliseconds.
+    /// When to come back, in milliseconds.
     pub retry_ms: Option<u32>,
-    /// Since when.
+    /// When it was decided.
     pub at: Stamp,
 }
 
-/// The frame that a full socket cut in the middle.
+/// The frame in progress: a full socket took only a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
-    /// None: the connection stands between two frames.
+    /// None: the connection is between two frames.
     None,
     /// The rest of a log's frame.
     Frame {
-        /// Its row among those that were begun.
+        /// Its row in [`Begun`](super::begun::Begun).
         frame: u32,
-        /// The next byte: an offset of the log.
+        /// The next byte to send: an offset of the log.
         at: u64,
     },
-    /// The rest of a notice, which is encoded once more.
+    /// The rest of a notice, which is encoded again.
     Notice {
-        /// The notice; its reason is in use.
+        /// The notice; it holds a use of its reason.
         notice: OwnNotice,
-        /// Bytes sent.
+        /// Bytes sent so far.
         sent: u16,
     },
 }
 
 impl Session {
-    /// The session of a page that has just come. `network` and `origin` are rows of the tables that pages share,
-    /// [`NONE`] without an `Origin`.
+    /// The session of a page that has just connected. `network` and `origin` are rows of shared
+    /// tables; `origin` is [`NONE`] if the page sent no `Origin`.
     #[must_use]
     pub fn new(now: Instant, number: u32, address: IpAddr, network: u32, origin: u32) -> Self {
         let stamp = now.stamp();
@@ -154,43 +156,44 @@ impl Session {
         }
     }
 
-    /// The page's number at the business server: never used again while the relay runs.
+    /// The page's number at the business server, never reused while the relay runs.
     #[must_use]
     pub const fn number(&self) -> u32 {
         self.number
     }
 
-    /// Where the page is.
+    /// The page's address.
     #[must_use]
     pub const fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// The row of its network among those that pages come from.
+    /// The row of its network.
     #[must_use]
     pub const fn network(&self) -> u32 {
         self.network
     }
 
-    /// The row of the `Origin` that it came with; [`NONE`] without one.
+    /// The row of its `Origin`; [`NONE`] if it sent none.
     #[must_use]
     pub const fn origin(&self) -> u32 {
         self.origin
     }
 
-    /// The network whose share of links and requests it counts for; [`NONE`] for loopback, which may be anybody's proxy.
+    /// The network whose share of links and requests it counts for; [`NONE`] for loopback, which
+    /// may be a proxy for anybody.
     #[must_use]
     pub const fn shares_with(&self) -> u32 {
         if self.address.is_loopback() { NONE } else { self.network }
     }
 
-    /// How the page is to be closed, if it is.
+    /// The close that was decided, if any.
     #[must_use]
     pub const fn closing(&self) -> Option<Close> {
         self.closing
     }
 
-    /// The page is to be closed; `false` where it is being closed already.
+    /// Decides to close the page; `false` if that was decided already.
     pub const fn close(&mut self, close: Close) -> bool {
         let is_first = self.closing.is_none();
         if is_first {
@@ -199,28 +202,28 @@ impl Session {
         is_first
     }
 
-    /// Whether it is to be cut off.
+    /// Whether it must be cut off.
     #[must_use]
     pub const fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// It is to be cut off; `false` where it is already.
+    /// Decides to cut it off; `false` if that was decided already.
     pub const fn cut(&mut self) -> bool {
         !core::mem::replace(&mut self.cut, true)
     }
 
-    /// Something came from the page.
+    /// Something was received from the page.
     pub const fn hear(&mut self, now: Instant) {
         self.heard = now.stamp();
     }
 
-    /// The socket took something.
+    /// The socket took bytes.
     pub const fn wrote(&mut self, now: Instant) {
         self.wrote = now.stamp();
     }
 
-    /// Something other than a ping was sent: no `alive` is due.
+    /// Something other than a ping was sent, so no `alive` is due.
     pub const fn notified(&mut self, now: Instant) {
         self.notified = now.stamp();
         self.alive_due = false;
@@ -241,19 +244,19 @@ impl Session {
         self.opened.age_ms(now)
     }
 
-    /// Milliseconds since something came from it.
+    /// Milliseconds since something was received from it.
     #[must_use]
     pub const fn heard_ms(&self, now: Instant) -> u64 {
         self.heard.age_ms(now)
     }
 
-    /// Milliseconds since its socket took something.
+    /// Milliseconds since its socket took bytes.
     #[must_use]
     pub const fn wrote_ms(&self, now: Instant) -> u64 {
         self.wrote.age_ms(now)
     }
 
-    /// Finds out whether a ping, or an `alive`, is due; whether one became due now.
+    /// Updates whether a ping or an `alive` is due; returns whether one is overdue now.
     pub const fn sweep(&mut self, now: Instant, board: &Board) -> bool {
         let ping_due = self.pinged.age_ms(now) >= board.ping_ms as u64;
         let alive_due = self.notified.age_ms(now) >= board.alive_ms as u64;
@@ -262,9 +265,9 @@ impl Session {
         ping_due || alive_due
     }
 
-    /// Whether the page is dead: nothing was heard from it for the time that the board allows, although a ping has had time
-    /// to be answered. A blocked page isn't read, and one in the middle of a frame can't be pinged: those are
-    /// judged by their progress.
+    /// Whether the page is dead: it was silent for the board's limit although a ping had time to be
+    /// answered. A blocked page isn't read, and a page in the middle of a frame can't be pinged;
+    /// both are judged by their progress instead.
     #[must_use]
     pub const fn is_dead(&self, now: Instant, board: &Board) -> bool {
         !self.blocked

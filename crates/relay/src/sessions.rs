@@ -1,8 +1,8 @@
-//! The table of sessions: pages' connections, with everything that is counted or queued by page.
+//! The table of sessions: pages' connections, with everything that is counted or queued per page.
 //!
-//! Owns the rows, the ready queue that runs through them, what the kernel holds for them, the networks and origins that
-//! they share, and the buckets that limit what each network may ask. A row that goes takes all of that with it. Doesn't
-//! know who may come in: that is `pages.rs`.
+//! Owns the rows, the ready queue through them, the count of kernel memory, the tables of networks
+//! and origins that the rows share, and the token buckets for each network's requests. Removing a
+//! row removes all that belongs to it. Doesn't know which pages may connect: that is `pages.rs`.
 
 use alloc::{vec, vec::Vec};
 use core::net::IpAddr;
@@ -26,14 +26,15 @@ pub struct Sessions {
     pub(super) kernel: KernelMemory,
     networks: Counted<Network>,
     origins: Counted<Origin>,
-    /// What each network may ask; two networks may share a bucket, nobody outside knows which.
+    /// Limits each network's requests. Two networks may share a bucket; the seeded hash keeps
+    /// outsiders from knowing which.
     asks: Vec<Bucket>,
     seed: u64,
     next_number: u32,
 }
 
 impl Sessions {
-    /// No page yet; room for the board's.
+    /// An empty table for the board's pages.
     #[must_use]
     pub fn new(board: &Board, seed: u64) -> Self {
         Self {
@@ -48,7 +49,7 @@ impl Sessions {
         }
     }
 
-    /// The rows, to read.
+    /// The rows, read-only.
     #[must_use]
     pub const fn rows(&self) -> &Table<Session> {
         &self.rows
@@ -65,66 +66,67 @@ impl Sessions {
         self.rows.iter()
     }
 
-    /// Sessions stand at indices below this.
+    /// One past the highest index in use so far.
     #[must_use]
     pub fn end(&self) -> u32 {
         self.rows.end()
     }
 
-    /// How many there are.
+    /// The number of sessions.
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.rows.len()
     }
 
-    /// Whether there is no room for another one.
+    /// Whether the table is full.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.rows.is_full()
     }
 
-    /// The name of the session at an index.
+    /// The id of the session at an index.
     #[must_use]
     pub fn id(&self, page: u32) -> Option<Id<Session>> {
         self.rows.id(page)
     }
 
-    /// The index that a name stands for, while its session is there.
+    /// The index of the session that an id names; `None` once it is gone.
     #[must_use]
     pub fn resolve(&self, page: Id<Session>) -> Option<u32> {
         self.rows.resolve(page)
     }
 
-    /// Pages that an address's network has.
+    /// The number of pages in an address's network.
     #[must_use]
     pub fn of_network(&self, address: IpAddr) -> u32 {
         self.networks.uses(&Network::of(address))
     }
 
-    /// Networks that have pages.
+    /// The number of networks that have pages.
     #[must_use]
     pub const fn networks(&self) -> u32 {
         self.networks.len()
     }
 
-    /// Origins that pages came with.
+    /// The number of different origins of pages.
     #[must_use]
     pub const fn origins(&self) -> u32 {
         self.origins.len()
     }
 
-    /// The `Origin` that a page came with; empty without.
+    /// A page's `Origin`; empty if it sent none.
     #[must_use]
     pub fn origin(&self, session: &Session) -> &str {
         self.origins.key(session.origin()).map_or("", Origin::as_str)
     }
 
-    /// A page comes; `None` where there is no room.
+    /// Adds a page; `None` if there is no room.
     pub fn open(&mut self, now: Instant, address: IpAddr, origin: &str) -> Option<Id<Session>> {
         if self.rows.is_full() {
             return None;
         }
-        // Networks and origins have a row for every page: there is one for this page's.
+        // The tables of networks and origins have as many rows as there are pages, so there is
+        // room.
         let network = self.networks.keep(Network::of(address))?;
         let origin = match origin {
             "" => NONE,
@@ -135,7 +137,7 @@ impl Sessions {
         self.rows.id(page)
     }
 
-    /// A page is gone; its row. It must have no subscription left.
+    /// Removes a page and returns its row. It must have no subscription left.
     pub fn remove(&mut self, page: u32) -> Option<Session> {
         let row = self.rows.get_mut(page)?;
         debug_assert_eq!(row.chain.first(), NONE, "page {page} goes and leaves a subscription");
@@ -149,17 +151,17 @@ impl Sessions {
         Some(session)
     }
 
-    /// The page has something of its own to be sent.
+    /// Queues a page that has something of its own to send.
     pub fn push_ready(&mut self, page: u32) {
         self.ready.push(&mut self.rows, page);
     }
 
-    /// The next page that has something of its own to be sent.
+    /// The next queued page.
     pub fn pop_ready(&mut self) -> Option<u32> {
         self.ready.pop(&mut self.rows)
     }
 
-    /// Whether a page has something of its own to be sent.
+    /// Whether a page is queued.
     #[must_use]
     pub const fn has_ready(&self) -> bool {
         !self.ready.is_empty()
@@ -171,22 +173,22 @@ impl Sessions {
         kernel.count_written(share, size);
     }
 
-    /// What the kernel holds for all pages, and for one.
+    /// The kernel memory of all pages, and one page's share.
     pub(super) fn kernel_of(&mut self, page: u32) -> (&mut KernelMemory, &mut KernelShare) {
         (&mut self.kernel, &mut self.rows[page].kernel)
     }
 
-    /// Whether an address's network may ask for one more link; if so, that counts.
+    /// Takes a token for one more link from an address's network; whether there was one.
     pub fn may_ask(&mut self, now: Instant, address: IpAddr, rate: Rate) -> bool {
         let row = Network::of(address).hash_with(self.seed) % self.asks.len().max(1) as u64;
         let bucket = usize::try_from(row).ok().and_then(|row| self.asks.get_mut(row));
         bucket.is_none_or(|bucket| bucket.take(rate, now))
     }
 
-    /// Checks sizes alone.
+    /// Checks sizes only.
     ///
     /// # Panics
-    /// Where a table has grown.
+    /// If a table has grown.
     pub fn check_size(&self, board: &Board) {
         self.rows.check_size("sessions", board.pages_max);
         self.networks.check_size("networks", board.pages_max);
@@ -194,10 +196,10 @@ impl Sessions {
         assert_eq!(self.asks.len(), board.addresses_max as usize, "BOUND: the table of addresses has changed");
     }
 
-    /// Checks the rows and what is shared by them: for tests.
+    /// Checks the rows and what they share. For tests.
     ///
     /// # Panics
-    /// Where something is counted or queued wrongly.
+    /// If something is counted or queued wrongly.
     pub fn check(&self, board: &Board) {
         self.rows.check("sessions", board.pages_max);
         self.ready.check(&self.rows);

@@ -1,9 +1,9 @@
 //! Subscriptions: pages' interest in links, and their places in topics.
 //!
-//! Owns the table of them, the lists that they are in (a page's chain, a link's waiting ring, a topic's ring), their
-//! stages, and every count that follows from a stage: what a page wants and watches ([`Chain`]), who watches by a link
-//! ([`Watching`]). A stage changes here alone, together with its list and its counts. Doesn't know why it changes:
-//! that is `admission.rs`.
+//! Owns their table, the lists that they are in (a page's chain, a link's waiting ring, a topic's
+//! ring), their stages, and every count that follows from a stage: of a page ([`Chain`]) and of a
+//! link ([`Watching`]). A stage changes only here, together with its list and its counts. Doesn't
+//! know why it changes: that is `admission.rs`.
 
 use super::{
     place::Cursor,
@@ -40,13 +40,13 @@ impl Subscription {
         self.link
     }
 
-    /// The page's own number for its request.
+    /// The page's own number for its `subscribe`.
     #[must_use]
     pub const fn id(&self) -> u32 {
         self.id
     }
 
-    /// How far it has come.
+    /// Its stage.
     #[must_use]
     pub const fn stage(&self) -> &Stage {
         &self.stage
@@ -58,7 +58,7 @@ impl Subscription {
         matches!(self.stage, Stage::Waiting { .. })
     }
 
-    /// What it is served, if it is.
+    /// Its state as a live subscription, if it is live.
     #[must_use]
     pub const fn live(&self) -> Option<&Live> {
         match &self.stage {
@@ -67,7 +67,7 @@ impl Subscription {
         }
     }
 
-    /// Whether a request of its own is under way.
+    /// Whether a request that names it is in flight.
     #[must_use]
     pub const fn is_asked(&self) -> bool {
         match &self.stage {
@@ -88,34 +88,34 @@ impl InRing for Subscription {
     }
 }
 
-/// How far a subscription has come.
+/// The stages of a subscription.
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
-    /// Waits for the business server's answer.
+    /// It waits for the business server's answer.
     Waiting {
-        /// A request of its own is under way.
+        /// A request that names it is in flight.
         asked: bool,
-        /// From when.
+        /// Since when.
         from: Stamp,
-        /// Where the page was: the epoch and the next message; 0 for a late page.
+        /// The page's `since`: the epoch and the next message; 0 for a late page.
         since: (u64, u64),
-        /// Its place among those that wait for the link: each one's is higher than the one's before.
+        /// Its ticket among those that wait for the link: they increase in the order of arrival.
         ticket: u32,
     },
-    /// Is served.
+    /// It is served.
     Live(Live),
-    /// The page is to be notified that it is over.
+    /// It is over, and the page must still be notified.
     Over {
-        /// The topic's number; none where the page never had it: then it is `denied`.
+        /// The topic's number; `None` if the page never had the topic: then the notice is `denied`.
         topic: Option<u32>,
-        /// Why.
+        /// The reason.
         reason: Reason,
-        /// When asking again makes sense, milliseconds.
+        /// When it makes sense to ask again, in milliseconds.
         retry_ms: Option<u32>,
     },
 }
 
-/// A subscription that is served.
+/// A live subscription.
 #[derive(Clone, Copy, Debug)]
 pub struct Live {
     topic: u32,
@@ -123,18 +123,19 @@ pub struct Live {
     pub cursors: [Cursor; 4],
     /// `subscribed` is still to be sent.
     pub unconfirmed: bool,
-    /// Its messages cursor is in the epoch before the topic's.
+    /// Its messages cursor is in the epoch before the topic's current one.
     pub behind_epoch: bool,
     /// Admitted by a grant that is not shared.
     pub own: bool,
-    /// Its place in the messages came from the page alone, and the topic has not got there yet.
+    /// Its place in `messages` comes from the page's `since` alone, and the topic has not reached
+    /// it yet.
     pub claimed: bool,
     ask_again: bool,
     asked: bool,
 }
 
 impl Live {
-    /// A subscription that a page has just been granted.
+    /// A subscription that was just granted.
     #[must_use]
     pub const fn new(topic: u32, cursors: [Cursor; 4], own: bool, claimed: bool) -> Self {
         let (behind_epoch, ask_again, asked) = (false, false, false);
@@ -147,26 +148,26 @@ impl Live {
         self.topic
     }
 
-    /// Whether it is to be asked for again by itself, since the uplink was lost.
+    /// Whether it must be requested again in its page's name, since the uplink was lost.
     #[must_use]
     pub const fn asks_again(&self) -> bool {
         self.ask_again
     }
 
-    /// Whether a request of its own is under way.
+    /// Whether a request that names it is in flight.
     #[must_use]
     pub const fn is_asked(&self) -> bool {
         self.asked
     }
 
-    /// Whether it is to be asked for again by itself, from now on. `watching` is its link's.
+    /// Sets whether it must be requested again in its page's name. `watching` is that of its link.
     pub fn set_ask_again(&mut self, watching: &mut Watching, ask_again: bool) {
         let before = core::mem::replace(&mut self.ask_again, ask_again);
         watching.ask_again = watching.ask_again - u32::from(before) + u32::from(ask_again);
     }
 }
 
-/// What a page has asked for: its subscriptions in the order in which it asked, and what becomes of them.
+/// A page's subscriptions, oldest first, with the counts that follow from them.
 #[derive(Debug)]
 pub struct Chain {
     first: u32,
@@ -178,55 +179,55 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The chain of a page that has just come.
+    /// The chain of a page that has just connected.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
         Self { first: NONE, wanted: 0, live: 0, unsubscribed: now.stamp(), has_watched: false, may_return: false }
     }
 
-    /// The first of its subscriptions; [`NONE`] without.
+    /// The first of its subscriptions; [`NONE`] if there is none.
     #[must_use]
     pub const fn first(&self) -> u32 {
         self.first
     }
 
-    /// Subscriptions that wait or are live.
+    /// The number of subscriptions that wait or are live.
     #[must_use]
     pub const fn wanted(&self) -> u16 {
         self.wanted
     }
 
-    /// Those of them that are live.
+    /// The number of live subscriptions.
     #[must_use]
     pub const fn live(&self) -> u16 {
         self.live
     }
 
-    /// How long the page has had no live subscription, milliseconds; only where it has none.
+    /// Milliseconds without a live subscription; valid only while there is none.
     #[must_use]
     pub const fn unsubscribed_ms(&self, now: Instant) -> u64 {
         self.unsubscribed.age_ms(now)
     }
 
-    /// Whether it had a live subscription at some time.
+    /// Whether it ever had a live subscription.
     #[must_use]
     pub const fn has_watched(&self) -> bool {
         self.has_watched
     }
 
-    /// Whether a denial told the page when to ask again, since it last had a live subscription.
+    /// Whether it got a denial with a retry since it last had a live subscription.
     #[must_use]
     pub const fn may_return(&self) -> bool {
         self.may_return
     }
 
-    /// A request of the page found no row at all; it is denied with a retry.
+    /// A `subscribe` of the page found the table full: it is denied with a retry.
     pub const fn refuse(&mut self) {
         self.may_return = true;
     }
 }
 
-/// The live subscriptions that were made with a link.
+/// Counts of the live subscriptions made with a link.
 #[derive(Debug)]
 pub struct Watching {
     live: u32,
@@ -234,16 +235,16 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Nobody watches.
+    /// None.
     pub const NOBODY: Self = Self { live: 0, ask_again: 0 };
 
-    /// How many there are.
+    /// The number of live subscriptions.
     #[must_use]
     pub const fn live(&self) -> u32 {
         self.live
     }
 
-    /// Those of them that are to be asked for again, each by itself.
+    /// How many of them must be requested again, each in its page's name.
     #[must_use]
     pub const fn ask_again(&self) -> u32 {
         self.ask_again
@@ -257,13 +258,13 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// None yet; room for `subscriptions_max`.
+    /// An empty table for `subscriptions_max` subscriptions.
     #[must_use]
     pub fn new(subscriptions_max: u32) -> Self {
         Self { rows: Table::new(subscriptions_max) }
     }
 
-    /// The rows, to read.
+    /// The rows, read-only.
     #[must_use]
     pub const fn rows(&self) -> &Table<Subscription> {
         &self.rows
@@ -275,7 +276,7 @@ impl Subscriptions {
         self.rows.get(index)
     }
 
-    /// What the subscription at an index is served, if it is, to change it.
+    /// The subscription at an index as a live one, if it is live, mutably.
     #[must_use]
     pub fn live_mut(&mut self, index: u32) -> Option<&mut Live> {
         match &mut self.rows.get_mut(index)?.stage {
@@ -284,19 +285,19 @@ impl Subscriptions {
         }
     }
 
-    /// The name of the subscription at an index.
+    /// The id of the subscription at an index.
     #[must_use]
     pub fn id(&self, index: u32) -> Option<Id<Subscription>> {
         self.rows.id(index)
     }
 
-    /// The index that a name stands for, while it is there.
+    /// The index of the subscription that an id names; `None` once it is gone.
     #[must_use]
     pub fn resolve(&self, id: Id<Subscription>) -> Option<u32> {
         self.rows.resolve(id)
     }
 
-    /// A page's subscriptions, in the order in which it asked for them.
+    /// A page's subscriptions, oldest first.
     pub fn of(&self, chain: &Chain) -> impl Iterator<Item = (u32, &Subscription)> {
         let mut at = chain.first;
         core::iter::from_fn(move || {
@@ -305,13 +306,13 @@ impl Subscriptions {
         })
     }
 
-    /// A page's subscription, where it has one alone.
+    /// A page's subscription if it has exactly one.
     #[must_use]
     pub fn only(&self, chain: &Chain) -> Option<&Subscription> {
         self.rows.get(chain.first).filter(|row| row.sibling == NONE)
     }
 
-    /// The page's next subscription behind one of them; [`NONE`] without.
+    /// The page's subscription after this one; [`NONE`] if it is the last.
     #[must_use]
     pub fn next_of_page(&self, index: u32) -> u32 {
         self.rows[index].sibling
@@ -328,7 +329,8 @@ impl Subscriptions {
         self.rows.get(ring.last(&self.rows))
     }
 
-    /// A page asks for something; `None` where there is no room. `since` is its epoch and next message, 0 without.
+    /// Adds a subscription for a page; `None` if there is no room. `since` is the epoch and the
+    /// next message, 0 if not given.
     pub fn insert(&mut self, chain: &mut Chain, now: Instant, page: u32, id: u32, since: (u64, u64)) -> Option<u32> {
         let stage = Stage::Waiting { asked: false, from: now.stamp(), since, ticket: 0 };
         let row = Subscription { page, link: NONE, id, sibling: NONE, ring: RingLink::NONE, stage };
@@ -341,7 +343,7 @@ impl Subscriptions {
         Some(index)
     }
 
-    /// A subscription that was just inserted waits for a link.
+    /// Makes a subscription that was just inserted wait for a link.
     pub fn wait(&mut self, index: u32, link: u32, waiting: &mut Waiting) {
         let place = waiting.join(&mut self.rows, index);
         let row = &mut self.rows[index];
@@ -351,7 +353,7 @@ impl Subscriptions {
         }
     }
 
-    /// A waiting subscription is served from now on. The lists are those of its page, its link and the topic.
+    /// Admits a waiting subscription. The lists are those of its page, its link and the topic.
     pub fn admit(
         &mut self,
         index: u32,
@@ -369,7 +371,8 @@ impl Subscriptions {
         chain.may_return = false;
     }
 
-    /// A waiting subscription is over. `waiting` is its link's, none where it never waited for one, `over` what its page is sent.
+    /// Ends a waiting subscription. `waiting` is that of its link, `None` if it never waited for
+    /// one. `over` is what its page is sent.
     pub fn deny(&mut self, index: u32, over: Stage, chain: &mut Chain, waiting: Option<&mut Waiting>) {
         if let Some(waiting) = waiting {
             waiting.leave(&mut self.rows, index);
@@ -377,7 +380,8 @@ impl Subscriptions {
         self.finish(index, over, chain);
     }
 
-    /// A live subscription is over. The lists are those of its page, its link and its topic, `over` what its page is sent.
+    /// Ends a live subscription. The lists are those of its page, its link and its topic. `over` is
+    /// what its page is sent.
     pub fn end(
         &mut self,
         now: Instant,
@@ -421,7 +425,7 @@ impl Subscriptions {
         self.rows.remove(index);
     }
 
-    /// Whether a request of its own is under way, from now on.
+    /// Sets whether a request that names it is in flight.
     pub fn set_asked(&mut self, index: u32, now_asked: bool) {
         match self.rows.get_mut(index).map(|row| &mut row.stage) {
             Some(Stage::Waiting { asked, .. }) => *asked = now_asked,
@@ -444,7 +448,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_page_wants_and_watches_follows_from_its_subscriptions() {
+    fn the_counts_of_pages_and_links_follow_from_the_stages() {
         let now = Instant(1_000);
         let mut subscriptions = Subscriptions::new(3);
         let mut chain = Chain::new(now);

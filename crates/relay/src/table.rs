@@ -1,14 +1,14 @@
 //! A table of fixed capacity whose rows are named by an index and a generation.
 //!
-//! Owns its rows (one allocation, made once). A row's generation grows each time that it is freed,
-//! so that an [`Id`] which outlived its row resolves to nothing (the invariant NAME). Refuses to
-//! grow: [`Table::insert`] hands the value back. Doesn't know what a row means. Inside the machine
-//! rows point at each other by bare index ([`NONE`] for nothing); ids are for the outside.
+//! Owns its rows (one allocation, made once). A row's generation grows each time the row is freed,
+//! so an [`Id`] that outlived its row resolves to `None` (the invariant NAME). Refuses to grow:
+//! [`Table::insert`] hands the value back. Doesn't know what a row means. Inside the machine, rows
+//! refer to each other by bare index ([`NONE`] for none); ids are for the outside.
 
 use alloc::vec::Vec;
 use core::{fmt, marker::PhantomData};
 
-/// No row, where a bare index is kept.
+/// No row, where a bare index is stored.
 pub const NONE: u32 = u32::MAX;
 
 /// Offsets within a block or a table fit `usize` on every board.
@@ -17,7 +17,7 @@ pub(super) const fn as_usize(offset: u64) -> usize {
     offset as usize
 }
 
-/// The name of a row: it prints as `#index.generation`.
+/// The id of a row; it prints as `#index.generation`.
 pub struct Id<T> {
     index: u32,
     generation: u32,
@@ -25,7 +25,7 @@ pub struct Id<T> {
 }
 
 impl<T> Id<T> {
-    /// The row's place in its table, for tables of others that run beside it.
+    /// The row's index, for tables elsewhere that run parallel to this one.
     #[must_use]
     pub const fn index(self) -> u32 {
         self.index
@@ -78,7 +78,7 @@ pub struct Table<T> {
 }
 
 impl<T> Table<T> {
-    /// An empty table; its memory is taken now and touched as rows are first used.
+    /// An empty table. Its memory is allocated now, and touched when rows are first used.
     #[must_use]
     pub fn new(capacity: u32) -> Self {
         Self { slots: Vec::with_capacity(capacity as usize), capacity, free: NONE, len: 0, len_highest: 0 }
@@ -99,13 +99,13 @@ impl<T> Table<T> {
         self.len == 0
     }
 
-    /// Rows at most.
+    /// The most rows that it can hold.
     #[must_use]
     pub const fn capacity(&self) -> u32 {
         self.capacity
     }
 
-    /// The most rows that were ever in use at the same time.
+    /// High-water mark of rows in use.
     #[must_use]
     pub const fn len_highest(&self) -> u32 {
         self.len_highest
@@ -117,17 +117,17 @@ impl<T> Table<T> {
         self.len == self.capacity
     }
 
-    /// Rows from 0 to here were in use at some time: the end of a walk over all.
+    /// One past the highest index in use so far: the end of a walk over all rows.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a table has at most u32 rows")]
     pub fn end(&self) -> u32 {
         self.slots.len() as u32
     }
 
-    /// Puts a row into the table and gives its index.
+    /// Adds a row and returns its index.
     ///
     /// # Errors
-    /// The row itself, where the table is full.
+    /// The row itself, if the table is full.
     pub fn insert(&mut self, row: T) -> Result<u32, T> {
         if self.is_full() {
             return Err(row);
@@ -135,7 +135,7 @@ impl<T> Table<T> {
         Ok(self.place(row))
     }
 
-    /// Puts a row into the table that is made for its index; `None` where the table is full.
+    /// Adds a row that is built from its index; `None` if the table is full.
     pub fn insert_with(&mut self, row: impl FnOnce(u32) -> T) -> Option<u32> {
         if self.is_full() {
             return None;
@@ -165,7 +165,7 @@ impl<T> Table<T> {
         index
     }
 
-    /// Takes a row out of the table: ids that name it resolve to nothing from now on.
+    /// Removes a row: from now on ids that name it resolve to `None`.
     pub fn remove(&mut self, index: u32) -> Option<T> {
         let slot = self.slots.get_mut(index as usize)?;
         if matches!(slot.row, Row::Free { .. }) {
@@ -190,7 +190,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// The row at an index, to change it.
+    /// The row at an index, mutably.
     #[must_use]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         match self.slots.get_mut(index as usize) {
@@ -199,7 +199,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// The name of the row at an index.
+    /// The id of the row at an index.
     #[must_use]
     pub fn id(&self, index: u32) -> Option<Id<T>> {
         match self.slots.get(index as usize) {
@@ -210,7 +210,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// The index that a name stands for, while its row is there.
+    /// The index of the row that an id names; `None` once that row is freed.
     #[must_use]
     pub fn resolve(&self, id: Id<T>) -> Option<u32> {
         (self.id(id.index)? == id).then_some(id.index)
@@ -219,16 +219,16 @@ impl<T> Table<T> {
     /// Checks that the table has not grown.
     ///
     /// # Panics
-    /// Where there are more than `max` rows, or more than there ever were.
+    /// If it has more than `max` rows, or more than it was made for.
     pub fn check_size(&self, name: &str, max: u32) {
         let rows = self.end();
         assert!(self.capacity <= max && rows <= self.capacity && self.len <= rows, "BOUND: {name} has grown");
     }
 
-    /// Checks the table's own order: for tests.
+    /// Checks the table's own order. For tests.
     ///
     /// # Panics
-    /// Where a row is neither used nor free, or there are more than `max`.
+    /// If a row is neither used nor free, or there are more than `max`.
     pub fn check(&self, name: &str, max: u32) {
         self.check_size(name, max);
         let used = self.slots.iter().filter(|slot| matches!(slot.row, Row::Used(_))).count();
@@ -242,7 +242,7 @@ impl<T> Table<T> {
         assert_eq!(used + free, self.slots.len(), "a free row of {name} is lost");
     }
 
-    /// All rows in use with their indices.
+    /// All rows in use, with their indices.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..self.end()).filter_map(|index| self.get(index).map(|row| (index, row)))
     }
@@ -273,17 +273,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_ends_with_its_row() {
+    fn an_id_is_void_once_its_row_is_freed() {
         let mut table = Table::new(2);
         let a = table.insert("a").unwrap();
-        let name = table.id(a).unwrap();
-        assert_eq!(table.resolve(name), Some(a));
+        let id = table.id(a).unwrap();
+        assert_eq!(table.resolve(id), Some(a));
         assert_eq!(table.remove(a), Some("a"));
-        assert_eq!(table.resolve(name), None);
+        assert_eq!(table.resolve(id), None);
         assert_eq!(table.remove(a), None);
         let b = table.insert("b").unwrap();
-        assert_eq!(a, b, "rows are used again");
-        assert_eq!(table.resolve(name), None, "but not their names");
+        assert_eq!(a, b, "rows are reused");
+        assert_eq!(table.resolve(id), None, "but not their ids");
         assert_eq!(table.id(b).unwrap().to_string(), "#0.1");
     }
 

@@ -1,7 +1,7 @@
-//! Texts that several rows share: reasons of the business server, origins of pages.
+//! Texts that several rows share: the business server's reasons.
 //!
-//! A pool of fixed capacity, each text kept once and counted. A full pool keeps no further text:
-//! a reason is then told in the relay's own words, an origin counts as unknown.
+//! A pool of fixed capacity that keeps each text once, with a reference count. A full pool takes no
+//! further text: the relay then gives a reason of its own instead.
 
 use alloc::vec::Vec;
 use heapless::String;
@@ -21,11 +21,11 @@ struct Text {
     text: String<REASON_SIZE_MAX>,
 }
 
-/// A text of a pool: to be given back with [`Texts::release`].
+/// A text in a pool: return it with [`Texts::release`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextId(u16);
 
-/// Why something ended: the relay's own words or the business server's.
+/// Why something ended, in the relay's own words or the business server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The relay's own.
@@ -44,7 +44,7 @@ impl Texts {
         Self { rows: Vec::with_capacity(capacity as usize), capacity }
     }
 
-    /// Keeps a text, cut to 256 bytes; `None` where the pool is full. It has one use more now.
+    /// Keeps a text, cut to 256 bytes, and adds a use of it; `None` if the pool is full.
     pub fn keep(&mut self, text: &str) -> Option<TextId> {
         let text = shortened(text, REASON_SIZE_MAX);
         let same = self.rows.iter().position(|row| row.uses > 0 && row.text == text);
@@ -65,14 +65,14 @@ impl Texts {
         u16::try_from(index).ok().map(TextId)
     }
 
-    /// A further use of a text.
+    /// Adds a use of a text.
     pub fn retain(&mut self, id: TextId) {
         if let Some(row) = self.rows.get_mut(usize::from(id.0)) {
             row.uses += 1;
         }
     }
 
-    /// One use less.
+    /// Releases a use of a text.
     pub fn release(&mut self, id: TextId) {
         if let Some(row) = self.rows.get_mut(usize::from(id.0)) {
             debug_assert!(row.uses > 0, "a text was released twice");
@@ -86,7 +86,7 @@ impl Texts {
         self.rows.get(usize::from(id.0)).map_or("", |row| row.text.as_str())
     }
 
-    /// A reason's words.
+    /// A reason as text.
     #[must_use]
     pub fn reason(&self, reason: Reason) -> &str {
         match reason {
@@ -95,12 +95,12 @@ impl Texts {
         }
     }
 
-    /// Keeps a reason of the business server, or says `otherwise` where the pool is full.
+    /// Keeps a reason of the business server, or returns `otherwise` if the pool is full.
     pub fn keep_reason(&mut self, text: &str, otherwise: &'static str) -> Reason {
         self.keep(text).map_or(Reason::Own(otherwise), Reason::Told)
     }
 
-    /// A further use of a reason.
+    /// Adds a use of a reason.
     pub fn retain_reason(&mut self, reason: Reason) -> Reason {
         if let Reason::Told(id) = reason {
             self.retain(id);
@@ -108,19 +108,19 @@ impl Texts {
         reason
     }
 
-    /// One use of a reason less.
+    /// Releases a use of a reason.
     pub fn release_reason(&mut self, reason: Reason) {
         if let Reason::Told(id) = reason {
             self.release(id);
         }
     }
 
-    /// Each text's uses.
+    /// The texts' reference counts.
     pub fn uses(&self) -> impl Iterator<Item = (TextId, u32)> {
         (0..).zip(&self.rows).map(|(index, row)| (TextId(index), row.uses))
     }
 
-    /// Texts in use.
+    /// The number of texts in use.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.iter().filter(|row| row.uses > 0).count()
@@ -133,7 +133,7 @@ impl Texts {
     }
 }
 
-/// The longest beginning of a text that has at most so many bytes and cuts no character.
+/// The longest prefix of a text that has at most `size_max` bytes and splits no character.
 #[must_use]
 pub fn shortened(text: &str, size_max: usize) -> &str {
     let end = text.floor_char_boundary(size_max);

@@ -1,29 +1,29 @@
-//! Time as the machine knows it: an argument, in milliseconds since some start of the caller's.
+//! Time as the machine knows it: an argument, in milliseconds since a start that the caller chose.
 //!
 //! There is no clock here (`clippy.toml` bans it outside the daemon). Rows of large tables hold a
 //! [`Stamp`], half the size of an [`Instant`].
 
-/// A moment, in milliseconds since the caller's start.
+/// A point in time, in milliseconds since the caller's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub u64);
 
 impl Instant {
-    /// Later than every other: never.
+    /// Later than every other instant: never.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// So many milliseconds later.
+    /// The instant `ms` milliseconds later.
     #[must_use]
     pub const fn after(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// Milliseconds since an earlier moment; 0 where it is none.
+    /// Milliseconds since `earlier`; 0 if that is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The moment to a tenth of a second.
+    /// The instant, rounded down to a tenth of a second.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "saturates first: 13 years of uptime")]
     pub const fn stamp(self) -> Stamp {
@@ -32,11 +32,11 @@ impl Instant {
     }
 }
 
-/// A moment to a tenth of a second, in four bytes: enough for 13 years of uptime.
+/// A point in time in tenths of a second, in four bytes: enough for 13 years of uptime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp(u32);
 
-/// Milliseconds of a stamp's unit.
+/// Milliseconds in a stamp's unit.
 const STAMP_MS: u64 = 100;
 
 impl Stamp {
@@ -53,12 +53,12 @@ impl Stamp {
     }
 }
 
-/// A small generator of numbers for jitter (SplitMix64): seeded by the caller, not for secrets.
+/// A small pseudo-random generator for jitter (SplitMix64): seeded by the caller, not for secrets.
 #[derive(Clone, Debug)]
 pub struct Jitter(u64);
 
 impl Jitter {
-    /// A generator that always gives the same numbers for the same seed.
+    /// A generator that returns the same numbers for the same seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
