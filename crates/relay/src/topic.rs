@@ -1,10 +1,10 @@
 //! A topic: what the business server publishes under one number, as six logs.
 //!
 //! Owns the rules of the four tracks on the publishing side: which sequence is expected, what is a
-//! hole, which chunk can be decoded, which group a late page may be given. Refuses publications
-//! that are superfluous, not JSON, too large, or not decodable, each with a [`DropReason`] that says why;
-//! what a page then misses becomes a gap entry of the log. Doesn't know pages: it only knows how
-//! many there are. What a page gets of a log is `cursor.rs`.
+//! gap, which chunk can be decoded, which group a late page may start with. Refuses publications
+//! that are superfluous, not JSON, too large, or not decodable, each with its [`DropReason`]; what
+//! pages miss by that becomes a gap entry of the log. Doesn't know pages, only how many there are.
+//! What a page gets from a log is `cursor.rs`.
 
 use super::{
     acceptance::Acceptance,
@@ -20,9 +20,9 @@ use wire::{
     uplink::Part,
 };
 
-/// Logs of one topic: one for each track, and the init segments of each media track.
+/// Logs of one topic: one for each track, and one for the init segments of each media track.
 pub const LOGS: usize = 6;
-/// The log of `audio`'s init segments; `video`'s stands behind it.
+/// Index of the log of `audio`'s init segments; `video`'s follows.
 const INIT_LOGS: usize = 4;
 
 /// A topic of the business server.
@@ -30,60 +30,60 @@ const INIT_LOGS: usize = 4;
 pub struct Topic {
     number: u32,
     epoch: u64,
-    /// The logs: by track, then the two of init segments.
+    /// The logs: by track, then the two for init segments.
     pub logs: [Log; LOGS],
     next: [u64; 4],
     media: [Media; 2],
-    /// The subscriptions that are served by it.
+    /// Its live subscriptions.
     pub viewers: Viewers,
-    /// How it stands with the business server.
+    /// Its state at the business server.
     pub acceptance: Acceptance,
-    /// The publication that is timed.
+    /// The publication whose latency is measured.
     pub(super) probe: Probe,
 }
 
-/// What a media track knows besides its logs.
+/// State of a media track besides its logs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Media {
-    /// A `Continue` that comes now belongs to the newest group.
+    /// A `Continue` may follow: it belongs to the newest group.
     running: bool,
-    /// The init segment in force; 0 where none is, or where it is not known.
+    /// The sequence of the current init segment; 0 if there is none or it is unknown.
     init: u64,
     group: Option<Group>,
 }
 
-/// A group of media: everything that a late page needs from here on.
+/// A group of media. A late page needs everything from its start on.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
-    /// Its first chunk's entry.
+    /// The entry of its first chunk.
     pub number: u64,
-    /// Its first chunk's offset.
+    /// The offset of its first chunk.
     pub at: u64,
-    /// Its first chunk's sequence.
+    /// The sequence of its first chunk.
     pub sequence: u64,
-    /// The sequence of the init segment that was in force at its start.
+    /// The sequence of the init segment that was current at its start.
     pub init: u64,
     /// When it started.
     pub started: Instant,
 }
 
-/// Why a publication was not put into its log.
+/// Why a publication was not added to its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
-    /// Its sequence is below the expected one: a replay that overlaps.
+    /// Its sequence is below the expected one: it was replayed again.
     Superfluous,
-    /// Its data is no JSON value in UTF-8.
+    /// Its data is not a JSON value in UTF-8.
     NotJson,
     /// Its data is larger than the board allows for its track.
     TooLarge {
-        /// Bytes of data.
+        /// Size of the data in bytes.
         size: usize,
-        /// Bytes allowed.
+        /// The limit in bytes.
         max: u32,
     },
     /// Its MIME type is longer than 255 bytes.
     MimeTooLong(usize),
-    /// A chunk whose group or init segment is not there.
+    /// A chunk whose group or init segment is missing.
     Undecodable,
     /// The arena has no room, even after all media history was forgotten.
     Full,
@@ -104,7 +104,7 @@ impl Topic {
         (board.state.blocks_max + board.messages.blocks_max + media) as usize
     }
 
-    /// An empty topic in row `index` of its table.
+    /// An empty topic for row `index` of its table.
     #[must_use]
     pub fn new(board: &Board, index: u32, number: u32, epoch: u64, acceptance: Acceptance) -> Self {
         let mut directory = index as usize * Self::directory_rows(board);
@@ -128,19 +128,19 @@ impl Topic {
         }
     }
 
-    /// The business server's number.
+    /// Its number at the business server.
     #[must_use]
     pub const fn number(&self) -> u32 {
         self.number
     }
 
-    /// The epoch of its counters.
+    /// Its epoch.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The next sequence expected from the uplink, by track; 0 where none is known.
+    /// The next sequence expected from the uplink, by track; 0 if unknown.
     #[must_use]
     pub const fn next(&self) -> [u64; 4] {
         self.next
@@ -158,7 +158,7 @@ impl Topic {
         &self.logs[init_log_index(track)]
     }
 
-    /// The newest state, where one is held.
+    /// The newest state, if one is held.
     #[must_use]
     pub fn newest_state(&self, store: &Store) -> Option<(u64, Entry)> {
         let log = self.log(Track::State);
@@ -166,7 +166,8 @@ impl Topic {
         log.entry(store, number).map(|entry| (number, entry))
     }
 
-    /// The group that a page may start with: the newest, where all of it and its init are held.
+    /// The group that a page may start with: the newest, if all of it and its init segment are
+    /// held.
     #[must_use]
     pub fn group(&self, store: &Store, track: Track) -> Option<Group> {
         let group = self.media[media_index(track)].group?;
@@ -176,7 +177,7 @@ impl Topic {
         (init.entry(store, number)?.sequence == group.init).then_some(group)
     }
 
-    /// The init segment in force before a sequence: its entry in the log of inits, while that is held.
+    /// The init segment that applies before a sequence: its entry in the init log, if it is held.
     #[must_use]
     pub fn init_before(&self, store: &Store, track: Track, sequence: u64) -> Option<(u64, Entry)> {
         let log = self.init_log(track);
@@ -184,7 +185,8 @@ impl Topic {
         log.entry(store, number).map(|entry| (number, entry))
     }
 
-    /// The first place at or behind an offset where a page can begin: an init segment or a group's start.
+    /// The first place at or after an offset where a page can start: an init segment or the start
+    /// of a group.
     #[must_use]
     pub fn first_start(&self, store: &Store, track: Track, from: u64) -> Option<Entry> {
         let log = self.log(track);
@@ -202,8 +204,8 @@ impl Topic {
         None
     }
 
-    /// From which offset a page that comes now is served: the newest group's start, or the init segment
-    /// that waits for its first group, or whatever comes next.
+    /// The offset from which a page that comes now is served: the start of the newest group, else
+    /// an init segment that still awaits its first group, else the log's end.
     #[must_use]
     pub fn late_media(&self, store: &Store, track: Track) -> u64 {
         let log = self.log(track);
@@ -220,21 +222,23 @@ impl Topic {
         }
     }
 
-    /// What a page that has read all of a track expects next; 0 where nothing set its counter: an init
-    /// segment before the first group may be a repeated one, and the hole behind it is not told.
+    /// The sequence that a page expects next once it has read all of a track; 0 if nothing set the
+    /// counter: an init segment before the first group may be a repeated one, and no gap is sent
+    /// for the hole after it.
     #[must_use]
     pub fn behind(&self, track: Track) -> u64 {
         let begun = !track.is_media() || self.media[media_index(track)].group.is_some();
         if begun { self.log(track).next_sequence() } else { 0 }
     }
 
-    /// The newest group's first sequence and age, whether or not it is held.
+    /// The newest group, held or not.
     #[must_use]
     pub fn newest_group(&self, track: Track) -> Option<Group> {
         self.media[media_index(track)].group
     }
 
-    /// Blocks of the arena that a frame with so much data may need, its gap and its init's copy included.
+    /// Most arena blocks that a frame with this much data needs, including a gap before it and the
+    /// second copy of an init segment.
     #[must_use]
     pub fn blocks_needed(board: &Board, part: Part<'_>, data_size: usize) -> u32 {
         let copies = if matches!(part, Part::Init { .. }) { 2 } else { 1 };
@@ -242,11 +246,11 @@ impl Topic {
         copies * u32::try_from(size).unwrap_or(u32::MAX / 2)
     }
 
-    /// Takes a publication into its track's log. The caller saw to it that the arena has
+    /// Appends a publication to its track's log. The caller makes sure that the arena has
     /// [`blocks_needed`](Self::blocks_needed).
     ///
     /// # Errors
-    /// Why it was dropped. But for `Superfluous`, its sequence is part of a gap from now on.
+    /// Why it was dropped. Its sequence is part of a gap from now on, unless it was `Superfluous`.
     #[expect(clippy::too_many_arguments, reason = "a publication's four fields, and what it changes")]
     pub fn publish(
         &mut self,
@@ -276,7 +280,7 @@ impl Topic {
         }
     }
 
-    /// Why a publication that is not superfluous can't be shown, whatever room there is.
+    /// Why a publication that is not superfluous can't be shown, however much room there is.
     #[must_use]
     pub fn fault(&self, board: &Board, track: Track, sequence: u64, part: Part<'_>, data: &[u8]) -> Option<DropReason> {
         let max = data_size_max(board, track, part);
@@ -289,13 +293,13 @@ impl Topic {
         }
     }
 
-    /// Whether a sequence was published before.
+    /// Whether a sequence was published already.
     #[must_use]
     pub const fn is_superfluous(&self, track: Track, sequence: u64) -> bool {
         sequence < self.next[track.index()]
     }
 
-    /// Counts a publication that can't be used: its sequence will be told as a gap.
+    /// Drops a publication that can't be used: its sequence becomes part of a gap.
     pub fn leave_out(
         &mut self,
         store: &mut Store,
@@ -312,18 +316,18 @@ impl Topic {
             let media = &mut self.media[media_index(track)];
             media.running = false;
             if matches!(part, Part::Init { .. }) {
-                // What follows needs an init segment that nobody has.
+                // What follows needs an init segment that no page has.
                 media.init = 0;
             }
         } else if track == Track::Messages {
-            // Media tell their holes with the next group, messages at once. Where even the gap
-            // finds no room it is told with the next message.
-            let _ = self.tell_hole(store, track, sequence + 1);
+            // A gap in media goes before the next frame, one in messages at once. If even the gap
+            // finds no room, it goes before the next message.
+            let _ = self.append_gap(store, track, sequence + 1);
         }
         drop
     }
 
-    /// Begins a new epoch: `false` where the topic has it already.
+    /// Begins a new epoch; `false` if the topic is in it already.
     pub fn begin_epoch(&mut self, store: &mut Store, epoch: u64, now: Instant) -> bool {
         if self.epoch == epoch {
             return false;
@@ -336,25 +340,28 @@ impl Topic {
             log.begin_epoch();
         }
         let notice = Notice::Epoch { topic: self.number, epoch }.encode();
-        // The messages' ring is guaranteed, so there is room; without it pages tell it themselves.
+        // The messages' ring has guaranteed blocks, so there is room. If not, each page's plan adds
+        // the notice itself.
         let _ = self.logs[Track::Messages.index()].append(store, Kind::Epoch, 0, 0, [&notice, &[], &[]]);
         true
     }
 
-    /// Gives all memory back; frames that pages stand inside are kept where there is room.
+    /// Frees all memory, except frames that pages stopped inside, which are kept while there is
+    /// room.
     pub fn clear(&mut self, store: &mut Store) {
         for log in &mut self.logs {
             log.clear(store);
         }
     }
 
-    /// Blocks that `state` and `messages` hold: each topic is guaranteed its rings' worth.
+    /// Blocks that `state` and `messages` hold. Each topic is guaranteed as many as their rings may
+    /// have.
     #[must_use]
     pub fn guaranteed_blocks(&self, store: &Store) -> u32 {
         self.log(Track::State).blocks(store) + self.log(Track::Messages).blocks(store)
     }
 
-    /// The media log with the most blocks, and how many; `None` where all are empty.
+    /// The media log with the most blocks, and how many; `None` if all are empty.
     #[must_use]
     pub fn longest_media(&self, store: &Store) -> Option<(u32, usize)> {
         let media = [Track::Audio.index(), Track::Video.index()];
@@ -382,7 +389,7 @@ impl Topic {
         data: &[u8],
     ) -> Result<(), super::log::Full> {
         if track != Track::State {
-            self.tell_hole(store, track, sequence)?;
+            self.append_gap(store, track, sequence)?;
         }
         let encoded = Encoded::publication(self.number, track, sequence, part, data);
         let pieces = [&encoded.prefix[..], encoded.data, encoded.suffix];
@@ -411,14 +418,14 @@ impl Topic {
         Ok(())
     }
 
-    /// Puts a gap entry for what is missing before `sequence`.
-    fn tell_hole(&mut self, store: &mut Store, track: Track, sequence: u64) -> Result<(), super::log::Full> {
+    /// Appends a gap entry for the sequences missing before `sequence`.
+    fn append_gap(&mut self, store: &mut Store, track: Track, sequence: u64) -> Result<(), super::log::Full> {
         let begun = !track.is_media() || self.media[media_index(track)].group.is_some();
         let log = &mut self.logs[track.index()];
         let from = log.next_sequence();
         if from == 0 || !begun || from >= sequence {
-            // The first of its epoch, of media the first group (the init before it may be a repeated one):
-            // nobody was promised what came before.
+            // The first publication of an epoch, and in media the first group (the init segment
+            // before it may be a repeated one): no page was promised what came before.
             if from < sequence {
                 log.advance(sequence, sequence);
             }
@@ -429,10 +436,10 @@ impl Topic {
     }
 }
 
-/// The most bytes that a frame has besides its data, with a gap before it.
+/// Most bytes of a frame besides its data, including a gap before it.
 const FRAME_MARGIN_SIZE: usize = wire::page::PREFIX_SIZE_MAX + 128;
 
-/// The most bytes of data that the board allows for a part of a track.
+/// The board's limit for the data of a part of a track, in bytes.
 #[must_use]
 pub const fn data_size_max(board: &Board, track: Track, part: Part<'_>) -> u32 {
     match (track, part) {
@@ -444,13 +451,13 @@ pub const fn data_size_max(board: &Board, track: Track, part: Part<'_>) -> u32 {
     }
 }
 
-/// The place of a media track's log of init segments among the topic's logs.
+/// Index of a media track's init log among the topic's logs.
 #[must_use]
 pub const fn init_log_index(track: Track) -> usize {
     INIT_LOGS + media_index(track)
 }
 
-/// The track whose frames, or whose init segments, the log at a place holds.
+/// The track that a log's frames or init segments belong to, by its index.
 #[must_use]
 pub const fn log_track(log: u8) -> Track {
     match log {
@@ -552,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_outgrew_its_ring_is_given_to_nobody_else() {
+    fn a_group_that_outgrew_its_ring_is_given_to_no_further_page() {
         let (mut store, mut topic) = topic();
         assert_eq!(publish(&mut store, &mut topic, Track::Audio, 1, Part::Init { mime: "m" }), Ok(()));
         assert_eq!(publish(&mut store, &mut topic, Track::Audio, 2, Part::Start), Ok(()));
@@ -566,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_epoch_expects_everything_anew() {
+    fn a_new_epoch_resets_the_expected_sequences() {
         let (mut store, mut topic) = topic();
         assert_eq!(publish(&mut store, &mut topic, Track::Messages, 5, Part::Whole), Ok(()));
         assert!(topic.begin_epoch(&mut store, 2, Instant(0)));

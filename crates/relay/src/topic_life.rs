@@ -1,8 +1,8 @@
 //! A topic's life: from its first `Accept` to its `Unsubscribe`, and the epochs between.
 //!
-//! Owns when a topic gets a row, begins an epoch and is forgotten. A topic that finds no room is refused; one
-//! without pages lingers, and gives its row to a newcomer first. What a topic publishes is
-//! `publish.rs`'s, which pages it has `admission.rs`'s.
+//! Owns when a topic gets a row, begins an epoch and is forgotten. A topic that finds no room is
+//! refused. A topic without pages lingers, and is evicted when a new topic needs its row.
+//! Publications are handled in `publish.rs`, and the pages of a topic in `admission.rs`.
 
 use super::{
     Relay, acceptance::Acceptance, cursor::epoch_cursors, event::Event, place::Cursor, preview::PREVIEW_MS_MAX,
@@ -11,7 +11,8 @@ use super::{
 use wire::{Track, uplink::ToBusiness};
 
 impl Relay {
-    /// Forgets topics that no page came back to, and tells audiences that have changed.
+    /// Forgets topics whose linger time has passed, and sends `Audience` for those whose audience
+    /// changed.
     pub(super) fn sweep_topics(&mut self, now: Instant) {
         for topic in 0..self.topics.end() {
             let Some(row) = self.topics.get(topic) else { continue };
@@ -42,7 +43,8 @@ impl Relay {
         }
     }
 
-    /// The row of a topic that was accepted: as it is, in a new epoch, or made; `None` where there is no room.
+    /// The row of an accepted topic: the existing one, in a new epoch if need be, or a new one.
+    /// `None` if there is no room.
     pub(super) fn topic_for(&mut self, now: Instant, number: u32, epoch: u64, for_preview: bool) -> Option<u32> {
         let connection = self.uplink.connection();
         if let Some(index) = self.topics.find(number) {
@@ -56,7 +58,7 @@ impl Relay {
             return None;
         }
         if self.topics.is_full() {
-            // One that only lingers makes room, a preview's first.
+            // Evict a topic that only lingers, a preview's first.
             let lingering = self.topics.iter().filter(|(_, topic)| topic.viewers.is_empty());
             let oldest =
                 lingering.min_by_key(|(_, topic)| (!topic.acceptance.is_for_preview(), topic.acceptance.forget_at()));
@@ -82,7 +84,7 @@ impl Relay {
             let page = self.subscriptions[subscription].page();
             if let Some(live) = self.subscriptions.live_mut(subscription) {
                 if live.behind_epoch {
-                    // Two epochs behind: what it missed of the first is not known any more.
+                    // Two epochs behind: what the page missed of the first is no longer known.
                     self.close_slow(now, page);
                 } else if !live.unconfirmed {
                     live.behind_epoch = true;
@@ -97,7 +99,7 @@ impl Relay {
         self.topics.begin_walk(topic);
     }
 
-    /// Gives every cursor that waits for its place its place, before an epoch ends that it belongs to.
+    /// Before an epoch ends, gives every cursor in it that has no place yet its place.
     fn settle_places(&mut self, now: Instant, topic: u32) {
         let base = self.topics[topic].log(Track::Messages).base();
         let mut walk = self.topics[topic].viewers.walk();
@@ -109,7 +111,7 @@ impl Relay {
                 let cursor = &mut live.cursors[Track::Messages.index()];
                 match ahead {
                     super::cursor::Ahead::Placed(place) => *cursor = place,
-                    // It got nothing yet and was there from the epoch's first message on.
+                    // The page got nothing yet, and was there since the epoch's first message.
                     super::cursor::Ahead::Gap { .. } | super::cursor::Ahead::Frames { .. } if cursor.sequence == 0 => {
                         cursor.sequence = base;
                     }
@@ -119,15 +121,15 @@ impl Relay {
         }
     }
 
-    /// A topic found no room: the business server is told that it is not wanted.
+    /// A topic found no room: unsubscribes from it at the business server.
     pub(super) fn refuse_topic(&mut self, number: u32) {
         self.events.add(Event::TopicsFull { topic: number });
         self.counters.topics_refused += 1;
-        // Where even this finds no room, the publications that come are dropped and counted.
+        // If even this finds no room, the topic's publications are dropped and counted.
         let _ = self.uplink.unsubscribe(number);
     }
 
-    /// Whether the last connection to the business server accepted a topic.
+    /// Whether the latest connection to the business server accepted a topic.
     pub(super) fn is_accepted(&self, topic: u32) -> bool {
         self.topics[topic].acceptance.is_on(self.uplink.connection())
     }
@@ -137,10 +139,10 @@ impl Relay {
         self.is_up() && self.is_accepted(topic)
     }
 
-    /// Forgets a topic without pages: links to it, its number, its logs. Pages that stand inside one of its frames
-    /// finish it from the reserve.
+    /// Forgets a topic without pages: its links' grants, its number, its logs. Pages that stopped
+    /// inside one of its frames finish it from the reserve.
     pub(super) fn forget_topic(&mut self, now: Instant, topic: u32) {
-        // Pages that were to be admitted to it are asked for anew.
+        // Pages that were about to be admitted to it need a new request.
         self.requests.set_backlog();
         for link in 0..self.links.end() {
             if let Some(row) = self.links.get_mut(link)

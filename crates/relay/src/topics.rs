@@ -1,7 +1,9 @@
-//! The table of topics, found by the business server's numbers, and the walks over those that have news.
+//! The table of topics, found by the business server's numbers, and the walks over topics with
+//! news.
 //!
-//! Owns the rows, the index by number and the order of the walks: a row that goes leaves both. Doesn't know when a topic
-//! is made or forgotten: that is `topic_life.rs`. What a topic holds is `topic.rs`.
+//! Owns the rows, the index by number and the order of the walks; removing a row removes it from
+//! both. Doesn't know when a topic is created or forgotten (`topic_life.rs`), nor what it holds
+//! (`topic.rs`).
 
 use alloc::vec::Vec;
 
@@ -22,7 +24,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// No topic yet; room for `topics_max`.
+    /// An empty table for `topics_max` topics.
     #[must_use]
     pub fn new(topics_max: u32) -> Self {
         let numbers = Vec::with_capacity(topics_max as usize);
@@ -35,7 +37,7 @@ impl Topics {
         self.rows.get(topic)
     }
 
-    /// The topic at an index, if there is one, to change it.
+    /// The topic at an index, if there is one, mutably.
     #[must_use]
     pub fn get_mut(&mut self, topic: u32) -> Option<&mut Topic> {
         self.rows.get_mut(topic)
@@ -46,32 +48,33 @@ impl Topics {
         self.rows.iter()
     }
 
-    /// Topics stand at indices below this.
+    /// One past the highest index in use so far.
     #[must_use]
     pub fn end(&self) -> u32 {
         self.rows.end()
     }
 
-    /// Whether there is no room for another one.
+    /// Whether the table is full.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.rows.is_full()
     }
 
-    /// Topics now, and the most that there ever were.
+    /// Topics now, and the high-water mark.
     #[must_use]
     pub const fn len(&self) -> (u32, u32) {
         (self.rows.len(), self.rows.len_highest())
     }
 
-    /// The row of the topic with the business server's number.
+    /// The row of the topic with this number at the business server.
     #[must_use]
     pub fn find(&self, number: u32) -> Option<u32> {
         let at = self.numbers.binary_search_by_key(&number, |&(number, _)| number).ok()?;
         self.numbers.get(at).map(|&(_, row)| row)
     }
 
-    /// A topic that is made for its index; `None` where there is no room. No other one may have its number.
+    /// Adds a topic that is built from its index; `None` if there is no room. Its number must not
+    /// be in use.
     pub fn insert(&mut self, topic: impl FnOnce(u32) -> Topic) -> Option<u32> {
         let index = self.rows.insert_with(topic)?;
         let number = self.rows[index].number();
@@ -80,10 +83,10 @@ impl Topics {
         Some(index)
     }
 
-    /// Takes a topic out of the table; it must have no pages.
+    /// Removes a topic, which must have no pages.
     pub fn remove(&mut self, topic: u32) -> Option<Topic> {
         let row = self.rows.remove(topic)?;
-        debug_assert!(row.viewers.is_empty(), "topic {topic} is forgotten and has pages");
+        debug_assert!(row.viewers.is_empty(), "topic {topic} is removed but has pages");
         if let Ok(at) = self.numbers.binary_search_by_key(&row.number(), |&(number, _)| number) {
             self.numbers.remove(at);
         }
@@ -91,7 +94,7 @@ impl Topics {
         Some(row)
     }
 
-    /// Every page of a topic has something to be sent: it is walked.
+    /// A topic has something for all of its pages: begins or restarts its walk.
     pub fn begin_walk(&mut self, topic: u32) {
         let row = &mut self.rows[topic];
         if row.viewers.is_empty() {
@@ -101,13 +104,14 @@ impl Topics {
         row.probe.walk_again(left, row.viewers.len());
     }
 
-    /// Whether a topic is walked.
+    /// Whether a walk is in progress.
     #[must_use]
     pub fn has_walks(&self) -> bool {
         !self.walks.is_empty()
     }
 
-    /// The next subscription of the walks that `serves` agrees to; `None` once all walks are over.
+    /// The next subscription of the walks for which `serves` is true; `None` once all walks are
+    /// over.
     pub fn next_of_walks<'a>(
         &mut self,
         subscriptions: &'a Subscriptions,
@@ -122,19 +126,19 @@ impl Topics {
         None
     }
 
-    /// Checks sizes alone.
+    /// Checks sizes only.
     ///
     /// # Panics
-    /// Where a table has grown.
+    /// If a table has grown.
     pub fn check_size(&self, topics_max: u32) {
         self.rows.check_size("topics", topics_max);
         self.walks.check_size(topics_max);
     }
 
-    /// Checks the index and the walks: for tests.
+    /// Checks the index and the walks. For tests.
     ///
     /// # Panics
-    /// Where a topic is not found, or its walk forgotten.
+    /// If a topic is not found, or its walk is lost.
     pub fn check(&self, topics_max: u32) {
         self.rows.check("topics", topics_max);
         assert_eq!(self.numbers.len(), self.iter().count(), "the topics' numbers are indexed wrongly");

@@ -1,26 +1,28 @@
-//! What reached pages' sockets: bytes by track, and how long publications took to get there.
+//! Traffic to pages' sockets: bytes by track, and the latency of publications.
 //!
-//! Owns the histogram of that time and what it rests on. One publication of each topic is timed at once, by its [`Probe`];
-//! the next one is chosen where every page of the topic had its turn. Only pages that had everything before it count: a
-//! page that catches up after a full socket, or has just subscribed, says nothing of the relay. Time is to the millisecond, as the
-//! machine knows it: from the step in which the publication was read to the turn in which a socket took its first byte.
-//! A delivery to pages in lockstep costs one comparison and one addition: what is the same for all of them is multiplied
-//! when the next step begins ([`Tally`]). No clock is read here.
+//! Owns the latency histogram and its inputs. One publication of each topic is measured at a time,
+//! by its [`Probe`]; the next one is chosen once every page of the topic had its turn. Only pages
+//! that were sent everything before it count: a page that catches up after its socket was full, or
+//! that has just subscribed, says nothing about the relay. Latency is in whole milliseconds of the
+//! machine's time: from the step that read the publication to the turn in which a socket took its
+//! first byte. A delivery to pages in lockstep costs one comparison and one addition: what is the
+//! same for all of them is multiplied when the next lockstep begins ([`Tally`]). No clock is read
+//! here.
 
 use core::cell::Cell;
 
 use super::time::Instant;
 use wire::Track;
 
-/// The histogram's bounds in milliseconds; one more count is for what took longer.
+/// Upper bounds of the histogram's buckets in milliseconds; one more bucket has the rest.
 pub const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000];
 
-/// How long publications took from their arrival to sockets.
+/// Latency of publications, from arrival to socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
-    /// Deliveries by the first bound that they are not above.
+    /// Deliveries by the lowest bound that they do not exceed.
     pub counts: [u64; BOUNDS_MS.len() + 1],
-    /// Milliseconds of all of them.
+    /// Sum of all latencies in milliseconds.
     pub sum_ms: u64,
 }
 
@@ -32,57 +34,59 @@ impl Latency {
     }
 }
 
-/// What reached sockets since the start.
+/// Totals since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes of frames by track, repeated init segments and what a log tells of gaps and epochs included.
+    /// Bytes of frames by track, including repeated init segments and the gap and epoch frames of
+    /// logs.
     pub sent: [u64; 4],
-    /// From arrival to socket.
+    /// Latency from arrival to socket.
     pub latency: Latency,
 }
 
-/// What a delivery to one of the pages in lockstep counts.
+/// What one page's delivery in a lockstep adds to the totals.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Share {
     /// Bytes by track.
     pub sent: [u64; 4],
-    /// Milliseconds since the timed publication came, where it is among them.
+    /// Milliseconds since the measured publication arrived, if it is in the delivery.
     pub age_ms: Option<u64>,
 }
 
-/// Counts deliveries, those to pages in lockstep by their number alone.
+/// The totals. Deliveries to pages in lockstep are only counted until the next lockstep.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     settled: Traffic,
-    /// The step that `times` is of.
-    step: u64,
+    /// The lockstep that `share` and `times` belong to.
+    lockstep: u64,
     share: Share,
     times: u64,
 }
 
 impl Tally {
-    /// A delivery to one of the pages in lockstep: what one page's `share` counts, and the step's `number` here (0: none yet).
+    /// Counts a delivery to one page of a lockstep. `share` is what each of its pages adds;
+    /// `number` is where the lockstep's number is kept (0: none yet).
     pub fn add_lockstep(&mut self, share: Share, number: &Cell<u64>) {
-        if number.get() != self.step || self.step == 0 {
+        if number.get() != self.lockstep || self.lockstep == 0 {
             self.settled = self.traffic();
-            self.step += 1;
-            number.set(self.step);
+            self.lockstep += 1;
+            number.set(self.lockstep);
             (self.share, self.times) = (share, 0);
         }
         self.times += 1;
     }
 
-    /// Bytes of a track that were sent to one page.
+    /// Adds bytes of a track that were sent to one page.
     pub fn add_bytes(&mut self, track: Track, size: u64) {
         self.settled.sent[track.index()] += size;
     }
 
-    /// The timed publication was sent to one page.
+    /// Adds a delivery of the measured publication to one page.
     pub fn add_age(&mut self, age_ms: u64) {
         self.settled.latency.observe(age_ms, 1);
     }
 
-    /// Everything counted.
+    /// All totals.
     pub fn traffic(&self) -> Traffic {
         let mut all = self.settled;
         for (sent, size) in all.sent.iter_mut().zip(self.share.sent) {
@@ -95,27 +99,28 @@ impl Tally {
     }
 }
 
-/// The publication of a topic that is timed.
+/// The publication of a topic whose latency is measured.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Probe {
-    /// Where it stands in the log of its track.
+    /// Its offset in the log of its track.
     at: u64,
     came: Instant,
     track: u8,
-    /// Pages whose turn has still to come, as of the last publication; 0: none is timed.
+    /// Pages that have not had their turn yet, as of the last publication; 0: none is measured.
     left: u32,
-    /// The walk's length when `left` was reckoned.
+    /// The walk's length when `left` was computed.
     walk: u32,
 }
 
 impl Probe {
-    /// The walk over the topic's pages begins anew for `pages`; of the one before, `walk_left` had not had their turn.
+    /// The walk over the topic's pages starts again, for `pages`; the previous one had not reached
+    /// `walk_left`.
     pub fn walk_again(&mut self, walk_left: u32, pages: u32) {
         self.left = self.left.saturating_sub(self.walk.saturating_sub(walk_left));
         self.walk = pages;
     }
 
-    /// A publication came, and `pages` are to have it: it is timed where no other one is.
+    /// A publication for `pages` arrived: measures it unless another is being measured.
     pub fn offer(&mut self, track: Track, at: u64, now: Instant, pages: u32) {
         if self.left == 0 {
             (self.at, self.came, self.left) = (at, now, pages);
@@ -123,8 +128,8 @@ impl Probe {
         }
     }
 
-    /// How old the timed publication is, where a page that stood at `before` is sent it, or a newer state in its place, by
-    /// going on to `to`.
+    /// The age of the measured publication if a page that goes from offset `before` to `to`
+    /// receives it, or a newer state in its place.
     pub fn age_ms(&self, track: Track, before: u64, to: u64, now: Instant) -> Option<u64> {
         let is_passed = self.left > 0 && usize::from(self.track) == track.index() && before <= self.at && self.at < to;
         is_passed.then(|| now.since(self.came))
@@ -149,7 +154,7 @@ mod tests {
             rig.subscribe(page, 1, "link");
             rig.read(page);
         }
-        assert_eq!(count(&rig), 0, "what a newcomer is sent says nothing");
+        assert_eq!(count(&rig), 0, "what a newcomer is sent does not count");
         rig.messages(1..=1);
         let size = rig.take(pages[0], u64::MAX).len() as u64;
         rig.now = rig.now.after(7);
@@ -188,11 +193,11 @@ mod tests {
             assert!(rig.draft.lockstep.is_some());
         }
         let traffic = rig.relay.traffic();
-        assert_eq!(traffic.latency.counts[2], 4, "the first one of the walk is timed, the others are not");
+        assert_eq!(traffic.latency.counts[2], 4, "the first one of the walk is measured, the others are not");
         assert_eq!(traffic.latency.sum_ms - before.latency.sum_ms, 12);
         assert_eq!(traffic.sent.iter().sum::<u64>() - before.sent.iter().sum::<u64>(), sent);
         assert_eq!(rig.relay.counters().deliveries[..2], [8, 12]);
-        // Another step begins: what was counted of the one before stays.
+        // Another lockstep begins: what was counted for the previous one stays.
         rig.messages(4..=4);
         rig.take(pages[0], u64::MAX);
         assert_eq!(rig.relay.traffic().latency.counts[2], 4);
@@ -210,7 +215,7 @@ mod tests {
         let before = count(&rig);
         rig.messages(2..=2);
         while !rig.take(page, u64::MAX).is_empty() {}
-        assert_eq!(count(&rig), before, "what waited for the page is not timed");
+        assert_eq!(count(&rig), before, "what waited for the page is not measured");
         while rig.relay.poll_page().is_some() {}
         rig.messages(3..=3);
         rig.read(page);
@@ -218,18 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn the_next_one_is_timed_once_every_page_had_its_turn() {
+    fn the_next_one_is_measured_once_every_page_had_its_turn() {
         let mut probe = Probe::default();
         probe.walk_again(0, 10);
         probe.offer(Track::Messages, 100, Instant(5), 10);
         assert_eq!(probe.age_ms(Track::Messages, 100, 150, Instant(9)), Some(4));
         assert_eq!(probe.age_ms(Track::Messages, 150, 180, Instant(9)), None, "the page had it");
         assert_eq!(probe.age_ms(Track::State, 100, 150, Instant(9)), None);
-        // Six had their turn, then something new came.
+        // Six had their turn, then a publication arrived.
         probe.walk_again(4, 10);
         probe.offer(Track::Messages, 150, Instant(6), 10);
         assert_eq!(probe.age_ms(Track::Messages, 100, 150, Instant(9)), Some(4));
-        // The four others, and one again.
+        // The other four, and one of them again.
         probe.walk_again(5, 10);
         probe.offer(Track::State, 0, Instant(8), 10);
         assert_eq!(probe.age_ms(Track::State, 0, 50, Instant(9)), Some(1));

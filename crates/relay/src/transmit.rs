@@ -1,12 +1,13 @@
-//! What one page is sent next: planned, gathered into one `writev`, and committed as far as the socket took it.
+//! What one page is sent next: planned, gathered into one `writev`, and committed as far as the
+//! socket took it.
 //!
-//! [`Relay::plan`] reads a session's flags and cursors and fills a [`Draft`] in the order of priority: the rest of
-//! a frame that was cut, notices, then messages, state, audio, video. [`Relay::gather`] turns as much of it as
-//! the kernel is likely to take into slices of the arena and of the draft's notices, ending between two
-//! frames: what is handed over is mostly taken whole. [`Relay::wrote`] moves the cursors. A segment counts
-//! from its first byte on: a frame that was begun is finished or the connection is cut, so nothing is
-//! half decided. No bytes are copied but notices'. Pages in lockstep with the one before are planned and
-//! committed by comparing and setting their cursors.
+//! [`Relay::plan`] reads a session's flags and cursors and fills a [`Draft`] in order of priority:
+//! the rest of a frame in progress, notices, then messages, state, audio, video. [`Relay::gather`]
+//! turns as much of it as the kernel is likely to take into slices of the arena and of the draft's
+//! notices, ending between two frames, so the kernel mostly takes all of it. [`Relay::wrote`] moves
+//! the cursors. A segment is committed with its first byte: a frame in progress is finished or the
+//! connection is cut, so nothing is half decided. Only notices are copied. Pages in lockstep with
+//! the previous one are planned and committed by comparing and setting their cursors.
 
 use core::cell::Cell;
 
@@ -29,14 +30,14 @@ use super::{
 };
 use wire::Track;
 
-/// Slices of one `writev`, at most. A block is one slice, so this is 256 KiB with blocks of 4 KiB.
+/// Most slices in one `writev`. A block is one slice, so this is 256 KiB with blocks of 4 KiB.
 pub const SLICES_MAX: usize = 64;
 
-/// What goes to the socket at once.
+/// The slices for one `writev`.
 pub type Slices<'a> = Vec<&'a [u8], SLICES_MAX>;
 
 impl Relay {
-    /// Lists what a page is to be sent next.
+    /// Lists what to send to a page next.
     pub(super) fn plan_index(&self, page: u32, draft: &mut Draft) {
         let steady = self.steady(page);
         if steady.is_some_and(|live| draft.is_repeated(live)) {
@@ -49,12 +50,12 @@ impl Relay {
         }
     }
 
-    /// Whether the draft of the page before, one piece of the store, is this page's too.
+    /// Whether the previous page's draft, which is one piece of the store, is also this page's.
     pub(super) fn is_in_lockstep_index(&self, page: u32, draft: &Draft) -> bool {
         draft.piece().is_some() && self.steady(page).is_some_and(|live| draft.is_repeated(live))
     }
 
-    /// A page with one subscription, which is live, and nothing to be told but publications.
+    /// The subscription of a page that has only one, which is live, and only publications to send.
     fn steady(&self, page: u32) -> Option<&Live> {
         let session = &self.sessions[page];
         let is_plain = matches!(session.half, Half::None)
@@ -69,9 +70,9 @@ impl Relay {
         row.live().filter(|live| !live.unconfirmed && !live.behind_epoch)
     }
 
-    /// What a draft for a steady page means for every page that stands where it stands.
+    /// What a steady page's draft means for all pages at the same place.
     fn lockstep(&self, live: &Live, draft: &Draft) -> Option<Lockstep> {
-        let mut step = Lockstep {
+        let mut lockstep = Lockstep {
             topic: live.topic(),
             before: live.cursors,
             after: live.cursors,
@@ -82,33 +83,33 @@ impl Relay {
             piece: None,
         };
         if let [Segment { what: What::Log { topic, track, from, to, .. }, .. }] = draft.segments[..] {
-            step.piece = self.topics[topic].log(track).piece(&self.store, from, to);
+            lockstep.piece = self.topics[topic].log(track).piece(&self.store, from, to);
         }
         for segment in &draft.segments {
             let What::Log { topic, track, is_init: false, from, to, after, passes_epoch: false, .. } = segment.what
             else {
                 return None;
             };
-            step.share.sent[track.index()] += segment.size;
+            lockstep.share.sent[track.index()] += segment.size;
             let place = live.cursors[track.index()].or_at(from);
             let age_ms = self.topics[topic].probe.age_ms(track, place, to, draft.now);
-            step.share.age_ms = step.share.age_ms.or(age_ms);
+            lockstep.share.age_ms = lockstep.share.age_ms.or(age_ms);
             let before = live.cursors[track.index()].sequence;
             let behind = after.sequence.saturating_sub(before);
             if track == Track::State {
-                step.deliveries[track.index()] = 1;
-                step.superseded = if before == 0 { 0 } else { behind.saturating_sub(1) };
+                lockstep.deliveries[track.index()] = 1;
+                lockstep.superseded = if before == 0 { 0 } else { behind.saturating_sub(1) };
             } else if before == 0 || self.topics[topic].log(track).is_special_since(from) {
                 return None;
             } else {
-                step.deliveries[track.index()] = behind;
+                lockstep.deliveries[track.index()] = behind;
             }
-            step.after[track.index()] = after;
+            lockstep.after[track.index()] = after;
         }
-        (!draft.is_empty() && !draft.is_shortened).then_some(step)
+        (!draft.is_empty() && !draft.is_shortened).then_some(lockstep)
     }
 
-    /// Collects a draft's bytes as far as they find room in `out`; gives how many they are.
+    /// Collects a draft's bytes as far as `out` has room; returns how many there are.
     pub(super) fn gather_index<'a>(&'a self, page: u32, draft: &'a Draft, out: &mut Slices<'a>) -> u64 {
         if let Some(Lockstep { piece: Some(piece), .. }) = &draft.lockstep
             && out.push(self.store.piece(piece)).is_ok()
@@ -139,8 +140,9 @@ impl Relay {
         total
     }
 
-    /// Bytes that one gather holds, at most, but for its last frame: what the kernel takes unsent. A page that kept up so far
-    /// has an empty socket, which takes its whole buffer at once, and saves the further calls.
+    /// Limit for the bytes of one gather, which its last frame may exceed: what the kernel takes
+    /// unsent. A page that kept up so far has an empty socket, which takes its whole buffer at once
+    /// and saves further calls.
     fn gather_max(&self, page: u32) -> u64 {
         match self.sessions[page].pace {
             Pace::KeepsUp => self.board.send_buffer_size.into(),
@@ -148,8 +150,8 @@ impl Relay {
         }
     }
 
-    /// The end of the frames from an offset on that find room behind `total` bytes. A frame that is larger than
-    /// all the room goes alone.
+    /// The end of the frames from an offset on that fit after `total` bytes. A frame that is larger
+    /// than the limit goes alone.
     fn gathered_to(&self, log: &Log, from: u64, total: u64, most: u64) -> u64 {
         let Some(number) = log.number_at(&self.store, from + most - total) else { return from };
         match log.entry(&self.store, number) {
@@ -159,7 +161,7 @@ impl Relay {
         }
     }
 
-    /// The socket took the first `size` bytes of a draft that was made for the page as it is now.
+    /// The socket took the first `size` bytes of a draft that matches the page as it is now.
     pub(super) fn wrote_index(&mut self, page: u32, draft: &Draft, size: u64) {
         if size == 0 {
             return;
@@ -170,10 +172,10 @@ impl Relay {
         self.sessions.count_written(page, size);
         self.counters.bytes_sent += size;
         self.counters.writes += 1;
-        if let Some(step) = &draft.lockstep
+        if let Some(lockstep) = &draft.lockstep
             && size == draft.size
         {
-            self.wrote_lockstep(page, step, now);
+            self.wrote_lockstep(page, lockstep, now);
             return;
         }
         let mut left = size;
@@ -187,7 +189,8 @@ impl Relay {
                 What::Rest | What::RestOfNotice { .. } => self.commit_rest(now, page, taken, taken == segment.size),
                 What::Notice { notice, effect, .. } => {
                     if taken < segment.size {
-                        // Its effect may give the reason back that the rest of it tells.
+                        // The effect may release the reason, which the rest of the notice still
+                        // needs.
                         notice.reason().map(|reason| self.reasons.retain_reason(reason));
                         let sent = u16::try_from(taken).unwrap_or(u16::MAX);
                         self.sessions[page].half = Half::Notice { notice, sent };
@@ -210,17 +213,17 @@ impl Relay {
         }
     }
 
-    fn wrote_lockstep(&mut self, page: u32, step: &Lockstep, now: Instant) {
+    fn wrote_lockstep(&mut self, page: u32, lockstep: &Lockstep, now: Instant) {
         let session = &mut self.sessions[page];
         session.notified(now);
         let subscription = session.chain.first();
-        for (count, more) in self.counters.deliveries.iter_mut().zip(step.deliveries) {
+        for (count, more) in self.counters.deliveries.iter_mut().zip(lockstep.deliveries) {
             *count += more;
         }
-        self.counters.superseded += step.superseded;
-        self.tally.add_lockstep(step.share, &step.tally);
+        self.counters.superseded += lockstep.superseded;
+        self.tally.add_lockstep(lockstep.share, &lockstep.tally);
         if let Some(live) = self.subscriptions.live_mut(subscription) {
-            live.cursors = step.after;
+            live.cursors = lockstep.after;
         }
     }
 
@@ -253,7 +256,7 @@ impl Relay {
         }
     }
 
-    /// Forgets what was begun: it is finished, or the page is gone.
+    /// Drops the frame in progress: it is finished, or the page is gone.
     pub(super) fn drop_half(&mut self, page: u32) {
         match core::mem::replace(&mut self.sessions[page].half, Half::None) {
             Half::None => {}
@@ -315,7 +318,7 @@ impl Relay {
         let mut begun = None;
         let stop = from + taken;
         if !whole && let Some(number) = log.number_at(&self.store, stop) {
-            // It stopped inside this entry, or just before it.
+            // The socket stopped inside this entry, or just before it.
             let entry = log.entry(&self.store, number);
             let (begin, end) = (entry.map_or(stop, |entry| entry.at), log.entry_end(&self.store, number));
             let next = if stop == begin { number } else { number + 1 };
@@ -323,7 +326,7 @@ impl Relay {
                 begun = Some(end);
             }
             if !is_init && end < to || stop == begin {
-                // The frames behind it were not begun.
+                // The frames after it were not begun.
                 let at = if stop == begin { begin } else { end };
                 let sequence = log.entry(&self.store, next).map_or(topic.behind(track), |entry| entry.sequence);
                 place = Cursor { sequence, at };
@@ -385,7 +388,8 @@ impl Relay {
         }
     }
 
-    /// The page knows of the new epoch: its messages go on from here, everything else begins anew.
+    /// The page has been told of the new epoch: its messages continue from here, and everything
+    /// else starts over.
     fn pass_epoch(&mut self, subscription: u32, messages: Cursor) {
         if let Some(live) = self.subscriptions.live_mut(subscription) {
             live.behind_epoch = false;
@@ -394,7 +398,7 @@ impl Relay {
     }
 }
 
-/// A draft in the making.
+/// A draft that is being filled.
 struct Planning<'a> {
     relay: &'a Relay,
     draft: &'a mut Draft,
@@ -413,7 +417,7 @@ impl Planning<'_> {
         if !self.rest(session.half) || session.closing().is_some() || !self.notices(page) {
             return;
         }
-        // The last value is what counts most on `messages`, then `state`, then sound, then picture.
+        // Order of priority. The newest message matters most, then state, then sound, then picture.
         for track in [Track::Messages, Track::State, Track::Audio, Track::Video] {
             for (subscription, row) in relay.subscriptions.of(&session.chain) {
                 if let Some(live) = row.live() {
@@ -421,7 +425,8 @@ impl Planning<'_> {
                 }
             }
         }
-        // What came before the link went down is told before it, what comes once it is up behind it.
+        // What arrived before the uplink was lost goes before the notice that it is down, and what
+        // arrives once it is up again goes after the notice that it is up.
         let has_subscription = session.chain.wanted() > 0;
         if has_subscription && session.told_up && !relay.is_up() {
             self.notice(OwnNotice::Uplink { up: false }, Effect::Uplink { up: false });
@@ -431,14 +436,14 @@ impl Planning<'_> {
         }
     }
 
-    /// The rest of what was begun; `false` where nothing may come behind it.
+    /// Adds the rest of the frame in progress; `false` if nothing may follow it.
     fn rest(&mut self, half: Half) -> bool {
         match half {
             Half::None => true,
             Half::Notice { notice, sent } => {
                 let frame = notice.encode(&self.relay.reasons);
                 let rest = frame.get(usize::from(sent)..).unwrap_or_default();
-                // It is the first of the draft, so there is room.
+                // It is the first segment of the draft, so there is room.
                 self.draft.notices.extend_from_slice(rest).is_ok()
                     && self.push(rest.len() as u64, What::RestOfNotice { from: 0 })
             }
@@ -449,14 +454,14 @@ impl Planning<'_> {
         }
     }
 
-    /// What the page is told besides publications; `false` where not all of it found room: what comes behind
-    /// a notice must not overtake it.
+    /// Adds everything besides publications; `false` if not all of it found room, since what
+    /// follows a notice must not overtake it.
     fn notices(&mut self, page: u32) -> bool {
         let relay = self.relay;
         let session = &relay.sessions[page];
         let mut all = !session.ping_due || self.notice(OwnNotice::Ping, Effect::Ping);
         let has_subscription = session.chain.wanted() > 0;
-        // A topic's end comes before it begins again, whichever the page asked for first.
+        // The end of a topic goes before its new beginning, in whichever order the page subscribed.
         for (subscription, row) in relay.subscriptions.of(&session.chain) {
             if all && let Stage::Over { topic, reason, retry_ms } = *row.stage() {
                 let notice = match topic {
@@ -493,7 +498,7 @@ impl Planning<'_> {
         let relay = self.relay;
         let topic = &relay.topics[live.topic()];
         let cursor = live.cursors[track.index()];
-        // Most pages have seen everything, most of the time.
+        // Most of the time, most pages have seen everything.
         if cursor.at == topic.log(track).end() && !live.behind_epoch {
             return;
         }
@@ -528,7 +533,7 @@ impl Planning<'_> {
                     let what =
                         What::Log { subscription, topic: live.topic(), track, is_init, from, to, after, passes_epoch };
                     self.push(to - from, what);
-                    // What comes behind the epoch is planned once it was passed.
+                    // What follows the epoch is planned once the page has passed it.
                     self.draft.is_shortened |= passes_epoch;
                     return;
                 }
@@ -545,7 +550,7 @@ impl Planning<'_> {
         }
     }
 
-    /// Whether the plan itself confirms a subscription.
+    /// Whether this draft confirms a subscription.
     fn is_confirmed(&self, subscription: u32) -> bool {
         self.draft.segments.iter().any(|segment| {
             matches!(segment.what, What::Notice { effect: Effect::Subscribed { subscription: s }, .. } if s == subscription)
@@ -575,7 +580,8 @@ impl Planning<'_> {
     }
 }
 
-/// Steps of one track in one plan: a gap, a place, an init, a place, the frames, and one to spare.
+/// Most steps for one track in one plan: a gap, a place, an init, a place, the frames, and one
+/// spare.
 const STEPS_MAX: usize = 6;
 
 #[cfg(test)]
@@ -620,11 +626,11 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_are_overtaken_inside_a_frame_finish_it_and_are_told_the_gap() {
+    fn pages_that_are_overtaken_inside_a_frame_finish_it_and_get_the_gap() {
         let mut rig = Rig::up(&BOARD);
         let pages = rig.three_viewers();
         rig.messages(1..=1);
-        // The second one lacks the most of it, the third comes into it last.
+        // The second page lacks most of the frame, and the third enters it last.
         let mut bytes = [30, 5, 17].map(|_| Vec::new());
         for (at, size) in [30, 5, 17].into_iter().enumerate() {
             bytes[at] = rig.take(pages[at], size);
@@ -633,7 +639,7 @@ mod tests {
         rig.relay.check();
         assert_eq!((rig.relay.overtaken().kept, rig.relay.overtaken().lost), (1, 0));
         for (page, mut bytes) in pages.into_iter().zip(bytes) {
-            // Byte by byte, so that it stands at each place of the copy.
+            // Byte by byte, so that every position in the copy is tested.
             while !rig.relay.is_between_frames(page) {
                 bytes.extend(rig.take(page, 1));
             }
@@ -649,7 +655,7 @@ mod tests {
     fn where_no_room_is_left_for_a_frame_the_page_without_progress_for_the_longest_is_cut() {
         let mut rig = Rig::up(&BOARD);
         let pages = rig.three_viewers();
-        // Each is inside a frame of its own, which takes three blocks of six.
+        // Each page is inside a frame of its own, which takes three blocks of six.
         let data = format!("\"{}\"", "x".repeat(110));
         for (at, page) in (1..).zip(pages) {
             rig.publish(7, Track::Messages, at, Part::Whole, data.as_bytes());
@@ -708,12 +714,12 @@ mod tests {
     }
 
     #[test]
-    fn half_a_notice_keeps_the_reason_that_it_tells() {
+    fn half_a_notice_keeps_its_reason() {
         let mut rig = Rig::up(&Board { reasons_max: 1, ..BOARD });
         let page = rig.viewer();
         rig.tell(ToRelay::End { topic: 7, reason: "the very end" });
         let mut bytes = rig.take(page, 3);
-        // Another reason finds no room meanwhile.
+        // Meanwhile another reason finds no room.
         let other = rig.page();
         rig.subscribe(other, 1, "link");
         let request =
@@ -749,7 +755,7 @@ mod tests {
         assert_eq!(read[..4], expected);
         assert_eq!(read[4..], ["3 1 1", "3 2 2", "3 3 3"]);
         assert!(sizes.iter().all(|size| *size <= 150 || *size == 190 + 18), "{sizes:?}");
-        // One that kept up so far takes as much as its socket's buffer holds.
+        // A page that kept up so far takes as much as its socket buffer holds.
         rig.messages(5..=8);
         assert_eq!(frames(&rig.take(page, u64::MAX)).len(), 4);
     }
@@ -769,7 +775,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_in_lockstep_are_sent_the_same_whoever_comes_between() {
+    fn pages_in_lockstep_are_sent_the_same_whatever_other_pages_come_between() {
         let mut rig = Rig::up(&BOARD);
         let pages = [rig.viewer(), rig.page(), rig.page(), rig.page()];
         for page in pages {
@@ -782,7 +788,7 @@ mod tests {
         }
         rig.messages(2..=3);
         rig.publish(7, Track::State, 1, Part::Whole, b"{}");
-        // The second takes half of it, the third has something of its own to be told.
+        // The second takes half of it, and the third has an error of its own to send.
         rig.say(pages[2], "garbage");
         let delivered = rig.relay.counters().deliveries;
         rig.draft.begin(rig.now);

@@ -1,43 +1,45 @@
-//! Whose turn it is to be asked for, where there is not room for all of it at once.
+//! Which request is sent next when there is not room for all of them at once.
 //!
-//! Requests under way are few, and so is the room in the uplink's buffer: what finds none waits ("hungry"), and links take
-//! turns of one request each. Nobody can have all of it: not a link with thousands of pages, and not a network with
-//! thousands of links. Owns the order alone; what a request says and what becomes of it is `asking.rs`'s.
+//! Few requests may be in flight, and the uplink's buffer is small. Requests that find no room are
+//! the backlog, and links take turns (round-robin) with one request each. No link with thousands of
+//! pages and no network with thousands of links can take everything. Owns only the order;
+//! `asking.rs` builds the requests and handles their outcome.
 
 use super::{Relay, ring::Ring, subscription::Stage, table::NONE, time::Instant};
 
-/// A network whose pages have this part of the requests under way comes after the others.
+/// A network with this fraction (one in four) of the requests in flight is at its quota.
 const SHARE: usize = 4;
-/// At most this many waiting pages of a link are searched for one whose network is below its share.
+/// Most waiting pages of a link that are searched for one whose network is below its quota.
 const SEARCHED_MAX: usize = 256;
 
-/// Networks that have their share of the requests under way: by their rows.
-type Sated = heapless::Vec<u32, SHARE>;
+/// The rows of networks that are at their quota of requests in flight.
+type AtQuota = heapless::Vec<u32, SHARE>;
 
-/// What a link's turn came to.
+/// The outcome of a link's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    /// It needs nothing.
+    /// No request is due.
     Nothing,
     /// One request was sent.
-    Asked,
+    Sent,
     /// There is no room for one.
     NoRoom,
 }
 
 impl Relay {
-    /// Sends the requests that are due, as far as there is room: first renewals of shared grants, then links that pages
-    /// wait for, one request for each link in turn, then previews. Networks that have their share of the requests under way
-    /// come behind the others, and get none of the last quarter.
+    /// Sends the requests that are due, as far as there is room: first renewals of shared grants,
+    /// then links that pages wait for, one request for each link in turn, then previews. Networks
+    /// at their quota of requests in flight come after the others, and get none of the last quarter
+    /// of the table.
     pub(super) fn ask_more(&mut self, now: Instant) {
         if !self.is_up() {
             return;
         }
         if self.requests.take_backlog() {
             let is_all = self.take_turns(|relay, link, _| relay.ask_for_watching(now, link))
-                && self.take_turns(|relay, link, sated| relay.ask_for_one(now, link, sated))
+                && self.take_turns(|relay, link, at_quota| relay.ask_for_one(now, link, at_quota))
                 && self.take_turns(|relay, link, _| match relay.due(link, &[]) {
-                    Some(_) if !relay.has_room_for_sated() => Turn::NoRoom,
+                    Some(_) if !relay.has_room_above_quota() => Turn::NoRoom,
                     _ => relay.ask_for_one(now, link, &[]),
                 });
             if !is_all {
@@ -48,9 +50,9 @@ impl Relay {
         self.ask_for_previews(now);
     }
 
-    /// A page asks for a link: it is asked for at once where nobody waits for room.
+    /// A page subscribes to a link: requests it at once unless there is a backlog.
     pub(super) fn ask_for(&mut self, now: Instant, link: u32) {
-        if !self.requests.has_backlog() && self.has_room_for_sated() {
+        if !self.requests.has_backlog() && self.has_room_above_quota() {
             self.ask_for_one(now, link, &[]);
             return;
         }
@@ -60,25 +62,26 @@ impl Relay {
         }
     }
 
-    /// Whether a network may have more than its share: the last quarter of the table is the others'.
-    fn has_room_for_sated(&self) -> bool {
+    /// Whether a network may exceed its quota: the last quarter of the table is reserved for the
+    /// others.
+    fn has_room_above_quota(&self) -> bool {
         self.requests.len() < self.board.requests_max - self.board.requests_max / 4
     }
 
-    /// Gives each link a turn until none needs anything more; `false` where there was no room: then that link is the first
-    /// the next time.
-    fn take_turns(&mut self, ask: impl Fn(&mut Self, u32, &[u32]) -> Turn) -> bool {
+    /// Gives the links turns until none has a request due; `false` if there was no room: then that
+    /// link is first the next time.
+    fn take_turns(&mut self, send: impl Fn(&mut Self, u32, &[u32]) -> Turn) -> bool {
         let end = self.links.end();
-        let mut sated = self.sated();
+        let mut at_quota = self.networks_at_quota();
         let mut passed = 0;
         while passed < end {
             let link = self.requests.turn % end;
-            let turn = if self.links.get(link).is_some() { ask(self, link, &sated) } else { Turn::Nothing };
+            let turn = if self.links.get(link).is_some() { send(self, link, &at_quota) } else { Turn::Nothing };
             match turn {
                 Turn::NoRoom => return false,
-                Turn::Asked => {
+                Turn::Sent => {
                     passed = 0;
-                    sated = self.sated();
+                    at_quota = self.networks_at_quota();
                 }
                 Turn::Nothing => passed += 1,
             }
@@ -87,20 +90,20 @@ impl Relay {
         true
     }
 
-    /// The networks that have their share of the requests under way.
-    fn sated(&self) -> Sated {
+    /// The networks that are at their quota of requests in flight.
+    fn networks_at_quota(&self) -> AtQuota {
         let most = (self.board.requests_max as usize).div_ceil(SHARE);
-        let mut sated = Sated::new();
+        let mut at_quota = AtQuota::new();
         for (_, request) in self.requests.rows().iter().filter(|(_, request)| request.network != NONE) {
             let has = self.requests.rows().iter().filter(|(_, other)| other.network == request.network).count();
-            if has >= most && !sated.contains(&request.network) {
-                let _ = sated.push(request.network);
+            if has >= most && !at_quota.contains(&request.network) {
+                let _ = at_quota.push(request.network);
             }
         }
-        sated
+        at_quota
     }
 
-    /// Asks for a shared grant that pages watch by, where that is due.
+    /// Requests a shared grant that pages watch by, if that is due.
     fn ask_for_watching(&mut self, now: Instant, link: u32) -> Turn {
         let row = &self.links[link];
         if row.watching.live() == 0 || row.asked.is_whole() {
@@ -112,35 +115,37 @@ impl Relay {
         if row.renew_at > now {
             return Turn::Nothing;
         }
-        // As a whole, or where only pages are accepted in the name of one.
+        // As a whole, or in a page's name if the business server accepts only those.
         let asker = if row.by_name { self.first_live(link) } else { NONE };
         let turn = if row.by_name && asker == NONE { Turn::Nothing } else { self.turn(now, link, asker) };
-        // One that is asked for already may turn out not to be renewed by that.
-        if turn == Turn::Asked {
+        // The request that is in flight already may turn out not to renew it.
+        if turn == Turn::Sent {
             self.links[link].renew_at = Instant::NEVER;
         }
         turn
     }
 
-    /// Sends one of the requests that are due for a link's pages; none for those of the sated networks.
-    fn ask_for_one(&mut self, now: Instant, link: u32, sated: &[u32]) -> Turn {
-        self.due(link, sated).map_or(Turn::Nothing, |asker| self.turn(now, link, asker))
+    /// Sends one of the requests that are due for a link's pages, but none for pages of the
+    /// networks `at_quota`.
+    fn ask_for_one(&mut self, now: Instant, link: u32, at_quota: &[u32]) -> Turn {
+        self.due(link, at_quota).map_or(Turn::Nothing, |asker| self.turn(now, link, asker))
     }
 
-    /// The next request that is due for a link's pages, by whom it names; [`NONE`] for the link as a whole.
-    fn due(&self, link: u32, sated: &[u32]) -> Option<u32> {
+    /// The next request that is due for a link's pages: the subscription that it names, or [`NONE`]
+    /// for the link as a whole.
+    fn due(&self, link: u32, at_quota: &[u32]) -> Option<u32> {
         let row = &self.links[link];
         if row.asks_by_page() {
-            let waits = self.first_that_needs(link, row.waiting.ring(), sated);
+            let waits = self.first_that_needs(link, row.waiting.ring(), at_quota);
             if waits != NONE {
                 return Some(waits);
             }
         } else if !row.asked.is_whole()
             && row.on_trial.is_none()
-            // Requests of single pages that are still under way (the link was taken back) come first.
+            // Requests that name a page and are still in flight (the link was revoked) come first.
             && !row.asked.is_held()
             && self.has_uncovered(link)
-            && !sated.contains(&self.network_of(row.waiting.ring().first()))
+            && !at_quota.contains(&self.network_of(row.waiting.ring().first()))
         {
             return Some(NONE);
         }
@@ -150,25 +155,25 @@ impl Relay {
     }
 
     fn turn(&mut self, now: Instant, link: u32, asker: u32) -> Turn {
-        if self.request(now, link, asker) { Turn::Asked } else { Turn::NoRoom }
+        if self.request(now, link, asker) { Turn::Sent } else { Turn::NoRoom }
     }
 
-    /// Whether somebody waits whom no grant covers: the last of them, if anybody.
+    /// Whether a page waits that no grant covers. If any does, the last one does.
     fn has_uncovered(&self, link: u32) -> bool {
         let row = &self.links[link];
         let last = self.subscriptions.last(row.waiting.ring());
         last.is_some_and(|last| matches!(last.stage(), Stage::Waiting { ticket, .. } if !row.waiting.covers(*ticket)))
     }
 
-    /// The network whose share a subscription that waits counts for; [`NONE`] without.
+    /// The network that a waiting subscription counts for; [`NONE`] if there is none.
     pub(super) fn network_of(&self, subscription: u32) -> u32 {
         let waiting = self.subscriptions.get(subscription).filter(|row| row.is_waiting());
         waiting.map_or(NONE, |row| self.sessions[row.page()].shares_with())
     }
 
-    /// The first subscription of a link in a ring that has no request under way and needs one, and whose network is none
-    /// of `sated`; [`NONE`] without.
-    fn first_that_needs(&self, link: u32, ring: &Ring, sated: &[u32]) -> u32 {
+    /// The first subscription of a link in a ring that needs a request, has none in flight, and
+    /// whose network is not `at_quota`; [`NONE`] if there is none.
+    fn first_that_needs(&self, link: u32, ring: &Ring, at_quota: &[u32]) -> u32 {
         let waiting = &self.links[link].waiting;
         let mut walk = ring.walk();
         let mut searched = 0;
@@ -181,7 +186,7 @@ impl Relay {
                     Stage::Over { .. } => false,
                 };
             if needs {
-                if sated.is_empty() || !sated.contains(&self.network_of(subscription)) {
+                if at_quota.is_empty() || !at_quota.contains(&self.network_of(subscription)) {
                     return subscription;
                 }
                 searched += 1;
@@ -200,7 +205,7 @@ mod tests {
     use board::Board;
     use wire::uplink::ToRelay;
 
-    /// A page at an address asks for each of these links.
+    /// A page at an address subscribes to each of these links.
     fn asks(rig: &mut Rig, address: &str, links: impl IntoIterator<Item = String>) {
         let page = rig.page_from(address, "").unwrap();
         for (id, link) in (1..).zip(links) {
@@ -223,7 +228,8 @@ mod tests {
         rig.pass(1_000);
         let (mut number, mut other, mut renewed) = (3, None, None);
         for step in 0..60 {
-            // Each answer is followed by another request; the grant of a minute is renewed in its last fifth.
+            // Each answer is followed by another request. The grant of one minute is renewed in its
+            // last fifth.
             if rig.relay.in_use().requests > 0 {
                 rig.tell(ToRelay::Deny { request: number, reason: "no" });
                 number += 1;
@@ -255,7 +261,7 @@ mod tests {
         assert_eq!(rig.said().len(), 6, "of eight");
         asks(&mut rig, "10.0.0.2", ["good".to_owned()]);
         assert_eq!(rig.said(), ["Subscribe 7 good"]);
-        // One more answered: the last quarter stays free, and what waits is not forgotten.
+        // One more answer: the last quarter stays free, and the backlog is not forgotten.
         rig.tell(ToRelay::Deny { request: 7, reason: "no" });
         assert_eq!(rig.said(), ["Subscribe 8 good by 10.0.0.2"]);
         rig.tell(ToRelay::Deny { request: 8, reason: "no" });
@@ -274,7 +280,7 @@ mod tests {
         assert_eq!(rig.relay.in_use().links, 6, "of eight");
         asks(&mut rig, "10.0.0.2", ["one".to_owned(), "two".to_owned(), "three".to_owned()]);
         assert_eq!(rig.relay.in_use().links, 8);
-        // Loopback may be anybody's proxy.
+        // Loopback may be a proxy for anybody.
         let mut rig = Rig::up(&board);
         asks(&mut rig, "127.0.0.1", (0..9).map(|number| format!("dead-{number}")));
         assert_eq!(rig.relay.in_use().links, 8);

@@ -1,31 +1,32 @@
-//! The uplink: the handshake with the business server, and what its frames lead to.
+//! The uplink: the handshake with the business server, and the dispatch of its frames.
 //!
-//! Owns the order of the handshake and who handles each frame behind it. Refuses frames out of place and proofs that are
-//! wrong, each with a [`PeerError`] that ends the connection and nothing else. The connection itself is `connection.rs`.
+//! Owns the order of the handshake and which module handles each frame after it. Refuses frames out
+//! of place and wrong proofs, each with a [`PeerError`] that ends the connection and nothing else.
+//! The connection itself is `connection.rs`.
 
 use super::{Relay, connection::State, event::Event, fault::PeerError, time::Instant};
 use wire::uplink::{Incoming, ToBusiness, ToRelay, VERSION, business_proof, proofs_equal, relay_proof};
 
 impl Relay {
-    /// Whether the business server is connected and proved itself.
+    /// Whether the business server is connected and authenticated.
     #[must_use]
     pub const fn is_up(&self) -> bool {
         self.uplink.is_up()
     }
 
-    /// Whether the business server has the relay's proof, and has not answered it.
+    /// Whether the business server got the relay's proof and has not answered it.
     #[must_use]
     pub const fn awaits_welcome(&self) -> bool {
         matches!(self.uplink.state(), State::AwaitsWelcome { .. })
     }
 
-    /// When the connection has something to decide: a dial, a ping, its end.
+    /// When the connection next has something due: a dial, a ping, or its end.
     #[must_use]
     pub fn uplink_deadline(&self) -> Instant {
         self.uplink.deadline()
     }
 
-    /// Which of the configured addresses is to be dialled now. Once told, the caller owes
+    /// The configured address to dial now. After `Some` the caller owes
     /// [`handle_uplink_connected`](Self::handle_uplink_connected) or
     /// [`handle_uplink_lost`](Self::handle_uplink_lost).
     pub fn poll_dial(&mut self, now: Instant) -> Option<usize> {
@@ -35,12 +36,12 @@ impl Relay {
         self.uplink.dial(now).inspect(|_| self.counters.dials += 1)
     }
 
-    /// The dialled address answered. `nonce` is fresh and not to be guessed.
+    /// The dialled address accepted the connection. `nonce` must be fresh and unpredictable.
     pub fn handle_uplink_connected(&mut self, now: Instant, nonce: [u8; 16]) {
         self.uplink.begin(now, nonce);
     }
 
-    /// The connection, or the attempt, is gone.
+    /// The connection, or the attempt, failed.
     pub fn handle_uplink_lost(&mut self, now: Instant) {
         let was_up = self.is_up();
         self.uplink.fail(now, &mut self.jitter);
@@ -51,14 +52,16 @@ impl Relay {
         }
     }
 
-    /// Whether the first of the configured addresses is to be tried now, beside the connection to another one. It is given
-    /// back by [`handle_uplink_returned`](Self::handle_uplink_returned) where it answers; else nothing is owed.
+    /// Whether to try the first configured address now, beside the connection to another one. If it
+    /// answers, the caller calls [`handle_uplink_returned`](Self::handle_uplink_returned);
+    /// otherwise nothing.
     pub fn poll_return(&mut self, now: Instant) -> bool {
         !self.draining && self.uplink.take_return(now, &mut self.jitter)
     }
 
-    /// The first address answers again: the connection to the other one ends, and
-    /// [`handle_uplink_connected`](Self::handle_uplink_connected) or [`handle_uplink_lost`](Self::handle_uplink_lost) is owed.
+    /// The first address answers again: the connection to the other one ends. The caller owes
+    /// [`handle_uplink_connected`](Self::handle_uplink_connected) or
+    /// [`handle_uplink_lost`](Self::handle_uplink_lost).
     pub fn handle_uplink_returned(&mut self, now: Instant) {
         let was_up = self.is_up();
         self.uplink.returned(now);
@@ -69,7 +72,8 @@ impl Relay {
         }
     }
 
-    /// So many bytes came from the business server: a part of a frame, or several. Each is a sign of life.
+    /// Bytes were received from the business server, any part of frames. Each byte is a sign of
+    /// life.
     pub fn handle_uplink_read(&mut self, now: Instant, size: usize) {
         if size > 0 {
             self.uplink.heard(now);
@@ -77,7 +81,7 @@ impl Relay {
         self.counters.uplink_bytes_in += size as u64;
     }
 
-    /// One frame of the business server.
+    /// A frame of the business server was received.
     ///
     /// # Errors
     /// Why the connection must end; nothing of the frame was used.
@@ -127,44 +131,46 @@ impl Relay {
         }
     }
 
-    /// What is to be written to the business server.
+    /// The bytes to write to the business server.
     #[must_use]
     pub fn uplink_transmit(&self) -> &[u8] {
         self.uplink.transmit()
     }
 
-    /// Frames that were ever queued for the business server: where it grows, there is something new to be written.
+    /// The number of frames ever queued for the business server; when it grows, there is more to
+    /// write.
     #[must_use]
     pub const fn uplink_queued(&self) -> u64 {
         self.uplink.queued()
     }
 
-    /// The business server took bytes that had waited for it: a sign of life, which what is written is not. The kernel takes
-    /// as much for a peer that is gone.
+    /// The business server acknowledged bytes: a sign of life. A write is none, since the kernel
+    /// buffers as much for a peer that is gone.
     pub const fn uplink_took(&mut self, now: Instant) {
         self.uplink.heard(now);
     }
 
-    /// Whether there was no sign of life for a while, and it matters whether the business server takes what waits for it.
+    /// Whether it has been silent long enough that the caller should ask the kernel whether the
+    /// business server acknowledged anything.
     #[must_use]
     pub const fn is_uplink_quiet(&self, now: Instant) -> bool {
         self.uplink.is_quiet(now)
     }
 
-    /// So many bytes of it were written.
+    /// The first `size` bytes of [`uplink_transmit`](Self::uplink_transmit) were written.
     pub fn uplink_wrote(&mut self, now: Instant, size: usize) {
         self.uplink.wrote(size);
         self.counters.uplink_bytes_out += size as u64;
         self.ask_more(now);
     }
 
-    /// Why the connection is to be given up, if it is.
+    /// Why the connection must be given up, if it must.
     #[must_use]
     pub fn uplink_fault(&self, now: Instant) -> Option<PeerError> {
         self.uplink.fault(now)
     }
 
-    /// Sends a `Ping` where nothing came for a while.
+    /// Sends a `Ping` if one is due.
     pub(super) fn sweep_uplink(&mut self, now: Instant) {
         if self.uplink.take_ping(now) {
             let nonce = u32::try_from(self.jitter.below(1 << 32)).unwrap_or_default();
@@ -183,7 +189,7 @@ impl Relay {
             ToRelay::End { topic, reason } => self.ended(now, topic, reason),
             ToRelay::Kick { page, reason } => self.kicked(now, page, reason),
             ToRelay::Ping { nonce } => {
-                // A peer that floods us with pings and reads no pongs gets fewer pongs.
+                // A peer that floods the relay with pings and reads no pongs gets fewer pongs.
                 let _ = self.uplink.send_reserved(&ToBusiness::Pong { nonce });
             }
             ToRelay::Pong { .. } => {}
@@ -263,7 +269,8 @@ mod tests {
     #[test]
     fn the_back_off_begins_anew_only_after_a_link_that_held() {
         let mut rig = Rig::up(&BOARD);
-        // The longest of some waits, each a random part of its step, after links that broke so long after they were up.
+        // The longest of several back-offs (each a random part of its step) after connections that
+        // were lost `held_ms` after they came up.
         let mut longest = |held_ms: u64, losses: usize| {
             let mut longest_ms = 0;
             for _ in 0..losses {
@@ -280,8 +287,8 @@ mod tests {
         };
         assert!(longest(10_000, 1) <= RETRY_MS_MIN);
         let grown = longest(5_000, 12);
-        assert!(grown > 10 * RETRY_MS_MIN, "{grown} ms: a handshake alone begins the back-off anew");
-        assert!(longest(10_000, 4) <= RETRY_MS_MIN, "a link that held does not begin it anew");
+        assert!(grown > 10 * RETRY_MS_MIN, "{grown} ms: a handshake alone resets the back-off");
+        assert!(longest(10_000, 4) <= RETRY_MS_MIN, "a connection that held does not reset it");
     }
 
     #[test]
@@ -310,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publication_that_can_t_be_shown_costs_nobody_s_media() {
+    fn a_publication_that_can_t_be_shown_evicts_no_media() {
         let mut rig = Rig::up(&BOARD);
         rig.viewer();
         rig.publish(7, Track::Audio, 1, Part::Init { mime: "a" }, b"i");

@@ -1,8 +1,10 @@
-//! The subscriptions that wait for a link, in the order in which they came, and how many of them a grant covers.
+//! The subscriptions that wait for a link, in order of arrival, and how many of them a grant
+//! covers.
 //!
-//! A shared grant admits everybody who waits when it comes, a few in each turn. Who is covered is one number: each
-//! subscription takes a ticket as it begins to wait, and a grant covers the tickets before the next one. Owns the ring,
-//! the tickets and what is covered. Doesn't know grants.
+//! A shared grant admits all subscriptions that wait when it arrives, a batch per turn. One number
+//! tells which are covered: each subscription takes a ticket when it begins to wait, and a grant
+//! covers all tickets before the next one. Owns the ring, the tickets and that number. Doesn't know
+//! grants.
 
 use super::{
     ring::{InRing, Ring},
@@ -21,44 +23,45 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Nobody waits.
+    /// None.
     pub const NOBODY: Self = Self { ring: Ring::EMPTY, next_ticket: 0, covered_to: 0 };
 
-    /// Those that wait, the longest waiting first.
+    /// The waiting subscriptions, longest waiting first.
     #[must_use]
     pub const fn ring(&self) -> &Ring {
         &self.ring
     }
 
-    /// A subscription begins to wait; its ticket.
+    /// Adds a subscription and returns its ticket.
     pub(super) fn join(&mut self, rows: &mut Table<impl InRing>, index: u32) -> u32 {
         self.ring.join(rows, index);
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
         if ticket.wrapping_sub(self.covered_to) > TICKETS_MAX {
-            // Nobody has waited since then: numbers may wrap.
+            // No ticket that old is waiting any more: move the mark, so that numbers may wrap
+            // around.
             self.uncover();
         }
         ticket
     }
 
-    /// A subscription waits no longer.
+    /// Removes a subscription that no longer waits.
     pub(super) fn leave(&mut self, rows: &mut Table<impl InRing>, index: u32) {
         self.ring.leave(rows, index);
     }
 
-    /// Whether the grant covers a waiting subscription.
+    /// Whether the grant covers the ticket of a waiting subscription.
     #[must_use]
     pub const fn covers(&self, ticket: u32) -> bool {
         ticket.wrapping_sub(self.covered_to) > u32::MAX / 2
     }
 
-    /// A shared grant covers everybody that waits now.
+    /// A shared grant covers all subscriptions that wait now.
     pub const fn cover(&mut self) {
         self.covered_to = self.next_ticket;
     }
 
-    /// No grant covers those that wait any more: they are asked for anew.
+    /// No grant covers the waiting subscriptions any more: they need a new request.
     pub const fn uncover(&mut self) {
         self.covered_to = self.next_ticket.wrapping_sub(TICKETS_MAX);
     }

@@ -1,8 +1,9 @@
-//! Walks: who is served next where topics have news.
+//! Walks: which page is served next when topics have news.
 //!
-//! A topic that was published to is walked once: its ring of subscriptions is followed from where the last walk ended,
-//! so that nobody is always last. Walks of several topics take turns. Owns each topic's ring, how far its walk has come,
-//! and the order of the topics. Doesn't know what a page is sent.
+//! A publication starts one walk over its topic: around the ring of subscriptions, from where the
+//! last walk ended, so that no page is always last. Walks of several topics take turns
+//! (round-robin). Owns each topic's ring, how far its walk has come, and the order of the topics.
+//! Doesn't know what a page is sent.
 
 use alloc::collections::VecDeque;
 
@@ -11,7 +12,7 @@ use super::{
     table::{NONE, Table},
 };
 
-/// Pages of one topic's walk before the next topic's has its turn.
+/// Pages of one topic's walk before it is the next topic's turn.
 const WALK_TURN: u32 = 64;
 
 /// The live subscriptions of a topic, and how many of them its walk has not reached yet.
@@ -40,7 +41,7 @@ impl Viewers {
         self.ring.is_empty()
     }
 
-    /// All of them.
+    /// The ring of them.
     #[must_use]
     pub const fn ring(&self) -> &Ring {
         &self.ring
@@ -61,35 +62,35 @@ impl Viewers {
         self.left = self.left.min(self.ring.len());
     }
 
-    /// The next one of the topic's walk.
+    /// The next subscription of the topic's walk.
     fn advance(&mut self, rows: &Table<impl InRing>) -> Option<u32> {
         self.left = self.left.checked_sub(1)?;
         let index = self.ring.turn(rows);
         (index != NONE).then_some(index)
     }
 
-    /// Begins the walk anew, over all; how many the one before had not reached.
+    /// Restarts the walk over all of them; returns how many the previous one had not reached.
     fn begin(&mut self) -> u32 {
         core::mem::replace(&mut self.left, self.ring.len())
     }
 }
 
-/// The topics whose walks are under way, each once.
+/// The topics whose walks are in progress, each once.
 #[derive(Debug)]
 pub struct Walks {
     topics: VecDeque<u32>,
-    /// Pages that the first topic's walk may still reach in this turn.
+    /// Pages left in the first topic's turn.
     turn: u32,
 }
 
 impl Walks {
-    /// None under way; room for `topics_max`.
+    /// None in progress; room for `topics_max`.
     #[must_use]
     pub fn new(topics_max: u32) -> Self {
         Self { topics: VecDeque::with_capacity(topics_max as usize), turn: 0 }
     }
 
-    /// Whether none is under way.
+    /// Whether no walk is in progress.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()
@@ -101,8 +102,8 @@ impl Walks {
         self.topics.front().copied()
     }
 
-    /// A topic has something for all of its pages: its walk begins, or begins anew. How many pages the walk before had
-    /// not reached.
+    /// A topic has something for all of its pages: begins or restarts its walk. Returns how many
+    /// pages the previous one had not reached.
     pub(super) fn begin(&mut self, topic: u32, viewers: &mut Viewers) -> u32 {
         let left = viewers.begin();
         if left == 0 && !viewers.is_empty() && !self.topics.contains(&topic) {
@@ -111,8 +112,8 @@ impl Walks {
         left
     }
 
-    /// Goes on with the walk of the first topic: the next subscription, or `None` where its turn or its walk is over and
-    /// another topic's is next.
+    /// Advances the first topic's walk: returns the next subscription, or `None` if its turn or its
+    /// walk is over and another topic is next.
     pub(super) fn advance(&mut self, viewers: &mut Viewers, rows: &Table<impl InRing>) -> Option<u32> {
         if viewers.left > 0 && self.turn == 0 {
             self.topics.rotate_left(1);
@@ -122,7 +123,7 @@ impl Walks {
         let next = viewers.advance(rows);
         self.turn = self.turn.saturating_sub(1);
         if viewers.left == 0 {
-            // The next walk begins with somebody else: nobody is always last.
+            // Start the next walk with another page, so that no page is always last.
             let _ = viewers.ring.turn(rows);
             self.topics.pop_front();
             self.turn = WALK_TURN;
@@ -130,26 +131,26 @@ impl Walks {
         next
     }
 
-    /// A topic is forgotten.
+    /// Drops the walk of a topic that is forgotten.
     pub(super) fn forget(&mut self, topic: u32) {
         self.topics.retain(|&other| other != topic);
     }
 
-    /// Checks the order of the topics: for tests.
+    /// Checks the order of the topics. For tests.
     ///
     /// # Panics
-    /// Where a topic that is walked is not in it, or is in it twice.
+    /// If a topic with a walk is not in it, or is in it twice.
     pub(super) fn check(&self, topic: u32, viewers: &Viewers) {
         assert!(viewers.left <= viewers.len(), "topic {topic}'s walk is longer than its ring");
         let places = self.topics.iter().filter(|&&other| other == topic).count();
         assert!(places <= 1, "topic {topic} is walked twice");
-        assert!(viewers.left == 0 || places == 1, "topic {topic}'s walk is forgotten");
+        assert!(viewers.left == 0 || places == 1, "topic {topic}'s walk is lost");
     }
 
-    /// Checks that no more topics are walked than there are.
+    /// Checks that there are no more walks than topics.
     ///
     /// # Panics
-    /// Where there are.
+    /// If there are more.
     pub(super) fn check_size(&self, topics_max: u32) {
         assert!(self.topics.len() <= topics_max as usize, "BOUND: more walks than topics");
     }
