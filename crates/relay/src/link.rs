@@ -1,7 +1,7 @@
 //! A share link, and what the business server granted for it.
 //!
-//! A [`Link`] is kept while it is in use: pages wait for it or watch by it, a request for it is
-//! under way, or its grant or denial is still valid. Owns the predicates for that. The numbers of
+//! A [`Link`] is kept while it is in use: pages wait for it or watch by it, a request for it is in
+//! flight, or its grant or denial is still valid. Owns the predicates for that. The numbers of
 //! waiting and watching pages are kept where they change (`waiting.rs`, `subscription.rs`), and so
 //! are requests in flight (`requests.rs`). Decides nothing.
 

@@ -23,7 +23,7 @@ use wire::Track;
 pub const PREVIEW_MS_MAX: u64 = 1_500;
 /// After a preview waited in vain, none waits for this long.
 const REST_MS: u64 = 10_000;
-/// Previews may hold this fraction (one in so many) of a table.
+/// Previews may hold at most one row in this many of a table.
 const SHARE: u32 = 8;
 
 /// The previews that wait.
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(rig.said(), ["Subscribe 1 link"]);
         assert!(!rig.relay.is_preview_over(rig.now, preview));
         rig.accept(1, 7, 1, SHARED);
-        assert_eq!(rig.said(), [""; 0], "nobody watches: no audience is reported");
+        assert_eq!(rig.said(), [""; 0], "no page watches: no audience is reported");
         assert!(!rig.relay.is_preview_over(rig.now, preview));
         let news = rig.relay.preview_news();
         state(&mut rig);

@@ -22,7 +22,7 @@ impl Relay {
         u32::try_from(FULL_RETRY_MS_MIN + self.jitter.below(FULL_RETRY_MS_SPREAD)).unwrap_or(u32::MAX)
     }
 
-    /// The same for a refusal that is planned anew until it is sent: derived from the page's
+    /// The same for a refusal that is planned again until it is sent: derived from the page's
     /// number, so that it is the same each time.
     pub(super) fn refused_retry_ms(&self, session: &Session) -> u32 {
         let own = hash(self.hash_seed, &session.number().to_le_bytes()) % FULL_RETRY_MS_SPREAD;

@@ -1,7 +1,7 @@
 //! Requests that were given up, remembered so that a late answer still counts.
 //!
 //! A busy business server may answer after the relay's timeout. A `Deny` must not be lost by that:
-//! somebody may have lost access. The last `requests_max` of them are remembered, oldest first out,
+//! it may revoke a page's access. The last `requests_max` of them are remembered, oldest first out,
 //! and all are forgotten with their connection. Rows hold ids with a generation, so that a freed
 //! row is not mistaken for its successor.
 

@@ -1,10 +1,10 @@
 //! The subscriptions that wait for a link, in order of arrival, and how many of them a grant
 //! covers.
 //!
-//! A shared grant admits all subscriptions that wait when it arrives, a batch per turn. One number
-//! tells which are covered: each subscription takes a ticket when it begins to wait, and a grant
-//! covers all tickets before the next one. Owns the ring, the tickets and that number. Doesn't know
-//! grants.
+//! A shared grant admits all subscriptions that wait when it arrives, a batch per turn. A single
+//! number marks the covered ones: each subscription takes a ticket when it begins to wait, and a
+//! grant covers all tickets before the next one. Owns the ring, the tickets and that number.
+//! Doesn't know grants.
 
 use super::{
     ring::{InRing, Ring},
