@@ -1,12 +1,12 @@
 //! Traffic to pages' sockets: bytes by track, and the latency of publications.
 //!
 //! Owns the latency histogram and its inputs. One publication of each topic is measured at a time,
-//! by its [`Probe`]; the next one is chosen once every page of the topic had its turn. Only pages
+//! by its `Probe`; the next one is chosen once every page of the topic had its turn. Only pages
 //! that were sent everything before it count: a page that catches up after its socket was full, or
 //! that has just subscribed, says nothing about the relay. Latency is in whole milliseconds of the
 //! machine's time: from the step that read the publication to the turn in which a socket took its
 //! first byte. A delivery to pages in lockstep costs one comparison and one addition: what is the
-//! same for all of them is multiplied when the next lockstep begins ([`Tally`]). No clock is read
+//! same for all of them is multiplied when the next lockstep begins (`Tally`). No clock is read
 //! here.
 
 use core::cell::Cell;
