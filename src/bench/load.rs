@@ -262,8 +262,9 @@ fn frames(bytes: &[u8], next: &mut u64, seen: &mut Seen, now: Instant) -> usize 
     used
 }
 
-/// A frame's opcode, header size and payload size; `None` if the header is incomplete.
-fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
+/// An unmasked frame's opcode, header size and payload size; `None` if the header is incomplete.
+#[must_use]
+pub fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let (first, second) = (bytes.first()?, bytes.get(1)?);
     let (header, size) = match second & 0x7f {
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub use ceiling::run as run_ceiling;
+pub use load::header;
 use load::{Load, WINDOW_MAX};
 use probe::Probe;
 use target::Target;

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
+use sharelinkd::bench::header;
 use wire::Track;
 use wire::uplink::Part;
 
@@ -340,17 +341,9 @@ pub fn frame(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, String> {
     if first & 0xf0 != 0x80 || second & 0x80 != 0 {
         return Err(format!("a frame that begins with {first:#x} {second:#x}"));
     }
-    let (from, size) = match second {
-        126 => match bytes.get(2..4).and_then(|size| size.try_into().ok()) {
-            Some(size) => (4, u64::from(u16::from_be_bytes(size))),
-            None => return Ok(None),
-        },
-        127 => match bytes.get(2..10).and_then(|size| size.try_into().ok()) {
-            Some(size) => (10, u64::from_be_bytes(size)),
-            None => return Ok(None),
-        },
-        size => (2, u64::from(size)),
-    };
-    let size = usize::try_from(size).ok().filter(|size| *size <= 2 << 20).ok_or("a frame beyond every limit")?;
-    Ok((bytes.len() >= from + size).then_some((first & 0xf, from, from + size)))
+    let Some((opcode, from, size)) = header(bytes) else { return Ok(None) };
+    if size > 2 << 20 {
+        return Err("a frame beyond every limit".to_owned());
+    }
+    Ok((bytes.len() >= from + size).then_some((opcode, from, from + size)))
 }

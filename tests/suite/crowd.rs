@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_tungstenite::tungstenite::Message;
+use sharelinkd::bench::header;
 use socket2::{Domain, Socket, Type};
 use wire::Track;
 use wire::uplink::{Part, ToBusiness, ToRelay};
@@ -218,12 +219,7 @@ impl Reader {
     /// Every message comes in its order, or a gap covers it.
     fn take_frames(&mut self) {
         let mut at = 0;
-        while let [_, second, ref rest @ ..] = self.half[at..] {
-            let (header_size, size) = match (second, rest) {
-                (126, [high, low, ..]) => (4, usize::from(u16::from_be_bytes([*high, *low]))),
-                (126, _) => break,
-                _ => (2, usize::from(second)),
-            };
+        while let Some((_, header_size, size)) = header(&self.half[at..]) {
             let Some(payload) = self.half.get(at + header_size..at + header_size + size) else { break };
             at += header_size + size;
             let frame: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
