@@ -205,19 +205,16 @@ impl Load {
             is_quiet: self.business.is_quiet,
             brief: u32::try_from(seconds / 20 * 4).unwrap_or(0),
         };
-        let mut next = None;
-        match what(page, &mut world) {
-            Ok(wanted) => next = wanted,
-            Err(error) => {
-                self.wrong += 1;
-                if self.quoted.len() < QUOTED_MAX {
-                    eprintln!("soak: wrong: {error}");
-                    self.quoted.push(error);
-                }
-                page.give_up(&mut world);
-            }
+        let outcome = what(page, &mut world);
+        if outcome.is_err() {
+            page.give_up(&mut world);
         }
-        let next = match (page.returns_at(), next) {
+        let returns_at = page.returns_at();
+        let next = outcome.unwrap_or_else(|error| {
+            self.violated(error);
+            None
+        });
+        let next = match (returns_at, next) {
             (Some(at), _) | (None, Some(at)) => at,
             // Something may have come up that is due before.
             (None, None) => self.due[index].min(now + Duration::from_secs(1)),
@@ -302,9 +299,18 @@ impl Load {
         self.tally.silence_ms_max = 0;
     }
 
+    /// Counts what a page must not see, and quotes the first of it.
+    fn violated(&mut self, error: String) {
+        self.wrong += 1;
+        if self.quoted.len() < QUOTED_MAX {
+            eprintln!("soak: wrong: {error}");
+            self.quoted.push(error);
+        }
+    }
+
     /// Everything published has reached every page that reads, or was told as missing.
     fn conclude(&mut self) -> Result<(), String> {
-        let (mut held_to, mut others) = (0_u64, 0_u64);
+        let (mut held_to, mut others, mut wrong) = (0_u64, 0_u64, Vec::new());
         for page in &self.pages {
             if !page.is_settled() {
                 others += 1;
@@ -320,15 +326,11 @@ impl Load {
                     (_, None) => false,
                 };
                 if !is_told {
-                    self.wrong += 1;
-                    if self.quoted.len() < QUOTED_MAX {
-                        let error = format!("at the end: {view:?}, and {end:?} is next");
-                        eprintln!("soak: wrong: {error}");
-                        self.quoted.push(error);
-                    }
+                    wrong.push(format!("at the end: {view:?}, and {end:?} is next"));
                 }
             }
         }
+        wrong.into_iter().for_each(|error| self.violated(error));
         self.report();
         say(&serde_json::json!({"held_to_the_end": held_to, "not_held": others, "wrong": self.wrong, "quoted": self.quoted}).to_string());
         Ok(())

@@ -548,14 +548,12 @@ impl Page {
                 }
                 (self.stage, self.changed_at) = (Stage::Leaving, world.now);
             }
-            3 => {
-                self.reset();
-                self.gone(world, 200, 3_000);
+            how => {
+                if how == 3 {
+                    self.reset();
+                }
                 world.tally.left += 1;
-            }
-            _ => {
                 self.gone(world, 200, 3_000);
-                world.tally.left += 1;
             }
         }
         self.returns_at().unwrap_or(world.now + STEP)

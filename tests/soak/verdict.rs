@@ -81,6 +81,13 @@ pub struct Facts {
     pub kernel_max: f64,
 }
 
+impl Facts {
+    /// How often a page saw what it must not see; no number where the load's last line has none.
+    fn wrong(&self) -> f64 {
+        self.end["wrong"].as_f64().unwrap_or(f64::NAN)
+    }
+}
+
 /// The verdict.
 pub struct Judged {
     pub faults: Vec<String>,
@@ -152,7 +159,7 @@ pub fn judge(options: &Options, table: &Table, facts: &Facts) -> Judged {
 
 /// What pages were told.
 fn told(table: &Table, facts: &Facts, faults: &mut Vec<String>) {
-    let wrong = table.last("load_wrong").unwrap_or(f64::NAN).max(facts.end["wrong"].as_f64().unwrap_or(f64::NAN));
+    let wrong = facts.wrong();
     let quoted = facts.end["quoted"].as_array().into_iter().flatten().filter_map(Value::as_str);
     if wrong != 0.0 {
         faults.push(format!("{wrong:.0} times a page saw what it must not see"));
@@ -248,7 +255,7 @@ fn text(options: &Options, table: &Table, facts: &Facts, trends: &[Option<Trend>
         "{:.0} uplinks lost; {:.0} sequences told as missing; {:.0} wrong; {} views held to the last message; {:.1} % of a processor\n",
         figure("counter_uplink_losses"),
         figure("load_gapped"),
-        figure("load_wrong"),
+        facts.wrong(),
         facts.end["held_to_the_end"],
         100.0 * figure("processor") / table.column("processor").last().map_or(1.0, |cell| cell.0)
     );

@@ -181,6 +181,13 @@ fn last(heard: &Mutex<Heard>) -> String {
     heard.lock().map_or(String::new(), |heard| heard.last.clone())
 }
 
+/// The relay's live heap blocks and bytes, as it last reported them.
+fn heap(heard: &Mutex<Heard>) -> [f64; 2] {
+    let line = last(heard);
+    let mut numbers = line.split(' ').map(|number| number.parse().unwrap_or(f64::NAN));
+    [(); 2].map(|()| numbers.next().unwrap_or(f64::NAN))
+}
+
 fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> Result<T, String> {
     let end = clock::now() + PATIENCE;
     loop {
@@ -289,7 +296,7 @@ impl<'a> Watch<'a> {
             text.lines().find_map(|line| line.split_once("ready: pages connect to ")?.1.trim().parse().ok())
         })?;
         let probe = Probe { process: relay.0.id(), address, business, console };
-        until("the count of the heap", || last(&relay_heard).contains(' ').then_some(()))?;
+        until("the count of the heap", || heap(&relay_heard)[0].is_finite().then_some(()))?;
         Ok(Self {
             options,
             load,
@@ -366,11 +373,9 @@ impl<'a> Watch<'a> {
         if let Some(descriptors) = self.probe.descriptors() {
             table.set("descriptors", descriptors);
         }
-        let heap = last(&self.relay_heard);
-        if let Some((blocks, size)) = heap.split_once(' ') {
-            table.set("heap_blocks", blocks.parse().unwrap_or(f64::NAN));
-            table.set("heap_size", size.parse().unwrap_or(f64::NAN));
-        }
+        let [blocks, size] = heap(&self.relay_heard);
+        table.set("heap_blocks", blocks);
+        table.set("heap_size", size);
         // Rows come once a second.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds")]
         if (at as u64).is_multiple_of(KERNEL_S)
@@ -450,12 +455,10 @@ impl<'a> Watch<'a> {
     fn rest(&self) -> Result<Rest, String> {
         let state = self.probe.state()?;
         let used = |name: &str| state[name]["used"].as_f64().unwrap_or(f64::NAN);
-        let heap = last(&self.relay_heard);
-        let blocks = heap.split_once(' ').and_then(|(blocks, _)| blocks.parse().ok());
         Ok(Rest {
             rows: ["pages", "subscriptions", "topics", "blocks"].map(used).iter().sum(),
             descriptors: self.probe.descriptors().unwrap_or(f64::NAN),
-            heap_blocks: blocks.unwrap_or(f64::NAN),
+            heap_blocks: heap(&self.relay_heard)[0],
             resident: self.probe.resident(),
             kernel: self.probe.kernel().unwrap_or(0.0),
         })
