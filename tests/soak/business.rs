@@ -1,8 +1,10 @@
-//! The business server of the soak: rooms that publish on all four tracks, and everything that goes wrong with it.
+//! The business server of the soak: rooms that publish on all four tracks, and scheduled faults.
 //!
-//! Owns the uplink's far ends (two addresses), the rooms' counters, and the calendar of faults: connections that end in
-//! order, with a reset, in mid-frame or with garbage, that fall silent, that move to the second address; new epochs; links
-//! revoked, topics ended, pages kicked. It remembers what the relay has surely taken (by ping and pong), so that pages can be held to it.
+//! Owns the far ends of the uplink (two addresses), the rooms' counters, and the calendar of
+//! faults: connections that end in order, with a reset, in mid-frame or with garbage, that fall
+//! silent, or that move to the second address; new epochs; revoked links, ended topics, kicked
+//! pages. From pings and pongs it knows what the relay has received for certain, which the relay
+//! must then deliver or report to its pages.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
@@ -20,29 +22,30 @@ use super::clock;
 use super::content::{self, Place};
 use super::view::Closed;
 
-/// Shared with the relay.
+/// The uplink's shared secret.
 pub const SECRET: &str = "a secret of the soak";
-/// Links `room-1` and so on lead to topics of these numbers.
+/// Link `room-N` leads to topic N, for 1 to this.
 pub const ROOMS: u32 = 96;
-/// Links `brief-…` lead to topics from here on.
+/// Links `brief-…` lead to topics from this number on.
 const BRIEF: u32 = 10_000;
-/// Messages that can be published again, and bytes of them: some of 66 000 are among them.
+/// Messages kept for replay, and their bytes: some have 66 000.
 const HELD: (usize, usize) = (300, 1 << 20);
-/// Messages for a late page.
+/// Messages replayed to a late page.
 const LATE: u16 = 50;
-/// Bytes that are taken for the relay while it takes none.
+/// Bytes buffered for a relay that reads nothing.
 const OUT_SIZE_MAX: usize = 4 << 20;
 /// Milliseconds between publications of a topic, by track.
 const QUIET_MS: [u64; 4] = [10_000, 1_000, 2_000, 2_000];
-/// The same while the rings are filled: the 1 024 frames that a ring holds are 41 s.
+/// The same while the rings fill: a ring's 1 024 frames take 41 s.
 const FILL_MS: [u64; 4] = [200, 40, 40, 40];
 
-/// How often what goes wrong, seconds.
+/// How often each fault occurs, seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Calendar {
-    /// Milliseconds between publications of a topic that publishes much, by track.
+    /// Milliseconds between publications of a hot topic, by track.
     pub hot_ms: [u64; 4],
-    /// For so many seconds at first every ring is filled: every index row and every block that will be touched is touched.
+    /// The rings are filled for this long at first, so that every index row and block has been
+    /// touched once.
     pub fill_s: u64,
     pub drop_s: u64,
     pub epoch_s: u64,
@@ -52,7 +55,7 @@ pub struct Calendar {
     pub end_s: u64,
 }
 
-/// A thing that goes wrong, and when next.
+/// A periodic fault, and when it is next due.
 struct Due {
     every: Duration,
     at: Instant,
@@ -64,7 +67,7 @@ impl Due {
         Self { every, at: now + every }
     }
 
-    /// Whether it is time, with half as much and half as much again from then on.
+    /// Whether it is due. The next interval is drawn between 0.5 and 1.5 of the period.
     fn comes(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
         let is_due = now >= self.at;
         if is_due {
@@ -77,16 +80,16 @@ impl Due {
 
 struct Room {
     due: [Instant; 4],
-    /// Pings from this one on tell what the relay has of it.
+    /// The first round of pings whose pongs prove what the relay has of the topic.
     sure_from: u32,
     used: Instant,
 }
 
-/// A ping without an answer.
+/// An unanswered ping.
 struct Ping {
     nonce: u32,
     round: u32,
-    /// Where each topic stood: its number, epoch and next message.
+    /// Each topic as the ping was sent: number, epoch and next message.
     places: Vec<(u32, u64, u64)>,
 }
 
@@ -103,7 +106,7 @@ struct Uplink {
     pings: VecDeque<Ping>,
 }
 
-/// What was published and answered.
+/// Publications and requests so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
     pub published: [u64; 4],
@@ -121,12 +124,12 @@ pub struct Business {
     uplinks: Vec<Uplink>,
     rooms: BTreeMap<u32, Room>,
     sure: HashMap<(u32, u64), u64>,
-    /// Epochs that are over.
+    /// Ended epochs.
     pub closed: Closed,
-    /// What went wrong since it was last asked.
+    /// Faults since the last report.
     pub events: Vec<&'static str>,
     pub done: Done,
-    /// Nothing is published or broken any more.
+    /// No more publications and faults.
     pub is_quiet: bool,
     jitter: Jitter,
     hot_ms: [u64; 4],
@@ -188,17 +191,17 @@ impl Business {
         Ok(business)
     }
 
-    /// Where the relay finds it.
+    /// The two addresses that it listens on.
     pub fn addresses(&self) -> [SocketAddr; 2] {
         self.addresses
     }
 
-    /// Whether a relay is there and is heard.
+    /// Whether a relay is connected and read from.
     pub fn is_up(&self) -> bool {
         self.uplinks.iter().any(|uplink| uplink.is_up && !uplink.is_frozen)
     }
 
-    /// The next message of a topic's running epoch.
+    /// The next message of a topic, where `epoch` is its current one.
     pub fn next_message(&self, topic: u32, epoch: u64) -> Option<u64> {
         let open = self.machine.topic(topic).filter(|open| open.epoch() == epoch)?;
         Some(open.track(Track::Messages).next())
@@ -242,7 +245,7 @@ impl Business {
         self.rooms.insert(topic, Room { due, sure_from: 0, used: now });
     }
 
-    /// Topics that nobody has watched for a while.
+    /// Forgets short-lived topics without pages for 2 minutes.
     fn close_brief(&mut self, now: Instant) {
         for (topic, _) in self.rooms.extract_if(BRIEF.., |_, room| now >= room.used + Duration::from_secs(120)) {
             self.machine.forget(topic, "soak");
@@ -260,7 +263,7 @@ impl Business {
             let Some(listener) = &self.listeners[index] else { continue };
             let Ok((stream, _)) = listener.accept() else { continue };
             let _ = stream.set_nodelay(true).and_then(|()| stream.set_nonblocking(true));
-            // The relay has given up what fell silent.
+            // The relay has given up on a silent connection.
             let machine = &mut self.machine;
             self.uplinks.retain(|uplink| !uplink.is_frozen || disconnect(machine, uplink.id));
             let mut challenge = [0; 16];
@@ -287,12 +290,12 @@ impl Business {
         match uplink.stream.read(&mut bytes) {
             Ok(size @ 1..) => drop(self.machine.received(now - self.start, uplink.id, &bytes[..size])),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // The relay has turned to another one.
+            // The relay has switched to another connection.
             Ok(0) | Err(_) => uplink.is_over = true,
         }
     }
 
-    /// What the relay said.
+    /// Handles the relay's frames.
     fn hear(&mut self, now: Instant) -> Result<(), String> {
         while let Some(event) = self.machine.poll_event() {
             let of = |relay: RelayId, uplinks: &mut Vec<Uplink>| uplinks.iter().position(|uplink| uplink.id == relay);
@@ -301,13 +304,13 @@ impl Business {
                     self.done.connections += 1;
                     self.uplinks.iter_mut().filter(|uplink| uplink.id == relay).for_each(|uplink| uplink.is_up = true);
                 }
-                // Ours to end: what the machine ends is the relay's fault.
+                // Closed by the soak. Any other end is the relay's fault.
                 Event::RelayDown { why: Ended::Closed(_), .. } => {}
                 Event::RelayDown { why, .. } => return Err(format!("the uplink: {why}")),
                 Event::Asked { relay, request, link, since, .. } => {
                     self.done.requests += 1;
                     let at = now + Duration::from_millis(self.jitter.below(100));
-                    // One in many is never answered: the relay gives it up after 10 s.
+                    // One in 400 is never answered: the relay times out after 10 s.
                     if (self.is_quiet || self.jitter.below(400) > 0)
                         && let Some(index) = of(relay, &mut self.uplinks)
                     {
@@ -337,7 +340,7 @@ impl Business {
         Ok(())
     }
 
-    /// What stood before a ping is what the relay has.
+    /// A pong proves that the relay has everything sent before the ping.
     fn answered(&mut self, index: usize, nonce: u32) {
         while let Some(ping) = self.uplinks[index].pings.pop_front_if(|ping| ping.nonce <= nonce) {
             for (topic, epoch, next) in ping.places {
@@ -349,7 +352,7 @@ impl Business {
         }
     }
 
-    /// Answers what was asked long enough ago.
+    /// Answers the requests whose delay is over.
     fn answer(&mut self, index: usize, now: Instant) {
         let Some(uplink) = self.uplinks.get_mut(index) else { return };
         let relay = uplink.id;
@@ -388,7 +391,7 @@ impl Business {
                 let every = Duration::from_millis(interval[track.index()]);
                 let due = &mut room.due[track.index()];
                 while *due <= now {
-                    // What was held back for long is not made up for.
+                    // A backlog of more than a second is skipped.
                     *due = (*due + every).max(now.checked_sub(Duration::from_secs(1)).unwrap_or(now));
                     let Some(sequence) = self.machine.topic(topic).map(|open| open.track(track).next()) else { break };
                     self.room.clear();
@@ -404,7 +407,7 @@ impl Business {
     fn ping_all(&mut self) {
         self.ping += 1;
         for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.is_up && !uplink.is_frozen) {
-            // What is not taken yet would come behind the ping.
+            // Frames not taken yet would be sent after the ping.
             if !take(&mut self.machine, uplink) {
                 continue;
             }
@@ -460,7 +463,7 @@ impl Business {
         }
     }
 
-    /// The relay may lose what it had of a topic.
+    /// The relay may now discard the topic: nothing is proven about it until the next ping.
     fn unsure(&mut self, topic: u32) {
         let Some(room) = self.rooms.get_mut(&topic) else { return };
         room.sure_from = self.ping + 1;
@@ -469,14 +472,14 @@ impl Business {
         }
     }
 
-    /// Every connection ends, in one of four ways.
+    /// Ends every connection, in one of four ways.
     fn hang_up(&mut self, how: u64) {
         for mut uplink in self.uplinks.drain(..) {
             take(&mut self.machine, &mut uplink);
             let _ = write(&mut uplink);
             match how {
                 1 => drop(SockRef::from(&uplink.stream).set_linger(Some(Duration::ZERO))),
-                // A length, and less behind it.
+                // A length prefix with an incomplete body.
                 2 => drop((&uplink.stream).write(&[9, 0, 0, 0, 4, 1])),
                 3 => drop((&uplink.stream).write(&[0xff; 16])),
                 _ => {}
@@ -485,7 +488,7 @@ impl Business {
         }
     }
 
-    /// All counters begin anew.
+    /// Starts a new epoch in every topic.
     fn restart(&mut self) {
         for (&topic, room) in &mut self.rooms {
             let before = self.machine.topic(topic).map(business::Topic::epoch);
@@ -496,13 +499,13 @@ impl Business {
             self.machine.open(topic, self.epoch);
             room.sure_from = self.ping + 1;
         }
-        // Nobody can be in an epoch that was over so many topics' epochs ago.
+        // No page is still in an epoch this old.
         let oldest = self.epoch.saturating_sub(1_000);
         self.closed.retain(|(_, epoch), _| *epoch > oldest);
     }
 }
 
-/// What a link shows and allows.
+/// A link's topic and grant.
 fn meaning(link: &str) -> Option<(u32, Grant)> {
     let (name, number) = link.split_once('-')?;
     let number: u32 = number.parse().ok()?;
@@ -517,13 +520,13 @@ fn meaning(link: &str) -> Option<(u32, Grant)> {
     }
 }
 
-/// The machine forgets a connection; `false`, for lists that are to forget it too.
+/// Disconnects a relay from the machine. Returns `false`, for use in `retain`.
 fn disconnect(machine: &mut business::Business, relay: RelayId) -> bool {
     machine.disconnect(relay, Ended::Closed("soak".to_owned()));
     false
 }
 
-/// Takes what is ahead of the relay, unless much of it waits already; whether that was all.
+/// Takes the frames queued for the relay, up to the buffer's limit; whether that was all.
 fn take(machine: &mut business::Business, uplink: &mut Uplink) -> bool {
     let mut frames: Vec<Arc<[u8]>> = Vec::new();
     let room = OUT_SIZE_MAX.saturating_sub(uplink.out.len() - uplink.sent);
@@ -533,7 +536,7 @@ fn take(machine: &mut business::Business, uplink: &mut Uplink) -> bool {
     taken < room
 }
 
-/// Writes as much as the relay takes.
+/// Writes until the socket is full.
 fn write(uplink: &mut Uplink) -> Result<(), ()> {
     while uplink.sent < uplink.out.len() {
         match uplink.stream.write(uplink.out.get(uplink.sent..).unwrap_or_default()) {

@@ -1,7 +1,8 @@
-//! What is published, as a function of its place: topic, epoch, track and sequence say every byte.
+//! The published data as a pure function of topic, epoch, track and sequence.
 //!
-//! So the business server holds no history, and a page can compare whatever it gets with what was published. Knows
-//! which publications are bad on purpose (no JSON, too large), and where inits and groups stand among the sequences.
+//! So the business server keeps no history, and a page can compare every frame with what was
+//! published. Knows which publications are bad on purpose (no JSON, too large), and at which
+//! sequences init segments and groups begin.
 
 use std::io::Write as _;
 
@@ -12,12 +13,12 @@ use wire::uplink::Part;
 const CYCLE: u64 = 61;
 /// Chunks of a group.
 const GROUP: u64 = 6;
-/// Bytes of filler, as many as the largest publication has.
+/// Filler, at least as long as the largest publication.
 static FILLER: [u8; 70_000] = [b'x'; 70_000];
 /// The MIME type of every init.
 pub const MIME: &str = "video/webm";
 
-/// Topics that publish much, to few pages, most of them slow.
+/// Hot topics: they publish much, to few pages, most of which are slow.
 pub const HOT: core::ops::Range<u32> = 900..904;
 
 /// A place in a track.
@@ -29,7 +30,7 @@ pub struct Place {
     pub sequence: u64,
 }
 
-/// What a media sequence is.
+/// The part of a group that a sequence is.
 pub fn part(track: Track, sequence: u64) -> Part<'static> {
     let place = (sequence - 1) % CYCLE;
     match track {
@@ -40,7 +41,7 @@ pub fn part(track: Track, sequence: u64) -> Part<'static> {
     }
 }
 
-/// The init that is in force at a media sequence.
+/// The sequence of the init segment that a media sequence needs.
 pub fn init_of(sequence: u64) -> u64 {
     sequence - (sequence - 1) % CYCLE
 }
@@ -94,7 +95,7 @@ pub fn write(place: Place, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether these are the bytes that were published there; `room` is for use again and again.
+/// Whether `data` is a publishable frame with exactly the published bytes. `room` is a reused buffer.
 pub fn is_verbatim(place: Place, data: &[u8], room: &mut Vec<u8>) -> bool {
     room.clear();
     write(place, room);

@@ -1,8 +1,9 @@
 //! The load: all pages and the business server in one process and one epoll loop.
 //!
-//! Owns the sockets' registrations and when which page acts next. Reports once a second, as one line of JSON on standard
-//! output, what was seen; a page that was told something wrong is counted, quoted and sent away. Told to end, it falls
-//! quiet, waits, and holds every page that reads to the very last message.
+//! Owns the sockets' registrations and the pages' timers. Reports its counters once a second, as one
+//! line of JSON on standard output. A violation is counted and quoted, and its page disconnected. When
+//! standard input ends, it stops publishing, waits, and checks that every page that reads got the
+//! very last message.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,19 +20,19 @@ use super::business::{Business, Calendar};
 use super::clock;
 use super::page::{Manner, Page, Tally, World};
 
-/// Events taken at once.
+/// Events for each call of epoll.
 const EVENTS_MAX: usize = 1024;
-/// Bytes read at once.
+/// Bytes for each read.
 const BUFFER_SIZE: usize = 256 * 1024;
-/// Pages arrive at first so fast, a second.
+/// Pages that connect in each second at first.
 const ARRIVALS_PER_S: u32 = 1_000;
-/// Pages that are there while the rings are filled: some in each room.
+/// Pages connected while the rings fill: some in each room.
 const FIRST: u32 = 400;
-/// Wrong things that are quoted.
+/// Violations that are quoted.
 const QUOTED_MAX: usize = 20;
-/// How long it stays quiet before the end, once the uplink is there.
+/// Time without publications before the end, once the uplink is up.
 const QUIET: Duration = Duration::from_secs(8);
-/// How long the uplink may take to be there.
+/// Timeout for the uplink to come up.
 const QUIET_MAX: Duration = Duration::from_secs(90);
 
 /// What the load is made of.
@@ -48,7 +49,7 @@ pub struct Plan {
 struct Load {
     epoll: OwnedFd,
     pages: Vec<Page>,
-    /// When each page acts next; an entry of the heap that says otherwise is past.
+    /// When each page acts next. An entry of the heap with another time is stale.
     due: Vec<Instant>,
     heap: BinaryHeap<Reverse<(Instant, usize)>>,
     /// The visit and the interest that each page is registered with.
@@ -64,7 +65,7 @@ struct Load {
     began: Instant,
 }
 
-/// Runs the load until standard input ends; what was wrong.
+/// Runs the load until standard input ends.
 pub fn run(plan: Plan) -> Result<(), String> {
     let business = Business::new(plan.calendar, plan.seed)?;
     let [first, second] = business.addresses();
@@ -88,7 +89,7 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Who comes: everybody's manner.
+/// The manner of each page.
 fn population(pages: u32, stay_s: u64) -> Vec<Manner> {
     let mut manners = vec![Manner::Resident; usize::try_from((pages / 100).max(24)).unwrap_or(24)];
     for number in 0..48 {
@@ -101,7 +102,7 @@ fn population(pages: u32, stay_s: u64) -> Vec<Manner> {
     manners.extend([Manner::Garbage; 12]);
     manners.extend([Manner::HalfHead; 20]);
     manners.extend([Manner::Mute, Manner::Hasty, Manner::Web].repeat(6));
-    // More than the table has room for, although some are always away: some are always refused.
+    // More than the table holds even while some are away, so that some are always refused.
     let pages = u64::from(pages);
     let all = pages + pages * 2 / stay_s + pages / 33 + 60;
     manners.resize(usize::try_from(all).unwrap_or(0).max(manners.len()), Manner::Steady);
@@ -113,7 +114,7 @@ impl Load {
         let now = clock::now();
         let manners = population(plan.pages, plan.stay_s);
         let pages: Vec<Page> = (0..).zip(manners).map(|(number, manner)| Page::new(number, manner, now)).collect();
-        // A few at first, while every publication is one of many.
+        // Only a few while the rings fill.
         let fills = Duration::from_secs(plan.calendar.fill_s);
         let arrives = |number: u32| {
             let later = if number < FIRST { Duration::ZERO } else { fills };
@@ -174,7 +175,7 @@ impl Load {
                         up_since = Some(now);
                     }
                     if now > since + QUIET_MAX {
-                        return Err(format!("the relay did not find its business server in {QUIET_MAX:?}"));
+                        return Err(format!("the relay did not connect to its business server within {QUIET_MAX:?}"));
                     }
                     if up_since.is_some_and(|up| now > up + QUIET) {
                         return self.conclude();
@@ -216,7 +217,7 @@ impl Load {
         });
         let next = match (returns_at, next) {
             (Some(at), _) | (None, Some(at)) => at,
-            // Something may have come up that is due before.
+            // A new errand may be due earlier.
             (None, None) => self.due[index].min(now + Duration::from_secs(1)),
         };
         if next != self.due[index] {
@@ -242,12 +243,12 @@ impl Load {
             } else {
                 page.read(world, size_max)?
             }
-            // Whoever acts by the clock alone is left to it.
+            // A page without errands keeps its timer.
             Ok(Some(if page.has_errands() { due.min(world.now + Duration::from_secs(1)) } else { due }))
         });
     }
 
-    /// Pages whose time has come.
+    /// Runs the pages whose timers are due.
     fn act(&mut self, relay: std::net::SocketAddr, now: Instant) {
         while let Some(Reverse((at, index))) = self.heap.peek().copied() {
             if at > now {
@@ -299,16 +300,16 @@ impl Load {
         self.tally.silence_ms_max = 0;
     }
 
-    /// Counts what a page must not see, and quotes the first of it.
+    /// Counts a violation, and quotes the first ones.
     fn violated(&mut self, error: String) {
         self.wrong += 1;
         if self.quoted.len() < QUOTED_MAX {
-            eprintln!("soak: wrong: {error}");
+            eprintln!("soak: violation: {error}");
             self.quoted.push(error);
         }
     }
 
-    /// Everything published has reached every page that reads, or was told as missing.
+    /// Checks that every page that reads received each message, or a gap for it.
     fn conclude(&mut self) -> Result<(), String> {
         let (mut held_to, mut others, mut wrong) = (0_u64, 0_u64, Vec::new());
         for page in &self.pages {
@@ -321,7 +322,7 @@ impl Load {
                 let end = self.business.next_message(view.topic, view.epoch);
                 let is_told = match (view.messages, end) {
                     (Some(next), Some(end)) => next == end,
-                    // Nothing was published but what is bad.
+                    // Only bad messages were published.
                     (None, Some(end)) => end <= 20,
                     (_, None) => false,
                 };

@@ -1,8 +1,9 @@
-//! The soak: a relay with a full table for as long as one likes, under everything that goes wrong, watched once a second.
+//! The soak: a relay with a full table, run for as long as you like under faults of every kind, and sampled once a second.
 //!
-//! Three processes out of this one program: the relay (`relay.rs`, the daemon as it is, with its heap counted), the load
-//! (`load.rs`: all pages and the business server), and the watcher (`watch.rs`), which starts both, samples,
-//! draws the picture and passes the verdict. `tests/soak/run` is the command, `tests/soak/README.md` how to read what it draws.
+//! One program, three processes: the relay (`relay.rs`: the unchanged daemon with a counting
+//! allocator), the load (`load.rs`: all pages and the business server), and the watcher
+//! (`watch.rs`), which starts both, samples the relay, draws the picture and gives the verdict.
+//! `tests/soak/run` runs it; `tests/soak/README.md` explains the picture.
 
 #![allow(missing_docs, reason = "a program, not a library")]
 

@@ -1,7 +1,7 @@
-//! One page of the soak: a connection that comes, behaves well or badly in its own way, goes, and comes back.
+//! One page of the soak: it connects, behaves well or badly in its own way, leaves, and comes back.
 //!
-//! Owns the socket and the bytes of a frame that isn't whole. What the frames must say is `view.rs`'s; when the page acts
-//! next is its answer to each call. A page that behaves well and is told that it does not is an error.
+//! Owns the socket and the incomplete frame. `view.rs` checks the frames' contents. Each call returns
+//! when the page acts next. It is an error if the relay closes a well-behaved page for misbehaving.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -13,42 +13,42 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::business::ROOMS;
 use super::view::{self, Ask, Closed, Seen, Told, Views};
 
-/// What the page is like.
+/// How a page behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
     /// Reads everything at once.
     Steady,
-    /// The same, and never leaves by itself.
+    /// The same, and never leaves on its own.
     Resident,
-    /// Reads so many bytes each second, in a topic that publishes much.
+    /// Reads this many bytes each second, in a hot topic.
     Slow(usize),
-    /// Reads nothing for a while, then everything, in a topic that publishes much.
+    /// Reads nothing for a while, then everything, in a hot topic.
     Stopping,
-    /// Says what is not allowed.
+    /// Sends invalid frames.
     Garbage,
-    /// Sends its request head a byte a second.
+    /// Sends its request head at one byte a second.
     HalfHead,
-    /// Wants nothing once it is there.
+    /// Subscribes to nothing.
     Mute,
-    /// Is gone before it was answered.
+    /// Disconnects before the upgrade is answered.
     Hasty,
-    /// Asks for something else by HTTP.
+    /// Sends another HTTP request.
     Web,
 }
 
-/// Where the connection stands.
+/// The connection's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Away,
     Connecting,
-    /// The head is sent and not answered.
+    /// The request head was sent and not answered yet.
     Upgrading,
     Open,
-    /// It said that it goes; since when.
+    /// The page began to close the connection.
     Leaving,
 }
 
-/// What all pages went through together.
+/// Counters over all pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     pub connected: u64,
@@ -67,7 +67,7 @@ pub struct Tally {
     pub seen: Seen,
 }
 
-/// What a page needs of the world.
+/// What a page shares with the others.
 pub struct World<'a> {
     pub relay: SocketAddr,
     pub now: Instant,
@@ -76,10 +76,10 @@ pub struct World<'a> {
     pub tally: &'a mut Tally,
     pub buffer: &'a mut Vec<u8>,
     pub room: &'a mut Vec<u8>,
-    /// Mean of a stay, seconds.
+    /// Mean duration of a stay, seconds.
     pub stay_s: u64,
     pub is_quiet: bool,
-    /// Numbers of short-lived links that are new at this time.
+    /// First number of the short-lived links that are current.
     pub brief: u32,
 }
 
@@ -95,9 +95,9 @@ pub struct Page {
     carry: Vec<u8>,
     out: Vec<u8>,
     wanted: Vec<Ask>,
-    /// Links to be asked for again, and when.
+    /// Links to subscribe to again, and when.
     again: Vec<(Instant, String)>,
-    /// Where it stood as it was last here: link, epoch, next message.
+    /// Its positions at the end of the last visit: link, epoch, next message.
     stood: Vec<(String, u64, u64)>,
     next_id: u32,
     leaves_at: Instant,
@@ -108,11 +108,11 @@ pub struct Page {
     offences: u32,
 }
 
-/// The relay may take so long for what it must do, on a machine that does other things too.
+/// Timeout for the relay, generous for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Residents that watch a topic that publishes much.
+/// Residents in hot topics.
 const HOT_RESIDENTS: u32 = 16;
-/// How often a page that acts by the clock is looked after.
+/// Interval of a page that acts by timer.
 const STEP: Duration = Duration::from_secs(1);
 
 impl Page {
@@ -140,12 +140,12 @@ impl Page {
         }
     }
 
-    /// Whether it wants to be told when there is something to read.
+    /// Whether it reads when its socket is readable, rather than by timer.
     pub fn listens(&self) -> bool {
         !matches!(self.manner, Manner::Slow(_) | Manner::Stopping) || self.stage != Stage::Open
     }
 
-    /// Whether it waits for its connection to be made.
+    /// Whether its connection is in progress.
     pub fn connects(&self) -> bool {
         self.stage == Stage::Connecting
     }
@@ -154,22 +154,22 @@ impl Page {
         self.stage == Stage::Open
     }
 
-    /// Whether it is there, reads everything, and was answered whatever it asked.
+    /// Whether it is connected, reads everything, and has no unanswered request.
     pub fn is_settled(&self) -> bool {
         self.is_open() && self.views.is_fast && self.views.asks.is_empty() && self.again.is_empty()
     }
 
-    /// Its time has come; when the next time is.
+    /// Acts on its timer; returns when it is next due.
     pub fn act(&mut self, world: &mut World<'_>) -> Result<Instant, String> {
         let now = world.now;
         match self.stage {
             Stage::Away if world.is_quiet => return Ok(now + PATIENCE),
             Stage::Away => self.connect(world)?,
             Stage::Connecting | Stage::Upgrading if now > self.changed_at + PATIENCE => {
-                return Err(format!("{:?}: no answer to the upgrade in {PATIENCE:?}", self.manner));
+                return Err(format!("{:?}: no answer to the upgrade within {PATIENCE:?}", self.manner));
             }
             Stage::Leaving if now > self.changed_at + PATIENCE => {
-                return Err(format!("{:?}: the closing handshake had no answer in {PATIENCE:?}", self.manner));
+                return Err(format!("{:?}: the closing handshake was not answered within {PATIENCE:?}", self.manner));
             }
             Stage::Connecting | Stage::Upgrading | Stage::Leaving => {
                 if self.manner == Manner::HalfHead && self.stage == Stage::Upgrading {
@@ -187,7 +187,7 @@ impl Page {
         match self.manner {
             Manner::Slow(size) => self.read(world, size)?,
             Manner::Stopping => {
-                // Longer than a page may take nothing, now and then.
+                // Sometimes longer than the relay tolerates.
                 if now > self.changed_at + Duration::from_secs(5 + world.jitter.below(35)) {
                     self.stops = !self.stops;
                     self.changed_at = now;
@@ -211,10 +211,11 @@ impl Page {
             world.tally.silence_ms_max =
                 world.tally.silence_ms_max.max(u64::try_from(silence.as_millis()).unwrap_or(u64::MAX));
             if silence > PATIENCE {
-                return Err(format!("nothing was heard for {silence:?}, not even that the relay is alive"));
+                return Err(format!("nothing was received for {silence:?}, not even `alive`"));
             }
         }
-        // At the end all stay, to be held to the last message; but not who was denied for good and has nothing to wait for.
+        // At the end all stay for the check of the last message, except pages denied for good, which
+        // have nothing to wait for.
         let has_nothing = self.views.list.is_empty() && self.views.asks.is_empty() && self.again.is_empty();
         let can_leave = self.manner != Manner::Resident && (!world.is_quiet || has_nothing);
         if can_leave && now >= self.leaves_at {
@@ -224,7 +225,7 @@ impl Page {
             self.sends_at = now + Duration::from_secs(20 + world.jitter.below(80));
             self.chat(world);
         }
-        // Whoever acts by itself each second; the others, when something is due.
+        // Pages with errands act each second, the others when something is due.
         if self.listens() && self.again.is_empty() && self.out.is_empty() && self.manner != Manner::Garbage {
             let next = self.leaves_at.min(self.sends_at).min(now + Duration::from_secs(10));
             return Ok(next.max(now + STEP));
@@ -232,21 +233,21 @@ impl Page {
         Ok(now + STEP)
     }
 
-    /// Something a page may do besides looking on.
+    /// Something a page may do besides watching.
     fn chat(&mut self, world: &mut World<'_>) {
         let Some((topic, may_send)) = self.views.list.first().map(|view| (view.topic, view.page_messages)) else {
             return;
         };
         match world.jitter.below(4) {
             0 if may_send => {
-                // Some say more than they may.
+                // Some exceed the rate limit.
                 for _ in 0..[1, 1, 1, 8][usize::try_from(world.jitter.below(4)).unwrap_or(0)] {
                     self.send_text(&format!(r#"{{"type":"send","topic":{topic},"data":"hello of the soak"}}"#));
                 }
             }
             1 => self.say_frame(9, b"soak"),
             2 => {
-                // The answer is `end`; then it turns to another room.
+                // The answer is `end`; the page then subscribes to another room.
                 self.send_text(&format!(r#"{{"type":"unsubscribe","topic":{topic}}}"#));
             }
             _ => {
@@ -284,7 +285,7 @@ impl Page {
         Ok(())
     }
 
-    /// Decides what the visit is for, and how long it is.
+    /// Chooses the links and the length of the visit.
     fn plan(&mut self, world: &mut World<'_>) {
         let jitter = &mut *world.jitter;
         let mut stay_ms = 1 + jitter.below(2_000 * world.stay_s);
@@ -296,7 +297,7 @@ impl Page {
         if !reads {
             stay_ms += 60_000;
         } else if !self.stood.is_empty() && jitter.below(10) < 7 {
-            // Most of those that come back go on where they stood.
+            // Most returning pages resume at their positions.
             let stood = std::mem::take(&mut self.stood);
             self.wanted.extend(stood.into_iter().map(|(link, epoch, next)| want(link, Some((epoch, next)))));
             world.tally.resumed += 1;
@@ -330,7 +331,7 @@ impl Page {
         self.sends_at = world.now + Duration::from_millis(jitter.below(60_000));
     }
 
-    /// The connection is made, or it failed.
+    /// The connection attempt has ended.
     pub fn connected(&mut self, world: &mut World<'_>) -> Result<(), String> {
         let Some(stream) = &self.stream else { return Ok(()) };
         if let Ok(Some(error)) | Err(error) = stream.take_error() {
@@ -374,7 +375,7 @@ impl Page {
         self.send_text(&format!(r#"{{"type":"subscribe","id":{id},"link":"{link}"{since_text}}}"#));
     }
 
-    /// There is something to read: at most so many bytes are taken.
+    /// Reads at most `size_max` bytes.
     pub fn read(&mut self, world: &mut World<'_>, size_max: usize) -> Result<(), String> {
         let mut left = size_max;
         while left > 0 {
@@ -421,7 +422,7 @@ impl Page {
         Ok(())
     }
 
-    /// Reads the answer to the head; whether the page is open.
+    /// Reads the answer to the upgrade; whether the page is open.
     fn upgraded(&mut self, world: &mut World<'_>) -> Result<bool, String> {
         let Some(end) = self.carry.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(false) };
         let head = String::from_utf8_lossy(self.carry.get(..end).unwrap_or_default()).into_owned();
@@ -441,9 +442,9 @@ impl Page {
             (_, "503") => {
                 world.tally.refused += 1;
                 if !head.contains("Retry-After: ") {
-                    return Err(format!("refused without a time to come back: {head:?}"));
+                    return Err(format!("refused without a Retry-After: {head:?}"));
                 }
-                // Sooner than it is told: the table is to be full.
+                // Sooner than `Retry-After`, to keep the table full.
                 self.gone(world, 500, 4_500);
                 Ok(false)
             }
@@ -486,7 +487,7 @@ impl Page {
         Ok(())
     }
 
-    /// The relay said that the page is to go, or answered that it goes.
+    /// The relay sent a close frame, of its own or as an answer.
     fn closed(&mut self, world: &mut World<'_>, code: u16, reason: &str) -> Result<(), String> {
         let behaves = matches!(self.manner, Manner::Steady | Manner::Resident);
         match code {
@@ -499,23 +500,23 @@ impl Page {
                     return Err(format!("closed with {code} and {reason:?}"));
                 }
             }
-            _ if behaves => return Err(format!("a page that behaves was closed with {code}: {reason}")),
+            _ if behaves => return Err(format!("a well-behaved page was closed with {code}: {reason}")),
             1002 | 1003 | 1007 | 1008 | 1009 => world.tally.garbage += 1,
             _ => return Err(format!("{:?} was closed with {code}: {reason}", self.manner)),
         }
         self.stood();
-        // Its end follows; whether it is answered was seen.
+        // The connection is not read to its end here.
         self.gone(world, 200, 3_000);
         Ok(())
     }
 
-    /// The relay ended the connection without a word.
+    /// The relay ended the connection without a close frame.
     fn ended(&mut self, world: &mut World<'_>) -> Result<(), String> {
         match (self.manner, self.stage) {
             (Manner::HalfHead | Manner::Web | Manner::Hasty, _) => {}
             (_, Stage::Leaving) => world.tally.left += 1,
             (Manner::Garbage, _) if self.offences > 0 => world.tally.garbage += 1,
-            (_, Stage::Upgrading) => return Err("an upgrade was answered by nothing".to_owned()),
+            (_, Stage::Upgrading) => return Err("the connection ended without an answer to the upgrade".to_owned()),
             _ => world.tally.cut += 1,
         }
         self.stood();
@@ -523,11 +524,11 @@ impl Page {
         Ok(())
     }
 
-    /// Remembers where it stood in each topic.
+    /// Remembers its position in each topic.
     fn stood(&mut self) {
         self.stood.clear();
         for view in &self.views.list {
-            // Short-lived links are for new pages, or they would never end.
+            // Not of short-lived links: returning pages would keep them alive.
             if let Some(next) = view.messages.filter(|_| !view.link.starts_with("brief")) {
                 self.stood.push((view.link.clone(), view.epoch, next));
             }
@@ -559,7 +560,7 @@ impl Page {
         self.returns_at().unwrap_or(world.now + STEP)
     }
 
-    /// A page that is not what it should be.
+    /// Sends something invalid.
     fn offend(&mut self, world: &mut World<'_>) {
         self.offences += 1;
         match world.jitter.below(8) {
@@ -570,7 +571,7 @@ impl Page {
             4 => self.send_text(r#"{"type":"dance"}"#),
             5 => self.say_frame(1, &[0xff, 0xfe]),
             6 => self.say_frame(1, &[b'x'; 5_000]),
-            // Half of a frame, and then nothing.
+            // An incomplete frame.
             _ => self.say(&[0x81, 0xfe, 0x10, 0x00, 0, 0, 0, 0, b'x']),
         }
     }
@@ -581,25 +582,25 @@ impl Page {
         }
     }
 
-    /// It is away, and comes back after so many milliseconds and a part of so many more; when that is.
+    /// Disconnects, to come back after `least_ms` plus a random part of `more_ms`.
     fn gone(&mut self, world: &mut World<'_>, least_ms: u64, more_ms: u64) {
         self.stream = None;
         (self.stage, self.changed_at) =
             (Stage::Away, world.now + Duration::from_millis(least_ms + world.jitter.below(more_ms)));
     }
 
-    /// It was told something wrong: it goes, and comes back as if it had never been there.
+    /// After a violation: disconnects and forgets its positions.
     pub fn give_up(&mut self, world: &mut World<'_>) {
         self.stood.clear();
         self.gone(world, 3_000, 1_000);
     }
 
-    /// Whether something waits to be asked or written.
+    /// Whether a subscription or a write is pending.
     pub fn has_errands(&self) -> bool {
         !self.again.is_empty() || !self.out.is_empty()
     }
 
-    /// When it comes back, where it is away.
+    /// When it comes back, if it is away.
     pub fn returns_at(&self) -> Option<Instant> {
         (self.stage == Stage::Away).then_some(self.changed_at)
     }
@@ -628,7 +629,7 @@ impl Page {
         self.flush();
     }
 
-    /// Writes what the relay takes; what it doesn't take waits. An end is seen by reading.
+    /// Writes until the socket is full; the rest stays queued. Errors show up in the next read.
     fn flush(&mut self) {
         let Some(stream) = &mut self.stream else { return };
         while !self.out.is_empty() {

@@ -1,7 +1,8 @@
 //! The picture: one SVG, drawn here, of everything that was sampled.
 //!
-//! Owns the layout: what went wrong and when in lanes at the top, then a panel for each thing that must not grow, then what
-//! flows, then every counter as a rate. A pale band is the least and the most of a moment, the line its median. Decides nothing.
+//! Owns the layout: the faults in lanes at the top, then a panel for each series that must not grow,
+//! then the throughput, then the rate of every counter. A pale band spans minimum and maximum of an
+//! interval, the line is its median. Decides nothing.
 
 use std::fmt::Write as _;
 
@@ -19,7 +20,7 @@ const GAP: f64 = 34.0;
 const POINTS: usize = 190;
 const SPARKS: usize = 64;
 const COLORS: [&str; 4] = ["#2b6cb0", "#c05621", "#2f855a", "#805ad5"];
-/// What goes wrong, by the load's word for it.
+/// The faults of each lane, by the load's names.
 const LANES: [(&str, &[&str]); 4] = [
     ("uplink dropped", &["closed", "reset", "cut in mid-frame", "garbage"]),
     ("falls silent", &["silent"]),
@@ -66,10 +67,10 @@ pub fn draw(options: &Options, table: &Table, facts: &Facts, judged: &Judged) ->
         &[("", table.column("pages"), COLORS[0])],
         0.0,
     );
-    let note = "bounded by the rings' limits; a new epoch begins them anew; none are left at the end";
+    let note = "bounded by the rings' limits; a new epoch empties them; none are left at the end";
     sheet.panel("blocks of the arena in use", note, false, &[("", table.column("blocks"), COLORS[0])], 0.0);
     sheet.panel("deliveries a second", "", false, &rates("counter_deliveries_", tracks), 0.0);
-    sheet.panel("told as missing, a second", "", false, &rates("counter_missed_", tracks), 0.0);
+    sheet.panel("reported as missing, a second", "", false, &rates("counter_missed_", tracks), 0.0);
     sheet.panel(
         "pages that come and go, a second",
         "",
@@ -89,7 +90,7 @@ pub fn draw(options: &Options, table: &Table, facts: &Facts, judged: &Judged) ->
          font-family=\"DejaVu Sans, Helvetica, Arial, sans-serif\" font-size=\"11\" fill=\"#222\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
          <text x=\"16\" y=\"28\" font-size=\"17\" font-weight=\"bold\">{title}</text>\n\
-         <text x=\"16\" y=\"46\" fill=\"#666\">pale band: least and most, line: median; shaded: warm-up, not judged; behind it the end, when everybody leaves</text>\n\
+         <text x=\"16\" y=\"46\" fill=\"#666\">pale band: minimum and maximum, line: median; shaded: warm-up, not judged; at the end all pages leave</text>\n\
          {}</svg>\n",
         sheet.out
     )
@@ -105,7 +106,7 @@ impl Sheet {
         self.out.push('\n');
     }
 
-    /// When what went wrong.
+    /// When each fault occurred.
     fn lanes(&mut self, table: &Table, facts: &Facts) {
         for (number, (name, words)) in LANES.iter().enumerate() {
             let y = self.y + f64::from(u32::try_from(number).unwrap_or(0)) * 14.0;
@@ -134,14 +135,14 @@ impl Sheet {
         self.y += 22.0;
     }
 
-    /// What a panel shows: of what flows, zero to the most; of what must not grow, where it moves once it is warm, and never less
-    /// than four times what it may grow by.
+    /// The vertical axis. For throughput: zero to the maximum. For a series that must not grow: its
+    /// range after warm-up, and at least four times its tolerance.
     fn range(&self, lines: &[Line<'_>], tolerance: f64) -> (f64, f64) {
         let from = if tolerance > 0.0 { self.warm_up } else { 0.0 };
         let within = |cells: &[(f64, f64)]| -> Vec<(f64, f64)> {
             cells.iter().copied().filter(|cell| (from..self.over).contains(&cell.0)).collect()
         };
-        // Where there is no band, what is drawn are medians.
+        // Without a band only medians are drawn.
         let drawn = |cells: &[(f64, f64)]| -> Vec<f64> {
             match lines.len() {
                 1 => within(cells).into_iter().map(|cell| cell.1).collect(),
@@ -184,7 +185,7 @@ impl Sheet {
             self.put(format_args!("<path d=\"M{left} {line:.1}h{PLOT}\" stroke=\"#dde1e6\"/><text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#666\" font-size=\"10\">{label}</text>", LEFT - 6.0, line + 3.5));
         }
         for (_, cells, color) in lines {
-            // What must not grow is judged until everybody leaves.
+            // A watched series is judged until the pages leave.
             let cells: Vec<_> = cells.iter().copied().filter(|cell| tolerance == 0.0 || cell.0 < self.over).collect();
             let parts = parts(&cells, self.end, POINTS);
             let end = self.end;
@@ -207,7 +208,7 @@ impl Sheet {
         self.times();
     }
 
-    /// The minutes below a panel.
+    /// The time axis below a panel.
     fn times(&mut self) {
         let step = [10.0, 60.0, 300.0, 600.0, 3_600.0, 14_400.0]
             .into_iter()
@@ -233,7 +234,9 @@ impl Sheet {
     fn counters(&mut self, table: &Table) {
         self.y += 34.0;
         let y = self.y - 8.0;
-        self.put(format_args!("<text x=\"16\" y=\"{y:.0}\" font-weight=\"bold\">every counter: total, and how fast it grows (highest a second)</text>"));
+        self.put(format_args!(
+            "<text x=\"16\" y=\"{y:.0}\" font-weight=\"bold\">every counter: total, and maximum rate</text>"
+        ));
         let (columns, width, height) = (5_u32, (WIDTH - 32.0) / 5.0, 56.0);
         let names: Vec<&str> = table.names("counter_").collect();
         for (number, name) in (0..).zip(&names) {
@@ -270,7 +273,7 @@ struct Part {
     most: f64,
 }
 
-/// The samples in so many parts of time, those that have any.
+/// The samples in `count` equal intervals, without empty ones.
 fn parts(cells: &[(f64, f64)], end: f64, count: usize) -> Vec<Part> {
     let width = end / f64::from(u32::try_from(count).unwrap_or(1));
     let mut found = Vec::new();
@@ -312,7 +315,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// A number at an axis that spans so much.
+/// A number at an axis with this span.
 fn label(value: f64, span: f64) -> String {
     match (value.abs(), span) {
         (size, span) if size >= 1e6 && span < 1e7 => format!("{:.2} M", value / 1e6),

@@ -1,7 +1,8 @@
-//! What the kernel and the relay's own console say of the relay, asked from outside.
+//! Reads the relay's figures from outside: from the kernel and from the relay's console.
 //!
-//! Owns nothing but where to ask: `/proc` for resident memory, descriptors and processor time, `ss` for what waits in the kernel in
-//! the relay's sockets (those on its port, and its end of the uplink), the console's socket for its tables and every counter. Decides nothing.
+//! Owns only where they are: `/proc` for resident memory, descriptors and processor time, `ss` for
+//! the queues of the relay's sockets (those on its port and its end of the uplink), the console's
+//! socket for the tables and all counters. Decides nothing.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use sharelinkd::bench;
 use sharelinkd::terminal::ask;
 
-/// A relay that runs.
+/// A running relay.
 pub struct Probe {
     pub process: u32,
     pub address: SocketAddr,
@@ -36,7 +37,7 @@ impl Probe {
         bench::cpu(self.process).total_ms / 1000.0
     }
 
-    /// Bytes that wait in the kernel in the relay's sockets, both ways.
+    /// Bytes queued in the kernel in the relay's sockets, in both directions.
     pub fn kernel(&self) -> Option<f64> {
         let [first, second] = self.business.map(|address| address.port());
         let filter = format!("sport = :{} or dport = :{first} or dport = :{second}", self.address.port());

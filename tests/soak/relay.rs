@@ -1,8 +1,8 @@
-//! The relay under the soak: the daemon as it is, in a process whose live heap blocks are counted.
+//! The relay under the soak: the unchanged daemon, in a process that counts its live heap blocks.
 //!
-//! Owns the counting, by the allocator of `stats_alloc`, which only counts and hands on to the system's: blocks and bytes that the whole
-//! process took and did not give back, told twice a second on standard output. A leak can be planted (blocks that are taken
-//! and never given back, as often as standard input says), to show that the soak sees one. The rest is the product.
+//! Owns the count: `stats_alloc` wraps the system allocator and counts. The whole process's live
+//! blocks and bytes go to standard output twice a second. Standard input can plant a leak (blocks
+//! that are never freed), to show that the soak detects one.
 
 use std::alloc::System;
 use std::io::{BufRead, Write};
@@ -17,14 +17,14 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// How often it is told.
+/// Interval between two reports.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Runs a relay with this configuration until it is told to end.
+/// Runs a relay with this configuration until a signal ends it.
 pub fn run(path: PathBuf) -> ExitCode {
     match Config::load(&path, board::SELECTED) {
         Ok(config) => {
-            std::thread::spawn(tell);
+            std::thread::spawn(report);
             std::thread::spawn(listen);
             daemon::run(config, path)
         }
@@ -35,8 +35,8 @@ pub fn run(path: PathBuf) -> ExitCode {
     }
 }
 
-/// Tells blocks and bytes; ends with the process.
-fn tell() {
+/// Reports live blocks and bytes until the process ends.
+fn report() {
     let mut out = std::io::stdout();
     loop {
         std::thread::sleep(EVERY);
@@ -49,7 +49,8 @@ fn tell() {
     }
 }
 
-/// Hears how many blocks of how many bytes are to be lost. Where the watcher is gone, nobody would end the relay.
+/// Leaks as each line says: a count of blocks and their size. Ends the process when standard input
+/// ends: without the watcher nothing else would.
 fn listen() {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let mut numbers = line.split(' ').filter_map(|word| word.parse::<usize>().ok());

@@ -1,7 +1,7 @@
-//! The samples: one row a second, one named column for whatever is measured.
+//! The samples: one row for each second, one named column for each figure.
 //!
-//! Owns the numbers and their way into a file of comma-separated values. What was not measured in a second is no number and
-//! stays empty. Knows nothing of what a column means, but that a counter only grows.
+//! Owns the numbers and their CSV form. A figure without a sample in a row is NaN, and empty in the
+//! CSV. Does not know what a column means.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,12 +15,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// Begins a row at so many seconds.
+    /// Begins a row at `at` seconds.
     pub fn begin(&mut self, at: f64) {
         self.rows.push((at, vec![f64::NAN; self.names.len()]));
     }
 
-    /// A value of the row that was begun last.
+    /// Sets a value in the last row.
     pub fn set(&mut self, name: &str, value: f64) {
         let next = self.names.len();
         let place = *self.places.entry(name.to_owned()).or_insert(next);
@@ -39,12 +39,12 @@ impl Table {
         self.rows.last().map_or(0.0, |row| row.0)
     }
 
-    /// The names that begin so.
+    /// The columns whose names begin with `prefix`.
     pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.names.iter().map(String::as_str).filter(move |name| name.starts_with(prefix))
     }
 
-    /// A column as (seconds, value), without what was not measured.
+    /// A column as (seconds, value), without missing samples.
     pub fn column(&self, name: &str) -> Vec<(f64, f64)> {
         let Some(&place) = self.places.get(name) else { return Vec::new() };
         let cells = self.rows.iter().filter_map(|(at, row)| Some((*at, *row.get(place)?)));
@@ -56,7 +56,7 @@ impl Table {
         self.column(name).last().map(|cell| cell.1)
     }
 
-    /// How fast a counter grew, a second, at each of its samples but the first.
+    /// A counter's rate per second, at each of its samples but the first.
     pub fn rate(&self, name: &str) -> Vec<(f64, f64)> {
         let column = self.column(name);
         let pairs = column.windows(2).filter_map(|pair| match pair {

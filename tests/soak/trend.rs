@@ -1,25 +1,25 @@
-//! Whether a series grows, or only moves.
+//! Whether a series grows, or only fluctuates.
 //!
-//! Samples become one median for each bin of time, at least as long as the disturbances take; a series grows where
-//! (1) the bins rise more often than chance lets them (Mann-Kendall), (2) the median of all slopes between bins (Theil-Sen)
-//! says more than a tolerance over the window, and (3) the second half of the window says half of that by itself: what fills up and
-//! then stays is no leak. Knows numbers alone.
+//! Samples are reduced to one median for each time bin, at least as long as a disturbance lasts. A
+//! series grows if (1) the bins rise more often than by chance (Mann-Kendall), (2) the median of all
+//! slopes between bins (Theil-Sen) exceeds a tolerance over the window, and (3) the second half of
+//! the window alone exceeds half of that: filling up to a level is no leak. Knows only numbers.
 
-/// A rise as steep as chance makes it less than once in a thousand series: the normal deviate of Mann-Kendall's test.
+/// Mann-Kendall's normal deviate that chance reaches in less than one of a thousand series.
 const SURE: f64 = 3.1;
-/// Fewer bins than this say nothing.
+/// Fewer bins than this are not judged.
 pub const BINS_MIN: usize = 10;
 
-/// What a series does.
+/// A series's trend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trend {
-    /// The medians of the first and the last bins, a fifth of all each.
+    /// The medians of the first and of the last fifth of the bins.
     pub first: f64,
     pub last: f64,
-    /// By the median slope: over the whole window, and over its second half.
+    /// Growth by the median slope: over the whole window, and over its second half.
     pub growth: f64,
     pub late_growth: f64,
-    /// How far beyond chance it rises, in standard deviations.
+    /// Mann-Kendall's statistic, in standard deviations.
     pub deviate: f64,
     pub tolerance: f64,
 }
@@ -31,7 +31,7 @@ impl Trend {
     }
 }
 
-/// Judges samples (seconds, value) by bins of so many seconds; none where they are too few.
+/// Judges samples (seconds, value) in bins of `bin_s` seconds; `None` if there are too few.
 pub fn judge(samples: &[(f64, f64)], bin_s: f64, tolerance: f64) -> Option<Trend> {
     let bins = bins(samples, bin_s);
     if bins.len() < BINS_MIN {
@@ -50,7 +50,7 @@ pub fn judge(samples: &[(f64, f64)], bin_s: f64, tolerance: f64) -> Option<Trend
     })
 }
 
-/// The middle and the median of each bin that has samples; the last, where it is cut short, is left out.
+/// The midpoint and the median of each bin that has samples, without an incomplete last one.
 fn bins(samples: &[(f64, f64)], bin_s: f64) -> Vec<(f64, f64)> {
     let Some(&(start, _)) = samples.first() else { return Vec::new() };
     let end = samples.last().map_or(start, |sample| sample.0);
@@ -84,12 +84,12 @@ fn pairs(bins: &[(f64, f64)]) -> impl Iterator<Item = ((f64, f64), (f64, f64))> 
     bins.iter().enumerate().flat_map(|(at, first)| bins.iter().skip(at + 1).map(|second| (*first, *second)))
 }
 
-/// Theil-Sen: the median of the slopes between all pairs, a second.
+/// Theil-Sen: the median of the slopes between all pairs, per second.
 fn slope(bins: &[(f64, f64)]) -> Option<f64> {
     median(pairs(bins).map(|(first, second)| (second.1 - first.1) / (second.0 - first.0)).collect())
 }
 
-/// Mann-Kendall's statistic as a normal deviate, corrected for equal values.
+/// Mann-Kendall's statistic as a normal deviate, corrected for ties.
 fn deviate(bins: &[(f64, f64)]) -> f64 {
     let sum: f64 = pairs(bins).map(|(first, second)| sign(second.1 - first.1)).sum();
     let weight = |count: f64| count * (count - 1.0) * (2.0 * count + 5.0);

@@ -1,7 +1,8 @@
-//! The verdict: what must hold of the samples, and whether anything grows.
+//! The verdict: whether the samples satisfy every condition, and whether a series grows.
 //!
-//! Owns which series are watched and how much each may grow over the window after warm-up, with the reason for the number. Whatever does
-//! not hold is a line of words; a soak without such lines is good. Knows how to judge, not how to measure or draw.
+//! Owns the watched series and how much each may grow over the window after warm-up. Each violated
+//! condition is a line of text; a soak without such lines has passed. Judges only: does not measure
+//! or draw.
 
 use std::fmt::Write as _;
 
@@ -11,18 +12,19 @@ use super::table::Table;
 use super::trend::{self, Trend};
 use super::watch::Options;
 
-/// Seconds of a bin: half of what usually lies between two drops of the uplink.
+/// Seconds of a bin: half of the usual interval between two drops of the uplink.
 const BIN_S: f64 = 30.0;
-/// Seconds within which something is delivered while something is published and the uplink is there.
+/// Seconds within which the relay must deliver while it has publications and the uplink is up.
 const FLOW_S: f64 = 15.0;
-/// Live heap blocks that may stay when everybody has gone: what the reactor and the executor keep, however many pages there were.
+/// Live heap blocks that may remain when all pages have left: the reactor and the executor keep
+/// these, however many pages there were.
 const REST_BLOCKS_MAX: f64 = 300.0;
 
 /// Bytes of a block of the arena.
 const BLOCK_SIZE: f64 = 4_096.0;
 const LESS_ARENA: &str = "resident_less_arena";
 
-/// A series that is watched.
+/// A watched series.
 pub struct Watched {
     pub name: &'static str,
     pub title: &'static str,
@@ -30,7 +32,8 @@ pub struct Watched {
     pub tolerance: f64,
 }
 
-/// What must not grow. A soak of half an hour sees some 50 000 pages come and go: 1 MiB is 20 bytes for each.
+/// The series that must not grow. About 100 000 pages come and go in half an hour: 1 MiB is 10 bytes
+/// for each.
 pub const WATCHED: [Watched; 8] = [
     Watched { name: LESS_ARENA, title: "resident memory, without the arena's blocks", tolerance: 1_048_576.0 },
     Watched { name: "kernel", title: "kernel memory of the relay's sockets", tolerance: 2_097_152.0 },
@@ -42,7 +45,7 @@ pub const WATCHED: [Watched; 8] = [
     Watched { name: "links", title: "links", tolerance: 20.0 },
 ];
 
-/// Counters that must have moved: what the soak says that it does.
+/// Counters that must not be 0, as proof that the soak exercised them.
 const MOVED_ALWAYS: [&str; 8] = [
     "uplink_losses",
     "refused_full",
@@ -56,7 +59,7 @@ const MOVED_ALWAYS: [&str; 8] = [
 const MOVED_LONG: [&str; 6] =
     ["media_shed", "sends_limited", "closed_slow", "missed_video", "superseded", "requests_unanswered"];
 
-/// What the relay has while nobody is there.
+/// What the relay holds while no page is connected.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rest {
     pub rows: f64,
@@ -66,14 +69,14 @@ pub struct Rest {
     pub kernel: f64,
 }
 
-/// What was found besides the samples.
+/// Findings besides the samples.
 #[derive(Debug, Default)]
 pub struct Facts {
     pub complaints: Vec<String>,
     pub log_errors: Vec<String>,
-    /// Seconds, and what went wrong then.
+    /// Injected faults: seconds and name.
     pub events: Vec<(f64, String)>,
-    /// The load's last words.
+    /// The load's last line of output.
     pub end: Value,
     /// Before the first page and after the last.
     pub rests: [Rest; 2],
@@ -82,7 +85,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// How often a page saw what it must not see; no number where the load's last line has none.
+    /// Violations seen by pages; NaN if the load's last line has no number.
     fn wrong(&self) -> f64 {
         self.end["wrong"].as_f64().unwrap_or(f64::NAN)
     }
@@ -107,7 +110,8 @@ pub fn series(table: &Table, name: &str) -> Vec<(f64, f64)> {
     if name != LESS_ARENA {
         return table.column(name);
     }
-    // The arena's blocks are touched when they are first used: that part is known, and grows with its highest level.
+    // A block of the arena is touched when it is first used, so that this part follows the
+    // high-water mark of the blocks.
     let highest = table.column("blocks_highest");
     let mut at = highest.iter().peekable();
     let mut level = 0.0;
@@ -129,7 +133,7 @@ pub fn judge(options: &Options, table: &Table, facts: &Facts) -> Judged {
     };
     let mut faults = facts.complaints.clone();
     faults.extend(facts.log_errors.iter().map(|line| format!("the relay's log: {line}")));
-    told(table, facts, &mut faults);
+    received(table, facts, &mut faults);
     bounds(options, table, facts, &mut faults);
     let pages = trend::median(after("pages").iter().map(|cell| cell.1).collect()).unwrap_or(0.0);
     if pages < 0.98 * f64::from(options.pages) {
@@ -138,7 +142,7 @@ pub fn judge(options: &Options, table: &Table, facts: &Facts) -> Judged {
     flow(table, warm_up, end, &mut faults);
     for name in MOVED_ALWAYS.iter().chain(MOVED_LONG.iter().filter(|_| options.is_long())) {
         if table.last(&format!("counter_{name}")).is_none_or(|count| count == 0.0) {
-            faults.push(format!("the soak didn't try what it should: {name} is 0"));
+            faults.push(format!("the soak did not exercise {name}: it is 0"));
         }
     }
     rest(facts, &mut faults);
@@ -157,16 +161,16 @@ pub fn judge(options: &Options, table: &Table, facts: &Facts) -> Judged {
     Judged { faults, trends, text }
 }
 
-/// What pages were told.
-fn told(table: &Table, facts: &Facts, faults: &mut Vec<String>) {
+/// What the pages received, and the counters.
+fn received(table: &Table, facts: &Facts, faults: &mut Vec<String>) {
     let wrong = facts.wrong();
     let quoted = facts.end["quoted"].as_array().into_iter().flatten().filter_map(Value::as_str);
     if wrong != 0.0 {
-        faults.push(format!("{wrong:.0} times a page saw what it must not see"));
+        faults.push(format!("{wrong:.0} violations were seen by pages"));
         faults.extend(quoted.map(str::to_owned));
     }
     if facts.end["held_to_the_end"].as_f64().unwrap_or(0.0) < 1.0 {
-        faults.push("no page was held to the last message".to_owned());
+        faults.push("no page was checked for the last message".to_owned());
     }
     for name in table.names("counter_") {
         if table.rate(name).iter().any(|cell| cell.1 < 0.0) {
@@ -184,12 +188,12 @@ fn bounds(options: &Options, table: &Table, facts: &Facts, faults: &mut Vec<Stri
         ("pages", f64::from(options.pages)),
     ] {
         if most(name).is_nan() || most(name) > max || max.is_nan() {
-            faults.push(format!("{name} reached {:.0}, {max:.0} is the most", most(name)));
+            faults.push(format!("{name} reached {:.0}, the maximum is {max:.0}", most(name)));
         }
     }
 }
 
-/// Deliveries go on while publications do.
+/// There are deliveries while there are publications.
 fn flow(table: &Table, warm_up: f64, end: f64, faults: &mut Vec<String>) {
     let sum = |prefix: &str| -> Vec<(f64, f64)> {
         let columns: Vec<Vec<(f64, f64)>> = table.names(prefix).map(|name| table.column(name)).collect();
@@ -212,27 +216,25 @@ fn flow(table: &Table, warm_up: f64, end: f64, faults: &mut Vec<String>) {
         from += 1.0;
     }
     if stops > 0 || published.is_empty() || delivered.is_empty() {
-        faults.push(format!("{stops} times nothing was delivered for {FLOW_S} s while something was published"));
+        faults.push(format!("nothing was delivered for {FLOW_S} s during publications, {stops} times"));
     }
 }
 
-/// What stays when everybody has gone.
+/// What remains when all pages have left.
 fn rest(facts: &Facts, faults: &mut Vec<String>) {
     let [before, after] = facts.rests;
     if after.rows != 0.0 {
-        faults.push(format!("{:.0} rows stayed in the tables", after.rows));
+        faults.push(format!("{:.0} rows remained in the tables", after.rows));
     }
     if after.descriptors > before.descriptors + 4.0 {
-        faults
-            .push(format!("{:.0} descriptors stayed, before there were {:.0}", after.descriptors, before.descriptors));
+        faults.push(format!("{:.0} descriptors remained, {:.0} before", after.descriptors, before.descriptors));
     }
     let stayed = after.heap_blocks - before.heap_blocks;
     if stayed.is_nan() || stayed > REST_BLOCKS_MAX {
-        faults
-            .push(format!("{:.0} heap blocks stayed, before there were {:.0}", after.heap_blocks, before.heap_blocks));
+        faults.push(format!("{:.0} heap blocks remained, {:.0} before", after.heap_blocks, before.heap_blocks));
     }
     if after.kernel > 65_536.0 {
-        faults.push(format!("{:.0} bytes stayed in the kernel", after.kernel));
+        faults.push(format!("{:.0} bytes remained in the kernel", after.kernel));
     }
 }
 
@@ -252,7 +254,7 @@ fn text(options: &Options, table: &Table, facts: &Facts, trends: &[Option<Trend>
     );
     let _ = writeln!(
         out,
-        "{:.0} uplinks lost; {:.0} sequences told as missing; {:.0} wrong; {} views held to the last message; {:.1} % of a processor\n",
+        "{:.0} uplinks lost; {:.0} sequences reported missing; {:.0} violations; {} views checked for the last message; {:.1} % of a processor\n",
         figure("counter_uplink_losses"),
         figure("load_gapped"),
         facts.wrong(),

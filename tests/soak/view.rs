@@ -1,8 +1,9 @@
-//! What one page was told, frame by frame, and whether it keeps what the tracks promise.
+//! Checks the frames that one page receives against the tracks' promises.
 //!
-//! Owns the page's counters: every message once, in order, or told by a gap; states that only grow; media that can be
-//! decoded; the bytes as published; nothing of an epoch after the next has begun before its end was told. Whatever is
-//! not so is an error in words. Knows no socket.
+//! Owns the page's counters: each message once and in order, or covered by a gap; states only newer;
+//! media that can be decoded; the bytes as published; an epoch only followed by the next when all
+//! that the relay had of it was delivered or reported missing. A violation is an error in words.
+//! Knows no socket.
 
 use std::collections::HashMap;
 
@@ -13,34 +14,35 @@ use wire::uplink::Part;
 
 use super::content::{self, Place};
 
-/// The next message of an epoch that is over, as far as the relay is known to have had it; by topic and epoch.
+/// The first message of an ended epoch that the relay is not known to have received; by topic and
+/// epoch.
 pub type Closed = HashMap<(u32, u64), u64>;
 
-/// What all pages saw together.
+/// Counters over the frames of all pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub frames: u64,
     pub bytes: u64,
     pub deliveries: [u64; 4],
-    /// Sequences told as missing.
+    /// Sequences reported as missing.
     pub gapped: u64,
-    /// Of them messages that were good, in a quiet topic, to a page that reads: allowed, and worth a look.
+    /// Of these, valid messages of a quiet topic to a fast page: allowed, but worth a look.
     pub gapped_good: u64,
 }
 
-/// What a frame was, for whoever holds the page.
+/// What a frame means to the page's owner.
 #[derive(Debug, PartialEq)]
 pub enum Told {
     Nothing,
     Subscribed {
         id: u32,
     },
-    /// Seconds until it may be asked again.
+    /// `retry`: seconds until it may subscribe again.
     Denied {
         id: u32,
         retry: Option<f64>,
     },
-    /// The link that is over, and the place where the page stood.
+    /// The link whose topic ended.
     Ended {
         link: String,
     },
@@ -70,7 +72,7 @@ struct Media {
     in_group: bool,
 }
 
-/// A `subscribe` without an answer.
+/// An unanswered `subscribe`.
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub id: u32,
@@ -93,7 +95,7 @@ impl Views {
         Self { list: Vec::new(), asks: Vec::new(), is_fast, is_up: true }
     }
 
-    /// Takes a frame of the relay.
+    /// Checks a frame from the relay.
     pub fn take(
         &mut self,
         opcode: u8,
@@ -126,7 +128,10 @@ impl Views {
     }
 
     fn view(&mut self, topic: u32) -> Result<&mut View, String> {
-        self.list.iter_mut().find(|view| view.topic == topic).ok_or_else(|| format!("it doesn't have topic {topic}"))
+        self.list
+            .iter_mut()
+            .find(|view| view.topic == topic)
+            .ok_or_else(|| format!("the page is not subscribed to topic {topic}"))
     }
 
     fn whole(
@@ -140,7 +145,7 @@ impl Views {
         let view = self.view(topic)?;
         let place = Place { topic, epoch: view.epoch, track, sequence };
         if !content::is_verbatim(place, data, room) {
-            return Err(format!("{place:?} has other bytes than published, or none to be shown"));
+            return Err(format!("{place:?} has other bytes than published, or must not be shown"));
         }
         if track == Track::State {
             if sequence <= view.state {
@@ -149,7 +154,7 @@ impl Views {
             view.state = sequence;
         } else {
             if view.messages.is_some_and(|next| next != sequence) {
-                return Err(format!("{place:?} where {:?} is next: lost or doubled, and not told", view.messages));
+                return Err(format!("{place:?} where {:?} is next: lost or duplicated without a gap", view.messages));
             }
             view.messages = Some(sequence + 1);
         }
@@ -175,10 +180,8 @@ impl Views {
         }
         let data = match (wanted, data.split_first()) {
             (Part::Init { mime }, Some((size, rest))) => {
-                let told = rest.split_at_checked(usize::from(*size));
-                let (told, rest) = told.filter(|(told, _)| *told == mime.as_bytes()).ok_or("another MIME type")?;
-                debug_assert_eq!(told, mime.as_bytes());
-                rest
+                let parts = rest.split_at_checked(usize::from(*size));
+                parts.filter(|(found, _)| *found == mime.as_bytes()).ok_or("another MIME type")?.1
             }
             _ => data,
         };
@@ -246,7 +249,11 @@ impl Views {
             }
             "end" => {
                 let topic = small("topic")?;
-                let at = self.list.iter().position(|view| view.topic == topic).ok_or("end of what it doesn't have")?;
+                let at = self
+                    .list
+                    .iter()
+                    .position(|view| view.topic == topic)
+                    .ok_or("end of a topic that the page doesn't have")?;
                 Ok(Told::Ended { link: self.list.remove(at).link })
             }
             "epoch" => {
@@ -255,7 +262,7 @@ impl Views {
                 let end = closed.get(&(topic, view.epoch)).copied().unwrap_or(0);
                 if view.epoch == epoch || view.messages.is_some_and(|next| next < end) {
                     let (old, next) = (view.epoch, view.messages);
-                    return Err(format!("{frame}: epoch {old} ended at {end}, the page was told up to {next:?}"));
+                    return Err(format!("{frame}: epoch {old} ended at {end}, the page's next message was {next:?}"));
                 }
                 (view.epoch, view.state, view.messages) = (epoch, 0, None);
                 view.media = [Media::default(); 2];
@@ -270,7 +277,7 @@ impl Views {
             "uplink" => {
                 let up = frame["up"].as_bool().ok_or("no up")?;
                 if up == self.is_up {
-                    return Err(format!("{frame}: told before"));
+                    return Err(format!("{frame}: repeated"));
                 }
                 self.is_up = up;
                 Ok(Told::Nothing)
@@ -281,8 +288,11 @@ impl Views {
     }
 
     fn answered(&mut self, id: u32) -> Result<Ask, String> {
-        let at =
-            self.asks.iter().position(|ask| ask.id == id).ok_or_else(|| format!("an answer to {id}: not asked"))?;
+        let at = self
+            .asks
+            .iter()
+            .position(|ask| ask.id == id)
+            .ok_or_else(|| format!("an answer to {id}, which was not sent"))?;
         Ok(self.asks.remove(at))
     }
 

@@ -1,7 +1,8 @@
-//! The watcher: starts relay and load, samples the relay once a second, and ends both in good order.
+//! The watcher: starts relay and load, samples the relay once a second, and stops both in order.
 //!
-//! Owns the two processes, the relay's configuration (which it changes and has read again, also to a wrong one), and the table of samples.
-//! What it concludes from them is `verdict.rs`'s, what it draws `picture.rs`'s. Asks nothing of the relay that an operator could not ask.
+//! Owns the two processes, the relay's configuration (which it changes and reloads, sometimes with an
+//! invalid one), and the table of samples. `verdict.rs` judges them, `picture.rs` draws them. It uses
+//! only interfaces that an operator has.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -22,29 +23,30 @@ use super::probe::Probe;
 use super::table::Table;
 use super::verdict::{self, Facts, Rest};
 
-/// Below so many seconds everything goes faster, and no trend is judged.
+/// A soak shorter than this (seconds) is compressed, and its trends are not judged.
 const LONG_S: u64 = 420;
-/// How often the configuration is read again, seconds.
+/// Interval between two reloads of the configuration, seconds.
 const RELOAD_S: u64 = 45;
-/// How often the kernel is asked what waits there, seconds: a long list.
+/// Interval between two samples of the kernel's queues, seconds: `ss` prints a long list.
 const KERNEL_S: u64 = 5;
-/// Blocks of the arena: little more than what state and messages are guaranteed, so that media must give way within minutes.
+/// Blocks of the arena: slightly more than the guarantee of state and messages, so that media are
+/// shed within minutes.
 const ARENA_BLOCKS: u32 = 20_000;
-/// The console may be silent for so long, seconds.
+/// Timeout of the console, seconds.
 const SILENCE_S: f64 = 30.0;
-/// Errors that the soak brings about: uplinks that are lost, a configuration that is wrong.
+/// Errors in the log that the soak provokes: lost uplinks, an invalid configuration.
 const EXPECTED: [&str; 3] = ["the business server at ", "relay.toml", "the configuration stays as it was"];
-/// How long anything is waited for.
+/// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// What is asked for.
+/// The command line.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub seconds: u64,
     pub warm_up: Option<u64>,
     /// Places in the table.
     pub pages: u32,
-    /// Bytes lost with each page that goes: a leak that is planted.
+    /// Planted leak: bytes for each page that leaves.
     pub leak: u64,
     pub seed: u64,
     pub out: PathBuf,
@@ -61,7 +63,8 @@ impl Options {
         self.seconds >= LONG_S
     }
 
-    /// Until the table, the rings and the kernel's queues are as full as they get, and each thing has gone wrong once.
+    /// Seconds until the table, the rings and the kernel's queues are as full as they get, and each
+    /// fault has occurred once.
     pub fn warm_up_s(&self) -> u64 {
         self.warm_up.unwrap_or(if self.is_long() { (self.seconds / 4).min(300) } else { self.seconds / 4 })
     }
@@ -80,7 +83,7 @@ impl Options {
                 end_s: 30,
             }
         } else {
-            // Rings are overtaken within seconds. Nothing falls silent: the relay takes 30 s to give that up.
+            // Rings are overtaken within seconds. No connection falls silent: the relay's timeout is 30 s.
             let hot_ms = [100, 6, 40, 25];
             Calendar {
                 hot_ms,
@@ -98,7 +101,7 @@ impl Options {
     }
 }
 
-/// A process of ours, ended with its owner.
+/// A child process, killed when dropped.
 struct Ours(Child);
 
 impl Ours {
@@ -111,7 +114,7 @@ impl Ours {
         }
         let mut child = command.spawn().map_err(|error| format!("can't start {words:?}: {error}"))?;
         if let Some((mut from, log)) = child.stderr.take().zip(log) {
-            // Through a pipe, as under a service manager: a disk that is slow holds nobody up.
+            // Through a pipe, as under a service manager: a slow disk does not block the relay.
             let mut file = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
             std::thread::spawn(move || std::io::copy(&mut from, &mut file));
         }
@@ -130,7 +133,7 @@ impl Ours {
         }
     }
 
-    /// Waits for its end; whether it ended well.
+    /// Waits for its exit; whether it succeeded, `None` on a timeout.
     fn wait(&mut self, patience: Duration) -> Option<bool> {
         let end = clock::now() + patience;
         loop {
@@ -150,11 +153,11 @@ impl Drop for Ours {
     }
 }
 
-/// The last lines that a process said, and what of them is to be kept.
+/// A process's output: the last line, and the events of all lines.
 #[derive(Default)]
 struct Heard {
     last: String,
-    /// What went wrong, by the load.
+    /// Faults that the load injected.
     events: Vec<String>,
 }
 
@@ -201,7 +204,7 @@ fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> Result<T, Strin
     }
 }
 
-/// Everything at work.
+/// A running soak.
 struct Watch<'a> {
     options: &'a Options,
     load: Ours,
@@ -224,7 +227,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
     let needed = u64::from(options.pages) * 11 / 10 + 600;
     if limit.maximum.is_some_and(|maximum| maximum < needed) {
         return Err(format!(
-            "{needed} open files are needed, {:?} allowed: raise the limit (ulimit -Hn)",
+            "{needed} open files are needed, {:?} are allowed: raise the limit (ulimit -Hn)",
             limit.maximum
         ));
     }
@@ -243,7 +246,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
         watch.probe.process
     );
     watch.watch_for(Duration::from_secs(options.seconds))?;
-    println!("soak: nothing more is published; every page that reads is held to the last message");
+    println!("soak: publications stop; every page that reads must reach the last message");
     drop(watch.load.0.stdin.take());
     let ended = until("the load's end", || {
         watch.sample_in_time();
@@ -253,7 +256,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
     if !ended.success() {
         watch.facts.complaints.push("the load ended with an error".to_owned());
     }
-    println!("soak: everybody has left; what stays is to be what there was before");
+    println!("soak: all pages have left; the relay must return to its initial state");
     let rest_after = until("an empty table", || {
         watch.sample_in_time();
         watch.rest().ok().filter(|rest| rest.rows == 0.0)
@@ -261,7 +264,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
     watch.relay.signal(Signal::TERM);
     match watch.relay.wait(Duration::from_secs(30)) {
         Some(true) => {}
-        other => watch.facts.complaints.push(format!("SIGTERM: the relay ended with {other:?}")),
+        other => watch.facts.complaints.push(format!("SIGTERM: the relay exited with {other:?}")),
     }
     watch.conclude([rest_before, rest_after])
 }
@@ -316,7 +319,7 @@ impl<'a> Watch<'a> {
     fn watch_for(&mut self, time: Duration) -> Result<(), String> {
         self.began = clock::now();
         let mut next = self.began;
-        let mut tell_at = 30.0;
+        let mut report_at = 30.0;
         let mut reload_at = self.began + Duration::from_secs(RELOAD_S.min(self.options.seconds / 5));
         while self.began.elapsed() < time {
             next += Duration::from_secs(1);
@@ -324,30 +327,30 @@ impl<'a> Watch<'a> {
             let late = clock::now().saturating_duration_since(next);
             self.sample();
             self.table.set("late_ms", late.as_secs_f64() * 1000.0);
-            // Where the machine stood still, what was missed is not sampled in a hurry.
+            // If the machine was stalled, the missed samples are skipped.
             next = next.max(clock::now() - Duration::from_secs(1));
             if clock::now() >= reload_at {
                 reload_at += Duration::from_secs(RELOAD_S.min(self.options.seconds / 5));
                 self.reload()?;
             }
             let at = self.began.elapsed().as_secs_f64();
-            if at >= tell_at {
-                tell_at += 30.0;
-                self.tell(at);
+            if at >= report_at {
+                report_at += 30.0;
+                self.report(at);
             }
             for (who, child) in [("load", &mut self.load.0), ("relay", &mut self.relay.0)] {
                 if let Ok(Some(status)) = child.try_wait() {
-                    return Err(format!("the {who} ended by itself: {status}; see {}", self.options.out.display()));
+                    return Err(format!("the {who} exited unexpectedly: {status}; see {}", self.options.out.display()));
                 }
             }
         }
         Ok(())
     }
 
-    fn tell(&self, at: f64) {
+    fn report(&self, at: f64) {
         let figure = |name: &str| self.table.last(name).unwrap_or(f64::NAN);
         println!(
-            "soak: {at:>5.0} s  {:.0} pages  {:.1} MB resident  {:.1} MB in the kernel  {:.0} blocks  {:.0} wrong",
+            "soak: {at:>5.0} s  {:.0} pages  {:.1} MB resident  {:.1} MB in the kernel  {:.0} blocks  {:.0} violations",
             figure("pages"),
             figure("resident") / 1e6,
             figure("kernel") / 1e6,
@@ -356,14 +359,14 @@ impl<'a> Watch<'a> {
         );
     }
 
-    /// One row of the table, where the last one is a second old.
+    /// Samples if the last row is a second old.
     fn sample_in_time(&mut self) {
         if self.began.elapsed().as_secs_f64() >= self.table.end() + 1.0 {
             self.sample();
         }
     }
 
-    /// One row of the table. What can't be asked is a complaint, and the soak goes on.
+    /// Samples one row of the table. A console that does not answer is a complaint; the soak goes on.
     fn sample(&mut self) {
         let at = self.began.elapsed().as_secs_f64();
         self.table.begin(at);
@@ -401,7 +404,7 @@ impl<'a> Watch<'a> {
                     table.set(&format!("counter_{name}"), number);
                 }
             }
-            // On a machine that does other things too it may take its time; silence is something else.
+            // On a busy machine an answer may be late; only a longer silence is a fault.
             Err(error) if at > self.answered_at + SILENCE_S => {
                 self.facts.complaints.push(format!("at {at:.0} s, and for {SILENCE_S} s: {error}"));
                 self.answered_at = at;
@@ -429,7 +432,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Plants the leak for every page that has gone.
+    /// Plants the leak for each page that has left.
     fn leak(&mut self) {
         let gone = self.table.last("counter_pages_closed").unwrap_or(0.0);
         if self.options.leak > 0 && gone > self.leaked_for {
@@ -438,7 +441,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The configuration changes and is read again; every third time it is wrong, and nothing may change.
+    /// Changes and reloads the configuration; every third one is invalid and must be rejected.
     fn reload(&mut self) -> Result<(), String> {
         self.reloads += 1;
         if self.reloads.is_multiple_of(3) {
@@ -451,7 +454,7 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// What the relay has while nobody is there.
+    /// What the relay holds while no page is connected.
     fn rest(&self) -> Result<Rest, String> {
         let state = self.probe.state()?;
         let used = |name: &str| state[name]["used"].as_f64().unwrap_or(f64::NAN);
@@ -464,7 +467,7 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// Writes everything down; whether it is good.
+    /// Judges the soak and writes the files; whether it passed.
     fn conclude(mut self, rests: [Rest; 2]) -> Result<bool, String> {
         let out = &self.options.out;
         let log = fs::read_to_string(out.join("relay.log")).unwrap_or_default();
@@ -482,10 +485,7 @@ impl<'a> Watch<'a> {
             fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         print!("{}", judged.text);
-        println!(
-            "soak: the picture is {0}/soak.svg, every sample {0}/soak.csv, the relay's log {0}/relay.log",
-            out.display()
-        );
+        println!("soak: picture {0}/soak.svg, samples {0}/soak.csv, the relay's log {0}/relay.log", out.display());
         Ok(judged.is_good())
     }
 }

@@ -1,17 +1,18 @@
-//! The soak's statistics: they see a small leak in a noisy series, and don't see one where there is none.
+//! The soak's statistics: they detect a small leak in a noisy series, and no leak where there is none.
 //!
-//! The soak itself is a program of its own (`tests/soak/run`); `tests/run` plays a short one, in which nothing is judged
-//! by trend. Here the judgement is tried on series that are made: noise with bursts, a table that fills, a random walk, and leaks.
+//! The soak itself is a separate program (`tests/soak/run`); `tests/run` runs a short one, which does
+//! not judge trends. Here the statistics run on generated series: noise with bursts, a table that
+//! fills, a random walk, and leaks.
 
 use relay::time::Jitter;
 
 #[path = "../soak/trend.rs"]
 mod trend;
 
-/// Seconds of a series, and pages that come and go in each.
+/// Seconds of a series, and pages that come and go in each second.
 const SECONDS: u32 = 1_500;
 const PAGES_PER_S: f64 = 50.0;
-/// The tolerance and the bins that the soak has for resident memory.
+/// The soak's tolerance and bins for resident memory.
 const TOLERANCE: f64 = 1_048_576.0;
 const BIN_S: f64 = 30.0;
 
@@ -20,7 +21,7 @@ fn noise(jitter: &mut Jitter) -> f64 {
     f64::from(u32::try_from(jitter.below(2_001)).unwrap()) / 1_000.0 - 1.0
 }
 
-/// 200 MB that move by some 100 KB, with a burst of 6 MB of a few seconds about each minute.
+/// 200 MB with noise of 100 KB, and a burst of 6 MB for a few seconds about once a minute.
 fn resident(seed: u64, more: impl Fn(f64) -> f64) -> Vec<(f64, f64)> {
     let mut jitter = Jitter::new(seed);
     let mut burst = 0;
@@ -40,7 +41,7 @@ fn grows(series: &[(f64, f64)]) -> bool {
 }
 
 #[test]
-fn a_series_that_only_moves_does_not_grow() {
+fn a_series_that_only_fluctuates_does_not_grow() {
     for seed in 0..60 {
         assert!(!grows(&resident(seed, |_| 0.0)), "noise and bursts, seed {seed}");
         let wave = |at: f64| 2e6 * (at / 97.0).sin();
@@ -51,12 +52,12 @@ fn a_series_that_only_moves_does_not_grow() {
 }
 
 #[test]
-fn a_walk_without_a_direction_does_not_grow() {
+fn a_random_walk_does_not_grow() {
     for seed in 0..60 {
         let mut jitter = Jitter::new(seed);
         let mut place = 2e8;
         let walk = |at: u32| {
-            // It is drawn back: memory that is taken and given back in an order of its own.
+            // Mean-reverting, like memory that is allocated and freed in random order.
             place += 4e4 * noise(&mut jitter) - (place - 2e8) / 60.0;
             (f64::from(at), place)
         };
@@ -65,14 +66,14 @@ fn a_walk_without_a_direction_does_not_grow() {
 }
 
 #[test]
-fn a_leak_of_a_hundred_bytes_for_each_page_that_goes_is_seen() {
+fn a_leak_of_a_hundred_bytes_a_page_is_detected() {
     for seed in 0..60 {
         assert!(grows(&resident(seed, |at| 100.0 * PAGES_PER_S * at)), "seed {seed}");
     }
 }
 
 #[test]
-fn a_leak_within_the_tolerance_and_a_fall_are_no_growth() {
+fn a_leak_within_the_tolerance_and_a_decline_are_no_growth() {
     for seed in 0..60 {
         assert!(!grows(&resident(seed, |at| 10.0 * PAGES_PER_S * at)), "seed {seed}");
         assert!(!grows(&resident(seed, |at| -100.0 * PAGES_PER_S * at)), "seed {seed}");
