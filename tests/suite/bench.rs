@@ -1,5 +1,5 @@
-//! The load generator of the product: every mode runs, reports, and loses nothing. No times are asserted; what it finds of the
-//! relay's memory is, for bytes don't depend on the machine's mood.
+//! The load generator of the product: every mode runs, reports, and loses nothing. Asserts no
+//! times, but does assert memory, which does not vary with the machine's load.
 
 use serde_json::Value;
 
@@ -29,12 +29,13 @@ fn relay(report: &Value, row: &str) -> f64 {
 }
 
 #[test]
-fn a_page_that_is_stalled_makes_the_relay_grow_by_nothing() {
+fn a_stalled_page_costs_the_relay_no_memory() {
     let _machine = busy_machine();
     let report = bench(&["--mode", "stalled", "--pages", "200", "--under-way", "4"]);
     assert!(relay(&report, "MB in all") > 0.0, "{report}");
     assert_eq!(relay(&report, "lost and not told"), 0.0, "{report}");
-    // 0 was found each time. A queue of 1 MB for the stalled would be seen; a page of the allocator's own is no growth.
+    // Always 0 so far. A queue of 1 MB for the stalled page would show up; a page of the
+    // allocator's own is tolerated.
     assert!(relay(&report, "growth of RSS, KiB") <= 64.0, "{report}");
 }
 
@@ -44,11 +45,12 @@ fn an_idle_page_is_small_and_its_arrival_keeps_nobody_waiting() {
     for mode in ["idle", "arrivals"] {
         let report = bench(&["--mode", mode, "--pages", "2000"]);
         assert!(relay(&report, "arrivals a second") > 0.0, "{report}");
-        // The board's own sum has a page's terms; here it is what the process grew by for each of them.
+        // The board's sum has a page's terms; this is what the process grew by for each page.
         let size = relay(&report, "user memory for each page, B");
         assert!((400.0..=1536.0).contains(&size), "{report}");
         assert_eq!(relay(&report, "queued in the kernel for each, B"), 0.0, "{report}");
-        // A page that was there before asked each 10 ms, and was answered while the others came: not only when all were in.
+        // An earlier page pinged every 10 ms, and was answered while the others arrived, not only
+        // afterwards.
         let all_ms = 2_000_000.0 / relay(&report, "arrivals a second");
         let usual_ms = relay(&report, "a page's pong meanwhile, p50, us") / 1_000.0;
         assert!(usual_ms > 0.0 && usual_ms < all_ms / 3.0, "{usual_ms} ms of {all_ms}: {report}");
@@ -72,14 +74,14 @@ fn a_relay_that_runs_already_can_be_measured() {
     let report = bench(&[&at[..], &["--process", &process]].concat());
     assert_eq!(report["relay"]["lost and not told"], 0.0, "{report}");
     assert!(report["relay"]["processor for each delivery, us"].as_f64().unwrap() > 0.0, "{report}");
-    // Of a process that nobody named nothing is made up.
+    // Figures of an unnamed process are left out.
     let report = bench(&at);
     assert!(report["relay"]["deliveries a second"].as_f64().unwrap() > 0.0, "{report}");
     assert_eq!(report["relay"]["processor for each delivery, us"], Value::Null, "{report}");
 }
 
 #[test]
-fn what_the_bench_can_t_do_is_said_at_once() {
+fn what_the_bench_cannot_do_is_refused_at_once() {
     for (arguments, said) in [
         (&["--pages", "1000000"][..], "pages: take fewer (--pages)"),
         (&["--relay", "127.0.0.1:1"], "both --relay ADDRESS and --business ADDRESS"),

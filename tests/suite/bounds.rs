@@ -1,10 +1,10 @@
-//! Nothing outside the memory sum: a relay at full capacity, under attack from all sides at once.
+//! The memory sum holds: a relay at full capacity, attacked from all sides at once.
 //!
-//! The table is full of pages that read nothing, read a byte at a time, or stop in the middle of a frame of
-//! their own; others only flood; heads stay half open, the backlog is full, and the uplink publishes the largest
-//! chunks on every track as fast as it can. What the process has resident and what the kernel holds for its
-//! sockets is compared with what `sharelinkd check` says, term sums by themselves. The board is `host`, lowered, and
-//! `armhf-gateway` as it is built for a box (`board/build armhf-gateway --here`).
+//! The table is full of pages that read nothing, read a byte at a time, or stop in the middle of a
+//! frame of their own; others flood; heads stay half open, the backlog is full, and the uplink
+//! publishes the largest chunks on every track as fast as it can. Resident and kernel memory are
+//! compared with what `sharelinkd check` prints, term sums separately. The board is `host`,
+//! lowered, and `armhf-gateway` as it is built for a box (`board/build armhf-gateway --here`).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,15 +22,16 @@ use crate::world::{
     Business, Process, busy_machine, config_text, connect, masked, next_text, program, raise_descriptor_limit, upgrade,
 };
 
-/// One each 50 ms, and what it takes to take it: at least so many, and on until so much was published.
+/// One sample every 50 ms: at least this many, and on until enough was published.
 const SAMPLES: usize = 160;
 const PUBLISHED_MIN: u64 = 100 << 20;
-/// No machine needs as many for it.
+/// Upper limit of samples; no machine needs this many.
 const SAMPLES_MAX: usize = 2_400;
-/// Then so many while little is published: no ring overtakes anybody, and who is stalled stays and holds what it has.
+/// Then this many samples with few publications: no ring overtakes a page, so that stalled pages
+/// stay and hold their queues.
 const SAMPLES_CALM: usize = 40;
 const CALM: Duration = Duration::from_millis(500);
-/// Board `host`, lowered; of what so many stalled pages would have in the kernel, half is allowed.
+/// Board `host`, lowered: the kernel limit is half of what this many stalled pages would fill.
 const LOWERED: Board = Board {
     pages_max: 1_200,
     topics_max: 4,
@@ -41,24 +42,24 @@ const LOWERED: Board = Board {
     ..board::HOST
 };
 const LIMITS: &str = "[limits]\npages = 1200\ntopics = 4\nsubscriptions = 4800\nheads = 64\narena_blocks = 6144\nkernel_size = 12582912\n";
-/// A relay on board `armhf-gateway` takes no more when nobody is there.
+/// An `armhf-gateway` relay's resident memory limit without pages.
 const RESTING_SIZE_MAX: u64 = 4 << 20;
 
-/// What the relay takes, bytes.
+/// The relay's memory, bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Taken {
     process: u64,
     kernel: u64,
-    /// The kernel's without its floor for each socket.
+    /// The kernel's part without the minimum for each socket.
     queued: u64,
-    /// Connections that stand.
+    /// Established connections.
     connections: usize,
 }
 
-/// The sum of a board, from the program's own table.
+/// The memory sum of a board, from the program's own table.
 fn promised(board: &Board) -> Taken {
     let sum = board::memory_sum(board);
-    // What heads have sent can't be told from what pages have; it is a term of its own.
+    // The queues of heads and pages can't be told apart, so both terms count.
     let heads = u64::from(board.heads_max) * 2 * u64::from(board.receive_buffer_size);
     let connections = (board.pages_max + board.heads_max + board.backlog_max) as usize;
     Taken { process: sum.process(), kernel: sum.kernel(), queued: board.kernel_size_max + heads, connections }
@@ -75,7 +76,7 @@ fn taken(relay: &Process) -> Taken {
     let port = format!("sport = :{}", relay.address.port());
     let sockets = Command::new("ss").args(["-tamnHO", &port]).output().unwrap();
     let text = String::from_utf8(sockets.stdout).unwrap();
-    // What came (r) and what goes (w), options (o), what came while the socket was held (bl), and its slabs.
+    // Received (r), written (w), options (o), backlog while the socket was locked (bl), and slabs.
     let queued = |line: &str, name: &str| -> u64 {
         let fields = line.split_once("skmem:(").map_or("", |(_, rest)| rest);
         let field = fields.split([',', ')']).find_map(|field| field.strip_prefix(name)?.parse().ok());
@@ -87,8 +88,8 @@ fn taken(relay: &Process) -> Taken {
     Taken { process: resident(relay), kernel: floor + queued, queued, connections }
 }
 
-/// A connection whose own receive buffer holds next to nothing: what is sent to it waits at the relay. Each hundred come from an
-/// address of their own, as the board limits how fast one address asks.
+/// A connection with a tiny receive buffer, so that data for it queues at the relay. Every hundred
+/// connections share a source address, as the board limits the rate for each address.
 fn narrow(address: SocketAddr, number: usize) -> Option<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     let from = Ipv4Addr::new(127, 0, 1, u8::try_from(number / 100).unwrap() + 1);
@@ -100,7 +101,8 @@ fn narrow(address: SocketAddr, number: usize) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// A page of one of four kinds, as many topics for each as the board has subscriptions; none where the relay has no room.
+/// A page of one of four kinds, with as many subscriptions as the board allows; `None` where the
+/// relay has no room.
 fn page(address: SocketAddr, board: &Board, number: usize) -> Option<TcpStream> {
     let mut stream = narrow(address, number)?;
     let mut bytes = upgrade(address).into_bytes();
@@ -110,7 +112,7 @@ fn page(address: SocketAddr, board: &Board, number: usize) -> Option<TcpStream> 
         bytes.extend(masked(&format!(r#"{{"type":"subscribe","id":{topic},"link":"attacked-{topic}"}}"#)));
     }
     if number % 4 == 2 {
-        // A frame of its own that never ends.
+        // An unfinished frame of its own.
         bytes.extend(&masked(&"x".repeat(4_000))[..3_000]);
     }
     stream.write_all(&bytes).ok()?;
@@ -120,7 +122,7 @@ fn page(address: SocketAddr, board: &Board, number: usize) -> Option<TcpStream> 
     (&first == b"HTTP/1.1 101").then_some(stream)
 }
 
-/// The largest that each track takes, round and round, until told to stop; answers what is asked.
+/// Publishes the largest frame of each track in turn until stopped, and answers requests.
 fn flood(
     mut business: Business,
     board: &Board,
@@ -158,8 +160,8 @@ fn flood(
     business
 }
 
-/// Bytes that an accepted socket takes for a peer that reads nothing, before it says that it takes no more: all of
-/// them, and those that are not the peer's yet.
+/// Bytes that an accepted socket takes for a peer that reads nothing until it blocks: in total, and
+/// those that have not reached the peer.
 fn taken_before_notice(listener: &TcpListener) -> (usize, usize) {
     let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let stream = loop {
@@ -171,7 +173,7 @@ fn taken_before_notice(listener: &TcpListener) -> (usize, usize) {
     };
     stream.set_nonblocking(true).unwrap();
     let mut taken = 0;
-    // The kernel moves what it took on to the peer for a while.
+    // The kernel keeps moving bytes to the peer for a while.
     for _ in 0..20 {
         while let Ok(size) = (&stream).write(&[0; 1024]) {
             taken += size;
@@ -182,8 +184,9 @@ fn taken_before_notice(listener: &TcpListener) -> (usize, usize) {
     (taken, taken - arrived)
 }
 
-/// The peer here has Linux's usual receive buffer, as a browser has. How large that and the usual send buffer are, the machine
-/// says: what is held to the board is what the relay's own socket holds.
+/// The peer here has Linux's default receive buffer, as a browser has. The machine's settings
+/// decide how large that and the default send buffer are, so only the relay's own socket is held to
+/// the board.
 #[test]
 fn the_kernel_hides_little_of_a_stalled_page_from_the_relay() {
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -195,7 +198,7 @@ fn the_kernel_hides_little_of_a_stalled_page_from_the_relay() {
             "a peer that reads nothing: {plain} bytes with Linux's own buffers, {ours} with those of board {}, of them {held} not the peer's yet",
             board.name
         );
-        // Linux doubles what was asked for, for its own overhead.
+        // Linux doubles the requested size for its own overhead.
         assert!(held <= 2 * board.send_buffer_size as usize, "{held}");
     }
 }
@@ -206,7 +209,8 @@ fn the_relay_keeps_to_its_memory_sum_whatever_is_done_to_it() {
     attack(program(), &LOWERED, LIMITS);
 }
 
-/// The program as it is built for the small box, but for this machine: its release, with that board's limits.
+/// The program as it is built for the small box, but for this machine: a release with that board's
+/// limits.
 fn small_box() -> Command {
     let build = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/board/build"))
         .args(["armhf-gateway", "--here"])
@@ -221,7 +225,8 @@ fn small_box() -> Command {
 #[test]
 fn the_relay_of_a_small_box_rests_small_and_keeps_to_its_memory_sum_under_attack() {
     let _machine = busy_machine();
-    // The default configuration but for the line: this machine's first UART is none of ours. What it would take is added.
+    // The default configuration without the serial line: the test must not touch this machine's
+    // first UART. Its memory is added.
     let resting = Process::start_by(small_box(), "resting", "[console]\nserial = \"off\"\n");
     let size = resident(&resting) + board::CONSOLE_SIZE as u64;
     println!("at rest: {size} bytes resident, a console's included");
@@ -230,7 +235,7 @@ fn the_relay_of_a_small_box_rests_small_and_keeps_to_its_memory_sum_under_attack
     attack(small_box(), &board::ARMHF_GATEWAY, "[console]\nserial = \"off\"\n");
 }
 
-/// Everything at once against a relay with this board's limits.
+/// Attacks a relay with this board's limits from all sides at once.
 fn attack(program: Command, board: &Board, sections: &str) {
     raise_descriptor_limit();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -239,7 +244,7 @@ fn attack(program: Command, board: &Board, sections: &str) {
     let address = relay.address;
     let mut business = Business::meet(&listener);
 
-    // The first pages ask for every topic once; the others share what they were granted.
+    // The first pages request every topic once; the others share those grants.
     let (seats, topics) = (board.pages_max as usize, board.topics_max as usize);
     let first = (topics * seats).div_ceil(board.subscriptions_max as usize);
     let mut pages: Vec<_> = (0..first).map(|number| page(address, board, number).unwrap()).collect();
@@ -265,7 +270,8 @@ fn attack(program: Command, board: &Board, sections: &str) {
     let mut calm_samples = Vec::new();
     let business = std::thread::scope(|scope| {
         let flooding = scope.spawn(|| flood(business, board, &published, &calm, &stop));
-        // A byte at a time from some, subscribe floods from others; who is cut off comes back at once.
+        // Some read a byte at a time, others flood with subscribes; a page that is cut off
+        // reconnects at once.
         let (pages, stop) = (&mut pages, &stop);
         let pestering = scope.spawn(move || {
             let more = masked(r#"{"type":"subscribe","id":9,"link":"another"}"#);
@@ -329,12 +335,13 @@ fn attack(program: Command, board: &Board, sections: &str) {
     assert!(most.kernel <= promised.kernel, "in the kernel: {most:?} of {promised:?}");
     assert!(most.queued <= promised.queued, "queued in the kernel: {most:?} of {promised:?}");
 
-    // What there is was used: a relay that cuts everybody off keeps to every sum. None of these pages reads, so no more of them
-    // stand than the cap has room for, and while the relay doesn't know better it counts twice what it wrote.
-    assert!(queued > board.kernel_size_max / 3, "who is stalled is cut off for nothing: {queued} bytes are held");
-    assert!(standing > seats as u64 / 10, "who is stalled is cut off for nothing: {standing} of {seats} pages stand");
+    // The relay must also use the memory: one that cuts every page off would satisfy every sum. No
+    // page reads here, so only as many remain as the limit has room for, and until the relay knows
+    // better it counts what it wrote twice.
+    assert!(queued > board.kernel_size_max / 3, "stalled pages are cut off too early: {queued} bytes are queued");
+    assert!(standing > seats as u64 / 10, "stalled pages are cut off too early: {standing} of {seats} remain");
 
-    // Everybody goes, nothing stays, and a page that behaves is served.
+    // When all pages have left, nothing remains, and a well-behaved page is served.
     drop((pages, heads));
     let mut business = business;
     let mut patience = 75;

@@ -1,7 +1,8 @@
 //! The real daemon in a real browser: each test here runs one file of `tests/browser/` under Node.
 //!
-//! Owns that what those need is there, and that it is said how to get it where it is not; nothing is ever skipped.
-//! A script chooses its own ports and profile, and ends by itself. What is looked for stands in the scripts.
+//! Checks that Node, Chromium and the packages are there, and says how to get what is missing; no
+//! test is ever skipped. A script chooses its own ports and profile, and ends by itself. The
+//! scripts hold the assertions.
 
 use std::{
     fs,
@@ -11,7 +12,7 @@ use std::{
 
 use crate::world::quiet_machine;
 
-/// Node 20 is the oldest that has all that the scripts use.
+/// The oldest Node that has everything the scripts use.
 const NODE_MIN: u32 = 20;
 
 #[test]
@@ -44,13 +45,13 @@ fn both_pages_are_accessible_and_obey_their_policy() {
     play_alone("access");
 }
 
-/// Waits for half a minute by its nature and measures nothing, so it runs beside the others.
+/// Waits for half a minute and measures nothing, so it runs beside the others.
 #[test]
 fn a_room_that_ended_comes_back() {
     play("ending");
 }
 
-/// The page client by itself, with a clock that is made up: it needs neither daemon nor browser.
+/// The page client alone, with a fake clock: needs neither daemon nor browser.
 #[test]
 fn pages_that_lost_their_relay_come_back_each_at_a_time_of_its_own() {
     play("backoff");
@@ -83,7 +84,7 @@ fn every_script_is_run() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if let Some(script) = name.strip_suffix(".test.mjs") {
             let run = [format!("play(\"{script}\")"), format!("play_alone(\"{script}\")")];
-            assert!(run.iter().any(|call| own.contains(call)), "nobody runs tests/browser/{name}");
+            assert!(run.iter().any(|call| own.contains(call)), "no test runs tests/browser/{name}");
         }
     }
 }
@@ -92,13 +93,14 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
 }
 
-/// Runs one script while nothing else loads the machine: what is measured in a browser is not to depend on it.
+/// Runs one script while no other test loads the machine: it measures times in a browser.
 fn play_alone(script: &str) {
     let _machine = quiet_machine();
     play(script);
 }
 
-/// Runs one script and shows what it printed: its measurements, and, where it fails, what daemon and pages said.
+/// Runs one script and prints its output: measurements, and on failure the logs of daemon and
+/// pages.
 fn play(script: &str) {
     assert_ready();
     let output = Command::new("node")

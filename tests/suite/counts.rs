@@ -1,4 +1,4 @@
-//! What a delivery costs in things that can be counted: allocations, writes, threads.
+//! What a delivery costs in countable things: allocations, writes, threads.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -19,7 +19,7 @@ use wire::uplink::{Part, ToRelay};
 use crate::world::{Business, Page, Process, config_text, connect, masked, next_text, subscribe, upgrade};
 
 const PAGES: usize = 40;
-/// Blocks that a page takes from its coming to its going.
+/// Allocations of a page from its connection to its end.
 const BLOCKS_PER_PAGE: u64 = 55;
 
 fn message(sequence: u64) -> ToRelay<'static> {
@@ -28,7 +28,7 @@ fn message(sequence: u64) -> ToRelay<'static> {
     ToRelay::Publish { topic: 7, track, sequence, part, data }
 }
 
-/// What the other thread tells the daemon's: that it is warm, and that what was to be counted is done.
+/// Signals from the other thread: warmed up, and done with what is measured.
 struct World {
     listener: TcpListener,
     address: mpsc::Receiver<SocketAddr>,
@@ -37,11 +37,13 @@ struct World {
     done: mpsc::Sender<()>,
 }
 
-/// One daemon in this process at a time: the reactor is the process's, and takes for one thread what another gives back.
+/// One daemon in this process at a time: the reactor belongs to the process, and one thread may
+/// free what another allocated.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Counts what the daemon allocates between two moments of a world. The daemon runs in this thread, its pages and
-/// its business server in another: what is allocated here is the daemon's own.
+/// Counts the daemon's allocations between two points of a scenario. The daemon runs in this
+/// thread, its pages and its business server in another one, so that all allocations of this thread
+/// are the daemon's.
 fn count<T: Send + 'static>(world: impl FnOnce(World) -> T + Send + 'static) -> AllocationInfo {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -64,12 +66,12 @@ fn count<T: Send + 'static>(world: impl FnOnce(World) -> T + Send + 'static) -> 
     let _served = executor.spawn(serve);
     let until = |channel: &mpsc::Receiver<()>| {
         smol::block_on(executor.run(async {
-            // A world that failed says nothing any more: it is joined below.
+            // A failed scenario sends no more signals; it is joined below.
             while matches!(channel.try_recv(), Err(TryRecvError::Empty)) {
-                // Seldom: a turn of the reactor takes a block too.
+                // Rarely: a turn of the reactor allocates too.
                 Timer::after(Duration::from_millis(100)).await;
             }
-            // The daemon sees the end of who is gone by now.
+            // By now the daemon has noticed closed connections.
             for _ in 0..3 {
                 Timer::after(Duration::from_millis(50)).await;
             }
@@ -88,7 +90,8 @@ fn count<T: Send + 'static>(world: impl FnOnce(World) -> T + Send + 'static) -> 
     counted
 }
 
-/// Counts what many publications to forty pages take, `burst` of them in each write, when all is warm.
+/// Counts allocations for many publications to forty pages, `burst` of them in each write, after
+/// warm-up.
 fn count_publications(burst: u64, publications: u64) -> AllocationInfo {
     let counted = count(move |world| {
         let mut business = Business::meet(&world.listener);
@@ -121,22 +124,22 @@ fn count_publications(burst: u64, publications: u64) -> AllocationInfo {
     counted
 }
 
-/// async-io's reactor takes and gives back a small block or two for each of its turns, and a publication that comes alone is
-/// a turn. A delivery takes none: there are forty for each publication.
+/// async-io's reactor allocates and frees one or two small blocks in each turn, and a single
+/// publication is a turn. A delivery allocates nothing: there are forty for each publication.
 #[test]
 fn a_delivery_to_a_page_that_keeps_up_allocates_nothing() {
     let counted = count_publications(1, 1_000).count_total;
     assert!(counted < 4_000, "{counted} allocations for 1000 publications to {PAGES} pages");
 }
 
-/// Where many come in one turn of the reactor nearly nothing is left that takes a block.
+/// With many publications in one turn of the reactor, almost nothing is left to allocate.
 #[test]
 fn a_publication_allocates_nothing() {
     let counted = count_publications(100, 10_000).count_total;
     assert!(counted < 2_500, "{counted} allocations for 10000 publications to {PAGES} pages");
 }
 
-/// Counts what pages take that come and go, `rounds` times so many as `come_and_go` does.
+/// Counts the allocations of pages that come and go, `rounds` times as many as `come_and_go` runs.
 fn count_comings(rounds: usize, come_and_go: fn(SocketAddr)) -> AllocationInfo {
     let counted = count(move |world| {
         let mut business = Business::meet(&world.listener);
@@ -156,9 +159,10 @@ fn count_comings(rounds: usize, come_and_go: fn(SocketAddr)) -> AllocationInfo {
     counted
 }
 
-/// How many turns of the reactor a page takes, with a block or two for each, is the machine's mood: 47 to 63 blocks were seen.
+/// How many turns of the reactor a page takes, with one or two blocks each, varies: 47 to 63 blocks
+/// were measured.
 #[test]
-fn a_page_that_comes_and_goes_gives_all_back() {
+fn a_page_that_comes_and_goes_frees_everything() {
     const COMINGS: usize = 400;
     let counted = count_comings(COMINGS, |address| {
         let mut page = connect(address);
@@ -167,15 +171,16 @@ fn a_page_that_comes_and_goes_gives_all_back() {
         while page.read().is_ok() {}
     });
     assert!(counted.count_total < 100 * COMINGS as u64, "{} allocations", counted.count_total);
-    // async-io's helper thread gives some back, which is not told here: 15 of 17 000 bytes were seen. The soak counts both threads'.
-    assert!(counted.count_current.abs() < 50, "{} blocks stayed", counted.count_current);
-    assert!(counted.bytes_current.abs() < 65_536, "{} bytes stayed", counted.bytes_current);
+    // async-io's helper thread frees some of it, which is not counted here: 15 of 17 000 bytes were
+    // measured. The soak counts both threads.
+    assert!(counted.count_current.abs() < 50, "{} blocks leaked", counted.count_current);
+    assert!(counted.bytes_current.abs() < 65_536, "{} bytes leaked", counted.bytes_current);
 }
 
-/// Pages that come together share the turns: what is left is theirs. Who gives them back is not told here: a task's block may
-/// go with a timer that async-io's helper thread removes.
+/// Pages that arrive together share the turns: the rest is their own. Frees are not counted here:
+/// async-io's helper thread may free a task's block together with a timer.
 #[test]
-fn a_page_that_comes_and_goes_takes_a_fixed_few_blocks() {
+fn a_page_that_comes_and_goes_allocates_a_fixed_number_of_blocks() {
     const TOGETHER: usize = 40;
     const ROUNDS: usize = 10;
     let counted = count_comings(ROUNDS, |address| {

@@ -1,7 +1,9 @@
-//! Thousands of pages at once: they are let in in the order in which they came, and a flood of publications for all of them
-//! leaves everybody else a turn. What a burst overtakes is told by a gap.
+//! Thousands of pages at once: they are admitted in the order of their arrival, and a flood of
+//! publications to all of them does not starve anything else. What a burst overtakes is reported by
+//! a gap.
 //!
-//! No times are asserted: what has to come must come while the flood goes on, and within the patience of every other test.
+//! Asserts no times, only that what must arrive does so during the flood and within the tests'
+//! usual timeout.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -27,10 +29,10 @@ fn signal(relay: &Process, name: &str) {
 }
 
 #[test]
-fn who_comes_in_the_same_moment_is_let_in_in_order() {
+fn pages_that_arrive_together_are_admitted_in_order() {
     let _machine = busy_machine();
     raise_descriptor_limit();
-    // As many as the kernel keeps for a relay that does not look.
+    // At most as many as the kernel's backlog holds for a stopped relay.
     let backlog = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
     let count = 900.min(backlog);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -47,9 +49,9 @@ fn who_comes_in_the_same_moment_is_let_in_in_order() {
             }
             _ => None,
         });
-        // What is denied as a whole is asked for once more, in the page's name.
+        // A link that is denied as a whole is requested once more by the page's name.
         if is_whole {
-            assert_eq!(link, format!("crowd-{next}"), "the one that came next");
+            assert_eq!(link, format!("crowd-{next}"), "in order of arrival");
             next += 1;
         }
         business.send(&ToRelay::Deny { request, reason: "full house" });
@@ -57,13 +59,13 @@ fn who_comes_in_the_same_moment_is_let_in_in_order() {
     drop(pages);
 }
 
-/// A page that has asked for a link, and was not waited for. Each hundred come from an address of their own, as the board limits
-/// how fast one address asks.
+/// A page that has sent its subscribe without waiting for the answer. Every hundred pages share a
+/// source address, as the board limits the rate for each address.
 fn ask(address: SocketAddr, number: usize, link: &str) -> TcpStream {
     ask_by(Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap(), address, number, link)
 }
 
-/// The same by a socket of its own.
+/// The same on a given socket.
 fn ask_by(socket: Socket, address: SocketAddr, number: usize, link: &str) -> TcpStream {
     let from = Ipv4Addr::new(127, 0, 1, u8::try_from(number / 100).unwrap() + 1);
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
@@ -74,8 +76,9 @@ fn ask_by(socket: Socket, address: SocketAddr, number: usize, link: &str) -> Tcp
     page
 }
 
-/// Reads what comes to so many pages, round and round, until told to stop; how often something came. Who can't keep up with the flood
-/// is cut off in the middle of a frame, as promised, and comes back.
+/// Reads from `count` pages in turn until stopped; returns the number of reads with data. A page
+/// that can't keep up with the flood is cut off in the middle of a frame, as promised, and
+/// reconnects.
 fn read_all(address: SocketAddr, count: usize, are_in: &Barrier, stop: &AtomicBool) -> u64 {
     let come = |number| {
         let page = ask(address, number, "flooded");
@@ -98,7 +101,7 @@ fn read_all(address: SocketAddr, count: usize, are_in: &Barrier, stop: &AtomicBo
     all
 }
 
-/// Publishes as fast as the relay takes it.
+/// Publishes as fast as the relay reads.
 fn flood(business: &mut Business, published: &AtomicU64, stop: &AtomicBool) {
     let data = format!("\"{}\"", "x".repeat(500));
     while !stop.load(Ordering::Relaxed) {
@@ -141,7 +144,7 @@ fn a_flood_for_thousands_of_pages_leaves_pings_console_and_newcomers_their_turn(
     let are_in = Barrier::new(2);
     let (published, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        // Whatever fails below, the others are to end too.
+        // Stops the others too if an assertion below fails.
         let _ends = Stop(&stop);
         let reading = scope.spawn(|| read_all(relay.address, PAGES, &are_in, &stop));
         are_in.wait();
@@ -155,7 +158,7 @@ fn a_flood_for_thousands_of_pages_leaves_pings_console_and_newcomers_their_turn(
             asking.send(Message::Ping(vec![round].into())).unwrap();
             while !matches!(asking.read().expect("a pong in time"), Message::Pong(said) if said[..] == [round]) {}
             let status = program().args(["status", "--socket"]).arg(&console).output().unwrap();
-            // That pages are slow is told, and is no health.
+            // Slow pages degrade the status, so only this line is checked.
             let said = String::from_utf8(status.stdout).unwrap();
             assert!(said.contains("uplink      up for "), "{said}");
             subscribe(&mut connect(relay.address), "flooded");
@@ -168,10 +171,10 @@ fn a_flood_for_thousands_of_pages_leaves_pings_console_and_newcomers_their_turn(
     });
 }
 
-/// A burst of 618 KB, of which the ring holds 264 KiB.
+/// A burst of 618 KB; the ring holds 264 KiB.
 const BURST: u64 = 1_030;
 const BURST_MESSAGE_SIZE: usize = 600;
-/// One of the largest messages, 900 KB: a socket is full in the middle of each.
+/// A burst of the largest messages, 900 KB: a socket is full in the middle of each.
 const LARGE_BURST: u64 = 15;
 const LARGE_MESSAGE_SIZE: usize = 60_000;
 
@@ -188,10 +191,10 @@ fn publish_burst(business: &mut Business, sequences: std::ops::RangeInclusive<u6
     }));
 }
 
-/// A page of the burst's: how far it was told everything without a hole, and whether it was cut off.
+/// A page in a burst: its next message, and whether it was cut off.
 struct Reader {
     page: TcpStream,
-    /// The frame that is half read.
+    /// The incomplete frame.
     half: Vec<u8>,
     next: u64,
     gaps: u64,
@@ -199,7 +202,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads what is there, at most so many bytes.
+    /// Reads what is available, at most `most` bytes.
     fn read(&mut self, most: usize) {
         let mut bytes = vec![0; most];
         let mut left = most;
@@ -216,7 +219,7 @@ impl Reader {
         self.take_frames();
     }
 
-    /// Every message comes in its order, or a gap covers it.
+    /// Each message comes in order, or a gap covers it.
     fn take_frames(&mut self) {
         let mut at = 0;
         while let Some((_, header_size, size)) = header(&self.half[at..]) {
@@ -226,11 +229,11 @@ impl Reader {
             let number = |name: &str| frame[name].as_u64().unwrap();
             match frame["type"].as_str() {
                 Some("message") => {
-                    assert_eq!(number("sequence"), self.next, "a message without the one before it");
+                    assert_eq!(number("sequence"), self.next, "a message out of order");
                     self.next += 1;
                 }
                 Some("gap") => {
-                    assert_eq!(number("from"), self.next, "a gap from elsewhere");
+                    assert_eq!(number("from"), self.next, "a gap out of order");
                     self.next = number("to") + 1;
                     self.gaps += 1;
                 }
@@ -241,12 +244,12 @@ impl Reader {
     }
 }
 
-/// So many pages of a relay, each with its subscription.
+/// Connects and subscribes `count` pages.
 fn readers(address: SocketAddr, business: &mut Business, count: usize) -> Vec<Reader> {
     let mut readers = Vec::new();
     for number in 0..count {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-        // What a page has not read waits at the relay, not here.
+        // A small receive buffer, so that unread data queues at the relay.
         socket.set_recv_buffer_size(16 << 10).unwrap();
         let page = ask_by(socket, address, number, "burst");
         if number == 0 {
@@ -266,8 +269,8 @@ fn readers(address: SocketAddr, business: &mut Business, count: usize) -> Vec<Re
     readers
 }
 
-/// Reads on until everybody was told the last one of a burst, or was cut off. Gives how many were cut, and how many of the
-/// others were told a gap.
+/// Reads until each page has reached the last message of a burst or was cut off. Returns how many
+/// were cut off, and how many of the others got a gap.
 fn read_to_the_end(readers: &mut [Reader], last: u64, most: usize) -> (usize, usize) {
     let is_done = |reader: &Reader| reader.is_cut || reader.next > last;
     let rounds_max = 3 * PATIENCE.as_millis() / PACE.as_millis();
@@ -279,10 +282,10 @@ fn read_to_the_end(readers: &mut [Reader], last: u64, most: usize) -> (usize, us
         }
         std::thread::sleep(PACE);
     }
-    panic!("pages were told neither the end of the burst nor a gap that covers it");
+    panic!("pages got neither the end of the burst nor a gap that covers it");
 }
 
-/// How often a page reads, and what that is at 300 KB/s.
+/// Interval between two reads of a page, and the bytes of each at 300 KB/s.
 const PACE: Duration = Duration::from_millis(20);
 const PACE_SIZE: usize = 6_000;
 
@@ -293,7 +296,7 @@ fn a_burst_that_pages_cannot_take_is_told_as_a_gap_and_cuts_nobody_off() {
     let relay = Process::start("burst", listener.local_addr().unwrap());
     let mut business = Business::meet(&listener);
     let mut readers = readers(relay.address, &mut business, 100);
-    // A steady reader, however long the burst takes.
+    // The page reads steadily, however long the burst takes.
     for tick in 0..25 {
         let part = BURST * tick / 25 + 1..=BURST * (tick + 1) / 25;
         publish_burst(&mut business, part, BURST_MESSAGE_SIZE);
@@ -301,9 +304,9 @@ fn a_burst_that_pages_cannot_take_is_told_as_a_gap_and_cuts_nobody_off() {
         std::thread::sleep(PACE);
     }
     let (cut, with_gaps) = read_to_the_end(&mut readers, BURST, PACE_SIZE);
-    println!("{cut} cut off, {with_gaps} told a gap");
+    println!("{cut} cut off, {with_gaps} with a gap");
     assert!(cut <= 2, "{cut} of 100 pages were cut off");
-    assert!(with_gaps > 0, "the burst overtook nobody");
+    assert!(with_gaps > 0, "the burst overtook no page");
 }
 
 #[test]
@@ -313,7 +316,7 @@ fn pages_that_read_nothing_during_a_burst_finish_their_frames_and_are_told_the_g
     let relay = Process::start("silence", listener.local_addr().unwrap());
     let mut business = Business::meet(&listener);
     let mut readers = readers(relay.address, &mut business, 100);
-    // Who reads everything says when the burst is over for the others too.
+    // A page that reads everything shows when the burst is over for the others too.
     let mut quick = connect(relay.address);
     quick.send(Message::text(r#"{"type":"subscribe","id":1,"link":"burst"}"#)).unwrap();
     assert!(next_text(&mut quick).contains("subscribed"));
@@ -322,10 +325,10 @@ fn pages_that_read_nothing_during_a_burst_finish_their_frames_and_are_told_the_g
         assert!(next_text(&mut quick).contains(&format!("\"sequence\":{sequence},")));
     }
     let (cut, with_gaps) = read_to_the_end(&mut readers, LARGE_BURST, 1 << 16);
-    assert_eq!((cut, with_gaps), (0, 100), "cut off, and told a gap");
+    assert_eq!((cut, with_gaps), (0, 100), "cut off, and with a gap");
 }
 
-/// Tells others to stop when it goes, also in a panic.
+/// Stops the other threads when dropped, also in a panic.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {

@@ -1,7 +1,8 @@
 //! The documents against the code, and the house rules against the tree.
 //!
-//! Whatever a document repeats (a limit, a key, a command, a dependency, a path, a frame in hex) is compared with the
-//! place where it lives. A failure names the document and the words; which of the two is wrong is yours to say.
+//! Whatever a document repeats (a limit, a key, a command, a dependency, a path, a frame in hex) is
+//! compared with its source. A failure names the document and the words; decide which of the two is
+//! wrong.
 
 mod architecture;
 mod cycles;
@@ -17,9 +18,9 @@ use board::HOST;
 use sharelinkd::config::{Config, Surroundings};
 use wire::{json, page, uplink};
 
-/// Lines of a file before its tests, at most.
+/// Maximum lines of a file before its tests.
 const LINES_MAX: usize = 450;
-/// Files that are longer, how long at most, and why.
+/// Longer files: their maximum, and why.
 const LONG_FILES: [(&str, usize, &str); 4] = [
     ("crates/relay/src/log.rs", 640, "the ring, its index and its store can only be understood and checked together"),
     (
@@ -39,7 +40,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Files of the tree that are ours and text, by their path from the root.
+/// Our text files, by path from the root.
 fn files(extensions: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::new()];
@@ -64,7 +65,7 @@ fn files(extensions: &[&str]) -> Vec<String> {
     found
 }
 
-/// Whether a file is of what is built, not of its tests.
+/// Whether a file is part of the product rather than of its tests.
 fn is_source(path: &str) -> bool {
     ["src/", "crates/", "board/"].iter().any(|folder| path.starts_with(folder))
 }
@@ -75,18 +76,18 @@ fn documents() -> Vec<(String, String)> {
     documents
 }
 
-/// What stands between backticks, fenced blocks included (without the word behind the fence's backticks).
+/// The text between backticks, including fenced blocks (without the language).
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').enumerate().filter(|(place, span)| place % 2 == 1 && !span.is_empty()).map(|(_, span)| span)
 }
 
-/// The fenced blocks of a language.
+/// The fenced blocks in a language.
 fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let open = format!("```{language}\n");
     text.split(&open).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
-/// The cells of a Markdown table's row.
+/// The cells of a row of a Markdown table.
 fn cells(line: &str) -> Option<Vec<&str>> {
     let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
     Some(inner.split('|').map(str::trim).collect())
@@ -116,17 +117,17 @@ fn every_relative_link_leads_somewhere() {
                 continue;
             }
             let target = if file.is_empty() { root().join(&path) } else { root().join(folder).join(file) };
-            assert!(target.exists(), "{path}: {link} leads nowhere");
+            assert!(target.exists(), "{path}: {link} is a broken link");
             if !anchor.is_empty() {
                 let text = fs::read_to_string(&target).unwrap();
                 let mut headings = text.lines().filter(|line| line.starts_with('#')).map(anchor_of);
-                assert!(headings.any(|heading| heading == anchor), "{path}: no heading is #{anchor}");
+                assert!(headings.any(|heading| heading == anchor), "{path}: no heading has the anchor #{anchor}");
             }
         }
     }
 }
 
-/// A heading's anchor, as the usual renderers make it.
+/// A heading's anchor, as the usual renderers form it.
 fn anchor_of(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     text.chars()
@@ -147,7 +148,7 @@ fn every_path_in_a_document_is_there() {
             if is_ours {
                 assert!(root().join(span).exists(), "{path}: there is no {span}");
             } else if let Some((room, file)) = span.split_once('/').filter(|_| span.ends_with(".rs")) {
-                // A room by its name: a crate, or a folder of the daemon.
+                // A module by name: a crate, or a folder of the daemon.
                 let places = [root().join("crates").join(room).join("src"), root().join("src").join(room)];
                 let mut places = places.iter().filter(|place| place.is_dir()).peekable();
                 let is_there = places.peek().is_none() || places.any(|place| place.join(file).exists());
@@ -171,15 +172,16 @@ fn every_symbol_in_the_architecture_is_in_the_code() {
     let mut count = 0;
     for span in code(&text).filter(is_symbol) {
         let symbol = span.rsplit("::").next().unwrap().trim_end_matches('*');
-        assert!(sources.contains(symbol), "ARCHITECTURE.md: {span} is nowhere in the code");
+        assert!(sources.contains(symbol), "ARCHITECTURE.md: {span} is not in the code");
         count += 1;
     }
     assert!(count > 20, "only {count} symbols were found");
 }
 
-/// What `docs/reliability.md` cites: tests by their sentence or function, words of the log, conditions, counters.
+/// What `docs/reliability.md` cites: tests by sentence or function, words of the log, conditions,
+/// counters.
 #[test]
-fn every_fault_is_proved_by_a_test_that_there_is() {
+fn every_fault_is_proved_by_an_existing_test() {
     let text = read("docs/reliability.md");
     let (mut functions, mut sources) = (String::new(), String::new());
     for path in files(&[".rs"]).iter().filter(|path| *path != "tests/suite/documents.rs") {
@@ -198,7 +200,7 @@ fn every_fault_is_proved_by_a_test_that_there_is() {
         for cited in cited {
             if let Some((file, sentence)) = cited.split_once(": ") {
                 let tests = read(&format!("tests/conformance/test_{file}.py"));
-                // A decorator, or a function of the file that makes tests.
+                // A decorator, or a function that makes tests.
                 assert!(tests.contains(&format!("(\"{sentence}\"")), "test_{file}.py has no test {sentence:?}");
                 sentences += 1;
             } else if cited.contains('_') && cited.len() > 12 {
@@ -212,7 +214,7 @@ fn every_fault_is_proved_by_a_test_that_there_is() {
             }
         }
         for words in row[2].split('"').skip(1).step_by(2) {
-            assert!(sources.contains(words), "no source says {words:?}");
+            assert!(sources.contains(words), "no source contains {words:?}");
         }
         for counter in row[2].split("counter `").skip(1).filter_map(|rest| rest.split('`').next()) {
             let is_one = relay::Counters::default().rows().iter().any(|(name, _)| *name == counter);
@@ -286,10 +288,10 @@ fn every_key_in_a_document_is_in_the_configuration() {
             keys.insert(format!("{section}.{}", key.trim_start_matches('#')));
         }
     }
-    // Told in a comment of the shipped file, since only one of both may stand there.
+    // In a comment of the shipped file, since only one of the two keys may be set.
     assert!(shipped.contains("secret_file = "));
     keys.insert("uplink.secret_file".to_owned());
-    // A board's limit whose table has a section's name.
+    // A limit of the board whose table is named like a section.
     keys.insert("uplink.uplink_out_size".to_owned());
     let sections = ["pages", "uplink", "console", "metrics", "limits", "log"];
     for (path, text) in documents() {
@@ -298,13 +300,13 @@ fn every_key_in_a_document_is_in_the_configuration() {
             let is_key =
                 key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') && !matches!(key, "rs" | "py");
             if sections.contains(&section) && is_key && !key.is_empty() {
-                assert!(keys.contains(span), "{path}: {span} is no key of the configuration");
+                assert!(keys.contains(span), "{path}: {span} is not a configuration key");
             }
         }
     }
 }
 
-/// The words of a text that are options.
+/// The options in a text.
 fn options(text: &str) -> BTreeSet<&str> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
     words.filter(|word| word.starts_with("--") && word.len() > 2).collect()
@@ -327,7 +329,7 @@ fn the_manual_page_is_the_help() {
     for option in told {
         assert!(text.contains(&format!("**{option}**")), "{option} has no entry");
     }
-    // Each exit code of the help has its entry.
+    // Each exit code in the help has its entry.
     let codes = help.split("Exit codes:").nth(1).unwrap();
     let codes: BTreeSet<&str> = codes.split([' ', ',', ';', '\n']).filter(|word| word.parse::<u8>().is_ok()).collect();
     assert_eq!(codes.len(), 7, "{codes:?}");
@@ -338,7 +340,7 @@ fn the_manual_page_is_the_help() {
         let name = path.split('/').next_back().unwrap();
         assert!(root().join(path).exists() && text.contains(&format!("**{name}**")), "{name}");
     }
-    // What is read from the environment by name.
+    // Environment variables that are read by name.
     for path in files(&[".rs"]).iter().filter(|path| path.starts_with("src/daemon/") || *path == "src/config.rs") {
         let text_of_file = read(path);
         let source = untested(&text_of_file).map(|(_, line)| line).collect::<Vec<_>>().join("\n");
@@ -348,7 +350,7 @@ fn the_manual_page_is_the_help() {
     }
 }
 
-/// A board file's values by `section.key`.
+/// The values of a board file by `section.key`.
 fn board_values(text: &str) -> BTreeMap<String, u64> {
     let mut values = BTreeMap::new();
     let mut section = String::new();
@@ -372,7 +374,7 @@ fn lowerable() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_shipped_configuration_names_the_limits_that_there_are() {
+fn the_shipped_configuration_names_every_limit() {
     let shipped = Config::default_text();
     let named = shipped.split("never raised: ").nth(1).unwrap().split(".\n").next().unwrap().replace("\n#", " ");
     let mut named: BTreeSet<String> = named.split(',').map(|key| key.trim().to_owned()).collect();
@@ -398,7 +400,7 @@ fn the_limits_in_the_protocol_are_the_host_boards() {
         count += 1;
     }
     assert!(count >= 25, "only {count} limits were found");
-    // Numbers that stand in the text, each with its unit.
+    // Numbers in the running text, each with its unit.
     for (words, value) in [
         ("At most {} *(board)* are under way", u64::from(HOST.requests_max)),
         ("The last {} *(board)* of these are remembered", u64::from(HOST.requests_max)),
@@ -414,7 +416,7 @@ fn the_limits_in_the_protocol_are_the_host_boards() {
         ("once that is {} s old *(board)*", u64::from(HOST.media_lag_ms_max / 1000)),
     ] {
         let words = words.replace("{}", &value.to_string());
-        assert!(text.contains(&words), "docs/protocol.md does not say {words:?}");
+        assert!(text.contains(&words), "docs/protocol.md does not contain {words:?}");
     }
     assert!(text.contains(&format!("`uplink.linger_s` ({} s", 30)) && Config::default_text().contains("linger_s = 30"));
 }
@@ -447,7 +449,7 @@ fn the_fixed_limits_in_the_protocol_are_the_wires() {
     assert!(text.contains("below 2^53") && wire::SEQUENCE_END == 1 << 53);
 }
 
-/// The value of a key in the case of this name.
+/// The value of a key in the case with this name.
 fn case<'a>(vectors: &'a str, name: &str, key: &str) -> &'a str {
     let mut cases = vectors.split("\n\n").filter(|case| case.lines().any(|line| line == format!("name: {name}")));
     let case = cases.next().unwrap_or_else(|| panic!("no vector {name}"));
@@ -466,7 +468,7 @@ fn the_worked_examples_are_the_vectors() {
         let (name, rest) = rest.split_once('"').unwrap();
         let expected = if rest.starts_with(" of") { case(&media, name, "frame") } else { case(&uplink, name, "hex") };
         let block = rest.split("```").nth(1).unwrap();
-        // Hex digits to the left, words two spaces behind them.
+        // Hex digits, two spaces, and then the explanation.
         let hex: String = block.lines().filter_map(|line| line.trim_start().split("  ").next()).collect();
         assert_eq!(hex.replace(' ', ""), expected.replace(' ', ""), "docs/protocol.md: {name}");
         count += 1;
@@ -480,8 +482,8 @@ fn the_worked_examples_are_the_vectors() {
     }
 }
 
-/// The crates below a heading of any manifest of the workspace (and below those of the same name for some targets
-/// alone), without the workspace's own.
+/// The dependencies below a heading of any manifest of the workspace (also those for one target
+/// only), without our own crates.
 fn manifests(heading: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for path in files(&["Cargo.toml"]).iter().filter(|path| !path.starts_with("tests/")) {
@@ -516,7 +518,7 @@ fn the_dependencies_are_the_manifests() {
     assert_eq!(costs(), rows, "docs/dependencies.md: crates below each dependency, and those that only it brings");
 }
 
-/// How many crates each dependency of a crate of ours is with all below it, and how many nobody else brings.
+/// For each dependency of our crates: the crates that it brings, and those that only it brings.
 fn costs() -> BTreeMap<String, (usize, usize)> {
     let options = ["tree", "-e", "normal", "--prefix", "depth", "--no-dedupe", "--locked", "--offline"];
     let output = Command::new(env!("CARGO"))
@@ -527,7 +529,7 @@ fn costs() -> BTreeMap<String, (usize, usize)> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut below = BTreeMap::<String, BTreeSet<String>>::new();
-    // The crate of somebody else's that the lines stand below, and how deep it is.
+    // The external crate that the following lines belong to, and its depth.
     let mut direct = None;
     for line in String::from_utf8(output.stdout).unwrap().lines() {
         let (depth, name) = line.split_at(line.find(|c: char| !c.is_ascii_digit()).unwrap());
@@ -550,7 +552,7 @@ fn costs() -> BTreeMap<String, (usize, usize)> {
     below.iter().map(|(name, crates)| (name.clone(), (crates.len(), alone(name, crates)))).collect()
 }
 
-/// The hub builds on it with another runtime than the daemon's.
+/// The hub uses it with another runtime than the daemon's.
 #[test]
 fn the_business_library_brings_no_runtime() {
     let options = ["tree", "-p", "sharelinkd-business", "-e", "normal", "--prefix", "none", "--locked", "--offline"];
@@ -580,7 +582,7 @@ fn the_toolchain_and_the_licence_are_the_manifests() {
 
 #[test]
 fn nothing_names_a_machine_a_plan_or_a_debt() {
-    // Written in halves, so that this file does not name them either.
+    // Split, so that this file does not contain them.
     let words = [
         concat!("../sha", "red"),
         concat!("/wo", "rk/"),
@@ -600,10 +602,11 @@ fn nothing_names_a_machine_a_plan_or_a_debt() {
     }
 }
 
-/// Packages come from where the machine's own tools are told to take them: a mirror that a user has is nobody's to go around.
+/// Packages come from wherever the machine's own tools are configured to take them: nothing may
+/// bypass a user's mirror.
 #[test]
 fn nothing_names_an_archive_or_a_registry() {
-    // Written in halves, so that this file does not name them either.
+    // Split, so that this file does not contain them.
     let hosts = [
         concat!("deb.deb", "ian.org"),
         concat!("ftp.deb", "ian.org"),
@@ -624,7 +627,7 @@ fn nothing_names_an_archive_or_a_registry() {
         concat!("qu", "ay.io"),
     ];
     let mut count = 0;
-    // Whatever its name ends with: lists of sources and locks too.
+    // All file names, including lists of sources and lock files.
     for path in files(&[""]) {
         let bytes = fs::read(root().join(&path)).unwrap();
         let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
@@ -635,7 +638,7 @@ fn nothing_names_an_archive_or_a_registry() {
     assert!(count > 300, "only {count} files were found");
 }
 
-/// The lines of a source file before its tests; none of a file that is for tests alone.
+/// The lines of a source file before its tests; none of a pure test file.
 fn untested(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_test =
         ["#![cfg(test)]\n", "#![expect(clippy::unwrap_used"].iter().any(|mark| text.contains(&format!("\n{mark}")));
@@ -645,7 +648,7 @@ fn untested(text: &str) -> impl Iterator<Item = (usize, &str)> {
 #[test]
 fn every_source_opens_with_a_head() {
     for path in files(&[".rs"]) {
-        assert!(read(&path).starts_with("//! "), "{path} does not say what it is");
+        assert!(read(&path).starts_with("//! "), "{path} does not open with a //! head");
     }
 }
 
@@ -659,7 +662,7 @@ fn no_source_is_longer_than_it_needs_to_be() {
                     count <= *count_max,
                     "{path} has {count} lines before its tests; {count_max} were allowed: {why}"
                 );
-                assert!(count > LINES_MAX, "{path} has {count} lines and needs no exception any more");
+                assert!(count > LINES_MAX, "{path} has only {count} lines: remove its exception");
             }
             None => assert!(count <= LINES_MAX, "{path} has {count} lines before its tests, {LINES_MAX} are allowed"),
         }
@@ -667,13 +670,13 @@ fn no_source_is_longer_than_it_needs_to_be() {
     assert!(LONG_FILES.iter().all(|(path, ..)| root().join(path).exists()));
 }
 
-/// Whether the simulation still finds them is `tests/planted/run`'s to say.
+/// `tests/planted/run` checks that the simulation still finds them.
 #[test]
-fn the_bugs_that_are_kept_to_be_planted_still_fit() {
+fn the_planted_bugs_still_apply() {
     let patches = files(&[".patch"]);
     assert!(patches.len() >= 3);
     for patch in patches {
-        // Outside of any repository, git takes the paths as they are.
+        // Outside a repository, git takes the paths literally.
         let fits = Command::new("git")
             .args(["--git-dir=/nowhere", "apply", "--check", &patch])
             .current_dir(root())
@@ -686,7 +689,7 @@ fn the_bugs_that_are_kept_to_be_planted_still_fit() {
 #[test]
 fn three_calls_are_unsafe_and_no_other() {
     for path in files(&[".rs"]) {
-        // Split, or this line would be counted.
+        // Split, so that this line does not count.
         let count = read(&path).matches(concat!("un", "safe {")).count();
         let expected = match path.as_str() {
             "src/daemon/options.rs" => 2,
@@ -733,7 +736,7 @@ fn the_arithmetic_of_the_sizes_is_the_boards() {
             (board.kernel_size_max / 27_000).to_string(),
         ];
         assert_eq!(row[2..], expected, "docs/sizing.md: {}", board.name);
-        // Below where Linux begins to press, on the box that the row names.
+        // Below the point where Linux comes under memory pressure on the row's machine.
         let Some((size, unit)) = row[1].split_once(' ') else { panic!("{row:?}") };
         if let (Ok(size), true) = (size.parse::<u64>(), matches!(unit, "MiB" | "GiB")) {
             let box_size = size << if unit == "MiB" { 20 } else { 30 };

@@ -1,4 +1,5 @@
-//! The corpora of the fuzz targets, replayed: what was found once stays found. `tests/fuzz/README.md` says how they grow.
+//! Replays the corpora of the fuzz targets as regression tests. `tests/fuzz/README.md` says how
+//! they grow.
 
 #[path = "../fuzz/targets.rs"]
 mod targets;

@@ -1,4 +1,4 @@
-//! Everything that is tested from outside the library, in one binary.
+//! All tests from outside the library, in one binary.
 
 #![allow(missing_docs, reason = "tests speak by their names")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]

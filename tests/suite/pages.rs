@@ -1,4 +1,4 @@
-//! Pages on real sockets: what tungstenite's own frames and the relay's do to each other.
+//! Pages on real sockets: tungstenite's own frames beside the relay's.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use async_tungstenite::tungstenite::Message;
 
 use crate::world::{Business, Process, connect, next_text};
 
-/// A pong is tungstenite's and goes out through the control slot, with nothing else to carry it.
+/// tungstenite queues the pong; it goes out through the control slot without a frame of the relay's
+/// own.
 #[test]
 fn a_ping_is_answered_at_once_however_quiet_the_page_is() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -17,7 +18,7 @@ fn a_ping_is_answered_at_once_however_quiet_the_page_is() {
     page.send(r#"{"type":"subscribe","id":1,"link":"pings"}"#.into()).unwrap();
     business.accept(7);
     assert!(next_text(&mut page).contains("subscribed"));
-    // Well before the next frame of the relay's own, 15 s after the last one, which would carry it.
+    // Well before the relay's next frame, 15 s after the last one, which would flush it.
     page.get_ref().set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     for number in 0..100_u8 {
         page.send(Message::Ping(vec![number].into())).unwrap();

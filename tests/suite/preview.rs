@@ -1,4 +1,4 @@
-//! The share page's card: what a pasted link shows before anybody opens it.
+//! The share page's card: the preview of a pasted link.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ fn get(address: SocketAddr, path: &str) -> String {
     get_as(address, path, "")
 }
 
-/// The answer to a request with further header lines.
+/// The answer to a request with additional header lines.
 fn get_as(address: SocketAddr, path: &str, lines: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -1,4 +1,4 @@
-//! The program as a person meets it: commands, messages, exit codes.
+//! The program as a person uses it: commands, messages, exit codes.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -47,9 +47,9 @@ fn a_good_configuration_is_shown_with_the_memory_sum_and_without_its_secret() {
     assert!(!said.contains(crate::world::SECRET));
 }
 
-/// Where a board's limits are lowered the sum is that of the lowered board.
+/// With lowered limits the sum is that of the lowered board.
 #[test]
-fn the_memory_sum_is_told_at_start() {
+fn the_memory_sum_is_logged_at_start() {
     let business = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let lowered = Board { pages_max: 1_234, ..*board::SELECTED };
     for (board, limits) in [(board::SELECTED, ""), (&lowered, "[limits]\npages = 1234\n")] {
@@ -123,7 +123,7 @@ fn a_demo_whose_reader_went_away_lives_on_and_ends_in_good_order() {
 }
 
 #[test]
-fn an_output_that_takes_nothing_is_told() {
+fn a_failing_output_is_reported() {
     for arguments in [&["config"][..], &["status", "--json", "--socket", "/nowhere"]] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = program().args(arguments).stdout(full).output().unwrap();

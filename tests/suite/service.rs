@@ -1,7 +1,7 @@
-//! The relay under a service manager: what it is told, the sockets that it holds, and the units as shipped.
+//! The relay under a service manager: notifications, passed sockets, and the shipped units.
 //!
-//! The manager is played: a datagram socket to be told at, and a listener that stays while relays come and go. `tests/run`
-//! has systemd itself judge the units.
+//! The manager is simulated: a datagram socket for notifications, and a listener that outlives the
+//! relays. `tests/run` has systemd itself check the units.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ use board::HOST;
 
 use crate::world::{Business, Folder, PATIENCE, config_text, connect, free_address, subscribe};
 
-/// Where a relay tells how it is.
+/// The notification socket of a service manager.
 struct Manager {
     socket: UnixDatagram,
     name: String,
@@ -42,14 +42,14 @@ impl Manager {
         Self::at(folder.0.join("notify").to_str().unwrap().to_owned())
     }
 
-    /// The next message.
+    /// The next notification.
     fn hear(&self) -> String {
         let mut text = [0; 1024];
-        let size = self.socket.recv(&mut text).expect("the relay says something in time");
+        let size = self.socket.recv(&mut text).expect("the relay sends a notification in time");
         String::from_utf8(text[..size].to_vec()).unwrap()
     }
 
-    /// The next message that has this in it.
+    /// The next notification that contains `word`.
     fn hear_of(&self, word: &str) -> String {
         let end = now() + PATIENCE;
         loop {
@@ -57,16 +57,16 @@ impl Manager {
             if text.contains(word) {
                 return text;
             }
-            assert!(now() < end, "no {word} in time, at last {text:?}");
+            assert!(now() < end, "no {word} in time; the last message was {text:?}");
         }
     }
 }
 
-/// A relay, ended with its test.
+/// A relay, killed when dropped.
 struct Relay(Child);
 
 impl Relay {
-    /// Ends it in good order; its exit code.
+    /// Ends it with SIGTERM; its exit code.
     fn end(mut self) -> Option<i32> {
         signal(&self.0, "TERM");
         self.0.wait().unwrap().code()
@@ -89,9 +89,9 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// A relay to which the sockets are passed under these names, as `sd_listen_fds(3)` wants it.
+/// A relay that is passed these sockets under these names, as in `sd_listen_fds(3)`.
 fn activated(config: &Path, sockets: &[&OwnedFd], names: &str) -> Command {
-    // A shell has its own number to tell, and moves what it was given to where it is looked for.
+    // A shell knows its own process number, and moves the sockets to descriptors 3 and up.
     let moves = ["", "3<&0 </dev/null", "4<&1 3<&0 </dev/null >/dev/null"][sockets.len()];
     let script = format!("export LISTEN_PID=$$ LISTEN_FDS={}; exec {moves}; exec \"$0\" \"$@\"", sockets.len());
     let mut command = Command::new("sh");
@@ -123,7 +123,7 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
 }
 
 #[test]
-fn the_service_manager_is_told_how_the_relay_is() {
+fn the_service_manager_gets_the_relays_status() {
     let folder = Folder::new("told");
     let business = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free_address();
@@ -157,7 +157,7 @@ fn the_service_manager_is_told_how_the_relay_is() {
         let uptime_s: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
         let (_, us) = reloading.split_once("\nMONOTONIC_USEC=").expect(&reloading);
         let us: f64 = us.parse().unwrap();
-        // The clock stands still while a machine sleeps; the uptime does not.
+        // The monotonic clock stops while a machine is suspended; the uptime does not.
         assert!(us > 0.0 && us / 1e6 < uptime_s + 1.0, "{us} of {uptime_s} s");
         assert!(manager.hear_of("=1").starts_with("READY=1\nSTATUS=1 of 10000"));
 
@@ -170,7 +170,7 @@ fn the_service_manager_is_told_how_the_relay_is() {
 }
 
 #[test]
-fn nothing_is_said_where_nothing_changed() {
+fn an_unchanged_status_is_not_repeated() {
     let folder = Folder::new("unchanged");
     let manager = Manager::in_folder(&folder);
     let config =
@@ -187,14 +187,14 @@ fn nothing_is_said_where_nothing_changed() {
             said.push(String::from_utf8_lossy(&text[..size]).into_owned());
         }
     }
-    // The uplink is `down` or being dialled; a line every two seconds at most, and no other.
+    // The uplink is `down` or dialling: one line every two seconds at most.
     assert!(said.len() <= 5, "{said:?}");
     assert!(said.windows(2).all(|pair| pair[0] != pair[1]), "{said:?}");
 }
 
 #[test]
-fn the_watchdog_is_fed_where_it_is_this_process_that_is_watched() {
-    /// A sign of life comes each quarter of it; whatever else the machine does, it does not stand still for three.
+fn only_the_watched_process_feeds_the_watchdog() {
+    /// A watchdog message is due every quarter of this; no machine stalls for the other three.
     const LIMIT: Duration = Duration::from_secs(4);
     let folder = Folder::new("watchdog");
     let config =
@@ -210,17 +210,17 @@ fn the_watchdog_is_fed_where_it_is_this_process_that_is_watched() {
     let (own, others) = (manager("own"), manager("others"));
     let _of_another = start("1", &others);
     let _watched = start("$$", &own);
-    // Within the limit of the manager's patience, with time for three more signs than the first.
+    // Within the watchdog's limit there is time for three more messages after the first.
     let mut signs = vec![now()];
     let mut text = [0; 1024];
     while signs.len() < 5 {
         own.socket.set_read_timeout(Some(LIMIT)).unwrap();
-        let size = own.socket.recv(&mut text).unwrap_or_else(|error| panic!("no sign of life in time: {error}"));
+        let size = own.socket.recv(&mut text).unwrap_or_else(|error| panic!("no watchdog message in time: {error}"));
         if &text[..size] == b"WATCHDOG=1" {
             signs.push(now());
         }
         let silence = signs[signs.len() - 1].elapsed();
-        assert!(silence < LIMIT, "no sign of life for {silence:?}");
+        assert!(silence < LIMIT, "no watchdog message for {silence:?}");
     }
     let longest = signs.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     assert!(longest < LIMIT, "{signs:?}");
@@ -234,7 +234,7 @@ fn the_watchdog_is_fed_where_it_is_this_process_that_is_watched() {
 fn a_restart_refuses_no_connection() {
     let folder = Folder::new("restart");
     let manager = Manager::in_folder(&folder);
-    // Another address than the one held: that one has no effect.
+    // `pages.listen` differs from the passed socket's address, and has no effect.
     let config =
         folder.write("relay.toml", "[pages]\nlisten = \"127.0.0.1:1\"\n[uplink]\naddresses = [\"unix:/nowhere\"]\n");
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -250,7 +250,8 @@ fn a_restart_refuses_no_connection() {
                     let begun = now();
                     match get(address, "/healthz") {
                         Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => count += 1,
-                        // Who stops between its coming and its asking for as long as a head has a place is sent away.
+                        // A client that stalls before its request until the head's timeout is
+                        // sent away.
                         answer => {
                             let refused = answer.as_ref().err().map(std::io::Error::kind);
                             let is_refused = refused == Some(std::io::ErrorKind::ConnectionRefused);
@@ -265,18 +266,18 @@ fn a_restart_refuses_no_connection() {
         .collect();
     let mut relay = start(activated(&config, &[&held], "http"), &manager);
     for _ in 0..5 {
-        // One that is watched, so that there is something to drain.
+        // A page with a subscription, so that there is something to drain.
         let mut page = connect(address);
         let told = thread::spawn(move || while page.read().is_ok() {});
         thread::sleep(Duration::from_millis(200));
         assert_eq!(relay.end(), Some(0));
         told.join().unwrap();
-        // The next one is not there yet.
+        // The next relay has not started yet.
         thread::sleep(Duration::from_millis(200));
         relay = start(activated(&config, &[&held], "http"), &manager);
     }
     is_over.store(true, Ordering::Relaxed);
-    let counts: Vec<u32> = comers.into_iter().map(|comer| comer.join().expect("nobody was refused")).collect();
+    let counts: Vec<u32> = comers.into_iter().map(|comer| comer.join().expect("no client was refused")).collect();
     assert!(counts.iter().all(|count| *count > 5), "{counts:?}");
     drop(relay);
 }
@@ -292,15 +293,15 @@ fn both_sockets_are_taken_by_their_names() {
     let console = OwnedFd::from(UnixListener::bind(&path).unwrap());
     let relay = start(activated(&config, &[&console, &OwnedFd::from(pages)], "console:http"), &manager);
     let status = crate::world::program().args(["status", "--socket"]).arg(&path).output().unwrap();
-    assert_eq!(status.status.code(), Some(1), "degraded: there is no business server");
+    assert_eq!(status.status.code(), Some(1), "degraded: no business server is connected");
     assert!(String::from_utf8(status.stdout).unwrap().contains("[U1]"));
     assert!(get(address, "/healthz").unwrap().ends_with("ok"));
     assert_eq!(relay.end(), Some(0));
-    assert!(path.exists(), "what the service manager holds, it removes itself");
+    assert!(path.exists(), "only the service manager removes its socket");
 }
 
 #[test]
-fn sockets_that_are_none_to_serve_on_are_refused() {
+fn unsuitable_sockets_are_refused() {
     let folder = Folder::new("no-sockets");
     let config = folder.write("relay.toml", "[uplink]\naddresses = [\"unix:/nowhere\"]\n");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -323,7 +324,7 @@ fn sockets_that_are_none_to_serve_on_are_refused() {
 }
 
 #[test]
-fn what_holds_is_told_where_unit_and_configuration_differ() {
+fn a_difference_between_unit_and_configuration_is_logged() {
     let folder = Folder::new("differ");
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap();
@@ -352,7 +353,7 @@ fn what_holds_is_told_where_unit_and_configuration_differ() {
     }
 }
 
-/// The values of a unit by their keys; the last of a key.
+/// The values of a unit by key; of a repeated key the last.
 fn unit(name: &str) -> BTreeMap<String, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name);
     let text = fs::read_to_string(path).unwrap();
@@ -398,12 +399,13 @@ fn the_units_agree_with_the_program() {
     assert_eq!((&*pages["FileDescriptorName"], &*console["FileDescriptorName"]), ("http", "console"));
     let stop_s: u32 = service["TimeoutStopSec"].parse().unwrap();
     assert!(stop_s > 10, "pages.drain_s's default");
-    // A crash loop goes on: it never reaches the limit of starts.
+    // A crash loop is restarted for ever: it never reaches the start limit.
     let number = |key: &str| service[key].parse::<u32>().unwrap();
     assert!(number("RestartSec") * number("StartLimitBurst") > number("StartLimitIntervalSec"));
 }
 
-/// `systemd/line` with this program and configuration, on a machine where `prompt` is the process that has the prompt's line. Its exit code, what it said, and what it asked of systemctl.
+/// Runs `systemd/line` with this program and configuration, on a machine where process `prompt`
+/// owns the line. Returns its exit code, its output, and its systemctl commands.
 fn line(folder: &Folder, words: &[&str], prompt: Option<u32>) -> (Option<i32>, String, String) {
     let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/line")).unwrap();
     let text = source
@@ -412,8 +414,8 @@ fn line(folder: &Folder, words: &[&str], prompt: Option<u32>) -> (Option<i32>, S
         .replace("/etc/sharelinkd/sharelinkd.toml", folder.0.join("relay.toml").to_str().unwrap());
     let script = folder.write("line", &text);
     let asked = folder.write("asked", "");
-    // A function of the shell, and no program: one that was only just written can't be run while another test's
-    // child process still has the descriptor by which it was written.
+    // A shell function rather than a program: a file just written can't be executed while another
+    // test's child still holds its write descriptor (ETXTBSY).
     let systemctl = r#"systemctl() {
         echo "$*" >>"$TEST_ASKED"
         case "$*" in
@@ -438,7 +440,7 @@ fn a_prompt_is_kept_off_while_the_relay_runs_and_no_longer() {
     {
         folder.write("relay.toml", &format!("[console]\n{config}\n"));
         line(&folder, &["take"], None);
-        assert_eq!(kept_off(), takes, "{config}: a wrong configuration keeps nobody out");
+        assert_eq!(kept_off(), takes, "{config}: an invalid configuration locks no user out");
         let (_, _, asked) = line(&folder, &["release"], None);
         assert!(!kept_off() && asked == "start --no-block getty.target\n", "{asked}");
     }
@@ -450,7 +452,7 @@ fn a_prompt_is_kept_off_while_the_relay_runs_and_no_longer() {
 fn the_console_takes_the_line_of_a_prompt_and_leaves_that_of_a_login() {
     let folder = Folder::new("line-taken");
     folder.write("relay.toml", "[console]\nserial = \"/dev/ttyNone7\"\n");
-    // A process has the name that it was called by.
+    // A process is named after its program file.
     std::os::unix::fs::symlink("/bin/sleep", folder.0.join("agetty")).unwrap();
     for (program, login) in [(folder.0.join("agetty"), false), ("/bin/sleep".into(), true)] {
         let mut process = std::process::Command::new(program).arg("60").spawn().unwrap();
@@ -467,8 +469,8 @@ fn the_console_takes_the_line_of_a_prompt_and_leaves_that_of_a_login() {
 fn a_relay_does_without_huge_pages() {
     let relay = crate::world::Process::start_as("huge-pages", "");
     let status = fs::read_to_string(format!("/proc/{}/status", relay.child.id())).unwrap();
-    // Linux 6.0 and later say it; before, nothing does.
+    // From Linux 6.0 on; before, nothing reports it.
     if let Some(line) = status.lines().find(|line| line.starts_with("THP_enabled:")) {
-        assert!(line.ends_with('0'), "{line}: the first row of each table takes 2 MiB where they are given to all");
+        assert!(line.ends_with('0'), "{line}: with huge pages for all, the first row of each table takes 2 MiB");
     }
 }

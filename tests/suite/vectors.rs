@@ -1,7 +1,8 @@
-//! The frozen vectors of both protocols, against this implementation: decoded, rendered, encoded back.
+//! The frozen vectors of both protocols against this implementation: decoded, rendered, encoded
+//! again.
 //!
-//! The files were made by a second implementation (`tests/vectors/*/make.py`). If one of these tests
-//! fails, the files are not what is to be changed.
+//! A second implementation made the files (`tests/vectors/*/make.py`). If one of these tests fails,
+//! do not change the files.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -32,7 +33,7 @@ fn cases(file: &str) -> Vec<Case> {
     cases
 }
 
-/// Tokens of hex digits, or of one byte and a count.
+/// Tokens: hex digits, or one byte and a count.
 fn bytes(tokens: &str) -> Vec<u8> {
     let hex = |digits: &str| -> Vec<u8> {
         digits
@@ -129,7 +130,8 @@ fn render_to_relay(frame: &ToRelay<'_>) -> String {
     }
 }
 
-/// The one frame in the bytes, read whole or a byte at a time, as its text, encoded back; or its fault.
+/// Decodes the single frame in the bytes, in one read or byte by byte: its text and its encoding,
+/// or its fault.
 fn read_to_relay(frame: &[u8], step: usize) -> Result<(String, Vec<u8>), Fault> {
     let mut deframer = Deframer::new(DATA_SIZE_MAX);
     for piece in frame.chunks(step) {
@@ -219,7 +221,8 @@ fn every_wrong_frame_of_the_uplink_is_refused_for_what_is_wrong_with_it() {
                     let is_named = classes.split('|').any(|expected| expected.trim() == class(&fault));
                     assert!(is_named, "{file}: {}: {fault:?} is not {classes}", case["name"]);
                 }
-                // A publication that breaks a limit is the machine's to drop: here it is whole, or cut short.
+                // A publication beyond a limit is the machine's to drop: here it is decoded, or
+                // reported as oversize.
                 (None, Ok((value, _))) => assert!(
                     value.starts_with("Publish") || value.starts_with("oversize"),
                     "{file}: {}: {value}",

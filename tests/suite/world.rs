@@ -1,6 +1,7 @@
-//! The world around a relay under test: a business server and pages, blocking and plain, on real sockets.
+//! The environment of a relay under test: a business server and pages, simple and blocking, on real
+//! sockets.
 //!
-//! Every wait has an end: what doesn't come within [`PATIENCE`] fails the test that waits for it.
+//! Every wait ends after [`PATIENCE`] and fails its test.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,27 +18,27 @@ use wire::uplink::{
     Deframer, Grant, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode, relay_proof,
 };
 
-/// How long anything is waited for.
+/// Timeout of every wait.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// The secret of every test's uplink.
+/// The uplink's secret in every test.
 pub const SECRET: &str = "a secret of the tests";
 
-/// Held for writing by a test that measures time, for reading by one that keeps a processor busy for a second or more:
-/// what is measured is not to depend on what the harness happens to run in its other thread.
+/// Write-locked by a test that measures time, read-locked by one that keeps a core busy for a
+/// second or more: measurements must not depend on what the harness runs in its other thread.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// The machine for a test that measures time: nobody else loads it until this is dropped.
+/// Locks the machine for a test that measures time: no other test loads it until this is dropped.
 pub fn quiet_machine() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The machine for a test that loads it: not while another one measures time.
+/// Locks the machine for a test that loads it: never while another test measures time.
 pub fn busy_machine() -> RwLockReadGuard<'static, ()> {
     MACHINE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An address for something that must be told its port beforehand. It is below those that the kernel gives to whoever asks for
-/// any and above those that the scripts take, so that nobody else is given it meanwhile.
+/// An address for a program that must know its port beforehand. The port is below the kernel's
+/// ephemeral range and above the scripts' ports, so that nothing else takes it meanwhile.
 pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let begin = 32_000 + u16::try_from(std::process::id() % 64).unwrap() * 8;
@@ -46,20 +47,20 @@ pub fn free_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free.expect("a free port")))
 }
 
-/// Allows this process as many open files as it may have: thousands of pages are a file each.
+/// Raises the soft descriptor limit to the hard one: thousands of pages need a descriptor each.
 pub fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
-/// A text frame as a page sends it, masked with zeros.
+/// A page's text frame, with a mask of zeros.
 pub fn masked(text: &str) -> Vec<u8> {
     let size = u16::try_from(text.len()).unwrap();
     [&[0x81, 0x80 | 126][..], &size.to_be_bytes(), &[0; 4], text.as_bytes()].concat()
 }
 
-/// A business server with one relay connected.
+/// A business server with one connected relay.
 pub struct Business {
     stream: TcpStream,
     deframer: Deframer,
@@ -67,7 +68,7 @@ pub struct Business {
 }
 
 impl Business {
-    /// Waits for a relay and shakes hands.
+    /// Accepts a relay and completes the handshake.
     pub fn meet(listener: &TcpListener) -> Self {
         let (stream, _) = listener.accept().unwrap();
         stream.set_nodelay(true).unwrap();
@@ -103,7 +104,7 @@ impl Business {
         self.stream.write_all(&self.out[..end]).unwrap();
     }
 
-    /// Waits for the first frame that `wanted` takes; others are passed over.
+    /// Waits for the first frame for which `wanted` returns a value; skips others.
     pub fn take<T>(&mut self, mut wanted: impl FnMut(&ToBusiness<'_>) -> Option<T>) -> T {
         loop {
             while let Some(body) = self.deframer.next_body().unwrap() {
@@ -111,13 +112,13 @@ impl Business {
                     return value;
                 }
             }
-            let size = self.stream.read(self.deframer.space()).expect("the relay says something in time");
+            let size = self.stream.read(self.deframer.space()).expect("the relay sends something in time");
             assert!(size > 0, "the relay closed the uplink");
             self.deframer.filled(size);
         }
     }
 
-    /// Takes what the relay has said, without waiting, and forgets it; pings are answered.
+    /// Reads and discards what the relay has sent, without waiting; answers pings.
     pub fn attend(&mut self) {
         self.stream.set_nonblocking(true).unwrap();
         let read = self.stream.read(self.deframer.space());
@@ -159,7 +160,7 @@ pub fn connect(address: SocketAddr) -> Page {
     client(request, stream).expect("the upgrade").0
 }
 
-/// The head with which a page asks for its connection, for those that say it in their own way.
+/// A page's upgrade request, for tests that write their own frames.
 pub fn upgrade(address: SocketAddr) -> String {
     format!(
         "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -185,7 +186,7 @@ pub fn subscribe(page: &mut Page, link: &str) {
     assert!(answer.starts_with(r#"{"type":"subscribed","id":1,"#), "{answer}");
 }
 
-/// A folder that goes away with its test.
+/// A temporary folder, removed when dropped.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -216,11 +217,11 @@ pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sharelinkd"))
 }
 
-/// A relay in a process of its own, ended with the test.
+/// A relay in a process of its own, killed when dropped.
 pub struct Process {
     pub child: Child,
     pub address: SocketAddr,
-    /// What it said until it was ready.
+    /// Its log until it was ready.
     pub log: Vec<String>,
     _folder: Folder,
 }
@@ -236,12 +237,13 @@ impl Process {
         Self::start_as(name, &(config_text(business) + sections))
     }
 
-    /// Starts a relay with a configuration of its own; pages connect to any free port where it doesn't say.
+    /// Starts a relay with this configuration; without a `[pages]` section, pages connect to any
+    /// free port.
     pub fn start_as(name: &str, config: &str) -> Self {
         Self::start_by(program(), name, config)
     }
 
-    /// The same by another build of the program.
+    /// The same with another build of the program.
     pub fn start_by(mut program: Command, name: &str, config: &str) -> Self {
         let listen = if config.contains("[pages]") { "" } else { "[pages]\nlisten = \"127.0.0.1:0\"\n" };
         let folder = Folder::new(name);
@@ -266,18 +268,18 @@ impl Drop for Process {
     }
 }
 
-/// The configuration of a relay under test: any free port.
+/// The configuration of a relay under test, on any free port.
 pub fn config_text(business: SocketAddr) -> String {
     format!("[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"{business}\"]\nsecret = \"{SECRET}\"\n")
 }
 
-/// Reads the log until the relay says where pages connect, and then on to its end in a thread.
+/// Reads the log until the relay reports where pages connect, and drains the rest in a thread.
 fn ready_address(log: impl Read + Send + 'static) -> (SocketAddr, Vec<String>) {
     use std::io::{BufRead, BufReader};
     let mut lines = BufReader::new(log).lines();
     let mut said = Vec::new();
     let address = loop {
-        let line = lines.next().expect("the relay gets ready before its log ends").unwrap();
+        let line = lines.next().expect("the relay is ready before its log ends").unwrap();
         if let Some((_, address)) = line.split_once("ready: pages connect to ") {
             break address.parse().unwrap();
         }

@@ -1,7 +1,8 @@
-//! A house rule: no two files of a crate need each other, neither directly nor around a corner.
+//! A house rule: no two files of a crate depend on each other, directly or indirectly.
 //!
-//! Read from the text: the paths behind `use`, and other paths that begin with `super`, `crate` or the name of a module
-//! below. A file may name its parents: a module's children have their place in it. Tests at a file's foot don't count.
+//! Reads the source text: paths after `use`, and other paths that begin with `super`, `crate` or
+//! the name of a child module. A file may name its parents: they declare their children. Tests at
+//! the end of a file don't count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use super::{files, is_source, read, untested};
 
 type Module = Vec<String>;
 
-/// Each file of a crate, as its module's path, and its code.
+/// Each file of a crate, by module path, and its code.
 type Crate = BTreeMap<Module, String>;
 
 #[test]
@@ -73,7 +74,7 @@ fn module(file: &str) -> Module {
     parts
 }
 
-/// A way from a file back to itself, if there is one.
+/// A path from a file back to itself, if there is one.
 fn cycle(files: &Crate) -> Option<Vec<Module>> {
     let needs: BTreeMap<&Module, BTreeSet<Module>> =
         files.iter().map(|(file, code)| (file, needs(files, file, code))).collect();
@@ -112,7 +113,7 @@ fn needs(files: &Crate, file: &Module, code: &str) -> BTreeSet<Module> {
         let mut from = match parts.peek() {
             Some(&"crate") => Module::new(),
             Some(&("super" | "self")) => file.clone(),
-            // A module below, by its name.
+            // A child module, by its name.
             Some(name) if files.contains_key(&[file.as_slice(), &[(*name).to_owned()]].concat()) => file.clone(),
             _ => continue,
         };
@@ -121,7 +122,7 @@ fn needs(files: &Crate, file: &Module, code: &str) -> BTreeSet<Module> {
                 from.pop();
             }
         }
-        // The longest beginning of the path that is a file.
+        // The longest prefix of the path that is a file.
         let mut longest = None;
         for part in parts {
             from.push(part.to_owned());
@@ -134,7 +135,7 @@ fn needs(files: &Crate, file: &Module, code: &str) -> BTreeSet<Module> {
     found
 }
 
-/// Every path of a text, with the branches of a `use` written out.
+/// Every path in a text, with the branches of a `use` expanded.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for statement in code.split(';') {
@@ -149,7 +150,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Whether what stands before the word `use` says that it begins an import.
+/// Whether the text before the word `use` shows that it begins an import.
 fn is_before_use(before: &str) -> bool {
     before.trim_end().is_empty() || before.trim_end().ends_with(['}', '{', ')', ']', 'b'])
 }

@@ -1,14 +1,15 @@
 //! A house rule: in `src/daemon`, a loop over a read names a budget.
 //!
-//! There is one thread of tasks, and a loop over a socket's read goes on for as long as the peer sends. The rule is
-//! textual: a `loop`, `while` or `for` whose text calls a read, or a function of the daemon that reads and has no
-//! budget of its own, must have the word *budget* in its text. `CONTRIBUTING.md` says the same in words.
+//! There is one thread of tasks, and a loop over a socket's reads runs for as long as the peer
+//! sends. The rule is textual: a `loop`, `while` or `for` whose text calls a read, or a function of
+//! the daemon that reads and has no budget of its own, must contain the word *budget*.
+//! `CONTRIBUTING.md` explains the rule.
 
 use std::collections::BTreeSet;
 
 use super::{files, read, untested};
 
-/// Calls that take bytes, or a message, from a socket.
+/// Calls that take bytes or a message from a socket.
 const READS: [&str; 11] = [
     "read",
     "read_vectored",
@@ -39,7 +40,7 @@ fn a_loop_over_a_read_has_a_budget() {
 #[test]
 fn a_planted_loop_is_found_wherever_the_read_is() {
     for (planted, line) in [
-        // The three that were there, and stopped the relay.
+        // The three that once existed and stalled the relay.
         (
             "async fn linger(s: &S) {\n    while let Ok(1..) = read(s, &mut nowhere).await {}\n}\nasync fn read(s: &S) { s.get_ref().read(x) }",
             2,
@@ -52,11 +53,11 @@ fn a_planted_loop_is_found_wherever_the_read_is() {
             "fn poll(page: &P) {\n    loop {\n        if frames == 16 { return; }\n        page.reads_one();\n    }\n}\nimpl P { fn reads_one(&self) { self.socket.poll_next(context) } }",
             2,
         ),
-        // Two functions away, in another spelling, behind braces in its own condition.
+        // Two calls away, in another notation, with braces in the loop's condition.
         ("fn a() {\n    for _ in 0.. {\n        b();\n    }\n}\nfn b() { c() }\nfn c() { rustix::net::recv(x, y) }", 2),
         ("fn a() {\n    while x(|| { 1 }) {\n        s.peek(x);\n    }\n}", 2),
         ("fn a() {\n    loop {\n        Read::read(s, x);\n        s.drain_all();\n    }\n}", 2),
-        // What is in a comment or a text is no budget.
+        // A comment or a literal is no budget.
         ("fn a() {\n    loop {\n        // a budget\n        s.read(\"budget\");\n    }\n}", 2),
     ] {
         let (found, _) = without_budget(&[("src/daemon/planted.rs".to_owned(), planted.to_owned())]);
@@ -68,11 +69,11 @@ fn a_planted_loop_is_found_wherever_the_read_is() {
 }
 
 #[test]
-fn what_is_no_loop_over_a_read_or_has_a_budget_is_left_alone() {
+fn other_loops_and_loops_with_a_budget_are_accepted() {
     for fine in [
         "fn a() { loop { budget.next_read().await; s.read(x); } }",
         "fn a() { loop { s.read(budget.clip(x)); } }",
-        // It takes from a budget itself: its callers owe none.
+        // The callee takes from a budget itself, so its callers need none.
         "fn a() { loop { b(); } }\nfn b(budget: &mut Budget) { s.read(budget.clip(x)) }",
         "fn a() { loop { fs::read(path); head::read(bytes); Request::read(bytes); letters.peek(); reader(); ready(x); } }",
         "impl Read for A { fn read(&mut self) { s.read(x) } }",
@@ -116,16 +117,16 @@ fn module(path: &str) -> &str {
     path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs")).unwrap_or(path)
 }
 
-/// What calls are told apart by.
+/// What distinguishes calls.
 struct Known<'a> {
     modules: BTreeSet<&'a str>,
     functions: &'a [Function<'a>],
-    /// Those that read and have no budget.
+    /// Functions that read and have no budget.
     readers: Vec<&'a Function<'a>>,
 }
 
 impl Known<'_> {
-    /// The first call of some code of a module that reads.
+    /// The first call of a read in the code of a module.
     fn call<'c>(&self, module: &str, code: &'c str) -> Option<&'c str> {
         words(code)
             .find(|(at, word)| self.reads(module, &code[..*at], word, &code[at + word.len()..]))
@@ -137,7 +138,7 @@ impl Known<'_> {
         if !behind.starts_with('(') || before.ends_with("fn") {
             return false;
         }
-        // `RwLock::read` and `Peekable::peek` take nothing.
+        // `RwLock::read` and `Peekable::peek` have no argument.
         let is_read = READS.contains(&word) && !behind.starts_with("()");
         let is_reader =
             |of: &dyn Fn(&Function<'_>) -> bool| self.readers.iter().any(|reader| reader.name == word && of(reader));
@@ -146,7 +147,7 @@ impl Known<'_> {
             return is_read || is_reader(&|reader| reader.is_method && is_seen(reader));
         }
         match before.strip_suffix("::").map(|path| words(path).last().map_or("", |(_, word)| word)) {
-            // Files are no sockets.
+            // Files are not sockets.
             Some("fs") => false,
             Some(of) if self.modules.contains(of) => is_reader(&|reader| reader.module == of),
             Some(of) if of.starts_with(char::is_uppercase) => {
@@ -171,7 +172,7 @@ struct Function<'a> {
     name: &'a str,
     is_method: bool,
     is_pub: bool,
-    /// From its name on.
+    /// The text from its name on.
     text: &'a str,
     body: &'a str,
 }
@@ -188,7 +189,7 @@ fn functions<'a>(module: &'a str, code: &'a str) -> impl Iterator<Item = Functio
     })
 }
 
-/// Where loops begin, and their texts with what stands before the block.
+/// The beginnings of loops, and their texts including the condition.
 fn loops(code: &str) -> impl Iterator<Item = (usize, &str)> {
     words(code).filter(|(_, word)| LOOPS.contains(word)).filter_map(|(at, word)| {
         let from = &code[at..];
@@ -200,7 +201,7 @@ fn loops(code: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The words of some code, each with its place.
+/// The words of some code, each with its position.
 fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     code.split(move |c| !is_part(c))
@@ -208,7 +209,7 @@ fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(|word| (word.as_ptr() as usize - code.as_ptr() as usize, word))
 }
 
-/// The brace that opens a block: the first outside of parentheses, unless the item ends before.
+/// The brace that opens a block: the first outside parentheses, unless the item ends before it.
 fn opening(code: &str) -> Option<usize> {
     let mut depth = 0;
     for (at, letter) in code.char_indices() {
@@ -239,7 +240,7 @@ fn block(code: &str) -> Option<usize> {
     None
 }
 
-/// The code before the tests, without what comments and literals say; lines stay.
+/// The code before the tests, with comments and literals blanked; line numbers stay the same.
 fn code(text: &str) -> String {
     let text: String = untested(text).flat_map(|(_, line)| [line, "\n"]).collect();
     let mut out = String::with_capacity(text.len());
@@ -269,7 +270,7 @@ fn code(text: &str) -> String {
     out
 }
 
-/// The size of the literal of one character that begins here; a lifetime is none.
+/// The size of the character literal that begins here; `None` for a lifetime.
 fn character(rest: &str) -> Option<usize> {
     let inner = rest.strip_prefix('\'')?;
     let size = match inner.strip_prefix('\\') {

@@ -1,10 +1,11 @@
-//! Everything that the business server ever published, by topic, epoch and track: the truth that pages are held to.
+//! Everything that the business server ever published, by topic, epoch and track: the reference for
+//! the pages.
 
 use std::collections::{BTreeMap, HashMap};
 
 use wire::Track;
 
-/// What a publication is.
+/// The kind of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     Whole,
@@ -19,9 +20,9 @@ pub struct Item {
     pub what: What,
     pub mime: String,
     pub data: Vec<u8>,
-    /// Whether the relay may show it: small enough, and JSON where it must be.
+    /// Whether the relay may show it: small enough, and JSON where required.
     pub good: bool,
-    /// The init segment in force before it; 0 without.
+    /// The init segment that applies; 0 without.
     pub init: u64,
 }
 
@@ -29,7 +30,7 @@ pub struct Item {
 #[derive(Debug, Default)]
 pub struct History {
     pub items: BTreeMap<u64, Item>,
-    /// The counter's next value, holes included.
+    /// The counter's next value, including holes.
     pub next: u64,
 }
 
@@ -43,7 +44,7 @@ impl History {
     }
 }
 
-/// All of it.
+/// All publications.
 #[derive(Debug, Default)]
 pub struct Archive(HashMap<(u32, u64, usize), History>);
 

@@ -1,5 +1,5 @@
-//! The business server as docs/protocol.md describes it, naive and honest, but slow, forgetful and rude on purpose; and what
-//! it may expect of the relay's frames.
+//! The business server as in docs/protocol.md, naive and honest, but slow, forgetful and rude on
+//! purpose; and what it may expect of the relay's frames.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -13,16 +13,16 @@ use super::archive::{Archive, Item, What};
 use super::{World, ensure};
 
 pub const SECRET: &[u8] = b"secret";
-/// Messages that the business server still holds.
+/// Messages that the business server keeps for replay.
 const HELD: usize = 8;
-/// Sequences stay below it.
+/// Sequences stay below this.
 const SEQUENCE_END: u64 = 1 << 53;
 
-/// What a link shows and allows.
+/// A link's room and grant.
 pub struct Link {
     pub name: String,
     pub room: usize,
-    /// Whether its grants are shared: always, never, or as it comes.
+    /// Whether its grants are shared: always, never, or at random.
     pub shared: Option<bool>,
     pub ttl_s: u32,
     pub replay: u16,
@@ -32,23 +32,23 @@ pub struct Link {
     pub is_shy: bool,
 }
 
-/// The address that is banned wherever pages are asked for by name and grants are not shared.
+/// The address that is banned wherever pages are requested by name and grants are not shared.
 pub const BANNED: &str = "10.0.0.2";
-/// What its pages are told, and nobody else.
+/// The reason that its pages get, and no others.
 pub const BAN: &str = "you are banned";
 
-/// A request that is to be answered.
+/// A pending request.
 pub struct Pending {
     pub request: u32,
     pub link: String,
     pub since: Option<Since>,
-    /// Whom it names; empty for the link as a whole.
+    /// The page that it names; empty for the link as a whole.
     pub address: String,
-    /// When its answer is due, where it comes late.
+    /// When its answer is due, if it is delayed.
     pub due: Option<u64>,
 }
 
-/// What is behind links.
+/// A room behind links.
 pub struct Room {
     pub topic: u32,
     pub epoch: u64,
@@ -58,7 +58,7 @@ pub struct Room {
 pub struct Outgoing {
     pub bytes: Vec<u8>,
     pub effect: Effect,
-    /// Nothing that the relay may understand: it ends the connection.
+    /// An invalid frame: the relay must end the connection.
     pub is_garbage: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct Outgoing {
 #[derive(Clone, Copy, Debug)]
 pub enum Effect {
     None,
-    /// With the end of the grant's time, where it is shared and has any.
+    /// With the expiry of the grant, if it is shared and has one.
     Accept {
         request: u32,
         topic: u32,
@@ -88,37 +88,37 @@ pub enum Effect {
     Welcome,
 }
 
-/// A `Subscribe` as it was sent.
+/// A `Subscribe` as sent.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub link: String,
     pub at: u64,
     pub is_whole: bool,
-    /// Whom it names; empty for the link as a whole.
+    /// The page that it names; empty for the link as a whole.
     pub address: String,
-    /// The link was denied since: the relay has no use for the answer.
+    /// The link was denied since: the relay ignores the answer.
     pub is_void: bool,
 }
 
 /// The server's side of one connection.
 #[derive(Default)]
 pub struct Server {
-    /// Topics that the relay is subscribed to, with their epoch.
+    /// The relay's subscriptions, with their epoch.
     pub subscribed: HashMap<u32, u64>,
-    /// Requests to be answered.
+    /// Pending requests.
     pub pending: Vec<Pending>,
     pub inbox: Vec<u8>,
     pub outbox: VecDeque<Outgoing>,
-    /// Topics that the relay knows of, as it was told: the last audience.
+    /// Topics that the relay knows: the last audience reported for each.
     pub audience: HashMap<u32, (u32, u64)>,
     pub nonce: [u8; 16],
     pub is_welcome: bool,
-    /// Requests that the relay has not got an answer to.
+    /// Requests whose answers have not reached the relay.
     pub under_way: HashMap<u32, Asked>,
     /// Topics accepted on this connection, and since when.
     pub accepted: HashMap<u32, u64>,
     pub numbers: HashSet<u32>,
-    /// Links that were accepted on this connection: as shared, and else for which address.
+    /// Links accepted on this connection: as shared, or for which address.
     pub shared: HashSet<String>,
     pub own: HashSet<(String, String)>,
 }
@@ -137,7 +137,7 @@ impl World {
         self.server.outbox.push_back(Outgoing { bytes, effect, is_garbage: false });
     }
 
-    /// Sends something that ends the connection, at whatever point of the conversation.
+    /// Sends something that must end the connection, at any point of the conversation.
     pub fn push_garbage(&mut self) {
         let (topic, sequence, data) = (1, 1, &b"1"[..]);
         let publish = |track, sequence, part| encoded(&ToRelay::Publish { topic, track, sequence, part, data });
@@ -157,7 +157,8 @@ impl World {
             9 => framed(&[3, 1, 2, 0xff, 0xfe]),
             10 => framed(&[5, 200, 1]),
             _ => {
-                // A MIME type that is too long is no fault of the frame, but of the publication: dropped alone. So cut it.
+                // A MIME type that is too long is a fault of the publication, not of the frame:
+                // only the publication is dropped. So cut it.
                 let long = publish(Track::Audio, sequence, Part::Init { mime: &mime });
                 framed(&long[4..long.len() - 2])
             }
@@ -165,7 +166,7 @@ impl World {
         self.server.outbox.push_back(Outgoing { bytes, effect: Effect::None, is_garbage: true });
     }
 
-    /// The business server reads so many whole frames.
+    /// The business server reads a number of whole frames.
     pub fn process(&mut self, frames: u64) -> Result<(), String> {
         for _ in 0..frames {
             let Some(length) = self.server.inbox.first_chunk::<4>() else { return Ok(()) };
@@ -206,7 +207,7 @@ impl World {
         Ok(())
     }
 
-    /// Answers a request: accepted where its link is good.
+    /// Answers a request: accepts it if its link is good.
     pub fn answer(&mut self, index: usize) {
         if index >= self.server.pending.len() {
             return;
@@ -278,7 +279,7 @@ impl World {
             }
         };
         if track == Track::Messages && self.rng.below(8) == 0 {
-            // It may cap a replay; what it leaves out is a gap.
+            // It may limit a replay; what it leaves out is a gap.
             chosen.drain(..chosen.len() / 2);
         }
         for sequence in chosen {
@@ -312,7 +313,7 @@ impl World {
         let mut rng = Jitter::new(self.rng.bits());
         let history = self.archive.of(topic, epoch, track);
         if rng.below(12) == 0 {
-            // Something that nobody will ever see.
+            // Something that no page will ever see.
             history.next = history.next() + 1 + rng.below(3);
         }
         let sequence = history.next();
@@ -324,7 +325,7 @@ impl World {
         }
         history.next = sequence + 1;
         let init = history.newest(What::Init).unwrap_or(0);
-        // The largest there is, often only where that is small.
+        // The largest size, often only if that is small.
         let often = if max < 1_000 { 4 } else { 40 };
         let size = if rng.below(often) == 0 { max } else { 4 + rng.below(max.min(2_000) as u64 - 4) as usize };
         let mime = if rng.below(8) == 0 { "m".repeat(255) } else { "video/mp4".to_owned() };
@@ -355,7 +356,7 @@ impl World {
         }
     }
 
-    /// Publishes something old again.
+    /// Publishes something again.
     pub fn publish_again(&mut self, room: usize, track: Track) {
         let (topic, epoch) = (self.rooms[room].topic, self.rooms[room].epoch);
         let Some(&(held, next)) = self.told.get(&topic) else { return };
@@ -364,7 +365,7 @@ impl World {
         let sequences: Vec<u64> = sequences.filter(|&sequence| sequence < next).collect();
         if self.server.subscribed.get(&topic) == Some(&epoch) && !sequences.is_empty() {
             let which = self.rng.below(sequences.len() as u64) as usize;
-            // What went out before, or it would be new to the relay.
+            // Only what was sent before: otherwise it would be new to the relay.
             self.push_publication(topic, epoch, track, sequences[which]);
         }
     }
@@ -379,7 +380,8 @@ impl World {
         }
     }
 
-    /// A room begins anew, or goes back to an epoch that it had before: the relay learns of it by the next `Accept`.
+    /// A room starts a new epoch, or returns to a former one: the relay learns it from the next
+    /// `Accept`.
     pub fn new_epoch(&mut self, room: usize) {
         let is_back = self.rooms[room].epoch > 1 && self.one_in(4);
         if is_back {
@@ -393,7 +395,7 @@ impl World {
         self.server.subscribed.remove(&room.topic);
     }
 
-    /// Rooms whose counters are nearly used up begin anew.
+    /// Rooms near the end of their counters start a new epoch.
     pub fn refresh_counters(&mut self) {
         for room in &mut self.rooms {
             let next = |archive: &mut Archive, epoch, track| archive.of(room.topic, epoch, track).next();
@@ -403,7 +405,7 @@ impl World {
         }
     }
 
-    /// Looks at frames that the relay has just encoded.
+    /// Checks frames that the relay has just encoded.
     pub fn observe(&mut self) -> Result<(), String> {
         let unseen = self.observed - self.written;
         let bytes = self.relay.uplink_transmit().get(unseen..).ok_or("bytes to the business server vanished")?.to_vec();
@@ -441,7 +443,7 @@ impl World {
                 let now = self.now.0;
                 let young = self.server.under_way.values().filter(|asked| now < asked.at + 10_000);
                 ensure!(young.clone().count() < self.board.requests_max as usize, "too many requests under way");
-                // One that is accepted by name alone may have a request for each page.
+                // A link accepted by name only may have a request for each page.
                 let is_shared =
                     self.links.iter().any(|other| other.name == link && other.shared == Some(true) && !other.is_shy);
                 ensure!(
@@ -467,7 +469,7 @@ impl World {
                 let Some(sender) = self.pages.iter_mut().find(|other| other.number == page) else {
                     return Err("no such page".to_owned());
                 };
-                ensure!(sender.sent.contains(&data.to_owned()), "the page never said that");
+                ensure!(sender.sent.contains(&data.to_owned()), "the page never sent that");
                 let takes = self.links.iter().any(|link| link.page_messages && sender.asked.contains(&link.name));
                 ensure!(takes, "the link takes no messages");
                 sender.sends_passed.add(self.now.0, self.board.sends_burst, 1, "sends of a page")?;
@@ -477,14 +479,15 @@ impl World {
         Ok(())
     }
 
-    /// Whether the relay has no answer yet to anything that a page asked of a link.
+    /// Whether the relay has no answer yet to any page's request for a link.
     fn still_waits(&self, page: &super::page::Page, link: &str) -> bool {
         let rows = self.relay.subscription_rows(page.id.index());
         let waits = rows.filter(|row| row.stage == "waiting" && row.link.is_some_and(|shown| shown.0 == link));
         waits.count() == page.asks.values().filter(|ask| ask.link == link).count()
     }
 
-    /// The relay's own next for a topic that it holds and expects; what pages bring for a cold link; else none.
+    /// The expected `since`: the relay's own position in a topic that it holds, a page's for a cold
+    /// link, else none.
     fn check_since(&self, link: &str, since: Option<Since>, is_whole: bool) -> Result<(), String> {
         let room = self.links.iter().find(|other| other.name == link).map(|link| &self.rooms[link.room]);
         let own = room.and_then(|room| self.told.get(&room.topic));
@@ -498,7 +501,7 @@ impl World {
             // A page that was just denied has not read it yet, and waits for nothing.
             let waiting = self.pages.iter().filter(|page| self.still_waits(page, link));
             let waiting = waiting.flat_map(|page| page.asks.values());
-            // Where all sequences were used up there is none to go on with.
+            // With all sequences used up there is none to resume from.
             let has_since = |ask: &super::page::Ask| ask.since.is_some_and(|(_, next)| next < SEQUENCE_END);
             let mut waiting = waiting.filter(|ask| ask.link == link && has_since(ask));
             let overdue = waiting.next().is_some() && self.is_prompt && is_whole;
@@ -514,12 +517,12 @@ impl World {
             let from = next.saturating_sub(self.board.messages.frames_max.into()).max(1);
             since == Since { epoch, next: [0, from, 0, 0] }
         });
-        ensure!(is_asked, "nobody asked for that since, and the relay's own is {own:?}");
+        ensure!(is_asked, "no page sent that since, and the relay's own is {own:?}");
         Ok(())
     }
 
-    /// Pages that watch by a shared grant are renewed: while the uplink is up, none is past its time by
-    /// 30 s without a `Subscribe` within the last answer's time and the longest back-off.
+    /// Watched shared grants are renewed: while the uplink is up, none is overdue by 30 s without a
+    /// `Subscribe` within the last answer's time and the longest back-off.
     pub fn check_renewals(&self) -> Result<(), String> {
         const ANSWER_AND_BACK_OFF_MS: u64 = 10_000 + 30_000 + 500;
         let Some(up_since) = self.up_since.filter(|_| self.relay.is_up()) else { return Ok(()) };
@@ -537,7 +540,7 @@ impl World {
         Ok(())
     }
 
-    /// Whoever watches does so by an answer on this connection: a shared one, or one of its own.
+    /// Each watching page was accepted on this connection: by a shared grant, or by one of its own.
     pub fn check_grants(&self) -> Result<(), String> {
         for page in &self.pages {
             for view in page.views.values() {
@@ -554,14 +557,14 @@ impl World {
         Ok(())
     }
 
-    /// The relay has forgotten a topic, or never had it.
+    /// The relay has discarded a topic, or never had it.
     pub fn model_forgets(&mut self, topic: u32) {
         self.told.remove(&topic);
         self.audience_at.remove(&topic);
         self.delivered.retain(|&(of, _, _)| of != topic);
     }
 
-    /// The relay has a frame of the business server now.
+    /// The relay has received a frame of the business server.
     pub fn delivered(&mut self, effect: Effect) -> Result<(), String> {
         match effect {
             Effect::None => {}
@@ -594,7 +597,7 @@ impl World {
                         });
                         let told = (next[Track::Messages.index()], has_good);
                         self.closed.entry((topic, old)).or_default().push(told);
-                        // What the relay had of that epoch, if it was there before, it has forgotten.
+                        // The relay has discarded its state of an earlier time in that epoch.
                         self.delivered.retain(|&(of, in_epoch, _)| (of, in_epoch) != (topic, epoch));
                         self.told.insert(topic, (epoch, [0; 4]));
                     }
@@ -624,7 +627,7 @@ impl World {
     }
 }
 
-/// A model of links, and rooms behind them.
+/// A model of links and their rooms.
 pub fn scene(archive: &mut Archive, rng: &mut Jitter) -> (Vec<Room>, Vec<Link>) {
     let rooms: Vec<Room> = (1..=3).map(|topic| Room { topic, epoch: 1 + rng.below(5) }).collect();
     for room in &rooms {

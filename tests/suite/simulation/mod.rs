@@ -1,9 +1,11 @@
-//! The machine under a seeded bad world, against a naive model: [`page`] holds what each page receives to
-//! docs/protocol.md, [`business`] is the other side of the uplink and holds the relay's frames to it, and after every step
-//! `Relay::check` holds the machine's tables to its invariants. [`rates`] holds what passes each rate limit to its bound.
+//! The machine under seeded random faults, against a naive model. [`page`] checks what each page
+//! receives against docs/protocol.md, [`business`] is the other end of the uplink and checks the
+//! relay's frames, `Relay::check` verifies the machine's invariants after every step, and [`rates`]
+//! checks each rate limit.
 //!
-//! `SIM_SEED=n` runs one seed, `SIM_SEEDS=n` so many, `SIM_STEPS=n` steps of each; `SIM_SECONDS=n` runs fresh seeds for so
-//! long. A failure tells its seed, its step and the shortest prefix that fails.
+//! `SIM_SEED=n` runs one seed, `SIM_SEEDS=n` a number of seeds, `SIM_STEPS=n` steps of each;
+//! `SIM_SECONDS=n` runs fresh seeds for that long. A failure prints its seed, its step and the
+//! shortest failing prefix.
 
 #![expect(clippy::cast_possible_truncation, reason = "numbers of the simulation's own making, all small")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a broken simulation fails its test")]
@@ -49,10 +51,11 @@ macro_rules! ensure {
 use ensure;
 
 const LINGER_MS: u64 = 3_000;
-/// Within this time what is due for a page comes: it is looked after once a second, and time passes in steps of 2 s at most.
+/// A page's due work is done within this time: each page is visited once a second, and time
+/// advances by at most 2 s a step.
 const SWEEP_MS: u64 = 3_500;
 
-/// A board on which no ring is ever overtaken: what the relay has, every page gets.
+/// A board on which no ring is ever overtaken: every page gets everything that the relay has.
 const ROOMY: Board = {
     const fn wide(limits: TrackLimits) -> TrackLimits {
         TrackLimits { blocks_max: 1_000, frames_max: 250, ..limits }
@@ -83,7 +86,8 @@ const ROOMY: Board = {
     }
 };
 
-/// A board on which pages ask and send much, at rates of more than one in a tenth of a second, and one network is many pages.
+/// A board on which pages subscribe and send often, at rates above one in a tenth of a second, and
+/// one network has many pages.
 const HASTY: Board = Board {
     topics_per_page_max: 2,
     page_asks_burst: 12,
@@ -94,8 +98,8 @@ const HASTY: Board = Board {
     ..ROOMY
 };
 
-/// A board on which many pages are slow at the same time and none is given up for it: rings overtake them inside frames, and
-/// the reserve holds those of some.
+/// A board on which many pages are slow at the same time and none is closed for it: rings overtake
+/// them inside frames, and the reserve holds only some of those frames.
 const CROWDED: Board = Board {
     pages_max: 12,
     subscriptions_max: 24,
@@ -109,7 +113,7 @@ const CROWDED: Board = Board {
     ..TINY
 };
 
-/// The uplink's connection as the world has it.
+/// The uplink's connection, as the world sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wire {
     Down,
@@ -117,7 +121,7 @@ enum Wire {
     Connected,
 }
 
-/// Everything: the machine, the world around it, and the model.
+/// The machine, the world around it, and the model.
 struct World {
     board: Board,
     is_roomy: bool,
@@ -133,45 +137,47 @@ struct World {
     server: Server,
     wire: Wire,
     deframer: Deframer,
-    /// Bytes that the relay encoded on this connection and the model has looked at, and those that were written.
+    /// Bytes that the relay encoded on this connection and the model has checked, and bytes
+    /// written.
     observed: usize,
     written: usize,
     audience_at: HashMap<u32, u64>,
-    /// The relay's own epoch and next sequences, by topic: what it was told, counted by the model.
+    /// The relay's own epoch and next sequences by topic, counted by the model.
     told: HashMap<u32, (u64, [u64; 4])>,
     delivered: HashSet<(u32, u64, u64)>,
     closed: HashMap<(u32, u64), Vec<(u64, bool)>>,
-    /// Asks that passed, by network.
+    /// Requests that passed the rate limit, by network.
     asks_passed: HashMap<Vec<u8>, Passed>,
-    /// Where pages have been: link, epoch, next message.
+    /// Positions of former pages: link, epoch, next message.
     places: VecDeque<(String, u64, u64)>,
-    /// Whether pages read all at once, so that what they have seen is what the machine knows.
+    /// Whether pages read everything at once, so that the machine knows what they have seen.
     is_prompt: bool,
     is_traced: bool,
-    /// Pages that are gone.
+    /// Closed pages.
     left: VecDeque<Id<Session>>,
     settled: u64,
     settings: Settings,
-    /// What relays counted that were restarted since.
+    /// Counters of relays that were restarted since.
     spent: Vec<Counters>,
-    /// Nothing crosses the uplink any more, and neither side was told.
+    /// Nothing crosses the uplink any more, and neither side has noticed.
     is_half_open: bool,
-    /// When the relay that drains is gone.
+    /// When the draining relay exits.
     ends_at: Option<Instant>,
-    /// When each link was asked for last, until when it was granted last, and since when the uplink is up.
+    /// For each link, its last request and the end of its last grant; and since when the uplink is
+    /// up.
     asked_at: HashMap<String, u64>,
     granted: HashMap<String, Option<u64>>,
     up_since: Option<u64>,
-    /// Crawlers that wait for a link's card, and since when.
+    /// Crawlers waiting for a link's card, and since when.
     previews: Vec<(Id<Preview>, u64)>,
-    /// What the world did, that no counter of the relay tells.
+    /// Events in the world that no counter of the relay shows.
     deeds: BTreeMap<&'static str, u64>,
-    /// What the relay had told of overtaken frames, and the pages that were inside a frame when it lost one.
+    /// The relay's last figures of overtaken frames, and the pages inside a frame when it lost one.
     overtaken: Counts,
     losers: Vec<Id<Session>>,
 }
 
-/// What one seed came to.
+/// The result of one seed.
 struct Ran {
     counters: Vec<Counters>,
     deeds: BTreeMap<&'static str, u64>,
@@ -231,7 +237,7 @@ impl World {
         }
     }
 
-    /// With `SIM_TRACE` set, says what happens.
+    /// Prints an event if `SIM_TRACE` is set.
     fn note(&self, text: impl Fn(&Self) -> String) {
         if self.is_traced {
             eprintln!("{} {}", self.now.0, text(self));
@@ -250,7 +256,7 @@ impl World {
         self.rng.below(count as u64) as usize
     }
 
-    /// One thing happens in the world, and what follows from it.
+    /// One random event in the world, and its consequences.
     fn step(&mut self) -> Result<(), String> {
         self.strike()?;
         match self.rng.below(100) {
@@ -267,7 +273,7 @@ impl World {
                 }
             }
             36..58 => self.publish_some(),
-            // Where rings are large no burst overtakes anybody.
+            // On large rings no burst overtakes a page.
             58..62 if self.board.messages.frames_max < 100 => self.burst()?,
             58..62 => self.publish_some(),
             62..72 => {
@@ -305,7 +311,7 @@ impl World {
         self.settle()
     }
 
-    /// Now and then something fails as a whole.
+    /// Occasional larger faults.
     fn strike(&mut self) -> Result<(), String> {
         if self.ends_at.is_some_and(|at| at <= self.now) {
             self.restart();
@@ -319,7 +325,7 @@ impl World {
             }
             2 if self.wire == Wire::Connected => self.is_half_open = true,
             4..6 if self.wire == Wire::Connected => {
-                // A business server that is busy: it reads and pings, and answers nothing for a while.
+                // A busy business server: it reads and pings, but answers nothing for a while.
                 self.did("a business server that is busy");
                 for _ in 0..self.rng.below(30) {
                     self.process(10)?;
@@ -340,7 +346,8 @@ impl World {
         Ok(())
     }
 
-    /// The relay is killed and started again: pages and the business server lose their connections, and it knows nothing.
+    /// The relay is killed and restarted: pages and the business server lose their connections, and
+    /// it has no state.
     fn restart(&mut self) {
         self.did("a restart of the relay");
         self.spent.push(*self.relay.counters());
@@ -365,7 +372,7 @@ impl World {
         self.asks_passed.clear();
     }
 
-    /// The business server answers some requests, in any order, some of them late and some not at all.
+    /// The business server answers some requests, in any order, some of them late and some never.
     fn answer_some(&mut self) {
         for _ in 0..1 + self.rng.below(3) {
             let index = self.any(self.server.pending.len().max(1));
@@ -373,7 +380,7 @@ impl World {
             let how = self.rng.below(12);
             let late_ms = 8_000 + self.rng.below(14_000);
             match self.server.pending.get_mut(index) {
-                // No answer at all, or one that the relay doesn't wait for any more.
+                // Unanswered, or no longer awaited by the relay.
                 Some(_) if how == 0 => drop(self.server.pending.remove(index)),
                 Some(asked) if how == 1 && asked.due.is_none() => asked.due = Some(now + late_ms),
                 Some(asked) if asked.due.is_some_and(|due| now < due) => {}
@@ -393,7 +400,7 @@ impl World {
         }
     }
 
-    /// Previews get what they waited for: nobody waits longer than it may.
+    /// Previews get their cards, and none waits longer than the limit.
     fn see_previews(&mut self) -> Result<(), String> {
         let mut at = 0;
         while let Some(&(preview, since)) = self.previews.get(at) {
@@ -429,7 +436,7 @@ impl World {
         self.check_places()
     }
 
-    /// Nobody has a place in the table for nothing.
+    /// No page keeps a place in the table without a subscription.
     fn check_places(&mut self) -> Result<(), String> {
         let most = u64::from(self.board.unsubscribed_ms_max) + SWEEP_MS;
         for page in &mut self.pages {
@@ -437,12 +444,16 @@ impl World {
                 page.wanted = self.now.0;
             }
             let is_held = self.now.0 > page.wanted + most && self.relay.verdict(page.id) == Verdict::Serve;
-            ensure!(!is_held || self.relay.is_blocked(page.id), "page {} wants nothing and has its place", page.id);
+            ensure!(
+                !is_held || self.relay.is_blocked(page.id),
+                "page {} keeps its place without a subscription",
+                page.id
+            );
         }
         Ok(())
     }
 
-    /// What the relay reports: nothing that there is no reason for, and none of it is lost.
+    /// The relay's events: none without a reason, and none lost.
     fn hear_events(&mut self) -> Result<(), String> {
         while let Some(event) = self.relay.poll_event() {
             self.did(if event.is_warning() { "a warning" } else { "a report" });
@@ -450,12 +461,12 @@ impl World {
                 matches!(event, Event::Dropped { why: DropReason::Full, .. } | Event::KernelFull { .. });
             ensure!(!self.is_roomy || !is_want_of_room, "on a roomy board: {event}");
         }
-        ensure!(self.relay.events_lost() == 0, "{} events found no room", self.relay.events_lost());
+        ensure!(self.relay.events_lost() == 0, "{} events were lost", self.relay.events_lost());
         Ok(())
     }
 
-    /// A frame that was overtaken may be lost only where the reserve can't hold a whole frame of its own for each page
-    /// that stands inside one: then, and only then, a page may be cut inside a frame.
+    /// An overtaken frame may be lost only if the reserve can't hold a whole frame for each page
+    /// inside one. Only then may a page be cut inside a frame.
     fn judge_losses(&mut self) -> Result<(), String> {
         let (before, now) = (self.overtaken, self.relay.overtaken());
         self.overtaken = now;
@@ -475,7 +486,8 @@ impl World {
         Ok(())
     }
 
-    /// The kernel says what it holds for the pages: little for those that listen, anything for those that don't.
+    /// The kernel reports its queues for the pages: small for pages that read, anything for the
+    /// others.
     fn measure(&mut self) {
         let board = *self.relay.board();
         let full = u64::from(2 * board.send_buffer_size);
@@ -488,7 +500,7 @@ impl World {
         self.check();
     }
 
-    /// The invariants; of a board whose tables are large, now and then.
+    /// The invariants; on boards with large tables only now and then.
     fn check(&self) {
         let rarely = match self.board.blocks_max {
             0..1_000 => 1,
@@ -581,14 +593,14 @@ impl World {
         self.server = Server::default();
     }
 
-    /// What the relay had still to say on the connection that is gone was said in vain.
+    /// Bytes that the relay had queued on the lost connection are gone.
     fn forget_wire(&mut self) {
         (self.observed, self.written) = (0, self.relay.uplink_transmit().len());
         self.observed = self.written;
         self.written = 0;
     }
 
-    /// So many frames of the business server arrive, cut anywhere.
+    /// Some frames of the business server arrive, split anywhere.
     fn flush(&mut self, frames: u64) -> Result<(), String> {
         for _ in 0..frames {
             if self.wire != Wire::Connected || self.is_half_open {
@@ -604,13 +616,13 @@ impl World {
                 self.deframer.filled(size);
                 bytes = later;
                 if let Err(fault) = self.hear() {
-                    ensure!(outgoing.is_garbage, "a frame that is in order ended the connection: {fault}");
+                    ensure!(outgoing.is_garbage, "a valid frame ended the connection: {fault}");
                     self.did("nonsense from the business server");
                     self.lose_uplink();
                     return self.settle();
                 }
             }
-            ensure!(!outgoing.is_garbage, "nonsense was taken: {:?}", outgoing.bytes);
+            ensure!(!outgoing.is_garbage, "an invalid frame was accepted: {:?}", outgoing.bytes);
             self.delivered(outgoing.effect)?;
             self.note(|world| format!("relay got {:?}; its own next {:?}", outgoing.effect, world.told));
             self.settle()?;
@@ -621,7 +633,7 @@ impl World {
         Ok(())
     }
 
-    /// The relay takes what has come whole.
+    /// The relay handles the complete frames.
     fn hear(&mut self) -> Result<(), String> {
         while let Some(incoming) = self.deframer.next_frame().map_err(|error| error.to_string())? {
             self.relay.handle_uplink(self.now, incoming).map_err(|error| error.to_string())?;
@@ -682,7 +694,7 @@ impl World {
                 Ok(())
             }
             Err(Refusal::Draining { .. }) => {
-                ensure!(self.relay.is_draining(), "a page was refused for a drain that there is not");
+                ensure!(self.relay.is_draining(), "a page was refused for a drain while the relay does not drain");
                 Ok(())
             }
             Err(Refusal::Address { .. }) => {
@@ -696,7 +708,7 @@ impl World {
         self.relay.handle_page_text(self.now, self.pages[page].id, text);
     }
 
-    /// A page asks once, or as fast as it can.
+    /// A page subscribes once, or as fast as it can.
     fn subscribe_some(&mut self) -> Result<(), String> {
         if self.pages.is_empty() {
             return Ok(());
@@ -706,7 +718,7 @@ impl World {
         if !self.one_in(8) {
             return self.subscribe(page, which);
         }
-        // What a page has already takes a token and nothing else.
+        // A duplicate subscription only takes a token.
         let name = self.pages[page].views.values().map(|view| view.link.clone()).min();
         let which = name.and_then(|name| self.links.iter().position(|link| link.name == name)).unwrap_or(which);
         let id = self.pages[page].id;
@@ -833,7 +845,7 @@ impl World {
         }
     }
 
-    /// Pages come together in a room, as far as it lets them in.
+    /// Several pages enter a room at once, as far as they are admitted.
     fn gather(&mut self, room: usize) -> Result<(), String> {
         for _ in 0..3 {
             self.open()?;
@@ -861,7 +873,8 @@ impl World {
         Ok(())
     }
 
-    /// Pages stop inside the frames of a burst, each in one of its own, and the rest of it overtakes them there.
+    /// Pages stop inside the frames of a burst, each in a different one, and the rest of it
+    /// overtakes them.
     fn burst(&mut self) -> Result<(), String> {
         let room = self.any(self.rooms.len());
         self.gather(room)?;
@@ -872,7 +885,7 @@ impl World {
         let topic = self.rooms[room].topic;
         let watching: Vec<_> =
             self.pages.iter().filter(|page| page.views.contains_key(&topic)).map(|page| page.id).collect();
-        // Those that stopped in the last one read on.
+        // Pages that stopped in the last one resume reading.
         for page in self.pages.iter_mut().filter(|page| watching.contains(&page.id)) {
             page.is_fast = true;
             self.relay.unblocked(page.id);
@@ -921,7 +934,7 @@ impl World {
             }
             6 => self.push(&ToRelay::Ping { nonce: 7 }, Effect::None),
             _ => {
-                // Answers to what nobody asked, publications for what nobody has.
+                // Answers without a request, publications without a subscriber.
                 self.push(&ToRelay::Deny { request: 4_000_000_000, reason: "" }, Effect::None);
                 let part = wire::uplink::Part::Whole;
                 let publish = ToRelay::Publish { topic: 99, track: Track::Messages, sequence: 1, part, data: b"1" };
@@ -930,7 +943,7 @@ impl World {
         }
     }
 
-    /// Serves pages until nobody is left, or a budget is used up.
+    /// Serves pages until none is ready, or a budget is used up.
     fn serve(&mut self, budget: u64) -> Result<(), String> {
         let mut turns = 0;
         self.draft.begin(self.now);
@@ -946,7 +959,7 @@ impl World {
             }
             self.check();
             turns += 1;
-            ensure!(turns < 10_000, "pages are served for ever");
+            ensure!(turns < 10_000, "pages are served without end");
         }
         Ok(())
     }
@@ -965,7 +978,7 @@ impl World {
                         "no subscription for too long" => self.board.unsubscribed_ms_max,
                         _ => 0,
                     };
-                    // The machine keeps such moments to a tenth of a second.
+                    // The machine keeps such times in tenths of a second.
                     ensure!(age + 100 > least.into(), "page {id} is closed after {age} ms: {reason}");
                     if least > 0 {
                         self.did("a page that wanted nothing was closed");
@@ -987,9 +1000,12 @@ impl World {
                 return self.gone(at);
             }
             if plan.is_empty() {
-                ensure!(!plan.is_shortened(), "page {id} has more to be sent and nothing now");
+                ensure!(!plan.is_shortened(), "page {id} has more to send and nothing planned");
                 let is_between = self.relay.is_between_frames(id);
-                ensure!(is_between == self.pages[at].bytes.is_empty(), "page {id} is wrong about standing in a frame");
+                ensure!(
+                    is_between == self.pages[at].bytes.is_empty(),
+                    "page {id} and the relay disagree on whether it is inside a frame"
+                );
                 return Ok(());
             }
             let mut slices = Slices::new();
@@ -1020,11 +1036,11 @@ impl World {
                 return Ok(());
             }
         }
-        Err(format!("page {id} is served for ever"))
+        Err(format!("page {id} is served without end"))
     }
 
-    /// One gather ends between two frames, and holds no more than the kernel is to keep unsent, or for a page that kept up
-    /// so far than its buffer, but for its last frame.
+    /// A gather ends between two frames. Without its last frame it is smaller than what the kernel
+    /// keeps unsent, or, for a page that kept up so far, than the send buffer.
     fn judge_gather(&self, at: usize, bytes: &[u8], is_cut_by_slices: bool) -> Result<(), String> {
         let page = &self.pages[at];
         let (begins, is_between) = page.frames_with(bytes)?;
@@ -1057,7 +1073,7 @@ impl World {
         Ok(())
     }
 
-    /// Somebody still speaks of a page that is gone: nothing comes of it (NAME).
+    /// A stale page id has no effect (NAME).
     fn disturb(&mut self) -> Result<(), String> {
         if self.left.is_empty() {
             return Ok(());
@@ -1076,10 +1092,10 @@ impl World {
         self.settle()
     }
 
-    /// A page's connection is gone; where it was it comes back to.
+    /// A page's connection is gone; its positions are kept for a later visit.
     fn remember(&mut self, at: usize) -> Id<Session> {
         let page = self.pages.remove(at);
-        // In an order that is the same in each run.
+        // In a deterministic order.
         let views: BTreeMap<u32, page::View> = page.views.into_iter().collect();
         for view in views.into_values() {
             if let Some(next) = view.messages.filter(|_| !view.beyond) {
@@ -1092,7 +1108,7 @@ impl World {
         page.id
     }
 
-    /// The relay hears that a page's connection is gone.
+    /// The relay is notified that a page's connection is gone.
     fn gone(&mut self, at: usize) -> Result<(), String> {
         let id = self.remember(at);
         self.relay.handle_page_closed(self.now, id);
@@ -1104,7 +1120,7 @@ impl World {
         self.settle()
     }
 
-    /// The world is good again: everybody reads, answers come, and every page has caught up.
+    /// All faults end: pages read, requests are answered, and every page must have caught up.
     fn quiesce(&mut self) -> Result<(), String> {
         for link in &mut self.links {
             link.is_dead = false;
@@ -1116,7 +1132,7 @@ impl World {
             self.restart();
         }
         self.refresh_counters();
-        // Rooms whose new epoch the relay does not know yet need a new connection.
+        // Rooms with an epoch that the relay does not know yet need a new connection.
         if self.wire == Wire::Connected {
             self.lose_uplink();
         }
@@ -1132,7 +1148,7 @@ impl World {
         for at in 0..self.pages.len() {
             let page = &self.pages[at];
             ensure!(page.asks.is_empty(), "page {} got no answer to {:?}", page.id, page.asks);
-            ensure!(page.told_up || page.views.is_empty(), "page {} was not told that the uplink is up", page.id);
+            ensure!(page.told_up || page.views.is_empty(), "page {} got no notice that the uplink is up", page.id);
             ensure!(page.bytes.is_empty(), "page {} has half a frame", page.id);
         }
         self.check_grants()?;
@@ -1141,7 +1157,7 @@ impl World {
         }
         self.be_good(15)?;
         self.check_audience()?;
-        // Everybody leaves: nothing is left behind but what lingers, and then nothing.
+        // All pages leave: only lingering topics remain, and then nothing.
         while !self.pages.is_empty() {
             self.gone(0)?;
         }
@@ -1152,7 +1168,7 @@ impl World {
         Ok(())
     }
 
-    /// So many tenths of a second in a world where everything works.
+    /// Advances tenths of a second in a world without faults.
     fn be_good(&mut self, ticks: u64) -> Result<(), String> {
         self.is_prompt = true;
         for _ in 0..ticks {
@@ -1173,7 +1189,7 @@ impl World {
         Ok(())
     }
 
-    /// One more of everything reaches every page that has the room.
+    /// One more publication on each track reaches every page that watches the room.
     fn probe(&mut self, room: usize) -> Result<(), String> {
         let topic = self.rooms[room].topic;
         let epoch = self.rooms[room].epoch;
@@ -1231,8 +1247,8 @@ thread_local! {
     static LAST: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// When a relay's time begins: usually with its process, sometimes just before a number in which milliseconds (32 bits) or
-/// tenths of a second (a `Stamp`) are counted runs over or out.
+/// A relay's start time: usually 0, sometimes just before a counter of milliseconds (32 bits) or of
+/// tenths of a second (a `Stamp`) overflows.
 fn beginning(rng: &mut Jitter) -> Instant {
     let early = 1 + rng.below(100_000);
     Instant(match rng.below(8) {
@@ -1242,7 +1258,8 @@ fn beginning(rng: &mut Jitter) -> Instant {
     })
 }
 
-/// Runs one seed; what it came to, or the step that failed (or the number of steps, where it was the end) and why.
+/// Runs one seed; its result, or the failing step (the number of steps for the final check) and
+/// why.
 fn run(seed: u64, steps: u64, board: &Board, is_roomy: bool) -> Result<Ran, (u64, String)> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -1279,14 +1296,14 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// Runs the seeds that are asked for; what each came to.
+/// Runs the requested seeds; their results.
 fn simulate(board: &Board, is_roomy: bool, seeds: u64, steps: u64) -> Vec<Ran> {
     let steps = number("SIM_STEPS").unwrap_or(steps);
-    #[expect(clippy::disallowed_methods, reason = "how long a person wants it to run is told by the real clock")]
+    #[expect(clippy::disallowed_methods, reason = "SIM_SECONDS is real time")]
     let begun = std::time::Instant::now();
     let (seeds, seconds) = match (number("SIM_SEED"), number("SIM_SECONDS")) {
         (Some(seed), _) => (seed..seed + 1, None),
-        // Seeds that nobody has tried: a failure tells which.
+        // Fresh seeds: a failure prints which.
         (None, Some(seconds)) => {
             let first = getrandom::u64().expect("the system gives random bytes") >> 8;
             (first..u64::MAX, Some(seconds))
@@ -1296,7 +1313,7 @@ fn simulate(board: &Board, is_roomy: bool, seeds: u64, steps: u64) -> Vec<Ran> {
     let run_one = |seed| match run(seed, steps, board, is_roomy) {
         Ok(counters) => counters,
         Err((step, error)) => {
-            // A step's own failure is its shortest prefix; the end's may come earlier.
+            // A failing step is its own shortest prefix; a failing final check may fail earlier.
             let shortest =
                 (0..step).find_map(|steps| run(seed, steps, board, is_roomy).err().map(|error| (steps, error.1)));
             let (prefix, first) = shortest.unwrap_or((step, error.clone()));
@@ -1315,11 +1332,11 @@ fn simulate(board: &Board, is_roomy: bool, seeds: u64, steps: u64) -> Vec<Ran> {
 fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
     let runs = simulate(&TINY, false, 250, 400);
     if runs.len() >= 250 {
-        // The world is bad enough: every way out was taken.
+        // The world is bad enough: every outcome occurred.
         let all = |name: &str, count: fn(&Counters) -> u64| {
             let sum: u64 = runs.iter().flat_map(|run| &run.counters).map(count).sum();
             println!("{name}: {sum}");
-            assert!(sum > 0, "no seed came to {name}");
+            assert!(sum > 0, "{name} occurred in no seed");
         };
         all("pages refused for want of room", |counters| counters.refused_full);
         all("pages refused for their address", |counters| counters.refused_address);
@@ -1367,7 +1384,7 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
         ] {
             let sum: u64 = runs.iter().filter_map(|run| run.deeds.get(deed)).sum();
             println!("{deed}: {sum}");
-            assert!(sum > 0, "no seed came to {deed}");
+            assert!(sum > 0, "{deed} occurred in no seed");
         }
     }
 }
@@ -1378,13 +1395,13 @@ fn every_page_gets_what_its_tracks_promise_on_the_host_board() {
 }
 
 #[test]
-fn nobody_passes_a_rate_limit_on_a_board_of_much_haste() {
+fn no_rate_limit_is_exceeded_on_a_board_with_high_rates() {
     let runs = simulate(&HASTY, false, 40, 400);
     if runs.len() >= 40 {
         let counters = || runs.iter().flat_map(|run| &run.counters);
-        assert!(counters().any(|counters| counters.asks_limited > 0), "no page asked too often");
+        assert!(counters().any(|counters| counters.asks_limited > 0), "no page subscribed too often");
         assert!(counters().any(|counters| counters.sends_limited > 0), "no page sent too much");
-        assert!(counters().any(|counters| counters.refused_address > 0), "no network had its share");
+        assert!(counters().any(|counters| counters.refused_address > 0), "no network reached its share");
     }
 }
 

@@ -1,4 +1,5 @@
-//! One page as a naive reader of its own bytes: it parses every frame and holds the relay to what each track promises.
+//! One page as a naive reader of its own bytes: it parses every frame and checks what each track
+//! promises.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -15,24 +16,24 @@ use super::rates::{Passed, is_passed};
 /// What the simulation knows of the machine while a page reads.
 pub struct Truth<'a> {
     pub archive: &'a Archive,
-    /// The relay's own next message as an epoch ended, and whether any could be shown, by topic and epoch: once for each
-    /// time that it ended.
+    /// The relay's own next message at the end of an epoch, and whether any was valid, by topic and
+    /// epoch: one entry for each time that it ended.
     pub closed: &'a HashMap<(u32, u64), Vec<(u64, bool)>>,
-    /// The relay's own next messages now, by topic.
+    /// The relay's own current epoch and next sequences, by topic.
     pub told: &'a HashMap<u32, (u64, [u64; 4])>,
-    /// Messages that the relay took, by topic, epoch and sequence.
+    /// Messages that the relay received, by topic, epoch and sequence.
     pub delivered: &'a HashSet<(u32, u64, u64)>,
-    /// No ring is ever overtaken: nothing good may be told as a gap.
+    /// No ring is ever overtaken: no valid message may be reported as a gap.
     pub is_roomy: bool,
     pub replay_is_late: bool,
 }
 
-/// A `subscribe` that was not answered yet.
+/// An unanswered `subscribe`.
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub link: String,
     pub since: Option<(u64, u64)>,
-    /// Its `since` was beyond the business server's counter when it asked.
+    /// Its `since` was beyond the business server's counter at the time.
     pub beyond: bool,
     pub at: u64,
 }
@@ -47,7 +48,7 @@ pub struct Page {
     pub views: HashMap<u32, View>,
     pub asks: BTreeMap<u32, Ask>,
     pub told_up: bool,
-    /// Bytes that its socket takes at once before it is full.
+    /// Bytes that its socket takes before it is full.
     pub credit: u64,
     pub is_fast: bool,
     /// Its socket was full, or it is new, and not everything was written since.
@@ -55,14 +56,14 @@ pub struct Page {
     pub is_silent: bool,
     pub next_id: u32,
     pub sent: VecDeque<String>,
-    /// Links that it ever asked for: the relay may name it when it asks for them.
+    /// Links that it ever requested: the relay may name it in requests for them.
     pub asked: Vec<String>,
     pub frames: u64,
     pub closing: bool,
     pub opened: u64,
-    /// When it last had a topic, or something that was not answered.
+    /// When it last had a topic or an unanswered request.
     pub wanted: u64,
-    /// When what was answered since had been asked, where it passed the limits.
+    /// Times of the answered requests that passed the limits.
     pub passed: Vec<u64>,
     pub asks_passed: Passed,
     pub sends_passed: Passed,
@@ -78,9 +79,10 @@ pub struct View {
     pub messages: Option<u64>,
     /// Its `since` was not confirmed by a message yet, and may be beyond the counter.
     pub beyond: bool,
-    /// Its `since` was ahead of the relay, which takes it for beyond the counter where the replay does not come in time.
+    /// Its `since` was ahead of the relay, which treats it as beyond the counter unless the replay
+    /// comes in time.
     pub claimed: bool,
-    /// The relay had told nothing in this epoch as the page began.
+    /// The relay had received nothing in this epoch when the page subscribed.
     pub from_base: bool,
     pub media: [Media; 2],
 }
@@ -94,12 +96,12 @@ pub struct Media {
 }
 
 impl View {
-    /// The next message that the relay owes it, where that is certain.
+    /// The next message that the relay owes it, if that is certain.
     fn owed(&self, truth: &Truth<'_>) -> Option<u64> {
         self.messages.filter(|_| !(self.beyond || self.claimed && truth.replay_is_late))
     }
 
-    /// It was told a message, or a gap, up to here.
+    /// A message or a gap arrived, up to here.
     fn pass(&mut self, next: u64) {
         (self.messages, self.beyond, self.claimed) = (Some(next), false, false);
     }
@@ -115,7 +117,7 @@ impl View {
 }
 
 impl Page {
-    /// Takes bytes from the socket and reads the frames that are whole.
+    /// Takes bytes from the socket and reads the complete frames.
     pub fn read(&mut self, truth: &Truth<'_>, bytes: &[u8]) -> Result<(), String> {
         self.bytes.extend_from_slice(bytes);
         let mut at = 0;
@@ -134,7 +136,8 @@ impl Page {
         Ok(())
     }
 
-    /// Bytes of the whole frame that it stands inside, `most` where its header does not tell yet; 0 between two frames.
+    /// The size of the frame that it is inside, `most` if the header does not show it yet; 0
+    /// between two frames.
     pub fn half_frame(&self, most: u64) -> u64 {
         match self.bytes[..] {
             [] => 0,
@@ -144,7 +147,8 @@ impl Page {
         }
     }
 
-    /// Where the frames begin that this much more would complete, and whether it ends between two of them.
+    /// The offsets of the frames that `more` would complete, and whether it ends between two
+    /// frames.
     pub fn frames_with(&self, more: &[u8]) -> Result<(Vec<usize>, bool), String> {
         let all = [&self.bytes[..], more].concat();
         let (mut begins, mut at) = (Vec::new(), 0);
@@ -183,15 +187,23 @@ impl Page {
             "epoch" => {
                 let (topic, epoch) = (number("topic")? as u32, epoch()?);
                 let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
-                ensure!(view.epoch != epoch, "the epoch is no new one");
+                ensure!(view.epoch != epoch, "the epoch is not new");
                 let ends = truth.closed.get(&(topic, view.epoch)).ok_or("that epoch has not ended")?;
-                // A page may be behind by more than one epoch: of one that ended twice, the lesser.
+                // A page may be more than one epoch behind: of an epoch that ended twice, the
+                // smaller end counts.
                 let closed = ends.iter().map(|end| end.0).min().unwrap_or(0);
                 let has_good = ends.iter().all(|end| end.1);
                 match view.messages {
-                    // A place from before this relay may be beyond all that it was told of that epoch.
-                    Some(next) => ensure!(next >= closed || view.beyond, "messages {next} to {closed} were not told"),
-                    None => ensure!(!view.from_base || !has_good, "messages up to {closed} were not told"),
+                    // A position from before this relay may be beyond all that it received of that
+                    // epoch.
+                    Some(next) => ensure!(
+                        next >= closed || view.beyond,
+                        "messages {next} to {closed} were neither delivered nor reported"
+                    ),
+                    None => ensure!(
+                        !view.from_base || !has_good,
+                        "messages up to {closed} were neither delivered nor reported"
+                    ),
                 }
                 view.begin_epoch(epoch);
                 Ok(())
@@ -221,7 +233,7 @@ impl Page {
             }
             "uplink" => {
                 let up = frame["up"].as_bool().ok_or("no up")?;
-                ensure!(up != self.told_up, "uplink {up} was told before");
+                ensure!(up != self.told_up, "uplink {up} is repeated");
                 self.told_up = up;
                 Ok(())
             }
@@ -231,10 +243,10 @@ impl Page {
         }
     }
 
-    /// What one page is denied by name is told to nobody else.
+    /// A denial that names one page reaches no other.
     fn is_meant(&self, frame: &Value) -> Result<(), String> {
         let is_banned = self.address.to_string() == BANNED;
-        ensure!(frame["reason"] != BAN || is_banned, "a page at {} is told what another one is denied", self.address);
+        ensure!(frame["reason"] != BAN || is_banned, "a page at {} got another page's denial", self.address);
         Ok(())
     }
 
@@ -266,7 +278,7 @@ impl Page {
         let view = self.views.get_mut(&topic).ok_or("the page doesn't have it")?;
         ensure!(1 <= from && from <= to, "an empty gap");
         if truth.is_roomy && !track.is_media() {
-            // The relay has them, so it must not say that they won't come.
+            // The relay has these messages, so it must not report them as missing.
             let there = truth.delivered.iter().filter(|of| (of.0, of.1) == (topic, view.epoch));
             let mut good = there.filter(|of| truth.archive.is_good(topic, view.epoch, track, of.2));
             let lost = good.find(|of| (from..=to).contains(&of.2));
@@ -282,7 +294,8 @@ impl Page {
             }
             Track::Audio | Track::Video => {
                 let media = &mut view.media[track.index() - 2];
-                // A page that has an init and no chunk yet has no counter, and may be told where it stands.
+                // A page that has an init and no chunk yet has no counter, and may be given its
+                // position.
                 let is_begun = media.init.is_some_and(|init| init < from);
                 ensure!(media.next.map_or(is_begun, |next| next == from), "expected {:?}", media.next);
                 (media.next, media.in_group) = (Some(to + 1), false);
@@ -356,7 +369,7 @@ fn verbatim(
     Ok(())
 }
 
-/// The opcode, begin and end of the first frame's payload; `None` where it isn't whole.
+/// The opcode, begin and end of the first frame's payload; `None` if it is incomplete.
 fn frame(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, String> {
     let [first, second, ..] = *bytes else { return Ok(None) };
     ensure!(first & 0xf0 == 0x80, "no final frame: {first:#x}");

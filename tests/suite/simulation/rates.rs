@@ -1,17 +1,19 @@
-//! Rate limits as their contract says them: what passed within any span of time is at most the burst and the span's own tokens.
+//! Rate limits as the contract states them: within any time span at most the burst plus the span's
+//! tokens may pass.
 //!
-//! A [`Passed`] holds the moments at which something passed one limit and compares every pair of them, so it knows
-//! nothing of how the relay counts. Moments may come late and in any order: a page learns only from the answer whether
-//! what it asked was let through. What it never learns is left out, which makes the bound no tighter.
+//! A [`Passed`] holds the times at which something passed one limit and compares every pair of
+//! them, so it is independent of how the relay counts. Times may come late and in any order: a page
+//! learns only from the answer whether its request passed. Requests without an answer are left out,
+//! which only weakens the check.
 
 use std::net::IpAddr;
 
 use super::ensure;
 
-/// Moments that are compared: older ones are forgotten.
+/// Times that are compared; older ones are dropped.
 const MOMENTS_MAX: usize = 200;
 
-/// Reasons of denials for which no token was taken.
+/// Reasons of denials that take no token.
 const TAKE_NO_TOKEN: [&str; 5] = [
     "too many requests, ask again later",
     "this is not a share link",
@@ -25,12 +27,12 @@ pub fn is_passed(reason: &str) -> bool {
     !TAKE_NO_TOKEN.contains(&reason)
 }
 
-/// What passed one limit, and when.
+/// The times at which something passed one limit.
 #[derive(Debug, Default)]
 pub struct Passed(Vec<u64>);
 
 impl Passed {
-    /// Something more passed at a moment.
+    /// Records one more time.
     pub fn add(&mut self, at: u64, burst: u32, per_s: u32, what: &str) -> Result<(), String> {
         let place = self.0.partition_point(|other| *other <= at);
         self.0.insert(place, at);
@@ -48,7 +50,7 @@ impl Passed {
     }
 }
 
-/// Whom an address counts for: the first four octets, or the first eight.
+/// The network of an address: the first four octets, or the first eight.
 pub fn network(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
