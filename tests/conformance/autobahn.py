@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs the public Autobahn|Testsuite against a WebSocket echo and judges its report: autobahn.py ws://HOST:PORT/PATH
 
-The suite is Python 2.7 code. It is put into a virtualenv under target/ once and kept. Where there is no Python 2.7, or where the
-suite can't be fetched, this says on lines of its own that the suite WAS NOT RUN, and ends with 0; everything else that goes wrong
-ends with 1. `cargo test --test echo` brings the echo: the daemon's own page connection."""
+The suite is Python 2.7 code. It is installed into a virtualenv under target/ once and kept. Without Python 2.7, or if
+the suite can't be downloaded, this prints that the suite WAS NOT RUN and exits with 0; any other failure exits with 1.
+`cargo test --test echo` provides the echo: the daemon's own page connection."""
 import json
 import os
 import pathlib
@@ -15,19 +15,19 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SUITE = "autobahntestsuite==25.10.1"
-MAKER = "virtualenv<20.22"  # the last that makes one for Python 2.7
+MAKER = "virtualenv<20.22"  # the last that supports Python 2.7
 GROUPS = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
 CASES = 301
 TIMEOUT_S = 240
 
-# Where a text is wrong in its middle, this is noticed when the frame is whole, and not at the wrong byte.
+# Invalid UTF-8 is detected when the frame is complete, not at the invalid byte.
 NON_STRICT = {"6.4.3", "6.4.4"}
-# A close frame behind 256 KiB that are still being sent; close codes that nobody may judge.
+# A close frame behind 256 KiB that are still being sent; close codes without a defined verdict.
 INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 
 
 def python27():
-    """A Python 2.7 that runs, or None."""
+    """A working Python 2.7, or None."""
     named = [os.environ.get("PYTHON27"), shutil.which("python2.7"), shutil.which("python2")]
     pyenv = pathlib.Path(os.environ.get("PYENV_ROOT", pathlib.Path.home() / ".pyenv")) / "versions"
     for candidate in [n for n in named if n] + sorted(map(str, pyenv.glob("2.7*/bin/python2.7")), reverse=True):
@@ -41,7 +41,7 @@ def python27():
 
 
 def run(*command):
-    """Runs a step of the installation, again after a while where it fails: most of them are downloads."""
+    """Runs a step of the installation, with retries: most of them are downloads."""
     for pause_s in (5, 20, None):
         done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode == 0:
@@ -52,11 +52,11 @@ def run(*command):
 
 
 class NotInstalled(Exception):
-    """The suite is not there and can't be fetched."""
+    """The suite is not installed and can't be downloaded."""
 
 
 def suite(python):
-    """The suite's program, in an environment that is made where it is not there yet."""
+    """The suite's program; installs its virtualenv if it is missing."""
     home = ROOT / "target" / "autobahn" / SUITE.replace("==", "-")
     ready = home / "ready"
     if not ready.exists():
@@ -77,7 +77,7 @@ def was_not_run(why, remedy):
 
 
 def report(program, url, folder):
-    """What the suite found: a case's number to what it says of it."""
+    """The suite's report by case number."""
     specification = {
         "outdir": f"{folder}/found",
         "servers": [{"agent": "sharelinkd", "url": url, "protocols": ["sharelink.v1"]}],
@@ -99,7 +99,7 @@ def report(program, url, folder):
 
 
 def fault(case, found):
-    """Why a case is not as it should be, or None."""
+    """Why a case fails, or None."""
     behavior, closing = found["behavior"], found["behaviorClose"]
     allowed = {"OK"} | ({"NON-STRICT"} if case in NON_STRICT else set()) | ({"INFORMATIONAL"} if case in INFORMATIONAL else set())
     if behavior not in allowed:

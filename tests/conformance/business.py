@@ -1,5 +1,5 @@
-"""A business server for tests: listens, shakes hands, and then does only what a test tells it. It decodes what the relay sends
-strictly; anything that the protocol does not allow fails the test."""
+"""A business server for tests: listens, completes the handshake, and then does only what a test asks for. It decodes the
+relay's frames strictly; anything that the protocol does not allow fails the test."""
 import asyncio
 import os
 import time
@@ -47,7 +47,7 @@ class Uplink:
         if frame.kind == "Subscribe" and self.business.auto:
             self.business.auto(self, frame)
 
-    # --- what the business server says ---
+    # --- what the business server sends ---
 
     def raw(self, data):
         self.last_sent_at = time.monotonic()
@@ -66,12 +66,12 @@ class Uplink:
         self.send("Deny", request=subscribe.request, reason=reason)
 
     async def by_name(self, link):
-        """The relay asks for a link as a whole, is told that it is not shared, and asks in the name of a page."""
+        """The relay requests a link as a whole, learns that it is not shared, and requests it by a page's name."""
         self.accept(await self.expect("Subscribe", link=link, address="", origin=""), shared=False)
         return await self.expect("Subscribe", link=link)
 
     async def deny_link(self, link, reason="no"):
-        """The relay asks for a link as a whole, and where nothing was accepted for it yet in one page's name: it is dead."""
+        """Denies a dead link: requested as a whole and, if nothing was accepted for it yet, by one page's name."""
         self.deny(await self.expect("Subscribe", link=link, address="", origin=""), reason)
         self.deny(await self.expect("Subscribe", link=link), reason)
 
@@ -93,19 +93,19 @@ class Uplink:
         self.send("Publish", topic=topic, track=track, sequence=sequence, part=part, mime=mime, data=data)
 
     def drop(self):
-        """The connection breaks."""
+        """Breaks the connection."""
         self.writer.transport.abort()
 
     async def barrier(self):
-        """Returns when the relay has answered a ping, so that it has read all that was sent before."""
+        """Returns when the relay has answered a ping, which proves that it has read everything before."""
         nonce = int.from_bytes(os.urandom(4), "little")
         self.send("Ping", nonce=nonce)
         await self.expect("Pong", nonce=nonce)
 
-    # --- what the relay says ---
+    # --- what the relay sends ---
 
     async def expect(self, kind, timeout=PATIENCE, **fields):
-        """Takes the first frame of this kind and with these fields; others stay."""
+        """Takes the first frame of this kind with these fields; others stay queued."""
         return await self.frames.take(lambda f: f.kind == kind and all(getattr(f, k) == v for k, v in fields.items()),
                                       f"{kind} {fields or ''}", timeout)
 
@@ -113,11 +113,11 @@ class Uplink:
         return await self.expect("Audience", timeout, topic=topic, pages=pages)
 
     def seen(self, kind, **fields):
-        """How many such frames came on this connection, taken or not."""
+        """The number of such frames on this connection, taken or not."""
         return sum(f.kind == kind and all(getattr(f, k) == v for k, v in fields.items()) for _, f in self.frames.history)
 
     async def none(self, kind, seconds=0.4, **fields):
-        """Nothing of this kind waits or comes within `seconds`."""
+        """No frame of this kind is queued or arrives within `seconds`."""
         await asyncio.sleep(seconds)
         left = [f for f in self.frames.items if f.kind == kind and all(getattr(f, k) == v for k, v in fields.items())]
         if left:
@@ -135,8 +135,8 @@ class Business:
     def __init__(self, test, secret=b"", unix=None, port=None):
         self.test, self.secret, self.unix, self.port = test, secret, unix, port
         self.auto = None         # called with (uplink, subscribe) for each Subscribe
-        self.by_hand = False     # hand out bare (reader, writer) pairs and let the test shake hands
-        self.gate = asyncio.Event()  # closed: connections are taken, but nobody says a word
+        self.by_hand = False     # hand out bare (reader, writer) pairs for a handshake by the test
+        self.gate = asyncio.Event()  # closed: connections are accepted, but nothing is sent
         self.gate.set()
         self.uplinks, self.connections, self.writers, self.nonces, self.dials = Mailbox("business server"), Mailbox("business server"), [], set(), []
         self.server = None
@@ -153,7 +153,7 @@ class Business:
         return f"unix:{self.unix}" if self.unix else f"127.0.0.1:{self.port}"
 
     def stop(self):
-        """No longer listens; its connections break."""
+        """Stops listening and breaks its connections."""
         if self.server:
             self.server.close()
             self.server = None
@@ -203,5 +203,5 @@ class Business:
         writer.write(wire.encode(wire.TO_RELAY, "Welcome", version=version, proof=right if proof is None else proof))
 
     async def uplink(self, timeout=4 * PATIENCE):
-        """The next connection that the relay made and that shook hands."""
+        """The relay's next connection with a completed handshake."""
         return await self.uplinks.next("the relay to connect and shake hands", timeout)

@@ -1,4 +1,4 @@
-"""One real daemon: its own configuration file, ports and process; ready when it says so; ended by its pid."""
+"""One real daemon with its own configuration file, ports and process; stopped by its pid."""
 import asyncio
 import ctypes
 import json
@@ -24,20 +24,20 @@ def binary():
 
 
 def ends_with_us(prctl=ctypes.CDLL(None).prctl):
-    """In a child before it is the daemon: a suite that is killed leaves none behind, which might take another one's terminal."""
+    """Runs in the child before exec: a killed suite leaves no daemon behind that could hold another one's terminal."""
     prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def without_options(options, errno):
-    """What is to be done before a daemon whose kernel lacks these options of TCP: setting one fails with this error, by a filter of the
-    kernel's own (seccomp) for the one call."""
+    """A pre-exec function for a daemon on a kernel without these TCP options: a seccomp filter makes setsockopt fail with
+    this error."""
     def instruction(code, yes, no, value):
         return struct.pack("=HBBI", code, yes, no, value)
 
     number = {"x86_64": 54, "aarch64": 208, "armv7l": 294}[os.uname().machine]  # setsockopt
     load, is_equal, answer = 0x20, 0x15, 0x06
     found = [instruction(is_equal, len(options) - at, 0, option) for at, option in enumerate(options)]
-    # Where the numbers are the call's, its level's and the option's in struct seccomp_data.
+    # The offsets of the call, its level and its option in struct seccomp_data.
     program = b"".join([
         instruction(load, 0, 0, 0), instruction(is_equal, 0, len(found) + 3, number),
         instruction(load, 0, 0, 24), instruction(is_equal, 0, len(found) + 1, socket.IPPROTO_TCP),
@@ -54,8 +54,8 @@ def without_options(options, errno):
 
 
 class Ports:
-    """Ports below the kernel's own range, each handed out once, tried before. They stay ours while nobody listens there: a name that the
-    kernel frees with us says so to other suites on this machine."""
+    """Ports below the kernel's ephemeral range, each handed out once after a test bind. An abstract socket name, which the
+    kernel frees with this process, reserves them against other suites on this machine."""
 
     def __init__(self):
         self.next, self.names = 20000 + os.getpid() * 37 % 10000, []
@@ -115,9 +115,9 @@ class Daemon:
         until = time.monotonic() + timeout
         while not self.ready():
             if self.process.returncode is not None:
-                raise Mismatch(f"the daemon ended with {self.process.returncode} instead of becoming ready")
+                raise Mismatch(f"the daemon exited with {self.process.returncode} before it was ready")
             if time.monotonic() > until:
-                raise Mismatch(f"the daemon did not say that it is ready within {timeout:.0f} s")
+                raise Mismatch(f"the daemon was not ready within {timeout:.0f} s")
             await asyncio.sleep(0.01)
         return self
 
@@ -125,11 +125,11 @@ class Daemon:
         return b"READY=1" in self.told() if self.notify else "ready" in self.log()
 
     def signs(self):
-        """How often the watchdog was fed, which it is where the environment has WATCHDOG_USEC."""
+        """The number of watchdog messages; they are sent if the environment has WATCHDOG_USEC."""
         return self.told().count(b"WATCHDOG=1")
 
     def told(self):
-        """All that the service manager was told."""
+        """All notifications to the service manager."""
         try:
             while True:
                 self.said += self.notify_socket.recv(4096) + b"\n"
@@ -147,7 +147,7 @@ class Daemon:
         try:
             return await asyncio.wait_for(self.process.wait(), timeout)
         except asyncio.TimeoutError:
-            raise Mismatch(f"the daemon had not ended after {timeout:.0f} s") from None
+            raise Mismatch(f"the daemon had not exited after {timeout:.0f} s") from None
 
     async def end(self):
         if self.process is None:

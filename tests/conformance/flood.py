@@ -9,7 +9,7 @@ import threading
 
 MASK = bytes(4)
 CHUNK = 64 * 1024
-BEGUN = 1 << 20  # more than the sockets' buffers of both sides hold
+BEGUN = 1 << 20  # more than the socket buffers of both sides
 
 
 def frame(first, payload=b""):
@@ -18,7 +18,7 @@ def frame(first, payload=b""):
 
 
 SUBSCRIBE = b'{"type":"subscribe","id":1,"link":"no.such.link"}'
-# What is sent once a page is upgraded: once, and then for ever.
+# What an upgraded page sends: once, and then repeatedly.
 PAGES = {
     "empty fragments": (frame(0x01), frame(0x00)),
     "one-byte fragments": (frame(0x01), frame(0x00, b" ")),
@@ -33,7 +33,7 @@ PAGES = {
     "bytes behind a close": (frame(0x88), b"x"),
     "bytes behind nonsense": (b"\xff\xff", b"x"),
 }
-# The same for what is no page.
+# The same for connections that are not pages.
 OTHERS = {
     "talk behind an answer": (b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b"x"),
     "talk behind a refusal": (b"\r\r\r", b"x"),
@@ -58,7 +58,7 @@ def connect(address, source):
 
 
 def listen(connection):
-    """Whoever floods takes what comes: a page that doesn't is not read."""
+    """Reads and discards: the relay stops reading from a page that does not read."""
     try:
         while connection.recv(CHUNK):
             pass
@@ -82,7 +82,7 @@ def flood(kind, address, source):
                 if sent > BEGUN and not said:
                     said = print("begun", flush=True) or True
         except OSError:
-            sent += CHUNK  # a flood that was cut off has begun too
+            sent += CHUNK  # a flood that was cut off counts as begun
 
 
 def end_with_input():

@@ -1,4 +1,4 @@
-"""What a test gets: `t`, which makes daemons, business servers and pages, and puts all away afterwards."""
+"""The argument `t` of a test: makes daemons, business servers and pages, and cleans up afterwards."""
 import asyncio
 import os
 import pathlib
@@ -16,13 +16,14 @@ from websocket import Refused
 
 TESTS = []
 PORTS = Ports()
-SEED = os.environ.get("CONFORMANCE_SEED") or str(random.SystemRandom().randrange(10**6))  # of all that tests draw; runs print it
-TRIES = 5  # of a test that begins anew because the loop stood still
+SEED = os.environ.get("CONFORMANCE_SEED") or str(random.SystemRandom().randrange(10**6))  # of all random numbers; runs print it
+TRIES = 5  # of a test that restarts because the loop stalled
 
 
 def test(sentence, waits=0, timeout=60, crowded=False):
-    """Registers a test under the sentence of the protocol that it proves. `waits`: it mostly sleeps, for about so many seconds (True: some),
-    and runs beside the others. `crowded`: it keeps the suite's own loop busy, so no other such test runs beside it."""
+    """Registers a test under the sentence of the protocol that it proves. `waits`: it mostly sleeps, for about this many
+    seconds (True: a few), and runs beside the others. `crowded`: it keeps the suite's own loop busy, so that no other such
+    test runs beside it."""
     def register(function):
         name = f"{function.__module__.replace('test_', '')}: {sentence}"
         TESTS.append((name, function, waits, max(130, timeout) if waits else timeout, crowded))
@@ -38,7 +39,7 @@ class Test:
         self.directory = pathlib.Path(self.folder.name)
 
     def broken(self, fault):
-        """A promise that holds always was broken; the test fails at its next check, at the latest at its end."""
+        """Records a violated invariant; the test fails at its next check, at the latest at its end."""
         self.faults.append(fault)
 
     def check(self):
@@ -46,8 +47,8 @@ class Test:
             raise Mismatch("; ".join(self.faults[:5]))
 
     def link(self, size=22):
-        """A new link that nobody could guess; the log is searched for it afterwards. What begins its secret part is no dot, which
-        can't be told from the dots that stand for it, but a digit."""
+        """A new random link; the log is searched for it afterwards. Its secret part begins with a digit, never with a dot,
+        which would look like the dots that replace it in a log."""
         letters = string.ascii_letters + string.digits + "-_.~"
         draw = self.random
         link = (draw.choice(string.ascii_letters) + "".join(draw.choices(letters, k=3)) + draw.choice(string.digits) + "".join(draw.choices(letters, k=size)))[:size]
@@ -55,7 +56,7 @@ class Test:
         return link
 
     def source(self):
-        """An address of loopback for a page of its own, since a relay may limit how often one address asks."""
+        """A loopback address for one page, since a relay may limit the rate for each address."""
         while True:
             source = f"127.{self.random.randint(1, 254)}.{self.random.randint(0, 255)}.{self.random.randint(2, 254)}"
             if source not in self.sources:
@@ -73,7 +74,7 @@ class Test:
         return await business.start()
 
     def sections(self, addresses, port, **changes):
-        """A configuration; `changes` by section, or of [uplink] by key."""
+        """A configuration; `changes` by section, or by key of [uplink]."""
         sections = {
             "pages": {"listen": f"127.0.0.1:{port}", "origins": ["https://share.example"]},
             "uplink": {"addresses": addresses, "linger_s": 30},
@@ -93,7 +94,7 @@ class Test:
         return daemon
 
     async def relay(self, auto=None, **changes):
-        """A business server, a daemon, and the uplink between them once it has shaken hands."""
+        """A business server, a daemon, and the uplink between them after its handshake."""
         business = await self.business()
         business.auto = auto
         daemon = await self.daemon([business.address], **changes).start()
@@ -105,7 +106,7 @@ class Test:
         return page
 
     async def comes_from(self, daemon, origin):
-        """Whether a page of this origin gets in; else it is told 403."""
+        """Whether a page of this origin is admitted rather than refused with 403."""
         try:
             await self.page(daemon, origin=origin)
             return True
@@ -114,13 +115,13 @@ class Test:
             return False
 
     async def joined(self, daemon, uplink, link, topic=7, since=None, **grant):
-        """A page whose subscription the business server was asked for and accepted."""
+        """A page with a subscription that the business server accepted."""
         page = await self.page(daemon)
         page.subscribe(link, since)
         ask = await uplink.expect("Subscribe", link=link)
         uplink.accept(ask, topic=topic, **grant)
         if not grant.get("shared", True) and not ask.address:
-            # It was asked for as a whole, which admits nobody: now by this page's name.
+            # The request for the whole link admits no page: now by this page's name.
             uplink.accept(await uplink.expect("Subscribe", link=link), topic=topic, **grant)
         await page.expect("subscribed", topic=topic)
         return page
@@ -157,7 +158,7 @@ async def run(name, function, timeout):
 
 
 async def once(name, function, timeout):
-    """(fault or None, logs, whether it is to begin anew)"""
+    """(fault or None, logs, whether to restart the test)"""
     t, fault, stalled = Test(name), None, False
     try:
         await asyncio.wait_for(function(t), timeout)
@@ -165,7 +166,7 @@ async def once(name, function, timeout):
         fault = f"not done after {timeout} s"
     except lag.Stalled as error:
         fault, stalled = str(error), True
-    except Exception as error:  # a test's failure is whatever went wrong in it
+    except Exception as error:  # any exception is a failure of the test
         fault = describe(error)
     try:
         await t.close()

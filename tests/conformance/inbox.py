@@ -1,9 +1,9 @@
-"""What has arrived and was not looked at yet, with waiting; and the one kind of failure that tests raise."""
+"""A queue of received items with waiting; and the exception that tests raise."""
 import asyncio
 import os
 import time
 
-SLACK = float(os.environ.get("CONFORMANCE_SLACK", "1"))  # stretches every waiting time on a slow machine
+SLACK = float(os.environ.get("CONFORMANCE_SLACK", "1"))  # multiplies every timeout, for slow machines
 PATIENCE = 6.0 * SLACK
 
 

@@ -1,23 +1,22 @@
-"""How late the suite's own loop is: all tests share it, and the machine with others. While it stands still, time passes for the relay
-alone, which says nothing about the relay. Limits that this could break are lengthened by what was lost; a test whose chance has gone
-by meanwhile begins anew."""
+"""How late the suite's own loop is: all tests share it, and the machine with others. While it stalls, time passes only for
+the relay. Time limits are extended by the lost time; a test that missed its moment restarts."""
 import asyncio
 import contextlib
 import time
 
-STEP = 0.05  # s from one look to the next
-LATE = 0.01  # s that are not worth noting
+STEP = 0.05  # s between two measurements
+LATE = 0.01  # s that are ignored
 
-_stalls = []  # (when it was noticed, how late the loop was)
+_stalls = []  # (time, how late the loop was)
 _due, _task = None, None
 
 
 class Stalled(Exception):
-    """The loop stood still for longer than the test could bear."""
+    """The loop stalled for longer than the test allows."""
 
 
 def watch():
-    """Begins to watch the running loop, once."""
+    """Starts measuring the running loop, once."""
     global _task
     if _task is None or _task.get_loop() is not asyncio.get_running_loop():
         _task = asyncio.ensure_future(_watch())
@@ -34,7 +33,7 @@ async def _watch():
 
 
 def stalls(since):
-    """How late the loop was at each time since then, the running one with it."""
+    """How late the loop was at each time since then, including now."""
     found, now = [], time.monotonic()
     if _due is not None and now > _due:
         found.append(now - max(_due, since))
@@ -46,13 +45,14 @@ def stalls(since):
 
 
 def lost(since):
-    """The seconds that were lost since then."""
+    """The seconds lost since then."""
     return sum(stalls(since))
 
 
 @contextlib.contextmanager
 def within(seconds):
-    """What is inside has so long before the relay rightly does something else. Where it fails and half of that was lost, the test begins anew."""
+    """The body must finish within `seconds`, before the relay rightly does something else. If it fails and half of that time
+    was lost, the test restarts."""
     began = time.monotonic()
     try:
         yield

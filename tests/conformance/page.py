@@ -1,5 +1,5 @@
-"""A web page as the relay sees it. Checks on every frame what the protocol promises always: `subscribed` before anything of its
-topic, no sequence twice, no jump without its gap, no chunk that can't be decoded. A broken promise fails the test, whatever it tests."""
+"""A web page as the relay sees it. Checks the protocol's invariants on every frame: `subscribed` before anything of its
+topic, no sequence twice, no jump without a gap, no chunk that can't be decoded. A violation fails any test."""
 import asyncio
 import json
 import socket
@@ -52,7 +52,7 @@ class Track:
         if part == "init":
             if self.next is not None and sequence > self.next:
                 return f"init {sequence} without a gap from {self.next}"
-            # A first init does not tell whether it is a repeated one, which moves no counter.
+            # A first init may be a repeated one, which moves no counter.
             self.next = sequence + 1 if sequence == self.next else self.next
             self.has_init, self.in_group = True, False
             return None
@@ -71,7 +71,7 @@ class Page:
         self.events, self.pings, self.pongs = Mailbox(name), [], []
         self.pending, self.topics, self.next_id = {}, {}, 1
         self.pongs_back, self.reading, self.closed = True, asyncio.Event(), False
-        self.ended = asyncio.get_running_loop().create_future()  # what came last: an end (True), or a reset or a part of a frame
+        self.ended = asyncio.get_running_loop().create_future()  # how the connection ended: in order (True), or by a reset or inside a frame
         self.reading.set()
         self.opened_at = self.last_at = time.monotonic()
         self.task = asyncio.ensure_future(self.run())
@@ -103,7 +103,7 @@ class Page:
         return id
 
     async def join(self, link, since=None, timeout=PATIENCE, **expected):
-        """Subscribes, asking again where the answer is a `denied` with a `retry`. Returns the `subscribed`."""
+        """Subscribes, and retries after a `denied` with a `retry`. Returns the `subscribed`."""
         until = time.monotonic() + timeout
         while True:
             id = self.subscribe(link, since)
@@ -126,7 +126,7 @@ class Page:
         await self.leave()
 
     async def leave(self):
-        """Away without a word, as a page whose tab is closed."""
+        """Drops the connection, as a closed tab does."""
         self.closed = True
         self.task.cancel()
         self.writer.close()
@@ -140,7 +140,7 @@ class Page:
         self.task.cancel()
         self.writer.transport.abort()
 
-    # --- what the page sees ---
+    # --- what the page receives ---
 
     def match(self, event, kind, fields):
         if event["type"] != kind or any(event.get(k.rstrip("_")) != v for k, v in fields.items()):
@@ -148,12 +148,12 @@ class Page:
         return event
 
     async def expect(self, kind, timeout=PATIENCE, **fields):
-        """The very next event, `alive` apart, is this one. A field whose name Python keeps for itself takes a `_` at its end."""
+        """Expects this as the next event, ignoring `alive`. A field that is a Python keyword takes a trailing `_`."""
         what = f"{kind} {fields or ''}"
         return self.match(await self.events.take(lambda e: e["type"] != "alive" or kind == "alive", what, timeout), kind, fields)
 
     async def until(self, kind, timeout=PATIENCE, **fields):
-        """Some event that is this one; what else came stays to be looked at."""
+        """Takes the first such event; others stay queued."""
         return await self.events.take(
             lambda e: e["type"] == kind and all(e.get(k.rstrip("_")) == v for k, v in fields.items()), f"{kind} {fields or ''}", timeout)
 
@@ -169,7 +169,7 @@ class Page:
             raise Mismatch(f"{self.name}: expected nothing, saw {left!r}"[:2000])
 
     async def track(self, topic, track, last, timeout=PATIENCE):
-        """All of one track up to sequence `last`, as a list such as ["gap 1-4", "init 1", "start 5"]; gaps that touch are one."""
+        """One track up to sequence `last`, as a list such as ["gap 1-4", "init 1", "start 5"]; adjacent gaps are merged."""
         seen, at = [], 0
         until = time.monotonic() + timeout
         while at < last:
@@ -191,7 +191,7 @@ class Page:
         return seen
 
     async def reached(self, topic, kind, sequence, timeout=PATIENCE):
-        """Returns when the page has this publication; takes nothing. With it a test publishes no faster than a page reads."""
+        """Returns when the page has received this publication; takes nothing. Lets a test publish no faster than a page reads."""
         until = time.monotonic() + timeout
         while not any(e.get("topic") == topic and (e.get("track") or e["type"]) == kind and e.get("sequence") == sequence
                       for _, e in self.events.history[-200:]):
@@ -214,7 +214,7 @@ class Page:
             self.ended.set_result(isinstance(error, asyncio.IncompleteReadError) and not error.partial)
             if not any(e["type"] == "close" for e in self.events.items):
                 self.events.put({"type": "cut"})
-        except Exception as error:  # whatever could not be read as the protocol says
+        except Exception as error:  # anything that the protocol does not allow
             self.test.broken(f"{self.name}: {type(error).__name__}: {error}")
             self.events.put({"type": "cut"})
 
@@ -252,7 +252,7 @@ class Page:
         text = payload.decode("utf-8", "strict")
         try:
             event = json.loads(text)
-        except RecursionError:  # Python's parser, not the protocol, limits how deep data may be
+        except RecursionError:  # Python's parser, not the protocol, limits the nesting
             start = text.index('"data":') + 7
             event = {**json.loads(text[:start] + "null}"), "data": text[start:-1]}
         shape = FIELDS.get(event.get("type"))
@@ -302,7 +302,7 @@ async def open_page(test, name, port, origin=None, extra=None, source=None, rece
     if receive_buffer is None:
         opened = await websocket.connect(port, origin=origin, extra=extra, source=source, opener=opener, **options)
         return Page(test, name, *opened)
-    # A page that stops reading must not be helped by its own kernel's buffer.
+    # A large receive buffer would keep taking data for a page that stops reading.
     raw_open = asyncio.open_connection
 
     async def small(host, port_, local_addr=None, limit=None):

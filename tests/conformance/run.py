@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True
 import daemon as daemon_module  # noqa: E402
 import harness  # noqa: E402
 
-WAITING_MAX = 12  # tests at once that mostly wait: more of them would begin in the same second, and make each other late
+WAITING_MAX = 12  # concurrent waiting tests: more of them would start in the same second and delay each other
 
 
 async def main(options):
@@ -38,7 +38,7 @@ async def main(options):
             print("     " + fault.replace("\n", "\n     "), flush=True)
             print("     " + logs.rstrip().replace("\n", "\n     "), flush=True)
 
-    # The longest first, or all would wait for one in the end.
+    # The longest first, to shorten the whole run.
     await asyncio.gather(*(one(*t) for t in sorted(chosen, key=lambda t: -t[2])))
     for name in failed:
         print(f"failed: {name}")

@@ -1,5 +1,5 @@
-"""The closing handshake in every state, and each close code by itself: what the public suite (autobahn.py) can't see, since it takes
-a connection that is merely dropped for an answer."""
+"""The closing handshake in every state, and each close code: the public suite (autobahn.py) can't check them, since it
+accepts a dropped connection as an answer."""
 import asyncio
 import re
 import signal
@@ -14,7 +14,7 @@ from test_faults import processor_s, sockets_of
 from websocket import BINARY, CLOSE, PING, PONG, TEXT, frame
 
 CLOSE_S = 2.0  # (board): a close frame is answered within
-SWEEP_S = 1.2  # each page is looked after once a second
+SWEEP_S = 1.2  # each page is visited once a second
 
 
 def closing(code=None, reason=b""):
@@ -22,7 +22,7 @@ def closing(code=None, reason=b""):
 
 
 async def in_order(page, code, reason=None, timeout=PATIENCE):
-    """The next that comes is a close frame, and behind it nothing but the connection's end, with nothing lost."""
+    """Expects a close frame next, and then only an orderly end of the connection."""
     event = await page.gone(timeout)
     if event.get("code") != code or reason is not None and event["reason"] != reason:
         raise Mismatch(f"{page.name}: expected a close frame with {code} {reason or ''}, saw {event}; before: {page.events.history[-4:]!r}")
@@ -31,27 +31,27 @@ async def in_order(page, code, reason=None, timeout=PATIENCE):
 
 
 async def ended(page):
-    """Nothing comes any more but the connection's end, with nothing lost."""
+    """Expects only an orderly end of the connection."""
     try:
         in_order = await asyncio.wait_for(asyncio.shield(page.ended), PATIENCE)
     except asyncio.TimeoutError:
         raise Mismatch(f"{page.name}: the relay did not end the connection") from None
     if not in_order:
-        raise Mismatch(f"{page.name}: the connection was reset behind the close frame")
+        raise Mismatch(f"{page.name}: the connection was reset after the close frame")
     left = [event for event in page.events.items if event["type"] != "cut"]
     if left:
         raise Mismatch(f"{page.name}: expected nothing, saw {left!r}"[:2000])
 
 
 async def leaves(page, before=b"", code=1000):
-    """The page begins the handshake, behind `before` in one piece."""
+    """The page starts the closing handshake, in one write with `before`."""
     page.closed = True
     page.raw(before + closing(code, b"bye"))
     await in_order(page, code, "bye")
 
 
 def answered(state):
-    """The page's close frame is answered with its own code and reason, and the relay ends the connection; `state` makes the page."""
+    """The relay echoes the code and reason of the page's close frame and ends the connection; `state` makes the page."""
     def register(function):
         @test(f"a close frame is answered with its code and reason, and the connection ended: {state}")
         async def one(t):
@@ -73,7 +73,7 @@ async def waiting(t):
     page.subscribe(link)
     ask = await up.expect("Subscribe", link=link)
     await leaves(page)
-    up.accept(ask)  # nobody waits for it any more
+    up.accept(ask)  # the page has left
     await up.audience(7, 0)
 
 
@@ -149,7 +149,7 @@ async def busy(t):
 
 
 async def full(t, size, count):
-    """A page whose socket is full: it reads nothing, and the relay has much more for it. A reader beside it says when."""
+    """A page with a full socket: it reads nothing while the relay has much more for it. A second page shows when that is so."""
     daemon, business, up = await t.relay()
     up.daemon, link = daemon, t.link()
     keeper = await t.joined(daemon, up, link, page_messages=True)
@@ -159,7 +159,7 @@ async def full(t, size, count):
     number = (await up.expect("PageMessage", data="here")).page
     page.reading.clear()
     page.reader._transport.pause_reading()
-    # The ring has room for all of it, or the page would be overtaken in the middle of a frame.
+    # All of it fits into the ring; otherwise the ring would overtake the page inside a frame.
     assert size * count < 260 << 10
     step = max(1, 20000 // max(1, size))
     for first in range(1, count + 1, step):
@@ -191,14 +191,15 @@ async def mid_frame(t):
 
 
 async def spent(daemon, seconds=1.0):
-    """The part of a processor that the daemon uses."""
+    """The daemon's processor use, as a fraction of a core."""
     before, began = processor_s(daemon), time.monotonic()
     await asyncio.sleep(seconds)
     return (processor_s(daemon) - before) / (time.monotonic() - began)
 
 
 async def kicked(up, page, number):
-    """Sent away while its socket is full: it gets what was begun and the close frame once it reads on, and no processor is spent until then."""
+    """Closed while its socket is full: once it reads on, it gets the rest of its frame and the close frame; until then the
+    relay uses no processor."""
     with lag.within(CLOSE_S):
         up.send("Kick", page=number, reason="x")
         await up.barrier()
@@ -245,7 +246,7 @@ async def both(t):
         event = await page.gone()
         assert (event.get("code"), event.get("reason")) in ((1008, "x"), (4000, "mine")), event
         await ended(page)
-    # And once the relay's is surely out.
+    # And once when the relay's is certainly sent.
     page = await t.page(daemon)
     await page.join(link)
     page.send(7, "last")
@@ -314,7 +315,7 @@ async def unanswered(t):
             up.send("Kick", page=number, reason="x")
         for page in (silent, talking, lingering, stubborn):
             assert (await page.gone()).get("code") == 1008
-        # One answers and doesn't hang up.
+        # One answers and keeps the connection open.
         lingering.raw(closing(1008))
         await ended(lingering)
 
@@ -338,7 +339,7 @@ async def unanswered(t):
 
 
 async def caught_up(page, link, last):
-    """Joined, with all of its replay behind it."""
+    """Joined, after its replay."""
     await page.join(link)
     await page.track(7, "messages", last)
 

@@ -24,8 +24,8 @@ UP = re.compile(r"^state +up\r?$", re.M)
 
 
 class Line:
-    """A serial line whose other end the relay opens by a name that stays. It is raw from the start, since an emulator of single
-    programs can't set it, or as `modes` says."""
+    """A serial line; the relay opens the other end by a fixed name. It is raw from the start, since a user-mode emulator
+    can't set it, or as in `modes`."""
 
     def __init__(self, name, modes=None):
         self.name, self.seen, self.far, self.modes = pathlib.Path(name), b"", None, modes
@@ -44,13 +44,13 @@ class Line:
         self.name.symlink_to(os.ttyname(near))
 
     def hold(self):
-        """A pty's near side that nobody has open reads as hung up: held until the relay has it."""
+        """An unopened pty slave reads as hung up, so it is held open until the relay has it."""
         if self.near is not None:
             os.close(self.near)
             self.near = None
 
     def pull(self):
-        """The device goes away with its name, as that of a USB adapter does; its number may be another line's at once."""
+        """Removes the device and its name, as with a USB adapter; its number may be reused at once."""
         self.hold()
         self.name.unlink()
         os.close(self.far)
@@ -67,7 +67,7 @@ class Line:
         began = time.monotonic()
         while wanted not in self.take():
             if time.monotonic() - began > timeout:
-                raise Mismatch(f"the line did not say {wanted!r}; it said {self.seen[-1500:]!r}")
+                raise Mismatch(f"the line did not print {wanted!r}; it printed {self.seen[-1500:]!r}")
             await asyncio.sleep(0.01)
         before, _, self.seen = self.seen.partition(wanted)
         return before.decode()
@@ -95,7 +95,7 @@ async def program(*words, keys=None):
 
 
 async def boxed(t, control=False, **changes):
-    """A relay with a console on a line and over a socket."""
+    """A relay with a console on a line and on a socket."""
     place = len(t.daemons)
     line, socket = Line(t.path(f"line{place}")), t.path(f"console{place}.sock")
     room, business = Room(), await t.business()
@@ -145,7 +145,7 @@ async def raw(t):
         return modes
     line = Line(t.path("line"), modes=cooked)
     before = termios.tcgetattr(line.near)
-    # A pty has neither parity nor other than 8 bits: its kernel takes them back.
+    # A pty has no parity and always 8 bits: the kernel resets these settings.
     assert before[2] & termios.CSTOPB and before[2] & termios.CRTSCTS and before[3] & termios.ICANON and before[4] == termios.B9600, before
     daemon = await t.daemon(["127.0.0.1:1"], console={"serial": str(line.name), "speed": 57600}).start()
     await line.until(PROMPT)
@@ -159,7 +159,7 @@ async def raw(t):
     assert cflag & termios.CSIZE == termios.CS8 and not cflag & (termios.CSTOPB | termios.PARENB | termios.CRTSCTS), f"{cflag:o}"
     assert cflag & termios.CLOCAL and cflag & termios.CREAD, f"{cflag:o}"
     assert ispeed == ospeed == termios.B57600, (ispeed, ospeed)
-    await line.type(b"\x03")  # a key like any other: the line's other end has no signals
+    await line.type(b"\x03")  # an ordinary key: the other end of the line has no signals
     await line.until(b"^C\r\n" + PROMPT)
     assert "sharelinkd " in await line.ask("version")
 
@@ -220,7 +220,7 @@ async def recorded(t):
 
 
 def errors(t, number):
-    """A configuration with so many errors, of which no two say the same, not even but for their numbers."""
+    """A configuration with this many errors, whose messages all differ, not only by their numbers."""
     return "".join(f"[{''.join(t.random.choices(string.ascii_lowercase, k=40))}]\n" for _ in range(number))
 
 
@@ -234,7 +234,7 @@ async def stuck(t):
     daemon.config.write_text(daemon.config.read_text() + errors(t, 50))
     while len(daemon.log()) < 60_000 and time.monotonic() - began < 60:
         daemon.signal(signal.SIGHUP)
-        daemon.ready()  # takes what it tells its service manager, as one does
+        daemon.ready()  # reads its notifications, as a service manager does
         room.say()
         await viewers[0].reached(room.count, 5 * SLACK)
         await asyncio.sleep(0.3)
@@ -268,7 +268,7 @@ async def vanishes(t):
     await line.until(PROMPT, 10 * SLACK)
     line.hold()
     assert UP.search(await line.ask("uplink"))
-    # Nobody's console, the pages' port went on.
+    # Without a console the pages' port keeps serving.
     assert daemon.log().count("for the console: ") <= 1
     assert (await http(daemon.port, "/healthz")).status == 200
 
@@ -311,7 +311,7 @@ async def places(t):
         inside.append((reader, writer))
     reader, writer = await asyncio.open_unix_connection(socket)
     assert b"[E7]" in await asyncio.wait_for(reader.read(), 5 * SLACK)
-    # Whoever watches over the relay is answered all the same, and can't keep its place.
+    # A monitoring program is still answered, and can't keep its place.
     code, told, _ = await program("status", "--socket", socket)
     assert code == 0 and "health      healthy" in told, told
     kept, holds = await asyncio.open_unix_connection(socket)
@@ -320,7 +320,7 @@ async def places(t):
     inside[0][1].write(b"\x04")
     await asyncio.wait_for(inside[0][0].read(), 5 * SLACK)
     until = time.monotonic() + 10 * SLACK
-    while True:  # it is free a moment after who had it saw the end
+    while True:  # it is free shortly after its user saw the end
         reader, writer = await asyncio.open_unix_connection(socket)
         try:
             await asyncio.wait_for(reader.readuntil(PROMPT), 5 * SLACK)
@@ -389,7 +389,7 @@ async def status(t):
     assert code == 2 and "start it" in complaint, (code, told, complaint)
     code, told, _ = await program("status", "--json", "--socket", socket)
     assert code == 2 and json.loads(told)["health"] == "down"
-    # The socket that it left behind is replaced; one that is in use is not.
+    # A stale socket is replaced; one in use is not.
     await daemon.start()
     code, told, _ = await program("console", "--socket", socket, "version")
     assert code == 0, told
@@ -404,7 +404,7 @@ async def terminal(t):
     line, socket, room, business, daemon = await boxed(t)
     code, told, _ = await program("console", "--socket", socket, keys=b"version\nuplink\n")
     assert code == 0 and "board" in told and UP.search(told), told
-    # A cable between a laptop's line and the box's: two ptys, carried across.
+    # A cable between a laptop and the box: two ptys with a copying loop between them.
     cable = Line(t.path("laptop"))
     carrying = asyncio.ensure_future(carry(cable.far, line.far))
     over_cable = ["--serial", str(cable.name), "--speed", "115200"]
@@ -441,7 +441,7 @@ async def given_back(t):
 
 
 class Screen(Line):
-    """A terminal with the program at it."""
+    """A terminal that runs the program."""
 
     def __init__(self):
         self.far, self.near = pty.openpty()

@@ -1,4 +1,4 @@
-"""Going away in order, coming back in order: what a drain finishes, how its pages are spread, when the back-off begins anew."""
+"""Drain and reconnection: what a drain finishes, how its pages are spread, when the back-off resets."""
 import asyncio
 import re
 import signal
@@ -12,7 +12,7 @@ from test_faults import Room, codes, crowd, status
 from websocket import http
 
 RETRY = re.compile(r"retry=(\d+(?:\.\d+)?)")
-CLOSE_S = 2.0  # (board): who does not answer a close frame is cut off
+CLOSE_S = 2.0  # (board): timeout of the answer to a close frame
 
 
 def retry_s(event):
@@ -23,7 +23,7 @@ def retry_s(event):
 
 
 async def stopped(t, daemon, up, room, link):
-    """Two pages that take nothing more, in whose sockets a frame stays half written."""
+    """Two pages that stop reading while a frame is half written to their sockets."""
     pages = [await t.page(daemon, receive_buffer=4096) for _ in range(2)]
     for page in pages:
         await page.join(link)
@@ -59,8 +59,8 @@ async def drains_in_order(t):
     with lag.within(CLOSE_S):
         daemon.signal(signal.SIGTERM)
         retry_s(await viewers[0].page.gone())
-        # It goes on draining, for the two that don't listen. One of them reads on: the frame in which it stands comes whole, and
-        # nothing is begun behind it.
+        # The drain goes on for the two stalled pages. One of them reads on: its current frame is finished, and no new one
+        # is started.
         half.reading.set()
         health, upgrade, told, last = await asyncio.gather(http(daemon.port, "/healthz"), refused(), status(socket), half.gone())
         assert health.status == 503, health
@@ -71,7 +71,7 @@ async def drains_in_order(t):
         assert seen and seen[-1] < room.count, f"no frame was half written: {seen} of {room.count}"
     for viewer in viewers[1:]:
         retry_s(await viewer.page.gone())
-    # The other one never reads on. It is cut off, long before the end of what drain_s allows (10 s).
+    # The other one never reads on. It is cut off long before drain_s (10 s).
     began = time.monotonic()
     assert await daemon.exit() == 0
     assert time.monotonic() - began < 7 * SLACK + lag.lost(began), "who answers nothing holds the end up"
@@ -112,7 +112,7 @@ async def spread(t):
         # Ten draws of ten values: all of them being one happens once in 10^9 runs.
         assert len(set(told)) > (1 if count == 10 else 20), f"not jittered: {told}"
         if count == 1000:
-            # Spread evenly: no tenth of the time brings more than a fifth of the pages.
+            # Spread evenly: no tenth of the time has more than a fifth of the pages.
             step = (told[-1] - told[0]) / 10
             fullest = max(sum(told[0] + step * n <= at <= told[0] + step * (n + 1) for at in told) for n in range(10))
             assert fullest < count / 5, f"{fullest} of {count} come within {step:.2f} s"
@@ -127,19 +127,19 @@ async def back_off(t):
     up, waits = await business.uplink(), []
 
     async def lost(up):
-        """The link breaks: the next one, and how long the relay waited with its dial."""
+        """Breaks the link; returns the next one, and the relay's delay before it dialled."""
         began = time.monotonic()
         up.drop()
         up = await business.uplink(timeout=40 * SLACK)
         return up, max(0, business.dials[-1] - began - lag.lost(began))
-    # Each of these shook hands, and was up: that alone must not make it dial at full speed. Each wait is a random part of a step that
-    # doubles: the seventh is 25.6 s, and that twenty are all short happens once in 10^30 runs.
+    # Each of these completed its handshake: that alone must not reset the back-off. Each delay is a random part of a step
+    # that doubles: the seventh is 25.6 s, and twenty short delays in a row happen once in 10^30 runs.
     while len(waits) < 7 or max(waits) < 0.5:
         assert len(waits) < 20, f"it dials at full speed: {waits}"
         up, wait = await lost(up)
         waits.append(wait)
         assert wait < min(30, 0.2 * 2 ** len(waits)) + 3 * SLACK, f"longer than its step: {waits}"
-    # One that holds for more than 10 s: the next dials come within the first steps again.
+    # A link that holds for more than 10 s resets the back-off: the next dials come within the first steps.
     await asyncio.sleep(11)
     assert up.open
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Whole programs fail: killed, stopped, cut off, flooded. Nothing may be lost in silence, and nobody else may suffer."""
+"""Whole programs fail: killed, stopped, cut off, flooded. Nothing may be lost silently, and no other peer may suffer."""
 import asyncio
 import json
 import os
@@ -16,11 +16,11 @@ from inbox import SLACK, Mismatch
 from websocket import http
 
 CROWD = 1000
-KERNEL_SIZE = 2 << 20  # for all pages' sockets: less than a hundred pages that read nothing would hold
+KERNEL_SIZE = 2 << 20  # for all pages' sockets: less than the queues of a hundred stalled pages
 
 
 class Room:
-    """A room that the business server keeps: every message of epoch 7, replayed from where it is wanted."""
+    """A room of the business server: keeps every message of epoch 7, and replays from the requested position."""
 
     def __init__(self, topic=7):
         self.topic, self.count, self.uplink = topic, 0, None
@@ -39,8 +39,8 @@ class Room:
 
 
 class Viewer:
-    """A page that comes back as sharelink.js does: by the server's `retry=`, else after a random part of a growing step; with
-    its `since`. It notes what it was shown over all its connections."""
+    """A page that reconnects as sharelink.js does: after the server's `retry=`, else after a random part of a growing
+    step, with its `since`. It records the messages of all its connections."""
 
     def __init__(self, t, daemon, link):
         self.t, self.daemon, self.link, self.source = t, daemon, link, t.source()
@@ -89,12 +89,12 @@ class Viewer:
             if self.task.done():
                 self.task.result()
             if time.monotonic() > until:
-                raise Mismatch(f"a viewer stands at {self.next}, {count} were published; it came back {len(self.returns)} times")
+                raise Mismatch(f"a viewer's next message is {self.next}, {count} were published; it reconnected {len(self.returns)} times")
             await asyncio.sleep(0.05)
 
 
 async def crowd(t, daemon, room, link, count=CROWD):
-    """So many viewers, each of whom has seen a message."""
+    """`count` viewers, each of which has seen a message."""
     viewers = [Viewer(t, daemon, link) for _ in range(count)]
     for at in range(0, count, 50):
         await asyncio.gather(*(viewer.join() for viewer in viewers[at:at + 50]))
@@ -107,7 +107,7 @@ async def crowd(t, daemon, room, link, count=CROWD):
 
 
 async def goes_on(room, viewers, seconds=2.0, timeout=60 * SLACK):
-    """Messages go on, and every viewer has them all, none as a gap."""
+    """Publishes more messages; every viewer must get all of them, none as a gap."""
     for _ in range(int(seconds * 5)):
         room.say()
         await asyncio.sleep(0.2)
@@ -152,8 +152,8 @@ async def business_killed(t):
 
 
 class Cable:
-    """A line between two ports that can be pulled: bytes then vanish on their way, and nobody is told. `holds`: so many bytes from the
-    target wait in it, in place of what the kernel's own buffers would take."""
+    """A cable between two ports that can be pulled: bytes then vanish silently. `holds`: the bytes from the target that it
+    buffers, in place of the kernel's own buffers."""
 
     def __init__(self, t, port, holds=None):
         self.t, self.target, self.port, self.holds, self.writers = t, port, PORTS.take(), holds, []
@@ -166,7 +166,7 @@ class Cable:
 
     async def connected(self, reader, writer):
         if not self.whole.is_set():
-            return self.writers.append(writer)  # a SYN that is answered by nobody comes close to it
+            return self.writers.append(writer)  # close to an unanswered SYN
         far = sockets.socket()
         try:
             far.setblocking(False)
@@ -184,7 +184,7 @@ class Cable:
         try:
             while data := await reader.read(65536):
                 if not self.whole.is_set():
-                    return  # this line is dead for good: what was under way is lost, as after a change of address
+                    return  # dead for good: bytes in flight are lost, as after a change of address
                 writer.write(data)
                 await writer.drain()
             writer.close()
@@ -235,7 +235,7 @@ async def pages_cut(t):
     business.auto = room.admit
     daemon = await t.daemon([business.address]).start()
     await business.uplink()
-    # What the kernel would take for those who are gone is kept small: what they take is progress to the relay.
+    # Small kernel buffers for the pages that are gone: bytes taken count as progress for the relay.
     cable = await Cable(t, daemon.port, holds=4096).start()
     try:
         link = t.link()
@@ -249,8 +249,8 @@ async def pages_cut(t):
         await holds(daemon, 30)
         cable.pull()
         began = time.monotonic()
-        # A page that took nothing for 20 s is closed, whatever its peer says: then each has its place free again, and nobody else.
-        # 100 KB a second: the queues of those who are gone fill up.
+        # A page that took nothing for 20 s is closed, whatever its peer sends: exactly these places become free.
+        # 100 KB a second fill the queues of the pages that are gone.
         while (held := await sockets_of(daemon)) > 10:
             assert time.monotonic() - began < 27 * SLACK + lag.lost(began), f"{held} connections are still held"
             room.count += 1
@@ -277,7 +277,7 @@ async def websocket_page(t, port):
 
 
 async def holds(daemon, count):
-    """The relay has so many connections."""
+    """Waits until the relay has this many connections."""
     for _ in range(50):
         if (held := await sockets_of(daemon)) == count:
             return
@@ -286,8 +286,8 @@ async def holds(daemon, count):
 
 
 async def sockets_of(daemon):
-    """Established connections that the relay still holds on its pages' port. The kernel's table is read in pieces: where others
-    come and go meanwhile a row may be there twice, or be missing."""
+    """Established connections of the relay on its pages' port. The kernel's table is read in pieces: a row may be repeated
+    or missing if others change meanwhile."""
     held = set()
     for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, state, *_ = line.split()
@@ -307,7 +307,7 @@ async def page_stopped(t):
     stopped = await asyncio.create_subprocess_exec(
         sys.executable, str(pathlib.Path(__file__).with_name("viewer.py")), str(daemon.port), link, str(t.random.random()), stdout=asyncio.subprocess.PIPE)
     assert (await asyncio.wait_for(stopped.stdout.readline(), 20 * SLACK)).startswith(b"subscribed")
-    # For 3 s its own kernel takes it all; then its socket is full and the ring overtakes it; then it is given up.
+    # For 3 s its own kernel takes everything; then its socket is full and the ring overtakes it; then it is closed.
     for seconds, size in (3, 2000), (8, 8000), (26, 8000):
         stopped.send_signal(signal.SIGSTOP)
         for _ in range(seconds * 20):
@@ -332,7 +332,7 @@ async def flooded(t):
     daemon = await t.daemon([business.address], limits={"pages": 100, "heads": 40}, console={"socket": socket}).start()
     await business.uplink()
     viewers = await crowd(t, daemon, room, t.link(), 20)
-    # An engineer who is there already, and one who comes when no descriptor is left.
+    # One console is connected already, and one connects when no descriptor is left.
     there = await asyncio.open_unix_connection(socket)
     await asyncio.wait_for(there[0].readuntil(b"sharelinkd> "), 5 * SLACK)
     assert "F1" not in codes(await status(socket))
@@ -446,7 +446,7 @@ async def full_pipe(t):
             os.close(reading)
         await business.uplink()
         viewers = await crowd(t, daemon, room, t.link(), 5)
-        # Each of these is worth a line.
+        # Each of these logs a line.
         for _ in range(200):
             room.uplink.publish(7, "state", 1, "whole", b"no JSON")
         await goes_on(room, viewers, 1.0)
@@ -488,7 +488,7 @@ async def first_returns(t):
     daemon = await t.daemon([first.address, second.address]).start()
     await second.uplink()
     viewers = await crowd(t, daemon, room, t.link(), 5)
-    # Something listens there again, but it is no business server: nothing changes.
+    # Something listens there again, but not a business server: nothing changes.
     knocks = []
     dumb = await asyncio.start_server(lambda reader, writer: knocks.append(writer), "127.0.0.1", first.port, reuse_address=True)
     began = time.monotonic()
@@ -496,7 +496,7 @@ async def first_returns(t):
         room.say()
         assert time.monotonic() - began < 50 * SLACK, "the first address was not tried again"
         await asyncio.sleep(0.5)
-    for _ in range(7):  # it is given 5 s to speak
+    for _ in range(7):  # it has 5 s for its handshake
         room.say()
         await asyncio.sleep(1)
     assert "answers again" not in daemon.log(), "it went back to what says nothing"
@@ -534,7 +534,7 @@ async def overload(t):
     busy = asyncio.ensure_future(flood(up, published))
     resident, start = resident_size(daemon), time.monotonic()
     try:
-        # Until 100 MB have passed, which is up to the machine's speed.
+        # Until 100 MB have passed, which depends on the machine.
         while len(waited) < 40 or published[0] < 1700:
             assert time.monotonic() - start < 120 * SLACK, f"no flood: {published}"
             turn, began = len(waited), time.monotonic()
@@ -545,7 +545,7 @@ async def overload(t):
                 await asyncio.sleep(0.01)
             assert (await http(daemon.port, "/healthz", timeout=5 * SLACK)).status == 200
             told = await status(socket)
-            assert told["pages"]["used"] >= 3  # those who take nothing are cut off one by one
+            assert told["pages"]["used"] >= 3  # stalled pages are cut off one by one
             for viewer in viewers:
                 await viewer.reached(room.count, 5 * SLACK)
             waited.append(time.monotonic() - began - lag.lost(began))
@@ -557,7 +557,7 @@ async def overload(t):
         busy.cancel()
     assert signs and "has not run for" not in daemon.log(), daemon.log()
     assert sorted(waited)[len(waited) // 2] < 1.0 * SLACK, waited
-    # What the daemon keeps of the 100 MB is its rings. What was not taken at once waited at the business server, in its socket's buffer.
+    # Of the 100 MB the daemon keeps only its rings. The rest was held back in the business server's socket buffer.
     assert published[1] > 100, f"TCP never pushed back: {published}"
     assert resident_size(daemon) - resident < 16 << 20, "memory grew with the flood"
     await goes_on(room, viewers)
@@ -589,7 +589,7 @@ async def slow_crowd(t):
             await viewer.reached(room.count, 10 * SLACK)
         told = await status(socket)
         seen.update(codes(told))
-        # [K1] is measured by where the slowest go, an eighth below the limit: that itself is never reached.
+        # [K1] refers to where the slowest pages are cut, an eighth below the limit; the limit itself is never reached.
         full = told["memory"]["kernel_bytes"] / (KERNEL_SIZE * 7 / 8)
         assert 0.89 < full < 0.91 or ("K1" in codes(told)) == (full > 0.9), told
     assert told["health"] == "degraded", told
@@ -598,7 +598,7 @@ async def slow_crowd(t):
 
 
 async def status(socket):
-    """What a program is told at the console's socket."""
+    """A program's output from the console's socket."""
     reader, writer = await asyncio.open_unix_connection(socket)
     writer.write(b"@json\n")
     said = await asyncio.wait_for(reader.read(), 10 * SLACK)
@@ -607,13 +607,13 @@ async def status(socket):
 
 
 def codes(told):
-    """The codes of the conditions in it."""
+    """The codes of its conditions."""
     return [condition["code"] for condition in told["conditions"]]
 
 
 async def flood(up, published):
-    """All that the relay takes: more at once than the sockets between hold, then as much as TCP lets through. Notes how many
-    there were, and how many of them had to wait for it."""
+    """Publishes as much as the relay takes: first more than the socket buffers hold, then as much as TCP lets through.
+    Counts the publications, and how many of them had to wait."""
     data = b'"%s"' % (b"z" * 60000)
     while True:
         for _ in range(100):

@@ -1,4 +1,4 @@
-"""Files of an operator, in every state that a file can be in; what JSON pages and states may be; signals that mean nothing.
+"""An operator's files in every possible state; the JSON that pages and states may send; signals without a meaning.
 
 At start and at `check` a bad file is exit 78 and one line that says what, where and how to mend it; at a reload it
 changes nothing, and nothing waits for a pipe."""
@@ -17,7 +17,7 @@ SECRET = "a secret that is long enough"
 
 
 async def checked(path, timeout=20 * SLACK):
-    """(exit code, what was printed) of `check`, which must end."""
+    """(exit code, output) of `check`, which must exit."""
     process = await asyncio.create_subprocess_exec(
         daemon_module.binary(), "check", "--config", str(path), stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, preexec_fn=daemon_module.ends_with_us)
@@ -41,7 +41,7 @@ async def is_told(daemon, what, before=0):
 
 
 def put(path, how):
-    """`path` becomes what `how` says: bytes, or the name of a kind."""
+    """Makes `path` what `how` says: bytes, or a kind of file."""
     if os.path.isdir(path) and not os.path.islink(path):
         os.rmdir(path)
     elif os.path.lexists(path):
@@ -63,7 +63,7 @@ def put(path, how):
         os.symlink(how, path)
 
 
-# What is no file of text, what is said of it, and how to mend it.
+# Unsuitable files: the kind, the message, and its remedy.
 NO_FILES = [
     ("pipe", "a pipe", "regular file"),
     ("directory", "a directory", "regular file"),
@@ -156,7 +156,7 @@ async def reload_of_nothing(t):
     assert not await t.comes_from(daemon, "https://share.example")
     put(daemon.config, b"")
     daemon.signal(signal.SIGHUP)
-    await is_told(daemon, refused, kept)  # the port it was started with is no default
+    await is_told(daemon, refused, kept)  # it was not started on the default port
 
 
 @test("origins as apps, files and extensions send them are taken where they are listed, and only there")
@@ -225,7 +225,7 @@ async def addresses(t):
 async def zones(t):
     daemon = await t.daemon(["[fe80::1%nowhere0]:7400"], secret=SECRET, plaintext=True).start()
     await is_told(daemon, "the business server at [fe80::1%nowhere0]:7400: it can't be reached: there is no interface nowhere0; the next try is in", 1)
-    # Loopback has no link-local addresses: what matters is that the kernel was asked with an interface, and didn't call that invalid.
+    # Loopback has no link-local addresses: it is enough that the kernel got an interface and did not reject it as invalid.
     daemon = await t.daemon(["[fe80::1%lo]:7400"], secret=SECRET, plaintext=True).start()
     await is_told(daemon, "the business server at [fe80::1%lo]:7400: ")
     assert "nvalid argument" not in daemon.log() and "no interface" not in daemon.log(), daemon.log()

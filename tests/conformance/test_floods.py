@@ -1,5 +1,5 @@
-"""Peers that send as fast as they are read, or drip: nobody else waits for them. Delivery to a bystander is compared with the same
-before the flood, in the same run; floods are processes of their own (flood.py)."""
+"""Peers that send as fast as they are read, or drip: no other peer is delayed. Delivery to a bystander is compared with
+delivery before the flood, in the same run; floods are separate processes (flood.py)."""
 import asyncio
 import contextlib
 import json
@@ -19,15 +19,15 @@ from inbox import SLACK
 
 FLOODS = 3
 ROUNDS = 40
-STALL = 0.5  # s that nobody waits for a message, whoever floods
-NOISE = 0.01  # s that the floods' own processes may cost a delivery, on a machine of two cores
-TAKEN = 16 << 20  # more than the sockets' buffers of both sides hold behind what the relay reads
+STALL = 0.5  # s: maximum delay of a message during any flood
+NOISE = 0.01  # s: tolerated delay by the flooding processes themselves, on a machine with two cores
+TAKEN = 16 << 20  # more than the socket buffers of both sides beyond what the relay reads
 CHUNK = 1 << 20
 
 
 @contextlib.asynccontextmanager
 async def flooding(kind, address, count=FLOODS):
-    """Floods that have begun, and go on inside."""
+    """Floods that have begun, and go on in the body."""
     command = [sys.executable, flood.__file__, kind, str(address)]
     floods = [await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE) for _ in range(count)]
     try:
@@ -41,7 +41,7 @@ async def flooding(kind, address, count=FLOODS):
 
 
 async def times(deliver, count=ROUNDS):
-    """How long deliveries took, one after the other, less what the suite's own loop was late by."""
+    """Durations of successive deliveries, less the lag of the suite's own loop."""
     taken = []
     for _ in range(count):
         began = time.monotonic()
@@ -53,7 +53,7 @@ async def times(deliver, count=ROUNDS):
 
 
 async def bystander(t, kinds, address_of):
-    """While each kind floods, a page gets its messages as fast as without, or nearly."""
+    """During each kind of flood, a page gets its messages nearly as fast as without it."""
     metrics, console = PORTS.take(), t.path("console.sock")
     daemon, _, uplink = await t.relay(metrics={"listen": f"127.0.0.1:{metrics}"}, console={"socket": console})
     page = await t.joined(daemon, uplink, t.link())
@@ -76,7 +76,7 @@ async def bystander(t, kinds, address_of):
 def compare(what, without, taken):
     median, limit = statistics.median(taken), 3 * statistics.median(without) + NOISE * SLACK
     assert median < limit, f"{what}: {1000 * median:.1f} ms at the median, {1000 * statistics.median(without):.1f} ms without"
-    # Other programs may have the machine for a while; a relay that is held up is so again and again.
+    # Other programs may delay a single run; a relay that is held up is so repeatedly.
     stalls = [round(one, 2) for one in taken if one > STALL * SLACK + 3 * max(without)]
     assert len(stalls) < 2, f"{what}: deliveries stood still for {stalls} s, at most {max(without):.2f} s without"
 
@@ -131,7 +131,7 @@ async def fragments_limit(t):
     daemon, _, uplink = await t.relay()
 
     def message(text, count):
-        """In `count` frames, the first of which has all of it, with a ping in between."""
+        """The message in `count` frames, all of it in the first one, with a ping in between."""
         parts = [text.encode()] + [b""] * (count - 1)
         frames = [websocket.frame(0 if at else websocket.TEXT, part, fin=at == count - 1) for at, part in enumerate(parts)]
         return b"".join(frames[:1] + [websocket.frame(websocket.PING, b"p")] + frames[1:])
@@ -142,13 +142,13 @@ async def fragments_limit(t):
     page.pending[1] = None
     uplink.accept(await uplink.expect("Subscribe", link=link), page_messages=True)
     await page.expect("subscribed")
-    # Whole messages before it count, those behind it don't.
+    # Complete messages before it count, those after it don't.
     said = [json.dumps({"type": "send", "topic": 7, "data": word}) for word in ("before", "never", "behind")]
     page.raw(message(said[0], 2) + message(said[1], 65) + message(said[2], 1))
     await page.expect("close", code=1008)
     await uplink.expect("PageMessage", data="before")
     await uplink.none("PageMessage")
-    # One that never ends, and one that ends while it is being closed.
+    # One that never ends, and one that ends while the page is being closed.
     page = await t.page(daemon)
     page.raw(websocket.frame(websocket.TEXT, b"", fin=False) + websocket.frame(0, b"", fin=False) * 64)
     await page.expect("close", code=1008)
@@ -202,7 +202,7 @@ async def uplink_floods(t):
 
 
 async def drip(write, data, seconds, parts=60):
-    """Sends data in equal pieces, over so many seconds."""
+    """Sends data in equal pieces over this many seconds."""
     size = -(-len(data) // parts)
     for at in range(0, len(data), size):
         write(data[at:at + size])
@@ -230,10 +230,10 @@ async def slow_reader(t):
     business.server.sockets[0].setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 8192)
     daemon = await t.daemon([business.address]).start()
     reader, writer = await business.connections.next("the relay to connect", 10 * SLACK)
-    reader._limit = 4096  # what has been read ahead of the test is not slow
+    reader._limit = 4096  # read-ahead would hide that the reader is slow
     nonce, hello = await business.challenge(reader, writer)
     business.welcome(writer, nonce, hello)
-    # More answers than all buffers on the way hold; then nothing is said any more, and read at 5 KB/s.
+    # More answers than all buffers on the way hold; then it stops sending, and reads at 5 KB/s.
     writer.write(wire.encode(wire.TO_RELAY, "Ping", nonce=2**32 - 1) * 100_000)
     await writer.drain()
     began = time.monotonic()

@@ -9,7 +9,7 @@ from inbox import PATIENCE, SLACK, Mismatch
 
 
 async def closed_by_relay(reader, timeout=PATIENCE):
-    """What the relay still sent before it closed."""
+    """What the relay sent before it closed."""
     try:
         return await asyncio.wait_for(reader.read(), timeout)
     except ConnectionError:
@@ -130,7 +130,7 @@ async def waits_for_welcome(t):
     await asyncio.sleep(0.3)
     business.gate.set()
     up = await business.uplink()
-    # A relay may have refused for the time being, or may have kept the page waiting.
+    # A relay may have denied it with a retry, or may have kept the page waiting.
     denied = [e for e in page.events.items if e["type"] == "denied"]
     if denied:
         assert "retry" in denied[0], denied

@@ -1,4 +1,5 @@
-"""Places of connections that are no page yet: who floods them gives them up, and an answer is limited by its progress alone."""
+"""Places of connections that are not pages yet: a flooding address loses its places first, and an answer is limited only by
+its progress."""
 import asyncio
 import contextlib
 import errno
@@ -20,7 +21,7 @@ ROUNDS = 15
 
 @contextlib.asynccontextmanager
 async def flood(port, count, hosts, said=""):
-    """Connections that are opened again whenever they are cut; see squatters.py."""
+    """Connections that reconnect whenever they are cut; see squatters.py."""
     process = await asyncio.create_subprocess_exec(sys.executable, str(FLOOD), str(port), str(count), str(hosts), *[said] * bool(said),
                                                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     try:
@@ -36,7 +37,7 @@ async def flood(port, count, hosts, said=""):
 
 
 async def asked(port, rounds=ROUNDS):
-    """How long each of some requests took, one after the other."""
+    """Durations of successive requests."""
     took = []
     for _ in range(rounds):
         began = time.monotonic()
@@ -47,7 +48,7 @@ async def asked(port, rounds=ROUNDS):
 
 
 async def opened(port, source, buffer=4096):
-    """A connection whose own kernel takes little."""
+    """A connection with a small receive buffer."""
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     raw.setblocking(False)
@@ -57,7 +58,7 @@ async def opened(port, source, buffer=4096):
 
 
 async def phone(port, source, per_s, step=0.1, before=0.0):
-    """Reads /sharelink.js at this rate; how many bytes of the body it got, of how many."""
+    """Reads /sharelink.js at this rate; returns the received and the expected size of the body."""
     reader, writer = await opened(port, source)
     try:
         writer.write(b"GET /sharelink.js HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -81,7 +82,7 @@ async def phone(port, source, per_s, step=0.1, before=0.0):
 
 
 async def plain(t, is_deferred=True, **changes):
-    """A relay; without TCP_DEFER_ACCEPT, or a silent connection is no matter for its first second: the kernel keeps it."""
+    """A relay without TCP_DEFER_ACCEPT, with which the kernel would hide a silent connection for its first second."""
     daemon = t.daemon(["127.0.0.1:1"], **changes)
     if not is_deferred:
         daemon.before = without_options([9], errno.ENOPROTOOPT)
@@ -144,7 +145,7 @@ async def dead_for_a_while(t):
 async def stuck(t):
     daemon = await plain(t)
     reader, writer = await opened(daemon.port, t.source(), 2048)
-    reader._transport.pause_reading()  # what has no reader stays in the relay's kernel
+    reader._transport.pause_reading()  # unread data stays in the relay's kernel
     began = time.monotonic()
     writer.write(b"GET /sharelink.js HTTP/1.1\r\nHost: x\r\n\r\n")
     while heads(daemon):
@@ -155,9 +156,9 @@ async def stuck(t):
 
 
 def heads(daemon):
-    """Connections that the relay's process holds on its port."""
+    """The relay's connections on its port."""
     rows = (line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:])
-    open_states = ("01", "04", "05")  # established, and our end sent
+    open_states = ("01", "04", "05")  # established, and our FIN sent
     return sum(row[1].endswith(f":{daemon.port:04X}") and row[3] in open_states for row in rows)
 
 
@@ -195,7 +196,7 @@ async def proxied(t):
     for _, other in held:
         other.write(b"G")
     await asked(daemon.port, 1)
-    for _ in range(6):  # of one address, which holds most: they take its own places
+    for _ in range(6):  # of the address with the most places: they displace its own
         made = await asyncio.open_connection("127.0.0.1", daemon.port, local_addr=("127.0.0.9", 0))
         made[1].write(b"G")
         held.append(made)

@@ -30,7 +30,7 @@ async def share_page(t):
         assert headers.get("cache-control") == "no-store", headers
         assert b"<html" in response.body.lower(), response
         assert int(headers.get("content-length", len(response.body))) == len(response.body)
-    await up.none("Subscribe", 0.2)  # a browser that shows it asks by its WebSocket
+    await up.none("Subscribe", 0.2)  # a browser subscribes by its WebSocket
 
 
 @test("what can't be a share link is no share page")
@@ -81,7 +81,7 @@ async def not_found(t):
     daemon = await plain(t)
     for target in ("/", "/index.html", "/S/abc", "/healthz/x", "/sharelink.jsx", "/../etc/passwd", "/assets/../../etc/passwd", "/assets/%2e%2e/x", "/favicon.ico"):
         response = await http(daemon.port, target)
-        # A favicon is nobody's harm; nor is 400 for a path that climbs.
+        # A favicon is harmless, and so is 400 for a path with `..`.
         assert response is not None and (response.status in (404, 400) or target == "/favicon.ico"), (target, response)
 
 
@@ -152,7 +152,7 @@ async def big_head(t):
     await t.page(daemon, extra=[("Cookie", cookies)])
 
 
-#: What HTTP demands of a server: a request, and the statuses that answer it.
+#: What HTTP requires of a server: a request, and the allowed statuses.
 REQUESTS = [
     (b"GET http://any.example/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200),  # RFC 9112, 3.2.2
     (b"GET HTTPS://any.example:8443/healthz?x HTTP/1.1\r\nHost: x\r\n\r\n", 200),
@@ -214,7 +214,7 @@ REQUESTS = [
     (b"HEAD / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 8192, 431),
     (b"GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n", 200),
     (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: \xff\xfe\r\n\r\n", 200),
-    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS: told at once
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS: answered at once
 ]
 
 
@@ -264,7 +264,7 @@ KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 
 async def upgraded(daemon, *lines, version="1.1"):
-    """The answer to an upgrade of exactly these header lines."""
+    """The answer to an upgrade with exactly these header lines."""
     raw = f"GET /ws HTTP/{version}\r\n".encode() + b"".join((line.encode() if isinstance(line, str) else line) + b"\r\n" for line in lines) + b"\r\n"
     return await answer(daemon, raw)
 
@@ -282,11 +282,11 @@ RIGHT = [HOST, CONNECTION, UPGRADE, VERSION, KEYED, PROTOCOL]
 
 
 def but(line, *others):
-    """A right upgrade with other lines in place of one."""
+    """A valid upgrade with one header line replaced."""
     return [other for each in RIGHT for other in (others if each is line else [each])]
 
 
-#: Upgrades, and what answers them: lists may stand in several lines (RFC 9110, 5.3), what is one value may not (RFC 6455, 4.2.1).
+#: Upgrades and their answers: a list may span several lines (RFC 9110, 5.3), a single value may not (RFC 6455, 4.2.1).
 UPGRADES = [
     (RIGHT, 101),
     (but(CONNECTION, "Connection: keep-alive", "Connection: Upgrade"), 101),
@@ -383,7 +383,7 @@ async def slow_head(t):
         try:
             data = await asyncio.wait_for(reader.read(), 15 * SLACK)
         except asyncio.TimeoutError:
-            raise Mismatch("a head that was not whole was still waited for after 15 s") from None
+            raise Mismatch("an incomplete head was still open after 15 s") from None
         finally:
             task.cancel()
             writer.close()

@@ -1,4 +1,4 @@
-"""The metrics: scraped from a live relay, they say what happened to it, and whoever scrapes holds nobody up."""
+"""The metrics: scraped from a live relay, they show what happened to it, and a scrape delays nothing else."""
 import asyncio
 import re
 import time
@@ -14,7 +14,7 @@ TRACKS = ("state", "messages", "audio", "video")
 
 
 async def scrape(port, timeout=10):
-    """A whole scrape: families by name with their type, and every row's value by its name with labels."""
+    """A complete scrape: types by family, and values by name with labels."""
     answer = await http(port, "/metrics", timeout=timeout * SLACK)
     assert answer is not None and answer.status == 200, answer
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8", answer.headers
@@ -35,7 +35,7 @@ async def scrape(port, timeout=10):
 
 
 async def measured(t, auto=None, **changes):
-    """A relay that is scraped at `port`."""
+    """A relay with metrics at `port`."""
     port = PORTS.take()
     daemon, business, uplink = await t.relay(auto=auto, metrics={"listen": f"127.0.0.1:{port}"}, **changes)
     return daemon, business, uplink, port
@@ -81,7 +81,7 @@ async def counts(t):
     assert sum(sent) < rows["sharelinkd_sent_bytes_total"], "notices are beyond the tracks"
     assert rows["sharelinkd_pages"] == 3 and rows["sharelinkd_pages_limit"] == 4 and rows['sharelinkd_table_used{table="pages"}'] == 3
     assert rows["sharelinkd_subscriptions_asked_total"] == rows["sharelinkd_subscriptions_granted_total"] == 3
-    # Two messages never came, one more is no JSON: a gap of three for each page.
+    # Two messages are missing, one more is not JSON: a gap of three for each page.
     uplink.message(7, 8)
     for page in pages:
         await page.reached(7, "message", 8)
@@ -93,7 +93,7 @@ async def counts(t):
     await uplink.barrier()
     _, rows = await scrape(port)
     assert named(rows, "sharelinkd_publications_dropped_total") == {'{cause="unusable"}': 1, '{cause="superfluous"}': 1, '{cause="unknown_topic"}': 1}
-    # The fourth page has the last seat, the fifth none; another is of an origin that is not allowed.
+    # The fourth page takes the last place, the fifth gets none; another has an origin that is not allowed.
     last = await t.page(daemon)
     for expected, options in ((503, {}), (403, {"origin": "https://elsewhere.example"})):
         try:
@@ -115,7 +115,7 @@ async def counts(t):
     assert rows["sharelinkd_subscriptions_denied_total"] == 1 and rows["sharelinkd_page_faults_total"] == 3
     closes = named(rows, "sharelinkd_pages_closed_total")
     assert closes['{code="1008"}'] == closes['{code="1000"}'] == 1 and sum(closes.values()) == 2, closes
-    # The uplink goes and comes.
+    # The uplink is lost and returns.
     business.auto = lambda uplink, subscribe: uplink.accept(subscribe)
     uplink.drop()
     uplink = await business.uplink()
@@ -125,7 +125,7 @@ async def counts(t):
     assert sum(named(rows, "sharelinkd_uplink_state").values()) == 1
     assert rows["sharelinkd_uplink_received_frames_total"] >= 20 and rows["sharelinkd_uplink_received_bytes_total"] > 200
     assert rows["sharelinkd_uplink_sent_frames_total"] >= 6 and rows["sharelinkd_uplink_sent_bytes_total"] > 100
-    # Nothing that is counted ever falls.
+    # No counter decreases.
     for row, value in rows.items():
         family = re.sub(r"(_bucket|_sum|_count)?(\{.*)?$", "", row)
         if families.get(family, "counter") != "gauge" and row in before:
@@ -153,7 +153,7 @@ async def latency(t):
     assert timed == 50 * 20, f"{timed} were timed of 50 publications to 20 pages"
     mean = (rows[name + "_sum"] - before[name + "_sum"]) / timed
     assert mean < 0.2 * SLACK, f"{mean} s from arrival to socket"
-    # One page takes nothing for two seconds, and then gets all that it missed.
+    # One page reads nothing for two seconds, and then catches up.
     slow = await t.page(daemon, receive_buffer=4096)
     await slow.join(viewers[0].link)
     slow.reading.clear()
@@ -161,13 +161,13 @@ async def latency(t):
     began, sequence = time.monotonic(), 0
     while rows["sharelinkd_socket_full_total"] == full:
         assert time.monotonic() - began < 20 * SLACK, "the page's socket takes everything"
-        # One by one: where the ring overtakes a frame that the page is in the middle of, the page is cut off.
+        # One by one, so that the ring does not overtake the frame that the page is inside.
         sequence += 1
         room.uplink.state(7, sequence, b'"%s"' % (b"x" * 4000))
         await room.uplink.barrier()
         _, rows = await scrape(port)
     await asyncio.sleep(2)
-    with lag.within(1):  # or those of the others are late too
+    with lag.within(1):  # otherwise the others' are late too
         late = rows[name + "_count"] - rows[name + '_bucket{le="1"}']
         sequence += 1
         room.uplink.state(7, sequence, b'"the last"')
@@ -217,13 +217,13 @@ async def floods(t):
     daemon, business, uplink, port = await measured(t, auto=room.admit)
     viewers = await crowd(t, daemon, room, t.link(), 50)
     stuck = []
-    for at in range(6):  # they ask and don't read, or don't even ask
+    for at in range(6):  # they request and don't read, or don't even request
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.transport.pause_reading()
         if at % 2:
             writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
         stuck.append(writer)
-    await scrape(port, timeout=15)  # a place is taken from whoever does not read
+    await scrape(port, timeout=15)  # a scraper that does not read loses its place
 
     async def flood():
         while True:

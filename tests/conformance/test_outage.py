@@ -1,4 +1,4 @@
-"""While the business server takes nothing, or is not there, the relay rests: what it has to say waits, and costs no processor."""
+"""While the business server reads nothing, or is away, the relay is idle: its output waits, and it uses no processor."""
 import asyncio
 import socket
 import time
@@ -17,14 +17,14 @@ async def rests(daemon):
 
 
 async def stalled(t):
-    """A business server that reads nothing more, and a relay that has much to say to it."""
+    """A business server that stops reading, and a relay with much to send to it."""
     business = await t.business()
     business.server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     daemon = await t.daemon([business.address]).start()
     up = await business.uplink()
     page = await t.joined(daemon, up, t.link())
     up.writer.transport.pause_reading()
-    for _ in range(1000):  # more pongs than the sockets between take
+    for _ in range(1000):  # more pongs than the socket buffers hold
         up.raw(b"".join(wire.encode(wire.TO_RELAY, "Ping", nonce=nonce) for nonce in range(100)))
         await up.writer.drain()
     up.message(7, 1)
@@ -40,7 +40,7 @@ async def reads_nothing(t):
     await page.expect("message", sequence=2)
     up.writer.transport.resume_reading()
     read = -1
-    while read < len(up.frames.history):  # until it said all that waited
+    while read < len(up.frames.history):  # until all queued frames have come
         read = len(up.frames.history)
         await asyncio.sleep(0.5 * SLACK)
     await up.barrier()

@@ -1,4 +1,5 @@
-"""Places in the table of pages: who gives one back and when, how many one network may have, what it may ask for, and whose origin is told."""
+"""Places in the table of pages: when a page loses its place, how many one network may have, its rate limit, and which origins are
+counted."""
 import asyncio
 import time
 
@@ -19,7 +20,7 @@ def from_address(address):
 
 
 async def refused(t, daemon, **options):
-    """Expects no place: 503 with `Retry-After`."""
+    """Expects a refusal: 503 with `Retry-After`."""
     try:
         page = await t.page(daemon, **options)
     except websocket.Refused as refusal:
@@ -27,11 +28,11 @@ async def refused(t, daemon, **options):
         assert int(refusal.response.headers["retry-after"]) > 0, refusal
         return
     page.abort()
-    raise Mismatch("a page was let in beyond what there is for it")
+    raise Mismatch("a page was admitted beyond its limit")
 
 
 async def until_free(t, daemon, **options):
-    """A page that comes as soon as there is a place: a close frame is read before the place is free."""
+    """A page that retries until there is a place: a close frame arrives before the place is free."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -69,7 +70,7 @@ async def waiting(t):
     page.subscribe(late)
     await up.expect("Subscribe", link=late)
     never = await t.page(daemon)
-    await closed(never, 1008)  # it came later, and is looked after as often
+    await closed(never, 1008)  # it connected later, and is visited as often
     await alive_by_ping(page)
     event = await closed(page, 1013, timeout=4 + PATIENCE)
     assert time.monotonic() - began > 3.9, "it was closed before its time"
@@ -180,7 +181,7 @@ async def asks(t):
     pages = [await t.page(daemon, source=source) for _ in range(20)]
     first = await t.page(daemon)
     first.subscribe(link)
-    await first.expect("denied")  # which is remembered, so that nobody waits
+    await first.expect("denied")  # remembered, so that later ones are answered at once
     began = time.monotonic()
     for page in pages:
         for _ in range(30):

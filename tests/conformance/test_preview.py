@@ -1,4 +1,4 @@
-"""The card of a pasted link: who asks before anybody watches, what it costs, and what it never shows."""
+"""The card of a pasted link: requests before any page watches, their cost, and what a card never shows."""
 import asyncio
 import time
 
@@ -22,7 +22,7 @@ def card(page):
 
 
 async def waits(up, link):
-    """The Subscribe that a preview waits for."""
+    """The Subscribe of a preview."""
     return await up.expect("Subscribe", link=link, address="", origin="", since=None)
 
 
@@ -72,7 +72,7 @@ async def herd(t):
     await page.expect("state", sequence=1)
     await up.audience(7, 1)
     assert up.seen("Subscribe") == 1
-    await up.none("Unsubscribe", 0.5)  # a page came: it is a topic like any other
+    await up.none("Unsubscribe", 0.5)  # a page subscribed: now it is an ordinary topic
     assert card(await crawl(daemon, link)), "what is held is answered at once"
     assert up.seen("Subscribe") == 1
 
@@ -94,7 +94,7 @@ async def none_of_them(t):
     assert await asked == plain
     took = time.monotonic() - began
     assert 1.4 < took < 1.5 + 1.5 * SLACK + lag.lost(began), f"answered after {took:.2f} s"
-    # The last one was in vain: none waits for 10 s, and nothing is asked.
+    # The last one was in vain: for 10 s previews are answered at once, without a request.
     link, began = t.link(), time.monotonic()
     assert await crawl(daemon, link) == plain
     await up.none("Subscribe", 0.3, link=link)

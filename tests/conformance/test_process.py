@@ -1,4 +1,4 @@
-"""The process: ready, drain, reload, and a configuration that is wrong."""
+"""The process: ready, drain, reload, and invalid configurations."""
 import asyncio
 import errno
 import re
@@ -77,7 +77,7 @@ async def drains_twice(t):
 
 
 async def reload(daemon, text, told):
-    """The configuration is `text` from now on, and the log says what came of it."""
+    """Changes the configuration to `text`, reloads, and waits for the result in the log."""
     before, until = daemon.log().count(told), time.monotonic() + 10 * SLACK
     daemon.config.write_text(text)
     daemon.signal(signal.SIGHUP)
@@ -224,7 +224,7 @@ async def secrets(t):
                 break
             await asyncio.sleep(0.05)
         if daemon.process.returncode == 78:
-            daemon.expected_end = True  # a level that this relay does not know
+            daemon.expected_end = True  # a level unknown to this relay
             continue
         known += 1
         up, link, denied, revoked, shown = await business.uplink(), t.link(), t.link(), t.link(), t.link()

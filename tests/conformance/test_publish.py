@@ -66,7 +66,7 @@ async def too_large(t):
     up.state(7, 2, data='"' + "x" * (1024 * 1024 - 2) + '"')
     up.state(7, 3)
     seen = await page.track(7, "messages", 3, timeout=15 * SLACK)
-    # A board may allow a message of 1 MiB; none that we know does.
+    # A board may allow a message of 1 MiB; no existing one does.
     assert seen in (["message 1", "gap 2-2", "message 3"], ["message 1", "message 2", "message 3"]), seen
     await page.until("state", sequence=3)
     up.media(7, "video", "init 1", "start 2")

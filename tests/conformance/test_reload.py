@@ -1,4 +1,4 @@
-"""SIGHUP: what takes effect at once, what waits for a restart, and that the two are not mixed."""
+"""SIGHUP: what takes effect at once, what needs a restart, and that the two are not mixed."""
 import asyncio
 import signal
 
@@ -8,7 +8,7 @@ from inbox import SLACK, Mismatch
 
 
 async def reload(daemon, told):
-    """Until the log has `told` once more."""
+    """Waits until the log has `told` once more."""
     before = daemon.log().count(told)
     daemon.signal(signal.SIGHUP)
     for _ in range(int(100 * SLACK)):
@@ -30,7 +30,7 @@ async def address_and_secret(t):
         daemon.config.write_text(daemon_module.toml(daemon.sections))
         await reload(daemon, "addresses, and the secret with them, changed: takes effect after a restart")
         up.drop()
-        up = await business.uplink(timeout=20 * SLACK)  # it proves itself as before, to whom it did before
+        up = await business.uplink(timeout=20 * SLACK)  # the same proof to the same server as before
         await page.until("uplink", up=True)
     daemon.sections["uplink"].update(addresses=[business.address], secret="another for the same")
     daemon.config.write_text(daemon_module.toml(daemon.sections))

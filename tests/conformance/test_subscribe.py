@@ -1,4 +1,4 @@
-"""Subscribing: who is asked, who is admitted, and for how long."""
+"""Subscribing: requests to the business server, admission, and the lifetime of grants."""
 import asyncio
 import time
 
@@ -34,7 +34,7 @@ async def page_info(t):
     whole = await up.expect("Subscribe", link=link, address="", origin="", since=None)
     up.accept(whole, shared=False)
     await up.expect("Subscribe", link=link, address=source, origin="https://share.example")
-    await page.nothing(0.2)  # the whole admits nobody
+    await page.nothing(0.2)  # the request for the whole link admits no page
     link = t.link()
     (await t.page(daemon)).subscribe(link)
     assert (await up.by_name(link)).origin == ""
@@ -177,7 +177,7 @@ async def banned_elsewhere(t):
     pages = [await t.joined(daemon, up, link, ttl_s=0)]
     rude = await t.page(daemon, source=banned)
     rude.subscribe(link)
-    # The business server keeps out newcomers alone: not shared, and denied by name.
+    # The business server denies only new pages: not shared, and denied by name.
     up.accept(await up.expect("Subscribe", link=link, address=""), shared=False)
     up.deny(await up.expect("Subscribe", link=link, address=banned), "you are banned")
     await rude.expect("denied", reason="you are banned")
@@ -234,7 +234,7 @@ async def late_denial(t):
     await page.until("message", sequence=1)
     up.deny(first, "you left the room")
     await page.until("end", topic=7, reason="you left the room")
-    up.accept(second, topic=7, ttl_s=300)  # crossed the denial: it revives nothing
+    up.accept(second, topic=7, ttl_s=300)  # crossed the denial: has no effect
     again = await t.page(daemon)
     again.subscribe(link)
     event = await again.events.next("an answer")
@@ -283,7 +283,7 @@ async def ttl_zero(t):
     up.accept(ask, shared=True, ttl_s=0)
     for page in pages:
         await page.expect("subscribed")
-    await up.none("Subscribe", 1.0)  # nor is it renewed
+    await up.none("Subscribe", 1.0)  # and it is not renewed
     late = await t.page(daemon)
     late.subscribe(link)
     up.accept(await up.expect("Subscribe", link=link), shared=True, ttl_s=0)
@@ -387,7 +387,7 @@ async def unanswered(t):
     assert 8.5 < took < 13 * SLACK + lag.lost(asked), f"given up after {took:.1f} s"
     assert event.get("retry", -1) >= 0, event
     up.accept(ask, topic=7)
-    await up.expect("Unsubscribe", topic=7, timeout=8 * SLACK)  # a topic without pages lingers and is let go
+    await up.expect("Unsubscribe", topic=7, timeout=8 * SLACK)  # a topic without pages lingers and is dropped
     await page.nothing(0.2)
     assert up.open
     await t.joined(daemon, up, t.link(), topic=8)
@@ -607,7 +607,7 @@ async def cold_herd(t):
     business.gate.set()
     up = await business.uplink()
     if any(e["type"] == "denied" for page in pages for e in page.events.items):
-        return  # a relay may refuse while its uplink is down; then no herd waits
+        return  # a relay may refuse while its uplink is down; then there is no herd
     held = 10**6 - (await up.expect("Subscribe", link=probe)).since[1][1]
     ask = await up.expect("Subscribe", link=link)
     assert ask.since == (9, [0, 3 * 10**6 - held, 0, 0]), f"{ask}, log of {held}"

@@ -1,4 +1,4 @@
-"""What each track promises: the late page's start, order, gaps, and media that can always be decoded."""
+"""What each track promises: the start of a late page, order, gaps, and media that can always be decoded."""
 import asyncio
 import json
 
@@ -8,7 +8,7 @@ from websocket import PING, frame
 
 
 async def room(t, **grant):
-    """A daemon, a topic 7 with one page, and a way for late pages to get in."""
+    """A daemon, topic 7 with one page, and a way to add late pages."""
     daemon, business, up = await t.relay()
     link = t.link()
     page = await t.joined(daemon, up, link, **grant)
@@ -183,7 +183,7 @@ async def duplicates(t):
     up.message(7, 4)
     assert await page.track(7, "messages", 4) == [f"message {n}" for n in (1, 2, 3, 4)]
     up.state(7, 5)
-    await page.expect("state", sequence=5)  # or the sixth may supersede it
+    await page.expect("state", sequence=5)  # unless the sixth supersedes it
     up.state(7, 4, data='"old"')
     up.state(7, 6)
     await page.expect("state", sequence=6)
@@ -257,7 +257,7 @@ async def init_after_group(t):
     other = await late()
     await asyncio.sleep(0.3)
     kinds = [(e["part"], e["sequence"]) for e in other.events.items if e["type"] == "media"]
-    # The group that began under init 1 has ended; with init 4 in force nothing of it can be decoded any more.
+    # The group that began under init 1 has ended; under init 4 it can't be decoded.
     assert all(part == "init" for part, _ in kinds) or kinds == [("init", 1), ("start", 2), ("continue", 3), ("init", 4)], kinds
     up.media(7, "video", "continue 5")
     await up.barrier()
@@ -288,7 +288,7 @@ async def late_in_hole(t):
     other = await late()
     await other.until("message", sequence=1)
     await asyncio.sleep(0.2)
-    # The group 2..3 has ended; nothing of it may be joined to what follows.
+    # The group 2..3 has ended; nothing after it belongs to it.
     parts = [(e["part"], e["sequence"]) for e in other.events.items if e["type"] == "media"]
     assert parts in ([], [("init", 1)], [("init", 1), ("start", 2), ("continue", 3)]), parts
     up.media(7, "video", "continue 6", "start 7")
@@ -369,8 +369,8 @@ async def slow_between(t):
     daemon, business, up = await t.relay()
     link = t.link()
     quick = await t.joined(daemon, up, link)
-    # Chunks far smaller than the kernel's segments, one by one, and at other offsets in them for each page: where a segment ends, most
-    # pages stop behind a whole frame.
+    # Chunks far smaller than the kernel's segments, sent one by one, and at different offsets for each page: at the end of a
+    # segment most pages stop between two frames.
     slow = [await t.page(daemon, receive_buffer=4096) for _ in range(8)]
     for number, page in enumerate(slow):
         await page.join(link)
@@ -396,7 +396,7 @@ async def slow_between(t):
     for page in slow:
         last = await page.events.take(lambda e: e["type"] in ("close", "cut") or e.get("sequence") == n, f"continue {n} or the end", 20 * SLACK)
         if last["type"] != "media":
-            continue  # it was in the middle of a frame that is gone
+            continue  # it was inside a frame that is gone
         # The page checks that the gap covers exactly what is missing.
         seen = [f"gap to {e['to']}" if e["type"] == "gap" else f"{e['part']} {e['sequence']}" for _, e in page.events.history if e["type"] in ("gap", "media")]
         tail = seen[-11:] if seen[-11] != "init 1" else seen[-12:-11] + seen[-10:]

@@ -6,7 +6,7 @@ from inbox import SLACK, Mismatch
 
 
 async def lose(business, up):
-    """The connection breaks; the next one."""
+    """Breaks the connection; returns the next one."""
     up.drop()
     return await business.uplink()
 

@@ -1,4 +1,4 @@
-"""The frozen vectors: this suite's own codec against them, and the daemon fed with them."""
+"""The frozen vectors: this suite's own codec is checked against them, and the daemon gets them as input."""
 import asyncio
 
 import websocket
@@ -94,7 +94,7 @@ def refused(name, share, shares):
             before = len(daemon.log())
             up.raw(octets(case["hex"]))
             if "truncated" in case["error"]:
-                up.send("Ping", nonce=1)  # so that a relay which wrongly waits for more gets more
+                up.send("Ping", nonce=1)  # so that a relay that wrongly waits for more bytes gets them
             try:
                 await up.end()
             except Mismatch as error:

@@ -1,6 +1,6 @@
-"""A page in a process of its own, which a test may stop: `viewer.py PORT LINK SEED`. It comes back with its place when its connection
-ends. It ends with the message "the last" and says `whole N gaps G returns R` where each message up to N came once and in
-order, or a gap covered it."""
+"""A page in a process of its own, which a test may stop: `viewer.py PORT LINK SEED`. When its connection ends, it reconnects
+with `since`. It exits at the message "the last" and prints `whole N gaps G returns R` if each message up to N came once
+and in order, or was covered by a gap."""
 import asyncio
 import json
 import random
@@ -17,12 +17,12 @@ class Viewer:
         self.port, self.link, self.following, self.gaps, self.returns = port, link, None, 0, -1
 
     async def watch(self):
-        """One connection, until it ends; what it says at the end of all."""
+        """One connection, until it ends; returns the final line after the last message."""
         request = {"type": "subscribe", "id": 1, "link": self.link}
         if self.following:
             request["since"] = {"epoch": EPOCH, "next": [0, self.following, 0, 0]}
         reader, writer, _ = await websocket.connect(self.port)
-        # A window of its own size: what the kernel grows it to would decide how long a stopped viewer's socket takes more.
+        # A fixed window: the kernel's auto-tuning would decide how much a stopped viewer's socket still takes.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         self.returns += 1
         writer.write(websocket.frame(websocket.TEXT, json.dumps(request)))

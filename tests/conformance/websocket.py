@@ -1,4 +1,4 @@
-"""A minimal HTTP client and WebSocket client (RFC 6455), strict about what the server sends and free to send what is wrong."""
+"""A minimal HTTP and WebSocket client (RFC 6455): strict on input, and able to send invalid output."""
 import asyncio
 import base64
 import hashlib
@@ -18,7 +18,7 @@ class Response:
 
 
 class Refused(Exception):
-    """The upgrade was answered with something other than 101. `response` is None where the connection was just closed."""
+    """The upgrade was not answered with 101. `response` is None if the connection was closed without an answer."""
 
     def __init__(self, response):
         super().__init__(repr(response))
@@ -36,14 +36,14 @@ async def read_head(reader):
 
 
 async def http(port, target, method="GET", headers=None, host="127.0.0.1", raw=None, source=None, timeout=10):
-    """One request on one connection; reads to the end of the connection, which the relay closes. None: closed without an answer."""
+    """One request on one connection, read until the relay closes it. None: closed without an answer."""
     reader, writer = await asyncio.open_connection(host, port, local_addr=(source, 0) if source else None)
     try:
         fields = {"Host": f"127.0.0.1:{port}", **(headers or {})}
         request = raw if raw is not None else "".join(
             [f"{method} {target} HTTP/1.1\r\n"] + [f"{k}: {v}\r\n" for k, v in fields.items()] + ["\r\n"]).encode()
         writer.write(request)
-        # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the answer, and a flood goes on.
+        # Not wait_for: before Python 3.12 it swallows a cancellation that coincides with the answer, and a flood goes on.
         async with asyncio.timeout(timeout):
             return await read_response(reader)
     except (ConnectionError, asyncio.IncompleteReadError):
@@ -58,7 +58,7 @@ async def read_response(reader):
         body = await reader.readexactly(int(headers["content-length"]))
         try:
             rest = await reader.read()
-        except ConnectionError:  # it closed with some of our bytes unread
+        except ConnectionError:  # closed with unread bytes of ours
             rest = b""
         assert not rest, f"bytes after the response's end: {rest[:80]!r}"
     else:

@@ -38,7 +38,7 @@ TO_RELAY = [
 
 
 class WireError(Exception):
-    """A frame that the protocol does not allow. `args[0]` is the class that the vectors name."""
+    """A frame that the protocol does not allow. `args[0]` is the error class in the vectors."""
 
 
 class Frame:
@@ -88,7 +88,7 @@ def put(kind, value, fields):
 
 
 def encode(table, kind, **fields):
-    """The frame with its length. Nothing is checked, so that tests can send what is wrong."""
+    """The frame with its length prefix. Unchecked, so that tests can send invalid frames."""
     index = [name for name, _ in table].index(kind)
     payload = varint(index) + b"".join(put(k, fields[name], fields) for name, k in table[index][1])
     return framed(payload)
@@ -161,7 +161,7 @@ class Reader:
 
 
 def decode(table, payload):
-    """A whole payload, without its length."""
+    """A complete payload, without the length prefix."""
     reader, fields = Reader(payload), {}
     index = reader.varint(32)
     if index >= len(table):

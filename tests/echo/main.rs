@@ -1,9 +1,10 @@
 //! The public conformance suite for WebSockets (Autobahn|Testsuite) against the daemon's own page connection.
 //!
-//! What is tested is the product's code: its listener's socket options, the request head and the upgrade, the page's task with
-//! its tungstenite settings, the control slot, the frame writer. Behind it stands an echo in place of the machine, and the
-//! sizes are raised, since the suite sends messages of 16 MiB. No harness, so that what the suite says is seen and nothing
-//! counts as passed where it could not be run: `tests/conformance/autobahn.py` does the rest.
+//! Tests the product's code: the listener's socket options, the request head and the upgrade, the
+//! page's task with its tungstenite settings, the control slot, the frame writer. An echo replaces
+//! the machine, with larger limits, since the suite sends messages of 16 MiB. Without Cargo's
+//! harness, so that the suite's output is visible and a suite that could not run does not count as
+//! passed: `tests/conformance/autobahn.py` does the rest.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
 
@@ -31,7 +32,7 @@ use wire::page::{HEADER_SIZE_MAX, Opcode, header};
 const NAME: &str = "the_page_connection_conforms_to_rfc_6455";
 
 fn main() -> ExitCode {
-    // What cargo passes on: tests are chosen by a part of their name, or only listed.
+    // Cargo's arguments: tests are chosen by a part of their name, or only listed.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--list") {
         println!("{NAME}: test");
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
     if status.expect("python3 is there").success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Lets pages in for as long as the process runs.
+/// Accepts pages for as long as the process runs.
 fn serve(tell: &mpsc::Sender<SocketAddr>) {
     let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let around = Surroundings { read_secret: &no_file, hostname: "test", runtime_directory: None };
@@ -70,7 +71,7 @@ fn serve(tell: &mpsc::Sender<SocketAddr>) {
     }));
 }
 
-/// Reads the request, answers it, and gives the connection an echo of its own.
+/// Reads the request, answers it, and gives the connection an echo.
 async fn upgrade(executor: Rc<LocalExecutor<'static>>, pages: Rc<config::Pages>, stream: Stream, address: SocketAddr) {
     let mut bytes = vec![0; HEAD_SIZE_MAX];
     let Ok((size, filled)) = read_head(&stream, &mut bytes).await else { return };
@@ -84,12 +85,12 @@ async fn upgrade(executor: Rc<LocalExecutor<'static>>, pages: Rc<config::Pages>,
     }
 }
 
-/// Sends back what one page says.
+/// Sends back what a page sends.
 #[derive(Default)]
 struct Echo {
-    /// Whole frames, oldest first.
+    /// Complete frames, oldest first.
     frames: RefCell<VecDeque<Vec<u8>>>,
-    /// Bytes of the first one that are out.
+    /// Bytes of the first frame that are sent.
     sent: Cell<usize>,
     is_blocked: Cell<bool>,
     is_leaving: Cell<bool>,
@@ -130,7 +131,7 @@ impl Behind for Echo {
 
     fn heard(&self, (): ()) {}
 
-    /// As in the machine: what was begun is finished, nothing new is begun.
+    /// As in the machine: a started frame is finished, no new one is started.
     fn leaving(&self, (): ()) {
         self.is_leaving.set(true);
         self.frames.borrow_mut().truncate(usize::from(self.sent.get() > 0));
@@ -172,7 +173,7 @@ impl Behind for Echo {
     }
 }
 
-/// What an echo has still to say.
+/// What an echo still has to send.
 struct Waiting<'a> {
     frames: Ref<'a, VecDeque<Vec<u8>>>,
     sent: usize,

@@ -1,8 +1,9 @@
-//! The console in front of a machine that the bytes have brought somewhere: anything is typed in pieces of any size, the line
-//! takes as much as it takes, time passes, what is asked for is answered with anything.
+//! The console in front of a machine in some state: keys arrive in pieces of any size, the line
+//! takes any number of bytes, time passes, requests get any answer.
 //!
-//! However it goes: the buffer's bound, plain ASCII, nothing wider than a screen, nothing of a link but its beginning, a prompt
-//! behind Ctrl-C, and the same output however what was typed is cut. To a program: no echo, no prompt, and an end.
+//! In every case: the buffer's bound, plain ASCII, nothing wider than a screen, only the beginning
+//! of a link, a prompt after Ctrl-C, and the same output however the input is split. A program gets
+//! no echo, no prompt, and an end.
 
 use board::TINY;
 use log::{Level, LevelFilter};
@@ -15,13 +16,13 @@ use super::machine::{Script, World};
 const PROMPT: &str = "sharelinkd> ";
 /// A screen's columns.
 const COLUMNS: usize = 80;
-/// A key that links have as their fifth byte, and nothing that the console says by itself.
+/// A key that every link has as its fifth byte, and that the console never prints on its own.
 const SECRET: u8 = b'~';
 const CTRL_C: u8 = 0x03;
-/// Operations at most: more makes a run slow and finds nothing else.
+/// Maximum operations: more make a run slow and find nothing else.
 const OPERATIONS_MAX: usize = 400;
 
-/// What the console looks at, the machine apart.
+/// What the console reads besides the machine.
 struct Around {
     world: World,
     config: Config,
@@ -30,7 +31,7 @@ struct Around {
     process: Process,
 }
 
-/// One operation on the console, read off the bytes before it is played, so that it can be played twice.
+/// One operation on the console, decoded before it runs, so that it can run twice.
 enum Operation {
     Type(Vec<u8>),
     Take(usize),
@@ -69,7 +70,7 @@ pub fn console(data: &[u8]) {
 }
 
 fn read(operation: u8, script: &mut Script<'_>) -> Operation {
-    // Whole commands, or a fuzzer that knows none would type noise for ever.
+    // Whole commands, since random bytes rarely make one.
     const COMMANDS: [&str; 24] = [
         "help\r",
         "status\r",
@@ -127,17 +128,17 @@ fn config(may_control: bool) -> Config {
     Config::parse(&text, &TINY, &around).expect("a configuration that is good")
 }
 
-/// One console and what came out of it.
+/// A console and its output.
 struct Session {
     console: Console,
     around: Around,
     said: Vec<u8>,
-    /// What is to be done waits for its answer.
+    /// A request waits for its answer.
     is_asked: bool,
 }
 
 impl Session {
-    /// Plays the operations, with keys coming so many at a time, and then asks for a prompt.
+    /// Runs the operations, with keys in pieces of this size, and then asks for a prompt.
     fn play(around: Around, operations: &[Operation], is_socket: bool, is_once: bool, piece: usize) -> Self {
         let mut session = Self { console: Console::new(is_socket), around, said: Vec::new(), is_asked: false };
         if is_once {
@@ -204,10 +205,10 @@ impl Session {
         }
     }
 
-    /// Whatever was typed: a prompt behind Ctrl-C, or for a program, and for who left, an end.
+    /// After any input: a prompt on Ctrl-C; for a program, or after the input's end, an end.
     fn end(&mut self, is_once: bool, piece: usize) {
         self.press(if is_once { b"\r" } else { &[CTRL_C] }, piece);
-        // A list of everything that there is takes fewer turns than this.
+        // A list of everything takes fewer turns than this.
         for _ in 0..100 {
             self.take(usize::MAX);
             self.answer("done\n");
@@ -221,7 +222,7 @@ impl Session {
         } else {
             assert!(self.console.is_over() || said.ends_with(PROMPT), "no prompt: {said}");
         }
-        // Who typed has gone: then it is over, whatever it was doing.
+        // When the input has ended, the console ends, whatever it was doing.
         self.press(b"log tail\r", piece);
         self.look(Console::handle_end);
         self.take(usize::MAX);
@@ -229,7 +230,7 @@ impl Session {
         self.check_screen(is_once);
     }
 
-    /// What a screen of 80 columns would show of it.
+    /// What a screen of 80 columns would show.
     fn check_screen(&self, is_once: bool) {
         let (mut column, mut is_json) = (0_usize, false);
         for (at, byte) in self.said.iter().enumerate() {

@@ -1,8 +1,10 @@
-//! One page as a reader of its own bytes, for the fuzz targets: whole, unmasked frames, and in them what each track promises.
+//! One page as a reader of its own bytes, for the fuzz targets: complete, unmasked frames, and what
+//! each track promises.
 //!
-//! Nothing of a topic before its `subscribed` or behind its `end`. Messages in order, or a gap that covers what is
-//! missing. Of media no chunk that can't be decoded: an init, a start, then chunk by chunk. It doesn't know what was
-//! published: that the bytes are the publisher's own is the simulation's to prove.
+//! Nothing of a topic before its `subscribed` or after its `end`. Messages in order, or a gap that
+//! covers the missing ones. No media chunk that can't be decoded: an init, a start, then chunk by
+//! chunk. Does not know what was published: the simulation proves that the bytes are the
+//! publisher's own.
 
 use std::collections::HashMap;
 
@@ -15,12 +17,12 @@ pub struct Reader {
     topics: HashMap<u64, Topic>,
 }
 
-/// Where a page stands in a topic.
+/// A page's position in a topic.
 #[derive(Default)]
 struct Topic {
     state: u64,
-    /// The next message, where the page knows one. A place that it brought itself may be from elsewhere: then the first
-    /// message counts.
+    /// The next message, if known. A position that the page sent itself may be from elsewhere: then
+    /// the first message counts.
     message: Option<u64>,
     media: [Media; 2],
 }
@@ -33,7 +35,7 @@ struct Media {
 }
 
 impl Reader {
-    /// Takes bytes, and reads the frames that are whole.
+    /// Takes bytes, and reads the complete frames.
     pub fn read(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         while let [first, second, ..] = self.bytes[..] {
@@ -102,7 +104,7 @@ impl Reader {
             Some("video") => &mut topic.media[1],
             _ => panic!("a track without gaps: {value}"),
         };
-        // A page that has an init and no chunk yet may be told where it stands.
+        // A page that has an init and no chunk yet may be given its position.
         let is_begun = track.init.is_some_and(|init| init < from);
         assert!(track.next.map_or(is_begun, |next| next == from), "expected {:?}: {value}", track.next);
         (track.next, track.in_group) = (Some(to + 1), false);

@@ -1,7 +1,7 @@
-//! What each fuzz target does with its bytes, and what must then hold.
+//! What each fuzz target does with its bytes, and the conditions that must hold.
 //!
-//! Plain functions that panic where something is wrong: libFuzzer runs them from `fuzz_targets/`, and the suite replays
-//! their corpora with them (`tests/suite/fuzzing.rs`), without libFuzzer.
+//! Plain functions that panic on a violation: libFuzzer runs them from `fuzz_targets/`, and the
+//! suite replays their corpora with them (`tests/suite/fuzzing.rs`), without libFuzzer.
 #![allow(dead_code, unused_imports, reason = "each fuzz target uses one of them")]
 
 #[path = "console.rs"]
@@ -24,14 +24,15 @@ use wire::{is_link, json};
 pub use console::console;
 pub use machine::machine;
 
-/// The uplink's bytes: however they are cut, the same frames and the same error; what is read and written again is the same value.
+/// The uplink's bytes: the same frames and the same error however they are split, and each value
+/// survives a round trip.
 pub fn uplink(data: &[u8]) {
     let whole = deframed(data, &[usize::MAX]);
-    // The first bytes say where to cut, too.
+    // The first bytes also choose the splits.
     let cuts: Vec<usize> = data.iter().take(16).map(|byte| usize::from(*byte % 23) + 1).collect();
     assert_eq!(deframed(data, &cuts), whole, "cut at {cuts:?}");
     assert_eq!(deframed(data, &[1]), whole, "a byte at a time");
-    // Each error says where: in the frame behind the last good one, at a byte that it has by its length.
+    // Each error has its position: the frame after the last good one, and a byte within its length.
     if let (frames, Some(error)) = &whole {
         assert_eq!(error.frame, frames.len() as u64 + 1, "{error}");
         let (mut rest, mut size) = (data, 0);
@@ -42,7 +43,7 @@ pub fn uplink(data: &[u8]) {
         }
         assert!(error.byte <= size, "{error}, and the frame has {size}");
     }
-    // Never longer than it was read: numbers may have been written with bytes to spare.
+    // Never longer than it was read: numbers may have been encoded with padding.
     let mut out = vec![0; data.len() + 4];
     match decode_to_relay(data) {
         Ok(frame) => {
@@ -60,7 +61,8 @@ pub fn uplink(data: &[u8]) {
     }
 }
 
-/// The frames that a stream has, as text, and its error, where it is read in pieces of these sizes, round and round.
+/// The frames of a stream, as text, and its error, when it is read in pieces of these sizes in
+/// turn.
 fn deframed(data: &[u8], sizes: &[usize]) -> (Vec<String>, Option<FrameError>) {
     let mut deframer = Deframer::new(TINY.data_size_max() as usize);
     let (mut frames, mut rest) = (Vec::new(), data);
@@ -89,14 +91,15 @@ fn deframed(data: &[u8], sizes: &[usize]) -> (Vec<String>, Option<FrameError>) {
     (frames, None)
 }
 
-/// What a page says: an answer or a reason, whatever it is. What is understood is what serde_json sees there.
+/// A page's text: a request or a reason for refusal. An accepted request equals what serde_json
+/// reads.
 pub fn page_json(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };
     match decode_request(text) {
         Ok(request) => {
             let value: serde_json::Value = match serde_json::from_str(text) {
                 Ok(value) => value,
-                // A field that is unknown is ignored: its numbers and escapes are nobody's.
+                // An unknown field is ignored, so its numbers and escapes are not read.
                 Err(error) => return assert!(is_readers_own(&error), "understood is {error}"),
             };
             match request {
@@ -123,10 +126,10 @@ pub fn page_json(data: &[u8]) {
         }
         Err(reason) => assert!(!reason.is_empty()),
     }
-    // Whatever a page wants to send, it can say it.
+    // A page can send any text.
     let said = serde_json::json!({"type": "send", "topic": 7, "data": text, "more": [text]}).to_string();
     assert_eq!(decode_request(&said), Ok(Request::Send { topic: 7, data: text.into() }));
-    // Whatever a reason holds, the frame that tells it is JSON.
+    // A notice is JSON whatever its reason contains.
     let reason: String = text.chars().take(60).collect();
     let frame = Notice::Denied { id: 1, reason: &reason, retry_ms: Some(1) }.encode();
     let from = if frame[1] == 126 { 4 } else { 2 };
@@ -134,14 +137,16 @@ pub fn page_json(data: &[u8]) {
     assert_eq!(told["reason"].as_str(), Some(&*reason));
 }
 
-/// Whether this is that number to serde_json, which reads `7.0` as a float, and not always as the nearest.
+/// Whether this is that number to serde_json, which reads `7.0` as a float, and not always as the
+/// nearest one.
 #[expect(clippy::cast_precision_loss, reason = "a float is what serde_json has")]
 fn is_number(value: &serde_json::Value, number: u64) -> bool {
     let is_near = |float: f64| (float - number as f64).abs() <= number as f64 * 4.0 * f64::EPSILON;
     value.as_u64().map_or_else(|| value.as_f64().is_some_and(is_near), |told| told == number)
 }
 
-/// A request head: an answer or a page. What was begun as a head stays one, whatever comes behind it.
+/// A request head: an answer or a page. A decision made on a part of the head stands, whatever
+/// follows.
 pub fn http_head(data: &[u8]) {
     let config = Config::parse(
         "[pages]\norigins = [\"https://share.example\"]\ntrusted_proxies = [\"10.0.0.0/8\", \"fd00::/8\"]\n",
@@ -151,7 +156,7 @@ pub fn http_head(data: &[u8]) {
     .expect("a configuration that is good");
     let bytes = &data[..data.len().min(head::HEAD_SIZE_MAX)];
     let found = head::size(bytes);
-    // Of a long head not every beginning: it would be slow.
+    // Of a long head only some prefixes, for speed.
     for end in (0..bytes.len()).step_by(1 + bytes.len() / 512) {
         match (head::size(&bytes[..end]), &found) {
             (Ok(Some(early)), Ok(Some(size))) => assert_eq!(early, *size, "the head ends where it ends"),
@@ -172,7 +177,7 @@ pub fn http_head(data: &[u8]) {
             let to = answer.headers.split("\r\n").find_map(|line| line.strip_prefix("Location: /s/")).expect("a place");
             assert!(answer.code == 301 && is_link(to.split('?').next().unwrap_or_default()), "{answer:?}");
             assert!(!String::from_utf8_lossy(&bytes[..size]).contains(&format!(" /s/{to} ")), "it is there already");
-            // The target, the query and the line ends: nothing of the request makes a line of its own.
+            // The target, the query and the line ends: nothing from the request adds a header line.
             assert_eq!(answer.head(None).iter().filter(|byte| **byte == b'\n').count(), 7, "{answer:?}");
         }
         Asked::Path { path, .. } => assert!(!path.contains(['?', '#'])),

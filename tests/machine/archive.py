@@ -1,7 +1,7 @@
-"""Debian's archive, as this machine's own apt knows it: a mirror or proxy that it was given is used here too.
+"""Debian's archive, as this machine's own apt is configured: its mirror and proxy are used here too.
 
-Owns what apt is asked, and what mmdebstrap is told of it. Names no host: an archive that apt doesn't know is not known here
-either, and a machine without one is told what to add.
+Owns the queries to apt, and mmdebstrap's arguments. Names no host: only archives that apt is configured for are used, and
+without one the error says what to add.
 """
 import functools
 import re
@@ -12,12 +12,12 @@ REMEDY = "add one to /etc/apt/sources.list.d (any mirror will do) and run apt-ge
 
 
 class Archive:
-    """`release` is what the guest is made of; `sources` are the lines of a sources.list that have it, `backports` the one that has those."""
+    """`release` is the guest's release; `sources` are its lines of a sources.list, `backports` is the line of its backports."""
 
     def __init__(self, told):
         entries = [dict(zip(FIELDS, line.split("\t"))) for line in told.splitlines()]
         entries = [entry for entry in entries if entry["CREATED_BY"] == "Packages" and entry["ORIGIN"] == "Debian"]
-        # Updates, security and backports are named after the release that they belong to.
+        # Updates, security and backports are named after their release.
         whole = [entry for entry in entries if entry["COMPONENT"] == "main" and "-" not in entry["CODENAME"]]
         if not whole:
             raise SystemExit(f"tests/machine: this machine's apt knows no Debian archive; {REMEDY}")
@@ -49,7 +49,7 @@ def source(entry, suite):
 
 
 def keyring(place):
-    """Whose signature counts, where the stanza or line names a file for that; `place` is PATH:NUMBER, counted from 1."""
+    """The key file that the stanza or line names, if any; `place` is PATH:NUMBER, counted from 1."""
     path, _, number = place.rpartition(":")
     try:
         text = open(path, errors="replace").read()

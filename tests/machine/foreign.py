@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""foreign.py COMMAND [ARGUMENT]...: runs a command in which ARM programs run as if the machine were theirs.
+"""foreign.py COMMAND [ARGUMENT]...: runs a command with transparent emulation of ARM programs.
 
-The emulators are registered in a user namespace of its own (Linux 6.7 and later keep binfmt_misc for each), so the
-machine's own registration is not touched and nothing is left behind. Needs root, for the whole range of ids.
+The emulators are registered in a new user namespace (Linux 6.7 and later have one binfmt_misc for each), so the
+machine's own registration is untouched and nothing is left behind. Needs root, for the whole range of ids.
 """
 import ctypes
 import os
@@ -44,7 +44,7 @@ def main():
         os.setgid(0)
         os.setuid(0)
         register()
-        # The first child is process 1 of the new namespace; when it ends, all of it does.
+        # The first child is process 1 of the new namespace; when it exits, the whole namespace ends.
         inner = os.fork()
         if inner == 0:
             os.execvp(sys.argv[1], sys.argv[1:])

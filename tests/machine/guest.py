@@ -1,4 +1,4 @@
-"""One emulated machine: started, given commands, and listened to on its serial lines.
+"""One emulated machine: starts it, gives it commands, and reads its serial lines.
 
 Owns the QEMU process and its sockets. The trial's shell is on the virtual console (hvc0); `tty` and `second` are the
 machine's serial lines, on which nothing is assumed. The guest has no network.
@@ -19,11 +19,11 @@ COLOURS = re.compile(rb"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07\x1b]*(\x07|\x1b\\)|[()]
 
 
 class Missing(Exception):
-    """What was waited for did not come."""
+    """An expected output did not come."""
 
 
 class Line:
-    """One end of a serial line: a Unix socket of QEMU's. A thread reads it always: QEMU stands still where nobody does."""
+    """One end of a serial line: a Unix socket of QEMU's. A thread reads it all the time: otherwise QEMU blocks."""
 
     def __init__(self, path, log, slack):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -48,27 +48,27 @@ class Line:
                 return
 
     def send(self, text):
-        # A UART has a FIFO of 16 to 32 bytes, and who types is slower than this.
+        # A UART has a FIFO of 16 to 32 bytes; a person types more slowly than this.
         data = text.encode()
         for at in range(0, len(data), 16):
             self.socket.sendall(data[at:at + 16])
             time.sleep(0.002)
 
     def until(self, pattern, seconds=20):
-        """What came before the pattern, and the pattern's text; both are taken off."""
+        """Takes the output up to the pattern; returns what came before it, and the matched text."""
         limit = time.monotonic() + seconds * self.slack
         with self.news:
             while not (found := re.search(pattern.encode(), self.seen)):
                 left = limit - time.monotonic()
                 if left <= 0 or self.ended:
                     why = "the machine ended" if self.ended else f"not in {seconds * self.slack:.0f} s"
-                    raise Missing(f"{pattern!r} did not come ({why}); the line said {self.seen[-2000:].decode(errors='replace')!r}")
+                    raise Missing(f"{pattern!r} did not come ({why}); the line's output was {self.seen[-2000:].decode(errors='replace')!r}")
                 self.news.wait(left)
             before, self.seen = self.seen[:found.start()], self.seen[found.end():]
             return before.decode(errors="replace"), found.group().decode(errors="replace")
 
     def rest(self, seconds=1.0):
-        """Everything that comes until it is quiet for so long."""
+        """All output until the line is quiet for this long."""
         with self.news:
             while self.news.wait(seconds * self.slack) and not self.ended:
                 pass
@@ -121,7 +121,7 @@ class Guest:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def boot(self):
-        """Waits for the trial's shell, and makes it quiet."""
+        """Waits for the trial's shell, and turns off its echo and prompt."""
         self.shell.until(r"root@gateway:~# ", 90)
         self.shell.send("stty -echo -onlcr; PS1= PS2=; export TERM=dumb PAGER=cat MANPAGER=cat SYSTEMD_PAGER=cat SYSTEMD_COLORS=0 COLUMNS=200; "
                         "bind 'set enable-bracketed-paste off'; echo rea''dy\n")
@@ -133,7 +133,7 @@ class Guest:
         self.boot()
 
     def sh(self, script, seconds=30, right=0):
-        """What a command says on both outputs; its exit code must be `right` (None: any)."""
+        """A command's output on both streams; its exit code must be `right` (None: any)."""
         self.shell.send("{ " + script + "\n} 2>&1; printf '\\004done %s\\n' $?\n")
         said, end = self.shell.until("\x04done [0-9]+\n", seconds)
         code = int(end.split()[1])

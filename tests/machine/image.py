@@ -15,10 +15,10 @@ import sys
 import archive
 
 HERE = pathlib.Path(__file__).resolve().parent
-# What a small gateway has, and curl and Python, from which the trial's pages and business server are made.
+# A small gateway's packages, and curl and Python for the trial's pages and business server.
 PACKAGES = "systemd-sysv,udev,dbus,iproute2,procps,curl,python3-minimal,libpython3-stdlib,less,man-db,login,util-linux,kmod,passwd"
-# Debian's kernel package, QEMU's program and what it emulates; tty and other are the two serial lines, second is how QEMU is
-# asked for the other one (older ones give the ARM machine one UART alone).
+# Debian's kernel package, QEMU's program and machine; tty and other are the two serial lines, second is QEMU's option for
+# the other one (older versions give the ARM machine only one UART).
 MACHINES = {
     "arm64": {"kernel": "linux-image-arm64", "qemu": "qemu-system-aarch64", "package": "qemu-system-arm", "tty": "ttyAMA0", "other": "ttyS0", "second": ["-device", "pci-serial,chardev=second"],
               "arguments": ["-M", "virt,gic-version=3", "-cpu", "cortex-a53"]},
@@ -27,7 +27,7 @@ MACHINES = {
     "amd64": {"kernel": "linux-image-amd64", "qemu": "qemu-system-x86_64", "package": "qemu-system-x86", "tty": "ttyS0", "other": "ttyS1", "second": ["-serial", "chardev:second"],
               "arguments": ["-M", "q35"]},
 }
-# Loaded before the root file system is there.
+# Loaded before the root file system is mounted.
 FIRST_MODULES = ["virtio_pci", "virtio_mmio", "virtio_blk", "ext4", "crc32c_generic", "virtio_console", "virtio_rng"]
 # Directories of modules that no such guest needs: half of them by size.
 LEFT_OUT = ["drivers/gpu", "drivers/media", "drivers/net/wireless", "drivers/net/ethernet", "drivers/infiniband", "drivers/scsi",
@@ -43,7 +43,7 @@ def run(*command, **options):
 
 
 def debootstrap(*words, target, emulate=False, backports=False):
-    """Into a folder or an archive; with `backports` what they have comes from them."""
+    """Installs into a folder or an archive; `backports` are preferred if given."""
     debian = archive.of_this_machine()
     options = ["APT::Install-Recommends \"false\"", "Acquire::Languages \"none\"", "Acquire::Retries \"3\"", *archive.proxies()]
     sources = [*debian.sources, *([debian.backports] if backports else [])]
@@ -74,7 +74,7 @@ class Image:
         self.disk = self.work / f"disk-{arch}.ext4"
 
     def qemu(self):
-        """QEMU's command: the machine's own, or one unpacked beside the images where Debian's can't be installed."""
+        """QEMU's command: the machine's own, or one unpacked beside the images if Debian's can't be installed."""
         name, package = self.machine["qemu"], self.machine["package"]
         if found := shutil.which(name):
             return [found]
@@ -131,7 +131,7 @@ class Image:
         shutil.rmtree(tree)
 
     def settle(self, tree):
-        """What makes it a machine of this trial: a name, root without a password, the files' disk."""
+        """Prepares it for the trial: a name, root without a password, the disk of files."""
         (tree / "etc/hostname").write_text("gateway\n")
         (tree / "etc/hosts").write_text("127.0.0.1 localhost\n127.0.1.1 gateway\n::1 localhost\n")
         (tree / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\nLABEL=files /mnt ext4 ro,nofail 0 0\n")
@@ -142,10 +142,10 @@ class Image:
             link = tree / "etc/systemd/system" / name
             link.unlink(missing_ok=True)
             link.symlink_to("/dev/null")
-        # minbase leaves the manual pages out of packages; ours is to be read.
+        # minbase excludes manual pages from packages; the trial reads ours.
         for path in (tree / "etc/dpkg/dpkg.cfg.d").glob("*"):
             path.unlink()
-        # The trial's own way in: a shell on the virtual console that no gateway has. The serial lines are as Debian leaves them.
+        # The trial's access: a shell on the virtual console, which no gateway has. The serial lines stay as in Debian.
         drop_in = tree / "etc/systemd/system/serial-getty@hvc0.service.d"
         drop_in.mkdir(parents=True)
         (drop_in / "way-in.conf").write_text("[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 %I dumb\n")
@@ -158,7 +158,7 @@ class Image:
             needs[pathlib.Path(path).name.split(".")[0].replace("-", "_")] = [path, *after.split()]
         order = []
         for name in FIRST_MODULES:
-            # A module comes after everything on its line, the last first.
+            # A module is loaded after its line's dependencies, in reverse order.
             order += [path for path in reversed(needs.get(name, [])) if path not in order]
         files = {"bin/busybox": (0o755, (boot / "bin/busybox").read_bytes())}
         steps = ["#!/bin/busybox sh", "/bin/busybox mkdir -p /proc /sys /dev /new", "/bin/busybox mount -t devtmpfs none /dev"]
@@ -177,7 +177,7 @@ class Image:
             out.write(record("TRAILER!!!", 0, b"", 0))
 
     def files(self, folder, name):
-        """A disk with the files of a folder, which the guest finds under /mnt."""
+        """A disk with the files of a folder, mounted at /mnt in the guest."""
         disk = self.work / f"{name}.ext4"
         disk.unlink(missing_ok=True)
         size = sum(path.stat().st_size for path in pathlib.Path(folder).rglob("*") if path.is_file())

@@ -1,6 +1,6 @@
-"""The trial: what somebody does who gets the package and a box with a serial line, and what must come of it.
+"""The trial: what an operator does with the package on a box with a serial line, and the expected results.
 
-Owns the steps and what is right at each. One failure does not end it; the exit code says whether there were any.
+Owns the steps and their expected results. It goes on after a failure; the exit code shows whether there was any.
 """
 import pathlib
 import re
@@ -16,7 +16,7 @@ import image as images
 CONFIGURATION = "/etc/sharelinkd/sharelinkd.toml"
 PROMPT = "sharelinkd> "
 COMMANDS = ["help", "status", "pages", "topics", "uplink", "memory", "limits", "counters", "events", "version", "pages all", "log", "help log"]
-# Connects and asks again and again; then says how many tries there were and how many were refused.
+# Sends requests for a while; then prints the numbers of tries, served and refused ones.
 KNOCK = """
 import socket, sys, time
 tries = refused = served = 0
@@ -34,7 +34,7 @@ while time.time() < end:
     time.sleep(0.02)
 print(f"tries {tries} served {served} refused {refused}")
 """
-# One page: says how it was sent away, and that it is back.
+# One page: prints how it was closed, and that it has reconnected.
 PAGE = """
 import base64, os, socket, time
 def page():
@@ -76,7 +76,7 @@ class Trial:
         try:
             said = action()
             print(f"ok    {name}" + (f": {said}" if said else ""), flush=True)
-        except Exception as error:  # Whatever it is, the next step is to be taken.
+        except Exception as error:  # Any failure: the next step runs all the same.
             self.failures.append(name)
             where = next(frame for frame in reversed(traceback.extract_tb(error.__traceback__)) if frame.filename == __file__)
             print(f"WRONG {name} (line {where.lineno}: {where.line}): {error}", flush=True)
@@ -105,13 +105,13 @@ class Trial:
         return line.until(PROMPT, 10)[0]
 
     def configure(self, section, text):
-        """Puts keys right below the head of a section."""
+        """Inserts keys at the start of a section."""
         self.sh(f"sed -i '/^\\[{section}\\]/a {text}' {CONFIGURATION}")
 
     def restore(self):
         self.sh(f"cp /var/trial/configuration {CONFIGURATION}; systemctl reset-failed sharelinkd.service sharelinkd.socket; systemctl restart sharelinkd")
 
-    # The steps, in the order in which they are taken.
+    # The steps, in order.
 
     def installed_at_the_login(self):
         self.log_in()
@@ -256,7 +256,7 @@ class Trial:
 
 
 def newer(deb, folder):
-    """The same package under a later version: what an upgrade is tried with."""
+    """The same package with a later version, for the upgrade."""
     tree = pathlib.Path(folder) / "tree"
     subprocess.run(["dpkg-deb", "-R", deb, tree], check=True)
     control = tree / "DEBIAN/control"

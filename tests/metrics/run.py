@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The metrics' own checks, with Prometheus's promtool: the alert rules and their tests, the dashboard's expressions, and a scrape of
-a live relay. It needs Debian's package prometheus and a release build."""
+"""Checks the metrics with Prometheus's promtool: the alert rules and their tests, the dashboard's expressions, and a scrape
+of a live relay. Needs Debian's package prometheus and a release build."""
 import asyncio
 import json
 import pathlib
@@ -24,7 +24,7 @@ def promtool(*words, given=None):
 
 
 def expressions(value):
-    """Every expression of the dashboard, with what Grafana puts in for its variables."""
+    """Every expression of the dashboard, with Grafana's variables substituted."""
     if isinstance(value, dict):
         if isinstance(value.get("expr"), str):
             yield value["expr"].replace("$__rate_interval", "5m").replace("$instance", ".*")

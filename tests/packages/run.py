@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Checks what `board/build` has put into target/packages: the Debian packages, the tarballs and the binaries in them.
+"""Checks what `board/build` has put into target/packages: the Debian packages, the tarballs and their binaries.
 
-What is in a package and how it installs, is upgraded, removed and purged, by dpkg itself in a tree of its own; the same of the tarball's
-install.sh; lintian. The ARM binaries run under qemu-user, a part of the conformance suite against each. Nothing is installed on this
-machine, and nothing here needs systemd to run: how the units behave is tested elsewhere."""
+Checks a package's contents, and its installation, upgrade, removal and purge by dpkg in a separate tree; the same for the
+tarball's install.sh; lintian. The ARM binaries run under qemu-user, with a part of the conformance suite against each.
+Nothing is installed on this machine or needs systemd: the units are tested elsewhere."""
 import os
 import pathlib
 import re
@@ -15,7 +15,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / "target" / "packages"
 VERSION = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE).group(1)
-# Debian's name, board, ELF machine, what runs it here.
+# Debian's name, board, ELF machine, emulator.
 KINDS = [
     ("amd64", "host", 62, []),
     ("arm64", "arm64-gateway", 183, ["qemu-aarch64-static"]),
@@ -29,12 +29,12 @@ CONTENT = {
     "lib/systemd/system/sharelinkd.service.d/10-board.conf",
     "usr/share/man/man8/sharelinkd.8.gz", "usr/share/doc/sharelinkd/copyright", "usr/share/doc/sharelinkd/changelog.Debian.gz",
     "usr/share/doc/sharelinkd/changelog.gz", "usr/share/doc/sharelinkd/third-party.txt.gz", "usr/share/lintian/overrides/sharelinkd",
-    # What an operator looks up on a box without a network, and what its monitoring takes.
+    # Documents for a box without a network, and files for its monitoring.
     *(f"usr/share/doc/sharelinkd/{name}" for name in (
         "README.md", "alerts.yml", "boards.md", "console.md", "grafana.json", "install.md", "metrics.md", "page-client.md", "performance.md",
         "protocol.md", "proxies.md", "reliability.md", "sharelinkd.8.md", "sizing.md")),
 }
-# What an operator would have installed it for: the uplink, the pages, all four tracks, the console on a line, its end.
+# The essential functions: the uplink, the pages, all four tracks, the console on a line, the shutdown.
 MAIN_FLOW = "tracks:|handshake: with a secret|uplink_loss: a resubscription|http: GET|console: the line is greeted|console: every command's|process: SIGTERM|process: SIGHUP"
 SCRIPTS = ("postinst", "prerm", "postrm")
 failures = []
@@ -67,7 +67,7 @@ def check(name, function, *arguments):
 
 
 def content(folder, arch, board, machine, emulator):
-    """All that belongs into it, root's, nothing writable for others; the binary of the right machine and board."""
+    """The contents are complete, owned by root, not writable by others; the binary has the right machine and board."""
     told("dpkg-deb", "-x", deb(arch), folder)
     there = files_below(folder)
     assert CONTENT <= there, f"missing: {sorted(CONTENT - there)}"
@@ -80,7 +80,7 @@ def content(folder, arch, board, machine, emulator):
         assert binary.stat().st_size <= ARM_BINARY_SIZE_MAX, f"{binary.stat().st_size} bytes"
     assert f"board {board}" in told(*emulator, binary, "--version")
     assert told(*emulator, binary, "drop-in") == (folder / "lib/systemd/system/sharelinkd.service.d/10-board.conf").read_text()
-    # The default configuration is good there, and says what is left to do.
+    # The default configuration is valid there, and says what is left to do.
     told(*emulator, binary, "check", "--config", folder / CONFIGURATION)
     assert told(*emulator, binary, "config") == (folder / CONFIGURATION).read_text()
     for word in (str(ROOT), os.path.expanduser("~/.cargo")):
@@ -101,7 +101,7 @@ def control(folder, arch):
 
 
 def oldest_library(folder, arch):
-    """A dynamic binary asks for no newer C library than its package says."""
+    """A dynamic binary needs no newer C library than its package declares."""
     told("dpkg-deb", "-x", deb(arch), folder)
     tool = {"amd64": "readelf", "armhf": "arm-linux-gnueabihf-readelf"}[arch]
     asked = told(tool, "-VW", folder / "usr/bin/sharelinkd")
@@ -121,7 +121,7 @@ def dpkg(folder, *arguments):
         (database / name).mkdir(parents=True, exist_ok=True)
     for name in ("status", "available"):
         (database / name).touch()
-    # In a tree of its own: the scripts run with DPKG_ROOT set. What the package depends on isn't there.
+    # In a separate tree: the scripts run with DPKG_ROOT set, without the package's dependencies.
     environment = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
     options = ["--force-script-chrootless", "--force-not-root", "--force-depends", "--force-architecture", "--force-confold", f"--root={folder}", "--log=/dev/null"]
     return told("dpkg", *options, *arguments, env=environment)
@@ -152,7 +152,7 @@ def by_dpkg(folder, arch):
 
 
 def by_script(folder, arch):
-    """The same of the tarball: install, upgrade over a changed and an unchanged configuration, remove, purge."""
+    """The same for the tarball: install, upgrade over a changed and an unchanged configuration, remove, purge."""
     told("tar", "-C", folder, "-xzf", PACKAGES / f"sharelinkd-{VERSION}-{arch}.tar.gz")
     script, tree = folder / f"sharelinkd-{VERSION}-{arch}" / "install.sh", folder / "tree"
     shipped = script.parent / "files" / CONFIGURATION
@@ -166,15 +166,15 @@ def by_script(folder, arch):
     (script.parent / "files/usr/share/doc/sharelinkd/protocol.md").unlink()
     shipped.write_text(shipped.read_text() + "# a new default\n")
     install()
-    assert (tree / CONFIGURATION).read_text() == shipped.read_text(), "an unchanged configuration takes the new default"
-    assert not (tree / "usr/share/doc/sharelinkd/protocol.md").exists(), "what a version no longer has goes"
+    assert (tree / CONFIGURATION).read_text() == shipped.read_text(), "an unchanged configuration must become the new default"
+    assert not (tree / "usr/share/doc/sharelinkd/protocol.md").exists(), "files that the new version lacks must be removed"
     mine = "# mine\n" + shipped.read_text().replace("#addresses", "addresses")
     (tree / CONFIGURATION).write_text(mine)
     shipped.write_text(shipped.read_text() + "# a newer default\n")
     said = install()
     assert (tree / CONFIGURATION).read_text() == mine and "Still to configure" not in said, said
     assert (tree / f"{CONFIGURATION}.new").read_text() == shipped.read_text()
-    # It removes itself by the copy that it left, the tarball long gone.
+    # It removes itself with the installed copy of the script, without the tarball.
     copy = tree / "usr/share/sharelinkd/install.sh"
     told(copy, "--remove", env=environment)
     assert files_below(tree) == {CONFIGURATION, f"{CONFIGURATION}.new"}, files_below(tree)
@@ -185,7 +185,7 @@ def by_script(folder, arch):
 
 def main_flow(folder, arch, emulator):
     told("dpkg-deb", "-x", deb(arch), folder)
-    # Below two folders: the suite writes its record of a console's session above the daemon's own folder.
+    # Two folders deep: the suite writes the transcript of a console session above the daemon's folder.
     start = folder / "usr/bin/emulated"
     start.write_text(f"#!/bin/sh\nexec {' '.join(emulator)} {folder}/usr/bin/sharelinkd \"$@\"\n")
     start.chmod(0o755)

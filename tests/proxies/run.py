@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Tries the recipes of docs/proxies.md: each is cut out of the page, started with nothing but ports and paths replaced, and a
-page comes through it by wss. It needs nginx, haproxy, caddy and openssl, and a release build. The pages and the business server are
-those of tests/conformance."""
+"""Tests the recipes of docs/proxies.md: each is extracted from the page and started with only ports and paths replaced, and a
+page connects through it by wss. Needs nginx, haproxy, caddy and openssl, and a release build. The pages and the business
+server are those of tests/conformance."""
 import asyncio
 import functools
 import os
@@ -21,7 +21,7 @@ import websocket  # noqa: E402
 from harness import PORTS  # noqa: E402
 from page import open_page  # noqa: E402
 
-QUIET_S = 80  # longer than every time-out in the recipes
+QUIET_S = 80  # longer than every timeout in the recipes
 
 
 def recipe(name):
@@ -110,7 +110,7 @@ def certificate(directory):
 
 async def get(proxy, target):
     reader, writer = await proxy.opener()("127.0.0.1", proxy.port)
-    # As a browser does, so that the relay asks for no link's card.
+    # As a browser does, so that the relay requests no card.
     writer.write(f"GET {target} HTTP/1.1\r\nHost: relay.example:{proxy.port}\r\nSec-Fetch-Dest: document\r\nConnection: close\r\n\r\n".encode())
     status, headers = await asyncio.wait_for(websocket.read_head(reader), 30)
     body = await asyncio.wait_for(reader.read(), 30)
@@ -130,7 +130,7 @@ async def through(t, name):
         assert status == 200 and b"export" in body, status
         assert (await get(proxy, "/healthz"))[0] == 200
 
-        # The origin is the proxy's own name, so that it is let in for the Host header that was handed on; the address is the
+        # The origin is the proxy's own name, so that it is admitted by the forwarded Host header; the address is the
         # browser's, whatever it claims.
         source, origin = t.source(), f"https://relay.example:{proxy.port}"
         page = await open_page(t, "page", proxy.port, source=source, origin=origin, opener=proxy.opener(),
@@ -138,14 +138,14 @@ async def through(t, name):
         t.pages.append(page)
         page.subscribe(link)
         asked = await uplink.by_name(link)
-        assert asked.address == source, f"the business server was told {asked.address}, not {source}"
+        assert asked.address == source, f"the business server got {asked.address}, not {source}"
         assert asked.origin == origin, asked.origin
         uplink.accept(asked, topic=7, shared=False)
         await page.expect("subscribed", topic=7)
         try:
             await open_page(t, "stranger", proxy.port, source=t.source(), origin="https://elsewhere.example", opener=proxy.opener(),
                             extra=[("Host", f"relay.example:{proxy.port}")])
-            raise AssertionError("a page of another origin was let in")
+            raise AssertionError("a page of another origin was admitted")
         except websocket.Refused as refused:
             assert refused.response.status == 403, refused
         large = "x" * 60_000
@@ -164,7 +164,7 @@ async def through(t, name):
         uplink.message(7, 3)
         await page.expect("message", sequence=3)
 
-        daemon.expected_end = True  # before another proxy's test can look
+        daemon.expected_end = True  # before another proxy's test checks
         daemon.signal(15)
         closed = await page.expect("close")
         assert closed["code"] == 1012 and closed["reason"].startswith("retry="), closed
