@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { scene } from "./stage.mjs";
 
-/** What a screen reader is told: role and name of everything. */
+/** The accessibility tree: role and name of every node. */
 async function outline(tab) {
   const { nodes } = await tab.session.send("Accessibility.getFullAXTree");
   return nodes.filter((node) => !node.ignored).map((node) => ({
@@ -12,7 +12,7 @@ async function outline(tab) {
   }));
 }
 
-/** Presses Tab until `selector` has the focus; what is passed on the way must show that it has it. */
+/** Presses Tab until `selector` has the focus; every element on the way must show its focus. */
 async function reach(tab, selector) {
   for (let pressed = 0; pressed < 20; pressed += 1) {
     await tab.page.keyboard.press("Tab");
@@ -50,7 +50,7 @@ scene("the share page by keyboard and screen reader", async (stage) => {
   await reach(tab, "#unmute");
   await tab.page.keyboard.press("Enter");
   await tab.until("the sound is on", () => !document.querySelector("#audio").muted);
-  // The focus goes on to what takes the button's place, both ways.
+  // The focus moves to the element that replaces the button, in both directions.
   await tab.until("the focus is on #mute", () => document.activeElement.id === "mute");
   await tab.plays("#audio");
   await tab.page.keyboard.press("Space");
@@ -79,7 +79,7 @@ scene("the host page by keyboard and screen reader", async (stage) => {
   await tab.until("the message", () => document.querySelector("#messages").innerText.includes("by keyboard"));
 });
 
-scene("the pages' policy forbids what they don't do, and that is seen here", async (stage) => {
+scene("the pages' policy forbids what they don't need, and violations are reported", async (stage) => {
   const { share, host } = await stage.demo();
   const browser = await stage.browser();
   for (const address of [share, host]) {
@@ -90,7 +90,7 @@ scene("the pages' policy forbids what they don't do, and that is seen here", asy
       document.body.click();
     });
     await tab.until("the title is as it was", () => !["inline", "handler"].includes(document.title));
-    assert.ok(tab.complaints.some((text) => text.includes("Content Security Policy")), "a violation goes unseen");
+    assert.ok(tab.complaints.some((text) => text.includes("Content Security Policy")), "a violation was not reported");
   }
 });
 

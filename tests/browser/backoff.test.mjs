@@ -1,9 +1,9 @@
 /**
- * backoff.test.mjs: pages that lose their relay together come back at times of their own (full jitter); pages that have nothing
- * to watch let go of their connection, and ask again when it is time. The page client by itself, under Node: its sockets,
- * its clock and its chance are made up here. The wall clock jumps by hours at every look; nothing may depend on it.
+ * backoff.test.mjs: pages that lose their relay together reconnect at random times (full jitter); pages without a live
+ * subscription drop their connection, and retry when it is due. Runs the page client alone under Node, with fake sockets,
+ * a fake clock and seeded random numbers. The wall clock jumps by hours at every call; nothing may depend on it.
  *
- * The chance has a seed, which is printed; SEED=n takes another.
+ * The seed is printed; SEED=n sets it.
  */
 
 import assert from "node:assert/strict";
@@ -17,7 +17,7 @@ const GROWTH = 1.6;
 const LONGEST = 30_000;
 const ATTEMPTS = 14; // beyond the one at which the steps stop growing
 
-/** Time that passes only where a test lets it. */
+/** A fake clock, advanced by the test. */
 class Clock {
   now = 1_000_000;
   #timers = new Map();
@@ -47,14 +47,14 @@ class Clock {
 }
 
 const clock = new Clock();
-/** Whether the relay takes pages. It answers each at once: its connection with what it asks for, or the loss of it. */
+/** Whether the relay accepts pages. It answers each at once: with a connection and a subscription, or with a failure. */
 let isUp = true;
-/** What it takes it loses after so many ms. */
+/** It loses an accepted connection after this many ms. */
 let holds = Infinity;
-/** What it answers to a `subscribe`, beside the number. */
+/** Its answer to a `subscribe`, without the number. */
 const ACCEPTED = { type: "subscribed", topic: 7, epoch: "7", page_messages: false };
 let answered = ACCEPTED;
-/** When each page dialled, by its number, and the socket that it has. */
+/** The dial times of each page, by its number, and its current socket. */
 let dials = [];
 let sockets = [];
 
@@ -125,7 +125,7 @@ const source = readFileSync(new URL("../../src/web/sharelink.js", import.meta.ur
 const load = (text) => import(`data:text/javascript;base64,${Buffer.from(text).toString("base64")}`);
 const { ShareLink } = await load(source);
 
-/** One scene: `play` with so many pages that are live, and what they dialled since. */
+/** One scene: `play` gets this many live pages, and their dials since. */
 function scene(name, count, play) {
   test(name, () => {
     [isUp, holds, dials, sockets, answered] = [true, Infinity, [], [], ACCEPTED];
@@ -141,7 +141,7 @@ function scene(name, count, play) {
   });
 }
 
-/** All pages lose their connection now, and the relay is there again or not: when each dials within `wait`, in ms from now. */
+/** All pages lose their connection now, and the relay is up again or not: the dials of each within `wait`, in ms from now. */
 function lose(wait, { code = 1006, reason = "", up = false } = {}) {
   [isUp, dials] = [up, []];
   const began = clock.now;
@@ -176,22 +176,22 @@ for (const [held, anew] of [[9_900, false], [10_100, true]]) {
   });
 }
 
-scene("a wait that the relay names is kept, and the viewer's return does not shorten it", 3, () => {
+scene("the relay's `retry=` is kept, and the viewer's return does not shorten it", 3, () => {
   assert.deepEqual(lose(2_000, { code: 1012, reason: "retry=4.2", up: true }), [[], [], []]);
   window.dispatchEvent(new Event("online"));
   document.dispatchEvent(new Event("visibilitychange"));
   clock.pass(2_199);
-  assert.equal(dials.length, 0, "it came back before its time");
+  assert.equal(dials.length, 0, "it reconnected too early");
   clock.pass(1);
   assert.equal(dials.flat().length, 3);
 });
 
-scene("pages that were sent away for breaking a limit dial after half a minute to a minute, spread over it", COUNT, () => {
+scene("pages closed for exceeding a limit dial after 30 to 60 s, evenly spread", COUNT, () => {
   const times = lose(60_000, { code: 1008, reason: "x", up: true }).map(([at]) => at);
   assert.ok(Math.min(...times) >= 30_000 && Math.min(...times) < 33_000 && Math.max(...times) > 57_000, `${Math.min(...times)} to ${Math.max(...times)} ms`);
 });
 
-scene("a page whose relay says `alive` stays, whatever the wall clock does, and one whose relay says nothing for 40 s goes", 3, (_, pages) => {
+scene("a page stays while its relay sends `alive`, whatever the wall clock does, and reconnects after 40 s of silence", 3, (_, pages) => {
   dials = [];
   const [alive, mute, asleep] = sockets;
   const said = setInterval(() => { for (const socket of [alive, asleep]) socket.say({ type: "alive" }); }, 15_000);
@@ -201,17 +201,17 @@ scene("a page whose relay says `alive` stays, whatever the wall clock does, and 
   }
   clearInterval(said);
   assert.deepEqual([alive, asleep].map(({ readyState }) => readyState), [1, 1]);
-  assert.deepEqual([dials[0], dials[2]], [undefined, undefined], "a page that heard its relay came back to it");
+  assert.deepEqual([dials[0], dials[2]], [undefined, undefined], "a page with a live connection reconnected");
   assert.equal(mute.readyState, 3);
-  // What a device slept through no clock may know of: a viewer who is back waits 20 s for a word, and no longer.
+  // A clock may not count a device's sleep: after the viewer's return the timeout is 20 s.
   clock.pass(1_000);
   window.dispatchEvent(new Event("online"));
   clock.pass(26_000);
-  assert.equal(asleep.readyState, 3, "the relay said nothing since the viewer came back");
+  assert.equal(asleep.readyState, 3, "a silent relay was not timed out after the viewer's return");
   assert.ok(pages.every(({ connection }) => ["open", "waiting", "connecting"].includes(connection)));
 });
 
-test("where the browser refuses its own clock, a wall clock that is set by hours ends no connection, and silence still does", async () => {
+test("without performance.now, a jump of the wall clock ends no connection, and silence still does", async () => {
   const jumping = wall;
   let offset = 0;
   [isRefused, wall, isUp, holds, dials, sockets, answered] = [true, () => clock.now + offset, true, Infinity, [], [], ACCEPTED];
@@ -236,7 +236,7 @@ test("where the browser refuses its own clock, a wall clock that is set by hours
   }
 });
 
-/** A second subscription that is answered so: what it is told, and when it asks again. */
+/** A second subscription with this answer: its notices, and when it subscribes again. */
 function refused(page, answer) {
   answered = answer;
   const [told, asked] = [[], []];
@@ -263,7 +263,7 @@ for (const [code, reason] of [[1008, "subscribe to something"], [1006, ""], [101
   });
 }
 
-scene("a link that is denied with a `retry` is asked for at that time, without a connection for as long", 1, ([first], [page]) => {
+scene("a link denied with a `retry` is requested at that time, without a connection until then", 1, ([first], [page]) => {
   first.unsubscribe();
   clock.pass(0);
   const { subscription, asked } = refused(page, { type: "denied", reason: "busy", retry: 100 });
@@ -280,12 +280,12 @@ scene("a link that is denied with a `retry` is asked for at that time, without a
   assert.equal(subscription.status, "live");
 });
 
-scene("a `retry` is kept though the connection is lost meanwhile", 1, ([first], [page]) => {
+scene("a `retry` is kept across the loss of the connection", 1, ([first], [page]) => {
   first.unsubscribe();
   clock.pass(0);
   const { asked } = refused(page, { type: "denied", reason: "busy", retry: 4 });
   clock.pass(100);
-  assert.equal(page.connection, "open", "it waits for a moment only");
+  assert.equal(page.connection, "open", "it waits only briefly");
   sockets[0].lose(1006, "");
   clock.pass(3_800);
   assert.deepEqual(asked.length, 1);
@@ -293,7 +293,7 @@ scene("a `retry` is kept though the connection is lost meanwhile", 1, ([first], 
   assert.deepEqual(asked.length, 2);
 });
 
-scene("a wait that the relay names when it closes is kept by a link that is asked for later", 1, ([first], [page]) => {
+scene("the `retry=` of a close frame also applies to a link that is requested later", 1, ([first], [page]) => {
   first.unsubscribe();
   clock.pass(0);
   const { asked } = refused(page, { type: "denied", reason: "busy", retry: 4 });
@@ -306,7 +306,7 @@ scene("a wait that the relay names when it closes is kept by a link that is aske
   assert.equal(asked.length, 2);
 });
 
-scene("a room that ended is asked for within 38 s, each time, and holds no place of the relay's between", 20, (subscriptions, pages) => {
+scene("an ended room is requested again within 38 s each time, without a connection in between", 20, (subscriptions, pages) => {
   dials = [];
   answered = { type: "denied", reason: "closed" };
   const began = clock.now;
@@ -316,7 +316,7 @@ scene("a room that ended is asked for within 38 s, each time, and holds no place
     clock.set(() => socket.readyState === 1 && socket.lose(1008, "nothing is subscribed"), 60_000);
   }
   clock.pass(38_000);
-  assert.ok(pages.every(({ connection }) => connection === "idle"), "the connection is kept for nothing");
+  assert.ok(pages.every(({ connection }) => connection === "idle"), "the connection is kept without a subscription");
   assert.ok(subscriptions.every(({ status }) => status === "ended"));
   assert.deepEqual(dials, []);
   clock.pass(300_000);

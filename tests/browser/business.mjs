@@ -4,7 +4,7 @@
  *
  * Owns the postcard encoding of the frames that it needs, the handshake with an empty secret, and rooms that are held in
  * memory from their first message on, so that they survive the relay.
- * Does not know: browsers. Good enough for tests: it keeps everything and renews nothing.
+ * Knows nothing of browsers. Simplified for tests: it keeps everything and renews nothing.
  */
 
 import { createHmac, randomBytes } from "node:crypto";
@@ -19,10 +19,10 @@ export const part = {
 };
 
 export class Business {
-  #links = new Map(); // link -> a room, or why it is denied
+  #links = new Map(); // link -> a room, or the reason of its denial
   #connections = new Set();
   #server;
-  subscribes = []; // every Subscribe that came
+  subscribes = []; // every Subscribe received
 
   static async listen() {
     const business = new Business();
@@ -95,7 +95,7 @@ export class Business {
 }
 
 class Room {
-  /** Whether its pages may say something. */
+  /** Whether its pages may send messages. */
   listens = false;
   #connections;
   #next = [1, 1, 1, 1];
@@ -114,12 +114,12 @@ class Room {
     this.tell({ from: "Tester", text, at: Date.now() });
   }
 
-  /** A message as it is. */
+  /** A message without changes. */
   tell(data) {
     this.publish(MESSAGES, part.whole, JSON.stringify(data));
   }
 
-  /** So many messages are lost before any relay gets them. */
+  /** Drops this many messages before any relay gets them. */
   skip(count) {
     this.#next[MESSAGES] += count;
   }
@@ -135,7 +135,7 @@ class Room {
     for (const { topics, send } of this.#connections) if (topics.has(this.topic)) send(...body);
   }
 
-  /** What a late page would get, or the messages from where the relay stands. */
+  /** The replay for a late page, or the messages from the relay's position on. */
   replayTo({ send }, since) {
     const wanted = since?.epoch === this.epoch ? since.next[MESSAGES] : 0;
     const known = wanted > 0 && wanted <= this.#next[MESSAGES];

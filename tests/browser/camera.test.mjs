@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { scene, sleep } from "./stage.mjs";
 
-/** A copy of the picture that a viewer sees, grey. */
+/** A greyscale copy of the viewer's picture. */
 const picture = (tab) => tab.run(() => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 160, height: 90 });
   const context = canvas.getContext("2d");
@@ -27,7 +27,7 @@ scene("going live shows the camera on the share page, and stopping brings the cl
     && document.querySelector("#video").videoWidth !== width, clip.width);
   const camera = await viewer.plays("#video");
   console.log(`  camera on the share page after ${Date.now() - start} ms, ${clip.width} -> ${camera.width} px wide`);
-  // The fake camera's wheel turns: looks that are always as far apart may find it at the same place again and again.
+  // The fake camera's wheel rotates: samples at a fixed interval may always find it at the same angle.
   let [last, changes] = [await picture(viewer), []];
   for (let look = 0; look < 5; look += 1) {
     await sleep(330 + 140 * look);

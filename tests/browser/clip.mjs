@@ -1,9 +1,9 @@
 /**
- * clip.mjs: the demo's clip taken apart into frames, and put together again as a test wants it: other chunks, other times,
- * picture and sound in one track.
+ * clip.mjs: splits the demo's clip into frames and remuxes them for a test: other chunks, other times, picture and sound in
+ * one track.
  *
- * Owns what it knows of ISO BMFF: the boxes of `src/demo/clip/*.mp4`, and fragments that are written anew.
- * Does not know: the relay, browsers.
+ * Owns its knowledge of ISO BMFF: the boxes of `src/demo/clip/*.mp4`, and new fragments.
+ * Knows nothing of the relay or of browsers.
  */
 
 import { readFileSync } from "node:fs";
@@ -15,7 +15,7 @@ export const PICTURE_MIME = 'video/mp4; codecs="avc1.4d4015"';
 export const SOUND_MIME = 'audio/mp4; codecs="mp4a.40.2"';
 export const BOTH_MIME = 'video/mp4; codecs="avc1.4d4015, mp4a.40.2"';
 
-/** The picture: 24 frames a second where nothing else is said, a keyframe first and every `keyframes` frames. */
+/** The picture: 24 frames a second by default, a keyframe first and every `keyframes` frames. */
 export const picture = read("video.mp4", 1);
 export const sound = read("audio.mp4", 2);
 
@@ -35,7 +35,7 @@ function read(name, track) {
   const find = (kind, within = boxes) => within.find((one) => one.kind === kind);
   const [moov, ftyp] = [find("moov"), find("ftyp")];
   const trak = find("trak", moov.inside);
-  // The sound's file numbers its one track 1 as well.
+  // The sound file's only track has number 1 as well.
   file.writeUInt32BE(track, find("tkhd", trak.inside).at + 20);
   file.writeUInt32BE(track, find("trex", find("mvex", moov.inside).inside).at + 12);
   const scale = file.readUInt32BE(find("mdhd", find("mdia", trak.inside).inside).at + 20);
@@ -54,7 +54,7 @@ function read(name, track) {
   return { track, scale, frames, keyframes: frames.findIndex(({ flags }, index) => index > 0 && !(flags & 0x10000)), moov: moov.inside, ftyp: ftyp.bytes, init: Buffer.concat([ftyp.bytes, moov.bytes]) };
 }
 
-/** Frames `from` to `to` (excluded) of a clip that goes round for ever, each for `duration` seconds, as one fragment. */
+/** Frames `from` to `to` (exclusive) of the looping clip, each `duration` seconds long, as one fragment. */
 export function fragment(part, from, to, { duration = part.frames[0].duration / part.scale, at = from * duration } = {}) {
   const frames = Array.from({ length: to - from }, (_, index) => part.frames[(from + index) % part.frames.length]);
   const ticks = Math.round(duration * part.scale);

@@ -1,4 +1,4 @@
-/** cut.test.mjs: answers that are cut, refused, or never come: the share page brings its parts again until it has them all. */
+/** cut.test.mjs: answers that are cut, refused, or never come: the share page reloads its parts until it has them all. */
 
 import assert from "node:assert/strict";
 import { scene } from "./stage.mjs";
@@ -6,7 +6,7 @@ import { scene } from "./stage.mjs";
 const PARTS = ["/sharelink.js", "/assets/share.js", "/assets/share.css"];
 const NETWORK = /Failed to load resource|net::ERR_|\/sharelink\.js|\/assets\//;
 
-/** Runs in the page: the longest waits pass sooner. */
+/** Runs in the page: shortens the longest timeouts. */
 const hurry = () => {
   const real = window.setTimeout;
   window.setTimeout = (run, wait, ...more) => real(run, wait > 3_000 ? wait / 10 : wait, ...more);
@@ -20,7 +20,7 @@ async function room(stage) {
   return { made, relay, browser: await stage.browser() };
 }
 
-/** The page is whole: live, with its message, in its style. */
+/** The page is complete: live, with its message and its style. */
 async function whole(tab) {
   tab.patience = 40_000;
   await tab.live();
@@ -34,7 +34,7 @@ for (const trouble of ["cut", "reset", "503", "never"]) {
     const troubles = Object.fromEntries(PARTS.map((path) => [path, trouble === "never" ? [trouble] : [trouble, trouble]]));
     const line = await stage.line(relay.origin, troubles);
     const tab = await stage.tab(browser, "about:blank", { tolerated: NETWORK, before: hurry });
-    // A part that never comes holds the page's `load` back.
+    // A part that never comes delays the page's `load`.
     await tab.page.goto(`${line.origin}/s/room`, { waitUntil: "commit" });
     await whole(tab);
     for (const path of PARTS) {
@@ -42,12 +42,12 @@ for (const trouble of ["cut", "reset", "503", "never"]) {
       assert.equal(new Set(asked).size, asked.length, `a browser remembers what failed by its address: ${asked}`);
       assert.ok(asked.length > (trouble === "never" ? 1 : 2));
     }
-    // It began once.
+    // It started once.
     assert.deepEqual((await tab.messages()).map(([, text]) => text), ["here"]);
   });
 }
 
-scene("a page that was cut itself is read again", async (stage) => {
+scene("a truncated page is reloaded", async (stage) => {
   const { relay, browser } = await room(stage);
   const line = await stage.line(relay.origin, { "/s/room": ["cut", "cut"], "/sharelink.js": ["cut"] });
   const tab = await stage.tab(browser, "about:blank", { tolerated: NETWORK, before: hurry });
@@ -56,7 +56,7 @@ scene("a page that was cut itself is read again", async (stage) => {
   assert.equal(line.asked.filter((address) => address.startsWith("/s/")).length, 3);
 });
 
-scene("a page on a slow line is not hurried: each part is asked for once", async (stage) => {
+scene("a page on a slow line requests each part only once", async (stage) => {
   const { relay, browser } = await room(stage);
   const line = await stage.line(relay.origin, {});
   const tab = await stage.tab(browser, `${line.origin}/s/room`, {
@@ -70,7 +70,7 @@ scene("a page on a slow line is not hurried: each part is asked for once", async
   for (const path of PARTS) assert.equal(line.asked.filter((address) => address.split("?")[0] === path).length, 1, line.asked.join(" "));
 });
 
-scene("a browser that can't read the scripts is told so", async (stage) => {
+scene("a browser that can't run the scripts shows a message", async (stage) => {
   const { relay, browser } = await room(stage);
   const tab = await stage.tab(browser, "about:blank", {
     tolerated: /./,

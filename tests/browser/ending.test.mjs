@@ -1,4 +1,4 @@
-/** ending.test.mjs: the host ends the room and opens it again; a page that waited comes back by itself. */
+/** ending.test.mjs: the host ends the room and reopens it; a waiting page resumes on its own. */
 
 import assert from "node:assert/strict";
 import { scene } from "./stage.mjs";
@@ -16,13 +16,13 @@ scene("a room that ended says so, and comes back after it was opened again", asy
   const ended = Date.now();
   assert.equal(await viewer.text("#connection"), "Ended");
   assert.match(await viewer.text("#over"), /^This room has ended\n/);
-  assert.ok(!(await viewer.shown("#composer")), "nothing can be said in a room that ended");
+  assert.ok(!(await viewer.shown("#composer")), "an ended room accepts no messages");
 
   await desk.tap("#reopen");
-  // Who opens the link now is in at once.
+  // A new page is admitted at once.
   const newcomer = await stage.tab(browser, share);
   await newcomer.live();
-  // The page asks again 22 to 38 s after the end.
+  // The page subscribes again 22 to 38 s after the end.
   viewer.patience = 42_000;
   await viewer.until("the room is back", () => document.documentElement.dataset.room === "live");
   console.log(`  back ${((Date.now() - ended) / 1000).toFixed(1)} s after the end`);

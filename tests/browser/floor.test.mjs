@@ -1,8 +1,8 @@
 /**
- * floor.test.mjs: the oldest browsers of docs/page-client.md. The share page and the page client are read for syntax and
- * style that those don't have, and run where everything that came later is taken away.
+ * floor.test.mjs: the oldest browsers of docs/page-client.md. The share page and the page client are checked for syntax
+ * and CSS that these lack, and run in a browser without later APIs.
  *
- * The browser here is new: what is younger than the floor is known from the lists below, by name.
+ * The browser here is new: the lists below name the APIs that are later than the floor.
  */
 
 import assert from "node:assert/strict";
@@ -19,7 +19,7 @@ test("the manual names the floor that is tested", () => {
   for (const [browser, version] of Object.entries(FLOOR)) assert.ok(manual.includes(`${browser} ${version}`), `${browser} ${version}`);
 });
 
-/** What ES2022 has and the floor has not, besides what `acorn` refuses for being later than that. */
+/** Syntax of ES2022 that the floor lacks; `acorn` rejects later syntax. */
 function tooYoung(node, isInFunction) {
   switch (node.type) {
     case "StaticBlock": return "a static block";
@@ -52,7 +52,7 @@ for (const [name, source, sourceType] of [["sharelink.js", web("sharelink.js"), 
   });
 }
 
-test("the check of the syntax finds what it looks for", () => {
+test("the syntax check finds later syntax", () => {
   for (const source of ["a ??= 1", "class A { static { } }", "class A { #x; is(y) { return #x in y } }", "await 1", "/(?<=a)b/", "/a/d", "export * as x from 'y'"]) {
     let count = 0;
     walk(parse(source, { ecmaVersion: 2022, sourceType: "module" }), (node, isInFunction) => { count += Boolean(tooYoung(node, isInFunction)); });
@@ -60,10 +60,10 @@ test("the check of the syntax finds what it looks for", () => {
   }
 });
 
-test("share.css has nothing that the floor lacks, but behind what it knows", () => {
+test("share.css uses nothing that the floor lacks without a fallback", () => {
   const css = web("share.css").replace(/\/\*[^]*?\*\//g, "");
   const found = [];
-  // A selector that is not known takes its whole rule, and all that is listed with it.
+  // An unknown selector invalidates its whole rule, including the other selectors of its list.
   for (const [, selector] of css.matchAll(/([^{};]+)\{/g)) if (/:has\(|:is\(|:where\(|&|@container|@layer/.test(selector)) found.push(selector.trim());
   for (const [, block] of css.matchAll(/\{([^{}]*)\}/g)) {
     const known = new Set();
@@ -78,10 +78,10 @@ test("share.css has nothing that the floor lacks, but behind what it knows", () 
   }
   assert.deepEqual(found, []);
   const everywhere = css.replace(/@supports \(aspect-ratio: 1\) \{(?:[^{}]*\{[^{}]*\})*\s*\}/g, "");
-  assert.ok(everywhere.length < css.length && !everywhere.includes("aspect-ratio:"), "aspect-ratio belongs into its @supports");
+  assert.ok(everywhere.length < css.length && !everywhere.includes("aspect-ratio:"), "aspect-ratio belongs in its @supports");
 });
 
-/** Younger than at least one of the floor's browsers, by where it is found. */
+/** APIs later than at least one of the floor's browsers, by their object. */
 const YOUNG = {
   Object: ["hasOwn", "groupBy"],
   Map: ["groupBy"],
@@ -133,7 +133,7 @@ function takeAway(young) {
       if (holder && Object.prototype.hasOwnProperty.call(holder, name)) missed.push(`${place}.${name}`);
     }
   }
-  // Listeners that an AbortSignal removes came in 2021.
+  // The `signal` option of listeners came in 2021.
   const listen = EventTarget.prototype.addEventListener;
   EventTarget.prototype.addEventListener = function (type, run, options) {
     return listen.call(this, type, run, options && typeof options === "object" ? { ...options, signal: undefined } : options);
@@ -159,5 +159,5 @@ scene("in the oldest browsers messages of every kind are shown, the room is live
   assert.equal(await tab.text("#title"), "A room");
   const watcher = await stage.tab(browser, share, { before: [takeAway, YOUNG] });
   await watcher.plays("#video");
-  tab.tolerated = /127\.0\.0\.1:1\/none\.png/; // the avatar that is not there
+  tab.tolerated = /127\.0\.0\.1:1\/none\.png/; // the missing avatar
 });

@@ -33,13 +33,13 @@ scene("a denied link says why, in Chinese and in English, and can be tried again
   assert.equal(await chinese.text("#connection"), "直播中");
 });
 
-/** A relay of the test's own: `answer` is called with each socket and what the page says on it. */
+/** A fake relay: calls `answer` with each socket and each frame of its page. */
 const relayOf = (sockets, answer) => (page) => page.routeWebSocket(/\/ws$/, (socket) => {
   sockets.push(socket);
   socket.onMessage((text) => answer(socket, JSON.parse(text), sockets.length));
 });
 
-scene("a link that was denied stays denied when the relay closes the page, and is not asked for again", async (stage) => {
+scene("a denied link stays denied when the relay closes the page, and is not requested again", async (stage) => {
   const business = await stage.business();
   const relay = await stage.relay(business);
   const sockets = [];
@@ -64,7 +64,7 @@ scene("a link that was denied stays denied when the relay closes the page, and i
   assert.equal(sockets.length, 2);
 });
 
-scene("a page that is to come back later says so, comes back then, and is never called denied", async (stage) => {
+scene("a page with a `retry` says so, retries then, and never shows a denial", async (stage) => {
   const business = await stage.business();
   const relay = await stage.relay(business);
   const sockets = [];
@@ -85,7 +85,7 @@ scene("a page that is to come back later says so, comes back then, and is never 
   const seen = await tab.run(() => [...new Set(window.seen)]);
   assert.ok(!seen.includes(false), `it was called denied: ${seen}`);
 });
-scene("a link that was pasted in another spelling shows the same room", async (stage) => {
+scene("a link pasted in another spelling shows the same room", async (stage) => {
   const business = await stage.business();
   business.room("room~7", { title: "The same" });
   const relay = await stage.relay(business);
@@ -104,7 +104,7 @@ scene("the manual's five lines work on another site, where its origin is allowed
   assert.ok(lines.includes("https://relay.example"));
   const business = await stage.business();
   const room = business.room("demo");
-  let relay = null; // its configuration names the sites, their pages name it
+  let relay = null; // its configuration names the sites, and their pages name it
   const serve = () => stage.site(() => lines.replaceAll("https://relay.example", relay.origin));
   const [friend, stranger] = [await serve(), await serve()];
   relay = await stage.relay(business, { origins: [friend] });
@@ -124,6 +124,6 @@ scene("the manual's five lines work on another site, where its origin is allowed
   // The module may be loaded from anywhere; the connection is refused with 403.
   const refused = await stage.tab(browser, stranger, { tolerated: /WebSocket connection to .* failed: .*403/ });
   await sleep(1500);
-  assert.ok(refused.complaints.length > 0, "a site that is not allowed got a connection");
+  assert.ok(refused.complaints.length > 0, "a site that is not allowed was connected");
   assert.equal(await refused.run(() => document.querySelector("#messages").childElementCount), 0);
 });

@@ -1,8 +1,8 @@
 /**
- * media.test.mjs: sound and picture as publishers really send them: long groups of small chunks, slices that end anywhere,
- * a camera that is off for a while, a clock that goes back; and players that open late, or can't play at all.
+ * media.test.mjs: sound and picture as real publishers send them: long groups of small chunks, slices that end anywhere, a
+ * camera that is off for a while, a clock that goes back; and players that open late, or can't play at all.
  *
- * What is published goes on at its pace until the page shows what it should; nothing here is waited for by time.
+ * Publishing goes on in real time until the page shows the expected result; there are no fixed waits.
  */
 
 import assert from "node:assert/strict";
@@ -12,14 +12,14 @@ import { scene, sleep } from "./stage.mjs";
 
 const RATE = 30; // chunks a second
 const FRAME = 1 / RATE;
-/** More chunks than were once taken at a time, and 9 s of them. */
+/** 9 s of chunks, more than an earlier limit of the client. */
 const LATE = 270;
 
-/** A room whose picture is published frame by frame. */
+/** A room with frame-by-frame publications. */
 function camera(room, { mime = PICTURE_MIME, init = picture.init } = {}) {
   let next = 0;
   const self = {
-    /** So many frames more; the first begins a group where `start` says so. */
+    /** Publishes more frames; the first one begins a group if `start` is set. */
     roll(count, { start = false, extra = 0 } = {}) {
       for (let index = 0; index < count; index += 1, next += 1) {
         const bytes = fragment(picture, next, next + 1, { duration: FRAME });
@@ -34,11 +34,11 @@ function camera(room, { mime = PICTURE_MIME, init = picture.init } = {}) {
   return self;
 }
 
-/** Calls `step` at the pace of real time until `done` settles. */
+/** Calls `step` in real time until `done` settles. */
 async function meanwhile(step, done, every = FRAME) {
   let [ended, steps] = [false, 0];
   const settled = done.finally(() => { ended = true; });
-  settled.catch(() => {}); // it is awaited below
+  settled.catch(() => {}); // awaited below
   const began = performance.now();
   while (!ended) {
     step();
@@ -48,7 +48,7 @@ async function meanwhile(step, done, every = FRAME) {
   return settled;
 }
 
-/** Runs in the page: counts players, and notes each time that one opened; holds all of them shut until `openPlayers` is called. */
+/** Runs in the page: counts players and the times that one opened; keeps all of them closed until `openPlayers` is called. */
 function countPlayers(hold) {
   const counts = (window.players = { built: 0, appended: 0, cleared: 0 });
   const make = URL.createObjectURL;
@@ -76,12 +76,12 @@ async function room(stage) {
 const built = (tab) => tab.run(() => window.players.built);
 const lastSaid = (tab, text) => tab.until(`the message ${text}`, (wanted) => document.querySelector("#messages").innerText.includes(wanted), text);
 
-scene("a page that comes 9 s into a group of small chunks plays that group", async (stage) => {
+scene("a page that joins 9 s into a group of small chunks plays that group", async (stage) => {
   const { made, address, browser } = await room(stage);
   const film = camera(made);
   film.roll(LATE, { start: true });
   const tab = await stage.tab(browser, address, { before: [countPlayers, false] });
-  // It may begin before all of them are there; one that then stayed at the beginning would be 9 s behind for ever.
+  // It may start before all chunks have arrived; a player that stayed at the beginning would be 9 s behind.
   const newest = tab.until("it plays near the newest", (least) => {
     const { buffered, currentTime, seeking } = document.querySelector("#video");
     return !seeking && currentTime > least && buffered.end(buffered.length - 1) - currentTime < 3;
@@ -91,7 +91,7 @@ scene("a page that comes 9 s into a group of small chunks plays that group", asy
   assert.equal(await built(tab), 1);
 });
 
-scene("a player that opens late plays the group that runs, with its init", async (stage) => {
+scene("a player that opens late plays the current group, with its init", async (stage) => {
   const { made, address, browser } = await room(stage);
   const film = camera(made);
   film.roll(1, { start: true });
@@ -105,13 +105,13 @@ scene("a player that opens late plays the group that runs, with its init", async
   assert.equal(await built(tab), 1);
 });
 
-scene("a player that opens after more came than may wait plays the next group", async (stage) => {
+scene("a player that opens after its queue overflowed plays the next group", async (stage) => {
   const { made, address, browser } = await room(stage);
   const film = camera(made);
   film.roll(1, { start: true });
   const tab = await stage.tab(browser, address, { before: [countPlayers, true] });
   await tab.live();
-  // 12 MiB in one group, no faster than the page takes them.
+  // 12 MiB in one group, no faster than the page reads.
   for (let chunk = 1; chunk <= 12; chunk += 1) {
     film.roll(1, { extra: 1_000_000 });
     made.say(`chunk ${chunk}`);
@@ -130,7 +130,7 @@ scene("a publisher's slices of 4 KiB, which end anywhere, play without a new pla
   const { made, address, browser } = await room(stage);
   let group = 0;
   made.publish(VIDEO, part.init(PICTURE_MIME), picture.init);
-  // Before its first frame each group has what a large keyframe has: twenty slices that end no frame.
+  // Each group begins like a large keyframe: with twenty slices that complete no frame.
   const roll = () => {
     const [from, to] = [group * picture.keyframes, (group + 1) * picture.keyframes];
     const bytes = Buffer.concat([padding(20 * 4096), fragment(picture, from, to)]);
@@ -154,7 +154,7 @@ scene("a camera that is off for some seconds, in one track with its sound, costs
   const soundOf = (from) => fragment(sound, Math.round(from / step), Math.round((from + 1) / step));
   const roll = (isOn) => () => {
     const seen = isOn ? fragment(picture, second * 24, (second + 1) * 24) : Buffer.alloc(0);
-    // Sound alone in small chunks: each is an append that what is buffered does not grow by.
+    // Only sound, in small chunks: no append extends the buffered range.
     const heard = isOn ? [soundOf(second)] : slices(soundOf(second), 512);
     [Buffer.concat([seen, heard[0]]), ...heard.slice(1)].forEach((bytes, index) => made.publish(VIDEO, index === 0 ? part.start : part.continue, bytes));
     second += 1;
@@ -175,7 +175,7 @@ scene("a camera that is off for some seconds, in one track with its sound, costs
   assert.equal(await built(tab), 1);
 });
 
-scene("groups that come whole every six seconds, and whose last chunk adds no picture, are left alone", async (stage) => {
+scene("groups that arrive whole every six seconds, with a last chunk without a frame, play undisturbed", async (stage) => {
   const { made, address, browser } = await room(stage);
   made.publish(VIDEO, part.init(BOTH_MIME), both);
   let group = 0;
@@ -208,7 +208,7 @@ scene("a publisher whose clock goes back is followed", async (stage) => {
   roll();
   const tab = await stage.tab(browser, address, { before: [countPlayers, false] });
   await meanwhile(roll, tab.plays("#video"), 1);
-  second = 38; // into what is buffered
+  second = 38; // back into the buffered range
   tab.patience = 25_000;
   const followed = tab.until("it plays by the new clock", (limit) => {
     const { currentTime, readyState } = document.querySelector("#video");
@@ -229,7 +229,7 @@ const SOUND = "This browser can’t play this room’s sound.";
 const MEDIA = "This browser can’t play this room’s picture and sound.";
 const UNKNOWN = 'video/mp4; codecs="none.1"';
 
-/** Runs in the page: no Media Source Extensions, under whatever name; or some that promise more than they do. */
+/** Runs in the page: no Media Source Extensions under any name, or ones that promise more than they do. */
 const withoutSources = () => { for (const name of ["MediaSource", "ManagedMediaSource", "WebKitMediaSource"]) delete window[name]; };
 const withFalseSources = () => { MediaSource.isTypeSupported = () => true; };
 const withSourcesThatThrow = () => { window.MediaSource = class { constructor() { throw new Error("no"); } static isTypeSupported() { return true; } }; };

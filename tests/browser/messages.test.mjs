@@ -1,11 +1,11 @@
-/** messages.test.mjs: what the host does is on the share page at once, and a refresh loses nothing. */
+/** messages.test.mjs: the host's actions show on the share page at once, and a refresh loses nothing. */
 
 import assert from "node:assert/strict";
 import { scene, sleep } from "./stage.mjs";
 
-const LIMIT = 1000; // ms from the host's key to the viewer's eye
+const LIMIT = 1000; // ms from the host's key to the viewer's screen
 
-/** Writes on the host page, and measures until the share page shows it. */
+/** Types on the host page, and measures the time until the share page shows it. */
 async function timed(what, [desk, field, text], viewer, look) {
   const pressed = await desk.write(field, text);
   await viewer.until(what, look, text);
@@ -33,7 +33,7 @@ scene("a message and a title of the host are on the share page within a second, 
   assert.equal(await viewer.run(() => document.querySelector("#title").childElementCount), 0);
 });
 
-scene("a viewer's message comes back to everybody", async (stage) => {
+scene("a viewer's message reaches every page", async (stage) => {
   const { share, host } = await stage.demo();
   const browser = await stage.browser();
   const [viewer, desk] = await Promise.all([stage.tab(browser, share), stage.tab(browser, host)]);
@@ -45,13 +45,13 @@ scene("a viewer's message comes back to everybody", async (stage) => {
   }
 });
 
-scene("a refresh in a flow of messages loses none and doubles none", async (stage) => {
+scene("a refresh during messages loses none and duplicates none", async (stage) => {
   const { share, host } = await stage.demo();
   const browser = await stage.browser();
   const [stays, refreshes, desk] = await Promise.all([stage.tab(browser, share), stage.tab(browser, share), stage.tab(browser, host)]);
   await Promise.all([stays.live(), refreshes.live()]);
 
-  // Fewer than the demo's replay of 50, so that the page that comes back is owed all of them.
+  // Fewer than the demo's replay of 50, so that a returning page must get all of them.
   const said = (async () => {
     for (let number = 1; number <= 30; number += 1) {
       await desk.write("#message", `flow ${number}`);
@@ -66,7 +66,7 @@ scene("a refresh in a flow of messages loses none and doubles none", async (stag
   for (const tab of [stays, refreshes]) {
     await tab.until("the last message", () => document.querySelector("#messages").innerText.includes("flow 30"));
   }
-  // The room's own people may speak between two looks: what both have must be the same to the last letter.
+  // The demo may publish between two reads, so compare only what both pages have.
   const [one, other] = [await stays.messages(), await refreshes.messages()];
   const common = Math.min(one.at(-1)[0], other.at(-1)[0]);
   const upTo = (list) => list.filter(([sequence]) => sequence <= common);

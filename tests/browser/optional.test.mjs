@@ -1,6 +1,6 @@
 /**
- * optional.test.mjs: what only embellishes the share page may be missing, or throw, and the page still shows its messages:
- * locales that no browser takes, parts of the browser that a sandbox or a setting takes away, a wall clock that jumps.
+ * optional.test.mjs: optional browser features may be missing or throw, and the share page still shows its messages:
+ * invalid locales, features that a sandbox or a setting removes, a wall clock that jumps.
  *
  * Each row is one tab; `before` runs ahead of the page's own scripts.
  */
@@ -12,7 +12,7 @@ import { scene, sleep } from "./stage.mjs";
 
 const TOGETHER = 4; // tabs at a time
 
-/** Runs `step` for each of `rows`, a few at a time; every failure names its row. */
+/** Runs `step` for each row, a few at a time; every failure names its row. */
 async function each(rows, step) {
   const waiting = [...rows];
   const failed = [];
@@ -35,7 +35,7 @@ async function room(stage) {
   return { made, address: `${relay.origin}/s/room`, browser: await stage.browser() };
 }
 
-/** All messages are there, those of today and of long ago with a time, and the room is live. */
+/** All messages are listed, those of today and of long ago with a time, and the room is live. */
 async function shows(tab, word) {
   await tab.live();
   await tab.until("the messages", () => document.querySelectorAll("#messages .message").length === 5);
@@ -48,21 +48,21 @@ async function shows(tab, word) {
   await tab.page.context().close();
 }
 
-/** Runs in the page: what the browser says of its viewer's languages. */
+/** Runs in the page: sets the browser's languages. */
 const speak = (language, languages) => {
   for (const [name, value] of Object.entries({ language, languages })) Object.defineProperty(Navigator.prototype, name, { get: () => value, configurable: true });
 };
 
-scene("locales that no browser takes: the page is there, in the viewer's language", async (stage) => {
+scene("invalid locales: the page works, in the viewer's language", async (stage) => {
   const { address, browser } = await room(stage);
   const rows = [["en-US@posix"], ["C"], [""], ["*"], ["de_DE.UTF-8"], ["zh_CN", "直播中"], ["zh_CN.UTF-8", "直播中"], ["ZH-hans-CN", "直播中"], ["zha"], [{}]];
   await each(rows, async ([language, word = "Live"]) => shows(await stage.tab(browser, address, { before: [speak, language, [language]] }), word));
-  // Nothing but the list of languages, or not even that.
+  // Only the list of languages, or not even that.
   const lists = [["a list alone", ["zh-TW"], "直播中"], ["an empty list", [], "Live"], ["no list", null, "Live"]];
   await each(lists, async ([, list, word]) => shows(await stage.tab(browser, address, { before: [speak, null, list] }), word));
 });
 
-/** Runs in the page: takes things away, or has them throw as a sandbox does. */
+/** Runs in the page: removes features, or makes them throw as a sandbox does. */
 const breakThem = (paths, how) => {
   const fail = () => { throw new Error("not here"); };
   for (const path of paths) {
@@ -77,7 +77,7 @@ const breakThem = (paths, how) => {
   }
 };
 
-/** What is taken away together, so that nothing hides what stands behind it. */
+/** Features that are removed together, so that a fallback does not hide the next failure. */
 const OPTIONAL = [
   ["Intl", "localStorage", "sessionStorage", "indexedDB", "caches", "ResizeObserver", "requestAnimationFrame", "performance", "MediaSource", "ManagedMediaSource", "history"],
   [
@@ -98,14 +98,14 @@ for (const how of ["gone", "throws", "fails when called"]) {
     made.publish(VIDEO, part.init(PICTURE_MIME), picture.init);
     made.publish(VIDEO, part.start, fragment(picture, 0, 24));
     await each(OPTIONAL, async (paths) => {
-      // A video element that is none is complained of; nothing else is.
+      // Only the missing video element is reported.
       const tolerated = paths.some((path) => path.startsWith("HTMLMediaElement")) ? /not here|not a function|undefined/ : null;
       await shows(await stage.tab(browser, address, { before: [breakThem, paths, how], tolerated }), "Live");
     });
   });
 }
 
-scene("a WebSocket that can't be made is tried again, as any lost connection", async (stage) => {
+scene("a WebSocket whose constructor throws is retried like a lost connection", async (stage) => {
   const { address, browser } = await room(stage);
   const failTwice = () => {
     const Real = window.WebSocket;
@@ -120,7 +120,7 @@ scene("a WebSocket that can't be made is tried again, as any lost connection", a
   await shows(tab, "Live");
 });
 
-/** Runs in the page: a wall clock that is set by hours at each look, back and forth; and a count of connections. */
+/** Runs in the page: a wall clock that jumps by hours at each call, back and forth; and a count of connections. */
 const jump = () => {
   const Real = window.Date;
   let looks = 0;
@@ -133,7 +133,7 @@ const jump = () => {
   window.WebSocket = new Proxy(window.WebSocket, { construct(target, args) { window.connections += 1; return new target(...args); } });
 };
 
-scene("a wall clock that jumps by hours changes nothing but times of day", async (stage) => {
+scene("a wall clock that jumps by hours changes only times of day", async (stage) => {
   const { made, address, browser } = await room(stage);
   made.publish(VIDEO, part.init(PICTURE_MIME), picture.init);
   const tab = await stage.tab(browser, address, { before: jump });
@@ -142,7 +142,7 @@ scene("a wall clock that jumps by hours changes nothing but times of day", async
     const seen = (window.seen = []);
     new MutationObserver(() => seen.push(document.documentElement.dataset.state)).observe(document.documentElement, { attributes: true, attributeFilter: ["data-state"] });
   });
-  // The client looks at its connection every 5 s and at its picture every half a second; at the connection also when the viewer returns.
+  // The client checks its connection every 5 s and when the viewer returns, and its picture every half a second.
   let [second, done] = [0, false];
   const played = tab.until("seven seconds were played", () => document.querySelector("#video").currentTime > 7).finally(() => { done = true; });
   while (!done) {

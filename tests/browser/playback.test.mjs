@@ -1,14 +1,14 @@
-/** playback.test.mjs: sound and picture run without a stall, start soon for a late page, and are freed by one tap. */
+/** playback.test.mjs: sound and picture play without a stall, start soon on a late page, and one tap unmutes. */
 
 import assert from "node:assert/strict";
 import { scene, sleep } from "./stage.mjs";
 
-const WATCHED = 11_000; // ms: more than a round of the clip's picture
+const WATCHED = 11_000; // ms: more than one loop of the clip's picture
 const LAG_MAX = 2; // s behind the newest, and behind the clock
 const STILL_MAX = 1; // s without any advance
 const LATE_MAX = 4000; // ms on a loaded machine; the measured one is printed
 
-/** Watches an element for a while, and says how far it came. */
+/** Watches an element for a while; returns how far it played. */
 async function watch(tab, selector) {
   const first = await tab.playback(selector);
   let [last, moved, still, ahead] = [first, first, 0, 0];
@@ -36,7 +36,7 @@ scene("sound and picture advance, muted at first, until one tap", async (stage) 
   await Promise.all([tab.plays("#video"), tab.plays("#audio")]);
   assert.equal(await tab.run(() => document.querySelector("#stage").dataset.mode), "video");
 
-  // Nobody has touched this page: the browser lets it play only without sound, and the page says so.
+  // Without a gesture the browser plays only muted, and the page says so.
   await tab.until("the page says that it is muted", () => document.querySelector("#unmute").checkVisibility());
   assert.equal((await tab.text("#unmute")).trim(), "Tap for sound");
   assert.equal((await tab.playback("#audio")).muted, true);
@@ -47,7 +47,7 @@ scene("sound and picture advance, muted at first, until one tap", async (stage) 
   await tab.tap("#unmute");
   await tab.until("the sound is on", () => !document.querySelector("#audio").muted && !document.querySelector("#unmute").checkVisibility());
   assert.ok(await tab.shown("#mute"));
-  await sleep(300); // what a browser refuses it stops a moment later
+  await sleep(300); // a browser that refuses stops playback shortly after
   const { muted, paused } = await tab.plays("#audio");
   assert.deepEqual({ muted, paused }, { muted: false, paused: false });
 });
@@ -57,7 +57,7 @@ scene("a late page plays within about a group", async (stage) => {
   const browser = await stage.browser();
   await (await stage.tab(browser, share)).plays("#video");
   for (let round = 1; round <= 3; round += 1) {
-    await sleep(370 * round); // at another place of the group each time
+    await sleep(370 * round); // at another position in the group each time
     const start = Date.now();
     const tab = await stage.tab(browser, "about:blank");
     const navigated = Date.now();

@@ -1,11 +1,11 @@
-/** relay.test.mjs: the relay is killed and started again; the page catches up on every message. */
+/** relay.test.mjs: the relay is killed and restarted; the page catches up on every message. */
 
 import assert from "node:assert/strict";
 import { scene, sleep } from "./stage.mjs";
 
 const AWAY = 3000; // ms
 
-scene("a page that lost its relay for some seconds catches up", async (stage) => {
+scene("a page catches up after some seconds without its relay", async (stage) => {
   const business = await stage.business();
   const room = business.room("room");
   let said = 0;
@@ -24,7 +24,7 @@ scene("a page that lost its relay for some seconds catches up", async (stage) =>
 
   await relay.kill();
   await tab.until("the page says that it reconnects", () => document.querySelector("#connection-text").textContent === "Reconnecting…");
-  assert.ok((await tab.messages()).length > 5, "what was there stays");
+  assert.ok((await tab.messages()).length > 5, "the messages stay on the page");
   await sleep(AWAY);
   const started = Date.now();
   await relay.start();
@@ -43,7 +43,7 @@ scene("a page that lost its relay for some seconds catches up", async (stage) =>
   assert.equal(await tab.text("#connection"), "Live");
 });
 
-scene("what nobody holds any more is shown as a gap", async (stage) => {
+scene("messages that are no longer kept are shown as a gap", async (stage) => {
   const business = await stage.business();
   const room = business.room("room");
   room.say("one");
@@ -60,7 +60,7 @@ scene("what nobody holds any more is shown as a gap", async (stage) => {
   assert.deepEqual(await tab.messages(), [[1, "one"], [5, "five"]]);
 });
 
-scene("what is said while the room is away is kept, and not called too fast", async (stage) => {
+scene("text typed while the room is away is kept, and not reported as too fast", async (stage) => {
   const business = await stage.business();
   const room = business.room("room");
   room.listens = true;

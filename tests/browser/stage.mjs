@@ -1,12 +1,12 @@
 /**
- * stage.mjs: what a browser test stands on: the real daemon, a real Chromium, and tabs that are looked at without a
- * user's gesture.
+ * stage.mjs: the environment of a browser test: the real daemon, a real Chromium, and tabs that are inspected without a
+ * user gesture.
  *
- * Owns every process and directory that a scene starts, and ends them whatever happens; what the daemon logged and what
- * the tabs showed is printed where a scene fails. A page that complains on its console (a script error, a violation of
- * its Content-Security-Policy, a resource that is missing) fails its scene.
- * Refuses: Playwright's `evaluate`, locators and `waitForSelector` on a tab. They count as a user's gesture and would
- * hide that a browser refuses to play; `Tab.run` does not.
+ * Owns every process and directory that a scene starts, and always cleans them up; prints the daemon's log and the tabs'
+ * content if a scene fails. An error on a page's console (a script error, a violation of its Content-Security-Policy, a
+ * missing resource) fails its scene.
+ * Refuses: Playwright's `evaluate`, locators and `waitForSelector` on a tab. They count as a user gesture and would hide
+ * that a browser refuses to play; `Tab.run` does not.
  *
  * Environment: SHARELINKD the daemon's binary, CHROMIUM a browser other than /usr/bin/chromium.
  */
@@ -33,17 +33,17 @@ const FLAGS = [
   "--disable-component-update", "--disable-sync",
 ];
 const CAMERA_FLAGS = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"];
-/** ms. What people wait for is asserted by each scene; this is only how long a scene looks for it before it gives up. */
+/** ms. The default timeout of a scene's waits; each scene asserts its own, shorter times. */
 const PATIENCE = 10_000;
-const LOOK = 20; // ms between two looks
-const SCENE_TIMEOUT = 80_000; // ms: the longest scene waits 38 s by its nature
+const LOOK = 20; // ms between two polls
+const SCENE_TIMEOUT = 80_000; // ms: the longest scene has to wait for 38 s
 const PHONE = { width: 390, height: 844 };
 
 const children = new Set();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
 
-/** One test: `play` gets a `Stage`, which is cleared afterwards. */
+/** One test: `play` gets a `Stage`, which is cleaned up afterwards. */
 export function scene(name, play) {
   test(name, { timeout: SCENE_TIMEOUT }, async () => {
     const stage = new Stage();
@@ -64,21 +64,21 @@ class Stage {
   #logs = [];
   #tabs = [];
 
-  /** `sharelinkd demo` on ports that it chooses itself. */
+  /** `sharelinkd demo` on free ports. */
   async demo() {
     const { said } = this.#daemon(["demo", "--port", "0", "--host-port", "0"]);
     const [, share, host] = await said(/share page +(http:\S+)[^]*host page +(http:\S+)/);
     return { share, host };
   }
 
-  /** A business server of ours: it survives its relay. */
+  /** The test's own business server, which survives its relay. */
   async business() {
     const business = await Business.listen();
     this.#endings.push(() => business.close());
     return business;
   }
 
-  /** `sharelinkd run` in front of `business`; `start` and `kill` may be called again and again. */
+  /** `sharelinkd run` in front of `business`; `start` and `kill` may be called repeatedly. */
   async relay(business, { origins = [] } = {}) {
     const port = await quietPort();
     const directory = this.#directory();
@@ -111,8 +111,8 @@ class Stage {
   }
 
   /**
-   * A tab of a person who reads `locale`, on a phone where nothing else is said. `before` runs in the page ahead of its own
-   * scripts; `prepare` is given Playwright's page.
+   * A tab with a `locale`, on a phone by default. `before` runs in the page ahead of its own scripts; `prepare` gets
+   * Playwright's page.
    */
   async tab(browser, address, { locale = "en-US", viewport = PHONE, tolerated = null, before = null, prepare = null } = {}) {
     const context = await browser.newContext({ locale, viewport });
@@ -144,9 +144,9 @@ class Stage {
   }
 
   /**
-   * A line to `origin` on which the first answers for a path end as `troubles[path]` says, one for each: "cut" in their
-   * middle, "reset" before them, "503", or "never". What comes after those passes, and so does every WebSocket. Resolves
-   * to the line's origin, and `asked`, the addresses that were asked for.
+   * A proxy to `origin` that spoils the first answers for a path, one for each entry of `troubles[path]`: "cut" in the
+   * middle, "reset" before it, "503", or "never". Later answers and all WebSockets pass. Resolves to the proxy's origin,
+   * and `asked`, the requested addresses.
    */
   async line(origin, troubles) {
     const { hostname, port } = new URL(origin);
@@ -181,10 +181,10 @@ class Stage {
     return { origin: `http://127.0.0.1:${server.address().port}`, asked };
   }
 
-  /** No page complained of anything but what its scene expects. */
+  /** No page has console errors other than those that its scene tolerates. */
   check() {
     const complaints = this.#tabs.flatMap((tab) => tab.complaints.filter((text) => !tab.tolerated?.test(text)));
-    if (complaints.length) throw new Error(`a page complained on its console:\n  ${complaints.join("\n  ")}`);
+    if (complaints.length) throw new Error(`a page has errors on its console:\n  ${complaints.join("\n  ")}`);
   }
 
   async report() {
@@ -219,7 +219,7 @@ class Stage {
         const found = wanted.exec(log.join(""));
         if (found) return found;
       }
-      throw new Error(`the daemon never said ${wanted}`);
+      throw new Error(`the daemon never logged ${wanted}`);
     };
     return { child, gone, said };
   }
@@ -231,7 +231,7 @@ class Stage {
   }
 }
 
-/** One tab. Functions given to it run in the page: they see nothing but their arguments. */
+/** One tab. Its function arguments run in the page: they see only their own arguments. */
 export class Tab {
   complaints = [];
   patience = PATIENCE;
@@ -246,7 +246,7 @@ export class Tab {
     await this.page.goto(address);
   }
 
-  /** Runs `look` in the page, without a user's gesture. */
+  /** Runs `look` in the page, without a user gesture. */
   async run(look, ...args) {
     const { result, exceptionDetails } = await this.session.send("Runtime.evaluate", {
       expression: `(${look})(...${JSON.stringify(args)})`, returnByValue: true, awaitPromise: true, userGesture: false,
@@ -255,12 +255,12 @@ export class Tab {
     return result.value;
   }
 
-  /** Looks until `look` says something true, and resolves to it. */
+  /** Polls until `look` returns something true, and resolves to it. */
   async until(what, look, ...args) {
     const end = Date.now() + this.patience;
     for (;;) {
       let seen;
-      // Between two documents there is nothing to look at.
+      // Fails between two documents.
       try { seen = await this.run(look, ...args); } catch (error) { seen = null; if (Date.now() > end) throw error; }
       if (seen) return seen;
       if (Date.now() > end) throw new Error(`waited in vain for this: ${what}`);
@@ -272,7 +272,7 @@ export class Tab {
     return this.run((wanted) => document.querySelector(wanted)?.innerText, selector);
   }
 
-  /** Whether an element can be seen. */
+  /** Whether an element is visible. */
   shown(selector) {
     return this.run((wanted) => Boolean(document.querySelector(wanted)?.checkVisibility()), selector);
   }
@@ -290,13 +290,13 @@ export class Tab {
     await this.page.mouse.click(x, y);
   }
 
-  /** Writes into a field and submits it with a real key. Resolves to when the key was pressed. */
+  /** Types into a field and submits it with a real key. Resolves to the time of the key press. */
   async write(selector, text) {
     await this.until("the page's script runs", () => document.documentElement.dataset.room);
-    // What comes in meanwhile may move the field away from under the tap.
+    // A new message may move the field away from the tap.
     const end = Date.now() + this.patience;
     do {
-      if (Date.now() > end) throw new Error(`${selector} can't be written into`);
+      if (Date.now() > end) throw new Error(`${selector} can't get the focus`);
       await this.tap(selector);
     } while (!(await this.run((wanted) => document.activeElement === document.querySelector(wanted), selector)));
     await this.page.keyboard.insertText(text);
@@ -305,12 +305,12 @@ export class Tab {
     return pressed;
   }
 
-  /** The room is there and its connection stands. */
+  /** Waits until the room is shown and its connection is live. */
   live() {
     return this.until("the room is live", () => document.documentElement.dataset.room === "live" && document.querySelector("#title").textContent);
   }
 
-  /** The messages' sequences and texts, as they are listed. */
+  /** The sequences and texts of the listed messages. */
   messages() {
     return this.run(() => [...document.querySelectorAll("#messages .message")]
       .map((element) => [Number(element.dataset.sequence), element.querySelector(".text").textContent]));
@@ -320,7 +320,7 @@ export class Tab {
     return this.run(() => [...document.querySelectorAll("#messages .gap")].map(({ dataset }) => [Number(dataset.from), Number(dataset.to)]));
   }
 
-  /** How an element plays: seconds, all but `frames` and `width`. */
+  /** An element's playback state: in seconds, except `frames` and `width`. */
   playback(selector) {
     return this.run((wanted) => {
       const element = document.querySelector(wanted);
@@ -331,7 +331,7 @@ export class Tab {
     }, selector);
   }
 
-  /** Resolves once an element really plays: its time advances between two looks. */
+  /** Resolves once an element really plays: its time advances between two polls. */
   async plays(selector, end = Date.now() + PATIENCE) {
     let before = null;
     for (;;) {
@@ -344,7 +344,7 @@ export class Tab {
   }
 }
 
-/** A free port that no outgoing connection takes while the relay is away: below the range of those. */
+/** A free port below the ephemeral range, so that no outgoing connection takes it while the relay is away. */
 async function quietPort() {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);

@@ -1,7 +1,7 @@
-"""Floods one port of a relay over one connection, as fast as it is read, and comes back whenever that ends:
-`flood.py KIND ADDRESS [SOURCE]`, where ADDRESS is a port or the path of a Unix socket. A process of its own, so that the suite's loop
-has nothing to do with it. It says `begun` once it has sent as much as no relay takes without going on to read, and then nothing more;
-it ends with its standard input."""
+"""Floods one port of a relay over one connection, as fast as it is read, and reconnects whenever that ends:
+`flood.py KIND ADDRESS [SOURCE]`, where ADDRESS is a port or the path of a Unix socket. A separate process, so that it does
+not load the suite's loop. Prints `begun` once it has sent more than socket buffers hold, and then nothing more; ends with
+its standard input."""
 import os
 import socket
 import sys

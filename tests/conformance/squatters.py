@@ -1,6 +1,6 @@
-"""Connections that want nothing, from a process of their own: `squatters.py PORT COUNT HOSTS [SAID]`. COUNT of them come from HOSTS addresses, each
-says SAID (nothing, by default) and no more, and one that is cut is opened again at once. It says `ready` once all are on their way, and ends
-with its standard input, or after a minute; then it says how many were opened."""
+"""Idle connections from a separate process: `squatters.py PORT COUNT HOSTS [SAID]`. COUNT connections come from HOSTS
+addresses; each sends SAID (nothing, by default) and no more, and is reopened at once when it is cut. Prints `ready` once all
+are connecting, ends with its standard input or after a minute, and then prints how many were opened."""
 import contextlib
 import select
 import socket

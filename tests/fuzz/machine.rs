@@ -1,6 +1,7 @@
-//! The machine under a list of operations that the bytes spell: pages come, say anything, stall and leave; the business
-//! server answers, publishes and talks nonsense; time passes; the relay drains. After each operation the invariants of
-//! `Relay::check` hold, nothing is served for ever, and what pages get is what `reader.rs` lets pass.
+//! The machine under a list of operations decoded from the bytes: pages connect, send anything,
+//! stall and leave; the business server answers, publishes and sends invalid frames; time passes;
+//! the relay drains. After each operation the invariants of `Relay::check` hold, serving ends, and
+//! `reader.rs` accepts what pages get.
 
 use std::collections::HashMap;
 
@@ -15,15 +16,15 @@ use relay::{Relay, Settings};
 use wire::Track;
 use wire::uplink::{Deframer, Grant, Part, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode};
 
-/// Their fifth byte is one that nothing else has: who shows it shows too much of a link.
+/// Their fifth byte occurs nowhere else: showing it means showing too much of a link.
 use super::reader::Reader;
 
 const LINKS: [&str; 5] = ["alph~1", "brav~2", "char~3", "delt~4", "no such"];
 
-/// Operations at most: more makes a run slow and finds nothing else.
+/// Maximum operations: more make a run slow and find nothing else.
 const OPERATIONS_MAX: usize = 2_000;
 
-/// Reads operations off the bytes.
+/// Decodes operations from the bytes.
 pub struct Script<'a>(pub &'a [u8]);
 
 impl Script<'_> {
@@ -39,7 +40,7 @@ impl Script<'_> {
         self.byte().unwrap_or(0) % n
     }
 
-    /// At most so many of the next bytes.
+    /// At most `n` of the next bytes.
     pub fn bytes(&mut self, size: usize) -> Vec<u8> {
         let (bytes, rest) = self.0.split_at(size.min(self.0.len()));
         self.0 = rest;
@@ -47,7 +48,7 @@ impl Script<'_> {
     }
 }
 
-/// The machine and what is around it.
+/// The machine and its environment.
 pub struct World {
     /// The machine.
     pub relay: Box<Relay>,
@@ -70,7 +71,7 @@ pub fn machine(data: &[u8]) {
 }
 
 impl World {
-    /// What the world is after these operations.
+    /// The state after these operations.
     pub fn run(data: &[u8]) -> Self {
         let settings = Settings {
             name: "box".to_owned(),
@@ -205,7 +206,7 @@ impl World {
         }
     }
 
-    /// The uplink dials, connects, or moves what the relay has to say.
+    /// The uplink dials, connects, or moves the relay's bytes.
     fn wire(&mut self) {
         if !self.is_connected && !self.dialed {
             self.dialed = self.relay.poll_dial(self.now).is_some();
@@ -316,7 +317,8 @@ impl World {
         }
     }
 
-    /// So many pages are served, each socket taking so many times seven bytes; 50 or more: everything.
+    /// Serves a number of pages. Each socket takes a multiple of seven bytes; from 50 on
+    /// everything.
     fn serve(&mut self, room: usize, turns: usize) {
         self.draft.begin(self.now);
         for _ in 0..turns.saturating_add(1) {
