@@ -213,13 +213,13 @@ async def kicked(up, page, number):
     await up.audience(7, 1)
 
 
-@test("a page that reads nothing is sent away in the middle of a frame", waits=True)
+@test("a page that reads nothing is closed in the middle of a frame", waits=True)
 async def kicked_mid_frame(t):
     daemon, up, page, number, keeper = await full(t, 60000, 4)
     await kicked(up, page, number)
 
 
-@test("a page that reads nothing, not even the pongs to its own pings, costs no processor, and is sent away between two frames", waits=True)
+@test("a page that reads nothing, not even the pongs to its own pings, costs no processor, and is closed between two frames", waits=True)
 async def kicked_between(t):
     daemon, up, page, number, keeper = await full(t, 0, 0)
     for _ in range(4000):
@@ -344,7 +344,7 @@ async def caught_up(page, link, last):
     await page.track(7, "messages", last)
 
 
-@test("while it drains: a page's own close frame is answered, a page that never answers holds nobody up, and the daemon exits 0", waits=True)
+@test("while it drains: a page's own close frame is answered, a page that never answers delays no other, and the daemon exits 0", waits=True)
 async def draining(t):
     daemon, up, deaf, number, keeper = await full(t, 300, 600)
     silent, leaving, waiting = [await t.page(daemon) for _ in range(3)]

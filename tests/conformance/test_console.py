@@ -224,7 +224,7 @@ def errors(t, number):
     return "".join(f"[{''.join(t.random.choices(string.ascii_lowercase, k=40))}]\n" for _ in range(number))
 
 
-@test("a line that takes nothing more holds nobody up; what comes by itself is dropped with a count, and all that was logged was shown or counted", waits=True)
+@test("a blocked line delays nothing else; unsolicited output is dropped with a count, and all log lines are shown or counted", waits=True)
 async def stuck(t):
     line, socket, room, business, daemon = await boxed(t)
     viewers = await crowd(t, daemon, room, t.link(), 5)
@@ -273,7 +273,7 @@ async def vanishes(t):
     assert (await http(daemon.port, "/healthz")).status == 200
 
 
-@test("a line that is not there at the start is taken up when it comes; what is no serial line is told once, and costs nothing", waits=True)
+@test("a line that is missing at the start is used when it appears; a device that is no serial line is logged once, and costs nothing", waits=True)
 async def absent(t):
     for what, told in (("/dev/null", "it is no serial line"), ("file", "is not a character device"), ("nowhere", "No such file")):
         device = pathlib.Path(what if what.startswith("/") else t.path(what))
@@ -300,7 +300,7 @@ async def somebody_s(t):
     assert path.read_text() == "somebody's"
 
 
-@test("the socket is for its owner and group alone; four engineers at once, a fifth is told; a program has a place of its own; a place that is free again is taken", waits=True)
+@test("the socket is for its owner and group only; four engineers at once, a fifth is refused with a reason; a program has a place of its own; a freed place is used again", waits=True)
 async def places(t):
     line, socket, room, business, daemon = await boxed(t)
     assert stat.S_IMODE(os.stat(socket).st_mode) == 0o660

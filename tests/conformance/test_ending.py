@@ -55,7 +55,7 @@ async def revoke_waiting(t):
     await page.expect("subscribed")
 
 
-@test("Revoke of a link that nobody holds is harmless")
+@test("Revoke of an unknown link is harmless")
 async def revoke_unknown(t):
     daemon, business, up = await t.relay()
     page = await t.joined(daemon, up, t.link())

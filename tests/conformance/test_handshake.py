@@ -120,7 +120,7 @@ async def tries_again(t):
     await t.joined(daemon, up, t.link())
 
 
-@test("nothing is asked before the welcome, and what waited is asked then")
+@test("no request is sent before the welcome, and waiting ones are sent then")
 async def waits_for_welcome(t):
     business = await t.business()
     business.gate.clear()
@@ -205,7 +205,7 @@ async def dead(t):
     assert living.open, "an uplink that answered its pings was given up"
 
 
-@test("the relay keeps trying while nobody listens", waits=True)
+@test("the relay keeps dialling while nothing listens", waits=True)
 async def keeps_trying(t):
     business = await t.business()
     business.stop()

@@ -162,7 +162,7 @@ def heads(daemon):
     return sum(row[1].endswith(f":{daemon.port:04X}") and row[3] in open_states for row in rows)
 
 
-@test("a peer that ends its own side behind its request gets all of the answer")
+@test("a peer that half-closes after its request gets the whole answer")
 async def half_closed(t):
     daemon = await plain(t)
     for _ in range(5):
@@ -187,7 +187,7 @@ async def slow_head(t):
         writer.close()
 
 
-@test("behind a trusted proxy each connection counts for itself", timeout=120, crowded=True)
+@test("behind a trusted proxy each connection counts separately", timeout=120, crowded=True)
 async def proxied(t):
     daemon = await plain(t, pages={"trusted_proxies": ["127.66.0.0/16"]}, limits={"heads": 8})
     reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port, local_addr=("127.66.0.1", 0))

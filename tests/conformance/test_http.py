@@ -41,7 +41,7 @@ async def no_link(t):
         assert response is None or 400 <= response.status < 500, (target, response)
 
 
-@test("a query behind the link does no harm")
+@test("a query after the link is harmless")
 async def query(t):
     response = await http((await plain(t)).port, "/s/abc?utm_source=x&y=%3Cscript%3Ealert(1)%3C/script%3E")
     assert response.status == 200 and b"alert(1)" not in response.body, response
@@ -242,7 +242,7 @@ async def head(daemon, raw):
     return websocket.Response(status, headers, b"")
 
 
-@test("a link may be spelled in any way that means the same: its plain spelling is told by a redirect that keeps the query")
+@test("any equivalent spelling of a link is redirected to its canonical one, and keeps its query")
 async def spellings(t):
     daemon = await plain(t)
     for target, plain_target in (("/s/room~7/", "/s/room~7"), ("/s/room%7E7", "/s/room~7"), ("/s/room%7e7/", "/s/room~7"), ("/s/a%2Db%2ec%5Fd", "/s/a-b.c_d"),

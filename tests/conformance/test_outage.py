@@ -57,7 +57,7 @@ async def killed(t):
     await up.barrier()
 
 
-@test("nonsense right behind a frame that wants an answer: the relay rests until the next dial", waits=3)
+@test("an invalid frame right after one that needs an answer: the relay is idle until the next dial", waits=3)
 async def nonsense(t):
     daemon, business, up = await t.relay()
     business.server.close()

@@ -141,7 +141,7 @@ async def too_big(t):
     await up.none("PageMessage", 0.2, data="y")
 
 
-@test("a frame that only claims to be huge is closed with 1009 before it comes")
+@test("a frame with a huge length is closed with 1009 before its payload comes")
 async def claimed(t):
     for head in (b"\x81\xfe\xff\xff", b"\x81\xff" + struct.pack(">Q", 2**40), b"\x82\xff" + struct.pack(">Q", 2**62)):
         up, page = await opened(t)
@@ -192,7 +192,7 @@ async def pings(t):
     assert page.pongs[-1] == b"b" and page.pongs[0] in (b"a" * 125, b"b"), page.pongs
 
 
-@test("a frame that comes byte by byte is understood")
+@test("a frame that arrives byte by byte is accepted")
 async def bytewise(t):
     up, page = await opened(t)
     for byte in frame(TEXT, '{"type":"send","topic":7,"data":"slowly"}'):
@@ -201,7 +201,7 @@ async def bytewise(t):
     await up.expect("PageMessage", data="slowly")
 
 
-@test("frames that come right behind the request's head are not lost")
+@test("frames right after the request's head are not lost")
 async def pipelined(t):
     daemon, business, up = await t.relay()
     link = t.link()

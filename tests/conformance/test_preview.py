@@ -122,7 +122,7 @@ async def no_uplink(t):
     assert time.monotonic() - began < 1.2 + lag.lost(began), "it waited"
 
 
-@test("a business server that decides by address: what a crawler was denied costs the page behind it nothing")
+@test("a business server that decides by address: a crawler's denial does not affect the page")
 async def page_behind(t):
     daemon, business, up = await t.relay()
     link = t.link()

@@ -25,7 +25,7 @@ async def accepted(t):
     assert other.events.history[0][1]["raw"] == '{"type":"subscribed","id":1,"topic":0,"epoch":"7","page_messages":false}'
 
 
-@test("a link is first asked for as a whole, in nobody's name; one that is not shared with the page's address and origin")
+@test("a link is first requested as a whole, without a page's name; one that is not shared, with the page's address and origin")
 async def page_info(t):
     daemon, business, up = await t.relay()
     link, source = t.link(128), t.source()
@@ -40,7 +40,7 @@ async def page_info(t):
     assert (await up.by_name(link)).origin == ""
 
 
-@test("Deny is told with its reason and no retry")
+@test("Deny reaches the page with its reason and no retry")
 async def denied(t):
     daemon, business, up = await t.relay()
     for reason in ("this link has expired", "", 'a "quoted" \\ reason\n你好 </script>', "x" * 256):
@@ -51,7 +51,7 @@ async def denied(t):
         assert "retry" not in event, event
 
 
-@test("two requests under way are told apart by their number, in whatever order they are answered")
+@test("concurrent requests are distinguished by their number, in whatever order they are answered")
 async def echoed(t):
     daemon, business, up = await t.relay()
     pages, asks = [], []
@@ -95,7 +95,7 @@ async def further(t):
     assert up.seen("Subscribe") == 1
 
 
-@test("not shared: the whole admits nobody, each page is then asked for by itself")
+@test("not shared: the request for the whole link admits no page, and each page is then requested by itself")
 async def each_its_own(t):
     daemon, business, up = await t.relay()
     link, sources = t.link(), [t.source() for _ in range(5)]
@@ -271,7 +271,7 @@ async def forged_since(t):
             assert await honest.track(topic, "messages", 100) == [f"message {n}" for n in range(30, 101)], (forged, order)
 
 
-@test("a ttl of 0 covers those that waited and nobody after")
+@test("a ttl of 0 covers only the pages that waited")
 async def ttl_zero(t):
     daemon, business, up = await t.relay()
     link = t.link()
@@ -502,7 +502,7 @@ async def refresh(t):
     assert up.seen("Subscribe") == 1 and up.seen("Unsubscribe") == 0
 
 
-@test("what is published during the linger is not lost to the page that comes back")
+@test("a returning page gets what was published during the linger")
 async def while_away(t):
     daemon, business, up = await t.relay(linger_s=5)
     link = t.link()
@@ -592,7 +592,7 @@ async def cold(t):
     assert ask.since == (7, [0, 1, 0, 0]), ask
 
 
-@test("since of a cold link comes from the newest epoch among its waiting pages, and the lowest next of that epoch")
+@test("since of a cold link is the newest epoch of its waiting pages, and the lowest next of that epoch")
 async def cold_herd(t):
     business = await t.business()
     business.gate.clear()
@@ -630,7 +630,7 @@ async def cold_resume(t):
     assert await older.track(7, "messages", 45) == [f"message {n}" for n in range(max(first, 41), 46)]
 
 
-@test("where the business server no longer holds it all, the page is told by a gap from its own next on")
+@test("if the business server no longer has everything, the page gets a gap from its own next on")
 async def cold_gap(t):
     daemon, business, up = await t.relay()
     page, link = await t.page(daemon), t.link()

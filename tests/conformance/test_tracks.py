@@ -25,7 +25,7 @@ def one_of(seen, *allowed):
         raise Mismatch(f"expected {' or '.join(map(str, allowed))}, saw {seen}")
 
 
-@test("the confirming subscribed comes before anything of its topic")
+@test("`subscribed` comes before anything of its topic")
 async def first(t):
     daemon, business, up = await t.relay()
     page = await t.page(daemon)
@@ -162,7 +162,7 @@ async def far_jump(t):
     assert seen == ["message 1", f"gap 2-{2**53 - 3}", f"message {2**53 - 2}", f"message {2**53 - 1}"], seen
 
 
-@test("gap: a late page whose replay spans a hole is told of it")
+@test("gap: a late page whose replay spans a hole gets a gap")
 async def replayed_hole(t):
     up, page, late = await room(t, replay=3)
     up.message(7, 1, 2, 5, 6)
@@ -269,7 +269,7 @@ async def init_after_group(t):
     assert (await page.track(7, "video", 6))[-1] == "start 6"
 
 
-@test("media without an init is shown to nobody until its init comes")
+@test("media without an init is delivered to no page until its init comes")
 async def no_init(t):
     up, page, late = await room(t)
     up.media(7, "video", "start 1", "continue 2")

@@ -11,7 +11,7 @@ async def lose(business, up):
     return await business.uplink()
 
 
-@test("pages are told that the uplink went down and that it is up again, and stay connected")
+@test("pages get notices that the uplink is down and up again, and stay connected")
 async def told(t):
     daemon, business, up = await t.relay()
     link = t.link()
@@ -79,7 +79,7 @@ async def before_accept(t):
     assert up.open
 
 
-@test("each shared link that has pages is asked for once, each page whose grant is not shared by itself, what has no pages not at all")
+@test("each shared link with pages is requested once, each page with its own grant separately, and links without pages not at all")
 async def resubscribes(t):
     daemon, business, up = await t.relay()
     shared, own, empty = t.link(), t.link(), t.link()
@@ -126,7 +126,7 @@ async def first_of_topic(t):
         assert await page.track(7, "messages", 5) == ["message 4", "message 5"]
 
 
-@test("on subscribing a page is told that the uplink is down, or is denied with a retry")
+@test("a page that subscribes without an uplink is notified, or denied with a retry")
 async def told_on_subscribing(t):
     daemon, business, up = await t.relay()
     held = await t.joined(daemon, up, t.link())
@@ -139,7 +139,7 @@ async def told_on_subscribing(t):
     assert event.get("up") is False or "retry" in event, event
 
 
-@test("who is denied on resubscription gets end, others stay")
+@test("a page denied on resubscription gets `end`, others stay")
 async def denied_now(t):
     daemon, business, up = await t.relay()
     link, other_link = t.link(), t.link()
@@ -175,7 +175,7 @@ async def one_denied(t):
         await page.until("end", reason="you") if source == unlucky else await page.until("message", sequence=1)
 
 
-@test("nobody new is admitted to a topic before its Accept, however good the grant was")
+@test("no new page is admitted to a topic before its Accept, whatever its grant")
 async def nobody_new(t):
     daemon, business, up = await t.relay()
     link = t.link()
@@ -263,7 +263,7 @@ async def counted(t):
     await up.audience(7, 1)
 
 
-@test("a request that was under way when the uplink was lost is asked again or denied with a retry")
+@test("a request pending when the uplink was lost is repeated, or denied with a retry")
 async def under_way(t):
     daemon, business, up = await t.relay()
     page, link = await t.page(daemon), t.link()
