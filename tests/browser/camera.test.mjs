@@ -27,7 +27,8 @@ scene("going live shows the camera on the share page, and stopping brings the cl
     && document.querySelector("#video").videoWidth !== width, clip.width);
   const camera = await viewer.plays("#video");
   console.log(`  camera on the share page after ${Date.now() - start} ms, ${clip.width} -> ${camera.width} px wide`);
-  // The fake camera's wheel rotates: samples at a fixed interval may always find it at the same angle.
+  // The fake camera's wheel rotates: samples at a fixed interval may always find it at the same
+  // angle.
   let [last, changes] = [await picture(viewer), []];
   for (let look = 0; look < 5; look += 1) {
     await sleep(330 + 140 * look);

@@ -81,7 +81,8 @@ scene("a page that joins 9 s into a group of small chunks plays that group", asy
   const film = camera(made);
   film.roll(LATE, { start: true });
   const tab = await stage.tab(browser, address, { before: [countPlayers, false] });
-  // It may start before all chunks have arrived; a player that stayed at the beginning would be 9 s behind.
+  // It may start before all chunks have arrived; a player that stayed at the beginning would be 9 s
+  // behind.
   const newest = tab.until("it plays near the newest", (least) => {
     const { buffered, currentTime, seeking } = document.querySelector("#video");
     return !seeking && currentTime > least && buffered.end(buffered.length - 1) - currentTime < 3;

@@ -142,7 +142,8 @@ scene("a wall clock that jumps by hours changes only times of day", async (stage
     const seen = (window.seen = []);
     new MutationObserver(() => seen.push(document.documentElement.dataset.state)).observe(document.documentElement, { attributes: true, attributeFilter: ["data-state"] });
   });
-  // The client checks its connection every 5 s and when the viewer returns, and its picture every half a second.
+  // The client checks its connection every 5 s and when the viewer returns, and its picture every
+  // half a second.
   let [second, done] = [0, false];
   const played = tab.until("seven seconds were played", () => document.querySelector("#video").currentTime > 7).finally(() => { done = true; });
   while (!done) {

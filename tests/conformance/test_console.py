@@ -111,19 +111,19 @@ async def boxed(t, control=False, **changes):
 @test("the line is greeted at boot with version, board, addresses and memory sum; noise of any kind is survived; the arrows fetch commands")
 async def greeted(t):
     line, socket, room, business, daemon = await boxed(t)
-    code, told, _ = await program("console", "--socket", socket, "version")
-    assert code == 0 and re.fullmatch(r"sharelinkd \S+  board \S+  \S+\n", told), told
-    assert told in line.banner and f"pages at   127.0.0.1:{daemon.port}\n" in line.banner, line.banner
+    code, output, _ = await program("console", "--socket", socket, "version")
+    assert code == 0 and re.fullmatch(r"sharelinkd \S+  board \S+  \S+\n", output), output
+    assert output in line.banner and f"pages at   127.0.0.1:{daemon.port}\n" in line.banner, line.banner
     assert f"uplink to  {business.address}\n" in line.banner, line.banner
     assert re.search(r"^memory     at most \S+ MiB of \S+ MiB: process \S+ MiB, kernel \S+ MiB$", line.banner, re.M), line.banner
-    assert (await line.ask("version")).replace("\r", "") == told
+    assert (await line.ask("version")).replace("\r", "") == output
     assert "[E1]" in await line.ask("stauts")
     for _ in range(20):
         await line.type(bytes(t.random.randrange(256) for _ in range(500)))
     await asyncio.sleep(0.3)
     await line.type(b"\x18\x03")
     await line.until(b"^C\r\n" + PROMPT)
-    assert (await line.ask("version")).replace("\r", "") == told
+    assert (await line.ask("version")).replace("\r", "") == output
     await line.type(b"\x1b[A")
     await line.until(b"version")
     await line.type(b"\x15uplunk\x7f\x7f\x7fink\r")
@@ -202,8 +202,8 @@ async def recorded(t):
     writer.write(b"@pages all")
     writer.write_eof()
     await asyncio.sleep(0.5)
-    told = (await asyncio.wait_for(reader.read(), 20 * SLACK)).decode()
-    assert len(re.findall(r"^#\d+\.\d+ ", told, re.M)) == 1000 and told.endswith("1000 pages\n"), told[-200:]
+    output = (await asyncio.wait_for(reader.read(), 20 * SLACK)).decode()
+    assert len(re.findall(r"^#\d+\.\d+ ", output, re.M)) == 1000 and output.endswith("1000 pages\n"), output[-200:]
     await line.type(b"watch\r")
     for _ in range(20):
         room.say()
@@ -275,14 +275,14 @@ async def vanishes(t):
 
 @test("a line that is missing at the start is used when it appears; a device that is no serial line is logged once, and costs nothing", waits=True)
 async def absent(t):
-    for what, told in (("/dev/null", "it is no serial line"), ("file", "is not a character device"), ("nowhere", "No such file")):
+    for what, reason in (("/dev/null", "it is no serial line"), ("file", "is not a character device"), ("nowhere", "No such file")):
         device = pathlib.Path(what if what.startswith("/") else t.path(what))
         if what == "file":
             device.write_text("somebody's")
         daemon = await t.daemon(["127.0.0.1:1"], console={"serial": str(device)}).start()
         before = processor_s(daemon)
         await asyncio.sleep(4.5)
-        assert told in daemon.log() and daemon.log().count("for the console: ") == 1, daemon.log()
+        assert reason in daemon.log() and daemon.log().count("for the console: ") == 1, daemon.log()
         assert processor_s(daemon) - before < 0.3, "the relay spins where its line is no line"
     assert pathlib.Path(t.path("file")).read_text() == "somebody's"
     line = Line(device)
@@ -312,8 +312,8 @@ async def places(t):
     reader, writer = await asyncio.open_unix_connection(socket)
     assert b"[E7]" in await asyncio.wait_for(reader.read(), 5 * SLACK)
     # A monitoring program is still answered, and can't keep its place.
-    code, told, _ = await program("status", "--socket", socket)
-    assert code == 0 and "health      healthy" in told, told
+    code, output, _ = await program("status", "--socket", socket)
+    assert code == 0 and "health      healthy" in output, output
     kept, holds = await asyncio.open_unix_connection(socket)
     holds.write(b"@")
     await asyncio.wait_for(kept.read(), 15 * SLACK)
@@ -325,8 +325,8 @@ async def places(t):
         try:
             await asyncio.wait_for(reader.readuntil(PROMPT), 5 * SLACK)
             break
-        except asyncio.IncompleteReadError as told:
-            assert b"[E7]" in told.partial and time.monotonic() < until, told.partial
+        except asyncio.IncompleteReadError as output:
+            assert b"[E7]" in output.partial and time.monotonic() < until, output.partial
             await asyncio.sleep(0.05)
 
 
@@ -368,48 +368,48 @@ async def controls(t):
 @test("`sharelinkd status` tells healthy, degraded and down by its exit code, to people and to scripts")
 async def status(t):
     line, socket, room, business, daemon = await boxed(t)
-    code, told, _ = await program("status", "--socket", socket)
-    assert code == 0 and "health      healthy" in told, told
-    code, told, _ = await program("status", "--json", "--socket", socket)
-    assert code == 0 and json.loads(told)["uplink"]["up"] is True, told
+    code, output, _ = await program("status", "--socket", socket)
+    assert code == 0 and "health      healthy" in output, output
+    code, output, _ = await program("status", "--json", "--socket", socket)
+    assert code == 0 and json.loads(output)["uplink"]["up"] is True, output
     business.stop()
     for _ in range(100):
-        code, told, _ = await program("status", "--json", "--socket", socket)
+        code, output, _ = await program("status", "--json", "--socket", socket)
         if code == 1:
             break
         await asyncio.sleep(0.1)
-    value = json.loads(told)
-    assert code == 1 and value["health"] == "degraded" and value["conditions"][0]["code"] == "U1", told
-    code, told, _ = await program("status", "--socket", socket)
-    assert code == 1 and "[U1]" in told, told
+    value = json.loads(output)
+    assert code == 1 and value["health"] == "degraded" and value["conditions"][0]["code"] == "U1", output
+    code, output, _ = await program("status", "--socket", socket)
+    assert code == 1 and "[U1]" in output, output
     daemon.expected_end = True
     daemon.process.kill()
     await daemon.process.wait()
-    code, told, complaint = await program("status", "--socket", socket)
-    assert code == 2 and "start it" in complaint, (code, told, complaint)
-    code, told, _ = await program("status", "--json", "--socket", socket)
-    assert code == 2 and json.loads(told)["health"] == "down"
+    code, output, complaint = await program("status", "--socket", socket)
+    assert code == 2 and "start it" in complaint, (code, output, complaint)
+    code, output, _ = await program("status", "--json", "--socket", socket)
+    assert code == 2 and json.loads(output)["health"] == "down"
     # A stale socket is replaced; one in use is not.
     await daemon.start()
-    code, told, _ = await program("console", "--socket", socket, "version")
-    assert code == 0, told
+    code, output, _ = await program("console", "--socket", socket, "version")
+    assert code == 0, output
     other = await t.daemon([business.address], console={"socket": socket}).spawn()
     assert await other.exit() == 1 and "another relay listens there" in other.log()
-    code, told, complaint = await program("console", "--socket", t.path("nowhere.sock"))
+    code, output, complaint = await program("console", "--socket", t.path("nowhere.sock"))
     assert code == 69 and "is the relay running" in complaint
 
 
 @test("`sharelinkd console` carries a terminal to the socket and to a serial line, and gives it back as it was")
 async def terminal(t):
     line, socket, room, business, daemon = await boxed(t)
-    code, told, _ = await program("console", "--socket", socket, keys=b"version\nuplink\n")
-    assert code == 0 and "board" in told and UP.search(told), told
+    code, output, _ = await program("console", "--socket", socket, keys=b"version\nuplink\n")
+    assert code == 0 and "board" in output and UP.search(output), output
     # A cable between a laptop and the box: two ptys with a copying loop between them.
     cable = Line(t.path("laptop"))
     carrying = asyncio.ensure_future(carry(cable.far, line.far))
     over_cable = ["--serial", str(cable.name), "--speed", "115200"]
-    code, told, _ = await program("console", *over_cable, keys=b"version\ruplink\r")
-    assert code == 0 and "board" in told and UP.search(told), told
+    code, output, _ = await program("console", *over_cable, keys=b"version\ruplink\r")
+    assert code == 0 and "board" in output and UP.search(output), output
     for words in (["--socket", socket], over_cable):
         screen = await Screen.at("console", *words)
         await screen.type(b"\rversion\r")

@@ -59,8 +59,8 @@ async def drains_in_order(t):
     with lag.within(CLOSE_S):
         daemon.signal(signal.SIGTERM)
         retry_s(await viewers[0].page.gone())
-        # The drain goes on for the two stalled pages. One of them reads on: its current frame is finished, and no new one
-        # is started.
+        # The drain goes on for the two stalled pages. One of them reads on: its current frame is
+        # finished, and no new one is started.
         half.reading.set()
         health, upgrade, told, last = await asyncio.gather(http(daemon.port, "/healthz"), refused(), status(socket), half.gone())
         assert health.status == 503, health
@@ -132,14 +132,16 @@ async def back_off(t):
         up.drop()
         up = await business.uplink(timeout=40 * SLACK)
         return up, max(0, business.dials[-1] - began - lag.lost(began))
-    # Each of these completed its handshake: that alone must not reset the back-off. Each delay is a random part of a step
-    # that doubles: the seventh is 25.6 s, and twenty short delays in a row happen once in 10^30 runs.
+    # Each of these completed its handshake: that alone must not reset the back-off. Each delay is a
+    # random part of a step that doubles: the seventh is 25.6 s, and twenty short delays in a row
+    # happen once in 10^30 runs.
     while len(waits) < 7 or max(waits) < 0.5:
         assert len(waits) < 20, f"it dials at full speed: {waits}"
         up, wait = await lost(up)
         waits.append(wait)
         assert wait < min(30, 0.2 * 2 ** len(waits)) + 3 * SLACK, f"longer than its step: {waits}"
-    # A link that holds for more than 10 s resets the back-off: the next dials come within the first steps.
+    # A link that holds for more than 10 s resets the back-off: the next dials come within the first
+    # steps.
     await asyncio.sleep(11)
     assert up.open
     for _ in range(3):

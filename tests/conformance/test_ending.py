@@ -187,8 +187,8 @@ async def audience_rate(t):
     await asyncio.sleep(2.5)
     times = [(at, f.pages) for at, f in up.frames.history if f.kind == "Audience" and f.topic == 7]
     assert times[-1][1] == 2, f"the last value did not go out: {times}"
-    # The first one follows the Accept; after that, no two are sent within one second. Count them rather than measure the
-    # intervals: one that was read late shortens the next interval.
+    # The first one follows the Accept; after that, no two are sent within one second. Count them
+    # rather than measure the intervals: one that was read late shortens the next interval.
     assert 4 <= len(times) <= times[-1][0] - began + 2, times
 
 

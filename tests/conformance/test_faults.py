@@ -249,8 +249,8 @@ async def pages_cut(t):
         await holds(daemon, 30)
         cable.pull()
         began = time.monotonic()
-        # A page that took nothing for 20 s is closed, whatever its peer sends: exactly these places become free.
-        # 100 KB a second fill the queues of the pages that are gone.
+        # A page that took nothing for 20 s is closed, whatever its peer sends: exactly these places
+        # become free. 100 KB a second fill the queues of the pages that are gone.
         while (held := await sockets_of(daemon)) > 10:
             assert time.monotonic() - began < 27 * SLACK + lag.lost(began), f"{held} connections are still held"
             room.count += 1
@@ -307,7 +307,8 @@ async def page_stopped(t):
     stopped = await asyncio.create_subprocess_exec(
         sys.executable, str(pathlib.Path(__file__).with_name("viewer.py")), str(daemon.port), link, str(t.random.random()), stdout=asyncio.subprocess.PIPE)
     assert (await asyncio.wait_for(stopped.stdout.readline(), 20 * SLACK)).startswith(b"subscribed")
-    # For 3 s its own kernel takes everything; then its socket is full and the ring overtakes it; then it is closed.
+    # For 3 s its own kernel takes everything; then its socket is full and the ring overtakes it;
+    # then it is closed.
     for seconds, size in (3, 2000), (8, 8000), (26, 8000):
         stopped.send_signal(signal.SIGSTOP)
         for _ in range(seconds * 20):
@@ -557,7 +558,8 @@ async def overload(t):
         busy.cancel()
     assert signs and "has not run for" not in daemon.log(), daemon.log()
     assert sorted(waited)[len(waited) // 2] < 1.0 * SLACK, waited
-    # Of the 100 MB the daemon keeps only its rings. The rest was held back in the business server's socket buffer.
+    # Of the 100 MB the daemon keeps only its rings. The rest was held back in the business server's
+    # socket buffer.
     assert published[1] > 100, f"TCP never pushed back: {published}"
     assert resident_size(daemon) - resident < 16 << 20, "memory grew with the flood"
     await goes_on(room, viewers)
@@ -582,14 +584,15 @@ async def slow_crowd(t):
     assert told["health"] == "healthy", told
     seen, began = set(), time.monotonic()
     while not seen >= {"S1", "K1"} or "slowest were closed" not in daemon.log():
-        assert time.monotonic() - began < 60 * SLACK, f"an operator is told of {seen} alone: {told}"
+        assert time.monotonic() - began < 60 * SLACK, f"the console shows only {seen}: {told}"
         room.count += 1
         room.uplink.message(7, room.count, data=b'"%s"' % (b"s" * 4000))
         for viewer in viewers:
             await viewer.reached(room.count, 10 * SLACK)
         told = await status(socket)
         seen.update(codes(told))
-        # [K1] refers to where the slowest pages are cut, an eighth below the limit; the limit itself is never reached.
+        # [K1] refers to where the slowest pages are cut, an eighth below the limit; the limit
+        # itself is never reached.
         full = told["memory"]["kernel_bytes"] / (KERNEL_SIZE * 7 / 8)
         assert 0.89 < full < 0.91 or ("K1" in codes(told)) == (full > 0.9), told
     assert told["health"] == "degraded", told

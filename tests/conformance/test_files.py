@@ -225,7 +225,8 @@ async def addresses(t):
 async def zones(t):
     daemon = await t.daemon(["[fe80::1%nowhere0]:7400"], secret=SECRET, plaintext=True).start()
     await is_told(daemon, "the business server at [fe80::1%nowhere0]:7400: it can't be reached: there is no interface nowhere0; the next try is in", 1)
-    # Loopback has no link-local addresses: it is enough that the kernel got an interface and did not reject it as invalid.
+    # Loopback has no link-local addresses: it is enough that the kernel got an interface and did
+    # not reject it as invalid.
     daemon = await t.daemon(["[fe80::1%lo]:7400"], secret=SECRET, plaintext=True).start()
     await is_told(daemon, "the business server at [fe80::1%lo]:7400: ")
     assert "nvalid argument" not in daemon.log() and "no interface" not in daemon.log(), daemon.log()

@@ -286,7 +286,8 @@ def but(line, *others):
     return [other for each in RIGHT for other in (others if each is line else [each])]
 
 
-#: Upgrades and their answers: a list may span several lines (RFC 9110, 5.3), a single value may not (RFC 6455, 4.2.1).
+#: Upgrades and their answers: a list may span several lines (RFC 9110, 5.3), a single value may not
+#: (RFC 6455, 4.2.1).
 UPGRADES = [
     (RIGHT, 101),
     (but(CONNECTION, "Connection: keep-alive", "Connection: Upgrade"), 101),

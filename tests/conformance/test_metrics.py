@@ -93,7 +93,8 @@ async def counts(t):
     await uplink.barrier()
     _, rows = await scrape(port)
     assert named(rows, "sharelinkd_publications_dropped_total") == {'{cause="unusable"}': 1, '{cause="superfluous"}': 1, '{cause="unknown_topic"}': 1}
-    # The fourth page takes the last place, the fifth gets none; another has an origin that is not allowed.
+    # The fourth page takes the last place, the fifth gets none; another has an origin that is not
+    # allowed.
     last = await t.page(daemon)
     for expected, options in ((503, {}), (403, {"origin": "https://elsewhere.example"})):
         try:

@@ -1,4 +1,4 @@
-"""Publications that break a limit: dropped, told as a gap, and the uplink goes on."""
+"""Publications that exceed a limit: dropped, reported as a gap, and the uplink goes on."""
 from harness import test
 from inbox import SLACK
 

@@ -369,8 +369,8 @@ async def slow_between(t):
     daemon, business, up = await t.relay()
     link = t.link()
     quick = await t.joined(daemon, up, link)
-    # Chunks far smaller than the kernel's segments, sent one by one, and at different offsets for each page: at the end of a
-    # segment most pages stop between two frames.
+    # Chunks far smaller than the kernel's segments, sent one by one, and at different offsets for
+    # each page: at the end of a segment most pages stop between two frames.
     slow = [await t.page(daemon, receive_buffer=4096) for _ in range(8)]
     for number, page in enumerate(slow):
         await page.join(link)
@@ -402,4 +402,4 @@ async def slow_between(t):
         tail = seen[-11:] if seen[-11] != "init 1" else seen[-12:-11] + seen[-10:]
         assert tail == [f"gap to {newest - 1}", f"start {newest}"] + [f"continue {at}" for at in range(newest + 1, n + 1)], seen[-13:]
         skipped += 1
-    assert skipped >= 4, f"{skipped} of {len(slow)} were told of their gap"
+    assert skipped >= 4, f"{skipped} of {len(slow)} got their gap"

@@ -22,7 +22,8 @@ class Viewer:
         if self.following:
             request["since"] = {"epoch": EPOCH, "next": [0, self.following, 0, 0]}
         reader, writer, _ = await websocket.connect(self.port)
-        # A fixed window: the kernel's auto-tuning would decide how much a stopped viewer's socket still takes.
+        # A fixed window: the kernel's auto-tuning would decide how much a stopped viewer's socket
+        # still takes.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         self.returns += 1
         writer.write(websocket.frame(websocket.TEXT, json.dumps(request)))

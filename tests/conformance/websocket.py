@@ -43,7 +43,8 @@ async def http(port, target, method="GET", headers=None, host="127.0.0.1", raw=N
         request = raw if raw is not None else "".join(
             [f"{method} {target} HTTP/1.1\r\n"] + [f"{k}: {v}\r\n" for k, v in fields.items()] + ["\r\n"]).encode()
         writer.write(request)
-        # Not wait_for: before Python 3.12 it swallows a cancellation that coincides with the answer, and a flood goes on.
+        # Not wait_for: before Python 3.12 it swallows a cancellation that coincides with the
+        # answer, and a flood goes on.
         async with asyncio.timeout(timeout):
             return await read_response(reader)
     except (ConnectionError, asyncio.IncompleteReadError):

@@ -1,4 +1,5 @@
-//! The public conformance suite for WebSockets (Autobahn|Testsuite) against the daemon's own page connection.
+//! The public conformance suite for WebSockets (Autobahn|Testsuite) against the daemon's own page
+//! connection.
 //!
 //! Tests the product's code: the listener's socket options, the request head and the upgrade, the
 //! page's task with its tungstenite settings, the control slot, the frame writer. An echo replaces

@@ -65,7 +65,7 @@ pub fn console(data: &[u8]) {
     };
     let whole = Session::play(begin(), &operations, is_socket, is_once, usize::MAX);
     let cut = Session::play(begin(), &operations, is_socket, is_once, 1);
-    assert_eq!(text(&whole.said), text(&cut.said), "what is said depends on how the keys are cut");
+    assert_eq!(text(&whole.said), text(&cut.said), "the output depends on how the keys are split");
     assert!(is_once || data.contains(&SECRET) || !whole.said.contains(&SECRET), "a link: {}", text(&whole.said));
 }
 
@@ -216,7 +216,7 @@ impl Session {
             self.look(|console, view| console.handle_timeout(view));
         }
         let said = text(&self.said);
-        assert!(self.console.transmit().is_empty(), "it is never done: {said}");
+        assert!(self.console.transmit().is_empty(), "the output never ends: {said}");
         if is_once {
             assert!(self.console.is_over() && !said.contains(PROMPT), "no end, or a prompt for a program: {said}");
         } else {
@@ -226,7 +226,7 @@ impl Session {
         self.press(b"log tail\r", piece);
         self.look(Console::handle_end);
         self.take(usize::MAX);
-        assert!(self.console.is_over(), "it goes on for nobody");
+        assert!(self.console.is_over(), "it goes on after the end of its input");
         self.check_screen(is_once);
     }
 
@@ -238,14 +238,14 @@ impl Session {
             match byte {
                 b'\n' => (column, is_json) = (0, false),
                 b'\r' if !is_once => column = 0,
-                0x08 if !is_once => column = column.checked_sub(1).expect("a backspace over a line's begin"),
+                0x08 if !is_once => column = column.checked_sub(1).expect("a backspace at the start of a line"),
                 b' '..=b'~' => {
                     // One line of JSON is for scripts.
                     is_json |= column == 0 && *byte == b'{';
                     column += 1;
                     assert!(is_json || column <= COLUMNS, "wider than a screen: {}", said());
                 }
-                _ => panic!("{byte:#04x} is nothing that every line carries: {}", said()),
+                _ => panic!("{byte:#04x} is not safe on every serial line: {}", said()),
             }
         }
     }

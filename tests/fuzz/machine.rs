@@ -227,7 +227,7 @@ impl World {
         while let Some(length) = self.inbox.first_chunk::<4>() {
             let size = u32::from_le_bytes(*length) as usize;
             let body: Vec<u8> = self.inbox.drain(..4 + size).skip(4).collect();
-            match decode_to_business(&body).expect("the relay says what it may") {
+            match decode_to_business(&body).expect("a valid frame of the relay") {
                 ToBusiness::Hello { nonce, .. } => {
                     let proof = business_proof(b"secret", &nonce, &self.nonce);
                     self.tell(&ToRelay::Welcome { version: VERSION, proof });
@@ -323,7 +323,7 @@ impl World {
         self.draft.begin(self.now);
         for _ in 0..turns.saturating_add(1) {
             let Some(id) = self.relay.poll_page() else { return };
-            let at = self.pages.iter().position(|page| page.0 == id).expect("who is served is there");
+            let at = self.pages.iter().position(|page| page.0 == id).expect("a served page exists");
             self.serve_page(at, room.saturating_mul(7));
             self.relay.check();
         }
@@ -360,6 +360,6 @@ impl World {
                 return self.relay.blocked(id);
             }
         }
-        panic!("a page is served for ever");
+        panic!("a page is served without end");
     }
 }

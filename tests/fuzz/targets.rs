@@ -159,9 +159,11 @@ pub fn http_head(data: &[u8]) {
     // Of a long head only some prefixes, for speed.
     for end in (0..bytes.len()).step_by(1 + bytes.len() / 512) {
         match (head::size(&bytes[..end]), &found) {
-            (Ok(Some(early)), Ok(Some(size))) => assert_eq!(early, *size, "the head ends where it ends"),
-            (Ok(Some(_)), _) => panic!("a head of {end} bytes is none with more behind it"),
-            (Err(_), Ok(_)) => panic!("what was refused at {end} bytes is good with more"),
+            (Ok(Some(early)), Ok(Some(size))) => {
+                assert_eq!(early, *size, "the end of the head depends on what follows")
+            }
+            (Ok(Some(_)), _) => panic!("a head of {end} bytes is rejected when more follows"),
+            (Err(_), Ok(_)) => panic!("a head refused at {end} bytes is accepted when more follows"),
             _ => {}
         }
     }
@@ -176,7 +178,10 @@ pub fn http_head(data: &[u8]) {
         Asked::Moved(answer) => {
             let to = answer.headers.split("\r\n").find_map(|line| line.strip_prefix("Location: /s/")).expect("a place");
             assert!(answer.code == 301 && is_link(to.split('?').next().unwrap_or_default()), "{answer:?}");
-            assert!(!String::from_utf8_lossy(&bytes[..size]).contains(&format!(" /s/{to} ")), "it is there already");
+            assert!(
+                !String::from_utf8_lossy(&bytes[..size]).contains(&format!(" /s/{to} ")),
+                "a redirect to the same place"
+            );
             // The target, the query and the line ends: nothing from the request adds a header line.
             assert_eq!(answer.head(None).iter().filter(|byte| **byte == b'\n').count(), 7, "{answer:?}");
         }
@@ -190,23 +195,24 @@ pub fn http_head(data: &[u8]) {
             let lines: Vec<&str> = upgrade.response.split("\r\n").collect();
             assert!(upgrade.response.starts_with("HTTP/1.1 101 ") && upgrade.response.ends_with("\r\n\r\n"));
             assert!(lines.iter().all(|line| !line.contains(['\r', '\n'])), "a line within a line");
-            assert!(lines.len() < 12, "the request's lines are none of the answer's");
+            assert!(lines.len() < 12, "the answer contains lines of the request");
             let text = String::from_utf8_lossy(&bytes[..size]).into_owned();
             assert!(
                 text.contains(&upgrade.origin) && upgrade.origin.bytes().all(|byte| byte >= b' '),
                 "its own origin"
             );
-            // Nobody but a proxy that is trusted says where a page is.
+            // Only a trusted proxy may report a page's address.
             let stranger: IpAddr = [192, 0, 2, 1].into();
             match head::read(&bytes[..size], &config.pages, stranger) {
                 Asked::Upgrade(again) => assert_eq!((again.address, again.origin), (stranger, upgrade.origin)),
-                other => panic!("what is asked depends on who asks: {other:?}"),
+                other => panic!("the request depends on the peer: {other:?}"),
             }
         }
     }
 }
 
-/// A refusal is one whole answer: a status line that fits its code, header lines, as much of a body as it says.
+/// A refusal is one complete answer: a status line that fits its code, header lines, and a body of
+/// the declared size.
 fn check_answer(answer: &Response) {
     assert!(matches!(answer.code, 400 | 403 | 405 | 414 | 426 | 431 | 505), "{answer:?}");
     let head = String::from_utf8(answer.head(None)).expect("a head is text");
@@ -220,11 +226,11 @@ fn check_answer(answer: &Response) {
     assert_eq!(lines.matches("Connection: ").count(), 1, "{head:?}");
 }
 
-/// Nothing that is told of a configuration may hold it.
+/// No output about a configuration may contain it.
 const SECRET: &str = "a secret that is long enough";
 
-/// A configuration: taken, or refused with lines that there are and remedies. What is taken fits the board, and reads back
-/// as it is printed.
+/// A configuration: accepted, or refused with existing line numbers and remedies. An accepted one
+/// fits the board, and its printed form parses to the same value.
 pub fn config(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };
     let read = |path: &Path| {
@@ -249,7 +255,7 @@ pub fn config(data: &[u8]) {
             let printed = config.to_string();
             assert!(text.contains(SECRET) || !printed.contains(SECRET), "the secret is printed");
             assert!(!printed.contains('\r'), "{printed:?}");
-            // The secret is not printed: another one takes its place.
+            // The secret is not printed: insert another one.
             let (mut config, mut printed) = (config.clone(), printed);
             if !config.uplink.secret.is_empty() {
                 printed = printed.replacen("# secret: ", "secret_file = \"even\" #", 1);
@@ -267,16 +273,19 @@ pub fn config(data: &[u8]) {
                     !problem.what.contains(char::is_control) && !problem.remedy.contains(char::is_control),
                     "one line each: {problem:?}"
                 );
-                let told = format!("{} {}", problem.what, problem.remedy);
-                assert!(text.contains(SECRET) || !told.contains(SECRET), "the secret is told: {told}");
+                let message = format!("{} {}", problem.what, problem.remedy);
+                assert!(
+                    text.contains(SECRET) || !message.contains(SECRET),
+                    "the message contains the secret: {message}"
+                );
             }
         }
     }
     assert_eq!(parsed.is_ok(), Config::parse(text, &HOST, &around).is_ok());
 }
 
-/// Whether bytes are JSON: as serde_json sees it, but for what is said in `wire/json.rs`. What is inside is what serde_json
-/// finds there.
+/// Whether bytes are JSON: as serde_json decides, except as documented in `wire/json.rs`. The
+/// content must be what serde_json reads.
 pub fn json(data: &[u8]) {
     let ours = json::is_value(data);
     if let (Some(ours), Ok(theirs)) = (json::Value::read(data), serde_json::from_slice(data)) {
@@ -284,7 +293,7 @@ pub fn json(data: &[u8]) {
     }
     let theirs = serde_json::from_slice::<serde_json::Value>(data);
     match theirs {
-        Ok(_) => assert!(ours, "serde_json takes it"),
+        Ok(_) => assert!(ours, "serde_json accepts it"),
         Err(error) => assert!(!ours || is_readers_own(&error), "serde_json says {error}"),
     }
 }
@@ -292,7 +301,7 @@ pub fn json(data: &[u8]) {
 fn compare(ours: json::Value<'_>, theirs: &serde_json::Value) {
     match theirs {
         serde_json::Value::Object(members) => {
-            // Of a name that stands twice, serde_json too keeps the last value.
+            // For a repeated name, serde_json too keeps the last value.
             for (name, theirs) in members {
                 let [ours] = ours.last([name]);
                 compare(ours.expect("a member that serde_json has"), theirs);
@@ -318,7 +327,8 @@ fn compare(ours: json::Value<'_>, theirs: &serde_json::Value) {
     }
 }
 
-/// Grammar alone counts for us: a lone surrogate in an escape, or a number beyond f64, is a reader's own affair.
+/// Only the grammar matters here: a lone surrogate in an escape, or a number beyond f64, is the
+/// reader's concern.
 fn is_readers_own(error: &serde_json::Error) -> bool {
     let text = error.to_string();
     ["surrogate", "recursion", "out of range", "hex escape", "unicode code point"]

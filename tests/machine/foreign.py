@@ -44,7 +44,8 @@ def main():
         os.setgid(0)
         os.setuid(0)
         register()
-        # The first child is process 1 of the new namespace; when it exits, the whole namespace ends.
+        # The first child is process 1 of the new namespace; when it exits, the whole namespace
+        # ends.
         inner = os.fork()
         if inner == 0:
             os.execvp(sys.argv[1], sys.argv[1:])

@@ -17,8 +17,8 @@ import archive
 HERE = pathlib.Path(__file__).resolve().parent
 # A small gateway's packages, and curl and Python for the trial's pages and business server.
 PACKAGES = "systemd-sysv,udev,dbus,iproute2,procps,curl,python3-minimal,libpython3-stdlib,less,man-db,login,util-linux,kmod,passwd"
-# Debian's kernel package, QEMU's program and machine; tty and other are the two serial lines, second is QEMU's option for
-# the other one (older versions give the ARM machine only one UART).
+# Debian's kernel package, QEMU's program and machine; tty and other are the two serial lines,
+# second is QEMU's option for the other one (older versions give the ARM machine only one UART).
 MACHINES = {
     "arm64": {"kernel": "linux-image-arm64", "qemu": "qemu-system-aarch64", "package": "qemu-system-arm", "tty": "ttyAMA0", "other": "ttyS0", "second": ["-device", "pci-serial,chardev=second"],
               "arguments": ["-M", "virt,gic-version=3", "-cpu", "cortex-a53"]},
@@ -145,7 +145,8 @@ class Image:
         # minbase excludes manual pages from packages; the trial reads ours.
         for path in (tree / "etc/dpkg/dpkg.cfg.d").glob("*"):
             path.unlink()
-        # The trial's access: a shell on the virtual console, which no gateway has. The serial lines stay as in Debian.
+        # The trial's access: a shell on the virtual console, which no gateway has. The serial lines
+        # stay as in Debian.
         drop_in = tree / "etc/systemd/system/serial-getty@hvc0.service.d"
         drop_in.mkdir(parents=True)
         (drop_in / "way-in.conf").write_text("[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 %I dumb\n")

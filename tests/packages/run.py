@@ -34,13 +34,14 @@ CONTENT = {
         "README.md", "alerts.yml", "boards.md", "console.md", "grafana.json", "install.md", "metrics.md", "page-client.md", "performance.md",
         "protocol.md", "proxies.md", "reliability.md", "sharelinkd.8.md", "sizing.md")),
 }
-# The essential functions: the uplink, the pages, all four tracks, the console on a line, the shutdown.
+# The essential functions: the uplink, the pages, all four tracks, the console on a line, the
+# shutdown.
 MAIN_FLOW = "tracks:|handshake: with a secret|uplink_loss: a resubscription|http: GET|console: the line is greeted|console: every command's|process: SIGTERM|process: SIGHUP"
 SCRIPTS = ("postinst", "prerm", "postrm")
 failures = []
 
 
-def told(*command, **options):
+def output(*command, **options):
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}")
@@ -68,51 +69,51 @@ def check(name, function, *arguments):
 
 def content(folder, arch, board, machine, emulator):
     """The contents are complete, owned by root, not writable by others; the binary has the right machine and board."""
-    told("dpkg-deb", "-x", deb(arch), folder)
+    output("dpkg-deb", "-x", deb(arch), folder)
     there = files_below(folder)
     assert CONTENT <= there, f"missing: {sorted(CONTENT - there)}"
-    for line in told("dpkg-deb", "-c", deb(arch)).splitlines():
+    for line in output("dpkg-deb", "-c", deb(arch)).splitlines():
         assert line.split()[1] in ("root/root", "0/0") and line[8] != "w", line
     binary = folder / "usr/bin/sharelinkd"
     head = binary.read_bytes()[:20]
     assert head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], "little") == machine, head
     if emulator:
         assert binary.stat().st_size <= ARM_BINARY_SIZE_MAX, f"{binary.stat().st_size} bytes"
-    assert f"board {board}" in told(*emulator, binary, "--version")
-    assert told(*emulator, binary, "drop-in") == (folder / "lib/systemd/system/sharelinkd.service.d/10-board.conf").read_text()
+    assert f"board {board}" in output(*emulator, binary, "--version")
+    assert output(*emulator, binary, "drop-in") == (folder / "lib/systemd/system/sharelinkd.service.d/10-board.conf").read_text()
     # The default configuration is valid there, and says what is left to do.
-    told(*emulator, binary, "check", "--config", folder / CONFIGURATION)
-    assert told(*emulator, binary, "config") == (folder / CONFIGURATION).read_text()
+    output(*emulator, binary, "check", "--config", folder / CONFIGURATION)
+    assert output(*emulator, binary, "config") == (folder / CONFIGURATION).read_text()
     for word in (str(ROOT), os.path.expanduser("~/.cargo")):
         assert word.encode() not in binary.read_bytes(), f"the binary names {word}"
 
 
 def control(folder, arch):
     """The fields, the configuration file, the scripts."""
-    fields = dict(line.split(": ", 1) for line in told("dpkg-deb", "-f", deb(arch)).splitlines() if re.match(r"^[A-Z][\w-]*: ", line))
+    fields = dict(line.split(": ", 1) for line in output("dpkg-deb", "-f", deb(arch)).splitlines() if re.match(r"^[A-Z][\w-]*: ", line))
     assert (fields["Package"], fields["Version"], fields["Architecture"]) == ("sharelinkd", f"{VERSION}-1", arch), fields
     assert ("libc6" in fields["Depends"]) == (arch != "arm64"), fields
-    told("dpkg-deb", "-e", deb(arch), folder)
+    output("dpkg-deb", "-e", deb(arch), folder)
     assert (folder / "conffiles").read_text() == f"/{CONFIGURATION}\n"
     for script in SCRIPTS:
         assert os.access(folder / script, os.X_OK), script
-        told("sh", "-n", folder / script)
-    told("shellcheck", *(folder / script for script in SCRIPTS), ROOT / "systemd/install.sh", ROOT / "board/build")
+        output("sh", "-n", folder / script)
+    output("shellcheck", *(folder / script for script in SCRIPTS), ROOT / "systemd/install.sh", ROOT / "board/build")
 
 
 def oldest_library(folder, arch):
     """A dynamic binary needs no newer C library than its package declares."""
-    told("dpkg-deb", "-x", deb(arch), folder)
+    output("dpkg-deb", "-x", deb(arch), folder)
     tool = {"amd64": "readelf", "armhf": "arm-linux-gnueabihf-readelf"}[arch]
-    asked = told(tool, "-VW", folder / "usr/bin/sharelinkd")
+    asked = output(tool, "-VW", folder / "usr/bin/sharelinkd")
     newest = max(tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_(\d+\.\d+)", asked))
-    depends = told("dpkg-deb", "-f", deb(arch), "Depends")
+    depends = output("dpkg-deb", "-f", deb(arch), "Depends")
     said = tuple(map(int, re.search(r"libc6 \(>= (\d+\.\d+)\)", depends).group(1).split(".")))
     assert newest <= said, f"the binary needs {newest}, its package says {said}"
 
 
 def lintian(folder, arch):
-    print(told("lintian", "--allow-root", "--fail-on", "error", deb(arch)), end="")
+    print(output("lintian", "--allow-root", "--fail-on", "error", deb(arch)), end="")
 
 
 def dpkg(folder, *arguments):
@@ -124,7 +125,7 @@ def dpkg(folder, *arguments):
     # In a separate tree: the scripts run with DPKG_ROOT set, without the package's dependencies.
     environment = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
     options = ["--force-script-chrootless", "--force-not-root", "--force-depends", "--force-architecture", "--force-confold", f"--root={folder}", "--log=/dev/null"]
-    return told("dpkg", *options, *arguments, env=environment)
+    return output("dpkg", *options, *arguments, env=environment)
 
 
 def by_dpkg(folder, arch):
@@ -153,12 +154,12 @@ def by_dpkg(folder, arch):
 
 def by_script(folder, arch):
     """The same for the tarball: install, upgrade over a changed and an unchanged configuration, remove, purge."""
-    told("tar", "-C", folder, "-xzf", PACKAGES / f"sharelinkd-{VERSION}-{arch}.tar.gz")
+    output("tar", "-C", folder, "-xzf", PACKAGES / f"sharelinkd-{VERSION}-{arch}.tar.gz")
     script, tree = folder / f"sharelinkd-{VERSION}-{arch}" / "install.sh", folder / "tree"
     shipped = script.parent / "files" / CONFIGURATION
     tree.mkdir()
     environment = {**os.environ, "DESTDIR": str(tree)}
-    install = lambda *words: told(script, *words, env=environment)  # noqa: E731
+    install = lambda *words: output(script, *words, env=environment)  # noqa: E731
     said = install()
     assert "Still to configure" in said and CONTENT - {"usr/share/lintian/overrides/sharelinkd"} <= files_below(tree), said
     links = [path for path in files_below(tree / "etc/systemd") if "wants" in path]
@@ -176,7 +177,7 @@ def by_script(folder, arch):
     assert (tree / f"{CONFIGURATION}.new").read_text() == shipped.read_text()
     # It removes itself with the installed copy of the script, without the tarball.
     copy = tree / "usr/share/sharelinkd/install.sh"
-    told(copy, "--remove", env=environment)
+    output(copy, "--remove", env=environment)
     assert files_below(tree) == {CONFIGURATION, f"{CONFIGURATION}.new"}, files_below(tree)
     install()
     install("--purge")
@@ -184,13 +185,14 @@ def by_script(folder, arch):
 
 
 def main_flow(folder, arch, emulator):
-    told("dpkg-deb", "-x", deb(arch), folder)
-    # Two folders deep: the suite writes the transcript of a console session above the daemon's folder.
+    output("dpkg-deb", "-x", deb(arch), folder)
+    # Two folders deep: the suite writes the transcript of a console session above the daemon's
+    # folder.
     start = folder / "usr/bin/emulated"
     start.write_text(f"#!/bin/sh\nexec {' '.join(emulator)} {folder}/usr/bin/sharelinkd \"$@\"\n")
     start.chmod(0o755)
     environment = {**os.environ, "SHARELINKD": str(start), "CONFORMANCE_SLACK": "4"}
-    said = told(sys.executable, ROOT / "tests/conformance/run.py", "-k", MAIN_FLOW, "--jobs", "3", env=environment)
+    said = output(sys.executable, ROOT / "tests/conformance/run.py", "-k", MAIN_FLOW, "--jobs", "3", env=environment)
     print(said.splitlines()[-1])
 
 

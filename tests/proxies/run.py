@@ -130,8 +130,8 @@ async def through(t, name):
         assert status == 200 and b"export" in body, status
         assert (await get(proxy, "/healthz"))[0] == 200
 
-        # The origin is the proxy's own name, so that it is admitted by the forwarded Host header; the address is the
-        # browser's, whatever it claims.
+        # The origin is the proxy's own name, so that it is admitted by the forwarded Host header;
+        # the address is the browser's, whatever it claims.
         source, origin = t.source(), f"https://relay.example:{proxy.port}"
         page = await open_page(t, "page", proxy.port, source=source, origin=origin, opener=proxy.opener(),
                                extra=[("Host", f"relay.example:{proxy.port}"), ("X-Forwarded-For", "203.0.113.9")])

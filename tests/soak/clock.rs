@@ -1,7 +1,7 @@
 //! The soak's clock: the only place where it is read. Knows nothing else.
 //!
-//! Every part of the soak asks here: what is due, what is late and how long somebody heard nothing. Owns no state;
-//! refuses nothing. The relay has a clock of its own and doesn't know this one: it is another process.
+//! Every part of the soak takes the time from here. Owns no state; refuses nothing. The relay is
+//! another process with a clock of its own.
 
 use std::time::Instant;
 

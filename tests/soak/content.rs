@@ -95,7 +95,8 @@ pub fn write(place: Place, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether `data` is a publishable frame with exactly the published bytes. `room` is a reused buffer.
+/// Whether `data` is a publishable frame with exactly the published bytes. `room` is a reused
+/// buffer.
 pub fn is_verbatim(place: Place, data: &[u8], room: &mut Vec<u8>) -> bool {
     room.clear();
     write(place, room);

@@ -1,9 +1,9 @@
 //! The load: all pages and the business server in one process and one epoll loop.
 //!
-//! Owns the sockets' registrations and the pages' timers. Reports its counters once a second, as one
-//! line of JSON on standard output. A violation is counted and quoted, and its page disconnected. When
-//! standard input ends, it stops publishing, waits, and checks that every page that reads got the
-//! very last message.
+//! Owns the sockets' registrations and the pages' timers. Reports its counters once a second, as
+//! one line of JSON on standard output. A violation is counted and quoted, and its page
+//! disconnected. When standard input ends, it stops publishing, waits, and checks that every page
+//! that reads got the very last message.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -70,18 +70,18 @@ pub fn run(plan: Plan) -> Result<(), String> {
     let business = Business::new(plan.calendar, plan.seed)?;
     let [first, second] = business.addresses();
     say(&format!("{first} {second}"));
-    let (tell, told) = mpsc::channel();
+    let (sender, commands) = mpsc::channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if tell.send(line).is_err() {
+            if sender.send(line).is_err() {
                 return;
             }
         }
     });
-    let relay = told.recv().map_err(|error| error.to_string())?;
+    let relay = commands.recv().map_err(|error| error.to_string())?;
     let relay = relay.parse().map_err(|error| format!("{relay}: {error}"))?;
     let mut load = Load::new(plan, business)?;
-    load.serve(relay, &told)
+    load.serve(relay, &commands)
 }
 
 fn say(line: &str) {
@@ -140,7 +140,7 @@ impl Load {
         })
     }
 
-    fn serve(&mut self, relay: std::net::SocketAddr, told: &Receiver<String>) -> Result<(), String> {
+    fn serve(&mut self, relay: std::net::SocketAddr, commands: &Receiver<String>) -> Result<(), String> {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         let mut report_at = clock::now();
         let mut quiet_since = None;
@@ -163,7 +163,7 @@ impl Load {
                 self.report();
             }
             match quiet_since {
-                None if told.try_recv() == Err(TryRecvError::Disconnected) => {
+                None if commands.try_recv() == Err(TryRecvError::Disconnected) => {
                     self.business.is_quiet = true;
                     quiet_since = Some(now);
                 }

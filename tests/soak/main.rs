@@ -1,4 +1,5 @@
-//! The soak: a relay with a full table, run for as long as you like under faults of every kind, and sampled once a second.
+//! The soak: a relay with a full table, run for as long as you like under faults of every kind, and
+//! sampled once a second.
 //!
 //! One program, three processes: the relay (`relay.rs`: the unchanged daemon with a counting
 //! allocator), the load (`load.rs`: all pages and the business server), and the watcher

@@ -1,7 +1,8 @@
 //! One page of the soak: it connects, behaves well or badly in its own way, leaves, and comes back.
 //!
-//! Owns the socket and the incomplete frame. `view.rs` checks the frames' contents. Each call returns
-//! when the page acts next. It is an error if the relay closes a well-behaved page for misbehaving.
+//! Owns the socket and the incomplete frame. `view.rs` checks the frames' contents. Each call
+//! returns when the page acts next. It is an error if the relay closes a well-behaved page for
+//! misbehaving.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -11,7 +12,7 @@ use relay::time::Jitter;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::business::ROOMS;
-use super::view::{self, Ask, Closed, Seen, Told, Views};
+use super::view::{self, Ask, Closed, Notice, Seen, Views};
 
 /// How a page behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,8 +215,8 @@ impl Page {
                 return Err(format!("nothing was received for {silence:?}, not even `alive`"));
             }
         }
-        // At the end all stay for the check of the last message, except pages denied for good, which
-        // have nothing to wait for.
+        // At the end all stay for the check of the last message, except pages denied for good,
+        // which have nothing to wait for.
         let has_nothing = self.views.list.is_empty() && self.views.asks.is_empty() && self.again.is_empty();
         let can_leave = self.manner != Manner::Resident && (!world.is_quiet || has_nothing);
         if can_leave && now >= self.leaves_at {
@@ -410,9 +411,9 @@ impl Page {
         {
             let payload = bytes.get(at + from..at + to).unwrap_or_default();
             at += to;
-            let told = self.views.take(opcode, payload, world.closed, &mut world.tally.seen, world.room);
-            let told = told.map_err(|error| format!("page {} ({:?}): {error}", self.number, self.manner))?;
-            self.hear(world, told)?;
+            let notice = self.views.take(opcode, payload, world.closed, &mut world.tally.seen, world.room);
+            let notice = notice.map_err(|error| format!("page {} ({:?}): {error}", self.number, self.manner))?;
+            self.hear(world, notice)?;
         }
         self.carry = bytes;
         self.carry.drain(..at);
@@ -452,12 +453,12 @@ impl Page {
         }
     }
 
-    fn hear(&mut self, world: &mut World<'_>, told: Told) -> Result<(), String> {
+    fn hear(&mut self, world: &mut World<'_>, notice: Notice) -> Result<(), String> {
         let soon = |jitter: &mut Jitter| Duration::from_millis(500 + jitter.below(3_000));
-        match told {
-            Told::Nothing => {}
-            Told::Subscribed { .. } => world.tally.subscribed += 1,
-            Told::Denied { retry, .. } => {
+        match notice {
+            Notice::Nothing => {}
+            Notice::Subscribed { .. } => world.tally.subscribed += 1,
+            Notice::Denied { retry, .. } => {
                 world.tally.denied += 1;
                 if self.manner == Manner::Resident || retry.is_some() {
                     let wait =
@@ -470,7 +471,7 @@ impl Page {
                     self.leaves_at = world.now + soon(world.jitter);
                 }
             }
-            Told::Ended { link } => {
+            Notice::Ended { link } => {
                 world.tally.ended += 1;
                 if self.views.list.is_empty() {
                     let is_over = link.starts_with("brief") || world.jitter.below(3) == 0;
@@ -478,8 +479,8 @@ impl Page {
                     self.again.push((world.now + soon(world.jitter), again));
                 }
             }
-            Told::Ping => self.say_frame(10, b""),
-            Told::Close { code, reason } => {
+            Notice::Ping => self.say_frame(10, b""),
+            Notice::Close { code, reason } => {
                 self.say_frame(8, &code.to_be_bytes());
                 return self.closed(world, code, &reason);
             }

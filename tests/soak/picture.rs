@@ -1,8 +1,8 @@
 //! The picture: one SVG, drawn here, of everything that was sampled.
 //!
-//! Owns the layout: the faults in lanes at the top, then a panel for each series that must not grow,
-//! then the throughput, then the rate of every counter. A pale band spans minimum and maximum of an
-//! interval, the line is its median. Decides nothing.
+//! Owns the layout: the faults in lanes at the top, then a panel for each series that must not
+//! grow, then the throughput, then the rate of every counter. A pale band spans minimum and maximum
+//! of an interval, the line is its median. Decides nothing.
 
 use std::fmt::Write as _;
 

@@ -1,9 +1,9 @@
 //! Whether a series grows, or only fluctuates.
 //!
 //! Samples are reduced to one median for each time bin, at least as long as a disturbance lasts. A
-//! series grows if (1) the bins rise more often than by chance (Mann-Kendall), (2) the median of all
-//! slopes between bins (Theil-Sen) exceeds a tolerance over the window, and (3) the second half of
-//! the window alone exceeds half of that: filling up to a level is no leak. Knows only numbers.
+//! series grows if (1) the bins rise more often than by chance (Mann-Kendall), (2) the median of
+//! all slopes between bins (Theil-Sen) exceeds a tolerance over the window, and (3) the second half
+//! of the window alone exceeds half of that: filling up to a level is no leak. Knows only numbers.
 
 /// Mann-Kendall's normal deviate that chance reaches in less than one of a thousand series.
 const SURE: f64 = 3.1;

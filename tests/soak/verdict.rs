@@ -32,8 +32,8 @@ pub struct Watched {
     pub tolerance: f64,
 }
 
-/// The series that must not grow. About 100 000 pages come and go in half an hour: 1 MiB is 10 bytes
-/// for each.
+/// The series that must not grow. About 100 000 pages come and go in half an hour: 1 MiB is 10
+/// bytes for each.
 pub const WATCHED: [Watched; 8] = [
     Watched { name: LESS_ARENA, title: "resident memory, without the arena's blocks", tolerance: 1_048_576.0 },
     Watched { name: "kernel", title: "kernel memory of the relay's sockets", tolerance: 2_097_152.0 },

@@ -1,9 +1,9 @@
 //! Checks the frames that one page receives against the tracks' promises.
 //!
-//! Owns the page's counters: each message once and in order, or covered by a gap; states only newer;
-//! media that can be decoded; the bytes as published; an epoch only followed by the next when all
-//! that the relay had of it was delivered or reported missing. A violation is an error in words.
-//! Knows no socket.
+//! Owns the page's counters: each message once and in order, or covered by a gap; states only
+//! newer; media that can be decoded; the bytes as published; an epoch only followed by the next
+//! when all that the relay had of it was delivered or reported missing. A violation is an error in
+//! words. Knows no socket.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ pub struct Seen {
 
 /// What a frame means to the page's owner.
 #[derive(Debug, PartialEq)]
-pub enum Told {
+pub enum Notice {
     Nothing,
     Subscribed {
         id: u32,
@@ -103,7 +103,7 @@ impl Views {
         closed: &Closed,
         seen: &mut Seen,
         room: &mut Vec<u8>,
-    ) -> Result<Told, String> {
+    ) -> Result<Notice, String> {
         seen.frames += 1;
         seen.bytes += payload.len() as u64;
         match opcode {
@@ -111,18 +111,18 @@ impl Views {
                 Some((track, topic, sequence, data)) => {
                     self.whole(track, topic, sequence, data, room)?;
                     seen.deliveries[track.index()] += 1;
-                    Ok(Told::Nothing)
+                    Ok(Notice::Nothing)
                 }
                 None => self.notice(payload, closed, seen),
             },
-            2 => self.media(payload, seen, room).map(|()| Told::Nothing),
+            2 => self.media(payload, seen, room).map(|()| Notice::Nothing),
             8 => {
                 let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                 let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
-                Ok(Told::Close { code, reason })
+                Ok(Notice::Close { code, reason })
             }
-            9 => Ok(Told::Ping),
-            10 => Ok(Told::Nothing),
+            9 => Ok(Notice::Ping),
+            10 => Ok(Notice::Nothing),
             other => Err(format!("opcode {other}")),
         }
     }
@@ -222,7 +222,7 @@ impl Views {
         Ok(())
     }
 
-    fn notice(&mut self, payload: &[u8], closed: &Closed, seen: &mut Seen) -> Result<Told, String> {
+    fn notice(&mut self, payload: &[u8], closed: &Closed, seen: &mut Seen) -> Result<Notice, String> {
         let frame: Value = serde_json::from_slice(payload).map_err(|error| format!("text that is no JSON: {error}"))?;
         let number = |name: &str| frame[name].as_u64().ok_or_else(|| format!("no {name} in {frame}"));
         let small = |name: &str| number(name).and_then(|n| u32::try_from(n).map_err(|error| error.to_string()));
@@ -241,11 +241,11 @@ impl Views {
                 let page_messages = frame["page_messages"].as_bool().ok_or("no page_messages")?;
                 let media = [Media::default(); 2];
                 self.list.push(View { link: ask.link, topic, epoch, state: 0, messages, page_messages, media });
-                Ok(Told::Subscribed { id: ask.id })
+                Ok(Notice::Subscribed { id: ask.id })
             }
             "denied" => {
                 let ask = self.answered(small("id")?)?;
-                Ok(Told::Denied { id: ask.id, retry: frame["retry"].as_f64() })
+                Ok(Notice::Denied { id: ask.id, retry: frame["retry"].as_f64() })
             }
             "end" => {
                 let topic = small("topic")?;
@@ -254,7 +254,7 @@ impl Views {
                     .iter()
                     .position(|view| view.topic == topic)
                     .ok_or("end of a topic that the page doesn't have")?;
-                Ok(Told::Ended { link: self.list.remove(at).link })
+                Ok(Notice::Ended { link: self.list.remove(at).link })
             }
             "epoch" => {
                 let (topic, epoch) = (small("topic")?, epoch()?);
@@ -266,7 +266,7 @@ impl Views {
                 }
                 (view.epoch, view.state, view.messages) = (epoch, 0, None);
                 view.media = [Media::default(); 2];
-                Ok(Told::Nothing)
+                Ok(Notice::Nothing)
             }
             "gap" => {
                 let name = frame["track"].as_str().unwrap_or_default();
@@ -280,9 +280,9 @@ impl Views {
                     return Err(format!("{frame}: repeated"));
                 }
                 self.is_up = up;
-                Ok(Told::Nothing)
+                Ok(Notice::Nothing)
             }
-            "alive" | "error" => Ok(Told::Nothing),
+            "alive" | "error" => Ok(Notice::Nothing),
             _ => Err(format!("{frame}: unknown")),
         }
     }
@@ -296,7 +296,7 @@ impl Views {
         Ok(self.asks.remove(at))
     }
 
-    fn gap(&mut self, track: Track, topic: u32, from: u64, to: u64, seen: &mut Seen) -> Result<Told, String> {
+    fn gap(&mut self, track: Track, topic: u32, from: u64, to: u64, seen: &mut Seen) -> Result<Notice, String> {
         let is_fast = self.is_fast;
         let view = self.view(topic)?;
         if from == 0 || to < from {
@@ -323,7 +323,7 @@ impl Views {
                 (media.next, media.in_group) = (Some(to + 1), false);
             }
         }
-        Ok(Told::Nothing)
+        Ok(Notice::Nothing)
     }
 }
 

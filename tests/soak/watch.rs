@@ -1,8 +1,8 @@
 //! The watcher: starts relay and load, samples the relay once a second, and stops both in order.
 //!
-//! Owns the two processes, the relay's configuration (which it changes and reloads, sometimes with an
-//! invalid one), and the table of samples. `verdict.rs` judges them, `picture.rs` draws them. It uses
-//! only interfaces that an operator has.
+//! Owns the two processes, the relay's configuration (which it changes and reloads, sometimes with
+//! an invalid one), and the table of samples. `verdict.rs` judges them, `picture.rs` draws them. It
+//! uses only interfaces that an operator has.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -83,7 +83,8 @@ impl Options {
                 end_s: 30,
             }
         } else {
-            // Rings are overtaken within seconds. No connection falls silent: the relay's timeout is 30 s.
+            // Rings are overtaken within seconds. No connection falls silent: the relay's timeout
+            // is 30 s.
             let hot_ms = [100, 6, 40, 25];
             Calendar {
                 hot_ms,
@@ -163,18 +164,18 @@ struct Heard {
 
 fn hear(child: &mut Child) -> Result<Arc<Mutex<Heard>>, String> {
     let heard = Arc::new(Mutex::new(Heard::default()));
-    let told = Arc::clone(&heard);
+    let shared = Arc::clone(&heard);
     let out = child.stdout.take().ok_or("no output")?;
     std::thread::spawn(move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {
-            let Ok(mut told) = told.lock() else { return };
+            let Ok(mut heard) = shared.lock() else { return };
             if line.contains(r#""events":["#)
                 && let Ok(value) = serde_json::from_str::<Value>(&line)
             {
                 let events = value["events"].as_array().into_iter().flatten();
-                told.events.extend(events.filter_map(Value::as_str).map(str::to_owned));
+                heard.events.extend(events.filter_map(Value::as_str).map(str::to_owned));
             }
-            told.last = line;
+            heard.last = line;
         }
     });
     Ok(heard)
@@ -231,9 +232,9 @@ pub fn run(options: &Options) -> Result<bool, String> {
             limit.maximum
         ));
     }
-    let told = |error: std::io::Error| format!("{}: {error}", options.out.display());
-    fs::create_dir_all(&options.out).map_err(told)?;
-    let options = &Options { out: fs::canonicalize(&options.out).map_err(told)?, ..options.clone() };
+    let named = |error: std::io::Error| format!("{}: {error}", options.out.display());
+    fs::create_dir_all(&options.out).map_err(named)?;
+    let options = &Options { out: fs::canonicalize(&options.out).map_err(named)?, ..options.clone() };
     let mut watch = Watch::start(options)?;
     let rest_before = watch.rest()?;
     let address = watch.probe.address;
@@ -366,7 +367,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Samples one row of the table. A console that does not answer is a complaint; the soak goes on.
+    /// Samples one row of the table. A console that does not answer is a complaint; the soak goes
+    /// on.
     fn sample(&mut self) {
         let at = self.began.elapsed().as_secs_f64();
         self.table.begin(at);

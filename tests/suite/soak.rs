@@ -1,8 +1,9 @@
-//! The soak's statistics: they detect a small leak in a noisy series, and no leak where there is none.
+//! The soak's statistics: they detect a small leak in a noisy series, and no leak where there is
+//! none.
 //!
-//! The soak itself is a separate program (`tests/soak/run`); `tests/run` runs a short one, which does
-//! not judge trends. Here the statistics run on generated series: noise with bursts, a table that
-//! fills, a random walk, and leaks.
+//! The soak itself is a separate program (`tests/soak/run`); `tests/run` runs a short one, which
+//! does not judge trends. Here the statistics run on generated series: noise with bursts, a table
+//! that fills, a random walk, and leaks.
 
 use relay::time::Jitter;
 

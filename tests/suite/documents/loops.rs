@@ -87,7 +87,8 @@ fn other_loops_and_loops_with_a_budget_are_accepted() {
     }
 }
 
-/// Loops over a read without a budget, as `file:line: what it calls`, and how many loops over a read there are.
+/// Loops over a read without a budget, as `file:line: what it calls`, and how many loops over a
+/// read there are.
 fn without_budget(sources: &[(String, String)]) -> (Vec<String>, usize) {
     let codes: Vec<(&str, String)> = sources.iter().map(|(path, text)| (path.as_str(), code(text))).collect();
     let functions: Vec<Function<'_>> = codes.iter().flat_map(|(path, code)| functions(module(path), code)).collect();

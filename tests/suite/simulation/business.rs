@@ -359,7 +359,7 @@ impl World {
     /// Publishes something again.
     pub fn publish_again(&mut self, room: usize, track: Track) {
         let (topic, epoch) = (self.rooms[room].topic, self.rooms[room].epoch);
-        let Some(&(held, next)) = self.told.get(&topic) else { return };
+        let Some(&(held, next)) = self.received.get(&topic) else { return };
         let next = if held == epoch { next[track.index()] } else { 0 };
         let sequences = self.archive.of(topic, epoch, track).items.keys().copied();
         let sequences: Vec<u64> = sequences.filter(|&sequence| sequence < next).collect();
@@ -490,12 +490,12 @@ impl World {
     /// link, else none.
     fn check_since(&self, link: &str, since: Option<Since>, is_whole: bool) -> Result<(), String> {
         let room = self.links.iter().find(|other| other.name == link).map(|link| &self.rooms[link.room]);
-        let own = room.and_then(|room| self.told.get(&room.topic));
+        let own = room.and_then(|room| self.received.get(&room.topic));
         let is_watched = room.is_some_and(|room| {
             let watches = |page: &super::page::Page| {
                 !page.closing && page.views.get(&room.topic).is_some_and(|view| view.link == link)
             };
-            self.pages.iter().any(watches) && self.told.contains_key(&room.topic)
+            self.pages.iter().any(watches) && self.received.contains_key(&room.topic)
         });
         let Some(since) = since else {
             // A page that was just denied has not read it yet, and waits for nothing.
@@ -559,7 +559,7 @@ impl World {
 
     /// The relay has discarded a topic, or never had it.
     pub fn model_forgets(&mut self, topic: u32) {
-        self.told.remove(&topic);
+        self.received.remove(&topic);
         self.audience_at.remove(&topic);
         self.delivered.retain(|&(of, _, _)| of != topic);
     }
@@ -590,26 +590,26 @@ impl World {
                 if self.relay.topic_index(topic).is_none() {
                     return Ok(());
                 }
-                match self.told.get(&topic) {
+                match self.received.get(&topic) {
                     Some(&(old, next)) if old != epoch => {
                         let has_good = self.delivered.iter().any(|&(of, in_epoch, sequence)| {
                             (of, in_epoch) == (topic, old) && self.archive.is_good(of, old, Track::Messages, sequence)
                         });
-                        let told = (next[Track::Messages.index()], has_good);
-                        self.closed.entry((topic, old)).or_default().push(told);
+                        let end = (next[Track::Messages.index()], has_good);
+                        self.closed.entry((topic, old)).or_default().push(end);
                         // The relay has discarded its state of an earlier time in that epoch.
                         self.delivered.retain(|&(of, in_epoch, _)| (of, in_epoch) != (topic, epoch));
-                        self.told.insert(topic, (epoch, [0; 4]));
+                        self.received.insert(topic, (epoch, [0; 4]));
                     }
                     Some(_) => {}
-                    None => drop(self.told.insert(topic, (epoch, [0; 4]))),
+                    None => drop(self.received.insert(topic, (epoch, [0; 4]))),
                 }
                 let now = self.now.0;
                 self.server.accepted.entry(topic).or_insert(now);
             }
             Effect::Publish { topic, track, sequence } => {
                 if self.server.accepted.contains_key(&topic)
-                    && let Some((epoch, next)) = self.told.get_mut(&topic)
+                    && let Some((epoch, next)) = self.received.get_mut(&topic)
                     && sequence >= next[track.index()]
                 {
                     next[track.index()] = sequence + 1;

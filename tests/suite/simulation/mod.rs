@@ -143,7 +143,7 @@ struct World {
     written: usize,
     audience_at: HashMap<u32, u64>,
     /// The relay's own epoch and next sequences by topic, counted by the model.
-    told: HashMap<u32, (u64, [u64; 4])>,
+    received: HashMap<u32, (u64, [u64; 4])>,
     delivered: HashSet<(u32, u64, u64)>,
     closed: HashMap<(u32, u64), Vec<(u64, bool)>>,
     /// Requests that passed the rate limit, by network.
@@ -225,7 +225,7 @@ impl World {
             observed: 0,
             written: 0,
             audience_at: HashMap::new(),
-            told: HashMap::new(),
+            received: HashMap::new(),
             delivered: HashSet::new(),
             closed: HashMap::new(),
             asks_passed: HashMap::new(),
@@ -364,7 +364,7 @@ impl World {
         self.overtaken = Counts::default();
         self.losers.clear();
         self.audience_at.clear();
-        self.told.clear();
+        self.received.clear();
         self.delivered.clear();
         self.closed.clear();
         self.previews.clear();
@@ -430,7 +430,7 @@ impl World {
         self.settled += 1;
         self.check();
         let gone: Vec<u32> =
-            self.told.keys().copied().filter(|&topic| self.relay.topic_index(topic).is_none()).collect();
+            self.received.keys().copied().filter(|&topic| self.relay.topic_index(topic).is_none()).collect();
         gone.into_iter().for_each(|topic| self.model_forgets(topic));
         ensure!(self.relay.pages() as usize == self.pages.len(), "pages were lost");
         self.check_places()
@@ -624,7 +624,7 @@ impl World {
             }
             ensure!(!outgoing.is_garbage, "an invalid frame was accepted: {:?}", outgoing.bytes);
             self.delivered(outgoing.effect)?;
-            self.note(|world| format!("relay got {:?}; its own next {:?}", outgoing.effect, world.told));
+            self.note(|world| format!("relay got {:?}; its own next {:?}", outgoing.effect, world.received));
             self.settle()?;
             if self.is_prompt {
                 self.serve(u64::MAX)?;
@@ -671,7 +671,7 @@ impl World {
                     bytes: Vec::new(),
                     views: HashMap::new(),
                     asks: BTreeMap::new(),
-                    told_up: true,
+                    sees_up: true,
                     credit,
                     is_fast,
                     is_behind: true,
@@ -1057,7 +1057,7 @@ impl World {
         let truth = Truth {
             archive: &self.archive,
             closed: &self.closed,
-            told: &self.told,
+            received: &self.received,
             delivered: &self.delivered,
             is_roomy: self.is_roomy,
             replay_is_late: late,
@@ -1148,7 +1148,7 @@ impl World {
         for at in 0..self.pages.len() {
             let page = &self.pages[at];
             ensure!(page.asks.is_empty(), "page {} got no answer to {:?}", page.id, page.asks);
-            ensure!(page.told_up || page.views.is_empty(), "page {} got no notice that the uplink is up", page.id);
+            ensure!(page.sees_up || page.views.is_empty(), "page {} got no notice that the uplink is up", page.id);
             ensure!(page.bytes.is_empty(), "page {} has half a frame", page.id);
         }
         self.check_grants()?;
@@ -1233,10 +1233,13 @@ impl World {
     }
 
     fn check_audience(&self) -> Result<(), String> {
-        for topic in self.server.accepted.keys().filter(|topic| self.told.contains_key(topic)) {
+        for topic in self.server.accepted.keys().filter(|topic| self.received.contains_key(topic)) {
             let pages = self.pages.iter().filter(|page| page.views.contains_key(topic)).count();
-            let told = self.server.audience.get(topic).map(|told| told.0 as usize);
-            ensure!(told == Some(pages), "topic {topic} has {pages} pages, the business server was told {told:?}");
+            let audience = self.server.audience.get(topic).map(|audience| audience.0 as usize);
+            ensure!(
+                audience == Some(pages),
+                "topic {topic} has {pages} pages, the business server last got {audience:?}"
+            );
         }
         Ok(())
     }

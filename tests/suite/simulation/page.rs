@@ -20,7 +20,7 @@ pub struct Truth<'a> {
     /// epoch: one entry for each time that it ended.
     pub closed: &'a HashMap<(u32, u64), Vec<(u64, bool)>>,
     /// The relay's own current epoch and next sequences, by topic.
-    pub told: &'a HashMap<u32, (u64, [u64; 4])>,
+    pub received: &'a HashMap<u32, (u64, [u64; 4])>,
     /// Messages that the relay received, by topic, epoch and sequence.
     pub delivered: &'a HashSet<(u32, u64, u64)>,
     /// No ring is ever overtaken: no valid message may be reported as a gap.
@@ -47,7 +47,7 @@ pub struct Page {
     pub bytes: Vec<u8>,
     pub views: HashMap<u32, View>,
     pub asks: BTreeMap<u32, Ask>,
-    pub told_up: bool,
+    pub sees_up: bool,
     /// Bytes that its socket takes before it is full.
     pub credit: u64,
     pub is_fast: bool,
@@ -233,8 +233,8 @@ impl Page {
             }
             "uplink" => {
                 let up = frame["up"].as_bool().ok_or("no up")?;
-                ensure!(up != self.told_up, "uplink {up} is repeated");
-                self.told_up = up;
+                ensure!(up != self.sees_up, "uplink {up} is repeated");
+                self.sees_up = up;
                 Ok(())
             }
             "alive" => Ok(()),
@@ -255,8 +255,8 @@ impl Page {
         self.passed.push(ask.at);
         ensure!(!self.views.contains_key(&topic), "the page has the topic already");
         let messages = ask.since.filter(|&(of, next)| of == epoch && next > 0).map(|(_, next)| next);
-        let told = truth.told.get(&topic).filter(|told| told.0 == epoch).map_or(0, |told| told.1[1]);
-        let is_slow = messages.is_some_and(|next| next > told) && truth.replay_is_late;
+        let last = truth.received.get(&topic).filter(|last| last.0 == epoch).map_or(0, |last| last.1[1]);
+        let is_slow = messages.is_some_and(|next| next > last) && truth.replay_is_late;
         let beyond = ask.beyond
             || messages.is_some_and(|next| next > truth.archive.next(topic, epoch, Track::Messages))
             || is_slow;
@@ -266,8 +266,8 @@ impl Page {
             state: 0,
             messages,
             beyond,
-            claimed: messages.is_some_and(|next| next > told),
-            from_base: told == 0,
+            claimed: messages.is_some_and(|next| next > last),
+            from_base: last == 0,
             media: [Media::default(); 2],
         };
         self.views.insert(topic, view);
