@@ -30,8 +30,9 @@ const ARRIVALS_PER_S: u32 = 1_000;
 const FIRST: u32 = 400;
 /// Violations that are quoted.
 const QUOTED_MAX: usize = 20;
-/// Time without publications before the end, once the uplink is up.
-const QUIET: Duration = Duration::from_secs(8);
+/// Time without publications before the end, once the uplink is up. A request that was ignored just
+/// before times out after 10 s, is repeated within 2 s, and then answered.
+const QUIET: Duration = Duration::from_secs(14);
 /// Timeout for the uplink to come up.
 const QUIET_MAX: Duration = Duration::from_secs(90);
 
