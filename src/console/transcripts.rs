@@ -118,7 +118,7 @@ impl Evening {
             }
             Request::End(number) => {
                 let pages = relay.end_by_hand(now, number).unwrap();
-                format!("topic {number} has ended; pages told: {pages}\n")
+                format!("topic {number} has ended; pages notified: {pages}\n")
             }
             Request::Drain => "draining: the relay closes its pages, then exits\n".to_owned(),
             Request::Reload => "the configuration was read again\n".to_owned(),

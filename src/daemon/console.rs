@@ -271,7 +271,7 @@ fn carry_out(daemon: &Daemon, request: Request) -> String {
             false => format!("[E3] page {page} is gone or already closing\n"),
         },
         Request::End(number) => match daemon.step(|relay, now| relay.end_by_hand(now, number)) {
-            Some(pages) => format!("topic {number} has ended; pages told: {pages}\n"),
+            Some(pages) => format!("topic {number} has ended; pages notified: {pages}\n"),
             None => format!("[E3] no topic {number}: `topics` lists them\n"),
         },
         Request::Drain => {

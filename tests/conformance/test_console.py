@@ -346,7 +346,7 @@ async def controls(t):
     while "[E3] no page #0" not in await line.ask("pages #0"):
         await asyncio.sleep(0.05)
     assert "[E3]" in await line.ask("close #0") and "[E3]" in await line.ask("end 8")
-    assert "pages told: 1" in await line.ask("end 7")
+    assert "pages notified: 1" in await line.ask("end 7")
     await second.until("end", topic=7)
     await room.uplink.expect("Unsubscribe", topic=7)
     assert "log level debug" in await line.ask("log debug") and "log level debug" in await line.ask("log")

@@ -1,7 +1,7 @@
-//! What the machine has to report: to the log, and one day to the console.
+//! The machine's events, for the daemon's log.
 //!
-//! A bounded ring that the daemon drains after each step; what finds no room is counted. The
-//! machine itself writes no log. No event holds a whole link.
+//! A bounded ring that the daemon drains after each step; events that don't fit are dropped and
+//! counted. The machine itself writes no log. No event contains a whole link.
 
 use core::fmt;
 
@@ -11,13 +11,13 @@ use super::topic::DropReason;
 use board::size_text;
 use wire::Track;
 
-/// Events that one step may report.
+/// The most events between two drains of the ring.
 const EVENTS_MAX: usize = 32;
 
-/// Something worth a line in the log.
+/// An event, one line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A publication was not used.
+    /// A publication was dropped.
     Dropped {
         /// The business server's number.
         topic: u32,
@@ -39,10 +39,10 @@ pub enum Event {
     Ended {
         /// The business server's number.
         topic: u32,
-        /// Pages that it had.
+        /// How many pages were subscribed to it.
         pages: u32,
     },
-    /// A topic was accepted for which there is no row.
+    /// A topic was accepted, but the table of topics is full.
     TopicsFull {
         /// The business server's number.
         topic: u32,
@@ -54,17 +54,17 @@ pub enum Event {
     },
     /// The kernel held more for the pages than the board allows: the slowest were closed.
     KernelFull {
-        /// How many.
+        /// How many were closed.
         pages: u32,
-        /// Bytes that it held for all of them.
+        /// Bytes that it held for all pages before that.
         held: u64,
     },
-    /// The handshake is done.
+    /// The handshake with the business server is complete.
     UplinkUp,
 }
 
 impl Event {
-    /// Whether an operator should look.
+    /// Whether the event is logged as a warning.
     #[must_use]
     pub const fn is_warning(&self) -> bool {
         match self {
@@ -92,9 +92,9 @@ impl fmt::Display for Event {
                 }
             }
             Self::Epoch { topic, epoch } => write!(f, "topic {topic} begins epoch {epoch}"),
-            Self::Ended { topic, pages } => write!(f, "topic {topic} has ended; pages told: {pages}"),
+            Self::Ended { topic, pages } => write!(f, "topic {topic} has ended; pages notified: {pages}"),
             Self::TopicsFull { topic } => {
-                write!(f, "no room for topic {topic}: its pages are told to come back (limit: topics)")
+                write!(f, "no room for topic {topic}: its pages are denied with a retry (limit: topics)")
             }
             Self::Unanswered { request } => {
                 write!(f, "the business server did not answer subscribe request {request} within 10 s")
@@ -108,7 +108,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// The ring of events of the steps since it was last drained.
+/// The ring of events since it was last drained.
 #[derive(Debug, Default)]
 pub struct Events {
     ring: Deque<Event, EVENTS_MAX>,
@@ -116,17 +116,17 @@ pub struct Events {
 }
 
 impl Events {
-    /// Adds an event, or counts it as lost.
+    /// Adds an event; if the ring is full, drops and counts it.
     pub fn add(&mut self, event: Event) {
         self.lost += u64::from(self.ring.push_back(event).is_err());
     }
 
-    /// The oldest event.
+    /// Removes and returns the oldest event.
     pub fn poll(&mut self) -> Option<Event> {
         self.ring.pop_front()
     }
 
-    /// Events that found no room.
+    /// How many events were dropped because the ring was full.
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.lost
