@@ -1,10 +1,10 @@
-//! What the business server answers and decides: accepted, denied, taken back, ended.
+//! The business server's answers and decisions: accepted, denied, revoked, ended.
 //!
-//! Owns what an answer means for a link, its grant and the pages that wait for it. An answer that
-//! crossed our `Unsubscribe` is asked for again; so is one whose epoch a waiting page knows from an
-//! older place than was asked for. A denial of a link as a whole is for all; one of a request that
-//! names a page is that page's alone. Doesn't know how and when is asked (`asking.rs`), nor what
-//! becomes of topics (`topics.rs`).
+//! Owns what an answer means for a link, its grant and the waiting pages. A link is requested again
+//! if its `Accept` crossed our `Unsubscribe`, or if a waiting page knows the accepted epoch from an
+//! older place than was requested. A denial of a link as a whole applies to all its pages; a denial
+//! of a request that names a page applies to that page alone. Doesn't know how and when requests
+//! are sent (`asking.rs`), nor the life of topics (`topic_life.rs`).
 
 use super::{
     Relay,
@@ -19,17 +19,17 @@ use super::{
 };
 use wire::uplink::Grant;
 
-/// Accepts in a row that a link gives back, to be asked for again from an older place. The first is
-/// mended by the second, unless pages come meanwhile that know yet another place.
+/// How many times in a row a link gives an `Accept` back, to request an older replay. Once is
+/// enough unless pages with yet another place arrive in between.
 const REPLAYS_MAX: u8 = 3;
 
 impl Relay {
-    /// The business server answered with `Accept`.
+    /// Handles `Accept`.
     pub(super) fn accepted(&mut self, now: Instant, number: u32, topic_number: u32, epoch: u64, grant: Grant) {
         let for_preview = self.is_for_preview(number);
         let Some(request) = self.take_answered(number) else {
-            // Nobody has a use for it any more: a topic without pages. Where that was unsubscribed lately, or asked for by a
-            // preview alone, it is unsubscribed.
+            // Nothing waits for this answer any more, so the topic has no pages. It is unsubscribed
+            // if it was unsubscribed lately or only a preview requested it.
             let is_unwanted = for_preview || self.uplink.has_unsubscribed(topic_number, 0);
             if is_unwanted && self.topics.find(topic_number).is_none() {
                 let _ = self.uplink.unsubscribe(topic_number);
@@ -47,10 +47,10 @@ impl Relay {
         self.flush_audiences(now);
     }
 
-    /// Takes note that a link is good on this connection: as a whole, or for pages by their names.
+    /// Records that a link was accepted on this connection: as a whole, or for a page by name.
     fn note_accepted(&mut self, link: u32, request: &Request) {
         if let Some(trial) = self.links[link].on_trial.take() {
-            // Whatever it was that was accepted, the denial before it is past.
+            // Any accept for the link overrides the denial that led to the trial.
             self.reasons.release_reason(trial.reason);
             self.links[link].by_name |= trial.request == request.number;
         }
@@ -68,7 +68,8 @@ impl Relay {
         let held = self.topics.find(topic_number);
         let is_held = held.is_some_and(|topic| self.is_accepted(topic));
         if self.uplink.has_unsubscribed(topic_number, request.order) && !is_held {
-            // Our Unsubscribe came behind it: the business server has forgotten us again.
+            // Our `Unsubscribe` was sent after that request: the business server has dropped the
+            // topic again.
             self.ask_anew(now, link);
             return;
         }
@@ -90,11 +91,11 @@ impl Relay {
         };
         let acceptance = &mut self.topics[topic].acceptance;
         if for_preview && self.links[link].previewers.is_empty() && acceptance.is_for_preview() {
-            // It came too late for all that waited: the next sweep unsubscribes it.
+            // The answer was too late for all previews that waited: the next sweep unsubscribes it.
             acceptance.forget_from(now);
         }
         if held.is_none() {
-            // What was asked for says something of this epoch alone.
+            // The requested place only applies to the requested epoch.
             acceptance.set_replay_from(if request.replay.0 == epoch { request.replay.1 } else { 0 });
         }
         self.leave_other_topic(now, link, topic);
@@ -108,8 +109,8 @@ impl Relay {
         }
     }
 
-    /// Whether somebody who waits was in this epoch already, at an older place than the business
-    /// server was asked to replay it from.
+    /// Whether a waiting page was in this epoch before, at an older place than the replay was
+    /// requested from.
     fn is_known_from_before(&self, link: u32, epoch: u64, request: &Request) -> bool {
         let row = &self.links[link];
         if row.replays >= REPLAYS_MAX || row.topic != NONE {
@@ -128,7 +129,7 @@ impl Relay {
         false
     }
 
-    /// An answer is of no use: the same is asked for again.
+    /// The answer can't be used: schedules the same request again.
     fn ask_anew(&mut self, now: Instant, link: u32) {
         let row = &mut self.links[link];
         if !row.by_name {
@@ -145,7 +146,8 @@ impl Relay {
         row.each = false;
         row.unanswered = 0;
         row.granted_until = now.after(ttl_ms);
-        // Renewed in the last fifth of its time, not by all links at once.
+        // Renewed at a random time in the last fifth of the TTL, so that the renewals of many links
+        // don't coincide.
         let early_ms = ttl_ms / 10 + self.jitter.below(ttl_ms / 10 + 1);
         row.renew_at = if ttl_ms > 0 { now.after(ttl_ms - early_ms) } else { Instant::NEVER };
         self.for_live(link, |live, watching| {
@@ -163,13 +165,14 @@ impl Relay {
         row.renew_at = Instant::NEVER;
         let watching = &mut row.watching;
         if let Some(live) = self.subscriptions.live_mut(request.asker) {
-            // A shared answer may have come in between and settled it for all.
+            // A shared accept may have settled this for all pages in the meantime.
             live.set_ask_again(watching, false);
         } else if self.subscriptions.get(request.asker).is_some_and(Subscription::is_waiting) {
             self.admit(now, request.asker, topic, true);
         }
         if was_asked_again {
-            // Shared before, and not any more: each page needs its own grant now, but the one that has it.
+            // The link was shared and no longer is: every page but this one now needs its own
+            // grant.
             if let Some(live) = self.subscriptions.live_mut(request.asker) {
                 live.own = true;
             }
@@ -182,7 +185,7 @@ impl Relay {
         self.requests.set_backlog();
     }
 
-    /// The business server answered with `Deny`.
+    /// Handles `Deny`.
     pub(super) fn denied(&mut self, now: Instant, number: u32, reason: &str) {
         let Some(request) = self.take_answered(number) else { return };
         let reason = self.reasons.keep_reason(reason, "the business server said no");
@@ -195,7 +198,8 @@ impl Relay {
         self.requests.set_backlog();
     }
 
-    /// A page was denied by name: it alone, unless the link as a whole was denied before it.
+    /// A page was denied by name. The denial is that page's alone. If its request was the trial of
+    /// a denial of the whole link, that denial now takes effect for the others.
     fn denied_page(&mut self, now: Instant, request: &Request, page: Asker, reason: Reason) {
         let link = request.link;
         self.denials.remember(&mut self.reasons, now, self.links[link].hash(), page, reason);
@@ -206,7 +210,8 @@ impl Relay {
         }
         if let Some(reason) = self.end_trial(link, request.number) {
             if self.links[link].was_by_name && self.links[link].watching.live() > 0 {
-                // One name says nothing of the others, as it did not on the connection before.
+                // One denied name does not condemn the others: on the previous connection, too,
+                // only names were accepted.
                 self.reasons.release_reason(reason);
                 self.ask_by_name(link);
             } else {
@@ -216,16 +221,17 @@ impl Relay {
         }
         let row = &mut self.links[link];
         if row.by_name && row.is_renewed() && row.renew_at == Instant::NEVER {
-            // The next page's name may be good.
+            // The renewal may succeed in another page's name.
             row.renew_at = now;
         }
     }
 
-    /// A link as a whole was denied. Where nothing was ever accepted for it on this connection the
-    /// business server may decide by address: then one page is asked for by name before that counts.
+    /// A link was denied as a whole. If nothing has been accepted for it on this connection, the
+    /// business server may decide by address: then one page is requested by name before the denial
+    /// counts.
     pub(super) fn denied_whole(&mut self, now: Instant, link: u32, reason: Reason) {
         if self.links[link].on_trial.is_some() {
-            // Another answer to the same question.
+            // A second denial of the link while the trial is in progress.
             self.reasons.release_reason(reason);
             return;
         }
@@ -242,14 +248,15 @@ impl Relay {
             }
             self.links[link].on_trial = Some(Trial { request, reason });
         } else {
-            // Want of room is no denial: those that wait come back, those that watch are asked for again.
+            // Lack of room is not a denial: waiting pages get a retry, and live ones are requested
+            // again.
             self.reasons.release_reason(reason);
             let reason = Reason::Own("the relay has no room for more requests now");
             self.deny_waiting(now, link, reason, Some(Self::full_retry_ms));
         }
     }
 
-    /// Asks by name for each page of a link, for those that watch and for those that wait.
+    /// Schedules a request by name for each page of a link, live or waiting.
     fn ask_by_name(&mut self, link: u32) {
         self.for_live(link, |live, watching| {
             live.own = true;
@@ -260,8 +267,9 @@ impl Relay {
         self.requests.set_backlog();
     }
 
-    /// Who is asked for by name where a link as a whole was denied: one that watches where the connection
-    /// before took names alone, else the page that has waited longest; [`NONE`] without.
+    /// The subscription to request by name after a link was denied as a whole: a live one if the
+    /// previous connection accepted only names, else the one that has waited longest; [`NONE`] if
+    /// there is neither.
     fn witness(&self, link: u32) -> u32 {
         let row = &self.links[link];
         if row.was_by_name && row.watching.live() > 0 {
@@ -276,8 +284,8 @@ impl Relay {
         NONE
     }
 
-    /// Denies a link to all that wait, ends it for all that watch, and remembers it. Takes over a use
-    /// of the reason.
+    /// Denies a link to all waiting pages, ends its live subscriptions, and remembers the denial.
+    /// Consumes one use of the reason.
     pub(super) fn deny_link(&mut self, now: Instant, link: u32, reason: Reason, untried: bool) {
         self.unanswered.forget(self.links.id(link));
         self.void_requests(now, link);
@@ -291,13 +299,14 @@ impl Relay {
         self.reasons.release_reason(reason);
     }
 
-    /// Ends a link's trial by the request with a number; the reason for which it was denied.
+    /// Ends a link's trial if this request is the one; returns the reason of the denial that was on
+    /// trial.
     pub(super) fn end_trial(&mut self, link: u32, number: u32) -> Option<Reason> {
         let trial = &mut self.links[link].on_trial;
         trial.take_if(|trial| trial.request == number).map(|trial| trial.reason)
     }
 
-    /// The business server takes a link back.
+    /// Handles `Revoke`: the link's grant and its live subscriptions end.
     pub(super) fn revoked(&mut self, now: Instant, name: &str, reason: &str) {
         let Some(link) = self.links.find(name) else { return };
         let reason = self.reasons.keep_reason(reason, "the link was taken back");
@@ -307,14 +316,14 @@ impl Relay {
         self.release_link(now, link);
     }
 
-    /// The business server ends a topic for all.
+    /// Handles `End`: the topic ends for all pages.
     pub(super) fn ended(&mut self, now: Instant, topic_number: u32, reason: &str) {
         let Some(topic) = self.topics.find(topic_number) else { return };
         self.end_pages(now, topic, reason);
         self.forget_topic(now, topic);
     }
 
-    /// Tells all pages of a topic that it is over.
+    /// Notifies all pages of a topic that it is over, and ends their subscriptions.
     pub(super) fn end_pages(&mut self, now: Instant, topic: u32, reason: &str) {
         let reason = self.reasons.keep_reason(reason, "it is over");
         let (number, pages) = (self.topics[topic].number(), self.topics[topic].viewers.len());
@@ -327,7 +336,8 @@ impl Relay {
         self.events.add(Event::Ended { topic: number, pages });
     }
 
-    /// Answers those that a request was for with `denied`, each with a retry of its own where there is one.
+    /// Denies the waiting subscriptions that a request was sent for, each with a retry of its own
+    /// if `draw_ms` is given.
     pub(super) fn answer_waiting(
         &mut self,
         now: Instant,
@@ -359,14 +369,14 @@ impl Relay {
         }
     }
 
-    /// Ends every live subscription made with a link, and its grant.
+    /// Ends a link's grant and every live subscription that was made with it.
     fn end_link(&mut self, now: Instant, link: u32, reason: Reason) {
         let row = &mut self.links[link];
         let topic = row.topic;
         row.end_grant(now);
         row.each = false;
         row.ask_again = false;
-        // Held for as long as the loop runs.
+        // Keeps the link's row during the loop.
         row.asked.hold();
         self.requests.set_backlog();
         if let Some(row) = self.topics.get(topic) {
@@ -381,7 +391,7 @@ impl Relay {
         self.links[link].asked.release();
     }
 
-    /// A link leads to another topic than before: its pages there are told that it is over.
+    /// If a link now leads to another topic, ends its pages' subscriptions to the former one.
     fn leave_other_topic(&mut self, now: Instant, link: u32, topic: u32) {
         let row = &self.links[link];
         if row.topic != NONE && row.topic != topic && row.watching.live() > 0 {
@@ -389,7 +399,7 @@ impl Relay {
         }
     }
 
-    /// Does something for each live subscription of a link.
+    /// Calls `each` for every live subscription of a link.
     pub(super) fn for_live(&mut self, link: u32, mut each: impl FnMut(&mut Live, &mut Watching)) {
         let row = &mut self.links[link];
         let Some(topic) = self.topics.get(row.topic) else { return };
@@ -410,8 +420,8 @@ mod tests {
     use board::{Board, HOST};
     use wire::uplink::{Grant, ToRelay};
 
-    /// A page of an address that asks for `link`.
-    fn asks(rig: &mut Rig, address: u8) -> super::super::table::Id<super::super::session::Session> {
+    /// A page at an address that subscribes to `link`.
+    fn subscriber(rig: &mut Rig, address: u8) -> super::super::table::Id<super::super::session::Session> {
         let page = rig.page_at([10, 0, 0, address].into());
         rig.subscribe(page, 1, "link");
         page
@@ -421,31 +431,31 @@ mod tests {
         rig.read(page).iter().any(|text| text.contains("subscribed"))
     }
 
-    /// A business server that knows nothing of a page denies the link as a whole.
-    fn shy(rig: &mut Rig) {
-        rig.tell(ToRelay::Deny { request: 1, reason: "who asks?" });
+    /// A business server that requires a page's name denies the link as a whole.
+    fn deny_unnamed(rig: &mut Rig) {
+        rig.tell(ToRelay::Deny { request: 1, reason: "which page?" });
     }
 
     #[test]
-    fn a_page_that_is_denied_by_name_costs_nobody_else_anything() {
+    fn a_denial_by_name_affects_no_other_page() {
         let mut rig = Rig::up(&BOARD);
-        let good = asks(&mut rig, 1);
+        let good = subscriber(&mut rig, 1);
         rig.accept(1, 7, 1, OWN);
         rig.accept(2, 7, 1, OWN);
         assert!(is_in(&mut rig, good));
         rig.said();
-        let banned = asks(&mut rig, 2);
-        let other = asks(&mut rig, 3);
+        let banned = subscriber(&mut rig, 2);
+        let other = subscriber(&mut rig, 3);
         rig.tell(ToRelay::Deny { request: 3, reason: "you are banned" });
         assert_eq!(rig.read(banned), [r#"{"type":"denied","id":1,"reason":"you are banned"}"#]);
-        // It asks again at once, which costs nothing for 2 s.
+        // Subscribing again costs no request for 2 s.
         rig.said();
         rig.subscribe(banned, 2, "link");
         assert_eq!(rig.read(banned), [r#"{"type":"denied","id":2,"reason":"you are banned"}"#]);
         assert_eq!(rig.said(), [""; 0]);
         rig.accept(4, 7, 1, OWN);
         assert!(is_in(&mut rig, other));
-        assert!(rig.read(good).is_empty(), "who watches goes on");
+        assert!(rig.read(good).is_empty(), "the live page goes on");
         rig.pass(2_100);
         rig.said();
         rig.subscribe(banned, 3, "link");
@@ -455,7 +465,7 @@ mod tests {
     #[test]
     fn the_table_of_denied_pages_forgets_the_oldest() {
         let mut rig = Rig::up(&Board { denials_max: 1, ..BOARD });
-        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
+        let [a, b] = [1, 2].map(|address| subscriber(&mut rig, address));
         rig.accept(1, 7, 1, OWN);
         for request in [2, 3] {
             rig.tell(ToRelay::Deny { request, reason: "no" });
@@ -468,36 +478,36 @@ mod tests {
     }
 
     #[test]
-    fn where_only_names_are_accepted_pages_are_asked_for_by_name() {
+    fn pages_are_requested_by_name_where_only_names_are_accepted() {
         let mut rig = Rig::up(&BOARD);
-        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
-        shy(&mut rig);
+        let [a, b] = [1, 2].map(|address| subscriber(&mut rig, address));
+        deny_unnamed(&mut rig);
         assert_eq!(rig.said(), ["Subscribe 1 link", "Subscribe 2 link by 10.0.0.1"]);
-        assert!(rig.read(a).is_empty() && rig.read(b).is_empty(), "nobody is denied yet");
+        assert!(rig.read(a).is_empty() && rig.read(b).is_empty(), "no page is denied yet");
         rig.accept(2, 7, 1, OWN);
         assert!(is_in(&mut rig, a));
         assert_eq!(rig.said(), ["Audience 7 1", "Subscribe 3 link by 10.0.0.2 since 1 [0, 0, 0, 0]"]);
         rig.tell(ToRelay::Deny { request: 3, reason: "not you" });
         assert_eq!(rig.read(b), [r#"{"type":"denied","id":1,"reason":"not you"}"#]);
         assert!(rig.read(a).is_empty());
-        // A shared answer to one name is for all, as it is to a whole link.
-        let [c, d] = [3, 4].map(|address| asks(&mut rig, address));
+        // A shared accept of one name admits all waiting pages, like an accept of the whole link.
+        let [c, d] = [3, 4].map(|address| subscriber(&mut rig, address));
         rig.accept(4, 7, 1, SHARED);
         assert!(is_in(&mut rig, c) && is_in(&mut rig, d));
     }
 
     #[test]
-    fn a_grant_of_names_alone_is_renewed_in_a_page_s_name() {
+    fn a_grant_by_name_is_renewed_in_a_page_s_name() {
         let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
-        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
-        shy(&mut rig);
+        let [a, b] = [1, 2].map(|address| subscriber(&mut rig, address));
+        deny_unnamed(&mut rig);
         rig.accept(2, 7, 1, Grant { ttl_s: 6, ..SHARED });
         assert!(is_in(&mut rig, a) && is_in(&mut rig, b));
         rig.said();
         rig.pass(5_500);
         let said = rig.said();
         assert!(said.iter().any(|said| said.starts_with("Subscribe 3 link by 10.0.0.1")), "{said:?}");
-        // One that is not welcome any more leaves alone; the next one's name is tried.
+        // Only the denied page leaves; the renewal is repeated in the next page's name.
         rig.tell(ToRelay::Deny { request: 3, reason: "you are banned" });
         assert!(rig.read(a).iter().any(|text| text.contains("banned")));
         rig.pass(200);
@@ -507,29 +517,29 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_dead_for_names_too_costs_two_requests_and_denies_all() {
+    fn a_link_denied_as_a_whole_and_by_name_costs_two_requests_and_denies_all() {
         let mut rig = Rig::up(&BOARD);
-        let pages = [1, 2, 3].map(|address| asks(&mut rig, address));
-        shy(&mut rig);
+        let pages = [1, 2, 3].map(|address| subscriber(&mut rig, address));
+        deny_unnamed(&mut rig);
         rig.tell(ToRelay::Deny { request: 2, reason: "no such link" });
         assert_eq!(rig.said().len(), 2);
         assert_eq!(rig.read(pages[0]), [r#"{"type":"denied","id":1,"reason":"no such link"}"#]);
         for page in &pages[1..] {
-            assert_eq!(rig.read(*page), [r#"{"type":"denied","id":1,"reason":"who asks?"}"#]);
+            assert_eq!(rig.read(*page), [r#"{"type":"denied","id":1,"reason":"which page?"}"#]);
         }
-        let late = asks(&mut rig, 4);
+        let late = subscriber(&mut rig, 4);
         assert_eq!(rig.read(late).len(), 1);
-        assert_eq!(rig.said(), [""; 0], "it is remembered for 2 s");
+        assert_eq!(rig.said(), [""; 0], "the denial is remembered for 2 s");
     }
 
     #[test]
-    fn a_link_that_was_accepted_on_this_connection_is_dead_once_it_is_denied() {
+    fn a_link_that_was_accepted_on_this_connection_is_denied_without_a_trial() {
         let mut rig = Rig::up(&BOARD);
-        let page = asks(&mut rig, 1);
+        let page = subscriber(&mut rig, 1);
         rig.accept(1, 7, 1, SHARED);
         rig.tell(ToRelay::Revoke { link: "link", reason: "back" });
         rig.read(page);
-        assert_eq!(rig.relay.in_use().links, 0, "its row is gone");
+        assert_eq!(rig.relay.in_use().links, 0, "its row was removed");
         rig.said();
         rig.subscribe(page, 2, "link");
         rig.tell(ToRelay::Deny { request: 2, reason: "no more" });
@@ -538,32 +548,32 @@ mod tests {
     }
 
     #[test]
-    fn a_link_of_names_alone_is_one_still_once_its_row_was_forgotten() {
+    fn a_link_whose_row_was_removed_is_still_requested_by_name() {
         let mut rig = Rig::up(&BOARD);
-        let page = asks(&mut rig, 1);
-        shy(&mut rig);
+        let page = subscriber(&mut rig, 1);
+        deny_unnamed(&mut rig);
         rig.accept(2, 7, 1, OWN);
         assert!(is_in(&mut rig, page));
         rig.relay.handle_page_closed(rig.now, page);
         assert_eq!(rig.relay.in_use().links, 0);
         rig.said();
-        asks(&mut rig, 1);
+        subscriber(&mut rig, 1);
         assert_eq!(rig.said(), ["Subscribe 3 link by 10.0.0.1"]);
     }
 
     #[test]
-    fn after_a_lost_uplink_one_banned_name_ends_nobody_else() {
+    fn after_a_lost_uplink_one_denied_name_ends_no_other_page() {
         let mut rig = Rig::up(&BOARD);
-        let [a, b] = [1, 2].map(|address| asks(&mut rig, address));
-        shy(&mut rig);
+        let [a, b] = [1, 2].map(|address| subscriber(&mut rig, address));
+        deny_unnamed(&mut rig);
         rig.accept(2, 7, 1, SHARED);
         assert!(is_in(&mut rig, a) && is_in(&mut rig, b));
         rig.relay.handle_uplink_lost(rig.now);
-        let banned = asks(&mut rig, 3);
+        let banned = subscriber(&mut rig, 3);
         rig.said();
         rig.connect();
         assert_eq!(rig.said(), ["Subscribe 3 link since 1 [0, 0, 0, 0]"]);
-        rig.tell(ToRelay::Deny { request: 3, reason: "who asks?" });
+        rig.tell(ToRelay::Deny { request: 3, reason: "which page?" });
         assert_eq!(rig.said(), ["Subscribe 4 link by 10.0.0.1 since 1 [0, 0, 0, 0]"]);
         rig.tell(ToRelay::Deny { request: 4, reason: "you are banned" });
         assert!(rig.read(a).iter().any(|text| text.contains("end")));
@@ -580,16 +590,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_shared_and_comes_back_for_one_name_alone_is_asked_for_by_each() {
-        // By names alone before: the name that was asked for is one that watches.
+    fn a_shared_link_that_is_accepted_for_one_name_after_a_reconnect_is_requested_for_each_page() {
+        // Only names were accepted before: the request names a page with a live subscription.
         let mut rig = Rig::up(&BOARD);
-        let [_, b] = [1, 2].map(|address| asks(&mut rig, address));
-        shy(&mut rig);
+        let [_, b] = [1, 2].map(|address| subscriber(&mut rig, address));
+        deny_unnamed(&mut rig);
         rig.accept(2, 7, 1, SHARED);
         rig.said();
         rig.relay.handle_uplink_lost(rig.now);
         rig.connect();
-        rig.tell(ToRelay::Deny { request: 3, reason: "who asks?" });
+        rig.tell(ToRelay::Deny { request: 3, reason: "which page?" });
         let said = rig.said();
         assert!(said[1].starts_with("Subscribe 4 link by 10.0.0."), "{said:?}");
         rig.accept(4, 7, 1, OWN);
@@ -598,14 +608,14 @@ mod tests {
         rig.tell(ToRelay::Deny { request: 5, reason: "not you" });
         assert!(rig.read(b).iter().any(|text| text.contains("not you")));
 
-        // As a whole before: the name is one that waits.
+        // The whole link was accepted before: the request names a waiting page.
         let mut rig = Rig::up(&BOARD);
         let watcher = rig.viewer();
         rig.relay.handle_uplink_lost(rig.now);
-        let newcomer = asks(&mut rig, 3);
+        let newcomer = subscriber(&mut rig, 3);
         rig.said();
         rig.connect();
-        rig.tell(ToRelay::Deny { request: 2, reason: "who asks?" });
+        rig.tell(ToRelay::Deny { request: 2, reason: "which page?" });
         assert!(rig.said()[1].starts_with("Subscribe 3 link by 10.0.0.3"));
         rig.accept(3, 7, 1, OWN);
         assert!(is_in(&mut rig, newcomer));
@@ -616,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_of_the_connection_before_admits_nobody_though_its_topic_is_back() {
+    fn a_grant_of_the_previous_connection_admits_nobody_even_if_its_topic_is_back() {
         let mut rig = Rig::up(&BOARD);
         rig.viewer();
         let other = rig.page();
@@ -628,21 +638,21 @@ mod tests {
         let said = rig.said();
         let number = said.iter().find(|said| said.contains(" other ")).unwrap().split(' ').nth(1).unwrap();
         rig.accept(number.parse().unwrap(), 7, 1, SHARED);
-        let newcomer = asks(&mut rig, 2);
-        assert!(!is_in(&mut rig, newcomer), "its link was not accepted yet");
+        let newcomer = subscriber(&mut rig, 2);
+        assert!(!is_in(&mut rig, newcomer), "its link has not been accepted yet");
     }
 
     #[test]
-    fn an_accept_that_comes_during_a_trial_settles_it() {
+    fn an_accept_during_a_trial_settles_it() {
         let mut rig = Rig::up(&Board { dead_ms: 600_000, first_subscribe_ms_max: 60_000, ..BOARD });
-        let page = asks(&mut rig, 1);
+        let page = subscriber(&mut rig, 1);
         rig.pass(10_100);
         rig.read(page);
         rig.tell(ToRelay::Ping { nonce: 1 });
-        let [a, b] = [2, 3].map(|address| asks(&mut rig, address));
+        let [a, b] = [2, 3].map(|address| subscriber(&mut rig, address));
         rig.said();
-        shy(&mut rig);
-        // The link was asked for anew meanwhile, and that is answered first.
+        deny_unnamed(&mut rig);
+        // The link was requested again in the meantime, and that request is answered first.
         rig.accept(2, 7, 1, SHARED);
         assert!(is_in(&mut rig, a) && is_in(&mut rig, b));
         rig.tell(ToRelay::Deny { request: 3, reason: "not you" });
@@ -652,10 +662,10 @@ mod tests {
     #[test]
     fn a_trial_that_is_not_answered_denies_with_a_retry() {
         let mut rig = Rig::up(&Board { dead_ms: 600_000, first_subscribe_ms_max: 60_000, ..BOARD });
-        let page = asks(&mut rig, 1);
+        let page = subscriber(&mut rig, 1);
         rig.pass(1_000);
-        shy(&mut rig);
-        let late = asks(&mut rig, 2);
+        deny_unnamed(&mut rig);
+        let late = subscriber(&mut rig, 2);
         rig.pass(10_100);
         for page in [page, late] {
             assert!(rig.read(page).iter().any(|text| text.contains("did not answer") && text.contains("retry")));
@@ -664,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_denied_while_people_watch_ends_for_all_at_once() {
+    fn a_link_that_is_denied_while_pages_watch_ends_for_all_at_once() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         let other = rig.page();
@@ -678,19 +688,19 @@ mod tests {
         for page in [page, other] {
             assert!(rig.read(page).contains(&r#"{"type":"end","topic":7,"reason":"over"}"#.to_owned()));
         }
-        assert_eq!(rig.said(), [""; 0], "nobody's name was tried");
+        assert_eq!(rig.said(), [""; 0], "no request by name was sent");
     }
 
     #[test]
-    fn a_link_known_as_not_shared_is_asked_for_page_by_page_after_a_lost_uplink() {
+    fn a_link_that_was_not_shared_is_requested_page_by_page_after_a_lost_uplink() {
         let mut rig = Rig::up(&BOARD);
-        let a = asks(&mut rig, 1);
+        let a = subscriber(&mut rig, 1);
         rig.accept(1, 7, 1, OWN);
         rig.accept(2, 7, 1, OWN);
         assert!(is_in(&mut rig, a));
         rig.said();
         rig.relay.handle_uplink_lost(rig.now);
-        let b = asks(&mut rig, 2);
+        let b = subscriber(&mut rig, 2);
         rig.connect();
         let said = rig.said();
         assert!(said.len() == 2 && said.iter().all(|said| said.contains(" by 10.0.0.")), "{said:?}");
@@ -700,22 +710,19 @@ mod tests {
     }
 
     #[test]
-    fn a_herd_is_admitted_in_turns_and_a_grant_of_no_time_covers_all_of_it() {
+    fn a_herd_is_admitted_in_turns_and_a_grant_with_ttl_0_covers_all_of_it() {
         const HERD: u32 = 1_000;
         let mut rig =
             Rig::up(&Board { pages_max: HERD + 1, subscriptions_max: HERD + 1, address_asks_burst: 60_000, ..HOST });
-        let pages: Vec<_> = (0..HERD).map(|_| asks(&mut rig, 1)).collect();
+        let pages: Vec<_> = (0..HERD).map(|_| subscriber(&mut rig, 1)).collect();
         rig.accept(1, 7, 1, Grant { ttl_s: 0, ..SHARED });
         let at_once = rig.relay.counters().subscribed;
         assert!(0 < at_once && at_once < u64::from(HERD) / 2, "{at_once} in one step");
         assert!(rig.relay.has_pages_to_serve());
         rig.said();
-        let late = asks(&mut rig, 2);
+        let late = subscriber(&mut rig, 2);
         let said = rig.said();
-        assert!(
-            said.iter().any(|said| said.starts_with("Subscribe 2 link ")),
-            "who comes later is not covered: {said:?}"
-        );
+        assert!(said.iter().any(|said| said.starts_with("Subscribe 2 link ")), "a later page is not covered: {said:?}");
         for _ in 0..HERD {
             rig.relay.admit_more(rig.now);
         }
@@ -724,11 +731,11 @@ mod tests {
     }
 
     #[test]
-    fn a_herd_whose_link_is_taken_back_before_all_are_in_is_asked_for_anew() {
+    fn a_herd_whose_link_is_revoked_before_all_are_admitted_is_requested_again() {
         const HERD: u32 = 1_000;
         let mut rig = Rig::up(&Board { pages_max: HERD, subscriptions_max: HERD, address_asks_burst: 60_000, ..HOST });
         for _ in 0..HERD {
-            asks(&mut rig, 1);
+            subscriber(&mut rig, 1);
         }
         rig.accept(1, 7, 1, SHARED);
         rig.tell(ToRelay::Revoke { link: "link", reason: "back" });
@@ -737,7 +744,7 @@ mod tests {
             rig.relay.admit_more(rig.now);
         }
         rig.pass(100);
-        assert_eq!(rig.relay.counters().subscribed, in_before, "nobody is let in by what was taken back");
+        assert_eq!(rig.relay.counters().subscribed, in_before, "a revoked grant admits nobody");
         assert!(rig.said().iter().any(|said| said.starts_with("Subscribe 2 link")));
     }
 }

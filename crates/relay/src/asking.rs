@@ -1,9 +1,10 @@
-//! Asking the business server: what is asked for, again and when, and what is given up.
+//! Requests to the business server: what is requested, when it is repeated, and when it times out.
 //!
-//! The rules of "Subscribing" in `docs/protocol.md`: pages that ask for one link while a request for it
-//! is under way cost one request; without a shared grant each page is asked for; everything is asked for anew on a new
-//! connection. Who is admitted is `admission.rs`'s, what an answer leads to `answering.rs`'s. Bounded by the board's
-//! tables and by the room in the uplink's buffer: whose turn it is where that is short is `turns.rs`'s.
+//! Implements "Subscribing" in `docs/protocol.md`: pages that subscribe to a link while a request
+//! for it is in flight share that request; without a shared grant each page is requested by itself;
+//! everything is requested again on a new connection. Admission is in `admission.rs`, the handling
+//! of answers in `answering.rs`. Bounded by the board's tables and by the room in the uplink's
+//! buffer; while that is short, `turns.rs` decides whose request is sent next.
 
 use heapless::String;
 
@@ -19,26 +20,27 @@ use super::{
 };
 use wire::uplink::{PageInfo, Since, ToBusiness};
 
-/// A `Subscribe` that is not answered within this time is given up; a page waits no longer either.
+/// Timeout of a `Subscribe`; a page doesn't wait longer either.
 pub(super) const ANSWER_MS_MAX: u64 = 10_000;
-/// A renewal that was not answered is asked for again after this time, twice as long after each
-/// further one, at most [`RENEW_MS_MAX`].
+/// Back-off of unanswered renewals: the first step, doubled after each further one, up to
+/// [`RENEW_MS_MAX`].
 const RENEW_MS_MIN: u64 = 2_000;
 const RENEW_MS_MAX: u64 = 30_000;
-/// Epochs among those that waiting pages bring whose pages are counted. Where there are more, the
-/// one that is asked for may not be the most frequent; the `Accept` then names the right one.
+/// How many different epochs in the `since` of waiting pages are counted. If there are more, the
+/// requested epoch may not be the most frequent one; the `Accept` then names the right one.
 const EPOCHS_MAX: usize = 16;
 
 impl Relay {
-    /// Sends a `Subscribe` that names the page of `asker`, or asks for the link as a whole where
-    /// that is [`NONE`]; `false` where there is no room for it now.
+    /// Sends a `Subscribe` that names the page of `asker`, or one for the link as a whole if
+    /// `asker` is [`NONE`]. Returns `false` if there is no room for it now.
     pub(super) fn request(&mut self, now: Instant, link: u32, asker: u32) -> bool {
         if !self.is_up() || self.requests.is_full() {
             self.requests.set_backlog();
             return false;
         }
         let since = self.since_for(link);
-        // For a topic that the relay holds nothing is replayed that it has.
+        // Recorded only for a link without a topic, where the place is that of waiting pages. For a
+        // topic that the relay holds, nothing that it has is replayed.
         let replay =
             since.filter(|_| self.links[link].topic == NONE).map_or((0, 0), |since| (since.epoch, since.next[1]));
         let mut address = String::<48>::new();
@@ -71,12 +73,12 @@ impl Relay {
         true
     }
 
-    /// A page as a denial of it is remembered.
+    /// The key under which a page's denial is remembered.
     pub(super) fn asker(&self, session: &Session) -> Asker {
         Asker { address: session.address(), origin: self.hash_of(self.sessions.origin(session)) }
     }
 
-    /// From where the business server should publish.
+    /// The place from which the business server should publish.
     fn since_for(&self, link: u32) -> Option<Since> {
         if let Some(topic) = self.topics.get(self.links[link].topic) {
             return Some(Since { epoch: topic.epoch(), next: topic.next() });
@@ -86,8 +88,9 @@ impl Relay {
         Some(Since { epoch, next: [0, from, 0, 0] })
     }
 
-    /// The epoch that most of the waiting pages bring, of several the one that came first, or the one
-    /// that the business server named; and the lowest place in it.
+    /// The epoch that most of the waiting pages bring (of equals, the one that came first), or the
+    /// epoch that the business server named; and the lowest `messages` sequence that pages bring
+    /// for it.
     fn place_of_most(&self, link: u32) -> Option<(u64, u64)> {
         let row = &self.links[link];
         let mut places = heapless::Vec::<(u64, u64, u32), EPOCHS_MAX>::new();
@@ -101,18 +104,18 @@ impl Relay {
                 continue;
             }
             if places.is_full() && row.epoch == Some(epoch) {
-                // The one that the business server named is always counted.
+                // The epoch that the business server named is always counted.
                 places.pop();
             }
             let _ = places.push((epoch, next, 1));
         }
         let named = places.iter().find(|(epoch, ..)| row.epoch == Some(*epoch));
-        // The last of equals is what `max_by_key` gives.
+        // `max_by_key` returns the last of equals, hence `rev`.
         let chosen = named.or_else(|| places.iter().rev().max_by_key(|(.., count)| *count));
         chosen.map(|(epoch, lowest, _)| (*epoch, *lowest))
     }
 
-    /// Gives up requests that were not answered, renews grants, forgets links of no use.
+    /// Times out requests, schedules due renewals, and removes idle links.
     pub(super) fn sweep_links(&mut self, now: Instant) {
         for index in 0..self.requests.rows().end() {
             let request = self.requests.rows().get(index).filter(|request| request.deadline <= now);
@@ -134,13 +137,14 @@ impl Relay {
         }
     }
 
-    /// A request that was not answered: who waits for it comes back later, a renewal is asked for again.
+    /// Handles a request that timed out: its waiting pages are denied with a retry, and a renewal
+    /// is scheduled again.
     fn give_up(&mut self, now: Instant, request: &Request) {
         let link = request.link;
         self.unanswered.remember(request, &self.links, &self.subscriptions);
         match self.end_trial(link, request.number) {
             Some(denied) => {
-                // The whole was denied and the name not answered: that is no answer.
+                // The link was denied as a whole and the trial timed out: neither settles it.
                 self.reasons.release_reason(denied);
                 let reason = Reason::Own("the business server did not answer");
                 self.deny_waiting(now, link, reason, Some(Self::retry_ms));
@@ -156,7 +160,7 @@ impl Relay {
         self.requests.set_backlog();
     }
 
-    /// Plans the next try of a renewal that came to nothing, with a back-off.
+    /// Schedules the next attempt of a renewal that failed, with back-off and jitter.
     pub(super) fn plan_renewal(&mut self, now: Instant, link: u32) {
         let row = &mut self.links[link];
         if row.is_renewed() && !row.asked.is_whole() && row.renew_at == Instant::NEVER {
@@ -166,7 +170,8 @@ impl Relay {
         }
     }
 
-    /// The first live subscription by a link's shared grant that is not asked for by itself; [`NONE`] without.
+    /// The first live subscription that holds a link's shared grant and has no request of its own
+    /// in flight; [`NONE`] if there is none.
     pub(super) fn first_live(&self, link: u32) -> u32 {
         let Some(topic) = self.topics.get(self.links[link].topic) else { return NONE };
         let mut walk = topic.viewers.walk();
@@ -179,7 +184,8 @@ impl Relay {
         NONE
     }
 
-    /// After the uplink came back: what nobody watches is dropped, everything else is asked for again.
+    /// After the uplink is back: forgets topics and grants without pages, and requests everything
+    /// else again.
     pub(super) fn ask_everything_again(&mut self, now: Instant) {
         for topic in 0..self.topics.end() {
             if self.topics.get(topic).is_some_and(|topic| topic.viewers.is_empty()) {
@@ -198,7 +204,7 @@ impl Relay {
             let mut is_shared = false;
             let each = row.each;
             self.for_live(link, |live, watching| {
-                // A link known as not shared is asked for page by page.
+                // A link that was not shared is requested page by page.
                 live.own |= each;
                 live.set_ask_again(watching, live.own);
                 is_shared |= !live.own;
@@ -206,7 +212,8 @@ impl Relay {
             let row = &mut self.links[link];
             row.ask_again = is_shared;
             row.renew_at = Instant::NEVER;
-            // What the connection before granted admits nobody on this one, though another link brought the topic back.
+            // A grant of the previous connection admits no page on this one, even if another link
+            // has brought the topic back.
             row.granted_until = now;
             row.unanswered = 0;
             row.was_by_name = core::mem::take(&mut row.by_name);
@@ -216,7 +223,7 @@ impl Relay {
         self.ask_more(now);
     }
 
-    /// Every request under way is void: the connection is gone.
+    /// Drops all requests in flight: their connection is gone.
     pub(super) fn drop_requests(&mut self, now: Instant) {
         self.unanswered.clear();
         self.links.forget_accepted();
@@ -233,29 +240,29 @@ impl Relay {
         self.previews.news();
     }
 
-    /// Takes a request out of the table; its link is held until [`let_go`](Self::let_go).
+    /// Removes a request from the table; its link's row is held until [`let_go`](Self::let_go).
     pub(super) fn take_request(&mut self, number: u32) -> Option<Request> {
         let request = self.requests.take(number, |link| &mut self.links[link].asked)?;
         self.subscriptions.set_asked(request.asker, false);
         Some(request)
     }
 
-    /// The request that an answer names: one under way, or one that was given up and whose link is
-    /// still of use. Its link is held until [`let_go`](Self::let_go).
+    /// The request that an answer refers to: one in flight, or one that timed out and whose link is
+    /// still in use. The link's row is held until [`let_go`](Self::let_go).
     pub(super) fn take_answered(&mut self, number: u32) -> Option<Request> {
         let under_way = self.take_request(number);
         under_way.or_else(|| self.unanswered.take(number, &mut self.links, &self.subscriptions))
     }
 
-    /// Whether a request was made for previews alone.
+    /// Whether a request was sent for previews alone.
     pub(super) fn is_for_preview(&self, number: u32) -> bool {
         let mut requests = self.requests.rows().iter();
         requests.any(|(_, request)| request.number == number && request.for_preview)
             || self.unanswered.is_for_preview(number)
     }
 
-    /// A link was denied: answers to earlier requests for it have no say any more. The rows stay, since
-    /// the requests are under way.
+    /// A link was denied: answers to its earlier requests are ignored. Their rows stay, since they
+    /// are still in flight.
     pub(super) fn void_requests(&mut self, now: Instant, link: u32) {
         for index in 0..self.requests.rows().end() {
             let voided = self.requests.void(index, link, &mut self.links[link].asked);
@@ -267,7 +274,7 @@ impl Relay {
         }
     }
 
-    /// The answer to a request was worked on.
+    /// Releases a link's row once the answer to a request has been handled.
     pub(super) fn let_go(&mut self, now: Instant, link: u32) {
         self.links[link].asked.release();
         self.release_link(now, link);
@@ -296,14 +303,17 @@ mod tests {
     }
 
     #[test]
-    fn without_a_shared_grant_each_page_is_asked_for() {
+    fn without_a_shared_grant_each_page_is_requested() {
         let mut rig = Rig::up(&BOARD);
         let (a, b) = (rig.page(), rig.page_at([10, 0, 0, 2].into()));
         rig.subscribe(a, 1, "link");
         rig.subscribe(b, 1, "link");
-        assert_eq!(rig.said(), ["Subscribe 1 link"], "as a whole, in nobody's name");
+        assert_eq!(rig.said(), ["Subscribe 1 link"], "as a whole, with no page named");
         rig.accept(1, 7, 1, OWN);
-        assert!(rig.read(a).is_empty() && rig.read(b).is_empty(), "it admits nobody");
+        assert!(
+            rig.read(a).is_empty() && rig.read(b).is_empty(),
+            "a grant that is not shared admits no page by itself"
+        );
         let said = rig.said();
         assert_eq!(
             said,
@@ -321,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_herd_that_is_not_answered_asks_again_each_at_a_time_of_its_own() {
+    fn pages_that_got_no_answer_retry_each_at_a_time_of_its_own() {
         let mut rig = Rig::up(&BOARD);
         let pages = [rig.page(), rig.page(), rig.page(), rig.page()];
         for page in pages {
@@ -332,32 +342,32 @@ mod tests {
             rig.read(page);
         }
         rig.pass(super::ANSWER_MS_MAX / 2 + 100);
-        let told: alloc::collections::BTreeSet<String> = pages
+        let denials: alloc::collections::BTreeSet<String> = pages
             .into_iter()
             .map(|page| {
                 let read = rig.read(page);
                 read.iter().find(|text| text.contains("did not answer")).unwrap_or_else(|| panic!("{read:?}")).clone()
             })
             .collect();
-        assert!(told.len() == 4 && told.iter().all(|text| text.contains("retry")), "{told:?}");
+        assert!(denials.len() == 4 && denials.iter().all(|text| text.contains("retry")), "{denials:?}");
     }
 
     #[test]
-    fn pages_that_there_is_no_row_for_ask_again_each_at_a_time_of_its_own() {
+    fn pages_refused_by_a_full_table_retry_each_at_a_time_of_its_own() {
         let mut rig = Rig::up(&Board { subscriptions_max: 1, ..BOARD });
         let _ = rig.viewer();
-        let told: alloc::collections::BTreeSet<String> = (0..3)
+        let denials: alloc::collections::BTreeSet<String> = (0..3)
             .map(|_| {
                 let page = rig.page();
                 rig.subscribe(page, 1, "link");
                 rig.read(page).into_iter().find(|text| text.contains("no room for more subscriptions")).unwrap()
             })
             .collect();
-        assert!(told.len() == 3 && told.iter().all(|text| text.contains("retry")), "{told:?}");
+        assert!(denials.len() == 3 && denials.iter().all(|text| text.contains("retry")), "{denials:?}");
     }
 
     #[test]
-    fn a_topic_that_is_ended_by_hand_is_unsubscribed_once_there_is_room_to_say_so() {
+    fn a_topic_that_is_ended_at_the_console_is_unsubscribed_once_the_buffer_has_room() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         rig.said();
@@ -367,7 +377,7 @@ mod tests {
         assert!(!rig.said().iter().any(|said| said.contains("Unsubscribe")));
         rig.pass(1_000);
         assert_eq!(rig.said(), ["Unsubscribe 7"]);
-        assert_eq!(rig.relay.end_by_hand(rig.now, 7), None, "it is forgotten");
+        assert_eq!(rig.relay.end_by_hand(rig.now, 7), None, "the topic is forgotten");
     }
 
     #[test]
@@ -387,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_not_answered_is_given_up() {
+    fn a_request_that_is_not_answered_times_out() {
         let mut rig = Rig::up(&Board { dead_ms: 60_000, first_subscribe_ms_max: 60_000, ..BOARD });
         let page = rig.page();
         rig.subscribe(page, 1, "link");
@@ -400,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cold_link_is_asked_for_from_where_its_pages_were() {
+    fn a_cold_link_is_requested_from_the_place_of_its_pages() {
         let mut rig = Rig::up(&BOARD);
         let pages = [rig.page(), rig.page(), rig.page()];
         rig.relay.handle_uplink_lost(rig.now);
@@ -413,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_epochs_the_most_frequent_is_asked_for_and_of_equals_the_first() {
+    fn of_several_epochs_the_most_frequent_is_requested_and_of_equals_the_first() {
         let mut rig = Rig::up(&BOARD);
         let pages = [rig.page(), rig.page(), rig.page()];
         rig.relay.handle_uplink_lost(rig.now);
@@ -435,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_names_another_epoch_costs_nobody_its_place() {
+    fn a_page_that_names_another_epoch_costs_no_other_page_its_place() {
         for (epoch, next) in [(u64::MAX, 27), (4, (1_u64 << 53) - 1)] {
             let mut rig = Rig::up(&BOARD);
             let (liar, back) = (rig.page(), rig.page());
@@ -444,7 +454,7 @@ mod tests {
             rig.say(back, r#"{"type":"subscribe","id":1,"link":"link","since":{"epoch":"4","next":[0,28,0,0]}}"#);
             assert_eq!(rig.said(), [format!("Subscribe 1 link since {epoch} [0, {}, 0, 0]", next - 4)]);
             rig.accept(1, 7, 4, SHARED);
-            assert!(rig.read(back).is_empty(), "nobody is confirmed before the replay that it needs");
+            assert!(rig.read(back).is_empty(), "a page is confirmed only once its replay is requested");
             assert_eq!(rig.said(), ["Unsubscribe 7", "Subscribe 2 link since 4 [0, 24, 0, 0]"]);
             rig.messages(30..=31);
             rig.accept(2, 7, 4, SHARED);
@@ -455,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_whose_pages_know_older_places_again_and_again_is_accepted_in_the_end() {
+    fn a_link_whose_pages_keep_bringing_older_places_is_accepted_in_the_end() {
         let mut rig = Rig::up(&BOARD);
         let pages: Vec<_> = (0..4).map(|_| rig.page()).collect();
         let mut request = 0;
@@ -494,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accept_that_crossed_the_unsubscribe_is_asked_for_again() {
+    fn a_link_whose_accept_crossed_the_unsubscribe_is_requested_again() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         rig.relay.handle_page_closed(rig.now, page);
@@ -528,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_finds_no_room_is_unsubscribed_and_its_pages_come_back() {
+    fn a_topic_without_room_is_unsubscribed_and_its_pages_get_a_retry() {
         let mut rig = Rig::up(&Board { topics_max: 1, topics_per_page_max: 1, ..BOARD });
         rig.viewer();
         rig.said();
@@ -541,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_answer_settles_what_single_pages_were_asked_for() {
+    fn a_shared_answer_settles_the_requests_of_single_pages() {
         let mut rig = Rig::up(&BOARD);
         let (a, b) = (rig.page(), rig.page());
         rig.subscribe(a, 1, "link");
@@ -558,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_wait_while_the_link_is_revoked_cost_no_second_request() {
+    fn pages_that_wait_while_their_link_is_revoked_cost_no_second_request() {
         let mut rig = Rig::up(&BOARD);
         let (a, b) = (rig.page(), rig.page());
         rig.subscribe(a, 1, "link");
@@ -576,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_that_is_not_answered_is_asked_for_again_with_a_back_off() {
+    fn a_renewal_that_is_not_answered_is_repeated_with_a_back_off() {
         let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
         let page = rig.page();
         rig.subscribe(page, 1, "link");
@@ -592,11 +602,11 @@ mod tests {
         let waits: Vec<u64> = asked_at.windows(2).map(|pair| pair[1].since(pair[0])).collect();
         assert!(waits.len() >= 5 && waits.iter().all(|wait| (10_000..=41_000).contains(wait)), "{waits:?}");
         assert!(waits[0] < waits[waits.len() - 1], "{waits:?}");
-        assert_eq!(rig.relay.counters().denied, 0, "who watches goes on");
+        assert_eq!(rig.relay.counters().denied, 0, "a live page goes on");
     }
 
     #[test]
-    fn a_denial_that_comes_late_still_counts_and_a_late_accept_of_it_revives_nothing() {
+    fn a_late_denial_still_counts_and_a_later_accept_revives_nothing() {
         let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
         let page = rig.page();
         rig.subscribe(page, 1, "link");
@@ -617,7 +627,7 @@ mod tests {
         assert!(read.contains(&r#"{"type":"end","topic":7,"reason":"over"}"#.to_owned()));
         let back = rig.page();
         rig.subscribe(back, 1, "link");
-        assert!(rig.read(back)[0].contains("over"), "it is remembered");
+        assert!(rig.read(back)[0].contains("over"), "the denial is remembered");
         rig.pass(10_000);
         rig.tell(ToRelay::Ping { nonce: 1 });
         rig.accept(second, 7, 1, SHARED);
@@ -628,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_that_is_accepted_late_is_a_renewal() {
+    fn a_renewal_that_is_accepted_late_still_renews() {
         let mut rig = Rig::up(&Board { dead_ms: 600_000, ..BOARD });
         let page = rig.page();
         rig.subscribe(page, 1, "link");
@@ -644,7 +654,7 @@ mod tests {
     }
 
     #[test]
-    fn of_links_that_are_only_remembered_the_one_used_longest_ago_makes_room() {
+    fn of_links_that_are_only_remembered_the_least_recently_used_is_evicted() {
         let mut rig = Rig::up(&Board { links_max: 2, requests_max: 2, ..BOARD });
         let page = rig.page();
         for (link, request) in [("old", 1), ("young", 3)] {
@@ -654,7 +664,7 @@ mod tests {
             rig.pass(100);
             rig.read(page);
         }
-        // Asked for once more, the old one is the younger.
+        // Used again, `old` is now the more recently used one.
         rig.subscribe(page, 1, "old");
         rig.read(page);
         rig.subscribe(page, 1, "third");

@@ -1,8 +1,9 @@
-//! The one connection to the business server: where it stands, when it is dialled and given up, and what waits to be sent.
+//! The connection to the business server: its state, when it is dialled and closed, and the frames
+//! to send.
 //!
-//! Owns the state from `Down` to `Up`, the back-off, the addresses' turns, the signs of life and the buffer of frames. A
-//! new connection begins with an empty buffer. Knows addresses only by their place in the configured list, and no frame
-//! that comes in: those are `uplink.rs`'s.
+//! Owns the state from `Down` to `Up`, the back-off, the choice of address, the liveness timers and
+//! the send buffer. A new connection begins with an empty buffer. Knows addresses only by their
+//! index in the configured list; incoming frames are handled in `uplink.rs`.
 
 use super::{
     fault::PeerError,
@@ -15,25 +16,27 @@ use alloc::vec;
 use heapless::Deque;
 use wire::uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, ToBusiness, encode};
 
-/// A dial that is not answered is given up.
+/// Timeout of a dial.
 const DIAL_MS_MAX: u64 = 5_000;
-/// The back-off's first and last step.
+/// The back-off's first and longest step.
 pub(super) const RETRY_MS_MIN: u64 = 200;
 const RETRY_MS_MAX: u64 = 30_000;
-/// A connection that held for so long resets the back-off.
+/// A connection that was up for this time resets the back-off.
 const HELD_MS: u64 = 10_000;
-/// While a later address serves, the first one is tried again after so long, twice as long after each try that came to
-/// nothing, at most [`RETURN_DOUBLINGS_MAX`] times: 16 min. Earlier would make pages pay for a server that comes and goes.
+/// While a later address serves, the first one is tried again after this time, doubled after each
+/// failed try, at most [`RETURN_DOUBLINGS_MAX`] times: 16 min. If it were tried sooner, pages would
+/// suffer from a server that comes and goes.
 const RETURN_MS: u64 = 30_000;
 const RETURN_DOUBLINGS_MAX: u32 = 5;
-/// Room kept in the buffer for what must not wait for room: pings, pongs, unsubscribes. A small buffer keeps
-/// less, so that the largest frame always fits into an empty one.
+/// Part of the buffer reserved for frames that can't wait for room: pings, pongs, unsubscribes. A
+/// small buffer reserves less, so that the largest frame always fits into an empty one.
 const RESERVE_SIZE_MAX: usize = 1024;
 
-/// Topics that were unsubscribed lately, remembered until answers that crossed them are in.
+/// How many recently unsubscribed topics are remembered, to recognize answers that crossed the
+/// `Unsubscribe`.
 const UNSUBSCRIBED_MAX: usize = 128;
 
-/// Where the connection stands.
+/// The connection's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Down { retry_at: Instant },
@@ -47,13 +50,13 @@ pub(super) enum State {
 #[derive(Debug)]
 pub struct Uplink {
     state: State,
-    /// Counts the connections whose handshake was done.
+    /// How many handshakes have been completed; the number of the connection.
     connection: u64,
-    /// Dials that failed in a row.
+    /// Attempts to connect that failed in a row.
     failures: u32,
     addresses: u32,
     address: u32,
-    /// When the first address is to be tried again, and tries that came to nothing.
+    /// When the first address is tried again, and how many such tries have failed.
     return_at: Instant,
     returns: u32,
     nonce: [u8; 16],
@@ -61,16 +64,18 @@ pub struct Uplink {
     out: Box<[u8]>,
     out_start: usize,
     out_end: usize,
-    /// Frames sent on this connection: the order of what the business server gets.
+    /// Frames queued on this connection. A frame's number is its place in the order in which the
+    /// business server gets them.
     order: u64,
-    /// Frames queued on all of them.
+    /// Frames queued on all connections.
     queued: u64,
-    /// Topics that were unsubscribed lately on this connection, the oldest first, with their place in the order.
+    /// Topics that were recently unsubscribed on this connection, oldest first, with their frame's
+    /// place in the order.
     unsubscribed: Deque<(u32, u64), UNSUBSCRIBED_MAX>,
 }
 
 impl Uplink {
-    /// The connection as it is now.
+    /// The connection's state for the console.
     #[must_use]
     pub fn row(&self, now: Instant) -> UplinkRow {
         let (state, for_ms, retry_ms) = match self.state {
@@ -94,7 +99,7 @@ impl Uplink {
         }
     }
 
-    /// A connection that is to be dialled at once.
+    /// A connection that will be dialled at once.
     #[must_use]
     pub fn new(now: Instant, addresses: u32, out_size: u32) -> Self {
         Self {
@@ -116,19 +121,19 @@ impl Uplink {
         }
     }
 
-    /// Whether the handshake is done.
+    /// Whether the handshake is complete.
     #[must_use]
     pub const fn is_up(&self) -> bool {
         matches!(self.state, State::Up { .. })
     }
 
-    /// The number of the connection, from 1; it stays when the connection is lost.
+    /// The number of the connection, from 1; it stays the same after the connection is lost.
     #[must_use]
     pub const fn connection(&self) -> u64 {
         self.connection
     }
 
-    /// When something is to be done.
+    /// When the connection next needs attention.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match self.state {
@@ -138,7 +143,7 @@ impl Uplink {
         }
     }
 
-    /// When it is given up unless something comes.
+    /// When the connection or the attempt times out.
     fn ends_at(&self) -> Instant {
         match self.state {
             State::Down { .. } => Instant::NEVER,
@@ -148,7 +153,7 @@ impl Uplink {
         }
     }
 
-    /// Where it stands.
+    /// The connection's state.
     pub(super) const fn state(&self) -> State {
         self.state
     }
@@ -158,7 +163,7 @@ impl Uplink {
         self.nonce
     }
 
-    /// The address that is to be dialled now; it is being dialled from now on.
+    /// The index of the address to dial, if it is time; the state becomes `Dialing`.
     pub(super) fn dial(&mut self, now: Instant) -> Option<usize> {
         match self.state {
             State::Down { retry_at } if retry_at <= now => {
@@ -169,12 +174,12 @@ impl Uplink {
         }
     }
 
-    /// The challenge came, and was answered.
+    /// The challenge was received and answered.
     pub(super) const fn challenged(&mut self, challenge: [u8; 16]) {
         self.state = State::AwaitsWelcome { challenge };
     }
 
-    /// The handshake is done.
+    /// The handshake is complete.
     pub(super) fn welcomed(&mut self, now: Instant, jitter: &mut Jitter) {
         self.state = State::Up { since: now };
         self.plan_return(now, jitter);
@@ -183,7 +188,8 @@ impl Uplink {
         self.unsubscribed.clear();
     }
 
-    /// Whether the first address is to be tried now, beside the connection to another one; the try after it is planned.
+    /// Whether to try the first address now, beside the connection to another one; if so, schedules
+    /// the next try.
     pub(super) fn take_return(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
         let is_due = self.is_up() && self.return_at <= now;
         if is_due {
@@ -193,29 +199,29 @@ impl Uplink {
         is_due
     }
 
-    /// The first address answers again, and takes the place of the other one.
+    /// The first address answers again: its connection replaces the current one.
     pub(super) const fn returned(&mut self, now: Instant) {
         (self.failures, self.address) = (0, 0);
         self.state = State::Dialing { since: now };
         self.forget_out();
     }
 
-    /// A byte came, or the peer took some that had waited.
+    /// Data was received, or the peer took some of ours.
     pub(super) const fn heard(&mut self, now: Instant) {
         self.liveness.heard(now);
     }
 
-    /// A whole frame came.
+    /// A whole frame was received.
     pub(super) const fn framed(&mut self, now: Instant) {
         self.liveness.framed(now);
     }
 
-    /// Whether there was no sign of life for a while.
+    /// Whether the peer has shown no sign of life for a while.
     pub(super) const fn is_quiet(&self, now: Instant) -> bool {
         self.is_up() && self.liveness.is_quiet(now)
     }
 
-    /// Whether a `Ping` is due; the one after it is planned.
+    /// Whether a `Ping` is due; if so, schedules the next.
     pub(super) fn take_ping(&mut self, now: Instant) -> bool {
         let is_due = self.is_up() && self.liveness.ping_at() <= now;
         if is_due {
@@ -224,7 +230,7 @@ impl Uplink {
         is_due
     }
 
-    /// Why it is to be given up, if it is.
+    /// Why the connection has to be closed, if it has.
     pub(super) fn fault(&self, now: Instant) -> Option<PeerError> {
         if now < self.ends_at() {
             return None;
@@ -236,42 +242,42 @@ impl Uplink {
         }
     }
 
-    /// The frames that wait to be written.
+    /// The queued frames' bytes.
     #[must_use]
     pub fn transmit(&self) -> &[u8] {
         self.out.get(self.out_start..self.out_end).unwrap_or_default()
     }
 
-    /// The first `size` bytes of them were written.
+    /// The first `size` queued bytes were written.
     pub(super) fn wrote(&mut self, size: usize) {
         self.out_start = (self.out_start + size).min(self.out_end);
     }
 
-    /// Frames that were ever queued.
+    /// Frames queued since the start.
     #[must_use]
     pub const fn queued(&self) -> u64 {
         self.queued
     }
 
-    /// Sends a frame; its place in the order, or `None` where there is no room.
+    /// Queues a frame. Returns its place in the order, or `None` if there is no room.
     pub(super) fn send(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
         let spare = self.out.len().saturating_sub(LENGTH_SIZE + PREFIX_SIZE_MAX);
         self.encode(frame, spare.min(RESERVE_SIZE_MAX))
     }
 
-    /// Sends what a page says: in a quarter of the buffer, so that a business server that reads slowly is asked for links
-    /// all the same.
+    /// Queues a page's message. Pages' messages get a quarter of the buffer, so that requests still
+    /// go out when the business server reads slowly.
     pub(super) fn send_of_page(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
         let spare = self.out.len().saturating_sub(LENGTH_SIZE + PREFIX_SIZE_MAX);
         self.encode(frame, spare.min(self.out.len() / 4 * 3))
     }
 
-    /// Sends a frame that must not wait for others.
+    /// Queues a frame that may use the reserved room.
     pub(super) fn send_reserved(&mut self, frame: &ToBusiness<'_>) -> Option<u64> {
         self.encode(frame, 0)
     }
 
-    /// Sends `Unsubscribe` and remembers it; `false` where there is no room.
+    /// Queues `Unsubscribe` and remembers the topic. Returns `false` if there is no room.
     pub(super) fn unsubscribe(&mut self, topic: u32) -> bool {
         let Some(order) = self.send_reserved(&ToBusiness::Unsubscribe { topic }) else { return false };
         self.unsubscribed.retain(|&(other, _)| other != topic);
@@ -282,7 +288,7 @@ impl Uplink {
         true
     }
 
-    /// Whether a topic was unsubscribed lately, behind a place in the order.
+    /// Whether a topic was recently unsubscribed after a place in the order.
     pub(super) fn has_unsubscribed(&self, topic: u32, since: u64) -> bool {
         self.unsubscribed.iter().any(|&(other, order)| other == topic && order > since)
     }
@@ -300,7 +306,7 @@ impl Uplink {
         Some(self.order)
     }
 
-    /// Checks the buffer's own order: for tests.
+    /// Checks the buffer's offsets: called after every mutation.
     pub(super) fn check(&self) {
         assert!(
             self.out_start <= self.out_end && self.out_end <= self.out.len(),
@@ -310,7 +316,7 @@ impl Uplink {
         );
     }
 
-    /// The dialled address answered: the handshake begins.
+    /// The dialled address accepted the connection: the handshake begins.
     pub(super) fn begin(&mut self, now: Instant, nonce: [u8; 16]) {
         self.state = State::AwaitsChallenge;
         self.nonce = nonce;
@@ -318,19 +324,19 @@ impl Uplink {
         self.forget_out();
     }
 
-    /// What was to be written is of a connection that is no more.
+    /// Discards the queued bytes: they belong to a connection that is gone.
     const fn forget_out(&mut self) {
         (self.out_start, self.out_end) = (0, 0);
     }
 
-    /// Plans the next try of the first address, where another one serves.
+    /// Schedules the next try of the first address, if another one serves.
     fn plan_return(&mut self, now: Instant, jitter: &mut Jitter) {
         let wait_ms = RETURN_MS << self.returns.min(RETURN_DOUBLINGS_MAX);
         self.return_at =
             if self.address == 0 { Instant::NEVER } else { now.after(wait_ms + jitter.below(wait_ms / 2)) };
     }
 
-    /// It is gone, or the attempt failed: when and where it is dialled next.
+    /// The connection was lost or the attempt failed: chooses when and which address to dial next.
     pub(super) fn fail(&mut self, now: Instant, jitter: &mut Jitter) {
         self.forget_out();
         match self.state {
@@ -345,7 +351,8 @@ impl Uplink {
                 self.address = (self.address + 1) % self.addresses;
             }
         }
-        // The step grows once every address was tried; full jitter, so that boxes don't come back as one.
+        // The step doubles once every address was tried. Full jitter, so that many boxes don't
+        // reconnect at the same time.
         let rounds = (self.failures / self.addresses).min(16);
         let step_ms = (RETRY_MS_MIN << rounds).min(RETRY_MS_MAX);
         self.state = State::Down { retry_at: now.after(1 + jitter.below(step_ms)) };
@@ -365,20 +372,20 @@ mod tests {
     }
 
     #[test]
-    fn what_pages_say_leaves_most_of_the_buffer_to_requests() {
+    fn page_messages_leave_most_of_the_buffer_to_requests() {
         let mut uplink = Uplink::new(Instant(0), 1, 8 * 1_024);
         let long = "x".repeat(512);
         while uplink.send_of_page(&ToBusiness::PageMessage { topic: 1, page: 1, data: &long }).is_some() {}
         let size = uplink.transmit().len();
         assert!((1_024..=2_048).contains(&size), "{size}");
         assert!(uplink.send(&ToBusiness::Audience { topic: 1, pages: 1 }).is_some());
-        // The largest fits into the smallest buffer.
+        // The largest frame fits into the smallest buffer.
         let mut uplink = Uplink::new(Instant(0), 1, 1_024);
         assert!(uplink.send_of_page(&ToBusiness::PageMessage { topic: 1, page: 1, data: &long }).is_some());
     }
 
     #[test]
-    fn a_small_frame_leaves_room_for_what_must_not_wait() {
+    fn small_frames_leave_the_reserved_room_free() {
         let mut uplink = Uplink::new(Instant(0), 1, 1_024);
         while uplink.send(&ToBusiness::Audience { topic: 1, pages: 1 }).is_some() {}
         assert!(uplink.send_reserved(&ToBusiness::Ping { nonce: 1 }).is_some());

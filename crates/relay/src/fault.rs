@@ -1,29 +1,32 @@
-//! Why the uplink's connection must end, as the log says it: what the business server sent that is not allowed, or that it
-//! sent nothing.
+//! Why the uplink's connection has to be closed, in the words of the log: the business server broke
+//! the protocol or timed out.
+//!
+//! Owns the texts. Knows neither what led to a fault (`uplink.rs`, `liveness.rs`) nor what follows
+//! from it: the connection is closed and dialled again (`connection.rs`).
 
 use core::fmt;
 
 use wire::uplink::{FrameError, VERSION};
 
-/// Why the uplink's connection must end.
+/// Why the uplink's connection has to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerError {
-    /// Bytes that are no frame.
+    /// Bytes that don't decode as a frame.
     Frame(FrameError),
-    /// A frame where it doesn't belong.
+    /// A frame that is not allowed in this state.
     OutOfPlace {
-        /// The frame.
+        /// The frame's name.
         name: &'static str,
-        /// Where the connection stands.
+        /// What was expected instead.
         expected: &'static str,
     },
     /// Another version of the protocol.
     Version(u16),
-    /// The proof is wrong: another secret.
+    /// The proof is wrong: the secrets differ.
     Proof,
-    /// Nothing came for too long: 10 s in the handshake, 30 s later.
+    /// No sign of life for too long: 5 s for a dial, 10 s in the handshake, 30 s later.
     Silent,
-    /// Bytes came, but no whole frame for too long: 20 s for the handshake, 5 min later.
+    /// Data was received, but no complete frame for too long: 20 s for the handshake, 5 min later.
     Slow,
 }
 
@@ -32,11 +35,11 @@ impl fmt::Display for PeerError {
         match self {
             Self::Frame(error) => write!(f, "{error}"),
             Self::OutOfPlace { name, expected } => write!(f, "{name} came where {expected} was expected"),
-            Self::Version(version) => write!(f, "it speaks version {version} of the protocol, this relay {VERSION}"),
+            Self::Version(version) => write!(f, "it speaks protocol version {version}, this relay {VERSION}"),
             Self::Proof => f.write_str("its proof is wrong: is uplink.secret the same on both sides?"),
-            Self::Silent => f.write_str("nothing came from it for too long (10 s in the handshake, 30 s later)"),
+            Self::Silent => f.write_str("timed out: nothing received from it (limit: 10 s in the handshake, 30 s later)"),
             Self::Slow => f.write_str(
-                "no whole frame came from it for too long (20 s for the handshake, 300 s later), only bytes",
+                "timed out: no complete frame received from it (limit: 20 s for the handshake, 300 s later), only bytes",
             ),
         }
     }
