@@ -1,8 +1,9 @@
-//! Admission: a page asks for a link, and is let in at once, waits, or is denied; its subscription's life.
+//! Admission: a page subscribes to a link and is admitted at once, waits, or is denied.
 //!
-//! Owns the way of a subscription's row from `Waiting` over `Live` to `Over` and out. A shared grant admits without
-//! asking; whoever finds no room in a table is denied with a retry of its own. Doesn't know how the business server is asked
-//! (`asking.rs`), nor what it says (`answering.rs`).
+//! Owns the life of a subscription's row, from `Waiting` through `Live` to `Over` and removal. With
+//! a shared grant, pages are admitted without a request. If a table is full the page is denied with
+//! a retry. Doesn't know how requests are sent to the business server (`asking.rs`), nor what its
+//! answers mean (`answering.rs`).
 
 use super::{
     Relay,
@@ -17,23 +18,25 @@ use super::{
 };
 use wire::{Track, is_link, uplink::Since};
 
-/// A page's claim to be further than the topic is dropped once the messages stood still for this time.
+/// A page whose `since` is ahead of the topic loses that place once the messages have been quiet
+/// for this time.
 pub(super) const SETTLED_MS: u64 = 2_000;
 
-/// Pages admitted in one turn: each looks for its place in the rings, which takes some microseconds
-/// where its replay is long. The others of a herd come with the next turns, so that nobody waits for
-/// all of them.
+/// Pages admitted in one turn. Each looks up its place in the rings, which takes some microseconds
+/// if its replay is long. The rest follow in the next turns, so that a burst of pages on one link
+/// doesn't delay everything else.
 const ADMISSIONS_PER_TURN: u32 = 256;
 
 impl Relay {
-    /// A page asks for a link.
+    /// A page subscribes to a link.
     pub(super) fn subscribe(&mut self, now: Instant, page: u32, id: u32, name: &str, since: Option<Since>) {
         self.counters.asked += 1;
         let Some(subscription) = self.new_subscription(now, page, id, since) else {
             self.counters.denied += 1;
             self.sessions[page].chain.refuse();
             if self.sessions[page].refused.replace(id).is_some() {
-                // One refusal is kept for a page; one that asks on without reading it comes back later.
+                // Only one unsent refusal is kept for a page. One that subscribes again before
+                // reading it is closed with a retry.
                 let retry_ms = self.full_retry_ms();
                 self.close_page(now, page, 1013, Reason::Own(""), Some(retry_ms));
             }
@@ -88,7 +91,8 @@ impl Relay {
         if row.is_granted(now) && self.is_published(row.topic) {
             self.admit(now, subscription, row.topic, false);
         } else if let Some(denied) = denied {
-            // Denied before any page came: this one's name may be good.
+            // The link was denied before any page subscribed; a request that names this page may
+            // succeed.
             let reason = self.reasons.retain_reason(denied.reason);
             self.denied_whole(now, link, reason);
         } else {
@@ -108,8 +112,8 @@ impl Relay {
         Some(subscription)
     }
 
-    /// A link that a page asks for; `None` where it has no row and there is no room for it, or its network has its share
-    /// of a table that is nearly full.
+    /// The row of a link that a page subscribes to. `None` if it has no row and the table is full,
+    /// or is more than three quarters full and the page's network has used its quarter.
     fn link_for(&mut self, now: Instant, name: &str, network: u32) -> Option<u32> {
         if let Some(link) = self.links.find(name) {
             let row = &mut self.links[link];
@@ -128,8 +132,8 @@ impl Relay {
             return None;
         }
         if self.links.is_full() {
-            // Of the links that are only remembered the least recently used makes room, one that no page ever
-            // asked for before all others.
+            // Evicts the least recently used of the links that are only remembered; links that no
+            // page ever subscribed to go first.
             let spare = self.links.iter().filter(|(_, link)| link.is_spare());
             let (index, _) = spare.min_by_key(|(_, link)| (!link.for_preview, link.used_at))?;
             self.remove_link(index);
@@ -139,7 +143,7 @@ impl Relay {
         Some(link)
     }
 
-    /// Gives a link's row back where nobody would miss it.
+    /// Frees a link's row if nothing needs it any more.
     pub(super) fn release_link(&mut self, now: Instant, link: u32) {
         if self.links.get(link).is_some_and(|row| row.is_idle(now)) {
             self.remove_link(link);
@@ -153,7 +157,8 @@ impl Relay {
         }
     }
 
-    /// A shared grant came: all that wait for the link are admitted, the first of them now.
+    /// A shared grant arrived: every waiting subscription is covered, and the first ones are
+    /// admitted now.
     pub(super) fn begin_admitting(&mut self, now: Instant, link: u32) {
         let waiting = &mut self.links[link].waiting;
         waiting.cover();
@@ -163,7 +168,7 @@ impl Relay {
         self.admit_more(now);
     }
 
-    /// Admits some of those that a shared grant covers and that still wait.
+    /// Admits up to one turn's worth of the waiting subscriptions that a shared grant covers.
     pub fn admit_more(&mut self, now: Instant) {
         let mut left = ADMISSIONS_PER_TURN;
         while let Some(link) = self.links.admitting() {
@@ -185,7 +190,7 @@ impl Relay {
         }
     }
 
-    /// A waiting subscription becomes a live one.
+    /// Turns a waiting subscription into a live one.
     pub(super) fn admit(&mut self, now: Instant, subscription: u32, topic: u32, own: bool) {
         let row = &self.subscriptions[subscription];
         let (page, link) = (row.page(), row.link());
@@ -211,7 +216,8 @@ impl Relay {
         self.push_ready(page);
     }
 
-    /// Where a page begins on `messages`, and whether that is its own claim alone.
+    /// Where a page starts on `messages`, and whether that place is known only from the page's own
+    /// `since`.
     fn first_place(&self, now: Instant, topic: u32, since: (u64, u64), replay: u16) -> (Cursor, bool) {
         let topic = &self.topics[topic];
         let newest = topic.log(Track::Messages).next_sequence();
@@ -224,13 +230,13 @@ impl Relay {
         (Cursor { sequence: next, at: UNPLACED }, next > newest)
     }
 
-    /// Whether a page has a topic already.
+    /// Whether a page already has a subscription to a topic.
     fn page_holds(&self, page: u32, topic: u32) -> bool {
         let mut of_page = self.subscriptions.of(&self.sessions[page].chain);
         of_page.any(|(_, row)| row.live().is_some_and(|live| live.topic() == topic))
     }
 
-    /// Ends a subscription: the page is told, and the row stays until it was.
+    /// Ends a subscription. The page is notified, and the row stays until that notice is sent.
     pub(super) fn finish(&mut self, now: Instant, subscription: u32, reason: Reason, retry_ms: Option<u32>) {
         let row = &self.subscriptions[subscription];
         let page = row.page();
@@ -242,11 +248,11 @@ impl Relay {
         self.push_ready(page);
     }
 
-    /// Takes a subscription out of its topic, or out of those that wait for its link: from now on it is over.
-    fn detach(&mut self, now: Instant, subscription: u32, told: Option<u32>, reason: Reason, retry_ms: Option<u32>) {
+    /// Moves a subscription to `Over`: takes it out of its topic's ring or its link's waiting ring.
+    fn detach(&mut self, now: Instant, subscription: u32, number: Option<u32>, reason: Reason, retry_ms: Option<u32>) {
         let row = &self.subscriptions[subscription];
         let (page, link, live) = (row.page(), row.link(), row.live().map(Live::topic));
-        let over = Stage::Over { topic: told, reason, retry_ms };
+        let over = Stage::Over { topic: number, reason, retry_ms };
         self.forget_asker(subscription);
         let chain = &mut self.sessions[page].chain;
         if let Some(topic) = live {
@@ -254,14 +260,14 @@ impl Relay {
             self.subscriptions.end(now, subscription, over, chain, watching, &mut row.viewers);
             row.acceptance.left(row.viewers.is_empty(), now.after(self.settings.linger_ms));
         } else {
-            // Without a link it was refused before it waited for anything.
+            // Without a link, the subscription was refused before it waited for anything.
             let waiting = self.links.get_mut(link).map(|row| &mut row.waiting);
             self.subscriptions.deny(subscription, over, chain, waiting);
         }
         self.release_link(now, link);
     }
 
-    /// A page that goes takes its subscriptions with it.
+    /// Removes all subscriptions of a page that is gone.
     pub(super) fn forget_page(&mut self, now: Instant, page: u32) {
         loop {
             let subscription = self.sessions[page].chain.first();
@@ -283,14 +289,15 @@ impl Relay {
         self.subscriptions.remove(subscription, &mut self.sessions[page].chain);
     }
 
-    /// A subscription that goes away is nobody's asker any more.
+    /// A subscription that ends is no longer the asker of any request.
     fn forget_asker(&mut self, subscription: u32) {
         if self.subscriptions[subscription].is_asked() {
             self.requests.forget_asker(subscription);
         }
     }
 
-    /// A waiting page is denied once it waited too long, whoever was to be asked.
+    /// Denies a page's subscriptions that have waited too long, whether or not a request was sent
+    /// for them; checks claimed places.
     pub(super) fn sweep_waiting(&mut self, now: Instant, page: u32) {
         let mut subscription = self.sessions[page].chain.first();
         while subscription != NONE {
@@ -312,13 +319,13 @@ impl Relay {
         }
     }
 
-    /// A page said that it had come further than the topic has: once the topic stands still, that counts
-    /// as no `since`.
+    /// The page's `since` was ahead of the topic. Once the topic is quiet, such a `since` is
+    /// ignored.
     fn check_claim(&mut self, now: Instant, subscription: u32, live: Live) {
         let topic = &self.topics[live.topic()];
         let newest = topic.log(Track::Messages).next_sequence();
         let is_reached = live.cursors[Track::Messages.index()].sequence <= newest;
-        // Without an uplink nothing is settled: the rest of a replay may still come.
+        // Without an uplink the topic is not settled: the rest of a replay may still come.
         let is_settled = self.is_up()
             && topic.acceptance.is_on(self.uplink.connection())
             && newest != 0

@@ -1,8 +1,9 @@
-//! Pages that were denied by name, remembered for a moment so that asking again costs nothing.
+//! Recent denials of single pages, so that a page that subscribes again costs no request.
 //!
-//! A denial of a request that names a page is that page's alone: it is remembered by link, full
-//! address and origin, in a table of the board from which the oldest goes first. A page that asks
-//! again and again so costs the business server one request in [`DENIED_MS`].
+//! A denial of a request that names a page applies to that page alone: it is remembered by link,
+//! full address and origin, in a table of the board's size that evicts the oldest row. A page that
+//! keeps subscribing costs the business server one request per [`DENIED_MS`]. Doesn't know denials
+//! of a link as a whole: those are in the link's row.
 
 use alloc::collections::VecDeque;
 
@@ -12,10 +13,10 @@ use super::{
     time::Instant,
 };
 
-/// A denial is remembered for this time, so that a herd on a dead link costs one request.
+/// How long a denial is remembered, so that many pages on a dead link cost one request.
 pub(super) const DENIED_MS: u64 = 2_000;
 
-/// The pages that were denied lately, the oldest first.
+/// The recent denials, oldest first.
 #[derive(Debug)]
 pub struct Denials {
     rows: VecDeque<Row>,
@@ -24,7 +25,7 @@ pub struct Denials {
 
 #[derive(Debug)]
 struct Row {
-    /// The hash of the link's name: a link of no use is forgotten meanwhile.
+    /// The hash of the link's name: the link's row may be removed in the meantime.
     link: u64,
     page: Asker,
     until: Instant,
@@ -32,27 +33,27 @@ struct Row {
 }
 
 impl Denials {
-    /// Bytes of one row.
+    /// The size of one row, bytes.
     pub const ROW_SIZE: usize = size_of::<Row>();
 
-    /// None yet; room for so many.
+    /// Creates an empty table with room for `denials_max`.
     #[must_use]
     pub fn new(denials_max: u32) -> Self {
         Self { rows: VecDeque::with_capacity(denials_max as usize), rows_max: denials_max as usize }
     }
 
-    /// How many are remembered.
+    /// The number of remembered denials.
     #[must_use]
     pub fn count(&self) -> usize {
         self.rows.len()
     }
 
-    /// The reasons that are kept.
+    /// The reasons that the rows use.
     pub(super) fn reasons(&self) -> impl Iterator<Item = Reason> {
         self.rows.iter().map(|row| row.reason)
     }
 
-    /// Remembers that a page was denied; keeps a further use of the reason.
+    /// Remembers that a page was denied, with one more use of the reason.
     pub(super) fn remember(&mut self, texts: &mut Texts, now: Instant, link: u64, page: Asker, reason: Reason) {
         if self.rows.len() >= self.rows_max {
             self.forget_oldest(texts);
@@ -61,14 +62,14 @@ impl Denials {
         self.rows.push_back(Row { link, page, until: now.after(DENIED_MS), reason });
     }
 
-    /// Why a page is denied without asking, where it is; a further use of the reason.
+    /// The reason of a page's remembered denial, with one more use of it.
     pub(super) fn remembered(&mut self, texts: &mut Texts, now: Instant, link: u64, page: Asker) -> Option<Reason> {
         self.sweep(texts, now);
         let reason = self.rows.iter().rev().find(|row| row.link == link && row.page == page)?.reason;
         Some(texts.retain_reason(reason))
     }
 
-    /// A page was accepted by name: earlier denials of it are void.
+    /// Forgets a page's denials, since it was accepted by name.
     pub(super) fn forget(&mut self, texts: &mut Texts, link: u64, page: Asker) {
         while let Some(place) = self.rows.iter().position(|row| row.link == link && row.page == page) {
             if let Some(row) = self.rows.remove(place) {
@@ -77,7 +78,7 @@ impl Denials {
         }
     }
 
-    /// Forgets those whose time is over.
+    /// Forgets expired denials.
     pub(super) fn sweep(&mut self, texts: &mut Texts, now: Instant) {
         while self.rows.front().is_some_and(|row| row.until <= now) {
             self.forget_oldest(texts);

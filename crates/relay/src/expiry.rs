@@ -1,25 +1,27 @@
-//! When a page is pinged, told that we live, and given up.
+//! When a page is pinged, gets `alive`, and is closed or cut for being idle, slow or dead.
 //!
-//! Each page is looked after about once a second ([`Relay::sweep_page`]). A place in the table is for
-//! who watches: a page without a live subscription has it for a while only, whatever it asks for, and so
-//! has one that takes nothing or answers no ping. Owns these times and their order; what a page is told
-//! is sent by `transmit.rs`, and who may come at all is `pages.rs`'s. Reads no clock.
+//! Each page is swept about once a second ([`Relay::sweep_page`]). A place in the table is for
+//! pages with a live subscription: a page without one is closed after a limited time, whatever it
+//! requests, and so is one that takes nothing or answers no ping. Owns these timeouts and their
+//! order. Sending is in `transmit.rs`, and which pages may connect at all is decided in `pages.rs`.
+//! Reads no clock.
 
 use super::{
     Relay, asking::ANSWER_MS_MAX, session::Half, subscription::Chain, table::NONE, texts::Reason, time::Instant,
 };
 
-/// A page that watched before and waits for an answer as its time runs out has this much longer, milliseconds: each
-/// answer comes within [`ANSWER_MS_MAX`], or the page is denied within two seconds more.
+/// Extra time, milliseconds, for a page that had a live subscription and waits for an answer when
+/// its time is up: each answer comes within [`ANSWER_MS_MAX`], or the page is denied at most two
+/// seconds later.
 const LAST_ANSWER_MS: u64 = ANSWER_MS_MAX + 2_000;
 
 impl Relay {
-    /// Looks after one page: called about once a second for each.
+    /// Sweeps one page: called about once a second for each.
     pub(super) fn sweep_page(&mut self, now: Instant, page: u32) {
         let Some(session) = self.sessions.get(page).filter(|session| !session.is_cut()) else { return };
         let board = &self.board;
         if session.closing().is_some_and(|close| close.at.age_ms(now) > board.close_ms_max.into()) {
-            // Its peer doesn't answer, or doesn't even take what was begun.
+            // The peer doesn't answer the close, or doesn't even take the rest of a frame.
             self.cut(page);
             return;
         }
@@ -32,7 +34,7 @@ impl Relay {
         if session.blocked && session.wrote_ms(now) > board.stalled_ms_max.into() && !is_closing {
             self.close_slow(now, page);
             if self.sessions[page].half != Half::None {
-                // In the middle of a frame no close frame can be sent.
+                // No close frame can be sent in the middle of another frame.
                 self.cut(page);
             }
             return;
@@ -50,14 +52,14 @@ impl Relay {
         }
     }
 
-    /// Closes a page that has been without a live subscription for too long; whether it did.
+    /// Closes a page that has had no live subscription for too long; returns whether it did.
     fn close_unsubscribed(&mut self, now: Instant, page: u32) -> bool {
         let chain = &self.sessions[page].chain;
         if chain.live() > 0 || chain.unsubscribed_ms(now) <= self.unsubscribed_ms_max(chain) {
             return false;
         }
         let (code, reason, retry_ms) = if chain.wanted() > 0 || chain.may_return() {
-            // It did what it was told to; it comes back as a new page.
+            // The page followed the relay's retry; it may come back as a new page.
             (1013, "", Some(self.retry_ms()))
         } else if chain.has_watched() {
             (1008, "no subscription for too long", None)
@@ -68,7 +70,7 @@ impl Relay {
         true
     }
 
-    /// How long a page may be without a live subscription.
+    /// How long a page may have no live subscription.
     fn unsubscribed_ms_max(&self, chain: &Chain) -> u64 {
         let waits = chain.wanted() > 0;
         let ms_max = u64::from(self.board.unsubscribed_ms_max);
@@ -92,7 +94,7 @@ mod tests {
     /// 2 s for the first subscription, 20 s without one.
     const PATIENT: Board = Board { first_subscribe_ms_max: 2_000, unsubscribed_ms_max: 20_000, ..BOARD };
 
-    /// Seconds until the page is closed, and how: at most 40.
+    /// Seconds until the page is closed, at most 40; the close code and the reason.
     fn closed(rig: &mut Rig, page: Id<Session>) -> (u32, u16, String) {
         for tenth in 0..400 {
             rig.pass(100);
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_denied_for_good_is_closed_as_soon_as_one_that_never_asked() {
+    fn a_page_that_was_denied_for_good_is_closed_as_soon_as_one_that_never_subscribed() {
         let mut rig = Rig::up(&PATIENT);
         let (denied, no_link) = (rig.page(), rig.page());
         rig.subscribe(denied, 1, "link");
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_waits_is_not_closed_for_that_and_one_that_was_told_to_come_back_is_told_so_again() {
+    fn a_waiting_page_gets_its_answer_and_after_a_retry_is_closed_with_another_retry() {
         let mut rig = Rig::down(&PATIENT);
         let page = rig.page();
         rig.subscribe(page, 1, "link");
@@ -135,7 +137,7 @@ mod tests {
             rig.pass(1_000);
         }
         assert!(rig.read(page).iter().any(|text| text.contains("can't be reached") && text.contains("retry")));
-        // Asking on and on buys nothing.
+        // Subscribing again and again gains no time.
         for id in 2..5 {
             rig.pass(2_000);
             rig.subscribe(page, id, "link");
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_told_to_come_back_and_does_not_is_closed_in_the_end() {
+    fn a_page_that_got_a_retry_and_does_not_come_back_is_closed_in_the_end() {
         let mut rig = Rig::up(&Board { page_asks_burst: 1, ..PATIENT });
         let page = rig.page();
         rig.subscribe(page, 1, "link");
@@ -166,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn a_page_whose_last_subscription_is_over_has_its_place_a_while_longer() {
+    fn a_page_whose_last_subscription_is_over_keeps_its_place_for_a_limited_time() {
         let mut rig = Rig::up(&PATIENT);
         let page = rig.viewer();
         rig.pass(30_000);
         rig.read(page);
-        assert_eq!(rig.relay.verdict(page), Verdict::Serve, "it watches");
+        assert_eq!(rig.relay.verdict(page), Verdict::Serve, "it has a live subscription");
         rig.tell(ToRelay::End { topic: 7, reason: "over" });
         rig.read(page);
         rig.pass(10_000);
@@ -191,7 +193,7 @@ mod tests {
         rig.read(page);
         rig.subscribe(page, 2, "other");
         rig.said();
-        // The answer is late, and comes in time for a page that waits.
+        // The answer is late, but a waiting page has the time for it.
         rig.pass(9_000);
         rig.read(page);
         rig.accept(2, 9, 1, SHARED);
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_page_is_told_alive_and_pinged() {
+    fn an_idle_page_gets_alive_and_a_ping() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         rig.pass(2_600);
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_page_is_closed_and_cut_where_it_stands_inside_a_frame() {
+    fn a_stalled_page_is_closed_or_cut_if_it_is_inside_a_frame() {
         let mut rig = Rig::up(&BOARD);
         let (between, inside) = (rig.viewer(), rig.page());
         rig.subscribe(inside, 1, "link");
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_answers_no_ping_is_dead_although_it_reads() {
+    fn a_page_that_answers_no_ping_is_dead_even_if_it_reads() {
         let mut rig = Rig::up(&BOARD);
         let (silent, alive) = (rig.viewer(), rig.page());
         rig.subscribe(alive, 1, "link");
@@ -247,7 +249,7 @@ mod tests {
         let page = rig.viewer();
         let data = [b"\"", "x".repeat(100).as_bytes(), b"\""].concat();
         rig.publish(7, wire::Track::Messages, 1, wire::uplink::Part::Whole, &data);
-        // A byte a second: no ping finds its place before the frame is finished.
+        // One byte per second: no ping can be sent before the frame is complete.
         for _ in 0..60 {
             assert_eq!(rig.take(page, 1).len(), 1);
             rig.relay.blocked(page);
@@ -255,7 +257,7 @@ mod tests {
             assert_eq!(rig.relay.verdict(page), Verdict::Serve);
             rig.relay.unblocked(page);
         }
-        // Then it is pinged, and has the time of a ping to answer.
+        // Then it is pinged, and has the ping's time to answer.
         while !rig.take(page, u64::MAX).is_empty() {}
         rig.pass(2_000);
         assert_eq!(rig.relay.verdict(page), Verdict::Serve);

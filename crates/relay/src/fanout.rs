@@ -1,9 +1,10 @@
-//! Who is to be served next: the queue of ready pages, and the walks over topics that have news.
+//! Which pages are served next: the queue of ready pages, and the walks over topics with new
+//! publications.
 //!
-//! A page that has something of its own to be told stands in the ready queue, once. A topic that was
-//! published to is walked: its ring of subscriptions is followed from where the last walk ended, and
-//! each page gets everything that has gathered, on all of its tracks. A blocked page is passed by: its
-//! socket will say when it can be written to. Walks of several topics take turns.
+//! A page that has something of its own to be sent is in the ready queue, once. A topic with a new
+//! publication is walked: the walk follows its ring of subscriptions from where the last walk
+//! ended, and each page gets everything new on all of its tracks. Blocked pages are skipped until
+//! their sockets are writable. Walks of several topics are served round-robin.
 
 use heapless::Vec;
 
@@ -17,23 +18,24 @@ use super::{
     time::Instant,
 };
 
-/// Pages that are served at once however little room is left in the kernel's share of the memory.
+/// The least pages per batch, even if little is left of the memory for the kernel's queues.
 const TURN_MIN: usize = 16;
 
 impl Relay {
-    /// The next page to be served. `None` until something happens.
+    /// The next page to serve; `None` until something happens.
     pub fn poll_page(&mut self) -> Option<Id<Session>> {
         let mut next = Vec::<_, 1>::new();
         self.poll_pages(&mut next);
         next.pop()
     }
 
-    /// The next pages to be served, as many as `into` has room for and as may be written to before the kernel is to be
-    /// asked how much it holds; fewer where there are no more until something happens. Gives how many of them
-    /// stand first and may come again behind: from there on each comes once.
+    /// Collects a batch of the next pages to serve, up to `into`'s capacity, and no more than may
+    /// be written to before the kernel's queues have to be measured; fewer only if there are no
+    /// more for now. Returns how many of the batch came from the ready queue. Those are first, and
+    /// may occur again among the rest, in which each page occurs once.
     pub fn poll_pages<const N: usize>(&mut self, into: &mut Vec<Id<Session>, N>) -> usize {
-        let most = self.sessions.kernel.pages_before_full(&self.board).clamp(TURN_MIN.min(N), N);
-        while into.len() < most
+        let batch_max = self.sessions.kernel.pages_before_full(&self.board).clamp(TURN_MIN.min(N), N);
+        while into.len() < batch_max
             && let Some(page) = self.pop_ready()
         {
             into.extend(self.sessions.id(page));
@@ -44,7 +46,7 @@ impl Relay {
             let session = &sessions[row.page()];
             !session.blocked && session.closing().is_none()
         };
-        while into.len() < most
+        while into.len() < batch_max
             && let Some(row) = self.topics.next_of_walks(&self.subscriptions, serves)
         {
             into.extend(sessions.id(row.page()));
@@ -62,14 +64,14 @@ impl Relay {
         None
     }
 
-    /// Whether [`poll_page`](Self::poll_page) may have somebody, now or once
-    /// [`admit_more`](Self::admit_more) has gone on.
+    /// Whether [`poll_page`](Self::poll_page) may return a page, now or once
+    /// [`admit_more`](Self::admit_more) has made progress.
     #[must_use]
     pub fn has_pages_to_serve(&self) -> bool {
         self.sessions.has_ready() || self.topics.has_walks() || self.links.admitting().is_some()
     }
 
-    /// The page's socket took no more: it is left alone until [`unblocked`](Self::unblocked).
+    /// The page's socket took no more: the page is skipped until [`unblocked`](Self::unblocked).
     pub fn blocked(&mut self, page: Id<Session>) {
         if let Some(page) = self.sessions.resolve(page) {
             let session = &mut self.sessions[page];
@@ -83,7 +85,7 @@ impl Relay {
         }
     }
 
-    /// The page's socket can be written to again.
+    /// The page's socket is writable again.
     pub fn unblocked(&mut self, page: Id<Session>) {
         if let Some(page) = self.sessions.resolve(page) {
             self.sessions[page].blocked = false;
@@ -91,26 +93,27 @@ impl Relay {
         }
     }
 
-    /// The page was written to as often as one turn allows, and more is ahead of it: it has another turn behind the others.
+    /// The page used up its writes for one turn and has more to be sent: it goes to the end of the
+    /// queue.
     pub fn serve_again(&mut self, page: Id<Session>) {
         if let Some(page) = self.sessions.resolve(page) {
             self.push_ready(page);
         }
     }
 
-    /// Whether the page's socket took no more when it was last written to.
+    /// Whether the page's socket was full when it was last written to.
     #[must_use]
     pub fn is_blocked(&self, page: Id<Session>) -> bool {
         self.sessions.resolve(page).is_some_and(|page| self.sessions[page].blocked)
     }
 
-    /// The page has something of its own to be sent.
+    /// Puts a page into the ready queue: it has something of its own to be sent.
     pub(super) fn push_ready(&mut self, page: u32) {
         self.sessions.push_ready(page);
     }
 
-    /// The first replayed message is older than the one asked for, so the places that pages claimed lay beyond the topic's
-    /// counter: they are ignored.
+    /// If the first replayed message is older than requested, the `since` places that pages claimed
+    /// are beyond the topic's counter: ignores them.
     pub(super) fn void_claims(&mut self, topic: u32, replay_from: u64) {
         let mut walk = self.topics[topic].viewers.walk();
         while let Some(subscription) = self.subscriptions.next(&mut walk) {
@@ -124,7 +127,7 @@ impl Relay {
         }
     }
 
-    /// Tells every page that has a subscription how the uplink is.
+    /// Notifies every page with a subscription of the uplink's state.
     pub(super) fn tell_uplink(&mut self) {
         for page in 0..self.sessions.end() {
             if self.sessions.get(page).is_some_and(|session| session.chain.first() != NONE) {
@@ -133,7 +136,7 @@ impl Relay {
         }
     }
 
-    /// A page that is too slow is closed.
+    /// Closes a page because it is too slow.
     pub(super) fn close_slow(&mut self, now: Instant, page: u32) {
         let retry_ms = self.retry_ms();
         self.counters.closed_slow += 1;
@@ -146,7 +149,7 @@ mod tests {
     use super::super::rig::{BOARD, Rig};
 
     #[test]
-    fn a_publication_comes_to_each_page_once() {
+    fn each_page_is_served_once_for_a_publication() {
         let mut rig = Rig::up(&BOARD);
         let first = rig.viewer();
         let second = rig.page();
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_always_last() {
+    fn no_page_is_always_last() {
         let mut rig = Rig::up(&BOARD);
         rig.viewer();
         for _ in 0..2 {
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_page_is_passed_by_until_it_can_be_written_to() {
+    fn a_blocked_page_is_skipped_until_its_socket_is_writable() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         while rig.relay.poll_page().is_some() {}
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_goes_leaves_the_queue() {
+    fn a_page_that_disconnects_leaves_the_queue() {
         let mut rig = Rig::up(&BOARD);
         let pages = [rig.page(), rig.page(), rig.page()];
         for page in pages {
