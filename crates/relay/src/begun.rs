@@ -1,12 +1,12 @@
-//! Frames that pages stand inside, and what is kept of them once their ring has forgotten them.
+//! Partly sent frames, and the copies kept of them once their ring has overwritten them.
 //!
-//! A frame that was begun is finished or the connection is cut: WebSocket has no third way. Pages of
-//! one burst stop inside the same few frames, so [`Begun`] has one row for each such frame, shared by
-//! all its pages. Where the ring is about to overtake a frame that has a row, its bytes from the lowest
-//! place needed are copied into the reserve, once for all pages: they finish it there, and go on
-//! with a `gap`. A row's bytes never change while the row is there, wherever they are. Where the reserve
-//! is full, the frame whose pages made no progress for the longest time gives way, and they are cut.
-//! Refuses to grow. Doesn't know pages, only how many stand in a frame; the rings call it (`log.rs`).
+//! Once part of a frame is sent, WebSocket allows only to finish it or to cut the connection. Pages
+//! of one burst stop inside the same few frames, so [`Begun`] has one row for each such frame,
+//! shared by its pages. Before the ring overwrites such a frame, the bytes from the lowest offset
+//! needed are copied into the reserve, once for all pages, which finish the frame from there and
+//! then get a `gap`. A row's bytes never change while the row exists. If the reserve is full, the
+//! frame whose pages made no progress for the longest time is evicted and they are cut. Never
+//! grows. Doesn't know pages, only how many are inside a frame; the rings call it (`log.rs`).
 
 use alloc::vec;
 
@@ -18,22 +18,23 @@ use super::{
     time::Stamp,
 };
 
-/// A frame that pages stand inside.
+/// A frame that some pages are inside: they were sent a part of it.
 #[derive(Debug)]
 struct Frame {
-    /// The lowest offset in its ring that a page may still need.
+    /// The lowest offset in the ring that a page still needs.
     from: u64,
-    /// Its end.
+    /// The frame's end.
     end: u64,
-    /// The ring: the topic's row and the log's place among the topic's.
+    /// The ring: the topic's row, and the index of the log in the topic.
     topic: u32,
     log: u8,
     place: Place,
-    /// Pages inside.
+    /// How many pages are inside.
     pages: u32,
-    /// When a page came into it or went on in it.
+    /// When a page last entered it or made progress in it.
     touched: Stamp,
-    /// Its neighbours in its ring's list, by their ends, or among the kept, by their stamps.
+    /// The neighbours in the list: in the ring's list, ordered by end, or in the list of kept
+    /// frames, ordered by `touched`.
     older: u32,
     newer: u32,
 }
@@ -41,9 +42,9 @@ struct Frame {
 /// Where a frame's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// In its ring.
+    /// In the ring.
     Ring,
-    /// In the reserve, from this block on.
+    /// In the reserve, starting at this block.
     Kept(u32),
     /// Nowhere: the reserve had no room.
     Lost,
@@ -52,16 +53,16 @@ enum Place {
 /// Where the rest of a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// In its ring: the topic's row, and the log's place among the topic's.
+    /// In its ring.
     Ring {
         /// The topic's row.
         topic: u32,
-        /// The log's place among the topic's.
+        /// The index of the log in the topic.
         log: u8,
     },
     /// In the reserve.
     Kept,
-    /// Nowhere: the connection can only be cut.
+    /// Nowhere: the connection has to be cut.
     Lost,
 }
 
@@ -80,30 +81,31 @@ impl Ends {
     }
 }
 
-/// Frames that were begun.
+/// The frames that pages are inside.
 #[derive(Debug)]
 pub struct Begun {
     frames: Table<Frame>,
-    /// Those in the reserve: those without progress for the longest time first.
+    /// Frames in the reserve, those without progress for the longest time first.
     kept: Ends,
     reserve: Reserve,
     counts: Counts,
 }
 
-/// What became of frames that were overtaken.
+/// Counts of overtaken frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Kept in the reserve.
+    /// Frames that were kept in the reserve.
     pub kept: u64,
-    /// Lost for want of room there: their pages are cut.
+    /// Frames that were lost because the reserve was full: their pages are cut.
     pub lost: u64,
 }
 
 impl Begun {
-    /// Bytes of one row.
+    /// The size of one row, bytes.
     pub const ROW_SIZE: usize = Table::<Frame>::ROW_SIZE;
 
-    /// Room for as many frames as there are pages, and a reserve of blocks for those that were overtaken.
+    /// Room for as many frames as there are pages, and a reserve of `blocks_max` blocks for those
+    /// that are overtaken.
     #[must_use]
     pub fn new(pages_max: u32, block_size: u32, blocks_max: u32) -> Self {
         Self {
@@ -114,10 +116,11 @@ impl Begun {
         }
     }
 
-    /// A page stopped inside a frame of a ring, `from` being the first byte that it lacks. `ring` is the
-    /// ring's list. `None` where there is no row, which is never: a page is in one frame at a time.
+    /// A page stopped inside a frame of a ring; `from` is the first byte that it lacks, and `ring`
+    /// the ring's list. Returns the frame's row. `None` only if the table is full, which can't
+    /// happen: it has a row for each page, and a page is inside one frame at a time.
     pub fn enter(&mut self, ring: &mut Ends, (topic, log): (u32, u8), from: u64, end: u64, now: Stamp) -> Option<u32> {
-        // Nearly all pages are inside the newest few.
+        // Nearly all pages are inside the newest few frames.
         let mut older = ring.newest;
         while let Some(frame) = self.frames.get_mut(older).filter(|frame| frame.end >= end) {
             if frame.end == end {
@@ -135,7 +138,7 @@ impl Begun {
         Some(frame)
     }
 
-    /// A page went on in its frame.
+    /// A page made progress in its frame.
     pub fn touch(&mut self, frame: u32, now: Stamp) {
         let Some(row) = self.frames.get_mut(frame) else { return };
         row.touched = now;
@@ -145,8 +148,8 @@ impl Begun {
         }
     }
 
-    /// A page is done with its frame, or gone. `ring` is the list of the ring that [`rest`](Self::rest)
-    /// names; any other where it names none.
+    /// A page finished its frame or is gone. `ring` is the list of the ring that
+    /// [`rest`](Self::rest) returns; it is not used if the frame is no longer in a ring.
     pub fn leave(&mut self, ring: &mut Ends, frame: u32) {
         let Some(row) = self.frames.get_mut(frame) else { return };
         row.pages -= 1;
@@ -174,22 +177,22 @@ impl Begun {
         }
     }
 
-    /// A frame's end, and its log's place among its topic's.
+    /// A frame's end, and the index of its log in the topic.
     #[must_use]
     pub fn end(&self, frame: u32) -> (u64, u8) {
         self.frames.get(frame).map_or((0, 0), |row| (row.end, row.log))
     }
 
-    /// The oldest frame of a ring's list that the ring is about to overtake by forgetting what is before
-    /// `start`, and which of its bytes are needed.
+    /// The oldest frame that the ring is about to overwrite by forgetting what is before `start`,
+    /// and the range of its bytes that are needed.
     #[must_use]
     pub fn overtaken(&self, ring: &Ends, start: u64) -> Option<(u32, core::ops::Range<u64>)> {
         let row = self.frames.get(ring.oldest).filter(|row| row.from < start)?;
         Some((ring.oldest, row.from..row.end))
     }
 
-    /// Takes an overtaken frame out of its ring's list and its bytes into the reserve, as far as that has
-    /// or can be made room.
+    /// Moves an overtaken frame from its ring's list into the reserve; it is lost if no room can be
+    /// made there.
     pub fn keep<'a>(&mut self, ring: &mut Ends, frame: u32, bytes: impl Iterator<Item = &'a [u8]>) {
         unlink(&mut self.frames, ring, frame);
         let Some(row) = self.frames.get(frame) else { return };
@@ -209,8 +212,8 @@ impl Begun {
         }
     }
 
-    /// The bytes of a kept frame from an offset of its ring on, as slices for one `writev`; stops where
-    /// `out` is full. Gives the bytes that it covered.
+    /// The bytes of a kept frame from an offset of its ring on, as slices for one `writev`; stops
+    /// when `out` is full. Returns how many bytes were added.
     pub fn slices<'a, const N: usize>(&'a self, frame: u32, at: u64, out: &mut Vec<&'a [u8], N>) -> u64 {
         match self.frames.get(frame) {
             Some(&Frame { place: Place::Kept(first), from, end, .. }) => {
@@ -220,26 +223,26 @@ impl Begun {
         }
     }
 
-    /// What became of frames that were overtaken.
+    /// The counts of overtaken frames that were kept and lost.
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Frames that pages stand inside, and the most that there ever were.
+    /// How many frames there are now, and the highest number so far.
     #[must_use]
     pub const fn len(&self) -> (u32, u32) {
         (self.frames.len(), self.frames.len_highest())
     }
 
-    /// Blocks of the reserve in use, and the most that ever were.
+    /// How many blocks of the reserve are in use, and the highest number so far.
     #[must_use]
     pub const fn kept_blocks(&self) -> (u32, u32) {
         (self.reserve.used(), self.reserve.used_highest())
     }
 
-    /// Frees blocks for so many bytes: frames whose pages made no progress since before `touched` give way,
-    /// none in vain.
+    /// Frees blocks for `size` bytes by evicting frames without progress since before `touched`. If
+    /// that can't free enough, nothing is evicted.
     fn make_room(&mut self, size: u64, touched: Stamp) -> bool {
         let needed = self.reserve.blocks(size);
         let mut room = u64::from(self.reserve.free());
@@ -261,7 +264,8 @@ impl Begun {
         true
     }
 
-    /// Puts a frame among the kept where its stamp belongs: nearly always at the newest end.
+    /// Inserts a frame into the list of kept frames, ordered by `touched`: nearly always at the
+    /// newest end.
     fn insert_kept(&mut self, frame: u32) {
         let touched = self.frames.get(frame).map(|row| row.touched);
         let mut older = self.kept.newest;
@@ -274,17 +278,17 @@ impl Begun {
     /// Checks that nothing exceeds the board.
     ///
     /// # Panics
-    /// Where something does.
+    /// If something does.
     pub fn check_size(&self, pages_max: u32) {
         self.frames.check_size("begun frames", pages_max);
         self.reserve.check_size();
     }
 
-    /// Checks rows, lists and blocks: for tests. `pages` are those that stand in a frame: its row, and their next byte;
-    /// `rings` the lists of all logs with what each holds.
+    /// Checks rows, lists and blocks: for tests. `pages` are the pages inside a frame, as its row
+    /// and their next byte; `rings` are the lists of all logs with the range that each log holds.
     ///
     /// # Panics
-    /// Where something doesn't hold.
+    /// If an invariant is violated.
     pub fn check(&self, pages: &[(u32, u64)], rings: &[((u32, u8), Ends, core::ops::Range<u64>)]) {
         let mut listed = vec![0; self.frames.end() as usize];
         for &(name, ends, ref held) in rings {
@@ -305,7 +309,10 @@ impl Begun {
         let (mut touched, mut used) = (Stamp::default(), 0);
         for frame in self.walk(self.kept) {
             let row = &self.frames[frame];
-            assert!(matches!(row.place, Place::Kept(_)), "begun frame {frame} is among the kept and isn't");
+            assert!(
+                matches!(row.place, Place::Kept(_)),
+                "begun frame {frame} is in the list of kept frames and isn't kept"
+            );
             assert!(row.touched >= touched, "kept frame {frame} is out of order");
             used += self.reserve.blocks(row.end - row.from);
             listed[frame as usize] += 1;
@@ -315,14 +322,14 @@ impl Begun {
         for (frame, row) in self.frames.iter() {
             let inside = pages.iter().filter(|(at, _)| *at == frame);
             assert_eq!(row.pages as usize, inside.clone().count(), "begun frame {frame} counts its pages wrongly");
-            assert!(row.pages > 0, "begun frame {frame} is there for nobody");
+            assert!(row.pages > 0, "begun frame {frame} has no pages");
             let is_inside = |&(_, at): &(u32, u64)| row.from <= at && at < row.end;
-            assert!(inside.clone().all(is_inside), "a page stands outside of its begun frame {frame}");
+            assert!(inside.clone().all(is_inside), "a page is outside its begun frame {frame}");
             let lists = if row.place == Place::Lost { 0 } else { 1 };
             assert_eq!(listed[frame as usize], lists, "begun frame {frame} is in the wrong number of lists");
         }
         for (frame, _) in pages {
-            assert!(self.frames.get(*frame).is_some(), "NAME: a page stands in begun frame {frame}, which is gone");
+            assert!(self.frames.get(*frame).is_some(), "NAME: a page is inside begun frame {frame}, which is gone");
         }
         self.reserve.check();
     }
@@ -342,7 +349,7 @@ impl Begun {
     }
 }
 
-/// Puts a frame into a list behind another one, or as its oldest.
+/// Inserts a frame into a list after another one, or as the oldest.
 fn link(frames: &mut Table<Frame>, ends: &mut Ends, older: u32, frame: u32) {
     let newer = match frames.get_mut(older) {
         Some(row) => core::mem::replace(&mut row.newer, frame),
@@ -357,7 +364,7 @@ fn link(frames: &mut Table<Frame>, ends: &mut Ends, older: u32, frame: u32) {
     }
 }
 
-/// Takes a frame out of a list.
+/// Removes a frame from a list.
 fn unlink(frames: &mut Table<Frame>, ends: &mut Ends, frame: u32) {
     let Some(row) = frames.get_mut(frame) else { return };
     let (older, newer) = (row.older, row.newer);
@@ -383,7 +390,7 @@ mod tests {
         Instant(ms).stamp()
     }
 
-    /// A frame of `size` bytes that a page came into at a time, and that is overtaken at once.
+    /// A frame of `size` bytes that a page entered at `ms` and that is overtaken at once.
     fn kept(begun: &mut Begun, ring: &mut Ends, from: u64, size: usize, ms: u64) -> u32 {
         let frame = begun.enter(ring, (0, 1), from, from + size as u64, stamp(ms)).unwrap();
         let bytes: alloc::vec::Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
@@ -399,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_one_frame_share_a_row_and_a_copy_from_the_lowest_place() {
+    fn pages_inside_one_frame_share_a_row_and_a_copy_from_the_lowest_offset() {
         let (mut begun, mut ring) = (Begun::new(8, BLOCK, 4), Ends::none());
         let first = begun.enter(&mut ring, (3, 1), 120, 150, stamp(100)).unwrap();
         let later = begun.enter(&mut ring, (3, 1), 160, 200, stamp(200)).unwrap();
@@ -424,14 +431,14 @@ mod tests {
     }
 
     #[test]
-    fn where_the_reserve_is_full_those_without_progress_for_the_longest_give_way() {
+    fn a_full_reserve_evicts_the_frames_without_progress_for_the_longest_time() {
         let (mut begun, mut ring) = (Begun::new(8, BLOCK, 4), Ends::none());
         let first = kept(&mut begun, &mut ring, 0, 20, 100);
         let second = kept(&mut begun, &mut ring, 100, 20, 200);
         begun.touch(first, stamp(300));
         let third = kept(&mut begun, &mut ring, 200, 10, 400);
         assert_eq!([first, second, third].map(|frame| begun.rest(frame)), [Rest::Kept, Rest::Lost, Rest::Kept]);
-        // Who is the slowest itself gets nobody's place, and no one gives way in vain.
+        // The slowest frame evicts no other, and nothing is evicted in vain.
         let late = kept(&mut begun, &mut ring, 300, 20, 300);
         let large = kept(&mut begun, &mut ring, 400, 5 * BLOCK as usize, 900);
         assert_eq!(

@@ -1,9 +1,11 @@
-//! The machine's invariants, checked from its own tables: BOUND (nothing exceeds the board), NAME (nothing
-//! names a row that is gone) and SUM as far as tables show it (a cursor stands where its sequence is).
+//! Checks the machine's invariants from its own tables: BOUND (nothing exceeds the board), NAME
+//! (nothing refers to a row that is gone) and SUM as far as the tables show it (a cursor is before
+//! the entry with its sequence).
 //!
-//! [`Relay::check_bounds`] looks at sizes and counts alone, some tens of comparisons, and the shell calls it after every
-//! mutation, in a release too. [`Relay::check`] walks everything: tests and the simulation call it after each step. It
-//! allocates. Both change nothing, and panic with what is wrong: each failure is a bug of the machine.
+//! [`Relay::check_bounds`] compares sizes and counts only, a few dozen comparisons; the shell calls
+//! it after every mutation, in release builds too. [`Relay::check`] walks everything and allocates;
+//! tests and the simulation call it after each step. Both change nothing and panic with what is
+//! wrong: each failure is a bug of the machine.
 
 use super::{
     Relay,
@@ -20,10 +22,10 @@ use alloc::{vec, vec::Vec};
 use wire::Track;
 
 impl Relay {
-    /// Checks every invariant between two mutations.
+    /// Checks every invariant. To be called between two mutations.
     ///
     /// # Panics
-    /// Where one doesn't hold, with what is wrong.
+    /// If an invariant is violated, with what is wrong.
     pub fn check(&self) {
         self.check_bounds();
         self.sessions.check(&self.board);
@@ -40,10 +42,10 @@ impl Relay {
         self.check_begun();
     }
 
-    /// Checks what costs next to nothing: BOUND as far as sizes tell it, and that nothing under way is counted that can't be.
+    /// Checks what costs almost nothing: BOUND as far as sizes show it.
     ///
     /// # Panics
-    /// Where one doesn't hold, with what is wrong.
+    /// If an invariant is violated, with what is wrong.
     pub fn check_bounds(&self) {
         let board = &self.board;
         self.sessions.check_size(board);
@@ -76,7 +78,7 @@ impl Relay {
             assert!(u32::from(wanted) < per_page, "BOUND: page {page} has {wanted} topics");
             if let Half::Notice { notice, sent } = session.half {
                 let size = notice.encode(&self.reasons).len();
-                assert!(0 < sent && usize::from(sent) < size, "page {page}'s half notice is none");
+                assert!(0 < sent && usize::from(sent) < size, "page {page}'s half notice is complete or not begun");
             }
         }
         assert_eq!(chained, self.subscriptions.rows().len(), "a subscription is in no page's chain");
@@ -96,7 +98,7 @@ impl Relay {
         for (at, row) in rows.iter() {
             let (in_link, in_topic) = (waiting[at as usize], live[at as usize]);
             let asked = self.requests.rows().iter().filter(|(_, request)| request.asker == at).count();
-            assert_eq!(asked, usize::from(row.is_asked()), "subscription {at} is wrong about its request");
+            assert_eq!(asked, usize::from(row.is_asked()), "subscription {at}'s request flag is wrong");
             match row.stage() {
                 Stage::Waiting { .. } => {
                     assert_eq!((in_link, in_topic), (row.link(), NONE), "subscription {at} waits in another ring");
@@ -106,10 +108,10 @@ impl Relay {
                     let Some(link) = self.links.get(row.link()) else {
                         panic!("NAME: subscription {at} was made with link {}, which is gone", row.link())
                     };
-                    assert_eq!(link.topic, live.topic(), "subscription {at}'s link leads elsewhere");
+                    assert_eq!(link.topic, live.topic(), "subscription {at}'s link leads to another topic");
                     assert!(
                         live.own || !live.asks_again(),
-                        "subscription {at} of a shared grant is asked for by itself"
+                        "subscription {at} of a shared grant is requested by itself"
                     );
                     assert!(!(live.unconfirmed && live.behind_epoch), "subscription {at} is behind before it began");
                     self.check_cursors(at, live);
@@ -146,21 +148,26 @@ impl Relay {
         }
     }
 
-    /// A cursor in its log stands before the entry whose sequence it expects, or behind the newest.
+    /// Checks that a cursor within its log is before the entry with the sequence it expects, or at
+    /// the log's end.
     fn check_place(&self, at: u32, log: &Log, cursor: Cursor, behind_epoch: bool, track: Track) {
         let name = track.name();
         let Some(number) = log.number_at(&self.store, cursor.at) else {
-            // Without a counter nothing was told: the epoch's first could not be shown.
+            // Without a counter the page has been sent nothing: the epoch's first entry could not
+            // be sent.
             let has_none = cursor.sequence == 0 && (track.is_media() || log.base() == log.next_sequence());
             let is_free = track == Track::State || has_none;
-            let told = if is_free { cursor.sequence } else { log.next_sequence() };
+            let expected = if is_free { cursor.sequence } else { log.next_sequence() };
             assert!(!behind_epoch, "subscription {at} is behind the epoch and beyond its marker");
-            assert_eq!(cursor.sequence, told, "SUM: subscription {at} is at the end of {name} by its place alone");
+            assert_eq!(
+                cursor.sequence, expected,
+                "SUM: subscription {at} is at the end of {name} by its offset but not by its sequence"
+            );
             return;
         };
         let Some(entry) = log.entry(&self.store, number) else { panic!("entry {number} of {name} is not held") };
         if track == Track::State {
-            // A state's place is the log's end as it was.
+            // A state cursor's offset is the log's end at the time it was set, not an entry.
             return;
         }
         assert_eq!(entry.at, cursor.at, "subscription {at}'s {name} cursor is inside a frame");
@@ -170,7 +177,7 @@ impl Relay {
         if cursor.sequence != 0 && entry.kind != Kind::Epoch {
             assert_eq!(
                 entry.sequence, cursor.sequence,
-                "SUM: subscription {at}'s {name} cursor stands before another sequence"
+                "SUM: subscription {at}'s {name} cursor is before another sequence"
             );
         }
         if cursor.sequence == 0 && entry.kind != Kind::Epoch && !behind_epoch && !track.is_media() {
@@ -196,9 +203,9 @@ impl Relay {
                 assert!(is_asked, "link {link} is on trial and its request is gone");
             }
             let is_asked = row.asked.is_whole() || row.ask_again || row.asked.is_held();
-            let is_settled = row.renew_at != Instant::NEVER || is_asked;
+            let is_covered = row.renew_at != Instant::NEVER || is_asked;
             assert!(
-                !row.is_renewed() || !self.is_up() || is_settled || self.first_live(link) == NONE,
+                !row.is_renewed() || !self.is_up() || is_covered || self.first_live(link) == NONE,
                 "link {link}'s shared grant has pages and no renewal is planned or under way"
             );
             if row.topic == NONE {
@@ -282,7 +289,8 @@ impl Relay {
         );
     }
 
-    /// What pages stand inside is in its ring or in the reserve, whole and between its frame's ends.
+    /// Checks that each frame that pages are inside is whole in its ring or in the reserve, and
+    /// that their offsets are within it.
     fn check_begun(&self) {
         let pages = self.sessions.iter().filter_map(|(_, session)| match session.half {
             Half::Frame { frame, at } => Some((frame, at)),
@@ -296,14 +304,14 @@ impl Relay {
 }
 
 impl Topic {
-    /// Checks what the topic knows of its logs.
+    /// Checks the topic's own fields against its logs.
     fn check(&self, store: &super::log::Store) {
         let number = self.number();
         for track in Track::ALL {
             let (log, next, name) = (self.log(track), self.next()[track.index()], track.name());
-            assert!(log.next_sequence() <= next, "topic {number}: {name} told more than was published");
+            assert!(log.next_sequence() <= next, "topic {number}: {name} holds more than was published");
             if track == Track::Messages {
-                assert_eq!(log.next_sequence(), next, "topic {number}: {name} did not tell everything at once");
+                assert_eq!(log.next_sequence(), next, "topic {number}: {name} lacks what was published");
             }
             log.check_entries(store, track, number);
             if track.is_media()
@@ -313,7 +321,7 @@ impl Topic {
                 let is_start = entry.is_some_and(|entry| {
                     (entry.kind, entry.at, entry.sequence) == (Kind::Start, group.at, group.sequence)
                 });
-                assert!(is_start, "topic {number}: {name}'s newest group does not begin where it says");
+                assert!(is_start, "topic {number}: {name}'s newest group does not begin at its recorded entry");
                 assert!(group.init < group.sequence, "topic {number}: {name}'s group came before its init");
             }
         }
@@ -321,7 +329,8 @@ impl Topic {
 }
 
 impl Log {
-    /// Checks that the entries stand behind each other and that those of one epoch cover their sequences.
+    /// Checks that the entries follow each other and that those of one epoch cover their sequences
+    /// without a hole.
     fn check_entries(&self, store: &super::log::Store, track: Track, topic: u32) {
         let name = track.name();
         let mut before = None::<super::log::Entry>;
@@ -331,7 +340,8 @@ impl Log {
                 assert!(before.at < entry.at, "topic {topic}: {name}'s entries overlap");
                 let follows = match (before.kind, track) {
                     (Kind::Epoch, _) => entry.sequence == self.base() || entry.kind == Kind::Epoch,
-                    // An init may be a repeated one: before the first group its hole is not told.
+                    // An init may be a repeated one, and a hole before the first group is not a
+                    // gap.
                     (Kind::Gap | Kind::Init, _) | (_, Track::State) => entry.sequence > before.sequence,
                     _ => entry.sequence == before.sequence + 1,
                 };
@@ -345,7 +355,7 @@ impl Log {
                 assert_eq!(
                     newest.sequence + 1,
                     self.next_sequence(),
-                    "SUM: topic {topic}: {name} told more than it holds"
+                    "SUM: topic {topic}: {name}'s next sequence is beyond what it holds"
                 );
             }
             _ => {}

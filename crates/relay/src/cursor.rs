@@ -1,8 +1,8 @@
-//! What is ahead of a cursor: the promises of the four tracks, for one page.
+//! What a page gets next on a track: the delivery promises of the four tracks.
 //!
-//! Given a topic's log and a page's place in it, [`ahead`] says the one next thing to send and the
-//! place behind it. It decides late starts, skips and gaps. Pure reading: nothing is changed here,
-//! and what was decided counts only once the socket took a byte of it.
+//! Given a topic's log and a page's place in it, [`ahead`] returns the one next thing to send and
+//! the place after it. Owns the rules for late starts, skips and gaps. Read-only: nothing is
+//! changed here, and a decision takes effect only once the socket took its first byte.
 
 use super::{
     log::{Kind, Store},
@@ -13,45 +13,45 @@ use super::{
 };
 use wire::Track;
 
-/// The one next thing of a track.
+/// The next thing to send on a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ahead {
     /// Nothing yet.
     Nothing,
-    /// The cursor's place is known now; look again from there.
+    /// The cursor's place is now known; continue from there.
     Placed(Cursor),
-    /// A gap from the cursor's sequence to here.
+    /// A gap, from the cursor's sequence up to and including `to`.
     Gap {
-        /// The last sequence missed.
+        /// The last missed sequence.
         to: u64,
-        /// The place behind it.
+        /// The place after it.
         after: Cursor,
     },
-    /// Bytes of the track's log, ending between two frames.
+    /// Bytes of the track's log, ending at a frame boundary.
     Frames {
         /// The first byte.
         from: u64,
-        /// Behind the last one.
+        /// The end, exclusive.
         to: u64,
-        /// The place behind them.
+        /// The place after them.
         after: Cursor,
-        /// The last frame is the one that tells the new epoch.
+        /// The last frame is the one that announces the new epoch.
         passes_epoch: bool,
     },
-    /// An init segment, repeated out of its own log.
+    /// An init segment, repeated from the log of init segments.
     Init {
         /// The first byte.
         from: u64,
-        /// Behind the last one.
+        /// The end, exclusive.
         to: u64,
-        /// The place behind it.
+        /// The place after it.
         after: Cursor,
     },
-    /// The new epoch, whose frame the log no longer holds.
+    /// The new epoch, if the log no longer holds its frame.
     Epoch,
 }
 
-/// What is ahead of a page on a track.
+/// Returns what a page gets next on a track.
 #[must_use]
 pub fn ahead(topic: &Topic, store: &Store, live: &Live, track: Track, now: Instant, lag_ms_max: u64) -> Ahead {
     let cursor = live.cursors[track.index()];
@@ -64,7 +64,7 @@ pub fn ahead(topic: &Topic, store: &Store, live: &Live, track: Track, now: Insta
     }
 }
 
-/// Where a late page begins on `messages`: at the oldest of the last `replay` messages held.
+/// Where a late page starts on `messages`: at the oldest of the last `replay` messages held.
 #[must_use]
 pub fn late_messages(topic: &Topic, store: &Store, replay: u16) -> Cursor {
     let log = topic.log(Track::Messages);
@@ -107,7 +107,7 @@ fn messages(topic: &Topic, store: &Store, cursor: Cursor) -> Ahead {
     if log.next_sequence() == 0 {
         return Ahead::Nothing;
     }
-    // A page whose counter is not set has been here since the epoch's first message.
+    // A page whose counter is not set was subscribed before the epoch's first message.
     let sequence = if cursor.sequence == 0 { log.base() } else { cursor.sequence };
     if sequence > log.next_sequence() {
         return Ahead::Nothing;
@@ -118,23 +118,24 @@ fn messages(topic: &Topic, store: &Store, cursor: Cursor) -> Ahead {
     within(topic, store, log.current(), sequence, Cursor { sequence: log.next_sequence(), at: log.end() })
 }
 
-/// The page gets what is left of the epoch before, or the gap, and then the epoch.
+/// What a page gets that is still in the previous epoch: the rest of that epoch's messages or a
+/// gap, then the new epoch.
 fn messages_before_epoch(topic: &Topic, store: &Store, cursor: Cursor) -> Ahead {
     let log = topic.log(Track::Messages);
-    let told = log.next_before();
+    let end = log.next_before();
     let marker = epoch_marker(topic, store);
     if cursor.is_placed() && cursor.at >= log.start() {
         return match marker {
-            Some((_, end)) => {
-                let after = Cursor { sequence: 0, at: end };
-                Ahead::Frames { from: cursor.at, to: end, after, passes_epoch: true }
+            Some((_, to)) => {
+                let after = Cursor { sequence: 0, at: to };
+                Ahead::Frames { from: cursor.at, to, after, passes_epoch: true }
             }
             None => Ahead::Epoch,
         };
     }
     let at_marker = marker.map_or(UNPLACED, |(at, _)| at);
-    if cursor.sequence != 0 && cursor.sequence < told {
-        return within(topic, store, log.before(), cursor.sequence, Cursor { sequence: told, at: at_marker });
+    if cursor.sequence != 0 && cursor.sequence < end {
+        return within(topic, store, log.before(), cursor.sequence, Cursor { sequence: end, at: at_marker });
     }
     match marker {
         Some((at, _)) => Ahead::Placed(Cursor { sequence: cursor.sequence, at }),
@@ -142,8 +143,8 @@ fn messages_before_epoch(topic: &Topic, store: &Store, cursor: Cursor) -> Ahead 
     }
 }
 
-/// The way to a sequence that was told already, within the entries held of its epoch: its entry, or the
-/// gap to the next one that is held, or to `end` where none is.
+/// How to get to a published sequence within the entries held of its epoch: its entry, or a gap up
+/// to the next entry held, or to `end` if there is none.
 fn within(topic: &Topic, store: &Store, held: core::ops::Range<u64>, sequence: u64, end: Cursor) -> Ahead {
     let log = topic.log(Track::Messages);
     if let Some(number) = log.number_within(store, held.clone(), sequence)
@@ -152,9 +153,10 @@ fn within(topic: &Topic, store: &Store, held: core::ops::Range<u64>, sequence: u
         if entry.sequence == sequence {
             return Ahead::Placed(Cursor { sequence, at: entry.at });
         }
-        // Inside a gap that was told to the others as a whole, or before the epoch's first message.
-        let told = log.entry_next(store, number);
-        return gap_to(sequence, told, Cursor { sequence: told, at: log.entry_end(store, number) });
+        // The sequence is inside a gap that the log holds as one entry, or before the epoch's first
+        // message.
+        let next = log.entry_next(store, number);
+        return gap_to(sequence, next, Cursor { sequence: next, at: log.entry_end(store, number) });
     }
     // Overtaken: it goes on with the oldest that is held.
     match log.entry(store, held.start).filter(|_| !held.is_empty()) {
@@ -163,7 +165,7 @@ fn within(topic: &Topic, store: &Store, held: core::ops::Range<u64>, sequence: u
     }
 }
 
-/// Where the frame that tells the current epoch stands, if it is held.
+/// The start and end of the frame that announces the current epoch, if it is held.
 fn epoch_marker(topic: &Topic, store: &Store) -> Option<(u64, u64)> {
     let log = topic.log(Track::Messages);
     let number = log.epoch_first();
@@ -182,14 +184,15 @@ fn media(topic: &Topic, store: &Store, cursor: Cursor, track: Track, now: Instan
             return stream(topic, track, cursor);
         }
     }
-    // Where a page was told to begin counts while it is held.
+    // A starting place from an earlier decision is used as long as the log holds it.
     if !cursor.is_placed() && cursor.at & !OWED >= log.start() {
         let entry = topic.first_start(store, track, cursor.at & !OWED);
         let Some(entry) = entry.filter(|entry| cursor.sequence == 0 || entry.sequence == cursor.sequence) else {
             return Ahead::Nothing;
         };
         let place = Cursor { sequence: entry.sequence, at: entry.at };
-        // A page that has seen nothing and comes too late for that place goes to the newest group without a gap.
+        // A page that has been sent nothing yet and would lag there starts with the newest group,
+        // without a gap.
         let lags = cursor.sequence == 0
             && topic
                 .group(store, track)
@@ -202,7 +205,7 @@ fn media(topic: &Topic, store: &Store, cursor: Cursor, track: Track, now: Instan
             return Ahead::Init { from: init.at, to, after: place };
         }
     }
-    // Else, and where it was overtaken or lags, it goes on with the newest group.
+    // Otherwise, and if it was overtaken or lags, it continues with the newest group.
     let Some(group) = topic.group(store, track).filter(|group| group.sequence >= cursor.sequence) else {
         return if cursor.is_placed() && cursor.at >= log.start() {
             stream(topic, track, cursor)
@@ -222,14 +225,14 @@ fn media(topic: &Topic, store: &Store, cursor: Cursor, track: Track, now: Instan
     if cursor == after { Ahead::Nothing } else { Ahead::Placed(after) }
 }
 
-/// The cursors of a late page whose messages begin at a place.
+/// The cursors of a late page that starts on `messages` at a place.
 #[must_use]
 pub fn late_cursors(topic: &Topic, store: &Store, messages: Cursor) -> [Cursor; 4] {
     let media = |track| Cursor::owed(0, topic.late_media(store, track));
     [Cursor::UNSET, messages, media(Track::Audio), media(Track::Video)]
 }
 
-/// The cursors of a page that was told a new epoch: it gets everything of it.
+/// The cursors of a page after the notice of a new epoch: it gets everything of that epoch.
 #[must_use]
 pub fn epoch_cursors(topic: &Topic, messages: Cursor) -> [Cursor; 4] {
     let media = |track| Cursor::owed(0, topic.log(track).epoch_at());
@@ -246,9 +249,9 @@ fn stream(topic: &Topic, track: Track, cursor: Cursor) -> Ahead {
     Ahead::Frames { from: cursor.at, to: log.end(), after, passes_epoch: false }
 }
 
-fn gap_to(from: u64, told: u64, after: Cursor) -> Ahead {
-    debug_assert!(from < told, "a gap must cover something");
-    Ahead::Gap { to: told - 1, after }
+fn gap_to(from: u64, next: u64, after: Cursor) -> Ahead {
+    debug_assert!(from < next, "a gap must cover something");
+    Ahead::Gap { to: next - 1, after }
 }
 
 #[cfg(test)]
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_comes_back_gets_what_it_missed_and_a_gap_for_what_is_gone() {
+    fn a_returning_page_gets_what_it_missed_and_a_gap_for_what_is_gone() {
         let mut rig = Rig::up(&BOARD);
         rig.viewer();
         rig.messages(1..=7);
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overtaken_page_goes_on_with_the_oldest_message_behind_a_gap() {
+    fn an_overtaken_page_continues_with_a_gap_and_the_oldest_message() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         rig.messages(1..=1);
@@ -289,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn of_states_a_page_gets_the_newest_alone() {
+    fn a_page_gets_only_the_newest_state() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         for sequence in 1..=3 {
@@ -314,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_lags_skips_to_the_newest_group_behind_a_gap() {
+    fn a_page_that_lags_gets_a_gap_and_the_newest_group() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         rig.publish(7, Track::Video, 1, Part::Init { mime: "v" }, b"i");
@@ -327,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_has_seen_nothing_and_lags_is_told_no_gap() {
+    fn a_lagging_page_that_was_sent_nothing_gets_no_gap() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         for (sequence, part) in [(1, Part::Init { mime: "v" }), (2, Part::Start), (3, Part::Start)] {
@@ -338,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_epoch_comes_behind_the_rest_of_the_old_one() {
+    fn a_new_epoch_follows_the_rest_of_the_old_one() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         rig.messages(1..=2);
@@ -353,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_nobody_got_before_the_epoch_ended_are_told_as_a_gap() {
+    fn messages_that_no_page_got_before_the_epoch_ended_are_a_gap() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         rig.messages(1..=3);

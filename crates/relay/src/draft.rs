@@ -1,9 +1,9 @@
-//! What one page is sent next, in the making: segments in their order, and the notices' bytes.
+//! A draft: what one page is sent next, as segments in order and the bytes of its notices.
 //!
-//! One [`Draft`] serves all pages, one after the other, so nothing of it is made or moved for a delivery.
-//! It is good for one moment: between [`Draft::begin`] and the next mutation that comes from outside. Within that
-//! moment pages that stand in lockstep (the same topic, the same four cursors, nothing else to be told) are
-//! sent the same bytes: what was worked out for the first of them is kept and serves the others.
+//! One [`Draft`] serves all pages one after the other, so a delivery allocates and moves nothing.
+//! It is valid from [`Draft::begin`] until the next mutation from outside. During that time pages
+//! in lockstep (the same topic, the same four cursors, nothing else to be sent) get the same bytes:
+//! the result for the first of them is kept and reused for the others.
 
 use core::cell::Cell;
 
@@ -12,9 +12,9 @@ use heapless::Vec;
 use super::{notice::OwnNotice, place::Cursor, subscription::Live, time::Instant, traffic::Share};
 use wire::{Track, page::NOTICE_SIZE_MAX};
 
-/// Segments of one draft, at most; what finds no room comes with the next.
+/// Most segments of one draft; the rest follows with the next.
 pub(super) const SEGMENTS_MAX: usize = 24;
-/// Bytes of notices in one draft, at most.
+/// Most bytes of notices in one draft.
 const NOTICES_SIZE_MAX: usize = 4 * NOTICE_SIZE_MAX;
 
 /// What a page is sent next.
@@ -28,12 +28,12 @@ pub struct Draft {
     pub(super) is_shortened: bool,
     pub(super) is_between_frames: bool,
     pub(super) is_closing: bool,
-    /// There where the segments are the same for every page in lockstep.
+    /// Set if the segments are the same for every page in lockstep.
     pub(super) lockstep: Option<Lockstep>,
 }
 
 impl Draft {
-    /// Begins a moment: what was known of pages in lockstep is forgotten.
+    /// Sets the time and forgets what is known of pages in lockstep.
     pub fn begin(&mut self, now: Instant) {
         self.now = now;
         self.lockstep = None;
@@ -51,37 +51,39 @@ impl Draft {
         self.size
     }
 
-    /// Whether the ring overtook the page in the middle of a frame: the connection can only be cut.
+    /// Whether the connection has to be cut: the page is gone, or the rest of its frame is lost.
     #[must_use]
     pub const fn is_cut(&self) -> bool {
         self.is_cut
     }
 
-    /// Whether more waits behind it than found room.
+    /// Whether there is more to send than fitted into the draft.
     #[must_use]
     pub const fn is_shortened(&self) -> bool {
         self.is_shortened
     }
 
-    /// Whether the connection stands between two frames, where others' frames may go out.
+    /// Whether the connection is between two of the relay's frames, so that control frames may be
+    /// sent.
     #[must_use]
     pub const fn is_between_frames(&self) -> bool {
         self.is_between_frames
     }
 
-    /// Whether the page is to be closed, and nothing of the relay's frames is left to finish.
+    /// Whether the page is being closed and no frame of the relay's is left to finish.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
         self.is_closing
     }
 
-    /// Whether a steady page's draft is the one before's: the page stands where that one stood. The segments'
-    /// subscription is that one's still.
+    /// Whether the current draft is also this page's: its topic and cursors are those of the page
+    /// that it was planned for. The segments still name that page's subscription.
     pub(super) fn is_repeated(&self, live: &Live) -> bool {
         self.lockstep.as_ref().is_some_and(|step| step.topic == live.topic() && step.before == live.cursors)
     }
 
-    /// Where the bytes for the pages in lockstep stand in the store, where they are one piece.
+    /// The range of the bytes in the store for the pages in lockstep, if they are one contiguous
+    /// piece.
     pub(super) fn piece(&self) -> Option<&core::ops::Range<usize>> {
         self.lockstep.as_ref()?.piece.as_ref()
     }
@@ -92,7 +94,7 @@ impl Draft {
         usize::try_from(size).ok().and_then(|size| rest.get(..size)).unwrap_or_default()
     }
 
-    /// There is no such page.
+    /// Marks the draft of a page that is gone.
     pub(super) fn cut(&mut self) {
         self.clear();
         self.is_cut = true;
@@ -111,24 +113,25 @@ impl Draft {
     }
 }
 
-/// Pages in lockstep: where they stand, and where they are once they have been sent the draft's segments.
+/// Pages in lockstep: their cursors, and those after they were sent the draft's segments.
 #[derive(Debug, Clone)]
 pub(super) struct Lockstep {
     /// The topic's row.
     pub topic: u32,
     /// The cursors before.
     pub before: [Cursor; 4],
-    /// The cursors behind it.
+    /// The cursors after it.
     pub after: [Cursor; 4],
-    /// Publications, by track.
+    /// Publications delivered, by track.
     pub deliveries: [u64; 4],
     /// States that were skipped for a newer one.
     pub superseded: u64,
-    /// What one page's share of it counts.
+    /// What the delivery to one page adds to the traffic counts.
     pub share: Share,
-    /// The relay's own number of it, once a page was sent it.
+    /// The number that [`Tally::add_lockstep`](super::traffic::Tally::add_lockstep) gave it; 0
+    /// until the first page was sent it.
     pub tally: Cell<u64>,
-    /// The segments' bytes in the store, where they are one piece.
+    /// The range of the segments' bytes in the store, if they are one contiguous piece.
     pub piece: Option<core::ops::Range<usize>>,
 }
 
@@ -140,9 +143,9 @@ pub(super) struct Segment {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum What {
-    /// The rest of a log's frame that was begun.
+    /// The rest of a log's frame that was partly sent.
     Rest,
-    /// The rest of a notice that was begun, from a place among the draft's.
+    /// The rest of a notice that was partly sent, at an offset in the draft's notices.
     RestOfNotice { from: usize },
     /// Frames of a log.
     Log {
@@ -155,12 +158,12 @@ pub(super) enum What {
         after: Cursor,
         passes_epoch: bool,
     },
-    /// A notice, from a place among the draft's.
+    /// A notice, at an offset in the draft's notices.
     Notice { from: usize, notice: OwnNotice, effect: Effect },
 }
 
 impl What {
-    /// The same for another page's subscription in lockstep.
+    /// The same segment for another page in lockstep, with its subscription.
     pub(super) fn of(mut self, page_subscription: u32) -> Self {
         if let Self::Log { subscription, .. } = &mut self {
             *subscription = page_subscription;
@@ -169,7 +172,7 @@ impl What {
     }
 }
 
-/// What a notice changes once its first byte is on its way.
+/// What changes once the first byte of a notice is sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Effect {
     Subscribed { subscription: u32 },
