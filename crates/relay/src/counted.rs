@@ -1,9 +1,9 @@
-//! Tables of keys that pages share: each key is there once, with how many pages have it.
+//! Reference-counted tables of keys that pages share.
 //!
-//! Two of them stand beside the sessions: the networks that pages come from, and the origins that
-//! they came with. Each has as many rows as there are pages at most, so nobody's key ever waits for a
-//! row or takes another's. A key is found by its hash (chains of rows, from a table of heads), never
-//! by a walk over the pages. Owns the counts; what follows from them is `pages.rs`'s.
+//! There are two of them: the networks that pages come from, and their origins. Each has a row for
+//! every page that there can be, so a page's key always finds a row and never evicts another's. A
+//! key is found by its hash, in chains of rows, never by a walk over the pages. Owns the counts;
+//! what follows from them is decided in `pages.rs`.
 
 use alloc::{vec, vec::Vec};
 use core::net::{IpAddr, Ipv6Addr};
@@ -17,13 +17,13 @@ use super::{
 };
 use wire::REASON_SIZE_MAX;
 
-/// What can be counted.
+/// A key that can be counted.
 pub trait Key: PartialEq {
-    /// Its hash, by a seed that nobody outside knows.
+    /// The key's hash, with a secret seed.
     fn hash_with(&self, seed: u64) -> u64;
 }
 
-/// A table of counted keys.
+/// A table of keys with the number of their uses.
 #[derive(Debug)]
 pub struct Counted<K> {
     rows: Table<Row<K>>,
@@ -35,21 +35,22 @@ pub struct Counted<K> {
 struct Row<K> {
     key: K,
     uses: u32,
-    /// The next row whose key has the same head.
+    /// The next row in the chain of the same head.
     next: u32,
 }
 
 impl<K: Key> Counted<K> {
-    /// Bytes of one row and its head.
+    /// The size of one row and its head, bytes.
     pub const ROW_SIZE: usize = Table::<Row<K>>::ROW_SIZE + size_of::<u32>();
 
-    /// An empty table.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(capacity: u32, seed: u64) -> Self {
         Self { rows: Table::new(capacity), heads: vec![NONE; capacity as usize], seed }
     }
 
-    /// The key's row, with one use more; `None` where the table is full.
+    /// Adds one use of a key, and a row if it is new. Returns the row, or `None` if the table is
+    /// full.
     pub fn keep(&mut self, key: K) -> Option<u32> {
         if let Some(index) = self.find(&key) {
             self.rows[index].uses += 1;
@@ -62,7 +63,7 @@ impl<K: Key> Counted<K> {
         Some(index)
     }
 
-    /// One use of a row less; without any its key is forgotten.
+    /// Releases one use of a row; the last one removes it.
     pub fn release(&mut self, index: u32) {
         let row = &mut self.rows[index];
         row.uses -= 1;
@@ -95,13 +96,13 @@ impl<K: Key> Counted<K> {
         self.rows.get(index).map(|row| &row.key)
     }
 
-    /// Different keys now.
+    /// The number of different keys.
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.rows.len()
     }
 
-    /// Whether no key is there.
+    /// Whether the table is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -126,16 +127,16 @@ impl<K: Key> Counted<K> {
     /// Checks that the table has not grown.
     ///
     /// # Panics
-    /// Where it has.
+    /// If it has.
     pub fn check_size(&self, name: &str, max: u32) {
         self.rows.check_size(name, max);
         assert_eq!(self.heads.len(), self.rows.capacity() as usize, "BOUND: the heads of {name} have changed");
     }
 
-    /// Checks the chains, and each row's uses against `used`, the rows that are in use, once for each use.
+    /// Checks the chains, and each row's uses against `used`: the rows in use, once for each use.
     ///
     /// # Panics
-    /// Where they differ.
+    /// If they differ.
     pub fn check(&self, name: &str, max: u32, used: impl Iterator<Item = u32>) {
         self.check_size(name, max);
         self.rows.check(name, max);
@@ -146,18 +147,18 @@ impl<K: Key> Counted<K> {
         }
         for (index, row) in self.rows.iter() {
             assert_eq!(row.uses, uses[index as usize], "row {index} of {name} counts its uses wrongly");
-            assert_eq!(self.find(&row.key), Some(index), "row {index} of {name} is not found, or there twice");
+            assert_eq!(self.find(&row.key), Some(index), "row {index} of {name} is not found, or is there twice");
         }
     }
 }
 
-/// Whom an address counts for: an IPv4 address for itself, one of IPv6 for its /64, the least that a
-/// customer of a network gets.
+/// The network that an address counts for: an IPv4 address itself, or the /64 of an IPv6 address,
+/// the smallest block that a network assigns to a customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpAddr);
 
 impl Network {
-    /// The network of an address; of an IPv4 address in IPv6's clothes, that address.
+    /// The network of an address. An IPv4-mapped IPv6 address counts as the IPv4 address.
     #[must_use]
     pub const fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -179,18 +180,18 @@ impl Key for Network {
     }
 }
 
-/// An `Origin` header, as far as it is kept.
+/// An `Origin` header, shortened to [`REASON_SIZE_MAX`] bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String<REASON_SIZE_MAX>);
 
 impl Origin {
-    /// An origin, cut to 256 bytes.
+    /// An origin, shortened to at most 256 bytes at a character boundary.
     #[must_use]
     pub fn of(text: &str) -> Self {
         Self(String::try_from(shortened(text, REASON_SIZE_MAX)).unwrap_or_default())
     }
 
-    /// Its text.
+    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_there_once_and_counted_whatever_else_shares_its_head() {
+    fn a_key_has_one_row_and_its_own_count_even_where_keys_share_a_head() {
         for seed in 0..20 {
             let mut table = Counted::new(3, seed);
             let [a, b, c] = ["192.0.2.1", "192.0.2.2", "2001:db8::1"].map(network);
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_ipv6_counts_for_its_64_bits_of_network() {
+    fn an_ipv6_address_counts_for_its_64_bits_of_network() {
         assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
         assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));

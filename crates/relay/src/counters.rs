@@ -1,9 +1,15 @@
-//! What the machine counts: every way out has a counter, every table says how much of it is in use.
+//! The machine's counters: every outcome has a counter, and every table reports how much of it is
+//! in use.
+//!
+//! [`Counters`] only grow and are never reset; [`InUse`] is a snapshot. Both are plain values: the
+//! machine's parts add to them, the console and the metrics read them. Bytes by track and latency
+//! are counted in `traffic.rs`.
 
-/// The codes that pages are closed with: by themselves or by a frame of theirs, by a rule, by a drain, for want of room or progress.
+/// The close codes: the page closed, a protocol error, invalid UTF-8, a broken rule, a message too
+/// big, a drain, and lack of room or progress.
 pub const CLOSE_CODES: [u16; 7] = [1000, 1002, 1007, 1008, 1009, 1012, 1013];
 
-/// What has happened since the start, in numbers.
+/// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each name says what is counted")]
 pub struct Counters {
@@ -49,17 +55,17 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// A page is to be closed.
+    /// Counts the close of a page with a code.
     pub(super) fn count_close(&mut self, code: u16) {
         if let Some(place) = CLOSE_CODES.iter().position(|known| *known == code) {
             self.closed[place] += 1;
         }
     }
 
-    /// Every counter with its name, those by track one for each.
+    /// Every counter with its name; counters by track have one row for each track.
     #[must_use]
     pub fn rows(&self) -> [(&'static str, u64); 57] {
-        // Without `..`: whoever adds a counter is told here to show it.
+        // No `..` here: a new counter must be added to the list below, or this doesn't compile.
         let Self {
             pages_opened,
             pages_closed,

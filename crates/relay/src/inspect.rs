@@ -1,7 +1,9 @@
-//! Looking into the machine: rows as an engineer reads them, for the console and for scripts.
+//! Read access to the machine for the console and for scripts: its rows, as an engineer reads them.
 //!
-//! Getters by `&self` alone; nothing here is on the way of a publication. Rows are walked by index, so that a long
-//! list can be shown piece by piece while pages come and go: what is gone is skipped. No row holds a whole link.
+//! Apart from the console's two commands (close a page, end a topic) all are getters by `&self`;
+//! none is involved in delivering a publication. Rows are walked by index, so that a long list can
+//! be shown in parts while pages come and go: rows that are gone are skipped. No row contains a
+//! whole link.
 
 use core::net::IpAddr;
 
@@ -18,32 +20,32 @@ use super::{
     topic::{LOGS, Topic},
 };
 
-/// One page, as it is now.
+/// One page's current state.
 #[derive(Debug)]
 pub struct PageRow<'a> {
-    /// Its id.
+    /// The page's id.
     pub id: Id<Session>,
-    /// Its number at the business server.
+    /// Its number towards the business server.
     pub number: u32,
-    /// Where it is.
+    /// Its address.
     pub address: IpAddr,
-    /// Its `Origin`; empty without.
+    /// Its `Origin`; empty if it sent none.
     pub origin: &'a str,
-    /// Subscriptions, waiting or live.
+    /// How many subscriptions it has, waiting or live.
     pub subscriptions: u16,
     /// Milliseconds since it connected.
     pub open_ms: u64,
-    /// Milliseconds since something came from it.
+    /// Milliseconds since something was last received from it.
     pub heard_ms: u64,
-    /// Milliseconds since its socket took something.
+    /// Milliseconds since its socket last took something.
     pub wrote_ms: u64,
-    /// Bytes that the kernel holds for it.
+    /// Bytes that its socket holds in the kernel.
     pub kernel_size: u32,
     /// Protocol errors so far.
     pub faults: u8,
     /// What it is doing.
     pub state: PageState,
-    /// A frame of it is half written.
+    /// It is in the middle of a frame.
     pub is_half: bool,
 }
 
@@ -52,13 +54,13 @@ pub struct PageRow<'a> {
 pub enum PageState {
     /// It has not subscribed to anything yet.
     New,
-    /// It is served.
+    /// It has subscribed and is served.
     Live,
-    /// Its socket takes no more: it is slow.
+    /// Its socket is full: it is slow.
     Slow,
     /// It is being closed with this code.
     Closing(u16),
-    /// It is being cut off.
+    /// Its connection is being cut.
     Cut,
 }
 
@@ -67,15 +69,15 @@ pub enum PageState {
 pub struct SubscriptionRow<'a> {
     /// The link's first four bytes; none once it is over.
     pub link: Option<Shown<'a>>,
-    /// The topic's number, where it is served.
+    /// The topic's number, if the subscription is live or was.
     pub topic: Option<u32>,
     /// `waiting`, `live` or `over`.
     pub stage: &'static str,
-    /// The next sequence of each track that the page expects; 0 where its counter is not set.
+    /// The next sequence expected by the page on each track; 0 if its counter is not set.
     pub next: [u64; 4],
 }
 
-/// One topic, as it is now.
+/// One topic's current state.
 #[derive(Debug)]
 pub struct TopicRow {
     /// The business server's number.
@@ -86,54 +88,54 @@ pub struct TopicRow {
     pub pages: u32,
     /// Links that lead to it.
     pub links: u32,
-    /// The next sequence of each track expected from the business server; 0 where none is known.
+    /// The next sequence expected from the business server on each track; 0 if not known.
     pub next: [u64; 4],
-    /// Its rings: the four tracks, then the init segments of audio and video.
+    /// Its rings: the four tracks, then the init segments of audio and of video.
     pub rings: [RingRow; LOGS],
-    /// Milliseconds until it is forgotten, where no page is left.
+    /// Milliseconds until it is forgotten, if it has no pages.
     pub lingers_ms: Option<u64>,
-    /// Whether the connection to the business server that is up now accepted it.
+    /// Whether it was accepted on the current connection to the business server.
     pub is_accepted: bool,
 }
 
 /// One ring of a topic.
 #[derive(Clone, Copy, Debug)]
 pub struct RingRow {
-    /// Frames that it holds.
+    /// How many frames it holds.
     pub frames: u64,
-    /// Bytes of them.
+    /// Their size, bytes.
     pub size: u64,
-    /// Blocks of the arena that it holds.
+    /// How many blocks of the arena it holds.
     pub blocks: u32,
 }
 
-/// The connection as an engineer reads it.
+/// The uplink's connection, as an engineer reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UplinkRow {
     /// `up`, `down`, `dialing` or `handshake`.
     pub state: &'static str,
-    /// The place of the address in use, or to be tried next, in the configured list.
+    /// The index in the configured list of the address in use, or the next to be tried.
     pub address: u32,
-    /// Milliseconds since it is up or dialling.
+    /// Milliseconds that it has been up or dialling.
     pub for_ms: Option<u64>,
-    /// Milliseconds until it is dialled.
+    /// Milliseconds until the next dial.
     pub retry_ms: Option<u64>,
     /// Milliseconds until the first address is tried again, while another one serves.
     pub return_ms: Option<u64>,
-    /// Milliseconds since a frame came.
+    /// Milliseconds since the peer's last sign of life: data received, or data that it took.
     pub heard_ms: u64,
-    /// Connections whose handshake was done.
+    /// How many handshakes were completed.
     pub connections: u64,
-    /// Dials that failed in a row.
+    /// How many attempts failed in a row.
     pub failures: u32,
-    /// Bytes that wait to be written.
+    /// Bytes that are queued.
     pub out_size: usize,
-    /// Frames put there since the start.
+    /// Frames queued since the start.
     pub sent: u64,
 }
 
 impl Relay {
-    /// Pages stand at indexes below this.
+    /// The end of the pages' indexes, exclusive.
     #[must_use]
     pub fn pages_end(&self) -> u32 {
         self.sessions.end()
@@ -166,7 +168,7 @@ impl Relay {
         })
     }
 
-    /// What the page at an index is subscribed to.
+    /// The subscriptions of the page at an index.
     pub fn subscription_rows(&self, index: u32) -> impl Iterator<Item = SubscriptionRow<'_>> {
         let of_page = self.sessions.get(index).map(|session| self.subscriptions.of(&session.chain));
         of_page.into_iter().flatten().map(|(_, row)| {
@@ -184,7 +186,7 @@ impl Relay {
         })
     }
 
-    /// Topics stand at indexes below this.
+    /// The end of the topics' indexes, exclusive.
     #[must_use]
     pub fn topics_end(&self) -> u32 {
         self.topics.end()
@@ -211,7 +213,8 @@ impl Relay {
         })
     }
 
-    /// The links that lead to the topic at an index: their first four bytes, and whether the grant is shared.
+    /// The links that lead to the topic at an index: their first four bytes, and whether their
+    /// grants are shared.
     pub fn topic_links(&self, index: u32) -> impl Iterator<Item = (Shown<'_>, bool)> {
         self.links
             .iter()
@@ -219,13 +222,13 @@ impl Relay {
             .map(|(_, link)| (Shown(link.name()), link.grant.shared))
     }
 
-    /// The index of the topic of this number.
+    /// The index of the topic with this number.
     #[must_use]
     pub fn topic_index(&self, number: u32) -> Option<u32> {
         self.topics.find(number)
     }
 
-    /// The most rows and blocks that were ever in use at the same time.
+    /// The highest number of each kind of rows and of blocks that was ever in use.
     #[must_use]
     pub fn highest(&self) -> InUse {
         InUse {
@@ -240,33 +243,34 @@ impl Relay {
         }
     }
 
-    /// What became of frames that their rings overtook while pages stood inside.
+    /// Counts of partly sent frames that their rings overtook.
     #[must_use]
     pub const fn overtaken(&self) -> Counts {
         self.store.begun.counts()
     }
 
-    /// Pages whose sockets take no more.
+    /// How many pages have a full socket.
     #[must_use]
     pub fn slow_pages(&self) -> u32 {
         let slow = self.sessions.iter().filter(|(_, session)| session.blocked && !session.is_cut());
         u32::try_from(slow.count()).unwrap_or(u32::MAX)
     }
 
-    /// Whether media can't get the largest chunk's room without forgetting older ones.
+    /// Whether the arena is so full that the largest media chunk would only fit once older media is
+    /// dropped.
     #[must_use]
     pub fn is_media_short(&self) -> bool {
         let chunk = self.board.data_size_max() / self.board.block_size;
         self.store.free() < self.kept_blocks() + chunk
     }
 
-    /// Different reasons and origins kept now.
+    /// How many different reasons and origins are kept.
     #[must_use]
     pub fn texts_in_use(&self) -> (usize, usize) {
         (self.reasons.len(), self.sessions.origins() as usize)
     }
 
-    /// Different networks that pages come from now.
+    /// How many different networks the pages come from.
     #[must_use]
     pub const fn networks(&self) -> u32 {
         self.sessions.networks()
@@ -278,7 +282,7 @@ impl Relay {
         self.uplink.row(now)
     }
 
-    /// An engineer closes a page; whether it was there.
+    /// Closes a page at the console's request; returns whether it was there.
     pub fn close_by_hand(&mut self, now: Instant, page: Id<Session>) -> bool {
         let Some(page) = self.sessions.resolve(page).filter(|page| self.sessions[*page].closing().is_none()) else {
             return false;
@@ -288,13 +292,15 @@ impl Relay {
         true
     }
 
-    /// An engineer ends a topic for all its pages, as the business server's `End` would; the pages that it had. The business
-    /// server is told by `Unsubscribe`, as soon as there is room for it.
+    /// Ends a topic for all its pages at the console's request, as the business server's `End`
+    /// would; returns how many pages it had. The business server is sent `Unsubscribe` as soon as
+    /// there is room for it.
     pub fn end_by_hand(&mut self, now: Instant, number: u32) -> Option<u32> {
         let topic = self.topics.find(number)?;
         let pages = self.topics[topic].viewers.len();
         self.end_pages(now, topic, "ended at the relay's console");
-        // The sweep forgets it; where there is no room yet to say so to the business server, as soon as there is.
+        // The sweep unsubscribes and forgets the topic; if the buffer has no room for that now, a
+        // later sweep does.
         self.topics[topic].acceptance.forget_from(now);
         self.sweep_topics(now);
         Some(pages)

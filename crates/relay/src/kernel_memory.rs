@@ -1,33 +1,36 @@
-//! What the kernel holds for the pages: the sum, each page's share, and which pages are to be measured next.
+//! The pages' memory in the kernel: the sum, each page's share, and which pages to measure next.
 //!
-//! A socket's queues are the relay's memory like any other, and the largest part of it where pages stall. Each write
-//! counts at once, generously; what the kernel really holds replaces that count when it is measured. A share changes only
-//! here, together with the sum. Doesn't know pages, nor what follows from a sum that is too large: that is `measuring.rs`.
+//! A socket's queues are part of the relay's memory, and the largest part if pages stall. Each
+//! write is counted at once with a pessimistic estimate; a measurement replaces the estimate by
+//! what the kernel really holds. A share changes only here, together with the sum. Doesn't know
+//! pages, nor what happens when the sum is too large: that is `measuring.rs`.
 
 use super::table::NONE;
 use board::Board;
 
-/// What a written byte counts until it is measured: small writes that can't be merged take more than they hold.
+/// Estimated kernel memory per written byte until it is measured: small writes that can't be merged
+/// take more than their size.
 const OVERHEAD: u64 = 2;
-/// Closing begins when this part of the cap is left: what is written between two measurements must have room too.
+/// Pages are closed once less than 1/`RESERVE` of the cap is left; that rest has room for what is
+/// written between two measurements.
 const RESERVE: u64 = 8;
-/// All pages are measured again once this part of the cap was written.
+/// All pages are measured again after another 1/`STEP` of the cap was written.
 const STEP: u64 = 32;
 
-/// Bytes in the kernel for all pages, and which pages are to be measured next.
+/// Bytes in the kernel for all pages, and which pages to measure next.
 #[derive(Debug)]
 pub struct KernelMemory {
     total: u64,
     highest: u64,
-    /// The next row to measure, and the stride to the one behind it.
+    /// The next row to measure, and the stride to the one after it.
     next: u32,
     stride: u32,
-    /// Above this many bytes all pages are measured.
+    /// When `total` is above this, all pages are measured.
     measure_above: u64,
 }
 
-/// Bytes in the kernel for one page: as measured, and what was written since at its most. The highest bit is set where
-/// they include what the page may send while nothing is read from it.
+/// Bytes in the kernel for one page: as measured, plus an upper bound of what was written since.
+/// The highest bit is set if they include what the page may send while it is not read from.
 #[derive(Debug, Default)]
 pub struct KernelShare(u32);
 
@@ -35,7 +38,7 @@ pub struct KernelShare(u32);
 const UNREAD: u32 = 1 << 31;
 
 impl KernelShare {
-    /// Bytes.
+    /// The size, bytes.
     #[must_use]
     pub const fn size(&self) -> u32 {
         self.0 & !UNREAD
@@ -47,7 +50,7 @@ impl KernelShare {
 }
 
 impl KernelMemory {
-    /// Nothing is held yet.
+    /// Starts with nothing held.
     #[must_use]
     pub const fn new(board: &Board) -> Self {
         Self { total: 0, highest: 0, next: NONE, stride: 1, measure_above: limit(board) }
@@ -59,69 +62,71 @@ impl KernelMemory {
         self.total
     }
 
-    /// The most that they were when they had been measured.
+    /// The highest total after a measurement.
     #[must_use]
     pub fn highest(&self) -> u64 {
         self.highest.max(self.total)
     }
 
-    /// Whether all pages are to be measured before anything more is written.
+    /// Whether all pages have to be measured before more is written.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.total > self.measure_above
     }
 
-    /// Pages that may be written to, each as much as its socket takes, before all are to be measured.
+    /// How many pages may be written to, each as much as its socket takes, before all have to be
+    /// measured.
     #[must_use]
     pub fn pages_before_full(&self, board: &Board) -> usize {
         let of_each = OVERHEAD * 2 * u64::from(board.send_buffer_size);
         usize::try_from(self.measure_above.saturating_sub(self.total) / of_each).unwrap_or(usize::MAX)
     }
 
-    /// Every `stride`th page is to be measured, from a row on.
+    /// Schedules the measurement of every `stride`th page, starting at row `first`.
     pub const fn begin_measures(&mut self, first: u32, stride: u32) {
         (self.next, self.stride) = (first, stride);
     }
 
-    /// The next row to be measured, below `end`.
+    /// The next row to measure, below `end`.
     pub fn next_measure(&mut self, end: u32) -> Option<u32> {
         let next = self.next;
         self.next = if next < end { next + self.stride } else { NONE };
         (next < end).then_some(next)
     }
 
-    /// A measurement is over; whether it was one of all pages.
+    /// Ends a measurement; returns whether it was one of all pages.
     pub fn end_measures(&mut self) -> bool {
         self.highest = self.highest();
         self.stride == 1
     }
 
-    /// All pages were measured, and those that held too much are closed: when they are to be measured again.
+    /// Sets when all pages are measured again, after a measurement and the closing of pages that it
+    /// led to.
     pub fn plan_measures(&mut self, board: &Board) {
         self.measure_above = limit(board).max(self.total + board.kernel_size_max / STEP);
     }
 
-    /// Bytes were written to a page.
+    /// Counts bytes written to a page.
     pub fn count_written(&mut self, share: &mut KernelShare, size: u64) {
         let more = u32::try_from(size.saturating_mul(OVERHEAD)).unwrap_or(u32::MAX);
         self.set(share, share.size().saturating_add(more), share.is_unread());
     }
 
-    /// Nothing is read from a page any more: it may fill its receive buffer.
+    /// Counts a page that is no longer read from: it may fill its receive buffer.
     pub fn count_unread(&mut self, share: &mut KernelShare, board: &Board) {
         if !share.is_unread() {
             self.set(share, share.size().saturating_add(unread_max(board)), true);
         }
     }
 
-    /// A page's socket was measured: `going` bytes wait to be sent, `come` to be read.
+    /// Records a measurement of a page's socket: `going` bytes wait to be sent, `come` to be read.
     pub fn measured(&mut self, share: &mut KernelShare, board: &Board, going: u32, come: u32, is_unread: bool) {
-        // A page that isn't read may send as much as its buffer takes, at any time.
+        // A page that isn't read from may fill its receive buffer at any time.
         let come = if is_unread { come.max(unread_max(board)) } else { come };
         self.set(share, going.saturating_add(come), is_unread);
     }
 
-    /// A page is cut off or gone: its socket takes what it holds with it.
+    /// Forgets a page that is cut or gone: its socket frees what it held.
     pub fn forget(&mut self, share: &mut KernelShare) {
         self.set(share, 0, share.is_unread());
     }
@@ -133,13 +138,14 @@ impl KernelMemory {
     }
 }
 
-/// What all pages' sockets may hold before the slowest go.
+/// What all pages' sockets may hold before the slowest pages are closed.
 #[must_use]
 pub const fn limit(board: &Board) -> u64 {
     board.kernel_size_max - board.kernel_size_max / RESERVE
 }
 
-/// What a page may send that nothing is read from: its receive buffer, doubled as Linux does.
+/// The most that a page may send while it is not read from: its receive buffer, which Linux
+/// doubles.
 const fn unread_max(board: &Board) -> u32 {
     2 * board.receive_buffer_size
 }

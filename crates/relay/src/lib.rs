@@ -1,23 +1,23 @@
 //! The machine: everything that the relay decides, and nothing that it does.
 //!
-//! Pure: no socket, no clock, no log, no task. The grammar is sans-IO: `handle_*` says what the world
-//! did, plain verbs are commands, `poll_*` says what the world must do next, getters take `&self`, and
-//! time is an argument. After each mutation the caller drains: events, the uplink's bytes, pages.
+//! Pure: no socket, no clock, no log, no task. The interface is sans-IO: `handle_*` reports what
+//! happened, plain verbs are commands, `poll_*` returns what to do next, getters take `&self`, and
+//! time is an argument. After each mutation the caller drains events, the uplink's bytes and pages.
 //!
 //! ```text
 //! uplink frame -> uplink.rs -> publish.rs -> topic.rs -> log.rs   (encoded once, into a ring)
 //!                      |                                    |
-//!        answering.rs, asking.rs                        cursor.rs  (what is ahead of a page)
+//!        answering.rs, asking.rs                        cursor.rs  (what a page gets next)
 //!                      |                                    |
 //!                 admission.rs                              |
 //!                      |                                    |
 //! page frame  -> pages.rs -> session.rs ------------> transmit.rs  (one plan, one writev)
-//!                                                      fanout.rs   (who is next)
+//!                                                      fanout.rs   (which page is next)
 //! ```
 //!
-//! All memory is taken in [`Relay::new`]: tables of fixed capacity, the arena, the buffer to the
-//! business server. Running out of room is an answer (a refusal, a denial with a retry, a gap), never
-//! a panic. What panics here is our own bug: an index kept of a row that is gone.
+//! All memory is allocated in [`Relay::new`]: tables of fixed capacity, the arena, the buffer to
+//! the business server. Running out of room is a normal result (a refusal, a denial with a retry, a
+//! gap), never a panic. A panic here is a bug of ours: an index was kept after its row was removed.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -108,12 +108,12 @@ use self::{
 };
 use board::{self, Board};
 
-/// The machine's own clock tick: each looks after a tenth of the pages.
+/// The machine's clock tick. Each tick sweeps a tenth of the pages.
 const TICK_MS: u64 = 100;
-/// Ticks in which every page is looked after once.
+/// Ticks per sweep: every page is looked at once in that many ticks.
 const TICKS_PER_SWEEP: u32 = 10;
 
-/// What the configuration says, as far as the machine needs it.
+/// The configuration, as far as the machine needs it.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The relay's name in `Hello`.
@@ -124,33 +124,34 @@ pub struct Settings {
     pub addresses: u32,
     /// How long a topic without pages stays warm.
     pub linger_ms: u64,
-    /// Pages of one address at most, 0 for no limit. `None`: a quarter of the table, while that is above three quarters full.
+    /// The most pages that one address may have, 0 for no limit. `None`: a quarter of the table,
+    /// enforced only while the table is more than three quarters full.
     pub pages_per_address: Option<u32>,
 }
 
-/// The machine: it conducts. Each part owns its rows, its lists and its counts.
+/// The machine. It coordinates its parts; each part owns its rows, lists and counts.
 #[derive(Debug)]
 pub struct Relay {
     board: Board,
     settings: Settings,
     /// Pages' connections.
     sessions: Sessions,
-    /// Pages' interest in links, and their places in topics.
+    /// Pages' subscriptions to links, and their places in topics.
     subscriptions: Subscriptions,
-    /// What is published.
+    /// The topics that the business server publishes.
     topics: Topics,
-    /// The bytes of it.
+    /// The bytes of all publications.
     store: Store,
-    /// Share links, and what was granted for them.
+    /// Share links and their grants.
     links: Links,
-    /// What the business server was asked for, and has not answered yet.
+    /// Requests in flight to the business server.
     requests: Requests,
-    /// Requests that were given up.
+    /// Requests that timed out.
     unanswered: Unanswered,
-    /// Pages that were denied by name.
+    /// Recent denials of single pages.
     denials: Denials,
     previews: Previews,
-    /// Reasons of the business server that are in use.
+    /// The business server's reasons that are in use.
     reasons: Texts,
     uplink: Uplink,
     counters: Counters,
@@ -164,8 +165,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// The machine of a board. All its memory is taken here; most of it is touched when first used.
-    /// `seed` is for jitter and hashes; secrets don't depend on it.
+    /// Creates the machine for a board and allocates all its memory; most of that is not touched
+    /// before it is first used. `seed` is for jitter and hashes only: no secret depends on it.
     #[must_use]
     pub fn new(board: &Board, settings: Settings, seed: u64, now: Instant) -> Box<Self> {
         let mut jitter = Jitter::new(seed);
@@ -202,12 +203,13 @@ impl Relay {
         })
     }
 
-    /// Time has passed: to be called when [`poll_timeout`](Self::poll_timeout) says so, or earlier.
+    /// Advances the machine's time. Call it when [`poll_timeout`](Self::poll_timeout) is due, or
+    /// earlier.
     pub fn handle_timeout(&mut self, now: Instant) {
         if now < self.tick_at {
             return;
         }
-        // Ticks that were missed are made up for, a whole sweep at most.
+        // Missed ticks are caught up on, at most one full sweep of them.
         let missed = now.since(self.tick_at) / TICK_MS + 1;
         self.tick_at = now.after(TICK_MS);
         for _ in 0..missed.min(TICKS_PER_SWEEP.into()) {
@@ -233,23 +235,25 @@ impl Relay {
         self.tick_at
     }
 
-    /// The oldest event since the last call.
+    /// Removes and returns the oldest event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.poll()
     }
 
-    /// Events that found no room between two calls of [`poll_event`](Self::poll_event).
+    /// How many events were dropped because the ring was full between two calls of
+    /// [`poll_event`](Self::poll_event).
     #[must_use]
     pub const fn events_lost(&self) -> u64 {
         self.events.lost()
     }
 
-    /// Begins to go away: no page is let in, every page is told to come back.
+    /// Starts draining: no new page is accepted, and every page is closed with a time to come back.
     pub fn drain(&mut self, now: Instant) {
         if core::mem::replace(&mut self.draining, true) {
             return;
         }
-        // All of them at once would storm whoever takes over: spread by their number.
+        // If all pages reconnected at once they would overload the next relay, so their retries are
+        // spread, the more so the more pages there are.
         let spread_ms = DRAIN_MS_MIN + u64::from(self.sessions.len()) * DRAIN_MS_PER_PAGE;
         for page in 0..self.sessions.end() {
             if self.sessions.get(page).is_some() {
@@ -260,19 +264,19 @@ impl Relay {
         }
     }
 
-    /// Whether the relay is going away.
+    /// Whether the relay is draining.
     #[must_use]
     pub const fn is_draining(&self) -> bool {
         self.draining
     }
 
-    /// Takes a new configuration's settings; connections and tables stay as they are.
+    /// Applies the settings of a new configuration; connections and tables stay as they are.
     pub fn reconfigure(&mut self, settings: Settings) {
         self.settings = settings;
     }
 
-    /// Fills the draft with what a page is to be sent next, as of the draft's moment: nothing where there is
-    /// nothing. A page that is gone is to be cut.
+    /// Fills the draft with what a page should be sent next, as of the draft's time; the draft
+    /// stays empty if there is nothing. If the page is gone, the draft says to cut the connection.
     pub fn plan(&self, page: Id<Session>, draft: &mut Draft) {
         match self.sessions.resolve(page) {
             Some(page) => self.plan_index(page, draft),
@@ -280,51 +284,55 @@ impl Relay {
         }
     }
 
-    /// Whether a page is to be sent the very piece that the draft was made of for the page before: it stands where that
-    /// one stood, and there is nothing else to tell it.
+    /// Whether a page gets the same bytes as the page that the draft was last planned for: its
+    /// cursors are the same, it has nothing else to be sent, and the bytes are one contiguous
+    /// piece.
     #[must_use]
     pub fn is_in_lockstep(&self, page: Id<Session>, draft: &Draft) -> bool {
         self.sessions.resolve(page).is_some_and(|page| self.is_in_lockstep_index(page, draft))
     }
 
-    /// The bytes for the pages in lockstep with the draft's; none where they are more than one piece.
+    /// The bytes for the pages in lockstep with the draft's page; empty where they are not one
+    /// contiguous piece.
     #[must_use]
     pub fn piece(&self, draft: &Draft) -> &[u8] {
         draft.piece().map_or(&[], |piece| self.store.piece(piece))
     }
 
-    /// Collects the draft's bytes for one `writev`; gives how many they are. The draft must be of the page
-    /// as it is now.
+    /// Collects the draft's bytes for one `writev`; returns how many there are. The page must not
+    /// have changed since the draft was planned.
     pub fn gather<'a>(&'a self, page: Id<Session>, draft: &'a Draft, out: &mut Slices<'a>) -> u64 {
         self.sessions.resolve(page).map_or(0, |page| self.gather_index(page, draft, out))
     }
 
-    /// The socket took the first `size` bytes of the draft, which must be of the page as it is now.
+    /// The socket took the first `size` bytes of the draft. The page must not have changed since
+    /// the draft was planned.
     pub fn wrote(&mut self, page: Id<Session>, draft: &Draft, size: u64) {
         if let Some(page) = self.sessions.resolve(page) {
             self.wrote_index(page, draft, size);
         }
     }
 
-    /// Whether the connection stands between two frames, where others' frames may go out.
+    /// Whether the connection is between two of the relay's frames, so that control frames may be
+    /// sent.
     #[must_use]
     pub fn is_between_frames(&self, page: Id<Session>) -> bool {
         self.sessions.resolve(page).is_some_and(|page| self.sessions[page].half == session::Half::None)
     }
 
-    /// What has happened since the start.
+    /// The counters since the start.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// What reached pages' sockets, and how quickly.
+    /// Throughput to the pages' sockets, and its latency.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         self.tally.traffic()
     }
 
-    /// Rows and blocks in use.
+    /// Rows and blocks that are in use now.
     #[must_use]
     pub fn in_use(&self) -> InUse {
         InUse {
@@ -339,7 +347,7 @@ impl Relay {
         }
     }
 
-    /// Pages connected.
+    /// Pages that are connected.
     #[must_use]
     pub const fn pages(&self) -> u32 {
         self.sessions.len()
@@ -356,11 +364,11 @@ impl Relay {
     }
 }
 
-/// The spread of a drain: at least, and more for each page.
+/// The spread of the retries of a drain: a minimum, and an addition for each page.
 const DRAIN_MS_MIN: u64 = 1_000;
 const DRAIN_MS_PER_PAGE: u64 = 2;
 
-// The memory sum speaks of these rows: whoever makes one larger says so there.
+// The memory sum is calculated with these row sizes: if a row grows, the sum must be updated.
 const _: () = {
     assert!(Table::<Session>::ROW_SIZE <= board::SESSION_SIZE);
     assert!(Table::<Subscription>::ROW_SIZE <= board::SUBSCRIPTION_SIZE);
@@ -377,8 +385,8 @@ const _: () = {
     assert!(Counted::<Origin>::ROW_SIZE <= board::ORIGIN_SIZE);
 };
 
-/// FNV-1a with a seed that nobody outside knows. What it comes to is mixed once more: of FNV alone the low bits, by which
-/// rows are chosen, would follow from the seed's low bits.
+/// FNV-1a with a secret seed. The result is mixed once more: rows are chosen by the low bits, and
+/// with FNV alone those depend only on the seed's low bits.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let hash = bytes
         .iter()
