@@ -43,20 +43,21 @@ pub struct Condition {
 /// Every code with its meaning; `docs/console.md` has the same table, with what to do.
 pub const CODES: [(&str, &str); 9] = [
     ("U1", "the business server is not connected"),
-    ("D1", "the relay drains"),
+    ("D1", "the relay is draining"),
     ("T1", "a table is nearly full"),
-    ("A1", "media forget their history early"),
-    ("K1", "much waits in the kernel"),
-    ("S1", "slow pages"),
-    ("F1", "too few descriptors"),
+    ("A1", "media history is evicted early"),
+    ("K1", "socket memory is nearly full"),
+    ("S1", "many pages are slow"),
+    ("F1", "the limit of open files is too low"),
     ("L1", "log lines were not written"),
-    ("M1", "more memory is resident than the sum allows"),
+    ("M1", "resident memory exceeds the memory sum"),
 ];
 
 /// Use of a table from which it counts as nearly full, in percent.
 const FULL_PERCENT: u64 = 90;
 
-/// Fewer slow pages than this are no condition, whatever their share: phones in tunnels.
+/// Fewer slow pages than this are no condition, whatever their share: they may be phones in a
+/// tunnel.
 const SLOW_PAGES_MIN: u32 = 10;
 
 /// The conditions now, the worst first.
@@ -66,7 +67,7 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
     let mut found = Vec::new();
     let mut add = |code, text| found.push(Condition { code, text });
     if relay.is_draining() {
-        add("D1", "the relay drains: no new page is admitted".to_owned());
+        add("D1", "the relay is draining: no new page is admitted".to_owned());
     }
     if !relay.is_up() {
         let row = relay.uplink_row(view.now);
@@ -80,30 +81,30 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
         ("topics", used.topics, board.topics_max),
         ("links", used.links, board.links_max),
     ] {
-        // A table of fewer than ten rows is a condition only when it is full.
+        // A table of fewer than ten rows counts only when it is full.
         if percent(used.into(), max.into()) >= FULL_PERCENT && max >= 10 || used >= max {
             add("T1", format!("{used} of {max} {name} are in use"));
         }
     }
     if relay.is_media_short() {
         let free = board.blocks_max - used.blocks;
-        add("A1", format!("media forget their history early: {free} blocks are free, kept for state and messages"));
+        add("A1", format!("media history is evicted early: {free} blocks are free, reserved for state and messages"));
     }
     // Relative to the cap at which the slowest pages are cut. The board's own limit is above it and
     // is never reached.
     let (kernel, cap) = (relay.kernel_size(), relay.kernel_cap());
     if percent(kernel, cap) >= FULL_PERCENT {
         let (kernel, cap) = (size_text(kernel), size_text(cap));
-        add("K1", format!("{kernel} of {cap} wait in the kernel: the slowest pages are cut off"));
+        add("K1", format!("{kernel} of {cap} of socket memory are in use: the slowest pages are cut off"));
     }
     let slow = relay.slow_pages();
     if slow >= SLOW_PAGES_MIN && percent(slow.into(), used.pages.into()) >= 10 {
-        add("S1", format!("{slow} of {} pages are slow: is the network towards them full?", used.pages));
+        add("S1", format!("{slow} of {} pages are slow: is the network towards them saturated?", used.pages));
     }
     let process = (view.process)();
     let needed = board::descriptors(board);
     if process.descriptors_max != 0 && process.descriptors_max < needed {
-        add("F1", format!("{} open files are allowed, {needed} are needed: LimitNOFILE", process.descriptors_max));
+        add("F1", format!("{} open files are allowed, {needed} are needed: raise LimitNOFILE", process.descriptors_max));
     }
     if view.unwritten > 0 {
         add("L1", format!("{} log lines were not written: standard error was blocked", view.unwritten));
@@ -111,7 +112,7 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
     let allowed = board::memory_sum(board).process();
     if process.resident_size > allowed {
         let (resident, allowed) = (size_text(process.resident_size), size_text(allowed));
-        add("M1", format!("{resident} are resident, the sum allows {allowed}: tell the developers"));
+        add("M1", format!("resident memory is {resident}, the memory sum allows {allowed}: report this bug"));
     }
     found
 }

@@ -121,7 +121,7 @@ impl Evening {
                 format!("topic {number} has ended; pages notified: {pages}\n")
             }
             Request::Drain => "draining: the relay closes its pages, then exits\n".to_owned(),
-            Request::Reload => "the configuration was read again\n".to_owned(),
+            Request::Reload => "configuration reloaded\n".to_owned(),
             Request::LogLevel(level) => format!("log level {}\n", level.as_str().to_ascii_lowercase()),
         }
     }

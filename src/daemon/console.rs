@@ -282,7 +282,7 @@ fn carry_out(daemon: &Daemon, request: Request) -> String {
             Ok(waits) => {
                 let waits: String =
                     waits.iter().map(|key| format!("{key} changed: takes effect after a restart\n")).collect();
-                format!("{waits}the configuration was read again\n")
+                format!("{waits}configuration reloaded\n")
             }
             Err(errors) => {
                 let count = errors.len();

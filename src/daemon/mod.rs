@@ -422,10 +422,7 @@ async fn answer_heads(daemon: &Daemon) {
 async fn drain(daemon: &Daemon) {
     daemon.step(|relay, now| relay.drain(now));
     let pages = daemon.relay.borrow().pages();
-    log::info!(
-        "going away: {} told to come back",
-        if pages == 1 { "1 page is".into() } else { format!("{pages} pages are") }
-    );
+    log::info!("draining: {pages} page{} told to reconnect", if pages == 1 { "" } else { "s" });
     let end = daemon.clock.now().after(u64::from(daemon.config.borrow().pages.drain_s) * 1000);
     while daemon.relay.borrow().pages() > 0 && daemon.clock.now() < end {
         Timer::after(TICK / 4).await;

@@ -125,6 +125,6 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let settings = settings(&running);
     drop(running);
     daemon.step(|relay, _| relay.reconfigure(settings));
-    log::info!("the configuration was read again");
+    log::info!("configuration reloaded");
     waits
 }

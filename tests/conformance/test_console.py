@@ -275,7 +275,7 @@ async def vanishes(t):
 
 @test("a line that is missing at the start is used when it appears; a device that is no serial line is logged once, and costs nothing", waits=True)
 async def absent(t):
-    for what, reason in (("/dev/null", "it is no serial line"), ("file", "is not a character device"), ("nowhere", "No such file")):
+    for what, reason in (("/dev/null", "it is not a serial line"), ("file", "is not a character device"), ("nowhere", "No such file")):
         device = pathlib.Path(what if what.startswith("/") else t.path(what))
         if what == "file":
             device.write_text("somebody's")
@@ -354,7 +354,7 @@ async def controls(t):
     daemon.config.write_text(text + "\n[nonsense]\n")
     assert "[E8]" in await line.ask("reload")
     daemon.config.write_text(text)
-    assert "was read again" in await line.ask("reload")
+    assert "configuration reloaded" in await line.ask("reload")
     assert "log level info" in await line.ask("log")
     for done in ("close #0", "end 7", "log debug", "reload"):
         assert f"at the console: {done}" in daemon.log(), "what was done by hand is not in the log"

@@ -149,10 +149,10 @@ async def reload_of_nothing(t):
     await page.expect("message", sequence=1)
     put(daemon.config, good)
     daemon.signal(signal.SIGHUP)
-    await is_told(daemon, "the configuration was read again")
+    await is_told(daemon, "configuration reloaded")
     put(daemon.config, b"# all defaults\n")
     daemon.signal(signal.SIGHUP)
-    await is_told(daemon, "the configuration was read again", 1)
+    await is_told(daemon, "configuration reloaded", 1)
     assert not await t.comes_from(daemon, "https://share.example")
     put(daemon.config, b"")
     daemon.signal(signal.SIGHUP)
@@ -192,7 +192,7 @@ async def signals(t):
     await page.expect("message", sequence=1)
     daemon.expected_end = True
     daemon.signal(signal.SIGTERM)
-    await is_told(daemon, "going away")
+    await is_told(daemon, "draining: ")
     for name in ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGHUP", "SIGTERM", "SIGINT"):
         if daemon.process.returncode is None:
             daemon.signal(getattr(signal, name))

@@ -166,7 +166,7 @@ async def per_network(t):
     await t.page(daemon, **from_address("2001:db8:0:1::3"))
     for most in (3, 0, '"auto"'):
         daemon.config.write_text(daemon_module.toml(daemon.sections).replace("pages_per_address = 2", f"pages_per_address = {most}"))
-        await reload(daemon, "the configuration was read again")
+        await reload(daemon, "configuration reloaded")
         await t.page(daemon, **from_address("2001:db8::3"))
         if most == 3:
             await refused(t, daemon, **from_address("2001:db8::4"))

@@ -92,7 +92,7 @@ async def reloads(t):
     daemon, business, up = await t.relay()
     link = t.link()
     page = await t.joined(daemon, up, link)
-    await reload(daemon, daemon.config.read_text(), "the configuration was read again")
+    await reload(daemon, daemon.config.read_text(), "configuration reloaded")
     up.message(7, 1)
     await page.expect("message", sequence=1)
     await reload(daemon, "[pages\nlisten = 1\n", "the configuration stays as it was")
@@ -112,7 +112,7 @@ async def reloads_whole(t):
     await reload(daemon, wanted + "nonsense = 1\n", "the configuration stays as it was")
     assert daemon.config.name + ":" in daemon.log(), "the error names no line"
     assert not await t.comes_from(daemon, "https://new.example") and await t.comes_from(daemon, "https://share.example")
-    await reload(daemon, wanted, "the configuration was read again")
+    await reload(daemon, wanted, "configuration reloaded")
     assert await t.comes_from(daemon, "https://new.example") and not await t.comes_from(daemon, "https://share.example")
     up.message(7, 1)
     await page.expect("message", sequence=1)
@@ -255,7 +255,7 @@ async def journal(t):
     await daemon.start()
     good = daemon.config.read_text()
     await reload(daemon, good + "nonsense = 1\n", "the configuration stays as it was")
-    await reload(daemon, good, "the configuration was read again")
+    await reload(daemon, good, "configuration reloaded")
     await business.start()
     page = await t.joined(daemon, await business.uplink(), t.link())
     for _ in range(3):
@@ -266,7 +266,7 @@ async def journal(t):
     lines = daemon.log().splitlines()
     strange = [line for line in lines if not re.match(r"<[3467]>[^ <0-9]", line) or re.search(r"\d\d:\d\d:\d\d", line)]
     assert lines and not strange, strange
-    for priority, told in ((3, "the configuration stays as it was"), (4, "the next try is in"), (6, "ready: "), (6, "going away")):
+    for priority, told in ((3, "the configuration stays as it was"), (4, "the next try is in"), (6, "ready: "), (6, "draining: ")):
         assert any(line.startswith(f"<{priority}>") and told in line for line in lines), f"no <{priority}> with {told!r}: {lines}"
 
 

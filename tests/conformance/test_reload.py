@@ -35,6 +35,6 @@ async def address_and_secret(t):
     daemon.sections["uplink"].update(addresses=[business.address], secret="another for the same")
     daemon.config.write_text(daemon_module.toml(daemon.sections))
     business.secret = b"another for the same"
-    await reload(daemon, "the configuration was read again")
+    await reload(daemon, "configuration reloaded")
     up.drop()
     await business.uplink(timeout=20 * SLACK)
