@@ -52,7 +52,7 @@ def main(target):
         for path in sorted(pathlib.Path(package["manifest_path"]).parent.iterdir()):
             if path.is_file() and NAMES.match(path.name):
                 text = "\n".join(line.rstrip() for line in path.read_text(errors="replace").strip().splitlines())
-                # If there is a choice we take MIT, whose text is short and has the crate's own copyright line.
+                # If there is a choice we take MIT: a short text with the crate's own copyright.
                 if not ("MIT" in licence and "Apache License" in text):
                     texts.setdefault(text, []).append(label)
                     files += 1

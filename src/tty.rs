@@ -1,4 +1,5 @@
-//! A serial device, opened raw: 8 data bits, no parity, one stop bit, no flow control, no modem lines.
+//! A serial device, opened raw: 8 data bits, no parity, one stop bit, no flow control, no modem
+//! lines.
 //!
 //! Both ends of the console use it: the daemon on the box, and the terminal on the engineer's
 //! laptop. Three wires are enough. Knows nothing of the console.

@@ -24,8 +24,8 @@ pub fn render(options: Options, relay: &[Figures], ceiling: &[Figures]) -> Strin
         out += &format!("{:>12}{:>9}{:>17}", "ceiling", "ratio", "ratios of runs");
     }
     out.push('\n');
-    for (index, (label, values)) in relay.iter().enumerate() {
-        out += &format!("{label:<36}{:>12}", number(median(values)));
+    for (index, (key, values)) in relay.iter().enumerate() {
+        out += &format!("{:<36}{:>12}", label(key), number(median(values)));
         // No ratio where the ceiling has no such value.
         if let Some((_, bare)) = ceiling.get(index).filter(|(_, bare)| median(bare) > 0.0) {
             let ratios: Vec<f64> = values.iter().zip(bare).map(|(ours, bare)| ours / bare).collect();
@@ -36,7 +36,7 @@ pub fn render(options: Options, relay: &[Figures], ceiling: &[Figures]) -> Strin
         }
         out.push('\n');
     }
-    if options.mode != Mode::Idle && relay.iter().any(|(label, values)| *label == LOAD_BUSY && median(values) > 0.97) {
+    if options.mode != Mode::Idle && relay.iter().any(|(key, values)| *key == LOAD_BUSY && median(values) > 0.97) {
         out += "\nThe load generator was busy all the time: it may be the bottleneck, not the relay.\n";
     }
     out
@@ -48,7 +48,7 @@ fn settings(options: Options) -> String {
     let runs = if runs == 1 { "1 run".to_owned() } else { format!("medians of {runs} runs") };
     match options.mode {
         Mode::Flat | Mode::Stalled => format!("{pages} pages, {under_way} in flight, {size} B, {seconds} s, {runs}"),
-        Mode::Rate => format!("{pages} pages, {rate} a second, {size} B, {seconds} s, {runs}"),
+        Mode::Rate => format!("{pages} pages, {rate} per second, {size} B, {seconds} s, {runs}"),
         Mode::Media => format!("{pages} pages, 1.2 Mbit/s each, {seconds} s, {runs}"),
         Mode::Idle | Mode::Arrivals => format!("{pages} pages, {runs}"),
     }
@@ -57,15 +57,36 @@ fn settings(options: Options) -> String {
 /// The row that shows whether the bench itself was the bottleneck.
 const LOAD_BUSY: &str = "load generator busy, share";
 
+/// Each row: its key in JSON, indented if it is part of the row above, and its value in each run.
 type Rows = Vec<(&'static str, Vec<f64>)>;
+
+/// The row's label in the table. The keys are part of the JSON format and stay as they are.
+fn label(key: &'static str) -> &'static str {
+    match key {
+        "arrivals a second" => "arrivals per second",
+        "processor for each arrival, us" => "processor time per arrival, us",
+        "user memory for each page, B" => "user memory per page, B",
+        "queued in the kernel for each, B" => "queued in the kernel per page, B",
+        "a page's pong meanwhile, p50, us" => "pong latency meanwhile, p50, us",
+        "a page's pong meanwhile, p99, us" => "pong latency meanwhile, p99, us",
+        "a page's pong meanwhile, max, us" => "pong latency meanwhile, max, us",
+        "processor for each delivery, us" => "processor time per delivery, us",
+        "deliveries a second" => "deliveries per second",
+        "MB a second" => "MB per second",
+        "MB in all" => "MB in total",
+        "told as gaps" => "missed with a gap notice",
+        "lost and not told" => "lost without a gap notice",
+        _ => key,
+    }
+}
 
 fn rows(options: Options, runs: &[Figures]) -> Rows {
     if runs.is_empty() {
         return Vec::new();
     }
-    let row = |label, of: &dyn Fn(&Figures) -> f64| (label, runs.iter().map(of).collect::<Vec<_>>());
+    let row = |key, of: &dyn Fn(&Figures) -> f64| (key, runs.iter().map(of).collect::<Vec<_>>());
     let each = |figures: &Figures, ms: f64| ms * 1000.0 / figures.deliveries.max(1) as f64;
-    // Of a relay on another machine, only what it sends is known.
+    // A relay on another machine is known only by what it sends.
     let has_process = options.attached.is_none_or(|attached| attached.process.is_some());
     let has_kernel = runs.iter().all(|run| run.kernel_before.is_some() && run.kernel_after.is_some());
     let kernel = |f: &Figures| f.kernel_after.unwrap_or(0).saturating_sub(f.kernel_before.unwrap_or(0)) as f64;
@@ -115,7 +136,7 @@ fn rows(options: Options, runs: &[Figures]) -> Rows {
 }
 
 fn object(rows: &Rows) -> Value {
-    let pairs = rows.iter().map(|(label, values)| (label.trim().to_owned(), json!(median(values))));
+    let pairs = rows.iter().map(|(key, values)| (key.trim().to_owned(), json!(median(values))));
     Value::Object(pairs.collect())
 }
 

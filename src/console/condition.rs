@@ -104,7 +104,10 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
     let process = (view.process)();
     let needed = board::descriptors(board);
     if process.descriptors_max != 0 && process.descriptors_max < needed {
-        add("F1", format!("{} open files are allowed, {needed} are needed: raise LimitNOFILE", process.descriptors_max));
+        add(
+            "F1",
+            format!("{} open files are allowed, {needed} are needed: raise LimitNOFILE", process.descriptors_max),
+        );
     }
     if view.unwritten > 0 {
         add("L1", format!("{} log lines were not written: standard error was blocked", view.unwritten));

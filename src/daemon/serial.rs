@@ -62,8 +62,8 @@ pub async fn run(daemon: Rc<Daemon>, serial: Serial) {
     }
 }
 
-/// Writes to the line without waiting, at a panic and at the end. Output that was still queued is
-/// discarded for it.
+/// Writes to the line without blocking, at a panic and at the end. Queued output is discarded to
+/// make room.
 pub fn last_words(text: &str) {
     if let Ok(line) = LINE.try_lock()
         && let Some(line) = line.as_ref()

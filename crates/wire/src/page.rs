@@ -2,10 +2,10 @@
 //! the same for every page), the JSON in them, and the requests of pages.
 //!
 //! Owns every byte that is sent to a page, except the handshake and tungstenite's pong and close
-//! frames. A publication becomes an [`Encoded`] frame in three pieces (prefix, the business server's
-//! bytes unchanged, suffix), so that it is copied only once, into its track's ring. Everything else
-//! sent to a page is a [`Notice`], small enough to be encoded again if it was only partly sent.
-//! Knows nothing of sessions, cursors or sockets.
+//! frames. A publication becomes an [`Encoded`] frame in three pieces (prefix, the business
+//! server's bytes unchanged, suffix), so that it is copied only once, into its track's ring.
+//! Everything else sent to a page is a [`Notice`], small enough to be encoded again if it was only
+//! partly sent. Knows nothing of sessions, cursors or sockets.
 
 use alloc::borrow::Cow;
 use core::fmt::{self, Write};
