@@ -136,6 +136,14 @@ class Daemon:
         except BlockingIOError:
             return self.said
 
+    async def logs(self, text, seconds=10):
+        """Waits until the log has `text`: the daemon may act first and log then."""
+        until = time.monotonic() + seconds * SLACK
+        while text not in self.log():
+            if time.monotonic() > until:
+                raise Mismatch(f"no {text!r} in the log: {self.log()[-800:]}")
+            await asyncio.sleep(0.05)
+
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 

@@ -357,7 +357,7 @@ async def controls(t):
     assert "configuration reloaded" in await line.ask("reload")
     assert "log level info" in await line.ask("log")
     for done in ("close #0", "end 7", "log debug", "reload"):
-        assert f"at the console: {done}" in daemon.log(), "what was done by hand is not in the log"
+        await daemon.logs(f"at the console: {done}")
     daemon.expected_end = True
     await line.type(b"drain\r")
     assert (await second.gone())["code"] == 1012
