@@ -145,7 +145,7 @@ class Room {
   }
 }
 
-// ---------------------------------------------------------------------------------------------- postcard
+// --------------------------------------------------------------------------------- postcard
 
 function frame(pieces) {
   const body = Buffer.concat(pieces.map((piece) => Buffer.from(typeof piece === "number" ? [piece] : piece)));

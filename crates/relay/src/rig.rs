@@ -1,5 +1,5 @@
-//! A machine with a business server and pages, for unit tests. Calls that change the machine check its
-//! invariants, and [`Rig::read`] takes all that a page is sent.
+//! A machine with a business server and pages, for unit tests. Every call checks the invariants,
+//! and every page reads all that it is sent.
 
 #![expect(clippy::unwrap_used, reason = "for tests only: a panic fails the test")]
 

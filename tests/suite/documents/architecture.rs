@@ -1,4 +1,4 @@
-//! `ARCHITECTURE.md` against the tree: short enough to be read, and every file in a room that it names.
+//! `ARCHITECTURE.md` against the tree: it is short, and every source file is in a room that it names.
 
 use std::collections::BTreeSet;
 

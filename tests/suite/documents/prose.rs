@@ -1,10 +1,11 @@
-//! How text is set: comments and documents no wider than a diff can show, and no phrase of the old dialect.
+//! How text is set: comments and documents are narrow enough for a diff, and phrases that readers
+//! stumbled over stay out.
 
 use super::{files, read};
 
 /// Columns of a comment, at most.
 const COMMENT_MAX: usize = 100;
-/// Columns of a line of a document, at most. Tables, code blocks and lines that are one link may be wider.
+/// Columns of a line of a document, at most. Tables, code blocks, links and images may be wider.
 const DOCUMENT_MAX: usize = 120;
 /// Phrases that a reader stumbles over, with what to write in their place.
 const PHRASES: [(&str, &str); 9] = [
