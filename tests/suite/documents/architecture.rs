@@ -1,4 +1,4 @@
-//! `ARCHITECTURE.md` against the tree: it is short, and every source file is in a room that it names.
+//! `ARCHITECTURE.md` against the tree: it is short, and each source file is in a room it names.
 
 use std::collections::BTreeSet;
 
