@@ -198,7 +198,7 @@ async def answers(t):
         relay.say("Unsubscribe", topic=TOPIC)
         relay.say("Ping", nonce=7)
         await relay.until("Pong", nonce=7)
-        # All relays get a publication in the same turn: once the other has one more, this one would.
+        # All relays get a publication in the same turn: when the other has one, this one would.
         await other.subscribed(1)
         last = (await other.until("Publish")).sequence
         while (await other.until("Publish")).sequence <= last:
