@@ -72,7 +72,7 @@ impl Relay {
         let Some(link) = self.link_for(now, name, self.sessions[page].shares_with()) else {
             return Err((Reason::Own("the relay has no room for more links now"), Some(self.full_retry_ms())));
         };
-        if self.page_holds(page, self.links[link].topic) {
+        if self.page_holds(page, self.links[link].topic()) {
             self.release_link(now, link);
             return never("this page has the topic already");
         }
@@ -88,8 +88,8 @@ impl Relay {
         let row = &mut self.links[link];
         self.subscriptions.wait(subscription, link, &mut row.waiting);
         let row = &self.links[link];
-        if row.is_granted(now) && self.is_published(row.topic) {
-            self.admit(now, subscription, row.topic, false);
+        if row.is_granted(now) && self.is_published(row.topic()) {
+            self.admit(now, subscription, row.topic(), false);
         } else if let Some(denied) = denied {
             // The link was denied before any page subscribed; a request that names this page may
             // succeed.
@@ -116,16 +116,12 @@ impl Relay {
     /// or is more than three quarters full and the page's network has used its quarter.
     fn link_for(&mut self, now: Instant, name: &str, network: u32) -> Option<u32> {
         if let Some(link) = self.links.find(name) {
-            let row = &mut self.links[link];
-            row.used_at = now;
-            if core::mem::take(&mut row.for_preview) {
-                row.network = network;
-            }
+            self.links[link].used_by_page(now, network);
             return Some(link);
         }
         let used = self.links.iter().filter(|(_, link)| !link.is_spare());
         let (all, own) = used.fold((0, 0), |(all, own), (_, link)| {
-            (all + 1, own + u32::from(network != NONE && link.network == network))
+            (all + 1, own + u32::from(network != NONE && link.network() == network))
         });
         let quarter = self.board.links_max / 4;
         if all >= self.board.links_max - quarter && own >= quarter.max(1) {
@@ -135,11 +131,11 @@ impl Relay {
             // Evicts the least recently used of the links that are only remembered; links that no
             // page ever subscribed to go first.
             let spare = self.links.iter().filter(|(_, link)| link.is_spare());
-            let (index, _) = spare.min_by_key(|(_, link)| (!link.for_preview, link.used_at))?;
+            let (index, _) = spare.min_by_key(|(_, link)| (!link.is_for_preview(), link.used_at()))?;
             self.remove_link(index);
         }
         let link = self.links.insert(now, name, self.uplink.connection())?;
-        self.links[link].network = network;
+        self.links[link].set_network(network);
         Some(link)
     }
 
@@ -151,9 +147,8 @@ impl Relay {
     }
 
     pub(super) fn remove_link(&mut self, link: u32) {
-        let row = self.links.remove(link, self.uplink.connection());
-        if let Some(denied) = row.and_then(|row| row.denied) {
-            self.reasons.release_reason(denied.reason);
+        if let Some(row) = self.links.remove(link, self.uplink.connection()) {
+            row.reasons().for_each(|reason| self.reasons.release_reason(reason));
         }
     }
 
@@ -172,11 +167,11 @@ impl Relay {
     pub fn admit_more(&mut self, now: Instant) {
         let mut left = ADMISSIONS_PER_TURN;
         while let Some(link) = self.links.admitting() {
-            let row = self.links.get(link).filter(|row| row.topic != NONE);
+            let row = self.links.get(link).filter(|row| row.topic() != NONE);
             let first = row.and_then(|row| {
                 let first = row.waiting.ring().first();
                 let Stage::Waiting { ticket, .. } = *self.subscriptions.get(first)?.stage() else { return None };
-                row.waiting.covers(ticket).then_some((first, row.topic))
+                row.waiting.covers(ticket).then_some((first, row.topic()))
             });
             let Some((subscription, topic)) = first else {
                 self.links.pop_admitting();
@@ -200,7 +195,7 @@ impl Relay {
             return;
         }
         self.forget_asker(subscription);
-        let (messages, claimed) = self.first_place(now, topic, since, self.links[link].grant.replay);
+        let (messages, claimed) = self.first_place(now, topic, since, self.links[link].grant().replay);
         let cursors = late_cursors(&self.topics[topic], &self.store, messages);
         let (session, link, row) = (&mut self.sessions[page], &mut self.links[link], &mut self.topics[topic]);
         self.subscriptions.admit(
@@ -261,7 +256,7 @@ impl Relay {
             row.acceptance.left(row.viewers.is_empty(), now.after(self.settings.linger_ms));
         } else {
             // Without a link, the subscription was refused before it waited for anything.
-            let waiting = self.links.get_mut(link).map(|row| &mut row.waiting);
+            let waiting = (link != NONE).then(|| &mut self.links[link].waiting);
             self.subscriptions.deny(subscription, over, chain, waiting);
         }
         self.release_link(now, link);
@@ -333,7 +328,7 @@ impl Relay {
         if !is_reached && !is_settled {
             return;
         }
-        let replay = self.links[self.subscriptions[subscription].link()].grant.replay;
+        let replay = self.links[self.subscriptions[subscription].link()].grant().replay;
         let place = late_messages(topic, &self.store, replay);
         if let Some(live) = self.subscriptions.live_mut(subscription) {
             live.claimed = false;

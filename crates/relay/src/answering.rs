@@ -42,24 +42,18 @@ impl Relay {
         let link = request.link;
         self.note_accepted(link, &request);
         self.accept(now, &request, topic_number, epoch, grant);
-        self.previews.news();
+        self.previews.add_news();
         self.let_go(now, link);
         self.flush_audiences(now);
     }
 
     /// Records that a link was accepted on this connection: as a whole, or for a page by name.
     fn note_accepted(&mut self, link: u32, request: &Request) {
-        if let Some(trial) = self.links[link].on_trial.take() {
-            // Any accept for the link overrides the denial that led to the trial.
-            self.reasons.release_reason(trial.reason);
-            self.links[link].by_name |= trial.request == request.number;
-        }
-        if let Some(denied) = self.links[link].denied.take() {
-            self.reasons.release_reason(denied.reason);
-        }
-        match request.page {
-            Some(page) => self.denials.forget(&mut self.reasons, self.links[link].hash(), page),
-            None => self.links[link].accepted_on = self.uplink.connection(),
+        let connection = self.uplink.connection();
+        let void = self.links[link].accepted(request.number, request.page.is_some(), connection);
+        void.into_iter().flatten().for_each(|reason| self.reasons.release_reason(reason));
+        if let Some(page) = request.page {
+            self.denials.forget(&mut self.reasons, self.links[link].hash(), page);
         }
     }
 
@@ -74,12 +68,11 @@ impl Relay {
             return;
         }
         if held.is_none() && self.is_known_from_before(link, epoch, request) && self.uplink.unsubscribe(topic_number) {
-            let row = &mut self.links[link];
-            (row.replays, row.epoch) = (row.replays + 1, Some(epoch));
+            self.links[link].replay_again(epoch);
             self.ask_anew(now, link);
             return;
         }
-        (self.links[link].replays, self.links[link].epoch) = (0, None);
+        self.links[link].settle_replays();
         let for_preview = request.for_preview && self.links[link].waiting.ring().is_empty();
         let Some(topic) = self.topic_for(now, topic_number, epoch, for_preview) else {
             self.refuse_topic(topic_number);
@@ -99,9 +92,7 @@ impl Relay {
             acceptance.set_replay_from(if request.replay.0 == epoch { request.replay.1 } else { 0 });
         }
         self.leave_other_topic(now, link, topic);
-        let was_asked_again = core::mem::take(&mut self.links[link].ask_again);
-        let row = &mut self.links[link];
-        (row.topic, row.grant) = (topic, grant);
+        let was_asked_again = self.links[link].lead_to(topic, grant);
         if grant.shared {
             self.accepted_shared(now, link);
         } else {
@@ -113,7 +104,7 @@ impl Relay {
     /// requested from.
     fn is_known_from_before(&self, link: u32, epoch: u64, request: &Request) -> bool {
         let row = &self.links[link];
-        if row.replays >= REPLAYS_MAX || row.topic != NONE {
+        if row.replays() >= REPLAYS_MAX || row.topic() != NONE {
             return false;
         }
         let from = if request.replay.0 == epoch { request.replay.1.max(1) } else { u64::MAX };
@@ -132,24 +123,23 @@ impl Relay {
     /// The answer can't be used: schedules the same request again.
     fn ask_anew(&mut self, now: Instant, link: u32) {
         let row = &mut self.links[link];
-        if !row.by_name {
-            row.ask_again |= row.watching.live() > 0;
-        } else if row.is_renewed() {
-            row.renew_at = now;
+        if row.is_by_name() {
+            if row.is_renewed() {
+                row.renew_from(now);
+            }
+        } else if row.watching.live() > 0 {
+            row.set_ask_again();
         }
         self.requests.set_backlog();
     }
 
     fn accepted_shared(&mut self, now: Instant, link: u32) {
         let row = &mut self.links[link];
-        let ttl_ms = u64::from(row.grant.ttl_s) * 1000;
-        row.each = false;
-        row.unanswered = 0;
-        row.granted_until = now.after(ttl_ms);
+        let ttl_ms = row.ttl_ms();
         // Renewed at a random time in the last fifth of the TTL, so that the renewals of many links
         // don't coincide.
         let early_ms = ttl_ms / 10 + self.jitter.below(ttl_ms / 10 + 1);
-        row.renew_at = if ttl_ms > 0 { now.after(ttl_ms - early_ms) } else { Instant::NEVER };
+        row.grant_shared(now, early_ms);
         self.for_live(link, |live, watching| {
             live.own = false;
             live.set_ask_again(watching, false);
@@ -160,9 +150,7 @@ impl Relay {
     fn accepted_one(&mut self, now: Instant, request: &Request, topic: u32, was_asked_again: bool) {
         let link = request.link;
         let row = &mut self.links[link];
-        row.each = true;
-        row.granted_until = now;
-        row.renew_at = Instant::NEVER;
+        row.grant_one(now);
         let watching = &mut row.watching;
         if let Some(live) = self.subscriptions.live_mut(request.asker) {
             // A shared accept may have settled this for all pages in the meantime.
@@ -193,7 +181,7 @@ impl Relay {
             Some(page) => self.denied_page(now, &request, page, reason),
             None => self.denied_whole(now, request.link, reason),
         }
-        self.previews.news();
+        self.previews.add_news();
         self.let_go(now, request.link);
         self.requests.set_backlog();
     }
@@ -209,7 +197,7 @@ impl Relay {
             self.reasons.release_reason(reason);
         }
         if let Some(reason) = self.end_trial(link, request.number) {
-            if self.links[link].was_by_name && self.links[link].watching.live() > 0 {
+            if self.links[link].watches_by_name() {
                 // One denied name does not condemn the others: on the previous connection, too,
                 // only names were accepted.
                 self.reasons.release_reason(reason);
@@ -220,9 +208,9 @@ impl Relay {
             return;
         }
         let row = &mut self.links[link];
-        if row.by_name && row.is_renewed() && row.renew_at == Instant::NEVER {
+        if row.is_by_name() && row.lacks_renewal() {
             // The renewal may succeed in another page's name.
-            row.renew_at = now;
+            row.renew_from(now);
         }
     }
 
@@ -230,12 +218,12 @@ impl Relay {
     /// business server may decide by address: then one page is requested by name before the denial
     /// counts.
     pub(super) fn denied_whole(&mut self, now: Instant, link: u32, reason: Reason) {
-        if self.links[link].on_trial.is_some() {
+        if self.links[link].on_trial().is_some() {
             // A second denial of the link while the trial is in progress.
             self.reasons.release_reason(reason);
             return;
         }
-        let may_try = self.links[link].accepted_on != self.uplink.connection();
+        let may_try = !self.links[link].is_accepted_on(self.uplink.connection());
         let witness = if may_try { self.witness(link) } else { NONE };
         if witness == NONE {
             self.deny_link(now, link, reason, may_try);
@@ -243,10 +231,9 @@ impl Relay {
         }
         let request = self.requests.next_number();
         if self.request(now, link, witness) {
-            if let Some(denied) = self.links[link].denied.take() {
-                self.reasons.release_reason(denied.reason);
+            if let Some(old) = self.links[link].begin_trial(Trial { request, reason }) {
+                self.reasons.release_reason(old);
             }
-            self.links[link].on_trial = Some(Trial { request, reason });
         } else {
             // Lack of room is not a denial: waiting pages get a retry, and live ones are requested
             // again.
@@ -262,8 +249,7 @@ impl Relay {
             live.own = true;
             live.set_ask_again(watching, true);
         });
-        let row = &mut self.links[link];
-        (row.by_name, row.ask_again) = (true, false);
+        self.links[link].ask_by_name();
         self.requests.set_backlog();
     }
 
@@ -272,7 +258,7 @@ impl Relay {
     /// there is neither.
     fn witness(&self, link: u32) -> u32 {
         let row = &self.links[link];
-        if row.was_by_name && row.watching.live() > 0 {
+        if row.watches_by_name() {
             return self.first_live(link);
         }
         let mut walk = row.waiting.ring().walk();
@@ -292,8 +278,8 @@ impl Relay {
         self.end_link(now, link, reason);
         let kept = self.reasons.retain_reason(reason);
         let denied = Denied { until: now.after(DENIED_MS), reason: kept, untried };
-        if let Some(old) = self.links[link].denied.replace(denied) {
-            self.reasons.release_reason(old.reason);
+        if let Some(old) = self.links[link].deny(denied) {
+            self.reasons.release_reason(old);
         }
         self.deny_waiting(now, link, reason, None);
         self.reasons.release_reason(reason);
@@ -302,8 +288,7 @@ impl Relay {
     /// Ends a link's trial if this request is the one; returns the reason of the denial that was on
     /// trial.
     pub(super) fn end_trial(&mut self, link: u32, number: u32) -> Option<Reason> {
-        let trial = &mut self.links[link].on_trial;
-        trial.take_if(|trial| trial.request == number).map(|trial| trial.reason)
+        self.links[link].end_trial(number)
     }
 
     /// Handles `Revoke`: the link's grant and its live subscriptions end.
@@ -372,10 +357,7 @@ impl Relay {
     /// Ends a link's grant and every live subscription that was made with it.
     fn end_link(&mut self, now: Instant, link: u32, reason: Reason) {
         let row = &mut self.links[link];
-        let topic = row.topic;
-        row.end_grant(now);
-        row.each = false;
-        row.ask_again = false;
+        let topic = row.revoke(now);
         // Keeps the link's row during the loop.
         row.asked.hold();
         self.requests.set_backlog();
@@ -394,7 +376,7 @@ impl Relay {
     /// If a link now leads to another topic, ends its pages' subscriptions to the former one.
     fn leave_other_topic(&mut self, now: Instant, link: u32, topic: u32) {
         let row = &self.links[link];
-        if row.topic != NONE && row.topic != topic && row.watching.live() > 0 {
+        if row.topic() != NONE && row.topic() != topic && row.watching.live() > 0 {
             self.end_link(now, link, Reason::Own("the link leads elsewhere now"));
         }
     }
@@ -402,7 +384,7 @@ impl Relay {
     /// Calls `each` for every live subscription of a link.
     pub(super) fn for_live(&mut self, link: u32, mut each: impl FnMut(&mut Live, &mut Watching)) {
         let row = &mut self.links[link];
-        let Some(topic) = self.topics.get(row.topic) else { return };
+        let Some(topic) = self.topics.get(row.topic()) else { return };
         let mut walk = topic.viewers.walk();
         while let Some(subscription) = self.subscriptions.next(&mut walk) {
             if self.subscriptions[subscription].link() == link

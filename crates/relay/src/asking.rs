@@ -42,7 +42,7 @@ impl Relay {
         // Recorded only for a link without a topic, where the place is that of waiting pages. For a
         // topic that the relay holds, nothing that it has is replayed.
         let replay =
-            since.filter(|_| self.links[link].topic == NONE).map_or((0, 0), |since| (since.epoch, since.next[1]));
+            since.filter(|_| self.links[link].topic() == NONE).map_or((0, 0), |since| (since.epoch, since.next[1]));
         let mut address = String::<48>::new();
         let mut origin = "";
         let mut page = None;
@@ -80,7 +80,7 @@ impl Relay {
 
     /// The place from which the business server should publish.
     fn since_for(&self, link: u32) -> Option<Since> {
-        if let Some(topic) = self.topics.get(self.links[link].topic) {
+        if let Some(topic) = self.topics.get(self.links[link].topic()) {
             return Some(Since { epoch: topic.epoch(), next: topic.next() });
         }
         let (epoch, lowest) = self.place_of_most(link)?;
@@ -103,13 +103,13 @@ impl Relay {
                 (*lowest, *count) = (next.min(*lowest), *count + 1);
                 continue;
             }
-            if places.is_full() && row.epoch == Some(epoch) {
+            if places.is_full() && row.is_named_epoch(epoch) {
                 // The epoch that the business server named is always counted.
                 places.pop();
             }
             let _ = places.push((epoch, next, 1));
         }
-        let named = places.iter().find(|(epoch, ..)| row.epoch == Some(*epoch));
+        let named = places.iter().find(|(epoch, ..)| row.is_named_epoch(*epoch));
         // `max_by_key` returns the last of equals, hence `rev`.
         let chosen = named.or_else(|| places.iter().rev().max_by_key(|(.., count)| *count));
         chosen.map(|(epoch, lowest, _)| (*epoch, *lowest))
@@ -129,7 +129,7 @@ impl Relay {
         }
         for link in 0..self.links.end() {
             let Some(row) = self.links.get(link) else { continue };
-            if row.renew_at <= now && row.watching.live() > 0 {
+            if row.renew_at() <= now && row.watching.live() > 0 {
                 self.requests.set_backlog();
             } else if row.is_idle(now) {
                 self.release_link(now, link);
@@ -155,7 +155,7 @@ impl Relay {
             }
         }
         self.plan_renewal(now, link);
-        self.previews.news();
+        self.previews.add_news();
         self.let_go(now, link);
         self.requests.set_backlog();
     }
@@ -163,17 +163,16 @@ impl Relay {
     /// Schedules the next attempt of a renewal that failed, with back-off and jitter.
     pub(super) fn plan_renewal(&mut self, now: Instant, link: u32) {
         let row = &mut self.links[link];
-        if row.is_renewed() && !row.asked.is_whole() && row.renew_at == Instant::NEVER {
-            let step_ms = (RENEW_MS_MIN << row.unanswered.min(8)).min(RENEW_MS_MAX);
-            row.unanswered = row.unanswered.saturating_add(1);
-            row.renew_at = now.after(step_ms / 2 + self.jitter.below(step_ms / 2 + 1));
+        if row.lacks_renewal() && !row.asked.is_whole() {
+            let step_ms = (RENEW_MS_MIN << row.give_up().min(8)).min(RENEW_MS_MAX);
+            row.renew_from(now.after(step_ms / 2 + self.jitter.below(step_ms / 2 + 1)));
         }
     }
 
     /// The first live subscription that holds a link's shared grant and has no request of its own
     /// in flight; [`NONE`] if there is none.
     pub(super) fn first_live(&self, link: u32) -> u32 {
-        let Some(topic) = self.topics.get(self.links[link].topic) else { return NONE };
+        let Some(topic) = self.topics.get(self.links[link].topic()) else { return NONE };
         let mut walk = topic.viewers.walk();
         while let Some(subscription) = self.subscriptions.next(&mut walk) {
             let row = &self.subscriptions[subscription];
@@ -195,29 +194,19 @@ impl Relay {
         for link in 0..self.links.end() {
             let Some(row) = self.links.get(link) else { continue };
             if row.watching.live() == 0 {
-                let row = &mut self.links[link];
-                row.end_grant(now);
-                row.by_name = false;
+                self.links[link].forget_grant(now);
                 self.release_link(now, link);
                 continue;
             }
             let mut is_shared = false;
-            let each = row.each;
+            let each = row.is_each();
             self.for_live(link, |live, watching| {
                 // A link that was not shared is requested page by page.
                 live.own |= each;
                 live.set_ask_again(watching, live.own);
                 is_shared |= !live.own;
             });
-            let row = &mut self.links[link];
-            row.ask_again = is_shared;
-            row.renew_at = Instant::NEVER;
-            // A grant of the previous connection admits no page on this one, even if another link
-            // has brought the topic back.
-            row.granted_until = now;
-            row.unanswered = 0;
-            row.was_by_name = core::mem::take(&mut row.by_name);
-            row.waiting.uncover();
+            self.links[link].reconnect(now, is_shared);
         }
         self.requests.set_backlog();
         self.ask_more(now);
@@ -237,7 +226,7 @@ impl Relay {
                 self.let_go(now, request.link);
             }
         }
-        self.previews.news();
+        self.previews.add_news();
     }
 
     /// Removes a request from the table; its link's row is held until [`let_go`](Self::let_go).

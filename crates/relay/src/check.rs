@@ -37,7 +37,6 @@ impl Relay {
         self.check_requests();
         self.check_topics();
         self.check_texts();
-        self.check_previews();
         self.check_arena();
         self.check_begun();
     }
@@ -65,14 +64,18 @@ impl Relay {
     fn check_sessions(&self) {
         let mut chained = 0;
         for (page, session) in self.sessions.iter() {
-            let (mut wanted, mut live) = (0_u16, 0_u16);
+            let (mut wanted, mut live, mut last) = (0_u16, 0_u16, NONE);
             for (at, row) in self.subscriptions.of(&session.chain) {
                 assert_eq!(row.page(), page, "NAME: subscription {at} is in page {page}'s chain and is another's");
                 wanted += u16::from(!matches!(row.stage(), Stage::Over { .. }));
                 live += u16::from(row.live().is_some());
                 chained += 1;
+                last = at;
+                assert!(chained <= self.subscriptions.rows().len(), "page {page}'s chain runs in a circle");
             }
             let chain = &session.chain;
+            let behind = if last == NONE { chain.first() } else { self.subscriptions.next_of_page(last) };
+            assert_eq!(behind, NONE, "NAME: page {page} has subscription {behind}, which is gone");
             assert_eq!((chain.wanted(), chain.live()), (wanted, live), "page {page} counts its subscriptions wrongly");
             let per_page = self.board.topics_per_page_max + 1;
             assert!(u32::from(wanted) < per_page, "BOUND: page {page} has {wanted} topics");
@@ -101,6 +104,7 @@ impl Relay {
             assert_eq!(asked, usize::from(row.is_asked()), "subscription {at}'s request flag is wrong");
             match row.stage() {
                 Stage::Waiting { .. } => {
+                    assert_ne!(row.link(), NONE, "subscription {at} waits for no link");
                     assert_eq!((in_link, in_topic), (row.link(), NONE), "subscription {at} waits in another ring");
                 }
                 Stage::Live(live) => {
@@ -108,7 +112,7 @@ impl Relay {
                     let Some(link) = self.links.get(row.link()) else {
                         panic!("NAME: subscription {at} was made with link {}, which is gone", row.link())
                     };
-                    assert_eq!(link.topic, live.topic(), "subscription {at}'s link leads to another topic");
+                    assert_eq!(link.topic(), live.topic(), "subscription {at}'s link leads to another topic");
                     assert!(
                         live.own || !live.asks_again(),
                         "subscription {at} of a shared grant is requested by itself"
@@ -192,26 +196,27 @@ impl Relay {
     fn check_links(&self) {
         for (link, row) in self.links.iter() {
             self.requests.check(link, &row.asked);
+            self.previews.check(link, &row.previewers);
             let watching = self.subscriptions.rows().iter().filter(|(_, subscription)| subscription.link() == link);
             let watching = watching.filter_map(|(_, subscription)| subscription.live());
             let (live, again) =
                 watching.fold((0, 0), |(live, again), row| (live + 1, again + u32::from(row.asks_again())));
             let counted = (row.watching.live(), row.watching.ask_again());
             assert_eq!(counted, (live, again), "link {link} counts its live pages wrongly");
-            if let Some(trial) = row.on_trial {
-                let is_asked = self.requests.rows().iter().any(|(_, request)| request.number == trial.request);
+            if let Some(trial) = row.on_trial() {
+                let is_asked = self.requests.rows().iter().any(|(_, request)| request.number == trial);
                 assert!(is_asked, "link {link} is on trial and its request is gone");
             }
-            let is_asked = row.asked.is_whole() || row.ask_again || row.asked.is_held();
-            let is_covered = row.renew_at != Instant::NEVER || is_asked;
+            let is_asked = row.asked.is_whole() || row.asks_again() || row.asked.is_held();
+            let is_covered = row.renew_at() != Instant::NEVER || is_asked;
             assert!(
                 !row.is_renewed() || !self.is_up() || is_covered || self.first_live(link) == NONE,
                 "link {link}'s shared grant has pages and no renewal is planned or under way"
             );
-            if row.topic == NONE {
+            if row.topic() == NONE {
                 assert_eq!(row.watching.live(), 0, "link {link} has pages and no topic");
             } else {
-                let topic = self.topics.get(row.topic);
+                let topic = self.topics.get(row.topic());
                 assert!(topic.is_some(), "NAME: link {link} leads to a topic that is gone");
             }
         }
@@ -261,8 +266,7 @@ impl Relay {
             note(reason);
         }
         for (_, link) in self.links.iter() {
-            link.denied.iter().for_each(|denied| note(denied.reason));
-            link.on_trial.iter().for_each(|trial| note(trial.reason));
+            link.reasons().for_each(&mut note);
         }
         self.denials.reasons().for_each(note);
         for (id, uses) in self.reasons.uses() {

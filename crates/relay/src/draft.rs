@@ -79,7 +79,7 @@ impl Draft {
     /// Whether the current draft is also this page's: its topic and cursors are those of the page
     /// that it was planned for. The segments still name that page's subscription.
     pub(super) fn is_repeated(&self, live: &Live) -> bool {
-        self.lockstep.as_ref().is_some_and(|step| step.topic == live.topic() && step.before == live.cursors)
+        self.lockstep.as_ref().is_some_and(|lockstep| lockstep.topic == live.topic() && lockstep.before == live.cursors)
     }
 
     /// The range of the bytes in the store for the pages in lockstep, if they are one contiguous

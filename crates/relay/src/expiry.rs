@@ -31,7 +31,7 @@ impl Relay {
             return;
         }
         let is_closing = session.closing().is_some();
-        if session.blocked && session.wrote_ms(now) > board.stalled_ms_max.into() && !is_closing {
+        if session.is_blocked() && session.wrote_ms(now) > board.stalled_ms_max.into() && !is_closing {
             self.close_slow(now, page);
             if self.sessions[page].half != Half::None {
                 // No close frame can be sent in the middle of another frame.

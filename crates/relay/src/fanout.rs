@@ -11,7 +11,7 @@ use heapless::Vec;
 use super::{
     Relay,
     place::Cursor,
-    session::{Pace, Session},
+    session::Session,
     subscription::Subscription,
     table::{Id, NONE},
     texts::Reason,
@@ -34,7 +34,7 @@ impl Relay {
     /// more for now. Returns how many of the batch came from the ready queue. Those are first, and
     /// may occur again among the rest, in which each page occurs once.
     pub fn poll_pages<const N: usize>(&mut self, into: &mut Vec<Id<Session>, N>) -> usize {
-        let batch_max = self.sessions.kernel.pages_before_full(&self.board).clamp(TURN_MIN.min(N), N);
+        let batch_max = self.sessions.kernel().pages_before_full(&self.board).clamp(TURN_MIN.min(N), N);
         while into.len() < batch_max
             && let Some(page) = self.pop_ready()
         {
@@ -44,7 +44,7 @@ impl Relay {
         let sessions = &self.sessions;
         let serves = |row: &Subscription| {
             let session = &sessions[row.page()];
-            !session.blocked && session.closing().is_none()
+            !session.is_blocked() && session.closing().is_none()
         };
         while into.len() < batch_max
             && let Some(row) = self.topics.next_of_walks(&self.subscriptions, serves)
@@ -57,7 +57,7 @@ impl Relay {
     fn pop_ready(&mut self) -> Option<u32> {
         while let Some(page) = self.sessions.pop_ready() {
             let session = &self.sessions[page];
-            if !session.blocked || session.is_cut() || session.closing().is_some() {
+            if !session.is_blocked() || session.is_cut() || session.closing().is_some() {
                 return Some(page);
             }
         }
@@ -74,21 +74,15 @@ impl Relay {
     /// The page's socket took no more: the page is skipped until [`unblocked`](Self::unblocked).
     pub fn blocked(&mut self, page: Id<Session>) {
         if let Some(page) = self.sessions.resolve(page) {
-            let session = &mut self.sessions[page];
-            session.blocked = true;
-            if session.pace == Pace::KeepsUp {
-                session.pace = Pace::CatchesUp;
-            }
+            self.sessions.block(page, &self.board);
             self.counters.blocked += 1;
-            let (kernel, share) = self.sessions.kernel_of(page);
-            kernel.count_unread(share, &self.board);
         }
     }
 
     /// The page's socket is writable again.
     pub fn unblocked(&mut self, page: Id<Session>) {
         if let Some(page) = self.sessions.resolve(page) {
-            self.sessions[page].blocked = false;
+            self.sessions[page].unblock();
             self.push_ready(page);
         }
     }
@@ -104,7 +98,7 @@ impl Relay {
     /// Whether the page's socket was full when it was last written to.
     #[must_use]
     pub fn is_blocked(&self, page: Id<Session>) -> bool {
-        self.sessions.resolve(page).is_some_and(|page| self.sessions[page].blocked)
+        self.sessions.resolve(page).is_some_and(|page| self.sessions[page].is_blocked())
     }
 
     /// Puts a page into the ready queue: it has something of its own to be sent.

@@ -148,7 +148,7 @@ impl Relay {
         let state = match session.closing() {
             _ if session.is_cut() => PageState::Cut,
             Some(close) => PageState::Closing(close.code),
-            None if session.blocked => PageState::Slow,
+            None if session.is_blocked() => PageState::Slow,
             None if session.pace == Pace::Newcomer => PageState::New,
             None => PageState::Live,
         };
@@ -205,7 +205,8 @@ impl Relay {
             number: topic.number(),
             epoch: topic.epoch(),
             pages: topic.viewers.len(),
-            links: u32::try_from(self.links.iter().filter(|(_, link)| link.topic == index).count()).unwrap_or(u32::MAX),
+            links: u32::try_from(self.links.iter().filter(|(_, link)| link.topic() == index).count())
+                .unwrap_or(u32::MAX),
             next: topic.next(),
             rings: core::array::from_fn(|log| ring(&topic.logs[log])),
             lingers_ms: topic.viewers.is_empty().then(|| topic.acceptance.forget_at().since(now)),
@@ -218,8 +219,8 @@ impl Relay {
     pub fn topic_links(&self, index: u32) -> impl Iterator<Item = (Shown<'_>, bool)> {
         self.links
             .iter()
-            .filter(move |(_, link)| link.topic == index)
-            .map(|(_, link)| (Shown(link.name()), link.grant.shared))
+            .filter(move |(_, link)| link.topic() == index)
+            .map(|(_, link)| (Shown(link.name()), link.grant().shared))
     }
 
     /// The index of the topic with this number.
@@ -252,7 +253,7 @@ impl Relay {
     /// How many pages have a full socket.
     #[must_use]
     pub fn slow_pages(&self) -> u32 {
-        let slow = self.sessions.iter().filter(|(_, session)| session.blocked && !session.is_cut());
+        let slow = self.sessions.iter().filter(|(_, session)| session.is_blocked() && !session.is_cut());
         u32::try_from(slow.count()).unwrap_or(u32::MAX)
     }
 

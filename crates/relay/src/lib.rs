@@ -49,8 +49,9 @@ pub mod log;
 mod measuring;
 pub mod notice;
 pub mod pages;
-pub mod place;
+mod place;
 pub mod preview;
+mod previews;
 mod publish;
 pub mod rate;
 mod ready;
@@ -62,7 +63,7 @@ pub mod rig;
 mod ring;
 pub mod session;
 mod sessions;
-pub mod subscription;
+mod subscription;
 pub mod table;
 pub mod texts;
 pub mod time;
@@ -73,7 +74,7 @@ pub mod traffic;
 pub mod transmit;
 mod turns;
 mod unanswered;
-pub mod uplink;
+mod uplink;
 mod waiting;
 mod walks;
 
@@ -91,7 +92,7 @@ use self::{
     event::{Event, Events},
     links::Links,
     log::Store,
-    preview::{Preview, Previews},
+    previews::{Preview, Previews},
     rate::Bucket,
     requests::{Request, Requests},
     session::Session,
@@ -220,7 +221,7 @@ impl Relay {
                 page += TICKS_PER_SWEEP;
             }
         }
-        self.sessions.kernel.begin_measures(self.tick, TICKS_PER_SWEEP);
+        self.sessions.kernel_mut().begin_measures(self.tick, TICKS_PER_SWEEP);
         self.sweep_uplink(now);
         self.sweep_links(now);
         self.denials.sweep(&mut self.reasons, now);

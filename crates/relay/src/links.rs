@@ -112,8 +112,7 @@ impl Links {
         if let Some(place) = self.accepted.iter().position(|(known, _)| *known == hash)
             && let Some((_, by_name)) = self.accepted.remove(place)
         {
-            row.by_name = by_name;
-            row.accepted_on = if by_name { 0 } else { connection };
+            row.was_accepted(connection, by_name);
         }
         let link = self.rows.insert(row).ok()?;
         let place = self.hashes.partition_point(|known| *known < (hash, link));
@@ -127,11 +126,11 @@ impl Links {
         if let Ok(place) = self.hashes.binary_search(&(row.hash(), link)) {
             self.hashes.remove(place);
         }
-        if row.by_name || row.accepted_on != 0 && row.accepted_on == connection {
+        if row.is_by_name() || row.is_accepted_on(connection) {
             if self.accepted.len() >= self.rows.capacity() as usize {
                 self.accepted.pop_front();
             }
-            self.accepted.push_back((row.hash(), row.by_name));
+            self.accepted.push_back((row.hash(), row.is_by_name()));
         }
         Some(row)
     }

@@ -17,7 +17,7 @@ impl Relay {
     pub fn poll_full(&mut self) -> bool {
         let is_full = self.is_full();
         if is_full {
-            self.sessions.kernel.begin_measures(0, 1);
+            self.sessions.kernel_mut().begin_measures(0, 1);
         }
         is_full
     }
@@ -25,9 +25,10 @@ impl Relay {
     /// The next page whose socket queues must be read from the kernel. `None` until the next
     /// [`handle_timeout`](Self::handle_timeout) or [`poll_full`](Self::poll_full).
     pub fn poll_measure(&mut self) -> Option<Id<Session>> {
-        while let Some(page) = self.sessions.kernel.next_measure(self.sessions.end()) {
+        let end = self.sessions.end();
+        while let Some(page) = self.sessions.kernel_mut().next_measure(end) {
             let session = self.sessions.get(page).filter(|session| !session.is_cut());
-            if session.is_some_and(|session| session.kernel.size() > 0 || session.blocked) {
+            if session.is_some_and(|session| session.kernel.size() > 0 || session.is_blocked()) {
                 return self.sessions.id(page);
             }
         }
@@ -37,34 +38,32 @@ impl Relay {
     /// A page's socket was measured: bytes in its send queue, and in its receive queue.
     pub fn handle_measured(&mut self, page: Id<Session>, send_queue: u32, receive_queue: u32) {
         let Some(page) = self.sessions.resolve(page).filter(|page| !self.sessions[*page].is_cut()) else { return };
-        let is_unread = self.sessions[page].blocked;
-        let (kernel, share) = self.sessions.kernel_of(page);
-        kernel.measured(share, &self.board, send_queue, receive_queue, is_unread);
+        self.sessions.measured(page, &self.board, send_queue, receive_queue);
     }
 
     /// The measurements are complete: closes the slowest pages if the total is too large.
     pub fn handle_measures_done(&mut self, now: Instant) {
-        if self.sessions.kernel.end_measures() {
+        if self.sessions.kernel_mut().end_measures() {
             let (held, limit) = (self.kernel_size(), self.kernel_cap());
             let pages = if held > limit { self.close_slowest(now, held - limit) } else { 0 };
             if pages > 0 {
                 self.events.add(Event::KernelFull { pages, held });
             }
-            self.sessions.kernel.plan_measures(&self.board);
+            self.sessions.kernel_mut().plan_measures(&self.board);
         }
     }
 
     /// Whether the count passes the cap.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        self.sessions.kernel.is_full()
+        self.sessions.kernel().is_full()
     }
 
     /// Bytes in the kernel for all pages: as measured, plus an upper bound for what was written
     /// since.
     #[must_use]
     pub const fn kernel_size(&self) -> u64 {
-        self.sessions.kernel.total()
+        self.sessions.kernel().total()
     }
 
     /// The cap for that, above which the slowest pages are closed.
@@ -77,7 +76,7 @@ impl Relay {
     /// ten times a second.
     #[must_use]
     pub fn kernel_size_highest(&self) -> u64 {
-        self.sessions.kernel.highest()
+        self.sessions.kernel().highest()
     }
 
     /// Closes the pages without progress for the longest time until `excess` bytes are freed.
@@ -106,7 +105,7 @@ impl Relay {
             }
             closed += 1;
             self.counters.closed_for_memory += 1;
-            if session.blocked || session.closing().is_some() {
+            if session.is_blocked() || session.closing().is_some() {
                 // Its socket takes nothing, not even a close frame, or its close timeout has
                 // passed.
                 self.cut(page);

@@ -211,10 +211,8 @@ impl Relay {
 
     /// Cuts a page off without a close frame.
     pub(super) fn cut(&mut self, page: u32) {
-        if self.sessions[page].cut() {
+        if self.sessions.cut(page) {
             self.counters.cut += 1;
-            let (kernel, share) = self.sessions.kernel_of(page);
-            kernel.forget(share);
             self.push_ready(page);
         }
     }
@@ -235,7 +233,7 @@ impl Relay {
             self.report_error(page, "data has more than 512 bytes");
             return;
         }
-        if !self.links[self.subscriptions[subscription].link()].grant.page_messages {
+        if !self.links[self.subscriptions[subscription].link()].grant().page_messages {
             self.report_error(page, "this link takes no messages from pages");
             return;
         }

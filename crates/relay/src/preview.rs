@@ -11,90 +11,19 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+pub use super::previews::Preview;
 use super::{
     Relay,
-    table::{Id, NONE, Table},
+    previews::share,
+    table::{Id, NONE},
     time::Instant,
 };
-use board::Board;
 use wire::Track;
 
 /// A preview waits at most this long for the newest state.
 pub const PREVIEW_MS_MAX: u64 = 1_500;
 /// After a preview waited in vain, none waits for this long.
 const REST_MS: u64 = 10_000;
-/// Previews may hold at most one row in this many of a table.
-const SHARE: u32 = 8;
-
-/// The previews that wait.
-#[derive(Debug)]
-pub struct Previews {
-    rows: Table<Preview>,
-    /// Grows whenever a preview may be over.
-    news: u64,
-    /// No preview waits before this time: the last one waited in vain.
-    rest_until: Instant,
-}
-
-impl Previews {
-    /// An empty table for the board's previews.
-    #[must_use]
-    pub fn new(board: &Board) -> Self {
-        Self { rows: Table::new(previews_max(board)), news: 0, rest_until: Instant(0) }
-    }
-
-    /// A preview may be over.
-    pub(super) const fn news(&mut self) {
-        self.news += 1;
-    }
-
-    /// Checks the table's size.
-    ///
-    /// # Panics
-    /// If it has grown.
-    pub(super) fn check_size(&self, board: &Board) {
-        self.rows.check_size("previews", previews_max(board));
-    }
-}
-
-/// Previews that wait for one link.
-#[derive(Debug)]
-pub struct Previewers {
-    count: u32,
-}
-
-impl Previewers {
-    /// No preview waits.
-    pub const NOBODY: Self = Self { count: 0 };
-
-    /// Whether no preview waits.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-}
-
-/// A client that waits for a link's card.
-#[derive(Debug)]
-pub struct Preview {
-    link: u32,
-    until: Instant,
-    /// The link was requested after the preview began to wait, or was in flight then.
-    asked: bool,
-}
-
-/// How many previews may wait at the same time.
-#[must_use]
-pub const fn previews_max(board: &Board) -> u32 {
-    let of_heads = share(board.heads_max);
-    let of_links = share(board.links_max);
-    if of_heads < of_links { of_heads } else { of_links }
-}
-
-const fn share(of: u32) -> u32 {
-    if of < SHARE { 1 } else { of / SHARE }
-}
-
 impl Relay {
     /// The newest state behind a link that has a live shared grant: the frame's payload, a `state`
     /// of the page protocol. `None` if there is none, or if the link's grant doesn't allow it.
@@ -107,7 +36,7 @@ impl Relay {
         if !self.links[link].is_granted(now) {
             return None;
         }
-        let topic = self.topics.get(self.links[link].topic)?;
+        let topic = self.topics.get(self.links[link].topic())?;
         let (number, entry) = topic.newest_state(&self.store)?;
         let log = topic.log(Track::State);
         let mut slices = heapless::Vec::<&[u8], 512>::new();
@@ -125,81 +54,78 @@ impl Relay {
         if known.is_some_and(|link| self.is_card_settled(now, link) || self.is_held(now, link)) {
             return None;
         }
-        let is_at_rest = !self.is_up() || self.draining || now < self.previews.rest_until;
+        let is_at_rest = !self.is_up() || self.draining || self.previews.is_at_rest(now);
         // What a page used is not evicted for a preview.
-        if is_at_rest || self.previews.rows.is_full() || !self.may_ask_from(now, address) {
+        if is_at_rest || self.previews.is_full() || !self.may_ask_from(now, address) {
             return None;
         }
         let link = known.or_else(|| self.link_for_preview(now, name, share(self.board.links_max)))?;
         let asked = self.links[link].asked.is_whole();
-        let row = self.previews.rows.insert(Preview { link, until: now.after(PREVIEW_MS_MAX), asked });
-        let Ok(preview) = row else { return None };
-        self.links[link].previewers.count += 1;
+        let preview = self.previews.insert(link, now.after(PREVIEW_MS_MAX), asked, &mut self.links[link].previewers)?;
         self.ask_for_previews(now);
-        self.previews.rows.id(preview)
+        Some(preview)
     }
 
     /// A row for a link that only a preview wants. It takes nothing from a page: previews hold at
     /// most `links_max` rows of the table. `None` if there is no room.
     fn link_for_preview(&mut self, now: Instant, name: &str, links_max: u32) -> Option<u32> {
-        let held = self.links.iter().filter(|(_, link)| link.for_preview).count();
+        let held = self.links.iter().filter(|(_, link)| link.is_for_preview()).count();
         if self.links.is_full() || held >= links_max as usize {
-            let spare = self.links.iter().filter(|(_, link)| link.for_preview && link.is_spare());
-            let (oldest, _) = spare.min_by_key(|(_, link)| link.used_at)?;
+            let spare = self.links.iter().filter(|(_, link)| link.is_for_preview() && link.is_spare());
+            let (oldest, _) = spare.min_by_key(|(_, link)| link.used_at())?;
             self.remove_link(oldest);
         }
         let link = self.links.insert(now, name, self.uplink.connection())?;
-        self.links[link].for_preview = true;
+        self.links[link].set_for_preview();
         Some(link)
     }
 
     /// Whether a preview has waited long enough, or has nothing to wait for any more.
     #[must_use]
     pub fn is_preview_over(&self, now: Instant, preview: Id<Preview>) -> bool {
-        let Some(row) = self.previews.rows.resolve(preview).map(|index| &self.previews.rows[index]) else {
-            return true;
-        };
-        let link = &self.links[row.link];
+        let Some(row) = self.previews.get(preview) else { return true };
+        let link = &self.links[row.link()];
         let is_answered =
-            row.asked && !link.asked.is_whole() && link.waiting.ring().is_empty() && link.on_trial.is_none();
-        now >= row.until || !self.is_up() || self.is_card_settled(now, row.link) || is_answered && !link.is_granted(now)
+            row.is_asked() && !link.asked.is_whole() && link.waiting.ring().is_empty() && link.on_trial().is_none();
+        now >= row.until()
+            || !self.is_up()
+            || self.is_card_settled(now, row.link())
+            || is_answered && !link.is_granted(now)
     }
 
     /// Ends a preview's wait. Returns the card, if there is one.
     pub fn handle_preview_over(&mut self, now: Instant, preview: Id<Preview>) -> Option<Vec<u8>> {
-        let row = self.previews.rows.resolve(preview).and_then(|index| self.previews.rows.remove(index))?;
-        let card = self.card_of(now, row.link);
-        self.previews.news();
-        if card.is_none() && now >= row.until {
-            self.previews.rest_until = now.after(REST_MS);
+        let row = self.previews.remove(preview, |link| &mut self.links[link].previewers)?;
+        let card = self.card_of(now, row.link());
+        self.previews.add_news();
+        if card.is_none() && now >= row.until() {
+            self.previews.rest_until(now.after(REST_MS));
         }
-        let link = &mut self.links[row.link];
-        link.previewers.count -= 1;
+        let link = &self.links[row.link()];
         if link.previewers.is_empty()
-            && let Some(topic) = self.topics.get_mut(link.topic)
+            && let Some(topic) = self.topics.get_mut(link.topic())
             && topic.acceptance.is_for_preview()
         {
             // The next sweep unsubscribes the topic.
             topic.acceptance.forget_from(now);
         }
-        self.release_link(now, row.link);
+        self.release_link(now, row.link());
         card
     }
 
     /// Grows whenever a preview may be over.
     #[must_use]
     pub const fn preview_news(&self) -> u64 {
-        self.previews.news
+        self.previews.news()
     }
 
     /// Sends the requests that previews wait for, if pages have no backlog.
     pub(super) fn ask_for_previews(&mut self, now: Instant) {
-        if self.previews.rows.is_empty() || self.requests.has_backlog() {
+        if self.previews.is_empty() || self.requests.has_backlog() {
             return;
         }
-        for index in 0..self.previews.rows.end() {
-            let Some(row) = self.previews.rows.get(index).filter(|row| !row.asked) else { continue };
-            let link = row.link;
+        for index in 0..self.previews.end() {
+            let Some(link) = self.previews.unasked(index) else { continue };
             if !self.links[link].asked.is_whole() {
                 let under_way = self.requests.rows().iter().filter(|(_, request)| request.for_preview).count();
                 // The last free request is reserved for pages.
@@ -211,9 +137,7 @@ impl Relay {
                     continue;
                 }
             }
-            if let Some(row) = self.previews.rows.get_mut(index) {
-                row.asked = true;
-            }
+            self.previews.set_asked(index);
         }
     }
 
@@ -223,25 +147,16 @@ impl Relay {
         !self.topics.is_full() && held < share(self.board.topics_max) as usize
     }
 
-    /// Checks that each link counts its previews correctly. For tests.
-    pub(super) fn check_previews(&self) {
-        self.previews.rows.check("previews", previews_max(&self.board));
-        for (link, row) in self.links.iter() {
-            let previews = self.previews.rows.iter().filter(|(_, preview)| preview.link == link).count();
-            assert_eq!(row.previewers.count as usize, previews, "link {link} counts its previews wrongly");
-        }
-    }
-
     /// Whether waiting changes nothing: the state is there, or there can be no card.
     fn is_card_settled(&self, now: Instant, link: u32) -> bool {
         let row = &self.links[link];
-        let has_state = self.topics.get(row.topic).is_some_and(|topic| topic.newest_state(&self.store).is_some());
+        let has_state = self.topics.get(row.topic()).is_some_and(|topic| topic.newest_state(&self.store).is_some());
         row.denied_now(now).is_some() || row.asks_by_page() || row.is_granted(now) && has_state
     }
 
     /// Whether a link is granted for pages already: then no request is sent for a preview.
     fn is_held(&self, now: Instant, link: u32) -> bool {
-        let topic = self.topics.get(self.links[link].topic);
+        let topic = self.topics.get(self.links[link].topic());
         self.links[link].is_granted(now) && topic.is_some_and(|topic| !topic.acceptance.is_for_preview())
     }
 }
@@ -250,6 +165,7 @@ impl Relay {
 mod tests {
     use super::super::rig::{BOARD, OWN, Rig, SHARED};
     use super::*;
+    use board::Board;
     use wire::uplink::{Grant, Part, ToRelay};
 
     const HERE: IpAddr = IpAddr::V4(core::net::Ipv4Addr::LOCALHOST);
@@ -418,7 +334,7 @@ mod tests {
         // Once a page requests it, it is an ordinary link.
         let page = rig.page();
         rig.subscribe(page, 1, "link-19");
-        assert!(rig.relay.links.iter().filter(|(_, link)| link.for_preview).count() == 3);
+        assert!(rig.relay.links.iter().filter(|(_, link)| link.is_for_preview()).count() == 3);
     }
 
     #[test]

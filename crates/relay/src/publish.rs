@@ -53,7 +53,7 @@ impl Relay {
         if changed {
             self.topics.begin_walk(row);
             if track == Track::State {
-                self.previews.news();
+                self.previews.add_news();
             }
         }
         if result.is_ok() {

@@ -40,6 +40,14 @@ impl ReadyLink {
 }
 
 impl ReadyQueue {
+    /// Checks that both ends are there, or none.
+    ///
+    /// # Panics
+    /// If only one is.
+    pub fn check_ends(&self) {
+        assert_eq!(self.first == NONE, self.last == NONE, "the ready queue has only one end");
+    }
+
     /// An empty queue.
     pub const EMPTY: Self = Self { first: NONE, last: NONE };
 

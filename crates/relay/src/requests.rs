@@ -46,7 +46,7 @@ pub struct Asker {
     pub origin: u64,
 }
 
-/// What is in flight for a link. Until then the link's row stays.
+/// What is in flight for a link. As long as something is, the link's row stays.
 #[derive(Debug)]
 pub struct Asked {
     whole: u32,
@@ -87,7 +87,7 @@ pub struct Requests {
     next_number: u32,
     has_backlog: bool,
     /// The link whose turn is next.
-    pub turn: u32,
+    turn: u32,
 }
 
 impl Requests {
@@ -119,6 +119,17 @@ impl Requests {
     #[must_use]
     pub const fn next_number(&self) -> u32 {
         self.next_number
+    }
+
+    /// The link whose turn it is to send a request.
+    #[must_use]
+    pub const fn turn(&self) -> u32 {
+        self.turn
+    }
+
+    /// The turn passes to a link.
+    pub const fn set_turn(&mut self, link: u32) {
+        self.turn = link;
     }
 
     /// Whether requests found no room, or may have.

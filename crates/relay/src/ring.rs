@@ -1,7 +1,7 @@
 //! A ring of rows: the subscriptions of one topic, or those that wait for one link.
 //!
 //! A doubly linked ring through the rows of a table, so joining and leaving take constant time.
-//! Owns its head, its count and the links in the rows; nothing else can change them, so the count
+//! Owns its head, its count and the links in the rows; no other code changes them, so the count
 //! is always right. A row is in at most one ring. Doesn't know what its rows are.
 
 use super::table::{NONE, Table};
@@ -125,6 +125,7 @@ impl Ring {
         while let Some(at) = walk.next(rows) {
             let next = rows[at].ring().next;
             assert_eq!(rows[next].ring().previous, at, "the ring is broken between rows {at} and {next}");
+            assert!(seen.is_empty() || at != self.head, "a ring of {} meets its head early", self.len);
             seen.push(at);
         }
         assert_eq!(walk.at, self.head, "a ring of {} does not come back to its head", self.len);

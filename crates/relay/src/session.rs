@@ -47,7 +47,7 @@ pub struct Session {
     /// An `alive` is due.
     pub alive_due: bool,
     /// The socket is full: nothing is written until it is writable.
-    pub blocked: bool,
+    blocked: bool,
     /// How far behind the page may be.
     pub pace: Pace,
     /// Limits its `subscribe` frames.
@@ -200,6 +200,26 @@ impl Session {
             self.closing = Some(close);
         }
         is_first
+    }
+
+    /// Whether the socket took no more: nothing is written or read until it does.
+    #[must_use]
+    pub const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// The socket took no more. [`Sessions::block`](super::sessions::Sessions::block) counts what it
+    /// may hold.
+    pub(super) fn block(&mut self) {
+        self.blocked = true;
+        if self.pace == Pace::KeepsUp {
+            self.pace = Pace::CatchesUp;
+        }
+    }
+
+    /// The socket takes more again.
+    pub const fn unblock(&mut self) {
+        self.blocked = false;
     }
 
     /// Whether it must be cut off.

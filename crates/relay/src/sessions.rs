@@ -9,7 +9,7 @@ use core::net::IpAddr;
 
 use super::{
     counted::{Counted, Key, Network, Origin},
-    kernel_memory::{KernelMemory, KernelShare},
+    kernel_memory::KernelMemory,
     rate::{Bucket, Rate},
     ready::ReadyQueue,
     session::Session,
@@ -23,7 +23,7 @@ use board::Board;
 pub struct Sessions {
     rows: Table<Session>,
     ready: ReadyQueue,
-    pub(super) kernel: KernelMemory,
+    kernel: KernelMemory,
     networks: Counted<Network>,
     origins: Counted<Origin>,
     /// Limits each network's requests. Two networks may share a bucket; the seeded hash keeps
@@ -169,13 +169,42 @@ impl Sessions {
 
     /// Bytes were written to a page's socket.
     pub fn count_written(&mut self, page: u32, size: u64) {
-        let (kernel, share) = self.kernel_of(page);
-        kernel.count_written(share, size);
+        self.kernel.count_written(&mut self.rows[page].kernel, size);
     }
 
-    /// The kernel memory of all pages, and one page's share.
-    pub(super) fn kernel_of(&mut self, page: u32) -> (&mut KernelMemory, &mut KernelShare) {
-        (&mut self.kernel, &mut self.rows[page].kernel)
+    /// A page's socket takes no more: nothing is read from it either, until it does.
+    pub fn block(&mut self, page: u32, board: &Board) {
+        let session = &mut self.rows[page];
+        session.block();
+        self.kernel.count_unread(&mut session.kernel, board);
+    }
+
+    /// A page's socket was measured: bytes that wait to be sent, and to be read.
+    pub fn measured(&mut self, page: u32, board: &Board, send_queue: u32, receive_queue: u32) {
+        let session = &mut self.rows[page];
+        let is_unread = session.is_blocked();
+        self.kernel.measured(&mut session.kernel, board, send_queue, receive_queue, is_unread);
+    }
+
+    /// A page is to be cut off: its socket takes what it holds with it. `false` if it is already.
+    pub fn cut(&mut self, page: u32) -> bool {
+        let session = &mut self.rows[page];
+        let is_first = session.cut();
+        if is_first {
+            self.kernel.forget(&mut session.kernel);
+        }
+        is_first
+    }
+
+    /// What the kernel holds for all pages.
+    #[must_use]
+    pub const fn kernel(&self) -> &KernelMemory {
+        &self.kernel
+    }
+
+    /// The same, to plan its measurements.
+    pub const fn kernel_mut(&mut self) -> &mut KernelMemory {
+        &mut self.kernel
     }
 
     /// Takes a token for one more link from an address's network; whether there was one.
@@ -191,6 +220,9 @@ impl Sessions {
     /// If a table has grown.
     pub fn check_size(&self, board: &Board) {
         self.rows.check_size("sessions", board.pages_max);
+        self.ready.check_ends();
+        let held = self.kernel.total();
+        assert!(!self.rows.is_empty() || held == 0, "no page is left, and the kernel holds {held} B");
         self.networks.check_size("networks", board.pages_max);
         self.origins.check_size("origins", board.pages_max);
         assert_eq!(self.asks.len(), board.addresses_max as usize, "BOUND: the table of addresses has changed");

@@ -146,7 +146,7 @@ impl Relay {
         self.requests.set_backlog();
         for link in 0..self.links.end() {
             if let Some(row) = self.links.get_mut(link)
-                && row.topic == topic
+                && row.topic() == topic
             {
                 row.end_grant(now);
                 self.release_link(now, link);

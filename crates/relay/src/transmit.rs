@@ -474,7 +474,7 @@ impl Planning<'_> {
         for (subscription, row) in relay.subscriptions.of(&session.chain) {
             if all && let Some(live) = row.live().filter(|live| live.unconfirmed) {
                 let topic = &relay.topics[live.topic()];
-                let page_messages = relay.links[row.link()].grant.page_messages;
+                let page_messages = relay.links[row.link()].grant().page_messages;
                 let (id, topic, epoch) = (row.id(), topic.number(), topic.epoch());
                 let notice = OwnNotice::Subscribed { id, topic, epoch, page_messages };
                 all = self.notice(notice, Effect::Subscribed { subscription });

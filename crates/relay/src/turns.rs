@@ -75,7 +75,7 @@ impl Relay {
         let mut at_quota = self.networks_at_quota();
         let mut passed = 0;
         while passed < end {
-            let link = self.requests.turn % end;
+            let link = self.requests.turn() % end;
             let turn = if self.links.get(link).is_some() { send(self, link, &at_quota) } else { Turn::Nothing };
             match turn {
                 Turn::NoRoom => return false,
@@ -85,7 +85,7 @@ impl Relay {
                 }
                 Turn::Nothing => passed += 1,
             }
-            self.requests.turn = (link + 1) % end;
+            self.requests.set_turn((link + 1) % end);
         }
         true
     }
@@ -109,18 +109,18 @@ impl Relay {
         if row.watching.live() == 0 || row.asked.is_whole() {
             return Turn::Nothing;
         }
-        if row.ask_again && row.on_trial.is_none() {
+        if row.asks_again() && row.on_trial().is_none() {
             return self.turn(now, link, NONE);
         }
-        if row.renew_at > now {
+        if row.renew_at() > now {
             return Turn::Nothing;
         }
         // As a whole, or in a page's name if the business server accepts only those.
-        let asker = if row.by_name { self.first_live(link) } else { NONE };
-        let turn = if row.by_name && asker == NONE { Turn::Nothing } else { self.turn(now, link, asker) };
+        let asker = if row.is_by_name() { self.first_live(link) } else { NONE };
+        let turn = if row.is_by_name() && asker == NONE { Turn::Nothing } else { self.turn(now, link, asker) };
         // The request that is in flight already may turn out not to renew it.
         if turn == Turn::Sent {
-            self.links[link].renew_at = Instant::NEVER;
+            self.links[link].renewing();
         }
         turn
     }
@@ -141,7 +141,7 @@ impl Relay {
                 return Some(waits);
             }
         } else if !row.asked.is_whole()
-            && row.on_trial.is_none()
+            && row.on_trial().is_none()
             // Requests that name a page and are still in flight (the link was revoked) come first.
             && !row.asked.is_held()
             && self.has_uncovered(link)
@@ -149,7 +149,7 @@ impl Relay {
         {
             return Some(NONE);
         }
-        let topic = self.topics.get(row.topic).filter(|_| row.watching.ask_again() > 0)?;
+        let topic = self.topics.get(row.topic()).filter(|_| row.watching.ask_again() > 0)?;
         let watches = self.first_that_needs(link, topic.viewers.ring(), &[]);
         (watches != NONE).then_some(watches)
     }

@@ -87,7 +87,7 @@ impl Walks {
     /// None in progress; room for `topics_max`.
     #[must_use]
     pub fn new(topics_max: u32) -> Self {
-        Self { topics: VecDeque::with_capacity(topics_max as usize), turn: 0 }
+        Self { topics: VecDeque::with_capacity(topics_max as usize), turn: WALK_TURN }
     }
 
     /// Whether no walk is in progress.
@@ -106,26 +106,24 @@ impl Walks {
     /// pages the previous one had not reached.
     pub(super) fn begin(&mut self, topic: u32, viewers: &mut Viewers) -> u32 {
         let left = viewers.begin();
-        if left == 0 && !viewers.is_empty() && !self.topics.contains(&topic) {
+        if left == 0 && !self.topics.contains(&topic) {
             self.topics.push_back(topic);
         }
         left
     }
 
-    /// Advances the first topic's walk: returns the next subscription, or `None` if its turn or its
-    /// walk is over and another topic is next.
+    /// Advances the first topic's walk: returns the next subscription, or `None` if its
+    /// walk was over. Another topic is next once its turn is over.
     pub(super) fn advance(&mut self, viewers: &mut Viewers, rows: &Table<impl InRing>) -> Option<u32> {
-        if viewers.left > 0 && self.turn == 0 {
-            self.topics.rotate_left(1);
-            self.turn = WALK_TURN;
-            return None;
-        }
         let next = viewers.advance(rows);
         self.turn = self.turn.saturating_sub(1);
         if viewers.left == 0 {
-            // Start the next walk with another page, so that no page is always last.
+            // The next walk starts with another page, so that none is always last.
             let _ = viewers.ring.turn(rows);
             self.topics.pop_front();
+            self.turn = WALK_TURN;
+        } else if self.turn == 0 {
+            self.topics.rotate_left(1);
             self.turn = WALK_TURN;
         }
         next
@@ -145,6 +143,14 @@ impl Walks {
         let places = self.topics.iter().filter(|&&other| other == topic).count();
         assert!(places <= 1, "topic {topic} is walked twice");
         assert!(viewers.left == 0 || places == 1, "topic {topic}'s walk is lost");
+    }
+
+    /// Checks that each topic with a walk exists. For tests.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub(super) fn check_topics(&self, exists: impl Fn(u32) -> bool) {
+        assert!(self.topics.iter().all(|&topic| exists(topic)), "NAME: a topic that is walked is gone");
     }
 
     /// Checks that there are no more walks than topics.
