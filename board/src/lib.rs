@@ -13,19 +13,19 @@
 
 extern crate alloc;
 
+mod drop_in;
 mod limits;
 mod rules;
 mod sum;
-mod unit;
 
 // Part of `board/build.rs`; here only for its tests.
 #[cfg(test)]
 mod source;
 
+pub use drop_in::{DESCRIPTORS_EXTRA, descriptors, drop_in};
 pub use limits::{Board, OFF, SPEEDS, TrackLimits};
 pub use rules::{ENVELOPE_SIZE_MAX, INIT_ENVELOPE_SIZE_MAX, Rule, broken, rules};
 pub use sum::*;
-pub use unit::{DESCRIPTORS_EXTRA, descriptors, drop_in};
 
 // `pub const HOST: Board` and so on, one for each board; `ALL`, `SELECTED` and `TARGET`.
 include!(concat!(env!("OUT_DIR"), "/boards.rs"));

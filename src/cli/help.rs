@@ -102,8 +102,8 @@ With a command, prints its answer and exits 0, or 1 if it fails:
 
 pub const DROP_IN: &str = "\
 Print a drop-in for sharelinkd.service with the limits that follow from the
-board and the configuration (memory, tasks, open files), and no login prompt on
-the console's serial line. Packages contain one.
+board and the configuration (memory, tasks, open files), and access to the
+console's serial line. Packages contain one.
 
 Usage: sharelinkd drop-in [--board NAME] [--config FILE]
 

@@ -1,4 +1,4 @@
-//! The effective configuration as text: printed by `check`, and logged at start.
+//! The effective configuration as text, which `check` prints.
 //!
 //! Owns order and format. The output is a valid configuration file that parses to the same
 //! configuration, except for the secret, of which only the size is printed. Refuses nothing.

@@ -154,12 +154,7 @@ pub const COMMANDS: [About; 18] = [
         "`rate` is deliveries per second since the line before.",
     ),
     about("version", "version", "version, board and target", ""),
-    control(
-        "close",
-        "close #ID",
-        "close one page with 1008",
-        "The page client doesn't reconnect by itself after 1008.",
-    ),
+    control("close", "close #ID", "close one page with 1008", "The page client reconnects 30 to 60 s after 1008."),
     control(
         "end",
         "end NUMBER",

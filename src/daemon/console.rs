@@ -18,7 +18,7 @@ use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::budget::Budget;
-use super::{Daemon, DaemonError, logging, proc, reload};
+use super::{Daemon, DaemonError, logging, proc, signals};
 use crate::config::Config;
 use crate::console::{Console, ONCE, Request, View};
 use board::CONSOLES_MAX;
@@ -278,7 +278,7 @@ fn carry_out(daemon: &Daemon, request: Request) -> String {
             daemon.end.raise();
             "draining: the relay closes its pages, then exits\n".to_owned()
         }
-        Request::Reload => match reload::again(daemon) {
+        Request::Reload => match signals::again(daemon) {
             Ok(waits) => {
                 let waits: String =
                     waits.iter().map(|key| format!("{key} changed: takes effect after a restart\n")).collect();

@@ -15,8 +15,8 @@ use super::Daemon;
 use super::budget;
 use super::connection::{self, Outgoing};
 use super::pages::Behind;
-use super::queues;
 use super::sending::{BATCH_SIZE_MAX, Batch, TakenByEach};
+use super::socket_queues;
 use super::watchdog::Part;
 use relay::Relay;
 use relay::draft::Draft;
@@ -86,7 +86,7 @@ pub async fn run(daemon: Rc<Daemon>) {
 /// Serves one turn; returns whether pages may be left.
 fn serve_turn(daemon: &Daemon, batch: &mut Batch) -> bool {
     if daemon.relay.borrow_mut().poll_full() {
-        queues::measure(daemon);
+        socket_queues::measure(daemon);
         return true;
     }
     let mut relay = daemon.relay.borrow_mut();

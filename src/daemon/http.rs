@@ -15,16 +15,16 @@ use std::time::Duration;
 use smol::{LocalExecutor, Timer, future};
 use socket2::SockRef;
 
-use super::card::card;
 use super::clock::{self, Clock};
 use super::connection::Connection;
 use super::exchange::{Behind, first_byte, linger, read_head, timely, write_all};
 use super::head::{self, Asked, HEAD_SIZE_MAX, SharePage, Upgrade};
 use super::heads::{PROGRESS_PER_S, Place};
+use super::preview::card;
 use super::request::begins_as_head;
 use super::response::{NO_STORE, Response, STATUSES};
 use super::stream::Stream;
-use super::{Daemon, pages, preview, queues};
+use super::{Daemon, card, pages, socket_queues};
 use relay::pages::{Peer, Refusal};
 use relay::{session::Session, table::Id};
 
@@ -167,7 +167,7 @@ pub async fn send(clock: &Clock, place: &Place, stream: &Stream, answer: &Respon
             // A peer may close its side first and still wait for the whole answer. Once both sides
             // are closed, the kernel reports no progress any more.
             is_left.set(true);
-            if matches!(queues::acknowledged(stream), Ok(Some(arrived)) if arrived <= size) {
+            if matches!(socket_queues::acknowledged(stream), Ok(Some(arrived)) if arrived <= size) {
                 future::pending::<()>().await;
             }
             place.answer_arrived();
@@ -186,7 +186,7 @@ async fn watch(clock: &Clock, place: &Place, stream: &Stream, size: u64, is_left
         Timer::after(wait).await;
         wait = (wait * 2).min(LOOK_TIME_MAX);
         let now = clock.now();
-        let newest = match queues::acknowledged(stream) {
+        let newest = match socket_queues::acknowledged(stream) {
             Ok(Some(newest)) => newest,
             Ok(None) => return,
             // The kernel doesn't report progress: wait as long as the minimum progress would take.
@@ -263,7 +263,7 @@ fn file(daemon: &Daemon, path: &str) -> Response {
 fn share_page(daemon: &Daemon, asked: &SharePage, card: Option<&[u8]>) -> Response {
     let config = daemon.config.borrow();
     let url = config.pages.url.as_ref().map(|url| format!("{url}/s/{}", asked.link));
-    let body = preview::share_page(card, url.as_deref()).into_bytes();
+    let body = card::share_page(card, url.as_deref()).into_bytes();
     let headers = format!("{}{NO_STORE}", page_policy(asked.host.as_deref()));
     Response { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Response::plain(200, "") }
 }

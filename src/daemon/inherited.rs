@@ -16,7 +16,7 @@ use socket2::SockRef;
 use super::DaemonError;
 
 /// Sockets passed, at most: sixteen addresses for pages, and the console's. More is a mistake.
-const PASSED_MAX: usize = 17;
+const PASSED_MAX: usize = board::LISTENERS_MAX + 1;
 /// Name of the pages' sockets in the unit (`FileDescriptorName=`).
 const PAGES: &str = "http";
 /// Name of the console's socket.

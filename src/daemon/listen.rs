@@ -57,7 +57,20 @@ pub fn bind(config: &Config, inherited: Vec<TcpListener>) -> Result<Listeners, D
         let address = socket.local_addr().map_err(DaemonError::Passed)?;
         add(adopted(socket, &config.board).map_err(|error| DaemonError::Listen(address, error))?, address);
     }
+    share_backlog(&listeners.sockets, &config.board)?;
     Ok(listeners)
+}
+
+/// Divides the board's backlog among the listeners: the memory sum counts it once.
+fn share_backlog(sockets: &[Rc<Async<TcpListener>>], board: &Board) -> Result<(), DaemonError> {
+    let share = (board.backlog_max as usize / sockets.len().max(1)).max(1);
+    for socket in sockets.iter().filter(|_| sockets.len() > 1) {
+        let address = socket.get_ref().local_addr().map_err(DaemonError::Passed)?;
+        // A second `listen` only changes the backlog.
+        let shared = SockRef::from(socket.get_ref()).listen(i32::try_from(share).unwrap_or(i32::MAX));
+        shared.map_err(|error| DaemonError::Listen(address, error))?;
+    }
+    Ok(())
 }
 
 /// Gives an inherited listener the options of our own: the unit file can't set all of them, and

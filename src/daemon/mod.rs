@@ -31,17 +31,17 @@ mod options;
 pub mod pages;
 mod preview;
 mod proc;
-mod queues;
-mod reload;
 mod request;
 pub mod response;
 mod sending;
 mod serial;
-mod signal;
+mod signals;
+mod socket_queues;
 pub mod stream;
 mod systemd;
 mod upgrade;
 mod uplink;
+mod wake;
 mod watchdog;
 
 use std::cell::RefCell;
@@ -62,8 +62,8 @@ use self::fanout::Connections;
 use self::inherited::Inherited;
 pub use self::listen::listener;
 
-use self::signal::{News, Signal};
 use self::systemd::Notify;
+use self::wake::{News, Signal};
 use self::watchdog::{Part, Turns};
 use crate::config::{self, Config};
 use crate::console::brief;
@@ -187,7 +187,7 @@ async fn serve_for(
     (inherited, notify): (Inherited, Notify),
     ready: impl FnOnce(&[SocketAddr]),
 ) -> Result<(), DaemonError> {
-    let signals = reload::signals().map_err(DaemonError::Signals)?;
+    let signals = signals::signals().map_err(DaemonError::Signals)?;
     let listeners = listen::bind(&config, inherited.pages)?;
     let console = console::listener(&config, inherited.console)?;
     let metrics = match config.metrics {
@@ -237,7 +237,7 @@ async fn serve_for(
     }
     daemon.notify.ready(&daemon.look(brief));
     ready(&daemon.listening);
-    reload::until_told_to_end(&daemon, signals).await;
+    signals::until_told_to_end(&daemon, signals).await;
     daemon.notify.stopping(Duration::from_secs(daemon.config.borrow().pages.drain_s.into()));
     if daemon.is_inherited {
         // New connections now wait in the kernel's backlog for the next relay. Accepted here, they
@@ -404,7 +404,7 @@ async fn tick(daemon: Rc<Daemon>) {
         if wakes_uplink {
             daemon.uplink.raise();
         }
-        queues::measure(&daemon);
+        socket_queues::measure(&daemon);
         daemon.logged.borrow_mut().flush(daemon.clock.now());
         daemon.turns.pass(Part::Tick);
     }

@@ -23,7 +23,7 @@ use socket2::{Domain, SockRef};
 use super::budget::Budget;
 use super::stream::Stream;
 use super::watchdog::Part;
-use super::{Daemon, listen, queues};
+use super::{Daemon, listen, socket_queues};
 use crate::config::UplinkAddress;
 use relay::fault::PeerError;
 use wire::uplink::Deframer;
@@ -182,7 +182,7 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
         daemon.uplink.rearm(context);
         let now = daemon.clock.now();
         let is_quiet = daemon.relay.borrow().is_uplink_quiet(now);
-        if is_quiet && takes(untaken, queues::untaken(&stream)) {
+        if is_quiet && takes(untaken, socket_queues::untaken(&stream)) {
             daemon.step(|relay, now| relay.uplink_took(now));
         }
         let fault = daemon.relay.borrow().uplink_fault(daemon.clock.now());
@@ -192,7 +192,7 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
         if let Err(ending) = write(daemon, &stream, &mut budget, context) {
             return Poll::Ready(ending);
         }
-        untaken = if is_quiet { queues::untaken(&stream) } else { None };
+        untaken = if is_quiet { socket_queues::untaken(&stream) } else { None };
         if let Some(ending) = poll_return(daemon, &mut knocking, context) {
             return Poll::Ready(ending);
         }
@@ -343,11 +343,11 @@ mod tests {
             prepare(&near).unwrap();
             // Until both kernels' buffers are full.
             while near.write(&[0; 4096]).is_ok() {}
-            let before = queues::untaken(&near);
+            let before = socket_queues::untaken(&near);
             assert!(before > Some(4096), "{before:?}");
             // Read a part of it.
             let mut nowhere = [0; 4096];
-            while !super::takes(before, queues::untaken(&near)) {
+            while !super::takes(before, socket_queues::untaken(&near)) {
                 let _ = far.read(&mut nowhere);
             }
         }

@@ -395,7 +395,13 @@ async def slow_head(t):
     await asyncio.gather(trickle(b"", 1), trickle(b"GET /hea", 0.01), trickle(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 200, 0.2))
 
 
-@test("several listen addresses")
+async def backlog(port):
+    """The limit of a listener's accept queue."""
+    ss = await asyncio.create_subprocess_exec("ss", "-ltnH", f"sport = :{port}", stdout=asyncio.subprocess.PIPE)
+    return int((await ss.communicate())[0].split()[2])
+
+
+@test("several listen addresses share the backlog")
 async def listens(t):
     second = PORTS.take()
     daemon = t.daemon(["127.0.0.1:1"])
@@ -404,3 +410,6 @@ async def listens(t):
     await daemon.start()
     for port in (daemon.port, second):
         assert (await http(port, "/healthz")).status == 200
+    alone = await t.daemon(["127.0.0.1:1"]).start()
+    whole, half, other = [await backlog(port) for port in (alone.port, daemon.port, second)]
+    assert half == other == whole // 2 > 0, f"the backlog is not shared: {whole} alone, {half} and {other} of two"

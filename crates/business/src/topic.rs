@@ -12,7 +12,8 @@ use super::{
     history::{Bounds, Cursor, History, Publication},
 };
 
-/// The order in which tracks are sent to relays; the relay sends them to pages in the same order.
+/// The order in which tracks are sent to relays: what pages get first comes first. The relay's own
+/// order for pages is `Planning::page` in `relay/transmit.rs`.
 const ORDER: [Track; 4] = [Track::Messages, Track::State, Track::Audio, Track::Video];
 
 /// An open topic.

@@ -9,7 +9,7 @@ use super::{
     Relay,
     asking::ANSWER_MS_MAX,
     cursor::{late_cursors, late_messages},
-    place::{Cursor, UNPLACED},
+    position::{Cursor, UNPLACED},
     session::Pace,
     subscription::{Live, Stage},
     table::NONE,

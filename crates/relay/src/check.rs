@@ -10,7 +10,7 @@
 use super::{
     Relay,
     log::{Kind, Log},
-    place::{Cursor, UNPLACED},
+    position::{Cursor, UNPLACED},
     session::Half,
     subscription::{Live, Stage, Subscription},
     table::NONE,

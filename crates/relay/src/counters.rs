@@ -57,7 +57,9 @@ pub struct Counters {
 impl Counters {
     /// Counts the close of a page with a code.
     pub(super) fn count_close(&mut self, code: u16) {
-        if let Some(place) = CLOSE_CODES.iter().position(|known| *known == code) {
+        let place = CLOSE_CODES.iter().position(|known| *known == code);
+        debug_assert!(place.is_some(), "close code {code} is not in CLOSE_CODES");
+        if let Some(place) = place {
             self.closed[place] += 1;
         }
     }
@@ -107,6 +109,7 @@ impl Counters {
             uplink_bytes_in,
             uplink_bytes_out,
         } = self;
+        let [closed_1000, closed_1002, closed_1007, closed_1008, closed_1009, closed_1012, closed_1013] = closed;
         [
             ("pages_opened", *pages_opened),
             ("pages_closed", *pages_closed),
@@ -121,13 +124,13 @@ impl Counters {
             ("asked", *asked),
             ("subscribed", *subscribed),
             ("denied", *denied),
-            ("closed_1000", closed[0]),
-            ("closed_1002", closed[1]),
-            ("closed_1007", closed[2]),
-            ("closed_1008", closed[3]),
-            ("closed_1009", closed[4]),
-            ("closed_1012", closed[5]),
-            ("closed_1013", closed[6]),
+            ("closed_1000", *closed_1000),
+            ("closed_1002", *closed_1002),
+            ("closed_1007", *closed_1007),
+            ("closed_1008", *closed_1008),
+            ("closed_1009", *closed_1009),
+            ("closed_1012", *closed_1012),
+            ("closed_1013", *closed_1013),
             ("closed_slow", *closed_slow),
             ("closed_for_memory", *closed_for_memory),
             ("cut", *cut),

@@ -6,7 +6,7 @@
 
 use super::{
     log::{Kind, Store},
-    place::{Cursor, OWED, UNPLACED},
+    position::{Cursor, OWED, UNPLACED},
     subscription::Live,
     time::Instant,
     topic::Topic,

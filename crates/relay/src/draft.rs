@@ -9,7 +9,7 @@ use core::cell::Cell;
 
 use heapless::Vec;
 
-use super::{notice::OwnNotice, place::Cursor, subscription::Live, time::Instant, traffic::Share};
+use super::{notice::OwnNotice, position::Cursor, subscription::Live, time::Instant, traffic::Share};
 use wire::{Track, page::NOTICE_SIZE_MAX};
 
 /// Most segments of one draft; the rest follows with the next.

@@ -10,7 +10,7 @@ use heapless::Vec;
 
 use super::{
     Relay,
-    place::Cursor,
+    position::Cursor,
     session::Session,
     subscription::Subscription,
     table::{Id, NONE},

@@ -2,7 +2,7 @@
 //! the protocol or timed out.
 //!
 //! Owns the texts. Knows neither what led to a fault (`uplink.rs`, `liveness.rs`) nor what follows
-//! from it: the connection is closed and dialled again (`connection.rs`).
+//! from it: the connection is closed and dialled again (`uplink_connection.rs`).
 
 use core::fmt;
 

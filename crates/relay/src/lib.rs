@@ -30,8 +30,6 @@ mod answering;
 mod asking;
 pub mod begun;
 mod check;
-mod connection;
-pub mod counted;
 mod counters;
 pub mod cursor;
 mod denials;
@@ -41,6 +39,7 @@ mod expiry;
 mod fanout;
 pub mod fault;
 pub mod inspect;
+mod interned;
 mod kernel_memory;
 pub mod link;
 mod links;
@@ -49,7 +48,7 @@ pub mod log;
 mod measuring;
 pub mod notice;
 pub mod pages;
-mod place;
+mod position;
 pub mod preview;
 mod previews;
 mod publish;
@@ -75,6 +74,7 @@ pub mod transmit;
 mod turns;
 mod unanswered;
 mod uplink;
+mod uplink_connection;
 mod waiting;
 mod walks;
 
@@ -85,11 +85,10 @@ use alloc::vec::Vec;
 pub use self::counters::{CLOSE_CODES, Counters, InUse};
 use self::{
     begun::Begun,
-    connection::Uplink,
-    counted::{Counted, Network, Origin},
     denials::Denials,
     draft::Draft,
     event::{Event, Events},
+    interned::{Interned, Network, Origin},
     links::Links,
     log::Store,
     previews::{Preview, Previews},
@@ -106,6 +105,7 @@ use self::{
     traffic::{Tally, Traffic},
     transmit::Slices,
     unanswered::Unanswered,
+    uplink_connection::Uplink,
 };
 use board::{self, Board};
 
@@ -382,8 +382,8 @@ const _: () = {
     assert!(Begun::ROW_SIZE <= board::BEGUN_SIZE);
     assert!(Texts::ROW_SIZE <= board::TEXT_SIZE);
     assert!(size_of::<Bucket>() <= board::ADDRESS_SIZE);
-    assert!(Counted::<Network>::ROW_SIZE <= board::NETWORK_SIZE);
-    assert!(Counted::<Origin>::ROW_SIZE <= board::ORIGIN_SIZE);
+    assert!(Interned::<Network>::ROW_SIZE <= board::NETWORK_SIZE);
+    assert!(Interned::<Origin>::ROW_SIZE <= board::ORIGIN_SIZE);
 };
 
 /// FNV-1a with a secret seed. The result is mixed once more: rows are chosen by the low bits, and

@@ -168,8 +168,8 @@ impl Link {
         self.used_at
     }
 
-    /// A request for it was accepted. `is_named` if the request names a page. The reasons of earlier
-    /// denials, which are void now.
+    /// A request for it was accepted. `is_named` if the request names a page. The reasons of
+    /// earlier denials, which are void now.
     pub fn accepted(&mut self, request: u32, is_named: bool, connection: u64) -> [Option<Reason>; 2] {
         let trial = self.on_trial.take();
         self.by_name |= trial.is_some_and(|trial| trial.request == request);
@@ -250,7 +250,8 @@ impl Link {
         before
     }
 
-    /// An `Accept` of this epoch is handed back: the link is requested again, from an earlier place.
+    /// An `Accept` of this epoch is handed back: the link is requested again, from an earlier
+    /// place.
     pub const fn replay_again(&mut self, epoch: u64) {
         self.replays += 1;
         self.epoch = Some(epoch);
@@ -285,7 +286,8 @@ impl Link {
         self.by_name
     }
 
-    /// Whether the connection before accepted only requests that name a page, and some of them watch.
+    /// Whether the connection before accepted only requests that name a page, and some of them
+    /// watch.
     #[must_use]
     pub const fn watches_by_name(&self) -> bool {
         self.was_by_name && self.watching.live() > 0
@@ -307,8 +309,9 @@ impl Link {
         self.ask_again = true;
     }
 
-    /// The uplink is back, and pages watch: `is_shared` if any of them do by a shared grant. The previous
-    /// connection's grant admits nobody on this one, though another link may bring the topic back.
+    /// The uplink is back, and pages watch: `is_shared` if any of them do by a shared grant. The
+    /// previous connection's grant admits nobody on this one, though another link may bring the
+    /// topic back.
     pub const fn reconnect(&mut self, now: Instant, is_shared: bool) {
         self.ask_again = is_shared;
         self.renew_at = Instant::NEVER;

@@ -208,8 +208,8 @@ impl Session {
         self.blocked
     }
 
-    /// The socket took no more. [`Sessions::block`](super::sessions::Sessions::block) counts what it
-    /// may hold.
+    /// The socket took no more. [`Sessions::block`](super::sessions::Sessions::block) counts what
+    /// it may hold.
     pub(super) fn block(&mut self) {
         self.blocked = true;
         if self.pace == Pace::KeepsUp {

@@ -8,7 +8,7 @@ use alloc::{vec, vec::Vec};
 use core::net::IpAddr;
 
 use super::{
-    counted::{Counted, Key, Network, Origin},
+    interned::{Interned, Key, Network, Origin},
     kernel_memory::KernelMemory,
     rate::{Bucket, Rate},
     ready::ReadyQueue,
@@ -24,8 +24,8 @@ pub struct Sessions {
     rows: Table<Session>,
     ready: ReadyQueue,
     kernel: KernelMemory,
-    networks: Counted<Network>,
-    origins: Counted<Origin>,
+    networks: Interned<Network>,
+    origins: Interned<Origin>,
     /// Limits each network's requests. Two networks may share a bucket; the seeded hash keeps
     /// outsiders from knowing which.
     asks: Vec<Bucket>,
@@ -41,8 +41,8 @@ impl Sessions {
             rows: Table::new(board.pages_max),
             ready: ReadyQueue::EMPTY,
             kernel: KernelMemory::new(board),
-            networks: Counted::new(board.pages_max, seed),
-            origins: Counted::new(board.pages_max, seed),
+            networks: Interned::new(board.pages_max, seed),
+            origins: Interned::new(board.pages_max, seed),
             asks: vec![Bucket::default(); board.addresses_max as usize],
             seed,
             next_number: 0,

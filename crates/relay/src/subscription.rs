@@ -6,7 +6,7 @@
 //! know why it changes: that is `admission.rs`.
 
 use super::{
-    place::Cursor,
+    position::Cursor,
     ring::{InRing, Ring, RingLink, Walk},
     table::{Id, NONE, Table},
     texts::Reason,

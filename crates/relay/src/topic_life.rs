@@ -5,7 +5,7 @@
 //! Publications are handled in `publish.rs`, and the pages of a topic in `admission.rs`.
 
 use super::{
-    Relay, acceptance::Acceptance, cursor::epoch_cursors, event::Event, place::Cursor, preview::PREVIEW_MS_MAX,
+    Relay, acceptance::Acceptance, cursor::epoch_cursors, event::Event, position::Cursor, preview::PREVIEW_MS_MAX,
     time::Instant, topic::Topic,
 };
 use wire::{Track, uplink::ToBusiness};

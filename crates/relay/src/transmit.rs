@@ -20,7 +20,7 @@ use super::{
     draft::{Draft, Effect, Lockstep, Segment, What},
     log::{Kind, Log},
     notice::OwnNotice,
-    place::Cursor,
+    position::Cursor,
     session::{Half, Pace},
     subscription::{Live, Stage},
     texts::Reason,

@@ -2,9 +2,9 @@
 //!
 //! Owns the order of the handshake and which module handles each frame after it. Refuses frames out
 //! of place and wrong proofs, each with a [`PeerError`] that ends the connection and nothing else.
-//! The connection itself is `connection.rs`.
+//! The connection itself is `uplink_connection.rs`.
 
-use super::{Relay, connection::State, event::Event, fault::PeerError, time::Instant};
+use super::{Relay, event::Event, fault::PeerError, time::Instant, uplink_connection::State};
 use wire::uplink::{Incoming, ToBusiness, ToRelay, VERSION, business_proof, proofs_equal, relay_proof};
 
 impl Relay {
@@ -208,8 +208,8 @@ fn check_version(version: u16) -> Result<(), PeerError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::connection::RETRY_MS_MIN;
     use super::super::rig::{BOARD, Rig};
+    use super::super::uplink_connection::RETRY_MS_MIN;
     use super::*;
     use wire::{
         Track,

@@ -16,7 +16,7 @@ fn the_architecture_is_short() {
 #[test]
 fn every_source_is_in_a_room() {
     let text = read("ARCHITECTURE.md");
-    let rooms = section(&text, "Rooms").split("\n### ").next().unwrap();
+    let rooms = section(&text, "Source tree").split("\n### ").next().unwrap();
     let rows = rooms.lines().filter_map(cells).filter(|row| row.len() == 2);
     let rooms: Vec<&str> = rows.flat_map(|row| code(row[0]).collect::<Vec<_>>()).collect();
     assert!(rooms.len() > 20, "only {} rooms were found", rooms.len());

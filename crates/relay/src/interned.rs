@@ -25,7 +25,7 @@ pub trait Key: PartialEq {
 
 /// A table of keys with the number of their uses.
 #[derive(Debug)]
-pub struct Counted<K> {
+pub struct Interned<K> {
     rows: Table<Row<K>>,
     heads: Vec<u32>,
     seed: u64,
@@ -39,7 +39,7 @@ struct Row<K> {
     next: u32,
 }
 
-impl<K: Key> Counted<K> {
+impl<K: Key> Interned<K> {
     /// The size of one row and its head, bytes.
     pub const ROW_SIZE: usize = Table::<Row<K>>::ROW_SIZE + size_of::<u32>();
 
@@ -100,12 +100,6 @@ impl<K: Key> Counted<K> {
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.rows.len()
-    }
-
-    /// Whether the table is empty.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
     }
 
     fn find(&self, key: &K) -> Option<u32> {
@@ -215,7 +209,7 @@ mod tests {
     #[test]
     fn a_key_has_one_row_and_its_own_count_even_where_keys_share_a_head() {
         for seed in 0..20 {
-            let mut table = Counted::new(3, seed);
+            let mut table = Interned::new(3, seed);
             let [a, b, c] = ["192.0.2.1", "192.0.2.2", "2001:db8::1"].map(network);
             let [row_a, row_b, row_c] = [a, b, c].map(|key| table.keep(key).unwrap());
             assert_eq!(table.keep(a), Some(row_a));
@@ -228,7 +222,7 @@ mod tests {
             table.release(row_a);
             table.release(row_a);
             table.release(row_c);
-            assert!(table.is_empty());
+            assert_eq!(table.len(), 0);
         }
     }
 
