@@ -59,10 +59,12 @@ struct Taken {
 /// The memory sum of a board, from the program's own table.
 fn promised(board: &Board) -> Taken {
     let sum = board::memory_sum(board);
-    // The queues of heads and pages can't be told apart, so both terms count.
-    let heads = u64::from(board.heads_max) * 2 * u64::from(board.receive_buffer_size);
+    // The queues of pages, of connections that are not pages yet and of those that wait in the
+    // backlog can't be told apart, so all three terms count. On a loaded machine the backlog fills:
+    // the relay has not accepted connections that have sent their first bytes already.
+    let others = u64::from(board.heads_max + board.backlog_max) * 2 * u64::from(board.receive_buffer_size);
     let connections = (board.pages_max + board.heads_max + board.backlog_max) as usize;
-    Taken { process: sum.process(), kernel: sum.kernel(), queued: board.kernel_size_max + heads, connections }
+    Taken { process: sum.process(), kernel: sum.kernel(), queued: board.kernel_size_max + others, connections }
 }
 
 fn resident(relay: &Process) -> u64 {
