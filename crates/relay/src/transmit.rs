@@ -761,17 +761,19 @@ mod tests {
     }
 
     #[test]
-    fn messages_go_before_state_and_state_before_media() {
+    fn messages_go_before_state_before_audio_before_video() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
-        rig.publish(7, Track::Video, 1, Part::Init { mime: "v" }, b"i");
-        rig.publish(7, Track::Video, 2, Part::Start, b"s");
+        for track in [Track::Video, Track::Audio] {
+            rig.publish(7, track, 1, Part::Init { mime: "m" }, b"i");
+            rig.publish(7, track, 2, Part::Start, b"s");
+        }
         rig.publish(7, Track::State, 1, Part::Whole, b"{}");
         rig.messages(1..=1);
         let read = rig.read(page);
         assert_eq!(read[0], message(1));
         assert!(read[1].contains("state"));
-        assert_eq!(read[2..], ["3 1 1", "3 2 2"]);
+        assert_eq!(read[2..], ["2 1 1", "2 2 2", "3 1 1", "3 2 2"]);
     }
 
     #[test]
