@@ -158,6 +158,8 @@ impl Drop for Ours {
 #[derive(Default)]
 struct Heard {
     last: String,
+    /// The process has closed its output.
+    is_over: bool,
     /// Faults that the load injected.
     events: Vec<String>,
 }
@@ -176,6 +178,9 @@ fn hear(child: &mut Child) -> Result<Arc<Mutex<Heard>>, String> {
                 heard.events.extend(events.filter_map(Value::as_str).map(str::to_owned));
             }
             heard.last = line;
+        }
+        if let Ok(mut heard) = shared.lock() {
+            heard.is_over = true;
         }
     });
     Ok(heard)
@@ -253,6 +258,8 @@ pub fn run(options: &Options) -> Result<bool, String> {
         watch.sample_in_time();
         watch.load.0.try_wait().ok().flatten()
     })?;
+    // The process may be gone before its last line is read.
+    until("the load's last line", || watch.load_heard.lock().ok()?.is_over.then_some(()))?;
     watch.facts.end = serde_json::from_str(&last(&watch.load_heard)).unwrap_or_default();
     if !ended.success() {
         watch.facts.complaints.push("the load ended with an error".to_owned());
