@@ -251,7 +251,7 @@ impl Relay {
     fn check_texts(&self) {
         let mut reasons = Vec::new();
         let mut note = |reason: Reason| {
-            if let Reason::Told(id) = reason {
+            if let Reason::Given(id) = reason {
                 reasons.push(id);
             }
         };

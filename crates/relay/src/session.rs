@@ -41,7 +41,7 @@ pub struct Session {
     /// Protocol errors so far.
     pub faults: u8,
     /// The uplink state that the page knows.
-    pub told_up: bool,
+    pub known_up: bool,
     /// A ping is due.
     pub ping_due: bool,
     /// An `alive` is due.
@@ -140,7 +140,7 @@ impl Session {
             error: None,
             refused: None,
             faults: 0,
-            told_up: true,
+            known_up: true,
             ping_due: false,
             alive_due: false,
             blocked: false,

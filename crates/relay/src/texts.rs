@@ -31,7 +31,7 @@ pub enum Reason {
     /// The relay's own.
     Own(&'static str),
     /// The business server's.
-    Told(TextId),
+    Given(TextId),
 }
 
 impl Texts {
@@ -91,18 +91,18 @@ impl Texts {
     pub fn reason(&self, reason: Reason) -> &str {
         match reason {
             Reason::Own(text) => text,
-            Reason::Told(id) => self.text(id),
+            Reason::Given(id) => self.text(id),
         }
     }
 
     /// Keeps a reason of the business server, or returns `otherwise` if the pool is full.
     pub fn keep_reason(&mut self, text: &str, otherwise: &'static str) -> Reason {
-        self.keep(text).map_or(Reason::Own(otherwise), Reason::Told)
+        self.keep(text).map_or(Reason::Own(otherwise), Reason::Given)
     }
 
     /// Adds a use of a reason.
     pub fn retain_reason(&mut self, reason: Reason) -> Reason {
-        if let Reason::Told(id) = reason {
+        if let Reason::Given(id) = reason {
             self.retain(id);
         }
         reason
@@ -110,7 +110,7 @@ impl Texts {
 
     /// Releases a use of a reason.
     pub fn release_reason(&mut self, reason: Reason) {
-        if let Reason::Told(id) = reason {
+        if let Reason::Given(id) = reason {
             self.release(id);
         }
     }

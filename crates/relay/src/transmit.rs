@@ -64,7 +64,7 @@ impl Relay {
             && !session.ping_due
             && session.error.is_none()
             && session.refused.is_none()
-            && session.told_up == self.is_up()
+            && session.known_up == self.is_up()
             && session.pace == Pace::KeepsUp;
         let row = if is_plain { self.subscriptions.only(&session.chain)? } else { return None };
         row.live().filter(|live| !live.unconfirmed && !live.behind_epoch)
@@ -294,7 +294,7 @@ impl Relay {
             Effect::Epoch { subscription } => {
                 self.pass_epoch(subscription, Cursor::UNSET);
             }
-            Effect::Uplink { up } => session.told_up = up,
+            Effect::Uplink { up } => session.known_up = up,
             Effect::Error => session.error = None,
             Effect::Refused => session.refused = None,
             Effect::Ping => session.pinged(now),
@@ -428,7 +428,7 @@ impl Planning<'_> {
         // What arrived before the uplink was lost goes before the notice that it is down, and what
         // arrives once it is up again goes after the notice that it is up.
         let has_subscription = session.chain.wanted() > 0;
-        if has_subscription && session.told_up && !relay.is_up() {
+        if has_subscription && session.known_up && !relay.is_up() {
             self.notice(OwnNotice::Uplink { up: false }, Effect::Uplink { up: false });
         }
         if session.alive_due && self.draft.is_empty() {
@@ -488,7 +488,7 @@ impl Planning<'_> {
         if all && let Some(reason) = session.error {
             all = self.notice(OwnNotice::Error { reason }, Effect::Error);
         }
-        if all && has_subscription && !session.told_up && relay.is_up() {
+        if all && has_subscription && !session.known_up && relay.is_up() {
             all = self.notice(OwnNotice::Uplink { up: true }, Effect::Uplink { up: true });
         }
         all
