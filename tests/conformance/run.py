@@ -24,6 +24,9 @@ async def main(options):
         importlib.import_module(path.stem)
     words = options.k.lower().split("|")
     chosen = [t for t in harness.TESTS if any(word in t[0].lower() for word in words)]
+    if not chosen:
+        print(f"no test has {options.k!r} in its name", file=sys.stderr)
+        return 1
     print(f"{len(chosen)} tests against {daemon_module.binary()}, CONFORMANCE_SEED={harness.SEED}", flush=True)
     turns, waiting, crowded, failed = asyncio.Semaphore(options.jobs), asyncio.Semaphore(WAITING_MAX), asyncio.Semaphore(1), []
 
