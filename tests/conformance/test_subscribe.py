@@ -147,7 +147,7 @@ async def own_answer(t):
     await waiting.expect("subscribed")
 
 
-@test("one banned viewer who asks twice a second costs the honest ones nothing, whoever watches")
+@test("one banned viewer who asks twice a second costs the honest ones nothing, also if others watch")
 async def banned(t):
     banned = t.source()
     daemon, business, up = await t.relay()
@@ -210,7 +210,7 @@ async def shy(t):
         await page.until("message", sequence=1)
 
 
-@test("a dead link costs two requests in 2 s, whoever asks how often")
+@test("a dead link costs two requests in 2 s, however often pages ask")
 async def dead_link(t):
     daemon, business, up = await t.relay()
     link = t.link()

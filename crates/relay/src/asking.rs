@@ -117,8 +117,8 @@ impl Relay {
 
     /// Times out requests, schedules due renewals, and removes idle links.
     pub(super) fn sweep_links(&mut self, now: Instant) {
-        for index in 0..self.requests.rows().end() {
-            let request = self.requests.rows().get(index).filter(|request| request.deadline <= now);
+        for index in 0..self.requests.end() {
+            let request = self.requests.get(index).filter(|request| request.deadline <= now);
             if let Some(number) = request.map(|request| request.number) {
                 self.events.add(Event::Unanswered { request: number });
                 self.counters.requests_unanswered += 1;
@@ -216,8 +216,8 @@ impl Relay {
     pub(super) fn drop_requests(&mut self, now: Instant) {
         self.unanswered.clear();
         self.links.forget_accepted();
-        for index in 0..self.requests.rows().end() {
-            if let Some(number) = self.requests.rows().get(index).map(|request| request.number)
+        for index in 0..self.requests.end() {
+            if let Some(number) = self.requests.get(index).map(|request| request.number)
                 && let Some(request) = self.take_request(number)
             {
                 if let Some(reason) = self.end_trial(request.link, number) {
@@ -245,7 +245,7 @@ impl Relay {
 
     /// Whether a request was sent for previews alone.
     pub(super) fn is_for_preview(&self, number: u32) -> bool {
-        let mut requests = self.requests.rows().iter();
+        let mut requests = self.requests.iter();
         requests.any(|(_, request)| request.number == number && request.for_preview)
             || self.unanswered.is_for_preview(number)
     }
@@ -253,7 +253,7 @@ impl Relay {
     /// A link was denied: answers to its earlier requests are ignored. Their rows stay, since they
     /// are still in flight.
     pub(super) fn void_requests(&mut self, now: Instant, link: u32) {
-        for index in 0..self.requests.rows().end() {
+        for index in 0..self.requests.end() {
             let voided = self.requests.void(index, link, &mut self.links[link].asked);
             let Some((asker, page)) = voided else { continue };
             self.subscriptions.set_asked(asker, false);

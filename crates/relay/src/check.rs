@@ -48,10 +48,10 @@ impl Relay {
     pub fn check_bounds(&self) {
         let board = &self.board;
         self.sessions.check_size(board);
-        self.subscriptions.rows().check_size("subscriptions", board.subscriptions_max);
+        self.subscriptions.check_size("subscriptions", board.subscriptions_max);
         self.topics.check_size(board.topics_max);
         self.links.check_size(board.links_max);
-        self.requests.rows().check_size("requests", board.requests_max);
+        self.requests.check_size("requests", board.requests_max);
         self.previews.check_size(board);
         assert!(self.unanswered.count() <= board.requests_max as usize, "BOUND: too many requests remembered");
         assert!(self.denials.count() <= board.denials_max as usize, "BOUND: too many denied pages remembered");
@@ -71,7 +71,7 @@ impl Relay {
                 live += u16::from(row.live().is_some());
                 chained += 1;
                 last = at;
-                assert!(chained <= self.subscriptions.rows().len(), "page {page}'s chain runs in a circle");
+                assert!(chained <= self.subscriptions.len(), "page {page}'s chain runs in a circle");
             }
             let chain = &session.chain;
             let behind = if last == NONE { chain.first() } else { self.subscriptions.next_of_page(last) };
@@ -84,11 +84,11 @@ impl Relay {
                 assert!(0 < sent && usize::from(sent) < size, "page {page}'s half notice is complete or not begun");
             }
         }
-        assert_eq!(chained, self.subscriptions.rows().len(), "a subscription is in no page's chain");
+        assert_eq!(chained, self.subscriptions.len(), "a subscription is in no page's chain");
     }
 
     fn check_subscriptions(&self) {
-        let rows = self.subscriptions.rows();
+        let rows = &*self.subscriptions;
         rows.check("subscriptions", self.board.subscriptions_max);
         let mut waiting = vec![NONE; rows.end() as usize];
         for (link, row) in self.links.iter() {
@@ -100,7 +100,7 @@ impl Relay {
         }
         for (at, row) in rows.iter() {
             let (in_link, in_topic) = (waiting[at as usize], live[at as usize]);
-            let asked = self.requests.rows().iter().filter(|(_, request)| request.asker == at).count();
+            let asked = self.requests.iter().filter(|(_, request)| request.asker == at).count();
             assert_eq!(asked, usize::from(row.is_asked()), "subscription {at}'s request flag is wrong");
             match row.stage() {
                 Stage::Waiting { .. } => {
@@ -197,14 +197,14 @@ impl Relay {
         for (link, row) in self.links.iter() {
             self.requests.check(link, &row.asked);
             self.previews.check(link, &row.previewers);
-            let watching = self.subscriptions.rows().iter().filter(|(_, subscription)| subscription.link() == link);
+            let watching = self.subscriptions.iter().filter(|(_, subscription)| subscription.link() == link);
             let watching = watching.filter_map(|(_, subscription)| subscription.live());
             let (live, again) =
                 watching.fold((0, 0), |(live, again), row| (live + 1, again + u32::from(row.asks_again())));
             let counted = (row.watching.live(), row.watching.ask_again());
             assert_eq!(counted, (live, again), "link {link} counts its live pages wrongly");
             if let Some(trial) = row.on_trial() {
-                let is_asked = self.requests.rows().iter().any(|(_, request)| request.number == trial);
+                let is_asked = self.requests.iter().any(|(_, request)| request.number == trial);
                 assert!(is_asked, "link {link} is on trial and its request is gone");
             }
             let is_asked = row.asked.is_whole() || row.asks_again() || row.asked.is_held();
@@ -223,7 +223,7 @@ impl Relay {
     }
 
     fn check_requests(&self) {
-        let rows = self.requests.rows();
+        let rows = &*self.requests;
         rows.check("requests", self.board.requests_max);
         for (index, request) in rows.iter() {
             let same = rows.iter().filter(|(_, other)| other.number == request.number).count();
@@ -237,7 +237,7 @@ impl Relay {
             let link = self.subscriptions.get(request.asker).map(Subscription::link);
             assert_eq!(link, Some(request.link), "NAME: request {index} asks for a subscription of another link");
         }
-        assert!(self.is_up() || self.requests.len() == 0, "requests are under way without an uplink");
+        assert!(self.is_up() || self.requests.is_empty(), "requests are under way without an uplink");
     }
 
     fn check_topics(&self) {
@@ -261,7 +261,7 @@ impl Relay {
                 notice.reason().into_iter().for_each(&mut note);
             }
         }
-        for (_, row) in self.subscriptions.rows().iter() {
+        for (_, row) in self.subscriptions.iter() {
             let Stage::Over { reason, .. } = *row.stage() else { continue };
             note(reason);
         }

@@ -233,11 +233,11 @@ impl Relay {
     #[must_use]
     pub fn highest(&self) -> InUse {
         InUse {
-            pages: self.sessions.rows().len_highest(),
-            subscriptions: self.subscriptions.rows().len_highest(),
-            topics: self.topics.len().1,
-            links: self.links.len().1,
-            requests: self.requests.rows().len_highest(),
+            pages: self.sessions.len_highest(),
+            subscriptions: self.subscriptions.len_highest(),
+            topics: self.topics.len_highest(),
+            links: self.links.len_highest(),
+            requests: self.requests.len_highest(),
             begun_frames: self.store.begun.len().1,
             kept_blocks: self.store.begun.kept_blocks().1,
             blocks: self.store.used_highest(),

@@ -9,12 +9,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 
 use heapless::String;
 
-use super::{
-    hash,
-    link::Link,
-    table::{Id, Table},
-    time::Instant,
-};
+use super::{hash, link::Link, table::Table, time::Instant};
 
 /// The table of links.
 #[derive(Debug)]
@@ -28,6 +23,15 @@ pub struct Links {
     /// Links whose shared grant covers pages that still wait.
     admitting: VecDeque<u32>,
     seed: u64,
+}
+
+/// The rows, to read. Rows come and go only by the methods here.
+impl core::ops::Deref for Links {
+    type Target = Table<Link>;
+
+    fn deref(&self) -> &Table<Link> {
+        &self.rows
+    }
 }
 
 impl Links {
@@ -48,51 +52,10 @@ impl Links {
     pub const ROW_SIZE: usize =
         Table::<Link>::ROW_SIZE + size_of::<(u64, u32)>() + size_of::<u32>() + size_of::<(u64, bool)>();
 
-    /// The link at an index, if there is one.
-    #[must_use]
-    pub fn get(&self, link: u32) -> Option<&Link> {
-        self.rows.get(link)
-    }
-
     /// The link at an index, if there is one, mutably.
     #[must_use]
     pub fn get_mut(&mut self, link: u32) -> Option<&mut Link> {
         self.rows.get_mut(link)
-    }
-
-    /// All links with their indices.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Link)> {
-        self.rows.iter()
-    }
-
-    /// One past the highest index in use so far.
-    #[must_use]
-    pub fn end(&self) -> u32 {
-        self.rows.end()
-    }
-
-    /// Whether the table is full.
-    #[must_use]
-    pub const fn is_full(&self) -> bool {
-        self.rows.is_full()
-    }
-
-    /// Links now, and the high-water mark.
-    #[must_use]
-    pub const fn len(&self) -> (u32, u32) {
-        (self.rows.len(), self.rows.len_highest())
-    }
-
-    /// The id of the row at an index.
-    #[must_use]
-    pub fn id(&self, link: u32) -> Option<Id<Link>> {
-        self.rows.id(link)
-    }
-
-    /// The index of the row that an id names; `None` once that row is freed.
-    #[must_use]
-    pub fn resolve(&self, link: Id<Link>) -> Option<u32> {
-        self.rows.resolve(link)
     }
 
     /// The link with this name.

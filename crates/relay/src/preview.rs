@@ -127,7 +127,7 @@ impl Relay {
         for index in 0..self.previews.end() {
             let Some(link) = self.previews.unasked(index) else { continue };
             if !self.links[link].asked.is_whole() {
-                let under_way = self.requests.rows().iter().filter(|(_, request)| request.for_preview).count();
+                let under_way = self.requests.iter().filter(|(_, request)| request.for_preview).count();
                 // The last free request is reserved for pages.
                 let is_last = self.requests.len() + 1 == self.board.requests_max && self.board.requests_max > 1;
                 let has_room = under_way < share(self.board.requests_max) as usize && !is_last;

@@ -90,29 +90,20 @@ pub struct Requests {
     turn: u32,
 }
 
+/// The rows, to read. Rows come and go only by the methods here.
+impl core::ops::Deref for Requests {
+    type Target = Table<Request>;
+
+    fn deref(&self) -> &Table<Request> {
+        &self.rows
+    }
+}
+
 impl Requests {
     /// An empty table for `requests_max` requests.
     #[must_use]
     pub fn new(requests_max: u32) -> Self {
         Self { rows: Table::new(requests_max), next_number: 1, has_backlog: false, turn: 0 }
-    }
-
-    /// The rows, read-only.
-    #[must_use]
-    pub const fn rows(&self) -> &Table<Request> {
-        &self.rows
-    }
-
-    /// How many are in flight.
-    #[must_use]
-    pub const fn len(&self) -> u32 {
-        self.rows.len()
-    }
-
-    /// Whether the table is full.
-    #[must_use]
-    pub const fn is_full(&self) -> bool {
-        self.rows.is_full()
     }
 
     /// The number of the next request.

@@ -33,6 +33,15 @@ pub struct Sessions {
     next_number: u32,
 }
 
+/// The rows, to read. Rows come and go only by the methods here.
+impl core::ops::Deref for Sessions {
+    type Target = Table<Session>;
+
+    fn deref(&self) -> &Table<Session> {
+        &self.rows
+    }
+}
+
 impl Sessions {
     /// An empty table for the board's pages.
     #[must_use]
@@ -47,53 +56,6 @@ impl Sessions {
             seed,
             next_number: 0,
         }
-    }
-
-    /// The rows, read-only.
-    #[must_use]
-    pub const fn rows(&self) -> &Table<Session> {
-        &self.rows
-    }
-
-    /// The session at an index, if there is one.
-    #[must_use]
-    pub fn get(&self, page: u32) -> Option<&Session> {
-        self.rows.get(page)
-    }
-
-    /// All sessions with their indices.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
-        self.rows.iter()
-    }
-
-    /// One past the highest index in use so far.
-    #[must_use]
-    pub fn end(&self) -> u32 {
-        self.rows.end()
-    }
-
-    /// The number of sessions.
-    #[must_use]
-    pub const fn len(&self) -> u32 {
-        self.rows.len()
-    }
-
-    /// Whether the table is full.
-    #[must_use]
-    pub const fn is_full(&self) -> bool {
-        self.rows.is_full()
-    }
-
-    /// The id of the session at an index.
-    #[must_use]
-    pub fn id(&self, page: u32) -> Option<Id<Session>> {
-        self.rows.id(page)
-    }
-
-    /// The index of the session that an id names; `None` once it is gone.
-    #[must_use]
-    pub fn resolve(&self, page: Id<Session>) -> Option<u32> {
-        self.rows.resolve(page)
     }
 
     /// The number of pages in an address's network.

@@ -8,7 +8,7 @@
 use super::{
     position::Cursor,
     ring::{InRing, Ring, RingLink, Walk},
-    table::{Id, NONE, Table},
+    table::{NONE, Table},
     texts::Reason,
     time::{Instant, Stamp},
     waiting::Waiting,
@@ -257,23 +257,20 @@ pub struct Subscriptions {
     rows: Table<Subscription>,
 }
 
+/// The rows, to read. Rows come and go only by the methods here.
+impl core::ops::Deref for Subscriptions {
+    type Target = Table<Subscription>;
+
+    fn deref(&self) -> &Table<Subscription> {
+        &self.rows
+    }
+}
+
 impl Subscriptions {
     /// An empty table for `subscriptions_max` subscriptions.
     #[must_use]
     pub fn new(subscriptions_max: u32) -> Self {
         Self { rows: Table::new(subscriptions_max) }
-    }
-
-    /// The rows, read-only.
-    #[must_use]
-    pub const fn rows(&self) -> &Table<Subscription> {
-        &self.rows
-    }
-
-    /// The subscription at an index, if there is one.
-    #[must_use]
-    pub fn get(&self, index: u32) -> Option<&Subscription> {
-        self.rows.get(index)
     }
 
     /// The subscription at an index as a live one, if it is live, mutably.
@@ -283,18 +280,6 @@ impl Subscriptions {
             Stage::Live(live) => Some(live),
             _ => None,
         }
-    }
-
-    /// The id of the subscription at an index.
-    #[must_use]
-    pub fn id(&self, index: u32) -> Option<Id<Subscription>> {
-        self.rows.id(index)
-    }
-
-    /// The index of the subscription that an id names; `None` once it is gone.
-    #[must_use]
-    pub fn resolve(&self, id: Id<Subscription>) -> Option<u32> {
-        self.rows.resolve(id)
     }
 
     /// A page's subscriptions, oldest first.
@@ -477,6 +462,6 @@ mod tests {
         for row in [rows[1], rows[0], rows[2]] {
             subscriptions.remove(row, &mut chain);
         }
-        assert_eq!((chain.first(), subscriptions.rows().len()), (NONE, 0));
+        assert_eq!((chain.first(), subscriptions.len()), (NONE, 0));
     }
 }

@@ -23,6 +23,15 @@ pub struct Topics {
     walks: Walks,
 }
 
+/// The rows, to read. Rows come and go only by the methods here.
+impl core::ops::Deref for Topics {
+    type Target = Table<Topic>;
+
+    fn deref(&self) -> &Table<Topic> {
+        &self.rows
+    }
+}
+
 impl Topics {
     /// An empty table for `topics_max` topics.
     #[must_use]
@@ -31,39 +40,10 @@ impl Topics {
         Self { rows: Table::new(topics_max), numbers, walks: Walks::new(topics_max) }
     }
 
-    /// The topic at an index, if there is one.
-    #[must_use]
-    pub fn get(&self, topic: u32) -> Option<&Topic> {
-        self.rows.get(topic)
-    }
-
     /// The topic at an index, if there is one, mutably.
     #[must_use]
     pub fn get_mut(&mut self, topic: u32) -> Option<&mut Topic> {
         self.rows.get_mut(topic)
-    }
-
-    /// All topics with their indices.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Topic)> {
-        self.rows.iter()
-    }
-
-    /// One past the highest index in use so far.
-    #[must_use]
-    pub fn end(&self) -> u32 {
-        self.rows.end()
-    }
-
-    /// Whether the table is full.
-    #[must_use]
-    pub const fn is_full(&self) -> bool {
-        self.rows.is_full()
-    }
-
-    /// Topics now, and the high-water mark.
-    #[must_use]
-    pub const fn len(&self) -> (u32, u32) {
-        (self.rows.len(), self.rows.len_highest())
     }
 
     /// The row of the topic with this number at the business server.
@@ -118,7 +98,7 @@ impl Topics {
         serves: impl Fn(&Subscription) -> bool,
     ) -> Option<&'a Subscription> {
         while let Some(topic) = self.walks.first() {
-            let next = self.walks.advance(&mut self.rows[topic].viewers, subscriptions.rows());
+            let next = self.walks.advance(&mut self.rows[topic].viewers, subscriptions);
             if let Some(row) = next.map(|index| &subscriptions[index]).filter(|row| serves(row)) {
                 return Some(row);
             }

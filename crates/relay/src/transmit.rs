@@ -388,7 +388,7 @@ impl Relay {
         }
     }
 
-    /// The page has been told of the new epoch: its messages continue from here, and everything
+    /// The page has been sent the new epoch: its messages continue from here, and everything
     /// else starts over.
     fn pass_epoch(&mut self, subscription: u32, messages: Cursor) {
         if let Some(live) = self.subscriptions.live_mut(subscription) {

@@ -94,8 +94,8 @@ impl Relay {
     fn networks_at_quota(&self) -> AtQuota {
         let most = (self.board.requests_max as usize).div_ceil(SHARE);
         let mut at_quota = AtQuota::new();
-        for (_, request) in self.requests.rows().iter().filter(|(_, request)| request.network != NONE) {
-            let has = self.requests.rows().iter().filter(|(_, other)| other.network == request.network).count();
+        for (_, request) in self.requests.iter().filter(|(_, request)| request.network != NONE) {
+            let has = self.requests.iter().filter(|(_, other)| other.network == request.network).count();
             if has >= most && !at_quota.contains(&request.network) {
                 let _ = at_quota.push(request.network);
             }
