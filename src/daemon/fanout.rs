@@ -23,7 +23,7 @@ use relay::draft::Draft;
 use relay::pages::Verdict;
 use relay::session::Session;
 use relay::table::Id;
-use relay::transmit::Slices;
+use relay::transmit::{Progress, Slices};
 use wire::page::{PAGE_FRAGMENTS_MAX, PAGE_FRAME_SIZE_MAX};
 
 /// Writes to one page in one turn, at most: more than one only if a gather didn't hold everything.
@@ -135,7 +135,7 @@ fn write_together(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, toget
             connection.wake();
             continue;
         };
-        relay.wrote(connection.page, draft, taken as u64);
+        relay.wrote(connection.page, draft, Progress::plain(taken as u64));
         if taken < size {
             relay.blocked(connection.page);
             connection.wake();
@@ -238,7 +238,7 @@ fn write_once(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> 
     let Some(sent) = connection.write(draft.is_between_frames(), &Drafted { relay, draft, page }) else {
         return Written::Nothing;
     };
-    relay.wrote(page, draft, sent.size);
+    relay.wrote(page, draft, Progress::plain(sent.size));
     if !sent.is_whole {
         relay.blocked(page);
         return Written::Nothing;

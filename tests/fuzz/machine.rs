@@ -11,7 +11,7 @@ use relay::pages::{Peer, Verdict};
 use relay::session::Session;
 use relay::table::Id;
 use relay::time::Instant;
-use relay::transmit::Slices;
+use relay::transmit::{Progress, Slices};
 use relay::{Relay, Settings};
 use wire::Track;
 use wire::uplink::{Deframer, Grant, Part, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode};
@@ -354,7 +354,7 @@ impl World {
             drop(slices);
             let taken = bytes.len().min(room);
             room -= taken;
-            self.relay.wrote(id, &self.draft, taken as u64);
+            self.relay.wrote(id, &self.draft, Progress::plain(taken as u64));
             self.pages[at].1.read(&bytes[..taken]);
             if taken < bytes.len() {
                 return self.relay.blocked(id);

@@ -18,7 +18,8 @@ use super::{
     time::Stamp,
 };
 
-/// A frame that some pages are inside: they were sent a part of it.
+/// A frame that some pages are inside: they were sent a part of it. Over TLS it may begin with
+/// frames before it that are in the same record.
 #[derive(Debug)]
 struct Frame {
     /// The lowest offset in the ring that a page still needs.
@@ -65,6 +66,9 @@ pub enum Rest {
     /// Nowhere: the connection has to be cut.
     Lost,
 }
+
+/// Most bytes that go into one record over TLS: with its overhead it fills a block of 4 KiB.
+pub const RUN_SIZE_MAX: u64 = 4096 - 32;
 
 /// The two ends of a list of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,8 +191,18 @@ impl Begun {
     /// and the range of its bytes that are needed.
     #[must_use]
     pub fn overtaken(&self, ring: &Ends, start: u64) -> Option<(u32, core::ops::Range<u64>)> {
-        let row = self.frames.get(ring.oldest).filter(|row| row.from < start)?;
-        Some((ring.oldest, row.from..row.end))
+        let mut at = ring.oldest;
+        while let Some(row) = self.frames.get(at) {
+            if row.from < start {
+                return Some((at, row.from..row.end));
+            }
+            // The list is ordered by end. A frame begins before an older one by less than a run.
+            if row.end >= start + RUN_SIZE_MAX {
+                return None;
+            }
+            at = row.newer;
+        }
+        None
     }
 
     /// Moves an overtaken frame from its ring's list into the reserve; it is lost if no room can be
@@ -212,12 +226,17 @@ impl Begun {
         }
     }
 
-    /// The bytes of a kept frame from an offset of its ring on, as slices for one `writev`; stops
+    /// The bytes of a kept frame between two offsets of its ring, as slices for one `writev`; stops
     /// when `out` is full. Returns how many bytes were added.
-    pub fn slices<'a, const N: usize>(&'a self, frame: u32, at: u64, out: &mut Vec<&'a [u8], N>) -> u64 {
+    pub fn slices<'a, const N: usize>(
+        &'a self,
+        frame: u32,
+        range: core::ops::Range<u64>,
+        out: &mut Vec<&'a [u8], N>,
+    ) -> u64 {
         match self.frames.get(frame) {
-            Some(&Frame { place: Place::Kept(first), from, end, .. }) => {
-                self.reserve.slices(first, at - from, end - from, out)
+            Some(&Frame { place: Place::Kept(first), from, .. }) => {
+                self.reserve.slices(first, range.start - from, range.end - from, out)
             }
             _ => 0,
         }
@@ -285,11 +304,11 @@ impl Begun {
     }
 
     /// Checks rows, lists and blocks: for tests. `pages` are the pages inside a frame, as its row
-    /// and their next byte; `rings` are the lists of all logs with the range that each log holds.
+    /// and the run that they are sent again, up to their next byte; `rings` are the lists of all logs with the range that each log holds.
     ///
     /// # Panics
     /// If an invariant is violated.
-    pub fn check(&self, pages: &[(u32, u64)], rings: &[((u32, u8), Ends, core::ops::Range<u64>)]) {
+    pub fn check(&self, pages: &[(u32, core::ops::Range<u64>)], rings: &[((u32, u8), Ends, core::ops::Range<u64>)]) {
         let mut listed = vec![0; self.frames.end() as usize];
         for &(name, ends, ref held) in rings {
             let mut end = 0;
@@ -323,7 +342,9 @@ impl Begun {
             let inside = pages.iter().filter(|(at, _)| *at == frame);
             assert_eq!(row.pages as usize, inside.clone().count(), "begun frame {frame} counts its pages wrongly");
             assert!(row.pages > 0, "begun frame {frame} has no pages");
-            let is_inside = |&(_, at): &(u32, u64)| row.from <= at && at < row.end;
+            let is_inside = |(_, run): &(u32, core::ops::Range<u64>)| {
+                row.from <= run.start && run.end <= row.end && run.start < row.end
+            };
             assert!(inside.clone().all(is_inside), "a page is outside its begun frame {frame}");
             let lists = if row.place == Place::Lost { 0 } else { 1 };
             assert_eq!(listed[frame as usize], lists, "begun frame {frame} is in the wrong number of lists");
@@ -401,7 +422,8 @@ mod tests {
 
     fn read(begun: &Begun, frame: u32, at: u64) -> alloc::vec::Vec<u8> {
         let mut out = Vec::<&[u8], 64>::new();
-        begun.slices(frame, at, &mut out);
+        let end = begun.end(frame).0;
+        begun.slices(frame, at..end, &mut out);
         out.iter().flat_map(|slice| slice.to_vec()).collect()
     }
 
@@ -412,13 +434,13 @@ mod tests {
         let later = begun.enter(&mut ring, (3, 1), 160, 200, stamp(200)).unwrap();
         assert_eq!(begun.enter(&mut ring, (3, 1), 110, 150, stamp(300)), Some(first));
         let held = ((3, 1), ring, 100..300);
-        begun.check(&[(first, 120), (later, 160), (first, 110)], &[held]);
+        begun.check(&[(first, 120..120), (later, 160..160), (first, 110..110)], &[held]);
         assert_eq!(begun.overtaken(&ring, 110), None);
         let (frame, needed) = begun.overtaken(&ring, 150).unwrap();
         assert_eq!((frame, needed.clone()), (first, 110..150));
         let bytes: alloc::vec::Vec<u8> = needed.map(|at| u8::try_from(at).unwrap()).collect();
         begun.keep(&mut ring, first, bytes.chunks(9));
-        begun.check(&[(first, 120), (later, 160), (first, 110)], &[((3, 1), ring, 150..300)]);
+        begun.check(&[(first, 120..120), (later, 160..160), (first, 110..110)], &[((3, 1), ring, 150..300)]);
         assert_eq!((begun.rest(first), begun.rest(later)), (Rest::Kept, Rest::Ring { topic: 3, log: 1 }));
         for at in 110..150 {
             assert_eq!(read(&begun, first, at), bytes[usize::try_from(at - 110).unwrap()..]);
@@ -446,7 +468,8 @@ mod tests {
             [Rest::Kept, Rest::Kept, Rest::Lost, Rest::Lost]
         );
         assert_eq!(begun.counts(), Counts { kept: 3, lost: 3 });
-        begun.check(&[(first, 5), (second, 105), (third, 205), (late, 305), (large, 405)], &[]);
+        let pages = [(first, 5..5), (second, 105..105), (third, 205..205), (late, 305..305), (large, 405..405)];
+        begun.check(&pages, &[]);
         for frame in [first, second, third, late, large] {
             begun.leave(&mut ring, frame);
         }

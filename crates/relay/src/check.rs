@@ -79,9 +79,10 @@ impl Relay {
             assert_eq!((chain.wanted(), chain.live()), (wanted, live), "page {page} counts its subscriptions wrongly");
             let per_page = self.board.topics_per_page_max + 1;
             assert!(u32::from(wanted) < per_page, "BOUND: page {page} has {wanted} topics");
-            if let Half::Notice { notice, sent } = session.half {
+            if let Half::Notice { notice, sent, run } = session.half {
                 let size = notice.encode(&self.reasons).len();
-                assert!(0 < sent && usize::from(sent) < size, "page {page}'s half notice is complete or not begun");
+                let is_half = 0 < sent && (usize::from(sent) < size || run > 0 && usize::from(sent) == size);
+                assert!(is_half && run <= sent, "page {page}'s half notice is complete or not begun");
             }
         }
         assert_eq!(chained, self.subscriptions.len(), "a subscription is in no page's chain");
@@ -297,7 +298,7 @@ impl Relay {
     /// that their offsets are within it.
     fn check_begun(&self) {
         let pages = self.sessions.iter().filter_map(|(_, session)| match session.half {
-            Half::Frame { frame, at } => Some((frame, at)),
+            Half::Frame { frame, at, run } => Some((frame, at - u64::from(run)..at)),
             Half::None | Half::Notice { .. } => None,
         });
         let logs =

@@ -28,6 +28,8 @@ pub struct Draft {
     pub(super) is_shortened: bool,
     pub(super) is_between_frames: bool,
     pub(super) is_closing: bool,
+    /// Bytes of its first segment that are one run which was begun before.
+    pub(super) run: u64,
     /// Set if the segments are the same for every page in lockstep.
     pub(super) lockstep: Option<Lockstep>,
 }
@@ -109,6 +111,7 @@ impl Draft {
         self.is_shortened = false;
         self.is_between_frames = true;
         self.is_closing = false;
+        self.run = 0;
         self.lockstep = None;
     }
 }

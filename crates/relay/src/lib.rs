@@ -38,6 +38,7 @@ pub mod event;
 mod expiry;
 mod fanout;
 pub mod fault;
+mod gather;
 pub mod inspect;
 mod interned;
 mod kernel_memory;
@@ -103,7 +104,7 @@ use self::{
     topic::Topic,
     topics::Topics,
     traffic::{Tally, Traffic},
-    transmit::Slices,
+    transmit::{Progress, Slices},
     unanswered::Unanswered,
     uplink_connection::Uplink,
 };
@@ -306,11 +307,18 @@ impl Relay {
         self.sessions.resolve(page).map_or(0, |page| self.gather_index(page, draft, out))
     }
 
-    /// The socket took the first `size` bytes of the draft. The page must not have changed since
-    /// the draft was planned.
-    pub fn wrote(&mut self, page: Id<Session>, draft: &Draft, size: u64) {
+    /// Collects the draft's next run from its offset `at` on: the bytes for one record over TLS, at
+    /// most [`RUN_SIZE_MAX`](begun::RUN_SIZE_MAX) of one source. Returns its size; 0 if one write
+    /// should offer no more. The page must not have changed since the draft was planned.
+    pub fn run<'a>(&'a self, page: Id<Session>, draft: &'a Draft, at: u64, out: &mut Slices<'a>) -> u64 {
+        self.sessions.resolve(page).map_or(0, |page| self.run_index(page, draft, at, out))
+    }
+
+    /// The socket took a part of the draft. The page must not have changed since the draft was
+    /// planned.
+    pub fn wrote(&mut self, page: Id<Session>, draft: &Draft, took: Progress) {
         if let Some(page) = self.sessions.resolve(page) {
-            self.wrote_index(page, draft, size);
+            self.wrote_index(page, draft, took);
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     session::Session,
     table::Id,
     time::Instant,
-    transmit::Slices,
+    transmit::{Progress, Slices},
 };
 use board::{Board, TINY};
 use wire::{
@@ -187,7 +187,39 @@ impl Rig {
         let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
         drop(slices);
         bytes.truncate(usize::try_from(total.min(size)).unwrap());
-        self.relay.wrote(page, &self.draft, bytes.len() as u64);
+        self.relay.wrote(page, &self.draft, Progress::plain(bytes.len() as u64));
+        self.relay.check();
+        bytes
+    }
+
+    /// The page's socket takes `size` bytes of records, which begin with the rest of the one that it
+    /// took a part of before. Returns the frames' bytes in the records that are out as a whole.
+    ///
+    /// # Panics
+    /// If that record is not made of the same bytes again.
+    pub fn take_records(&mut self, page: Id<Session>, begun: &mut (Vec<u8>, usize), size: usize) -> Vec<u8> {
+        self.draft.begin(self.now);
+        self.relay.plan(page, &mut self.draft);
+        let (mut took, mut left) = (Progress { socket: size as u64, ..Progress::default() }, size);
+        let (mut bytes, mut slices) = (Vec::new(), Slices::new());
+        while left > 0 && self.relay.run(page, &self.draft, took.size, &mut slices) > 0 {
+            let run = slices.concat();
+            slices.clear();
+            let (again, sent) = core::mem::take(begun);
+            assert!(sent == 0 || run == again, "a record of other bytes: {run:?}, not {again:?}");
+            took.size += run.len() as u64;
+            let record_left = run.len() + RECORD_OVERHEAD - sent;
+            if left < record_left {
+                took.begun = run.len() as u64;
+                *begun = (run, sent + left);
+                left = 0;
+            } else {
+                left -= record_left;
+                bytes.extend(run);
+            }
+        }
+        drop(slices);
+        self.relay.wrote(page, &self.draft, took);
         self.relay.check();
         bytes
     }
@@ -237,6 +269,9 @@ impl Rig {
         matches!(self.relay.verdict(page), Verdict::Close(with, _) if with == code)
     }
 }
+
+/// What a record adds to the bytes in it.
+pub const RECORD_OVERHEAD: usize = 22;
 
 /// A ping in the result of [`Rig::read`].
 pub const PING: &str = "opcode 9";

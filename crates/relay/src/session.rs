@@ -30,7 +30,7 @@ pub struct Session {
     pub chain: Chain,
     ready: ReadyLink,
     pub(super) kernel: KernelShare,
-    /// The frame that was begun and not finished.
+    /// What was begun and not finished.
     pub half: Half,
     closing: Option<Close>,
     cut: bool,
@@ -99,7 +99,11 @@ pub struct Close {
     pub at: Stamp,
 }
 
-/// The frame in progress: a full socket took only a part of it.
+/// What a full socket took only a part of, and which must be finished first: a frame, or over TLS a
+/// run of frames in one record.
+///
+/// `run` are the last bytes that count as sent but are gathered once more, as the same run: their
+/// record is not out as a whole, and sealing it again needs all of it. 0 without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
     /// None: the connection is between two frames.
@@ -110,6 +114,8 @@ pub enum Half {
         frame: u32,
         /// The next byte to send: an offset of the log.
         at: u64,
+        /// Bytes before `at` that are gathered once more.
+        run: u16,
     },
     /// The rest of a notice, which is encoded again.
     Notice {
@@ -117,7 +123,20 @@ pub enum Half {
         notice: OwnNotice,
         /// Bytes sent so far.
         sent: u16,
+        /// Bytes before `sent` that are gathered once more.
+        run: u16,
     },
+}
+
+impl Half {
+    /// Bytes that count as sent and are gathered once more, as the same run.
+    #[must_use]
+    pub const fn run(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Frame { run, .. } | Self::Notice { run, .. } => run as u64,
+        }
+    }
 }
 
 impl Session {

@@ -1,13 +1,11 @@
-//! What one page is sent next: planned, gathered into one `writev`, and committed as far as the
-//! socket took it.
+//! What one page is sent next: planned, and committed as far as the socket took it.
 //!
 //! [`Relay::plan`] reads a session's flags and cursors and fills a [`Draft`] in order of priority:
-//! the rest of a frame in progress, notices, then messages, state, audio, video. [`Relay::gather`]
-//! turns as much of it as the kernel is likely to take into slices of the arena and of the draft's
-//! notices, ending between two frames, so the kernel mostly takes all of it. [`Relay::wrote`] moves
-//! the cursors. A segment is committed with its first byte: a frame in progress is finished or the
-//! connection is cut, so nothing is half decided. Only notices are copied. Pages in lockstep with
-//! the previous one are planned and committed by comparing and setting their cursors.
+//! the rest of a frame in progress, notices, then messages, state, audio, video. `gather.rs` turns
+//! it into slices. [`Relay::wrote`] moves the cursors. A segment is committed with its first byte,
+//! and over TLS a record with its first byte: what is in progress is finished or the connection is
+//! cut, so nothing is half decided. Only notices are copied. Pages in lockstep with the previous one
+//! are planned and committed by comparing and setting their cursors.
 
 use core::cell::Cell;
 
@@ -18,7 +16,7 @@ use super::{
     begun::{Ends, Rest},
     cursor::{Ahead, ahead, epoch_cursors},
     draft::{Draft, Effect, Lockstep, Segment, What},
-    log::{Kind, Log},
+    log::Kind,
     notice::OwnNotice,
     position::Cursor,
     session::{Half, Pace},
@@ -35,6 +33,27 @@ pub const SLICES_MAX: usize = 64;
 
 /// The slices for one `writev`.
 pub type Slices<'a> = Vec<&'a [u8], SLICES_MAX>;
+
+/// What a socket took of a draft.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the draft, from its start, that count as sent: they have left, or are part of a
+    /// record that has begun to leave.
+    pub size: u64,
+    /// The last of them that are in a record of which the socket took only a part. The page's next
+    /// draft begins with them, as one run of the same bytes. 0 without TLS.
+    pub begun: u64,
+    /// Bytes that the kernel got: with TLS, the records'.
+    pub socket: u64,
+}
+
+impl Progress {
+    /// Without TLS: the socket took `size` bytes.
+    #[must_use]
+    pub const fn plain(size: u64) -> Self {
+        Self { size, begun: 0, socket: size }
+    }
+}
 
 impl Relay {
     /// Lists what to send to a page next.
@@ -109,91 +128,43 @@ impl Relay {
         (!draft.is_empty() && !draft.is_shortened).then_some(lockstep)
     }
 
-    /// Collects a draft's bytes as far as `out` has room; returns how many there are.
-    pub(super) fn gather_index<'a>(&'a self, page: u32, draft: &'a Draft, out: &mut Slices<'a>) -> u64 {
-        if let Some(Lockstep { piece: Some(piece), .. }) = &draft.lockstep
-            && out.push(self.store.piece(piece)).is_ok()
-        {
-            return draft.size;
-        }
-        let most = self.gather_max(page);
-        let mut total = 0;
-        for segment in &draft.segments {
-            let covered = match segment.what {
-                What::Rest => self.gather_rest(page, out),
-                What::RestOfNotice { from } | What::Notice { from, .. } => {
-                    let bytes = draft.notice(from, segment.size);
-                    if out.push(bytes).is_ok() { segment.size } else { 0 }
-                }
-                What::Log { topic, track, is_init, from, to, .. } => {
-                    let topic = &self.topics[topic];
-                    let log = if is_init { topic.init_log(track) } else { topic.log(track) };
-                    let to = if total + segment.size > most { self.gathered_to(log, from, total, most) } else { to };
-                    log.slices(&self.store, from, to, out)
-                }
-            };
-            total += covered;
-            if covered < segment.size || total >= most {
-                break;
-            }
-        }
-        total
-    }
-
-    /// Limit for the bytes of one gather, which its last frame may exceed: what the kernel takes
-    /// unsent. A page that kept up so far has an empty socket, which takes its whole buffer at once
-    /// and saves further calls.
-    fn gather_max(&self, page: u32) -> u64 {
-        match self.sessions[page].pace {
-            Pace::KeepsUp => self.board.send_buffer_size.into(),
-            Pace::Newcomer | Pace::CatchesUp => self.board.notsent_size_max.into(),
-        }
-    }
-
-    /// The end of the frames from an offset on that fit after `total` bytes. A frame that is larger
-    /// than the limit goes alone.
-    fn gathered_to(&self, log: &Log, from: u64, total: u64, most: u64) -> u64 {
-        let Some(number) = log.number_at(&self.store, from + most - total) else { return from };
-        match log.entry(&self.store, number) {
-            Some(entry) if entry.at > from => entry.at,
-            _ if total == 0 => log.entry_end(&self.store, number),
-            _ => from,
-        }
-    }
-
-    /// The socket took the first `size` bytes of a draft that matches the page as it is now.
-    pub(super) fn wrote_index(&mut self, page: u32, draft: &Draft, size: u64) {
-        if size == 0 {
+    /// The socket took a part of a draft that matches the page as it is now.
+    pub(super) fn wrote_index(&mut self, page: u32, draft: &Draft, took: Progress) {
+        if took.size == 0 {
             return;
         }
         let now = draft.now;
         let session = &mut self.sessions[page];
         session.wrote(now);
-        self.sessions.count_written(page, size);
-        self.counters.bytes_sent += size;
+        self.sessions.count_written(page, took.socket);
+        // What is sent again was counted before.
+        self.counters.bytes_sent += took.size.saturating_sub(draft.run);
         self.counters.writes += 1;
+        let is_all = took.size == draft.size && took.begun == 0;
         if let Some(lockstep) = &draft.lockstep
-            && size == draft.size
+            && is_all
         {
             self.wrote_lockstep(page, lockstep, now);
             return;
         }
-        let mut left = size;
+        let mut left = took.size;
         for segment in &draft.segments {
             if left == 0 {
                 break;
             }
             let taken = left.min(segment.size);
             left -= taken;
+            // A run is of one source, so that of the last segment.
+            let begun = if left == 0 { took.begun } else { 0 };
+            let is_whole = taken == segment.size;
             match segment.what {
-                What::Rest | What::RestOfNotice { .. } => self.commit_rest(now, page, taken, taken == segment.size),
+                What::Rest | What::RestOfNotice { .. } => self.commit_rest(now, page, taken, begun, is_whole),
                 What::Notice { notice, effect, .. } => {
-                    if taken < segment.size {
+                    if !is_whole || begun > 0 {
                         // The effect may release the reason, which the rest of the notice still
                         // needs.
                         notice.reason().map(|reason| self.reasons.retain_reason(reason));
-                        let sent = u16::try_from(taken).unwrap_or(u16::MAX);
-                        self.sessions[page].half = Half::Notice { notice, sent };
+                        self.sessions[page].half = Half::Notice { notice, sent: short(taken), run: short(begun) };
                     }
                     self.commit_notice(now, page, effect);
                 }
@@ -203,12 +174,12 @@ impl Relay {
                     } else {
                         segment.what
                     };
-                    self.commit_frames(now, page, what, taken, taken == segment.size);
+                    self.commit_frames(now, page, what, taken, begun, is_whole);
                 }
             }
         }
         let session = &mut self.sessions[page];
-        if size == draft.size && !draft.is_shortened && session.pace == Pace::CatchesUp {
+        if is_all && !draft.is_shortened && session.pace == Pace::CatchesUp {
             session.pace = Pace::KeepsUp;
         }
     }
@@ -227,32 +198,21 @@ impl Relay {
         }
     }
 
-    fn gather_rest<'a>(&'a self, page: u32, out: &mut Slices<'a>) -> u64 {
-        let Half::Frame { frame, at } = self.sessions[page].half else { return 0 };
-        match self.store.begun.rest(frame) {
-            Rest::Ring { topic, log } => {
-                let (end, _) = self.store.begun.end(frame);
-                self.topics[topic].logs[usize::from(log)].slices(&self.store, at, end, out)
-            }
-            Rest::Kept => self.store.begun.slices(frame, at, out),
-            Rest::Lost => 0,
-        }
-    }
-
-    fn commit_rest(&mut self, now: Instant, page: u32, taken: u64, whole: bool) {
-        if let Half::Frame { frame, .. } = self.sessions[page].half {
-            let (_, log) = self.store.begun.end(frame);
-            self.tally.add_bytes(log_track(log), taken);
-            self.store.begun.touch(frame, now.stamp());
-        }
-        if whole {
-            self.drop_half(page);
-            return;
-        }
-        match &mut self.sessions[page].half {
+    fn commit_rest(&mut self, now: Instant, page: u32, taken: u64, begun: u64, whole: bool) {
+        let half = &mut self.sessions[page].half;
+        let progress = taken.saturating_sub(half.run());
+        match half {
             Half::None => {}
-            Half::Notice { sent, .. } => *sent += u16::try_from(taken).unwrap_or(u16::MAX),
-            Half::Frame { at, .. } => *at += taken,
+            Half::Notice { sent, run, .. } => (*sent, *run) = (*sent + short(progress), short(begun)),
+            Half::Frame { frame, at, run } => {
+                (*at, *run) = (*at + progress, short(begun));
+                let (_, log) = self.store.begun.end(*frame);
+                self.tally.add_bytes(log_track(log), progress);
+                self.store.begun.touch(*frame, now.stamp());
+            }
+        }
+        if whole && begun == 0 {
+            self.drop_half(page);
         }
     }
 
@@ -302,7 +262,7 @@ impl Relay {
         }
     }
 
-    fn commit_frames(&mut self, now: Instant, page: u32, what: What, taken: u64, whole: bool) {
+    fn commit_frames(&mut self, now: Instant, page: u32, what: What, taken: u64, run: u64, whole: bool) {
         let What::Log { subscription, topic: row, track, is_init, from, to, after, passes_epoch } = what else {
             return;
         };
@@ -333,6 +293,9 @@ impl Relay {
                 passed = false;
             }
         }
+        if run > 0 && begun.is_none() {
+            begun = Some(stop);
+        }
         if is_timed && let Some(age_ms) = topic.probe.age_ms(track, before.or_at(from), stop, now) {
             self.tally.add_age(age_ms);
         }
@@ -345,8 +308,8 @@ impl Relay {
         if let Some(end) = begun {
             let log = if is_init { init_log_index(track) } else { track.index() };
             let name = (row, u8::try_from(log).unwrap_or_default());
-            match self.topics[row].logs[log].enter(&mut self.store, name, stop, end, now.stamp()) {
-                Some(frame) => self.sessions[page].half = Half::Frame { frame, at: stop },
+            match self.topics[row].logs[log].enter(&mut self.store, name, stop - run, end, now.stamp()) {
+                Some(frame) => self.sessions[page].half = Half::Frame { frame, at: stop, run: short(run) },
                 None => self.cut(page),
             }
         }
@@ -398,6 +361,11 @@ impl Relay {
     }
 }
 
+/// A size of a notice or of a run, which are small.
+fn short(size: u64) -> u16 {
+    u16::try_from(size).unwrap_or(u16::MAX)
+}
+
 /// A draft that is being filled.
 struct Planning<'a> {
     relay: &'a Relay,
@@ -409,6 +377,7 @@ impl Planning<'_> {
         let relay = self.relay;
         let session = &relay.sessions[page];
         self.draft.is_between_frames = session.half == Half::None;
+        self.draft.run = session.half.run();
         self.draft.is_closing = session.closing().is_some() && session.half == Half::None;
         if session.is_cut() {
             self.draft.is_cut = true;
@@ -440,16 +409,17 @@ impl Planning<'_> {
     fn rest(&mut self, half: Half) -> bool {
         match half {
             Half::None => true,
-            Half::Notice { notice, sent } => {
+            Half::Notice { notice, sent, run } => {
                 let frame = notice.encode(&self.relay.reasons);
-                let rest = frame.get(usize::from(sent)..).unwrap_or_default();
+                let rest = frame.get(usize::from(sent - run)..).unwrap_or_default();
                 // It is the first segment of the draft, so there is room.
                 self.draft.notices.extend_from_slice(rest).is_ok()
                     && self.push(rest.len() as u64, What::RestOfNotice { from: 0 })
             }
-            Half::Frame { frame, at } => {
+            Half::Frame { frame, at, run } => {
                 self.draft.is_cut = self.relay.store.begun.rest(frame) == Rest::Lost;
-                !self.draft.is_cut && self.push(self.relay.store.begun.end(frame).0 - at, What::Rest)
+                let size = self.relay.store.begun.end(frame).0 - at + u64::from(run);
+                !self.draft.is_cut && self.push(size, What::Rest)
             }
         }
     }
@@ -586,7 +556,10 @@ const STEPS_MAX: usize = 6;
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::super::rig::{BOARD, Rig, frames, gap, message};
+    use super::super::{session::Session, table::Id};
     use board::Board;
     use wire::{
         Track,
@@ -729,6 +702,97 @@ mod tests {
         bytes.extend(rig.take(page, u64::MAX));
         assert!(frames(&bytes)[0].contains("the very end"));
         rig.relay.check();
+    }
+
+    /// What a page reads whose socket takes `size` bytes of records at a time.
+    fn read_records(rig: &mut Rig, page: Id<Session>, begun: &mut (Vec<u8>, usize), size: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..10_000 {
+            bytes.extend(rig.take_records(page, begun, size));
+            rig.relay.plan(page, &mut rig.draft);
+            if rig.draft.is_empty() {
+                return bytes;
+            }
+        }
+        panic!("a page is sent records without end");
+    }
+
+    #[test]
+    fn records_that_a_socket_cuts_anywhere_are_made_of_the_same_bytes_again() {
+        let mut rig = Rig::up(&Board { notsent_size_max: 400, pages_max: 40, subscriptions_max: 40, ..BOARD });
+        let quick = rig.viewer();
+        let pages: Vec<_> = (1..40).map(|_| rig.page()).collect();
+        for page in &pages {
+            rig.subscribe(*page, 1, "link");
+        }
+        rig.messages(1..=2);
+        rig.publish(7, Track::State, 1, Part::Whole, format!("\"{}\"", "x".repeat(110)).as_bytes());
+        rig.publish(7, Track::Video, 1, Part::Init { mime: "v" }, &[b'i'; 90]);
+        rig.publish(7, Track::Video, 2, Part::Start, &[b's'; 190]);
+        let all = rig.take(quick, u64::MAX);
+        for (size, page) in (1..).zip(pages) {
+            let bytes = read_records(&mut rig, page, &mut Default::default(), size);
+            assert!(bytes.ends_with(&all), "in steps of {size}");
+            assert!(rig.relay.is_between_frames(page));
+        }
+        assert_eq!((rig.relay.in_use().begun_frames, rig.relay.in_use().kept_blocks), (0, 0));
+    }
+
+    #[test]
+    fn a_page_that_is_overtaken_inside_a_record_finishes_it_and_gets_the_gap() {
+        for taken in 1..150 {
+            let mut rig = Rig::up(&Board { notsent_size_max: 600, ..BOARD });
+            let (page, mut begun) = (rig.viewer(), Default::default());
+            // One record holds two messages.
+            rig.messages(1..=2);
+            let mut bytes = rig.take_records(page, &mut begun, taken);
+            rig.messages(3..=10);
+            bytes.extend(read_records(&mut rig, page, &mut begun, 7));
+            let read = frames(&bytes);
+            assert_eq!(read[..3], [message(1), message(2), gap("messages", 3, 6)], "after {taken} bytes");
+            assert_eq!(read[3..], [7, 8, 9, 10].map(message));
+            assert_eq!((rig.relay.in_use().begun_frames, rig.relay.in_use().kept_blocks), (0, 0));
+        }
+    }
+
+    #[test]
+    fn what_a_begun_record_holds_arrives_after_the_end_that_came_meanwhile() {
+        for end in [ToRelay::End { topic: 7, reason: "over" }, ToRelay::Revoke { link: "link", reason: "over" }] {
+            let mut rig = Rig::up(&Board { notsent_size_max: 600, ..BOARD });
+            let (page, mut begun) = (rig.viewer(), Default::default());
+            rig.messages(1..=2);
+            let mut bytes = rig.take_records(page, &mut begun, 1);
+            rig.messages(3..=3);
+            rig.tell(end);
+            bytes.extend(read_records(&mut rig, page, &mut begun, usize::MAX));
+            let read = frames(&bytes);
+            assert_eq!(read[..2], [message(1), message(2)]);
+            assert!(read[2].contains("over") && read.len() == 3, "{read:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_before_an_older_one_in_the_list_is_kept_too_when_its_ring_passes() {
+        let mut rig = Rig::up(&Board { notsent_size_max: 1_200, ..BOARD });
+        let pages = rig.three_viewers();
+        let mut begun: [(Vec<u8>, usize); 3] = Default::default();
+        let mut bytes = [const { Vec::new() }; 3];
+        // The first begins a record of one message, the second one of three, which begins before it.
+        rig.messages(1..=2);
+        bytes[0] = rig.take_records(pages[0], &mut begun[0], 62 + 22);
+        rig.messages(3..=3);
+        for at in [1, 2] {
+            bytes[at] = rig.take_records(pages[at], &mut begun[at], 1);
+        }
+        rig.messages(4..=12);
+        for (at, page) in pages.into_iter().enumerate() {
+            let rest = read_records(&mut rig, page, &mut begun[at], usize::MAX);
+            bytes[at].extend(rest);
+            let read = frames(&bytes[at]);
+            assert_eq!(read[..2], [message(1), message(2)]);
+            assert_eq!(read.last(), Some(&message(12)));
+        }
+        assert_eq!((rig.relay.in_use().begun_frames, rig.relay.in_use().kept_blocks), (0, 0));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use relay::session::Session;
 use relay::table::Id;
 use relay::time::{Instant, Jitter};
 use relay::topic::DropReason;
-use relay::transmit::Slices;
+use relay::transmit::{Progress, Slices};
 use relay::{Counters, Relay, Settings};
 use wire::Track;
 use wire::uplink::{Deframer, ToRelay, VERSION};
@@ -1020,7 +1020,7 @@ impl World {
             let room = if page.is_fast { total } else { total.min(page.credit) };
             let taken = if self.rng.below(3) == 0 { self.rng.below(room + 1) } else { room };
             page.credit = page.credit.saturating_sub(taken);
-            self.relay.wrote(id, &self.draft, taken);
+            self.relay.wrote(id, &self.draft, Progress::plain(taken));
             self.note(|_| format!("page {id} gets {}", String::from_utf8_lossy(&bytes[..taken as usize])));
             if taken == self.draft.size() && !self.draft.is_shortened() {
                 self.pages[at].is_behind = false;
