@@ -24,11 +24,11 @@ const UPGRADE_TIME_MAX: Duration = Duration::from_secs(10);
 const LINGER_SIZE_MAX: usize = 64 * 1024;
 
 /// Waits until there is something to read, which may be the end of the stream.
-pub async fn first_byte(place: &Place, stream: &Stream) -> io::Result<usize> {
+pub async fn first_byte(place: &Place, stream: &Stream) -> io::Result<()> {
     let mut budget = Budget::TURN;
     loop {
         budget.next_read().await;
-        match stream.peek(&mut [0]) {
+        match stream.peek() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 place.says_nothing();
                 poll_fn(|context| stream.poll_readable(context)).await?;
@@ -57,10 +57,19 @@ pub async fn read_head(stream: &Stream, head: &mut [u8]) -> Result<(usize, usize
 }
 
 /// Reads some bytes.
-async fn read(stream: &Stream, into: &mut [u8], budget: &mut Budget) -> io::Result<usize> {
+pub async fn read(stream: &Stream, into: &mut [u8], budget: &mut Budget) -> io::Result<usize> {
+    read_by(stream, into, budget, Stream::read).await
+}
+
+async fn read_by(
+    stream: &Stream,
+    into: &mut [u8],
+    budget: &mut Budget,
+    read: impl Fn(&Stream, &mut [u8]) -> io::Result<usize>,
+) -> io::Result<usize> {
     loop {
         budget.next_read().await;
-        match stream.read(budget.clip(into)) {
+        match read(stream, budget.clip(into)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| stream.poll_readable(context)).await?;
                 // Other tasks ran meanwhile.
@@ -126,7 +135,7 @@ pub async fn linger(stream: &Stream) -> Behind {
     }
     let (mut nowhere, mut budget, mut left) = ([0; 512], Budget::TURN, LINGER_SIZE_MAX);
     while left > 0 {
-        match read(stream, &mut nowhere, &mut budget).await {
+        match read_by(stream, &mut nowhere, &mut budget, Stream::discard).await {
             Ok(size @ 1..) => left = left.saturating_sub(size),
             _ => return Behind::Left,
         }

@@ -37,7 +37,8 @@ pub fn send_slices(socket: BorrowedFd<'_>, slices: &Slices<'_>) -> Taken {
     }
 }
 
-fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Taken {
+/// One `send`.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Taken {
     again(|| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
 }
 

@@ -1,9 +1,9 @@
-//! A connected socket of a request, a page or the uplink. No operation waits, except for
-//! connecting.
+//! A connected socket of a request, a page or the uplink, with TLS or without. No operation waits,
+//! except for connecting.
 //!
 //! Owns the descriptor, and how it is read, written and shut down. TCP and Unix sockets behave
-//! alike. To wait, a task polls. A batch writes to the descriptor itself, by [`Stream::plain`].
-//! Doesn't know what the bytes mean.
+//! alike. To wait, a task polls. A batch writes to the descriptor itself. Doesn't know what the
+//! bytes mean.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -17,11 +17,16 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use smol::Async;
 
 use super::sending::{Taken, send_slices};
+use super::tls::secured::Secured;
 use relay::transmit::Slices;
 
 /// A connection.
 #[derive(Debug)]
-pub struct Stream(Async<OwnedFd>);
+pub struct Stream {
+    socket: Async<OwnedFd>,
+    /// Its TLS, once hands are shaken.
+    secured: Option<Box<Secured>>,
+}
 
 impl Stream {
     /// Wraps a connected socket.
@@ -29,7 +34,17 @@ impl Stream {
     /// # Errors
     /// The reactor's own.
     pub fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
-        Async::new(socket.into()).map(Self)
+        Ok(Self { socket: Async::new(socket.into())?, secured: None })
+    }
+
+    /// The same connection, from now on by TLS.
+    pub fn secure(self, secured: Secured) -> Self {
+        Self { secured: Some(Box::new(secured)), ..self }
+    }
+
+    /// Its TLS; `None` if it is plain.
+    pub fn secured(&self) -> Option<&Secured> {
+        self.secured.as_deref()
     }
 
     /// Connects by TCP.
@@ -51,67 +66,92 @@ impl Stream {
     /// Reads what has arrived; 0 if the peer has closed its side.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing has arrived, or the socket's own.
+    /// `WouldBlock` if nothing has arrived, or the socket's own; with TLS also those of
+    /// [`Secured::read`].
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.receive(into, RecvFlags::empty())
+        match &self.secured {
+            Some(secured) => secured.read(self.as_fd(), into),
+            None => self.receive(into, RecvFlags::empty()),
+        }
     }
 
-    /// The same, but leaves the bytes in the socket.
+    /// Reads and discards what has arrived, without looking into it.
     ///
     /// # Errors
-    /// As for [`read`](Self::read).
-    pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.receive(into, RecvFlags::PEEK)
+    /// `WouldBlock` if nothing has arrived, or the socket's own.
+    pub fn discard(&self, nowhere: &mut [u8]) -> io::Result<usize> {
+        self.receive(nowhere, RecvFlags::empty())
+    }
+
+    /// Whether something can be read, the end included.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing has arrived, or the socket's own.
+    pub fn peek(&self) -> io::Result<()> {
+        if self.secured.as_ref().is_some_and(|secured| secured.has_plain()) {
+            return Ok(());
+        }
+        self.receive(&mut [0], RecvFlags::PEEK).map(|_| ())
     }
 
     fn receive(&self, into: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         Ok(retry_on_intr(|| recv(self, &mut *into, flags))?.0)
     }
 
-    /// Writes as much as the socket takes.
+    /// Writes as much as the socket takes. What it doesn't take must be offered again: with TLS, a
+    /// part of it may have left.
     ///
     /// # Errors
     /// `WouldBlock` if it is full, or the socket's own.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(retry_on_intr(|| send(self, bytes, SendFlags::NOSIGNAL))?)
+        let Some(secured) = &self.secured else {
+            return Ok(retry_on_intr(|| send(self, bytes, SendFlags::NOSIGNAL))?);
+        };
+        let written = secured.write(self.as_fd(), &[], |at, most, out| {
+            let rest = usize::try_from(at).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+            let run = rest.get(..rest.len().min(usize::try_from(most).unwrap_or(usize::MAX))).unwrap_or_default();
+            if out.push(run).is_ok() { run.len() as u64 } else { 0 }
+        })?;
+        match usize::try_from(written.progress.size - written.progress.begun) {
+            Ok(size @ 1..) => Ok(size),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
-    /// Writes several slices by one call; 0 if the socket is full.
+    /// Writes several slices by one call, without TLS; 0 if the socket is full.
     ///
     /// # Errors
     /// The socket's own.
     pub fn write_slices(&self, slices: &Slices<'_>) -> Taken {
-        send_slices(self.plain(), slices)
+        send_slices(self.as_fd(), slices)
     }
 
-    /// Shuts down our side.
+    /// Shuts down our side; with TLS, after `close_notify`.
     ///
     /// # Errors
     /// The connection is over already.
     pub fn end_writing(&self) -> Result<(), Errno> {
+        if let Some(secured) = &self.secured {
+            secured.close(self.as_fd());
+        }
         shutdown(self, Shutdown::Write)
-    }
-
-    /// The descriptor that carries the stream's bytes unchanged, for a batch write.
-    pub fn plain(&self) -> BorrowedFd<'_> {
-        self.as_fd()
     }
 
     /// Ready if something has arrived or the peer has closed its side; otherwise the task is woken
     /// then.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_readable(context)
+        self.socket.poll_readable(context)
     }
 
     /// Ready if the socket takes bytes; otherwise the task is woken then.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_writable(context)
+        self.socket.poll_writable(context)
     }
 }
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.get_ref().as_fd()
+        self.socket.get_ref().as_fd()
     }
 }
 
@@ -139,8 +179,8 @@ pub(super) mod tests {
             let mut bytes = [0; 8];
             assert_eq!(near.read(&mut bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
             far.write_all(b"hello").unwrap();
-            while near.peek(&mut bytes).is_err() {}
-            assert_eq!((near.peek(&mut bytes).unwrap(), near.read(&mut bytes).unwrap()), (5, 5));
+            while near.peek().is_err() {}
+            assert_eq!(near.read(&mut bytes).unwrap(), 5);
             assert_eq!(near.write(b"a").unwrap(), 1);
             assert_eq!(near.write_slices(&Slices::from_slice(&[b"bc", b"d"]).unwrap()), Ok(3));
             near.end_writing().unwrap();

@@ -59,20 +59,25 @@ impl Relay {
         }
     }
 
-    /// Collects one run of a draft from its offset `at` on: bytes of one source (a ring, or a
-    /// notice) that may share a record, at most [`RUN_SIZE_MAX`]. A run of a ring ends between two
-    /// frames, unless a frame is larger. Returns its size; 0 at the end of what one write should
-    /// offer.
-    pub(super) fn run_index<'a>(&'a self, page: u32, draft: &'a Draft, at: u64, out: &mut Slices<'a>) -> u64 {
+    /// Collects one run of a draft from its offset `at` on: at most `most` bytes of one source (a
+    /// ring, or a notice), which may share a record. A run of a ring ends between two frames,
+    /// unless a frame is larger. Returns its size; 0 at the end of what one write should offer.
+    pub(super) fn run_index<'a>(
+        &'a self,
+        page: u32,
+        draft: &'a Draft,
+        at: u64,
+        most: u64,
+        out: &mut Slices<'a>,
+    ) -> u64 {
         if at > 0 && at >= self.gather_max(page) {
             return 0;
         }
+        let most = most.min(self.run_size_max());
         let mut begin = 0;
         for segment in &draft.segments {
             if at < begin + segment.size {
                 let from = at - begin;
-                // A run that was begun is repeated as it was.
-                let most = if at == 0 && draft.run > 0 { draft.run } else { self.run_size_max() };
                 return self.run_of(page, draft, segment, from..segment.size.min(from + most), out);
             }
             begin += segment.size;

@@ -308,10 +308,11 @@ impl Relay {
     }
 
     /// Collects the draft's next run from its offset `at` on: the bytes for one record over TLS, at
-    /// most [`RUN_SIZE_MAX`](begun::RUN_SIZE_MAX) of one source. Returns its size; 0 if one write
+    /// most `most` and [`RUN_SIZE_MAX`](begun::RUN_SIZE_MAX), of one source. Where a record was
+    /// begun, the first run must be asked for with its size. Returns the run's size; 0 if one write
     /// should offer no more. The page must not have changed since the draft was planned.
-    pub fn run<'a>(&'a self, page: Id<Session>, draft: &'a Draft, at: u64, out: &mut Slices<'a>) -> u64 {
-        self.sessions.resolve(page).map_or(0, |page| self.run_index(page, draft, at, out))
+    pub fn run<'a>(&'a self, page: Id<Session>, draft: &'a Draft, at: u64, most: u64, out: &mut Slices<'a>) -> u64 {
+        self.sessions.resolve(page).map_or(0, |page| self.run_index(page, draft, at, most, out))
     }
 
     /// The socket took a part of the draft. The page must not have changed since the draft was

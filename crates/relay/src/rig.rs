@@ -202,7 +202,11 @@ impl Rig {
         self.relay.plan(page, &mut self.draft);
         let (mut took, mut left) = (Progress { socket: size as u64, ..Progress::default() }, size);
         let (mut bytes, mut slices) = (Vec::new(), Slices::new());
-        while left > 0 && self.relay.run(page, &self.draft, took.size, &mut slices) > 0 {
+        while left > 0 {
+            let most = if begun.1 > 0 { begun.0.len() as u64 } else { u64::MAX };
+            if self.relay.run(page, &self.draft, took.size, most, &mut slices) == 0 {
+                break;
+            }
             let run = slices.concat();
             slices.clear();
             let (again, sent) = core::mem::take(begun);

@@ -1,0 +1,309 @@
+//! Handshakes with rustls, which is dropped once it has negotiated the keys.
+//!
+//! rustls is fed whole records, one at a time, and no more once it no longer shakes hands: so
+//! nothing of the page's own is ever inside it. Then the keys are taken out and the connection's
+//! record layer is our own (`crates/tls`). Owns the suites and their order, tickets, and what is
+//! logged of a failure. The only file besides `certificates.rs` that knows rustls.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::{Ticketer, cipher_suite, default_provider};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, ServerConnection,
+};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ConnectionTrafficSecrets, HandshakeKind, KeyLog, ProtocolVersion, SupportedCipherSuite};
+
+use super::certificates::Pair;
+use crate::config::MinVersion;
+use tls::certificate::Certificate;
+use tls::channel::Channel;
+use tls::keys::Keys;
+use tls::names::choose;
+use tls::suite::{Aead, Suite, Version};
+
+/// The protocol that is served, for ALPN.
+const PROTOCOL: &[u8] = b"http/1.1";
+/// Handshake type of a hello, in the first byte behind a record's header.
+const CLIENT_HELLO: u8 = 1;
+/// Extensions of a hello by which a client resumes: a ticket of TLS 1.2 (RFC 5077), a pre-shared
+/// key of TLS 1.3 (RFC 8446, 4.2.11).
+const SESSION_TICKET: u16 = 35;
+const PRE_SHARED_KEY: u16 = 41;
+
+/// What handshakes need: suites, certificates, tickets.
+pub struct Acceptor {
+    config: Arc<ServerConfig>,
+    secrets: Arc<Secrets>,
+}
+
+/// A handshake under way.
+pub struct Handshake {
+    connection: ServerConnection,
+    secrets: Arc<Secrets>,
+    /// The traffic secrets of TLS 1.3, for key updates.
+    traffic: Option<Traffic>,
+}
+
+/// What a handshake needs next.
+pub enum Next {
+    /// The peer's next record.
+    Record(Handshake),
+    /// Nothing: it is done.
+    Done(Box<Channel>, Kind),
+}
+
+/// How much a handshake cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// With a signature.
+    Full,
+    /// By a ticket.
+    Resumed,
+}
+
+/// Why a handshake failed; prints as rustls says it.
+#[derive(Debug)]
+pub struct Failed(rustls::Error);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Acceptor {
+    /// Handshakes with these certificates, the first for all other names. `tickets` are another
+    /// acceptor's, which this one replaces: the sessions that it began can be resumed.
+    ///
+    /// # Errors
+    /// The system has no random bytes for the tickets' keys.
+    pub fn new(pairs: &[Pair], min_version: MinVersion, replaced: Option<&Self>) -> Result<Self, Failed> {
+        let provider = CryptoProvider { cipher_suites: suites(), ..default_provider() };
+        let versions: &[_] = match min_version {
+            MinVersion::V12 => &[&TLS13, &TLS12],
+            MinVersion::V13 => &[&TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider));
+        let builder = builder.with_protocol_versions(versions).map_err(Failed)?.with_no_client_auth();
+        let mut config = builder.with_cert_resolver(Arc::new(Names::of(pairs)));
+        let secrets = Arc::new(Secrets::default());
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        config.key_log = Arc::<Secrets>::clone(&secrets);
+        config.enable_secret_extraction = true;
+        config.ignore_client_order = true;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 1;
+        config.ticketer = match replaced {
+            Some(replaced) => Arc::clone(&replaced.config.ticketer),
+            None => Ticketer::new().map_err(Failed)?,
+        };
+        Ok(Self { config: Arc::new(config), secrets })
+    }
+
+    /// Begins a handshake.
+    ///
+    /// # Errors
+    /// rustls's own.
+    pub fn begin(&self) -> Result<Handshake, Failed> {
+        let connection = ServerConnection::new(Arc::clone(&self.config)).map_err(Failed)?;
+        Ok(Handshake { connection, secrets: Arc::clone(&self.secrets), traffic: None })
+    }
+}
+
+/// AES first where the processor has instructions for it, otherwise ChaCha20, which is faster then.
+/// Only suites whose hash is SHA-256: a key update needs no other.
+fn suites() -> Vec<SupportedCipherSuite> {
+    let aes = [
+        cipher_suite::TLS13_AES_128_GCM_SHA256,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    ];
+    let chacha20 = [
+        cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ];
+    if has_aes() { [aes, chacha20].concat() } else { [chacha20, aes].concat() }
+}
+
+/// Whether the processor has instructions for AES-GCM.
+pub fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}
+
+impl Handshake {
+    /// Takes a whole record of the peer, and appends what is to be sent to `out`, also after an
+    /// error: an alert. This is the step that may take a millisecond.
+    ///
+    /// # Errors
+    /// The handshake failed.
+    pub fn step(mut self, record: &[u8], out: &mut Vec<u8>) -> Result<Next, Failed> {
+        self.secrets.clear();
+        let read = self.read(record);
+        while self.connection.wants_write() {
+            // Writing to a vector can't fail.
+            let _ = self.connection.write_tls(out);
+        }
+        read?;
+        self.traffic = self.secrets.take().or(self.traffic);
+        if self.connection.is_handshaking() { Ok(Next::Record(self)) } else { self.finish() }
+    }
+
+    fn read(&mut self, mut record: &[u8]) -> Result<(), Failed> {
+        while !record.is_empty() {
+            match self.connection.read_tls(&mut record) {
+                Ok(1..) => self.connection.process_new_packets().map_err(Failed)?,
+                _ => return Err(Failed(rustls::Error::General("a record that is too large".to_owned()))),
+            };
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Next, Failed> {
+        let version = match self.connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => Version::Tls13,
+            _ => Version::Tls12,
+        };
+        let kind = match self.connection.handshake_kind() {
+            Some(HandshakeKind::Resumed) => Kind::Resumed,
+            _ => Kind::Full,
+        };
+        let traffic = self.traffic.unwrap_or_default();
+        let secrets = self.connection.dangerous_extract_secrets().map_err(Failed)?;
+        let keys = |(sequence, secrets): (u64, ConnectionTrafficSecrets), traffic| {
+            let (aead, key, iv) = match secrets {
+                ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Aead::Aes128Gcm, key, iv),
+                ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Aead::ChaCha20Poly1305, key, iv),
+                _ => return None,
+            };
+            let suite = Suite { version, aead };
+            let iv = iv.as_ref().try_into().ok()?;
+            Some((suite, Keys::new(suite, key.as_ref(), iv, sequence, traffic)?))
+        };
+        let write = keys(secrets.tx, traffic.server);
+        let read = keys(secrets.rx, traffic.client);
+        match (write, read) {
+            (Some((suite, write)), Some((_, read))) => {
+                Ok(Next::Done(Box::new(Channel::new(suite, write, read)), kind))
+            }
+            _ => Err(Failed(rustls::Error::General("keys of a suite that was not offered".to_owned()))),
+        }
+    }
+}
+
+/// The traffic secrets of both directions (RFC 8446, 7.1).
+#[derive(Clone, Copy, Default)]
+struct Traffic {
+    client: [u8; 32],
+    server: [u8; 32],
+}
+
+/// Catches the traffic secrets of the handshake whose step is taken.
+#[derive(Default)]
+struct Secrets(Mutex<[Option<[u8; 32]>; 2]>);
+
+impl Secrets {
+    fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = [None; 2];
+    }
+
+    fn take(&self) -> Option<Traffic> {
+        let caught = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let [Some(client), Some(server)] = caught else { return None };
+        Some(Traffic { client, server })
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets")
+    }
+}
+
+impl KeyLog for Secrets {
+    fn log(&self, label: &str, _: &[u8], secret: &[u8]) {
+        let place = usize::from(label == "SERVER_TRAFFIC_SECRET_0");
+        if let Some(place) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
+            *place = secret.try_into().ok();
+        }
+    }
+
+    fn will_log(&self, label: &str) -> bool {
+        matches!(label, "CLIENT_TRAFFIC_SECRET_0" | "SERVER_TRAFFIC_SECRET_0")
+    }
+}
+
+/// Chooses the certificate by the name that the client asks for; the first if it asks for none.
+#[derive(Debug)]
+struct Names {
+    keys: Vec<Arc<CertifiedKey>>,
+    /// The names in each certificate.
+    names: Vec<Vec<String>>,
+}
+
+impl Names {
+    fn of(pairs: &[Pair]) -> Self {
+        let names = |pair: &Pair| {
+            let certificate = Certificate::read(pair.end_entity());
+            certificate.map_or_else(|_| Vec::new(), |certificate| certificate.dns_names().map(str::to_owned).collect())
+        };
+        let keys = pairs.iter().map(|pair| Arc::clone(&pair.certified)).collect();
+        Self { keys, names: pairs.iter().map(names).collect() }
+    }
+}
+
+impl ResolvesServerCert for Names {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let index = choose(&self.names, hello.server_name().unwrap_or_default());
+        self.keys.get(index).map(Arc::clone)
+    }
+}
+
+/// Whether a record begins with a hello, and if so whether the client offers to resume a session. A
+/// hello that can't be read doesn't resume; rustls says what is wrong with it.
+pub fn hello(record: &[u8]) -> Option<bool> {
+    let body = record.get(5..)?;
+    (body.first() == Some(&CLIENT_HELLO)).then(|| resumes(body).unwrap_or(false))
+}
+
+/// RFC 8446, 4.1.2, and RFC 5246, 7.4.1.2.
+fn resumes(mut hello: &[u8]) -> Option<bool> {
+    // Type, length, version, random.
+    skip(&mut hello, 4 + 2 + 32)?;
+    for length_size in [1, 2, 1] {
+        // The session's id, the suites, the compression methods.
+        let size = number(&mut hello, length_size)?;
+        skip(&mut hello, size)?;
+    }
+    number(&mut hello, 2)?;
+    while !hello.is_empty() {
+        let kind = u16::try_from(number(&mut hello, 2)?).ok()?;
+        let size = number(&mut hello, 2)?;
+        // A client of TLS 1.2 sends an empty ticket to say that it would take one.
+        if kind == PRE_SHARED_KEY || kind == SESSION_TICKET && size > 0 {
+            return Some(true);
+        }
+        skip(&mut hello, size)?;
+    }
+    Some(false)
+}
+
+fn skip(bytes: &mut &[u8], size: usize) -> Option<()> {
+    *bytes = bytes.get(size..)?;
+    Some(())
+}
+
+fn number(bytes: &mut &[u8], size: usize) -> Option<usize> {
+    let (digits, behind) = bytes.split_at_checked(size)?;
+    *bytes = behind;
+    Some(digits.iter().fold(0, |number, digit| number << 8 | usize::from(*digit)))
+}
