@@ -9,7 +9,12 @@
 
 #![forbid(unsafe_code)]
 
+mod syntax;
+mod words;
+
 use toml::de::{DeTable, DeValue};
+
+pub use words::nearest;
 
 /// An error in a document: its line (0: the document as a whole), what is wrong, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +65,7 @@ impl<'i> Document<'i> {
             if document.line_text(line).trim_start().starts_with('[') && error.message() != "duplicate key" {
                 document.headers_ok = false;
             }
-            document.refuse(line, syntax_what(error.message()), syntax_remedy(error.message()));
+            document.refuse(line, syntax::what(error.message()), syntax::remedy(error.message()));
         }
         document
     }
@@ -102,6 +107,80 @@ impl<'i> Document<'i> {
                 None
             }
         }
+    }
+
+    /// Takes a list of tables, each with exactly these keys, all of them strings:
+    /// `[{ a = "...", b = "..." }]`, or `[[section.key]]` for each. Tables with an error are left
+    /// out.
+    pub fn tables<const N: usize>(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        keys: [&'static str; N],
+    ) -> Option<Vec<At<[String; N]>>> {
+        let At { line, value } = self.take(section, key)?;
+        let list = match value {
+            DeValue::Array(list) => list
+                .into_iter()
+                .map(|item| At { line: self.line(item.span().start), value: item.into_inner() })
+                .collect(),
+            table @ DeValue::Table(_) => vec![At { line, value: table }],
+            other => {
+                self.refuse_type(section, key, line, &other, &format!("write a list of tables: {}", tables_of(&keys)));
+                return None;
+            }
+        };
+        let mut rows = Vec::with_capacity(list.len());
+        for At { line, value } in list {
+            match value {
+                DeValue::Table(table) => rows.extend(self.row((section, key), line, table, keys)),
+                other => {
+                    let remedy = format!("write a table for each entry: {}", tables_of(&keys));
+                    self.refuse_type(section, key, line, &other, &remedy);
+                }
+            }
+        }
+        Some(rows)
+    }
+
+    /// Takes all of `keys` from a table, which must have no others.
+    fn row<const N: usize>(
+        &mut self,
+        (section, list): (&'static str, &'static str),
+        line: u32,
+        mut table: DeTable<'i>,
+        keys: [&'static str; N],
+    ) -> Option<At<[String; N]>> {
+        let before = self.problem_count();
+        let texts = keys.map(|key| {
+            let Some(found) = table.remove(key) else {
+                // A syntax error may have hidden it.
+                if self.syntax_ok {
+                    let remedy = format!("write {key} = \"...\" in the same table");
+                    self.refuse(line, format!("{}: {key} is missing", name(section, list)), remedy);
+                }
+                return None;
+            };
+            let line = self.line(found.span().start);
+            match found.into_inner() {
+                DeValue::String(text) => Some(text.into_owned()),
+                other => {
+                    let remedy = format!("write a string in quotes: {key} = \"...\"");
+                    self.refuse_type(section, &format!("{list}: {key}"), line, &other, &remedy);
+                    None
+                }
+            }
+        });
+        for (key, _) in table {
+            let line = self.line(key.span().start);
+            let remedy = match nearest(key.get_ref(), keys) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("remove it: each entry has {}", keys.join(" and ")),
+            };
+            self.refuse(line, format!("{}: unknown key {}", name(section, list), key.get_ref()), remedy);
+        }
+        let is_whole = self.problem_count() == before && texts.iter().all(Option::is_some);
+        is_whole.then(|| At { line, value: texts.map(Option::unwrap_or_default) })
     }
 
     /// Takes `true` or `false`.
@@ -338,65 +417,14 @@ pub fn line_of(text: &[u8], offset: usize) -> u32 {
     u32::try_from(before.iter().filter(|byte| **byte == b'\n').count() + 1).unwrap_or(u32::MAX)
 }
 
-/// The known word that is most similar to `word`, if it is similar enough to suggest.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).clamp(1, 3);
-    known
-        .into_iter()
-        .map(|other| (distance(word, other), other))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min()
-        .map(|(_, other)| other)
-}
-
 fn name(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("[{section}] {key}") }
 }
 
-/// The parser's message, unless it only makes sense to the parser.
-fn syntax_what(message: &str) -> &str {
-    let is_guess = ["float", "integer", "date"].iter().any(|guess| message.contains(guess));
-    if is_guess { "this value is not a number, a list or a string in quotes" } else { message }
-}
-
-fn syntax_remedy(message: &str) -> &'static str {
-    match message {
-        "duplicate key" => "this key or section is written twice: keep one of them",
-        _ if message.contains("must be quoted") => "put the string in double quotes (an empty one is \"\")",
-        _ if message.contains("unclosed table") => "close the section's name with ]",
-        _ if message.contains("unclosed array") => "close the list with ]",
-        _ if message.contains("missing comma") => "put a comma between the list's items",
-        _ if message.contains("key with no value") => "write key = value",
-        _ if message.contains("basic string") || message.contains("literal string") => {
-            "close the string with the same quote that it starts with, on the same line"
-        }
-        _ if message.contains("float") || message.contains("integer") || message.contains("date") => {
-            "put it in double quotes if it is a string, such as an address"
-        }
-        _ => "write one `key = value` on each line: strings in double quotes, lists in [ ]",
-    }
-}
-
-/// The edit distance of two words: insertions, deletions, replacements, and swaps of neighbours.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let swapped = if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    rows[i - 2][j - 2] + 1
-                } else {
-                    usize::MAX
-                };
-                replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(swapped)
-            };
-        }
-    }
-    rows[a.len()][b.len()]
+/// An example of a list of tables with these keys.
+fn tables_of(keys: &[&str]) -> String {
+    let keys: Vec<String> = keys.iter().map(|key| format!("{key} = \"...\"")).collect();
+    format!("[{{ {} }}]", keys.join(", "))
 }
 
 /// Replaces control characters: a quoted key may contain line feeds, which would look like further
@@ -430,6 +458,75 @@ mod tests {
         );
         assert_eq!(problems(""), []);
         assert_eq!(problems("\u{feff}pages.listen = [\"a\",\r\n \"b\"]\r\ntrack = { video = { blocks = 9 } }"), []);
+    }
+
+    type Pair = At<[String; 2]>;
+
+    fn pairs(text: &str) -> (Option<Vec<Pair>>, Vec<String>) {
+        let mut document = Document::parse(text);
+        let pairs = document.tables("tls", "pairs", ["one", "two"]);
+        let line = |problem: Problem| format!("{}: {}; {}", problem.line, problem.what, problem.remedy);
+        (pairs, document.finish().into_iter().map(line).collect())
+    }
+
+    #[test]
+    fn a_list_of_tables_is_written_in_each_of_toml_s_ways() {
+        let row = |line, one: &str, two: &str| At { line, value: [one.to_owned(), two.to_owned()] };
+        for (text, rows) in [
+            (
+                "[tls]\npairs = [{ one = \"a\", two = \"b\" },\n { two = \"d\", one = \"c\" }]\n",
+                vec![row(2, "a", "b"), row(3, "c", "d")],
+            ),
+            (
+                "[tls]\n[[tls.pairs]]\none = \"a\"\ntwo = \"b\"\n[[tls.pairs]]\none = \"c\"\ntwo = \"d\"\n",
+                vec![row(2, "a", "b"), row(5, "c", "d")],
+            ),
+            ("[tls]\npairs = { one = \"a\", two = \"b\" }\n", vec![row(2, "a", "b")]),
+            ("tls.pairs = []\n", vec![]),
+        ] {
+            assert_eq!(pairs(text), (Some(rows), vec![]), "{text}");
+        }
+        assert_eq!(pairs("[tls]\n"), (None, vec![]));
+    }
+
+    #[test]
+    fn every_problem_of_a_list_of_tables_has_its_line() {
+        let text = "[tls]\npairs = [\n { one = \"a\" },\n { one = \"a\",\n   two = 3, twoo = \"b\" },\n \"c\",\n { one = \"d\", two = \"e\" },\n { one = \"f\", two = \"g\", three = 1 } ]\n";
+        let (rows, problems) = pairs(text);
+        assert_eq!(rows, Some(vec![At { line: 7, value: ["d".to_owned(), "e".to_owned()] }]));
+        assert_eq!(
+            problems,
+            [
+                "3: [tls] pairs: two is missing; write two = \"...\" in the same table",
+                "5: [tls] pairs: two can't be a number; write a string in quotes: two = \"...\"",
+                "5: [tls] pairs: unknown key twoo; did you mean two?",
+                "6: [tls] pairs can't be a string; write a table for each entry: [{ one = \"...\", two = \"...\" }]",
+                "8: [tls] pairs: unknown key three; remove it: each entry has one and two",
+            ]
+        );
+        assert_eq!(
+            pairs("[tls]\npairs = true\n"),
+            (
+                None,
+                vec![
+                    "2: [tls] pairs can't be true or false; write a list of tables: [{ one = \"...\", two = \"...\" }]"
+                        .to_owned()
+                ]
+            )
+        );
+    }
+
+    #[test]
+    fn a_syntax_error_in_a_list_of_tables_has_no_consequences() {
+        for text in [
+            "[tls]\npairs = [{ one = a, two = \"b\" }]\n",
+            "[tls]\npairs = [{ one = \"a\", two = \"b\" ]\n",
+            "[tls]\npairs = [\n { one = \"a\", one = \"b\" },\n { one = \"a\", two = \"b\" }]\n",
+            "[tls]\npairs = [\n { one = \"a\",\n two = b },\n { one = \"a\", two = \"b\" }]\n",
+        ] {
+            let (_, problems) = pairs(text);
+            assert!(!problems.is_empty() && problems.iter().all(|text| !text.contains("[tls]")), "{problems:#?}");
+        }
     }
 
     #[test]
@@ -488,14 +585,6 @@ mod tests {
             problems("pages = 3\n[[uplink]]\nsecret=\"\"\n").iter().map(|(line, _)| *line).collect::<Vec<_>>(),
             [1, 2]
         );
-    }
-
-    #[test]
-    fn words_are_suggested_only_when_near() {
-        assert_eq!(nearest("lisetn", ["listen", "linger_s"]), Some("listen"));
-        assert_eq!(nearest("x", ["listen"]), None);
-        assert_eq!(nearest("speed", ["spede"]), Some("spede"));
-        assert_eq!(nearest("entirely", ["different"]), None);
     }
 
     #[test]
