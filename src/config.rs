@@ -7,12 +7,13 @@
 //! thread. Knows nothing of sockets or the machine, or of how a value is used.
 
 mod address;
-mod file;
+pub(crate) mod file;
 mod limits;
 mod origin;
 mod render;
 mod sections;
-mod values;
+mod tls;
+pub(crate) mod values;
 
 use std::fmt;
 use std::io;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use rustix::system::uname;
 
+use crate::daemon::tls::certificates;
 pub use address::UplinkAddress;
 use board::Board;
 pub use document::nearest;
@@ -31,7 +33,8 @@ use file::NoText;
 pub use limits::LIMITS;
 pub use origin::Origins;
 pub use sections::{PAGES_PER_ADDRESS_AUTO, listen_default};
-pub use values::{Network, Secret, Serial};
+pub use tls::CERTIFICATES_MAX;
+pub use values::{Network, Secret, Serial, Wrong};
 
 /// The maximum size of a configuration file, in bytes. The term "events and configuration" of the
 /// memory sum relies on it.
@@ -43,6 +46,11 @@ pub const SECRET_SIZE_MAX: u64 = 4096;
 pub struct Config {
     /// `[pages]`: where pages connect, and which ones are allowed to.
     pub pages: Pages,
+    /// `[tls]`: where pages connect by TLS; `None` is off.
+    pub tls: Option<Tls>,
+    /// `[tls] challenge_directory`: the plain listeners serve its files below
+    /// `/.well-known/acme-challenge/`, with and without TLS. `None` is off.
+    pub challenge_directory: Option<PathBuf>,
     /// `[uplink]`: the business server.
     pub uplink: Uplink,
     /// `[console]`: how an engineer reaches the console.
@@ -78,6 +86,52 @@ pub struct Pages {
     pub drain_s: u32,
     /// Whether to use io_uring, where the kernel has it, to write to many pages in one call.
     pub io_uring: bool,
+}
+
+/// Where pages connect by TLS, and with which certificates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// At least one; port 0 takes any free one.
+    pub listen: Vec<SocketAddr>,
+    /// 1 to [`CERTIFICATES_MAX`]; the first is for pages that ask for no name, or for another one.
+    pub certificates: Vec<CertificateFiles>,
+    /// The lowest version of TLS that is accepted.
+    pub min_version: MinVersion,
+    /// `max-age` of the header `Strict-Transport-Security`, in seconds; 0 sends none.
+    pub hsts_s: u32,
+    /// Whether plain requests for share pages get 308 to `https:`; see [`Tls::redirects`].
+    pub redirect: bool,
+}
+
+/// A certificate chain and its key: two PEM files, which were read and matched when the
+/// configuration was parsed.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// The chain: the server's own certificate, then the intermediate ones.
+    pub certificate_file: PathBuf,
+    /// The private key of the first certificate.
+    pub key_file: PathBuf,
+    /// The line in the configuration, from 1.
+    pub line: u32,
+    /// Remarks of the check that an operator should know, one line each.
+    pub notes: Vec<String>,
+}
+
+/// Where a pair was configured, and what its files held at that time, makes no other
+/// configuration.
+impl PartialEq for CertificateFiles {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificate_file == other.certificate_file && self.key_file == other.key_file
+    }
+}
+
+/// The lowest version of TLS that is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MinVersion {
+    /// TLS 1.2 and 1.3.
+    V12,
+    /// TLS 1.3 alone.
+    V13,
 }
 
 /// The business server, and how to reach it.
@@ -132,10 +186,17 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// The result of checking a pair of files: remarks on it, or what is wrong and the remedy.
+pub type Checked = Result<Vec<String>, Wrong>;
+
 /// What a configuration depends on besides its text. Injected, so that tests need no files.
 pub struct Surroundings<'a> {
     /// Reads `secret_file`, given its configured path.
     pub read_secret: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    /// The path of a certificate's or a key's file, given its configured path.
+    pub resolve: &'a dyn Fn(&Path) -> PathBuf,
+    /// Reads a certificate chain and its key, given their resolved paths.
+    pub check_pair: &'a dyn Fn(&Path, &Path) -> Checked,
     /// The host name: the default of `[uplink] name`.
     pub hostname: &'a str,
     /// The runtime directory created by the service manager: by default the console's socket is
@@ -143,13 +204,31 @@ pub struct Surroundings<'a> {
     pub runtime_directory: Option<&'a Path>,
 }
 
+impl<'a> Surroundings<'a> {
+    /// Surroundings without any file.
+    #[must_use]
+    pub fn without_files(hostname: &'a str) -> Self {
+        Self {
+            read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
+            resolve: &|name| name.to_owned(),
+            check_pair: &|certificate, _| {
+                Err((format!("{} does not exist", certificate.display()), "remove it".to_owned()))
+            },
+            hostname,
+            runtime_directory: None,
+        }
+    }
+}
+
 impl Config {
     /// Reads and validates a file, for a relay built for `board`.
     ///
     /// A relative `secret_file` is looked up in `$CREDENTIALS_DIRECTORY` (systemd's
-    /// `LoadCredential`) if that is set, otherwise in the directory of the configuration. If
-    /// `$RUNTIME_DIRECTORY` (systemd's `RuntimeDirectory`) is set, the console's socket defaults to
-    /// `console.sock` in it.
+    /// `LoadCredential`) if that is set, otherwise in the directory of the configuration; a
+    /// relative path of a certificate or key in the former if it exists there, otherwise in the
+    /// latter, since credentials are copies that don't follow a renewal. If `$RUNTIME_DIRECTORY`
+    /// (systemd's `RuntimeDirectory`) is set, the console's socket defaults to `console.sock` in
+    /// it.
     ///
     /// # Errors
     /// All errors, in the order of lines.
@@ -181,8 +260,15 @@ impl Config {
         let text = file::text(&bytes).map_err(|NoText { at, what, remedy }| {
             vec![error(at.map_or(0, |at| line_of(&bytes, at)), what.to_owned(), remedy)]
         })?;
-        let home = std::env::var_os("CREDENTIALS_DIRECTORY")
-            .map_or_else(|| path.parent().unwrap_or(Path::new("")).to_owned(), PathBuf::from);
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let home = credentials.as_deref().unwrap_or(directory);
+        let resolve = |name: &Path| {
+            let credential = credentials.as_ref().map(|credentials| credentials.join(name));
+            let found = credential.filter(|file| file.exists()).unwrap_or_else(|| directory.join(name));
+            // The daemon opens it again and again; `check` prints it.
+            std::path::absolute(&found).unwrap_or(found)
+        };
         let read_secret = |name: &Path| {
             let name = home.join(name);
             file::read(&name, SECRET_SIZE_MAX)
@@ -191,6 +277,8 @@ impl Config {
         let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let around = Surroundings {
             read_secret: &read_secret,
+            resolve: &resolve,
+            check_pair: &certificates::check,
             hostname: &hostname(),
             runtime_directory: runtime_directory.as_deref(),
         };
@@ -219,6 +307,8 @@ impl Config {
         let mut document = Document::parse(text);
         let config = Self {
             pages: sections::pages(&mut document),
+            tls: tls::tls(&mut document, around),
+            challenge_directory: tls::challenge_directory(&mut document),
             uplink: sections::uplink(&mut document, around),
             console: sections::console(&mut document, around, board),
             metrics: sections::off_or(&mut document, "metrics", "listen", address::metrics_listener),
@@ -236,12 +326,7 @@ impl Config {
     /// # Errors
     /// None for a board that passed its build, which has checked its limits.
     pub fn of_defaults(board: &Board) -> Result<Self, Vec<ConfigError>> {
-        let around = Surroundings {
-            read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
-            hostname: "",
-            runtime_directory: None,
-        };
-        Self::parse("", board, &around).map_err(|problems| {
+        Self::parse("", board, &Surroundings::without_files("")).map_err(|problems| {
             let error = |Problem { line, what, remedy }| ConfigError { file: PathBuf::new(), line, what, remedy };
             problems.into_iter().map(error).collect()
         })
@@ -270,6 +355,14 @@ impl Config {
         if let Some(address) = self.metrics.filter(|address| !address.ip().to_canonical().is_loopback()) {
             notes.push(format!(
                 "[metrics] listen is {address}, beyond this machine: anyone who can connect reads the metrics, unencrypted"
+            ));
+        }
+        let pairs = self.tls.iter().flat_map(|tls| &tls.certificates);
+        notes.extend(pairs.flat_map(|pair| &pair.notes).map(|note| format!("[tls] certificates: {note}")));
+        if let Some(directory) = self.challenge_directory.as_ref().filter(|directory| !directory.is_dir()) {
+            notes.push(format!(
+                "[tls] challenge_directory: {} is not a directory, or can't be seen: no challenge is answered",
+                directory.display()
             ));
         }
         let size = self.uplink.secret.bytes().len();
@@ -301,7 +394,7 @@ mod tests {
             Some("empty") => Ok(b"\n".to_vec()),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         };
-        let around = Surroundings { read_secret: &read_secret, hostname: "box", runtime_directory: None };
+        let around = Surroundings { read_secret: &read_secret, ..Surroundings::without_files("box") };
         let line = |problem: Problem| format!("{}: {}; {}", problem.line, problem.what, problem.remedy);
         Config::parse(text, &HOST, &around).map_err(|problems| problems.into_iter().map(line).collect())
     }
@@ -329,9 +422,8 @@ mod tests {
 
     #[test]
     fn the_console_s_socket_is_in_the_runtime_directory_by_default() {
-        let read_secret = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
-        let directory = Some(Path::new("/run/sharelinkd"));
-        let around = Surroundings { read_secret: &read_secret, hostname: "box", runtime_directory: directory };
+        let runtime_directory = Some(Path::new("/run/sharelinkd"));
+        let around = Surroundings { runtime_directory, ..Surroundings::without_files("box") };
         for (text, socket) in [
             ("", Some("/run/sharelinkd/console.sock")),
             ("[console]\nsocket = \"off\"\n", None),
@@ -420,7 +512,7 @@ mod tests {
     fn every_error_is_reported_not_only_the_first() {
         let text = "[pages]\nlisten = \"localhost:80\"\norigins = [\"*\", \"https://a.example\"]\nlisten_on = 1\n[uplink]\naddresses = []\n\
                     plaintext = 1\nlinger_s = 90000\n[console]\nspeed = 12345\nserial = \"ttyS1\"\n[metrics]\nlisten = 9400\n\
-                    [limits]\npages = 10001\n[log]\nlevel = \"loud\"\n[tls]\ncert = \"x\"\n";
+                    [limits]\npages = 10001\n[log]\nlevel = \"loud\"\n[tsl]\nmin_version = \"1.3\"\n";
         let errors = problems(text);
         let lines: Vec<&str> = errors.iter().filter_map(|text| text.split(':').next()).collect();
         assert_eq!(lines, ["2", "3", "4", "5", "7", "8", "10", "11", "13", "15", "17", "18"], "{errors:#?}");

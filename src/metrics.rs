@@ -440,10 +440,7 @@ mod tests {
     use wire::uplink::Part;
 
     fn scrape(rig: &Rig) -> String {
-        let none = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
-        let config =
-            Config::parse("", &HOST, &Surroundings { read_secret: &none, hostname: "box", runtime_directory: None })
-                .unwrap();
+        let config = Config::parse("", &HOST, &Surroundings::without_files("box")).unwrap();
         let process =
             || Process { resident_size: 4_100_000, resident_size_highest: 4_300_000, descriptors_max: 16_384 };
         let view = View {

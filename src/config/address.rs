@@ -54,6 +54,11 @@ pub fn listener(text: &str) -> Result<SocketAddr, Wrong> {
     listener_such_as(text, "127.0.0.1:8080")
 }
 
+/// Like [`listener`], with the port of HTTPS in its examples.
+pub fn tls_listener(text: &str) -> Result<SocketAddr, Wrong> {
+    listener_such_as(text, "0.0.0.0:443")
+}
+
 /// Like [`listener`], with the metrics' port in its examples.
 pub fn metrics_listener(text: &str) -> Result<SocketAddr, Wrong> {
     listener_such_as(text, "127.0.0.1:9400")

@@ -7,11 +7,12 @@ use std::fmt;
 
 use super::limits::LIMITS;
 use super::sections::PAGES_PER_ADDRESS_AUTO;
-use super::{Config, Origins};
+use super::{CertificateFiles, Config, MinVersion, Origins, Tls};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pages, uplink, console, metrics, log_level, pages_per_address, board } = self;
+        let Self { pages, tls, challenge_directory, uplink, console, metrics, log_level, pages_per_address, board } =
+            self;
         writeln!(f, "[pages]")?;
         writeln!(f, "listen = {}", List(&pages.listen))?;
         match &pages.origins {
@@ -22,6 +23,16 @@ impl fmt::Display for Config {
         writeln!(f, "url = {}", Quoted(&pages.url.as_deref().unwrap_or(board::OFF)))?;
         writeln!(f, "trusted_proxies = {}", List(&pages.trusted_proxies))?;
         writeln!(f, "drain_s = {}\nio_uring = {}", pages.drain_s, pages.io_uring)?;
+
+        writeln!(f, "\n[tls]")?;
+        match tls {
+            Some(tls) => write!(f, "{tls}")?,
+            None => writeln!(f, "listen = {}", Quoted(&board::OFF))?,
+        }
+        match challenge_directory {
+            Some(directory) => writeln!(f, "challenge_directory = {}", Quoted(&directory.display()))?,
+            None => writeln!(f, "challenge_directory = {}", Quoted(&board::OFF))?,
+        }
 
         writeln!(f, "\n[uplink]\naddresses = {}", List(&uplink.addresses))?;
         writeln!(f, "# secret: {}", uplink.secret)?;
@@ -67,6 +78,33 @@ impl fmt::Display for Config {
             }
         }
         writeln!(f, "\n[log]\nlevel = \"{}\"", log_level.as_str().to_ascii_lowercase())
+    }
+}
+
+impl fmt::Display for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { listen, certificates, min_version, hsts_s, redirect } = self;
+        writeln!(f, "listen = {}\ncertificates = [", List(listen))?;
+        for CertificateFiles { certificate_file, key_file, .. } in certificates {
+            let (certificate_file, key_file) = (certificate_file.display(), key_file.display());
+            writeln!(
+                f,
+                "    {{ certificate_file = {}, key_file = {} }},",
+                Quoted(&certificate_file),
+                Quoted(&key_file)
+            )?;
+        }
+        writeln!(f, "]\nmin_version = {}", Quoted(min_version))?;
+        writeln!(f, "hsts_s = {hsts_s}\nredirect = {redirect}")
+    }
+}
+
+impl fmt::Display for MinVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V12 => "1.2",
+            Self::V13 => "1.3",
+        })
     }
 }
 

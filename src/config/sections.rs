@@ -3,9 +3,11 @@
 //! Owns the keys, their defaults, and the rules between the keys of a section. Refuses every value
 //! that doesn't parse, every empty list of addresses or duplicate in one, a secret in two places,
 //! and a missing secret where one is required. Errors are collected in the document. For `[limits]`
-//! see `limits.rs`. Reads no file itself: it is given a function that reads the secret file.
+//! see `limits.rs`, for `[tls]` `tls.rs`. Reads no file itself: it is given a function that reads
+//! the secret file.
 
 use std::fmt;
+use std::iter;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -176,25 +178,34 @@ pub fn log_level(document: &mut Document<'_>) -> LevelFilter {
     })
 }
 
-/// Refuses metrics on a listener of pages, listeners that overlap, and an uplink to the relay
-/// itself.
+/// Refuses listeners that collide, more of them than there are descriptors for, and an uplink to
+/// the relay itself.
 pub fn refuse_shared_listeners(document: &mut Document<'_>, config: &Config) {
-    let section = document.section_line("pages").unwrap_or(0);
-    for (index, one) in config.pages.listen.iter().enumerate() {
-        for other in config.pages.listen.iter().skip(index + 1).filter(|other| *other != one) {
-            let is_one_family = one.is_ipv4() == other.is_ipv4();
-            let covers = one.ip().is_unspecified() || other.ip().is_unspecified();
-            if one.port() == other.port() && one.port() != 0 && is_one_family && covers {
-                document.refuse(
-                    section,
-                    format!("[pages] listen has {one} and {other}, which overlap"),
-                    "keep only the wider one, or give them different ports",
-                );
+    let (pages, tls) = (&config.pages.listen[..], config.tls.as_ref().map_or(&[][..], |tls| &tls.listen));
+    let of = |section, addresses| iter::repeat(section).zip(addresses);
+    let all: Vec<(&str, &SocketAddr)> =
+        of("pages", pages).chain(of("tls", tls)).chain(of("metrics", config.metrics.as_slice())).collect();
+    for (index, &(section, one)) in all.iter().enumerate() {
+        for &(other_section, other) in all.iter().skip(index + 1) {
+            // The same address twice in one list has been refused already.
+            if collide(one, other) && (section, one) != (other_section, other) {
+                let line = document.section_line(other_section).unwrap_or(0);
+                let (what, remedy) = collision((section, one), (other_section, other));
+                document.refuse(line, what, remedy);
             }
         }
     }
+    let count = pages.len() + tls.len();
+    if count > LISTENERS_MAX && pages.len().max(tls.len()) <= LISTENERS_MAX {
+        let line = document.section_line("tls").unwrap_or(0);
+        document.refuse(
+            line,
+            format!("[pages] listen and [tls] listen have {count} addresses together"),
+            format!("list at most {LISTENERS_MAX}"),
+        );
+    }
     let own = config.uplink.addresses.iter().find(|address| match address {
-        UplinkAddress::Tcp(address) => config.pages.listen.contains(address),
+        UplinkAddress::Tcp(address) => pages.contains(address) || tls.contains(address),
         UplinkAddress::LinkLocal(..) | UplinkAddress::Unix(_) => false,
     });
     if let Some(own) = own {
@@ -205,16 +216,25 @@ pub fn refuse_shared_listeners(document: &mut Document<'_>, config: &Config) {
             "write the business server's address and port",
         );
     }
-    if let Some(metrics) = config.metrics
-        && metrics.port() != 0
-        && config.pages.listen.contains(&metrics)
-    {
-        let line = document.section_line("metrics").unwrap_or(0);
-        document.refuse(
-            line,
-            format!("[metrics] listen and [pages] listen are both {metrics}"),
-            "give the metrics their own port",
-        );
+}
+
+/// Whether the kernel would refuse to listen on both.
+fn collide(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let covers = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && one.is_ipv4() == other.is_ipv4() && covers
+}
+
+/// What is wrong with two listeners that collide, and the remedy.
+fn collision((section, one): (&str, &SocketAddr), (other_section, other): (&str, &SocketAddr)) -> values::Wrong {
+    if section == other_section {
+        let remedy = "keep only the wider one, or give them different ports";
+        (format!("[{section}] listen has {one} and {other}, which overlap"), remedy.to_owned())
+    } else if one == other {
+        let what = format!("[{other_section}] listen and [{section}] listen are both {one}");
+        (what, format!("give one of them another port: {other_section} must have its own"))
+    } else {
+        let what = format!("[{other_section}] listen has {other} and [{section}] listen has {one}, which overlap");
+        (what, "give them different ports".to_owned())
     }
 }
 
@@ -266,7 +286,7 @@ fn list<T>(
 
 /// Reads a list of at least one value without duplicates. Port 0 (any free one) may occur
 /// repeatedly.
-fn some<T: PartialEq + fmt::Display>(
+pub fn some<T: PartialEq + fmt::Display>(
     document: &mut Document<'_>,
     section: &'static str,
     key: &'static str,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{self, NoText};
 
-/// An error in a value: what is wrong, and the remedy.
+/// An error in a value or in a file that it names: what is wrong, and the remedy.
 pub type Wrong = (String, String);
 
 /// Linux's limit for the path of a Unix socket (`sun_path`), without the terminating NUL.
@@ -162,6 +162,11 @@ pub fn socket(text: &str) -> Result<PathBuf, Wrong> {
 /// Parses the absolute path of a serial device.
 pub fn device(text: &str) -> Result<PathBuf, Wrong> {
     absolute(text, "/dev/ttyS1")
+}
+
+/// Parses the absolute path of the directory of ACME challenges.
+pub fn directory(text: &str) -> Result<PathBuf, Wrong> {
+    absolute(text, "/var/lib/acme")
 }
 
 fn absolute(text: &str, example: &str) -> Result<PathBuf, Wrong> {

@@ -29,8 +29,7 @@ struct Evening {
 
 impl Evening {
     fn begin() -> Self {
-        let none = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
-        let around = Surroundings { read_secret: &none, hostname: "gate-7", runtime_directory: None };
+        let around = Surroundings::without_files("gate-7");
         let text = "[pages]\nlisten = \"0.0.0.0:8080\"\n[uplink]\naddresses = [\"10.0.0.9:7400\", \"10.0.0.10:7400\"]\nplaintext = true\n\
                     secret = \"a secret that is long\"\n[console]\ncontrol = true\n[limits]\npages = 4000\n";
         let config = Config::parse(text, &HOST, &around).unwrap();

@@ -39,6 +39,7 @@ mod signals;
 mod socket_queues;
 pub mod stream;
 mod systemd;
+pub mod tls;
 mod upgrade;
 mod uplink;
 mod wake;

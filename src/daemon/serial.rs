@@ -142,8 +142,7 @@ mod tests {
     /// log's lines.
     fn serve_and_panic(device: &OsStr) {
         let text = format!("[pages]\nlisten = \"127.0.0.1:0\"\n[console]\nserial = {:?}\n", Path::new(device));
-        let no_file = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
-        let around = Surroundings { read_secret: &no_file, hostname: "test", runtime_directory: None };
+        let around = Surroundings::without_files("test");
         let config = Config::parse(&text, &HOST, &around).unwrap();
         logging::init(config.log_level, Clock::start());
         crate::daemon::last_words();

@@ -7,12 +7,13 @@
 //! configuration or nothing.
 
 use std::io;
+use std::net::SocketAddr;
 
 use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt, future};
 
 use super::{Daemon, settings};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Tls};
 use crate::console;
 
 /// Ignored signals that would end the process. SIGPIPE is ignored without a log line: each page
@@ -86,9 +87,11 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
             "pages.listen changed, but has no effect: the service manager holds the listeners (sharelinkd.socket)"
         );
     }
+    let other_tls = tls_listen(&running) != tls_listen(&config);
     let other_uplink = running.uplink.addresses != config.uplink.addresses;
     let waits = [
         ("pages.listen", !daemon.is_inherited && other_pages),
+        ("tls.listen", other_tls),
         ("pages.io_uring", running.pages.io_uring != config.pages.io_uring),
         ("[uplink] addresses, and the secret with them,", other_uplink),
         ("[limits]", running.board != config.board),
@@ -112,6 +115,7 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     }
     let kept = Config {
         uplink,
+        tls: tls_kept(&running, config.tls),
         pages: config::Pages { listen: running.pages.listen.clone(), ..config.pages },
         board: running.board,
         console: config::Console { control: config.console.control, ..running.console.clone() },
@@ -127,4 +131,17 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     daemon.step(|relay, _| relay.reconfigure(settings));
     log::info!("configuration reloaded");
     waits
+}
+
+/// Where pages connect by TLS; nowhere without TLS.
+fn tls_listen(config: &Config) -> &[SocketAddr] {
+    config.tls.as_ref().map_or(&[], |tls| &tls.listen)
+}
+
+/// The listeners that are open, with everything else as configured now. TLS that was not configured
+/// at the start has no listener, and that which no longer is keeps its certificates.
+fn tls_kept(running: &Config, configured: Option<Tls>) -> Option<Tls> {
+    let running = running.tls.as_ref()?;
+    let configured = configured.unwrap_or_else(|| running.clone());
+    Some(Tls { listen: running.listen.clone(), ..configured })
 }

@@ -149,8 +149,10 @@ mod tests {
     /// The address of a page that comes through a trusted proxy with these header lines.
     fn address(lines: &[u8]) -> String {
         let config = "[pages]\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
-        let around =
-            crate::config::Surroundings { read_secret: &|_| Ok(Vec::new()), hostname: "box", runtime_directory: None };
+        let around = crate::config::Surroundings {
+            read_secret: &|_| Ok(Vec::new()),
+            ..crate::config::Surroundings::without_files("box")
+        };
         let pages = crate::config::Config::parse(config, &board::HOST, &around).unwrap().pages;
         let head = [b"GET /ws HTTP/1.1\r\nHost: x\r\n", lines, b"\r\n"].concat();
         let mut room = [httparse::EMPTY_HEADER; HEADERS_MAX];

@@ -73,7 +73,6 @@ pub async fn feed(daemon: Rc<Daemon>) {
 mod tests {
     use std::io::ErrorKind;
     use std::os::unix::net::UnixDatagram;
-    use std::path::Path;
     use std::time::Duration;
 
     use smol::LocalExecutor;
@@ -121,8 +120,7 @@ mod tests {
 
     /// Runs the relay's real tasks without the given parts, and `happens` with them.
     fn relay(manager: &Manager, without: &[Part], happens: impl AsyncFnOnce(&Daemon)) {
-        let none = |_: &Path| Err(ErrorKind::NotFound.into());
-        let around = Surroundings { read_secret: &none, hostname: "box", runtime_directory: None };
+        let around = Surroundings::without_files("box");
         let text = "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"unix:/nowhere/business.sock\"]\n";
         let config = Config::parse(text, &TINY, &around).unwrap();
         let listeners = listen::bind(&config, Vec::new()).unwrap();

@@ -10,7 +10,6 @@ use std::{
     future::pending,
     io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
     process::ExitCode,
     rc::Rc,
     time::Duration,
@@ -135,8 +134,7 @@ async fn relay(
     let text = format!(
         "[pages]\nlisten = \"{pages}\"\norigins = {origins:?}\n[uplink]\naddresses = [\"{uplink}\"]\nsecret = \"{secret}\"\n"
     );
-    let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
-    let around = Surroundings { read_secret: &no_file, hostname: "demo", runtime_directory: None };
+    let around = Surroundings::without_files("demo");
     let config = Config::parse(&text, board::SELECTED, &around).map_err(|problems| {
         problems.iter().map(|it| format!("{}; {}", it.what, it.remedy)).collect::<Vec<_>>().join("\n")
     })?;

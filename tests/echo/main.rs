@@ -11,7 +11,6 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -54,8 +53,7 @@ fn main() -> ExitCode {
 
 /// Accepts pages for as long as the process runs.
 fn serve(tell: &mpsc::Sender<SocketAddr>) {
-    let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
-    let around = Surroundings { read_secret: &no_file, hostname: "test", runtime_directory: None };
+    let around = Surroundings::without_files("test");
     let config = Config::parse(Config::default_text(), board::SELECTED, &around).unwrap();
     let pages = Rc::new(config.pages);
     let listener = listener("127.0.0.1:0".parse().unwrap(), board::SELECTED).unwrap();

@@ -124,7 +124,7 @@ fn config(may_control: bool) -> Config {
     let text = format!(
         "[uplink]\naddresses = [\"127.0.0.1:7400\", \"unix:/run/business.sock\"]\nname = \"gate é\"\n[console]\ncontrol = {may_control}\n"
     );
-    let around = Surroundings { read_secret: &|_| Ok(Vec::new()), hostname: "box", runtime_directory: None };
+    let around = Surroundings { read_secret: &|_| Ok(Vec::new()), ..Surroundings::without_files("box") };
     Config::parse(&text, &TINY, &around).expect("a configuration that is good")
 }
 

@@ -151,7 +151,7 @@ pub fn http_head(data: &[u8]) {
     let config = Config::parse(
         "[pages]\norigins = [\"https://share.example\"]\ntrusted_proxies = [\"10.0.0.0/8\", \"fd00::/8\"]\n",
         &HOST,
-        &Surroundings { read_secret: &|_| Ok(Vec::new()), hostname: "box", runtime_directory: None },
+        &Surroundings { read_secret: &|_| Ok(Vec::new()), ..Surroundings::without_files("box") },
     )
     .expect("a configuration that is good");
     let bytes = &data[..data.len().min(head::HEAD_SIZE_MAX)];
@@ -240,7 +240,11 @@ pub fn config(data: &[u8]) {
             Err(std::io::ErrorKind::NotFound.into())
         }
     };
-    let around = Surroundings { read_secret: &read, hostname: "box", runtime_directory: None };
+    let check_pair = |_: &Path, key: &Path| {
+        let is_note = key.as_os_str().len().is_multiple_of(2);
+        if is_note { Ok(vec!["slow".to_owned()]) } else { Err(("is wrong".to_owned(), "write it right".to_owned())) }
+    };
+    let around = Surroundings { read_secret: &read, check_pair: &check_pair, ..Surroundings::without_files("box") };
     let parsed = Config::parse(text, &HOST, &around);
     let lines = u32::try_from(text.split('\n').count()).unwrap_or(u32::MAX);
     match &parsed {

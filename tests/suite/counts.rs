@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Mutex, PoisonError};
@@ -48,8 +47,7 @@ fn count<T: Send + 'static>(world: impl FnOnce(World) -> T + Send + 'static) -> 
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let text = config_text(listener.local_addr().unwrap());
-    let no_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
-    let around = Surroundings { read_secret: &no_file, hostname: "test", runtime_directory: None };
+    let around = Surroundings::without_files("test");
     let config = Config::parse(&text, board::SELECTED, &around).unwrap();
     let (tell_address, address) = mpsc::channel();
     let (tell_warm, is_warm) = mpsc::channel();

@@ -47,6 +47,57 @@ fn a_good_configuration_is_shown_with_the_memory_sum_and_without_its_secret() {
     assert!(!said.contains(crate::world::SECRET));
 }
 
+fn openssl(folder: &Folder, line: &str) {
+    let done = run(Command::new("openssl").current_dir(&folder.0).args(line.split(' ')));
+    assert!(done.status.success(), "openssl {line}: {}", text(&done.stderr));
+}
+
+/// Credentials are copies that don't follow a renewal, so only what is among them is taken from
+/// them.
+#[test]
+fn certificates_are_read_and_matched_beside_the_configuration_or_among_the_credentials() {
+    let folder = Folder::new("pairs");
+    for name in ["a", "b"] {
+        openssl(
+            &folder,
+            &format!(
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} -keyout {name}.key -out {name}.pem"
+            ),
+        );
+    }
+    let check = |key: &str, credentials: Option<&str>| {
+        let pair = format!(
+            "[tls]\nlisten = \"127.0.0.1:8443\"\ncertificates = [\n {{ certificate_file = \"a.pem\", key_file = \"{key}\" }}]\n"
+        );
+        let config = folder.write("tls.toml", &pair);
+        let mut command = program();
+        command.args(["check", "--config"]).arg(&config).env_remove("CREDENTIALS_DIRECTORY");
+        let output = run(command.envs(credentials.map(|name| ("CREDENTIALS_DIRECTORY", folder.0.join(name)))));
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let shown = |name: &str| folder.0.join(name).display().to_string();
+    let (code, said, errors) = check("a.key", None);
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(
+        said.contains(&format!("{{ certificate_file = {:?}, key_file = {:?} }},", shown("a.pem"), shown("a.key"))),
+        "{said}"
+    );
+
+    let (code, _, errors) = check("b.key", None);
+    assert_eq!(code, Some(78), "{errors}");
+    let expected = format!("tls.toml:4: [tls] certificates: key_file {} does not match", shown("b.key"));
+    assert!(errors.contains(&expected), "{errors}");
+
+    // The key is a credential, the certificate is not.
+    fs::create_dir(folder.0.join("credentials")).unwrap();
+    fs::rename(folder.0.join("a.key"), folder.0.join("credentials/a.key")).unwrap();
+    let (code, _, errors) = check("a.key", None);
+    assert!(code == Some(78) && errors.contains("No such file"), "{errors}");
+    let (code, said, errors) = check("a.key", Some("credentials"));
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(said.contains(&format!("key_file = {:?}", shown("credentials/a.key"))), "{said}");
+}
+
 /// With lowered limits the sum is that of the lowered board.
 #[test]
 fn the_memory_sum_is_logged_at_start() {
