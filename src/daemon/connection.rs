@@ -1,18 +1,20 @@
 //! A page's socket, shared by the page's task and its writer, and the rule that keeps frames whole.
 //!
-//! Owns the control slot, which holds tungstenite's own small frames (pong, close), and the
-//! `writev` that sends them first, between two of our frames and never inside one. The caller
-//! reports whether a frame is half sent. Doesn't know what the frames say or who makes them: that
-//! is [`Outgoing`], implemented by the fan-out and by the tests' echo.
+//! Owns the control slot, which holds tungstenite's own small frames (pong, close), and the write
+//! that sends them first, between two of our frames and never inside one. The caller reports whether
+//! a frame is half sent. Doesn't know what the frames say or who makes them: that is [`Outgoing`],
+//! implemented by the fan-out and by the tests' echo.
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::AsFd;
 use std::task::Waker;
 
 use super::boundary::Boundary;
 use super::budget::Budget;
 use super::stream::Stream;
-use relay::transmit::Slices;
+use super::tls::secured::Secured;
+use relay::transmit::{Progress, Slices};
 
 /// Bytes of one control frame, at most (RFC 6455, section 5.5: a payload of 125).
 const CONTROL_FRAME_SIZE_MAX: usize = 127;
@@ -41,13 +43,18 @@ pub struct Connection<P> {
 pub trait Outgoing {
     /// Appends its bytes to `out` as far as they fit; returns their number.
     fn gather<'a>(&'a self, out: &mut Slices<'a>) -> u64;
+
+    /// With TLS: appends the bytes of the record that begins at the offset `at`, at most `most` and
+    /// of one source; returns their number, 0 if no more should be offered. The bytes that a write
+    /// reports as begun must be the first again, as they were.
+    fn run<'a>(&'a self, at: u64, most: u64, out: &mut Slices<'a>) -> u64;
 }
 
 /// Result of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// Gathered bytes that were written.
-    pub size: u64,
+    pub progress: Progress,
     /// Whether the socket took everything offered, control frames included.
     pub is_whole: bool,
 }
@@ -76,6 +83,19 @@ impl<P> Connection<P> {
     pub fn write(&self, is_between_frames: bool, outgoing: &impl Outgoing) -> Option<Sent> {
         let control = self.control.borrow();
         let first = if is_between_frames { control.len() } else { 0 };
+        if let Some(secured) = self.stream.secured() {
+            let control_now = control.get(..first).unwrap_or_default();
+            let written = secured.write(self.stream.as_fd(), control_now, |at, most, out| outgoing.run(at, most, out));
+            drop(control);
+            let Ok(written) = written else {
+                self.fail();
+                return None;
+            };
+            if written.control > 0 {
+                self.control_taken(written.control);
+            }
+            return Some(Sent { progress: written.progress, is_whole: written.is_whole });
+        }
         let mut slices = Slices::new();
         if first > 0 {
             let _ = slices.push(&control[..]);
@@ -93,7 +113,7 @@ impl<P> Connection<P> {
             self.control_taken(of_control);
         }
         let size = (taken - of_control) as u64;
-        Some(Sent { size, is_whole: of_control == first && size == gathered })
+        Some(Sent { progress: Progress::plain(size), is_whole: of_control == first && size == gathered })
     }
 
     /// Wakes the page's task.
@@ -122,7 +142,12 @@ impl<P> Connection<P> {
 
     /// Whether our frames may be sent now, with no control frame before them.
     pub(super) fn takes_ours_at_once(&self) -> bool {
-        !self.is_broken() && !self.has_control()
+        !self.is_broken() && !self.has_control() && self.stream.secured().is_none_or(Secured::is_at_rest)
+    }
+
+    /// Whether its TLS keys are used up, so that it must be closed.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.stream.secured().is_some_and(Secured::is_used_up)
     }
 
     /// Puts bytes into the control slot; `false` if they don't fit.
@@ -169,11 +194,28 @@ impl<P> Connection<P> {
     /// Reads as much as the turn still allows. Once it is spent, fails with `WouldBlock` as if
     /// nothing had arrived.
     pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.read_by(into, Stream::read)
+    }
+
+    /// The same for bytes that nobody looks at.
+    pub(super) fn discard(&self, nowhere: &mut [u8]) -> io::Result<usize> {
+        self.read_by(nowhere, Stream::discard)
+    }
+
+    fn read_by(&self, into: &mut [u8], read: impl Fn(&Stream, &mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         let mut budget = self.budget.get();
         if budget.is_spent() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let size = self.stream.read(budget.clip(into))?;
+        let size = match read(&self.stream, budget.clip(into)) {
+            // No place for the rest of a record: tried again after a pause.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                budget.take(usize::MAX);
+                self.budget.set(budget);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            read => read?,
+        };
         budget.take(size);
         self.budget.set(budget);
         Ok(size)

@@ -24,7 +24,7 @@ const UPGRADE_TIME_MAX: Duration = Duration::from_secs(10);
 const LINGER_SIZE_MAX: usize = 64 * 1024;
 
 /// Waits until there is something to read, which may be the end of the stream.
-pub async fn first_byte(place: &Place, stream: &Stream) -> io::Result<()> {
+pub async fn first_byte(place: &Place, stream: &Stream) -> io::Result<usize> {
     let mut budget = Budget::TURN;
     loop {
         budget.next_read().await;
@@ -38,20 +38,45 @@ pub async fn first_byte(place: &Place, stream: &Stream) -> io::Result<()> {
     }
 }
 
+/// Waits until something can be read, the end included.
+pub async fn readable(stream: &Stream) -> io::Result<usize> {
+    loop {
+        match stream.peek() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|context| stream.poll_readable(context)).await?;
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Reads until a request head is complete; returns its size and the number of bytes read.
 ///
 /// # Errors
 /// The answer to bytes that can't become a head; `None` if the peer is gone.
 pub async fn read_head(stream: &Stream, head: &mut [u8]) -> Result<(usize, usize), Option<Response>> {
-    let mut filled = 0;
+    read_head_on(stream, head, 0).await
+}
+
+/// The same, with the first `filled` bytes there already.
+///
+/// # Errors
+/// As for [`read_head`].
+pub async fn read_head_on(
+    stream: &Stream,
+    head: &mut [u8],
+    mut filled: usize,
+) -> Result<(usize, usize), Option<Response>> {
     let mut budget = Budget::TURN;
     loop {
+        if filled > 0
+            && let Some(size) = head::size(head.get(..filled).unwrap_or_default()).map_err(Some)?
+        {
+            return Ok((size, filled));
+        }
         match read(stream, head.get_mut(filled..).unwrap_or_default(), &mut budget).await {
             Ok(0) | Err(_) => return Err(None),
             Ok(size) => filled += size,
-        }
-        if let Some(size) = head::size(head.get(..filled).unwrap_or_default()).map_err(Some)? {
-            return Ok((size, filled));
         }
     }
 }

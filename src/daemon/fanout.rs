@@ -6,6 +6,8 @@
 //! tasks. A page's own task is woken only when its socket is full, or when it must close.
 //! `connection.rs` knows how to write to a socket; the machine decides what is written.
 
+use std::ops::Range;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,8 +19,10 @@ use super::connection::{self, Outgoing};
 use super::pages::Behind;
 use super::sending::{BATCH_SIZE_MAX, Batch, TakenByEach};
 use super::socket_queues;
+use super::tls::secured::{abandon_scratch, with_scratch};
 use super::watchdog::Part;
 use relay::Relay;
+use relay::begun::RUN_SIZE_MAX;
 use relay::draft::Draft;
 use relay::pages::Verdict;
 use relay::session::Session;
@@ -122,26 +126,109 @@ type Together<'a> = heapless::Vec<&'a Connection, BATCH_SIZE_MAX>;
 
 /// Writes the draft's piece to all of them, and empties the list.
 fn write_together(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, together: &mut Together<'_>) {
-    if together.is_empty() {
+    let (plain, sealed): (Together<'_>, Together<'_>) =
+        together.iter().partition(|connection| connection.stream.secured().is_none());
+    write_plain(relay, draft, batch, &plain);
+    write_sealed(relay, draft, batch, &sealed);
+    together.clear();
+}
+
+fn write_plain(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, pages: &[&Connection]) {
+    if pages.is_empty() {
         return;
     }
     let mut taken = TakenByEach::new();
     let piece = relay.piece(draft);
     let size = piece.len();
-    batch.send(together.iter().map(|connection| connection.stream.plain()), piece, &mut taken);
-    for (connection, taken) in together.iter().zip(&taken) {
-        let Ok(taken) = *taken else {
-            connection.fail();
-            connection.wake();
-            continue;
-        };
-        relay.wrote(connection.page, draft, Progress::plain(taken as u64));
-        if taken < size {
-            relay.blocked(connection.page);
-            connection.wake();
-        }
+    // The bytes are the arena's: if the kernel still reads them for a page that is cut, no other
+    // page is concerned.
+    batch.send(pages.iter().map(|connection| (connection.stream.as_fd(), piece)), &mut taken);
+    for (connection, taken) in pages.iter().zip(&taken) {
+        commit(relay, draft, connection, taken.map(|taken| (Progress::plain(taken as u64), taken == size)));
     }
-    together.clear();
+}
+
+/// The same over TLS: for each page the piece is sealed into a part of the scratch.
+fn write_sealed(relay: &mut Relay, draft: &mut Draft, batch: &mut Batch, pages: &[&Connection]) {
+    let mut rest = pages;
+    while let Some(first) = rest.first() {
+        let mut parts = Parts::new();
+        let mut taken = TakenByEach::new();
+        let is_done = with_scratch(|scratch| {
+            let mut runs = Slices::new();
+            let mut size = 0;
+            loop {
+                match relay.run(first.page, draft, size, RUN_SIZE_MAX, &mut runs) {
+                    0 => break,
+                    more => size += more,
+                }
+            }
+            let mut filled = 0;
+            for connection in rest {
+                let Some(secured) = connection.stream.secured() else { continue };
+                let Some(room) = scratch.get_mut(filled..).filter(|room| room.len() >= secured.sealed_size(&runs))
+                else {
+                    break;
+                };
+                // A page that can't be sealed for sends nothing, and is cut.
+                let size = secured.seal_runs(&runs, room).unwrap_or_else(|_| {
+                    connection.fail();
+                    0
+                });
+                let _ = parts.push(filled..filled + size);
+                filled += size;
+            }
+            drop(runs);
+            let parcels = rest
+                .iter()
+                .zip(&parts)
+                .map(|(connection, part)| (connection.stream.as_fd(), scratch.get(part.clone()).unwrap_or_default()));
+            let is_done = batch.send(parcels, &mut taken);
+            for ((connection, part), taken) in rest.iter().zip(&parts).zip(&taken) {
+                let (Some(secured), Some(sealed)) = (connection.stream.secured(), scratch.get(part.clone())) else {
+                    continue;
+                };
+                let taken = taken.map(|taken| (secured.runs_sent(sealed, taken), taken == sealed.len()));
+                commit(relay, draft, connection, taken);
+                if connection.is_used_up() {
+                    connection.wake();
+                }
+            }
+            is_done
+        });
+        if !is_done {
+            abandon_scratch();
+        }
+        // At least one page has room in the scratch, which holds a whole write.
+        rest = rest.get(parts.len().max(1)..).unwrap_or_default();
+    }
+}
+
+/// Where each page's records are in the scratch.
+type Parts = heapless::Vec<Range<usize>, BATCH_SIZE_MAX>;
+
+/// What a page's socket took of the draft, and whether that is all that was offered.
+fn commit(
+    relay: &mut Relay,
+    draft: &Draft,
+    connection: &Connection,
+    taken: Result<(Progress, bool), rustix::io::Errno>,
+) {
+    let Ok((progress, is_whole)) = taken else {
+        connection.fail();
+        connection.wake();
+        return;
+    };
+    if connection.is_broken() {
+        return connection.wake();
+    }
+    relay.wrote(connection.page, draft, progress);
+    if !is_whole {
+        relay.blocked(connection.page);
+        connection.wake();
+    } else if progress.size < draft.size() {
+        relay.serve_again(connection.page);
+    }
 }
 
 impl Behind for Daemon {
@@ -168,6 +255,10 @@ impl Behind for Daemon {
 
     fn broken(&self, page: Id<Session>, code: u16) {
         self.step(|relay, now| relay.handle_page_broken(now, page, code));
+    }
+
+    fn used_up(&self, page: Id<Session>) {
+        self.step(|relay, now| relay.handle_page_used_up(now, page));
     }
 
     fn gone(&self, page: Id<Session>) {
@@ -238,12 +329,12 @@ fn write_once(relay: &mut Relay, draft: &mut Draft, connection: &Connection) -> 
     let Some(sent) = connection.write(draft.is_between_frames(), &Drafted { relay, draft, page }) else {
         return Written::Nothing;
     };
-    relay.wrote(page, draft, Progress::plain(sent.size));
+    relay.wrote(page, draft, sent.progress);
     if !sent.is_whole {
         relay.blocked(page);
         return Written::Nothing;
     }
-    let is_everything = sent.size == draft.size() && !draft.is_shortened() && !draft.is_closing();
+    let is_everything = sent.progress.size == draft.size() && !draft.is_shortened() && !draft.is_closing();
     if is_everything { Written::Everything } else { Written::Some }
 }
 
@@ -257,6 +348,10 @@ struct Drafted<'a> {
 impl Outgoing for Drafted<'_> {
     fn gather<'a>(&'a self, out: &mut Slices<'a>) -> u64 {
         self.relay.gather(self.page, self.draft, out)
+    }
+
+    fn run<'a>(&'a self, at: u64, most: u64, out: &mut Slices<'a>) -> u64 {
+        self.relay.run(self.page, self.draft, at, most, out)
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Asked {
 pub struct SharePage {
     /// The link; its form is valid.
     pub link: String,
+    /// The query, with its question mark; empty without one.
+    pub query: String,
     /// The requested host with its port, if it is safe to write into a header line.
     pub host: Option<String>,
     /// The client's address.
@@ -75,7 +77,8 @@ fn route(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<As
     let host = request.host.filter(|host| is_plain_host(host)).map(str::to_owned);
     let is_shown = request.only("Sec-Fetch-Dest").is_ok_and(|dest| dest == Some(b"document"));
     let address = upgrade::page_address(request, pages, address);
-    Ok(Asked::SharePage(SharePage { link: link.to_owned(), host, address, is_shown, is_head }))
+    let (link, query) = (link.to_owned(), request.query.to_owned());
+    Ok(Asked::SharePage(SharePage { link, query, host, address, is_shown, is_head }))
 }
 
 /// Redirects to the canonical spelling of a link (RFC 3986, 6.2.2.2), without a slash at the end:
@@ -94,6 +97,14 @@ pub fn path(head: &[u8]) -> Result<(String, bool), Response> {
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let request = Request::parse(head, &mut lines)?;
     Ok((request.path().into_owned(), is_head(&request)?))
+}
+
+/// Whether a further request may follow a complete head on its connection (RFC 9112, 9.3).
+#[must_use]
+pub fn stays(head: &[u8]) -> bool {
+    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let request = Request::parse(head, &mut lines);
+    request.is_ok_and(|request| !request.is_old && !request.has_body && !request.lists("Connection", "close"))
 }
 
 /// Whether the method is HEAD; the answer to anything but `GET` and `HEAD`.

@@ -188,6 +188,11 @@ impl Heads {
 }
 
 impl Place {
+    /// The network that the place counts for; none for a trusted proxy's connection.
+    pub const fn network(&self) -> Option<IpAddr> {
+        self.network
+    }
+
     /// Records that nothing has arrived yet.
     pub fn says_nothing(&self) {
         self.stage.set(Stage::Silent);

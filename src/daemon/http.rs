@@ -1,14 +1,14 @@
-//! One HTTP request for each connection: the share page, the client, health, and the upgrade to a
-//! page.
+//! HTTP: the share page, the client, health, and the upgrade to a page.
 //!
 //! The head must arrive within a timeout and fit a fixed buffer. Every answer but the upgrade
-//! closes the connection. Refuses heads that are too large (431) or too slow (408), bytes that are
+//! closes the connection; over TLS, where a connection is expensive, some more requests are
+//! answered. Refuses heads that are too large (431) or too slow (408), bytes that are
 //! not HTTP (400), foreign origins (403), and pages beyond the table (503 with `Retry-After`). A
 //! connection keeps its HTTP place until its answer has arrived and the peer has closed. An answer
 //! is limited by its progress, not by its total time. `pages.rs` handles what a page then sends.
 
 use std::cell::Cell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use socket2::SockRef;
 
 use super::clock::{self, Clock};
 use super::connection::Connection;
-use super::exchange::{Behind, first_byte, linger, read_head, timely, write_all};
+use super::exchange::{Behind, first_byte, linger, read_head_on, readable, timely, write_all};
 use super::head::{self, Asked, HEAD_SIZE_MAX, SharePage, Upgrade};
 use super::heads::{PROGRESS_PER_S, Place};
 use super::preview::card;
 use super::request::begins_as_head;
 use super::response::{NO_STORE, Response, STATUSES};
 use super::stream::Stream;
-use super::{Daemon, card, pages, socket_queues};
+use super::{Daemon, card, challenge, pages, socket_queues, tls};
 use relay::pages::{Peer, Refusal};
 use relay::{session::Session, table::Id};
 
@@ -56,14 +56,31 @@ const FILES: [(&str, &str, &str, &[u8]); 4] = [
     ("/assets/icon.svg", "image/svg+xml", "", include_bytes!("../web/icon.svg")),
 ];
 
-/// Serves one connection until it is answered, becomes a page, or is evicted.
+/// Requests on one TLS connection, at most.
+const REQUESTS_MAX: u32 = 16;
+/// How long an answered TLS connection waits for its next request. Meanwhile its place is the first
+/// to be given to another.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Serves one connection until it is answered, becomes a page, or is evicted. With `tls`, hands are
+/// shaken first.
 pub async fn serve(
     daemon: Rc<Daemon>,
     executor: Rc<LocalExecutor<'static>>,
     place: Rc<Place>,
     stream: Stream,
     address: IpAddr,
+    is_tls: bool,
 ) {
+    let cut = async {
+        place.cut().await;
+        None
+    };
+    let stream = match daemon.tls.as_ref().filter(|_| is_tls) {
+        Some(server) => future::or(secure(&daemon, server, &place, stream), cut).await,
+        None => Some(stream),
+    };
+    let Some(stream) = stream else { return daemon.heads.borrow_mut().leave(&place) };
     let cut = async {
         place.cut().await;
         None
@@ -75,7 +92,9 @@ pub async fn serve(
     // The machine has admitted the page: from here on its place can't be evicted.
     let sent = timely(&stream, upgrade.as_bytes()).await;
     daemon.heads.borrow_mut().leave(&place);
-    if sent.is_err() {
+    let halves = daemon.tls.as_ref().map(tls::Server::halves);
+    let is_kept = stream.secured().zip(halves).is_none_or(|(secured, halves)| secured.move_to(halves));
+    if sent.is_err() || !is_kept {
         return daemon.step(|relay, now| relay.handle_page_closed(now, page));
     }
     let connection = Rc::new(Connection::new(page, stream));
@@ -83,40 +102,122 @@ pub async fn serve(
     pages::begin(daemon, &executor, connection, early);
 }
 
+/// The connection by TLS; `None` if it is over.
+async fn secure(daemon: &Daemon, server: &tls::Server, place: &Place, stream: Stream) -> Option<Stream> {
+    match tls::shake(daemon, server, place, &stream).await {
+        Ok(secured) => Some(stream.secure(secured)),
+        Err(answer) => {
+            if let Some(answer) = answer {
+                daemon.answers.borrow_mut().count(answer.code);
+                send(&daemon.clock, place, &stream, &answer).await;
+            }
+            end(place, stream);
+            None
+        }
+    }
+}
+
 /// An admitted page, its upgrade answer, and the bytes that it sent behind the request.
 type NewPage = (Id<Session>, String, Vec<u8>);
 
 async fn converse(daemon: &Daemon, place: &Place, stream: &Stream, address: IpAddr) -> Option<NewPage> {
-    let mut head = Vec::new();
-    let mut answered = match receive(daemon, place, stream, &mut head).await {
-        Ok((size, filled)) => {
-            let (bytes, early) = head.get(..filled)?.split_at(size.min(filled));
-            let asked = head::read(bytes, &daemon.config.borrow().pages, address);
-            match asked {
-                Asked::Refused(answer) | Asked::Moved(answer) => answer,
-                Asked::Path { path, is_head } => Response { is_head, ..file(daemon, &path) },
-                Asked::SharePage(asked) => {
-                    place.answer_arrives(daemon.clock.now(), 0);
-                    let card = card(daemon, &asked).await;
-                    Response { is_head: asked.is_head, ..share_page(daemon, &asked, card.as_deref()) }
+    let (mut head, mut filled) = (Vec::new(), 0);
+    let mut requests_left = if stream.secured().is_some() { REQUESTS_MAX } else { 1 };
+    loop {
+        requests_left -= 1;
+        let received = receive(daemon, place, stream, &mut head, filled).await;
+        let (size, is_last) = match &received {
+            Ok((size, _)) => (*size, requests_left == 0 || !head::stays(head.get(..*size)?)),
+            Err(_) => (0, true),
+        };
+        let mut answered = match received {
+            Ok((_, now_filled)) => {
+                filled = now_filled;
+                let (bytes, early) = head.get(..filled)?.split_at(size.min(filled));
+                match answer(daemon, place, stream, bytes, address).await {
+                    Ok(answer) => answer,
+                    Err((page, upgrade)) => return Some((page, upgrade, early.to_vec())),
                 }
-                Asked::Upgrade(upgrade) => match enter(daemon, &upgrade) {
-                    Err(refusal) => refused(refusal),
-                    Ok(page) => {
-                        daemon.answers.borrow_mut().count(101);
-                        return Some((page, upgrade.response, early.to_vec()));
-                    }
-                },
+            }
+            Err(Some(answer)) => answer,
+            Err(None) => return None,
+        };
+        answered.is_head |= begins_as_head(&head);
+        daemon.answers.borrow_mut().count(answered.code);
+        // After any other answer the peer starts over, with a request that is read from its start.
+        if is_last || !matches!(answered.code, 200 | 301 | 404) {
+            drop(head);
+            send(&daemon.clock, place, stream, &answered).await;
+            return None;
+        }
+        answered.stays = true;
+        head.copy_within(size..filled, 0);
+        filled -= size;
+        if !send_and_stay(&daemon.clock, place, stream, &answered, filled > 0).await {
+            return None;
+        }
+    }
+}
+
+/// The answer to a request.
+///
+/// # Errors
+/// The admitted page and its upgrade answer.
+async fn answer(
+    daemon: &Daemon,
+    place: &Place,
+    stream: &Stream,
+    head: &[u8],
+    address: IpAddr,
+) -> Result<Response, (Id<Session>, String)> {
+    let asked = head::read(head, &daemon.config.borrow().pages, address);
+    let is_plain = stream.secured().is_none();
+    let mut answered = match asked {
+        Asked::Refused(answer) | Asked::Moved(answer) => answer,
+        Asked::Path { path, is_head } => {
+            let challenge = if is_plain { challenge::answer(daemon, &path) } else { None };
+            Response { is_head, ..challenge.unwrap_or_else(|| file(daemon, &path)) }
+        }
+        Asked::SharePage(asked) => match redirect(daemon, &asked, address).filter(|_| is_plain) {
+            Some(redirected) => Response { is_head: asked.is_head, ..redirected },
+            None => {
+                place.answer_arrives(daemon.clock.now(), 0);
+                let card = card(daemon, &asked).await;
+                Response { is_head: asked.is_head, ..share_page(daemon, &asked, card.as_deref()) }
+            }
+        },
+        Asked::Upgrade(upgrade) => match enter(daemon, &upgrade) {
+            Err(refusal) => refused(refusal),
+            Ok(page) => {
+                daemon.answers.borrow_mut().count(101);
+                return Err((page, upgrade.response));
+            }
+        },
+    };
+    let hsts_s = daemon.config.borrow().tls.as_ref().map_or(0, |tls| tls.hsts_s);
+    if !is_plain && hsts_s > 0 {
+        answered = answered.with("Strict-Transport-Security", &format!("max-age={hsts_s}"));
+    }
+    Ok(answered)
+}
+
+/// The redirect of a plain request for a share page to `https:`, where the configuration wants one.
+fn redirect(daemon: &Daemon, asked: &SharePage, peer: IpAddr) -> Option<Response> {
+    let config = daemon.config.borrow();
+    let tls = config.tls.as_ref().filter(|tls| tls.redirects(peer, &config.pages.trusted_proxies))?;
+    let base = match &config.pages.url {
+        Some(url) => url.clone(),
+        None => {
+            let host = asked.host.as_deref()?;
+            let host = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(host, _)| host);
+            match daemon.tls_listening.first().or(tls.listen.first()).map(SocketAddr::port)? {
+                443 => format!("https://{host}"),
+                port => format!("https://{host}:{port}"),
             }
         }
-        Err(Some(answer)) => answer,
-        Err(None) => return None,
     };
-    answered.is_head |= begins_as_head(&head);
-    drop(head);
-    daemon.answers.borrow_mut().count(answered.code);
-    send(&daemon.clock, place, stream, &answered).await;
-    None
+    let target = format!("{base}/s/{}{}", asked.link, asked.query);
+    Some(Response::plain(308, "the share page is at its https: address\n").with("Location", &target))
 }
 
 /// Closes a connection that was answered. Once the answer has arrived, a close without a reset
@@ -129,8 +230,9 @@ pub fn end(place: &Place, stream: Stream) {
     drop(stream);
 }
 
-/// Reads a request's head within its timeout; returns its size and the number of bytes read. `head`
-/// is allocated when the first byte arrives, so a silent connection has no buffer.
+/// Reads a request's head within its timeout; returns its size and the number of bytes read. The
+/// first `filled` bytes are in `head` already. It is allocated when the first byte arrives, so a
+/// silent connection has no buffer.
 ///
 /// # Errors
 /// The answer to bytes that are not a request; `None` if the peer is gone.
@@ -139,6 +241,7 @@ pub async fn receive(
     place: &Place,
     stream: &Stream,
     head: &mut Vec<u8>,
+    filled: usize,
 ) -> Result<(usize, usize), Option<Response>> {
     let time_max = Duration::from_millis(daemon.config.borrow().board.head_ms_max.into());
     let late = async {
@@ -146,10 +249,12 @@ pub async fn receive(
         Err(Some(Response::plain(408, "the request head took too long\n")))
     };
     let head = async {
-        first_byte(place, stream).await.map_err(|_| None)?;
+        if filled == 0 {
+            first_byte(place, stream).await.map_err(|_| None)?;
+        }
         place.head_begins();
         head.resize(HEAD_SIZE_MAX, 0);
-        read_head(stream, head).await
+        read_head_on(stream, head, filled).await
     };
     future::or(head, late).await
 }
@@ -157,63 +262,107 @@ pub async fn receive(
 /// Sends an answer, and waits until it has arrived and the peer has closed, within the limits.
 pub async fn send(clock: &Clock, place: &Place, stream: &Stream, answer: &Response) {
     let (head, body) = (answer.head(clock::date().as_deref()), answer.body());
-    let size = (head.len() + body.len()) as u64;
+    let progress = Progress::of(stream, (head.len() + body.len()) as u64);
     let is_left = Cell::new(false);
     let write = async {
         if write_all(stream, &head).await.is_ok() && write_all(stream, body).await.is_ok() {
+            progress.is_written.set(true);
             if linger(stream).await == Behind::TooMuch {
                 return;
             }
             // A peer may close its side first and still wait for the whole answer. Once both sides
             // are closed, the kernel reports no progress any more.
             is_left.set(true);
-            if matches!(socket_queues::acknowledged(stream), Ok(Some(arrived)) if arrived <= size) {
+            if matches!(socket_queues::acknowledged(stream), Ok(Some(bytes)) if !progress.has_arrived(bytes)) {
                 future::pending::<()>().await;
             }
             place.answer_arrived();
         }
     };
-    future::or(write, watch(clock, place, stream, size, &is_left)).await;
+    let watch = async {
+        if progress.watch(clock, place).await && !is_left.get() {
+            Timer::after(LINGER_TIME_MAX).await;
+        }
+    };
+    future::or(write, watch).await;
 }
 
-/// Waits while an answer of `size` bytes makes progress, then for the peer to close; `is_left` once
-/// it has.
-async fn watch(clock: &Clock, place: &Place, stream: &Stream, size: u64, is_left: &Cell<bool>) {
-    let since = clock.now();
-    let (mut arrived, mut until, mut wait) = (0, since.after(STALLED_MS_MAX), LOOK_TIME_MIN);
-    place.answer_arrives(since, arrived);
-    loop {
-        Timer::after(wait).await;
-        wait = (wait * 2).min(LOOK_TIME_MAX);
-        let now = clock.now();
-        let newest = match socket_queues::acknowledged(stream) {
-            Ok(Some(newest)) => newest,
-            Ok(None) => return,
-            // The kernel doesn't report progress: wait as long as the minimum progress would take.
-            Err(_) if now.since(since) < STALLED_MS_MAX + size * 1000 / PROGRESS_PER_S => continue,
-            Err(_) => return,
-        };
-        // Our FIN counts as one byte more: acknowledged with it, the whole answer has arrived.
-        if newest > size {
-            place.answer_arrived();
-            break;
+/// Sends an answer, and waits for the next request within the limits, or for none if its beginning
+/// `is_here`. `false` if there is none.
+async fn send_and_stay(clock: &Clock, place: &Place, stream: &Stream, answer: &Response, is_here: bool) -> bool {
+    let (head, body) = (answer.head(clock::date().as_deref()), answer.body());
+    let progress = Progress::of(stream, (head.len() + body.len()) as u64);
+    let talk = async {
+        let is_sent = write_all(stream, &head).await.is_ok() && write_all(stream, body).await.is_ok();
+        progress.is_written.set(true);
+        is_sent && (is_here || readable(stream).await.is_ok())
+    };
+    let watch = async {
+        if progress.watch(clock, place).await {
+            Timer::after(IDLE_TIME_MAX).await;
         }
-        // TCP_USER_TIMEOUT counts from the first window probe, and ignores what is acknowledged
-        // after it.
-        if arrived == 0 {
-            let _ = SockRef::from(stream).set_tcp_user_timeout(None);
-        }
-        // Each byte that arrives extends the deadline, up to the full timeout from now.
-        let bought = until.after(newest.saturating_sub(arrived).saturating_mul(1000) / PROGRESS_PER_S);
-        until = bought.min(now.after(STALLED_MS_MAX));
-        arrived = newest;
-        place.answer_arrives(since, arrived);
-        if now >= until {
-            return;
+        false
+    };
+    future::or(talk, watch).await
+}
+
+/// How much of an answer has arrived.
+struct Progress<'a> {
+    stream: &'a Stream,
+    /// The answer's size. With TLS it is not known how many bytes carry it.
+    size: u64,
+    is_written: Cell<bool>,
+}
+
+impl<'a> Progress<'a> {
+    fn of(stream: &'a Stream, size: u64) -> Self {
+        Self { stream, size, is_written: Cell::new(false) }
+    }
+
+    /// Whether the whole answer has arrived, given what was acknowledged on the connection: with
+    /// our FIN, which counts as one byte more, or, with TLS, when the kernel has nothing left.
+    fn has_arrived(&self, acknowledged: u64) -> bool {
+        match self.stream.secured() {
+            None => acknowledged > self.size,
+            Some(_) => self.is_written.get() && socket_queues::untaken(self.stream).is_none_or(|left| left == 0),
         }
     }
-    if !is_left.get() {
-        Timer::after(LINGER_TIME_MAX).await;
+
+    /// Waits while the answer makes progress; `true` once it has arrived.
+    async fn watch(&self, clock: &Clock, place: &Place) -> bool {
+        let since = clock.now();
+        let (mut arrived, mut until, mut wait) = (0, since.after(STALLED_MS_MAX), LOOK_TIME_MIN);
+        place.answer_arrives(since, arrived);
+        loop {
+            Timer::after(wait).await;
+            wait = (wait * 2).min(LOOK_TIME_MAX);
+            let now = clock.now();
+            let newest = match socket_queues::acknowledged(self.stream) {
+                Ok(Some(newest)) => newest,
+                Ok(None) => return false,
+                // The kernel doesn't report progress: wait as long as the minimum progress would
+                // take.
+                Err(_) if now.since(since) < STALLED_MS_MAX + self.size * 1000 / PROGRESS_PER_S => continue,
+                Err(_) => return false,
+            };
+            if self.has_arrived(newest) {
+                place.answer_arrived();
+                return true;
+            }
+            // TCP_USER_TIMEOUT counts from the first window probe, and ignores what is acknowledged
+            // after it.
+            if arrived == 0 {
+                let _ = SockRef::from(self.stream).set_tcp_user_timeout(None);
+            }
+            // Each byte that arrives extends the deadline, up to the full timeout from now.
+            let bought = until.after(newest.saturating_sub(arrived).saturating_mul(1000) / PROGRESS_PER_S);
+            until = bought.min(now.after(STALLED_MS_MAX));
+            arrived = newest;
+            place.answer_arrives(since, arrived);
+            if now >= until {
+                return false;
+            }
+        }
     }
 }
 

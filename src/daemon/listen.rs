@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::stream::Stream;
 use super::{Daemon, DaemonError, heads, http, options};
-use crate::config::{Config, Pages};
+use crate::config::Pages;
 use board::Board;
 
 /// Connections accepted in one turn. As many may be evicted for them, and close when they get their
@@ -30,7 +30,8 @@ const REST: Duration = Duration::from_millis(100);
 /// Poll interval for a free place.
 const PLACE_WAIT: Duration = Duration::from_millis(5);
 
-/// The pages' listeners.
+/// The pages' listeners of one kind.
+#[derive(Default)]
 pub struct Listeners {
     /// In the order of `addresses`.
     pub sockets: Vec<Rc<Async<TcpListener>>>,
@@ -41,28 +42,28 @@ pub struct Listeners {
     pub are_inherited: bool,
 }
 
-/// Binds every configured address, or adopts the inherited listeners instead.
-pub fn bind(config: &Config, inherited: Vec<TcpListener>) -> Result<Listeners, DaemonError> {
-    let mut listeners = Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: !inherited.is_empty() };
+/// Binds these addresses, or adopts the inherited listeners instead.
+pub fn bind(addresses: &[SocketAddr], inherited: Vec<TcpListener>, board: &Board) -> Result<Listeners, DaemonError> {
+    let mut listeners = Listeners { are_inherited: !inherited.is_empty(), ..Listeners::default() };
     let mut add = |listener: Async<TcpListener>, address| {
         listeners.addresses.push(listener.get_ref().local_addr().unwrap_or(address));
         listeners.sockets.push(Rc::new(listener));
     };
     if inherited.is_empty() {
-        for &address in &config.pages.listen {
-            add(listener(address, &config.board).map_err(|error| DaemonError::Listen(address, error))?, address);
+        for &address in addresses {
+            add(listener(address, board).map_err(|error| DaemonError::Listen(address, error))?, address);
         }
     }
     for socket in inherited {
         let address = socket.local_addr().map_err(DaemonError::Passed)?;
-        add(adopted(socket, &config.board).map_err(|error| DaemonError::Listen(address, error))?, address);
+        add(adopted(socket, board).map_err(|error| DaemonError::Listen(address, error))?, address);
     }
-    share_backlog(&listeners.sockets, &config.board)?;
     Ok(listeners)
 }
 
-/// Divides the board's backlog among the listeners: the memory sum counts it once.
-fn share_backlog(sockets: &[Rc<Async<TcpListener>>], board: &Board) -> Result<(), DaemonError> {
+/// Divides the board's backlog among all listeners: the memory sum counts it once.
+pub fn share_backlog(kinds: [&Listeners; 2], board: &Board) -> Result<(), DaemonError> {
+    let sockets: Vec<_> = kinds.iter().flat_map(|kind| &kind.sockets).collect();
     let share = (board.backlog_max as usize / sockets.len().max(1)).max(1);
     for socket in sockets.iter().filter(|_| sockets.len() > 1) {
         let address = socket.get_ref().local_addr().map_err(DaemonError::Passed)?;
@@ -162,8 +163,13 @@ pub fn raise_descriptor_limit(board: &Board) {
     }
 }
 
-/// Accepts connections for as long as the daemon runs.
-pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Async<TcpListener>>) {
+/// Accepts connections for as long as the daemon runs; by TLS if `is_tls`.
+pub async fn accept(
+    daemon: Rc<Daemon>,
+    executor: Rc<LocalExecutor<'static>>,
+    listener: Rc<Async<TcpListener>>,
+    is_tls: bool,
+) {
     // Connections may have queued in an inherited listener before its options were set.
     let mut are_waiting = daemon.is_inherited;
     loop {
@@ -188,7 +194,7 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
             }
             let taken = take(listener.get_ref(), are_waiting.then_some(&daemon.config.borrow().board));
             match taken {
-                Ok((stream, address)) => begin(&daemon, &executor, stream, address),
+                Ok((stream, address)) => begin(&daemon, &executor, stream, address, is_tls),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     are_waiting = false;
                     break;
@@ -243,7 +249,13 @@ fn is_of_one_peer(error: &io::Error) -> bool {
     )
 }
 
-fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: TcpStream, address: SocketAddr) {
+fn begin(
+    daemon: &Rc<Daemon>,
+    executor: &Rc<LocalExecutor<'static>>,
+    stream: TcpStream,
+    address: SocketAddr,
+    is_tls: bool,
+) {
     let stream = match Stream::new(stream) {
         Ok(stream) => stream,
         Err(error) => {
@@ -256,7 +268,7 @@ fn begin(daemon: &Rc<Daemon>, executor: &Rc<LocalExecutor<'static>>, stream: Tcp
     let address = address.ip().to_canonical();
     let network = network(&daemon.config.borrow().pages, address);
     let place = daemon.heads.borrow_mut().enter(daemon.clock.now(), network);
-    executor.spawn(http::serve(Rc::clone(daemon), Rc::clone(executor), place, stream, address)).detach();
+    executor.spawn(http::serve(Rc::clone(daemon), Rc::clone(executor), place, stream, address, is_tls)).detach();
 }
 
 /// The network whose place a connection takes; none behind a trusted proxy, where each connection
@@ -325,12 +337,12 @@ mod tests {
         let passed = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = passed.local_addr().unwrap();
         let _peers = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
-        let config = crate::config::Config::of_defaults(&board::HOST).unwrap();
-        let listeners = bind(&config, vec![passed]).unwrap();
+        let board = &board::HOST;
+        let listeners = bind(&["127.0.0.1:0".parse().unwrap()], vec![passed], board).unwrap();
         let [socket] = &listeners.sockets[..] else { panic!("one was passed") };
         assert_eq!((&listeners.addresses[..], listeners.are_inherited), (&[address][..], true));
         let stream = accepted(socket, None);
         assert!(SockRef::from(&stream).linger().unwrap().is_none(), "it came too early");
-        assert_has_all_options(&SockRef::from(&accepted(socket, Some(&config.board))));
+        assert_has_all_options(&SockRef::from(&accepted(socket, Some(board))));
     }
 }

@@ -77,7 +77,7 @@ async fn serve(daemon: Rc<Daemon>, place: Rc<Place>, stream: Stream) {
 
 async fn converse(daemon: &Daemon, place: &Place, stream: &Stream) {
     let mut head = Vec::new();
-    let mut answer = match http::receive(daemon, place, stream, &mut head).await {
+    let mut answer = match http::receive(daemon, place, stream, &mut head, 0).await {
         Ok((size, _)) => answer(daemon, head.get(..size).unwrap_or_default()),
         Err(Some(answer)) => answer,
         Err(None) => return,

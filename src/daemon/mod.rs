@@ -15,6 +15,7 @@
 mod boundary;
 mod budget;
 mod card;
+mod challenge;
 mod clock;
 pub mod connection;
 mod console;
@@ -94,6 +95,8 @@ pub enum DaemonError {
     Random(getrandom::Error),
     /// Signal handlers can't be installed.
     Signals(io::Error),
+    /// A certificate can't be used.
+    Tls(String),
 }
 
 impl fmt::Display for DaemonError {
@@ -121,6 +124,7 @@ impl fmt::Display for DaemonError {
             }
             Self::Random(error) => write!(f, "can't get random bytes from the system: {error}"),
             Self::Signals(error) => write!(f, "can't install signal handlers: {error}"),
+            Self::Tls(why) => write!(f, "can't serve pages by TLS: {why}"),
         }
     }
 }
@@ -189,23 +193,27 @@ async fn serve_for(
     ready: impl FnOnce(&[SocketAddr]),
 ) -> Result<(), DaemonError> {
     let signals = signals::signals().map_err(DaemonError::Signals)?;
-    let listeners = listen::bind(&config, inherited.pages)?;
+    let listeners = listen::bind(&config.pages.listen, inherited.pages, &config.board)?;
+    let tls_addresses = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
+    let tls_listeners = listen::bind(tls_addresses, Vec::new(), &config.board)?;
+    listen::share_backlog([&listeners, &tls_listeners], &config.board)?;
     let console = console::listener(&config, inherited.console)?;
     let metrics = match config.metrics {
         Some(address) => Some(metrics::bind(address).map_err(|error| DaemonError::Metrics(address, error))?),
         None => None,
     };
     listen::raise_descriptor_limit(&config.board);
-    let daemon = Daemon::new(config, path, &listeners, notify)?;
+    let daemon = Daemon::new(config, path, &listeners, &tls_listeners, notify)?;
     for note in daemon.config.borrow().notes() {
         log::warn!("{note}");
     }
     log::info!("sharelinkd {} on board {}, {}", env!("CARGO_PKG_VERSION"), board::SELECTED.name, memory_text(&daemon));
     let mut tasks = Vec::new();
-    let accepting: Vec<_> = listeners
-        .sockets
-        .iter()
-        .map(|socket| executor.spawn(listen::accept(Rc::clone(&daemon), Rc::clone(&executor), Rc::clone(socket))))
+    let sockets = listeners.sockets.iter().map(|socket| (socket, false));
+    let sockets = sockets.chain(tls_listeners.sockets.iter().map(|socket| (socket, true)));
+    let accepting: Vec<_> = sockets
+        .map(|(socket, is_tls)| listen::accept(Rc::clone(&daemon), Rc::clone(&executor), Rc::clone(socket), is_tls))
+        .map(|accepting| executor.spawn(accepting))
         .collect();
     tasks.push(executor.spawn(fanout::run(Rc::clone(&daemon))));
     tasks.push(executor.spawn(uplink::run(Rc::clone(&daemon))));
@@ -227,7 +235,10 @@ async fn serve_for(
     if let Some(serial) = daemon.config.borrow().console.serial.clone() {
         tasks.push(executor.spawn(serial::run(Rc::clone(&daemon), serial)));
     }
-    let list = addresses_text(&daemon.listening);
+    let mut list = addresses_text(&daemon.listening);
+    if !daemon.tls_listening.is_empty() {
+        list = format!("{list}, by TLS to {}", addresses_text(&daemon.tls_listening));
+    }
     log_addresses_in_force(&daemon);
     if log::log_enabled!(log::Level::Info) {
         log::info!("ready: pages connect to {list}");
@@ -292,6 +303,10 @@ pub(crate) struct Daemon {
     path: Option<PathBuf>,
     /// The addresses that pages connect to.
     listening: Vec<SocketAddr>,
+    /// The addresses that pages connect to by TLS.
+    tls_listening: Vec<SocketAddr>,
+    /// TLS for pages; none if it is off.
+    tls: Option<tls::Server>,
     /// Whether the service manager holds the listeners; then `pages.listen` has no effect.
     is_inherited: bool,
     notify: Notify,
@@ -316,9 +331,11 @@ impl Daemon {
         config: Config,
         path: Option<PathBuf>,
         listeners: &listen::Listeners,
+        tls_listeners: &listen::Listeners,
         notify: Notify,
     ) -> Result<Rc<Self>, DaemonError> {
         let clock = Clock::start();
+        let tls = config.tls.as_ref().map(|tls| tls::Server::new(tls, &config.board, clock)).transpose()?;
         let seed = getrandom::u64().map_err(DaemonError::Random)?;
         let relay = Relay::new(&config.board, settings(&config), seed, clock.now());
         Ok(Rc::new(Self {
@@ -331,6 +348,8 @@ impl Daemon {
             config: RefCell::new(config),
             path,
             listening: listeners.addresses.clone(),
+            tls_listening: tls_listeners.addresses.clone(),
+            tls,
             is_inherited: listeners.are_inherited,
             notify,
             turns: Turns::default(),
@@ -446,8 +465,8 @@ mod tests {
         /// A daemon around this machine, without sockets.
         pub(in crate::daemon) fn of(rig: Rig) -> Rc<Self> {
             let config = Config::of_defaults(&HOST).unwrap();
-            let listeners = listen::Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
-            let daemon = Self::new(config, None, &listeners, Notify::default()).unwrap();
+            let listeners = listen::Listeners::default();
+            let daemon = Self::new(config, None, &listeners, &listeners, Notify::default()).unwrap();
             *daemon.relay.borrow_mut() = rig.relay;
             daemon
         }

@@ -58,6 +58,8 @@ pub trait Behind: 'static {
     /// The page broke the WebSocket protocol or one of its limits: as for
     /// [`leaving`](Self::leaving). It is closed with this code.
     fn broken(&self, page: Self::Page, code: u16);
+    /// The page's TLS keys are used up and can't be renewed: it must connect anew.
+    fn used_up(&self, page: Self::Page);
     /// The connection is gone.
     fn gone(&self, page: Self::Page);
     /// Whether to serve, close or cut the connection.
@@ -142,6 +144,9 @@ impl<B: Behind> Future for Page<B> {
             page.connection.begin_turn();
         }
         loop {
+            if page.connection.is_used_up() && page.state == State::Open {
+                page.behind.used_up(page.connection.page);
+            }
             match page.behind.verdict(page.connection.page) {
                 Verdict::Cut => return Poll::Ready(()),
                 Verdict::Close(code, reason) if page.state == State::Open => {
@@ -317,7 +322,7 @@ impl<B: Behind> Page<B> {
     /// Reads and discards; `false` if the peer is gone.
     fn discard(&self) -> Poll<bool> {
         let mut nowhere = [0; DISCARD_SIZE];
-        match self.connection.read(&mut nowhere) {
+        match self.connection.discard(&mut nowhere) {
             Ok(0) => Poll::Ready(false),
             Ok(_) => Poll::Ready(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -398,6 +403,7 @@ mod tests {
         fn binary(&self, (): (), _: &[u8]) {}
         fn heard(&self, (): ()) {}
         fn leaving(&self, (): ()) {}
+        fn used_up(&self, (): ()) {}
         fn broken(&self, (): (), _: u16) {}
         fn gone(&self, (): ()) {}
 

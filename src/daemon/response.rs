@@ -1,4 +1,4 @@
-//! An HTTP response that closes its connection: a status, header lines, a body.
+//! An HTTP response: a status, header lines, a body.
 //!
 //! Owns the response's wire format and the header lines that every response has (RFC 9110, RFC
 //! 9112). Knows neither sockets nor requests: `head.rs` and `http.rs` choose the status. Refuses
@@ -8,10 +8,11 @@
 pub const NO_STORE: &str = "Cache-Control: no-store\r\n";
 
 /// Every status in use, with its reason phrase.
-pub const STATUSES: [(u16, &str); 13] = [
+pub const STATUSES: [(u16, &str); 14] = [
     (101, "Switching Protocols"),
     (200, "OK"),
     (301, "Moved Permanently"),
+    (308, "Permanent Redirect"),
     (400, "Bad Request"),
     (403, "Forbidden"),
     (404, "Not Found"),
@@ -24,7 +25,7 @@ pub const STATUSES: [(u16, &str); 13] = [
     (505, "HTTP Version Not Supported"),
 ];
 
-/// A response that closes its connection.
+/// A response.
 #[derive(Debug)]
 pub struct Response {
     /// The status.
@@ -37,6 +38,8 @@ pub struct Response {
     pub body: std::borrow::Cow<'static, [u8]>,
     /// The request was a HEAD: `Content-Length` is as for GET, and the body is left out.
     pub is_head: bool,
+    /// The connection stays open for another request.
+    pub stays: bool,
 }
 
 impl Response {
@@ -44,7 +47,7 @@ impl Response {
     #[must_use]
     pub fn plain(code: u16, text: &str) -> Self {
         let (kind, headers) = ("text/plain; charset=utf-8", NO_STORE.to_owned());
-        Self { code, kind, headers, body: text.as_bytes().to_vec().into(), is_head: false }
+        Self { code, kind, headers, body: text.as_bytes().to_vec().into(), is_head: false, stays: false }
     }
 
     /// Adds a header line.
@@ -65,10 +68,14 @@ impl Response {
     pub fn head(&self, date: Option<&str>) -> Vec<u8> {
         let reason = STATUSES.iter().find(|(code, _)| *code == self.code).map_or("", |(_, reason)| reason);
         // `Upgrade` is a hop-by-hop header, so `Connection` must name it (RFC 9110, 7.8).
-        let connection = if self.headers.contains("Upgrade: ") { "close, Upgrade" } else { "close" };
+        let connection = match (self.headers.contains("Upgrade: "), self.stays) {
+            (true, _) => "Connection: close, Upgrade\r\n",
+            (false, false) => "Connection: close\r\n",
+            (false, true) => "",
+        };
         let date = date.map(|date| format!("Date: {date}\r\n")).unwrap_or_default();
         format!(
-            "HTTP/1.1 {} {reason}\r\n{date}Content-Type: {}\r\nContent-Length: {}\r\nConnection: {connection}\r\n{}\r\n",
+            "HTTP/1.1 {} {reason}\r\n{date}Content-Type: {}\r\nContent-Length: {}\r\n{connection}{}\r\n",
             self.code,
             self.kind,
             self.body.len(),

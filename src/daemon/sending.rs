@@ -1,6 +1,5 @@
-//! Writes to sockets without waiting: one page by a call of its own, or the same bytes to many
-//! pages by one call for all (io_uring), if the kernel supports and allows it and the configuration
-//! enables it.
+//! Writes to sockets without waiting: to one page by a call of its own, or to many pages by one
+//! call for all (io_uring), if the kernel supports and allows it and the configuration enables it.
 //!
 //! Owns the ring for such a batch. Nothing is in flight between two calls: each request carries
 //! `MSG_DONTWAIT`, so the kernel has completed all of them when the call returns, and none outlives
@@ -55,20 +54,23 @@ fn again(call: impl Fn() -> Taken) -> Taken {
 /// What each socket of a batch took, in order.
 pub type TakenByEach = heapless::Vec<Taken, BATCH_SIZE_MAX>;
 
-fn send_each<'a>(sockets: impl Iterator<Item = BorrowedFd<'a>>, bytes: &[u8], taken: &mut TakenByEach) {
+/// A socket, and the bytes for it.
+pub type Parcel<'a> = (BorrowedFd<'a>, &'a [u8]);
+
+fn send_each<'a>(parcels: impl Iterator<Item = Parcel<'a>>, taken: &mut TakenByEach) {
     taken.clear();
-    taken.extend(sockets.take(BATCH_SIZE_MAX).map(|socket| send(socket, bytes)));
+    taken.extend(parcels.take(BATCH_SIZE_MAX).map(|(socket, bytes)| send(socket, bytes)));
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod batch {
     use std::io;
-    use std::os::fd::{AsRawFd, BorrowedFd};
+    use std::os::fd::AsRawFd;
 
     use io_uring::{IoUring, Probe, opcode, types::Fd};
     use rustix::io::Errno;
 
-    use super::{BATCH_SIZE_MAX, Taken, TakenByEach, send, send_each};
+    use super::{BATCH_SIZE_MAX, Parcel, Taken, TakenByEach, send, send_each};
 
     /// Entries of the ring, a power of two.
     const ENTRIES: u32 = 256;
@@ -77,7 +79,7 @@ mod batch {
     /// Marks a request that the kernel has not completed.
     const NOT_YET: Taken = Err(Errno::INPROGRESS);
 
-    /// Sends the same bytes to many sockets.
+    /// Sends to many sockets.
     pub struct Batch {
         pub(super) ring: Option<IoUring>,
     }
@@ -90,28 +92,27 @@ mod batch {
             Self { ring }
         }
 
-        /// Sends the bytes to each socket, at most [`BATCH_SIZE_MAX`], without waiting.
-        pub fn send<'a>(
-            &mut self,
-            sockets: impl Iterator<Item = BorrowedFd<'a>> + Clone,
-            bytes: &[u8],
-            taken: &mut TakenByEach,
-        ) {
-            let Some(ring) = &mut self.ring else { return send_each(sockets, bytes, taken) };
+        /// Sends to each socket its bytes, to at most [`BATCH_SIZE_MAX`], without waiting. `false`
+        /// if the kernel may still read the bytes of those with an error: the ring failed.
+        pub fn send<'a>(&mut self, parcels: impl Iterator<Item = Parcel<'a>> + Clone, taken: &mut TakenByEach) -> bool {
+            let Some(ring) = &mut self.ring else {
+                send_each(parcels, taken);
+                return true;
+            };
             taken.clear();
-            if let Err(error) = send_by(ring, sockets.clone(), bytes, taken) {
-                log::warn!("io_uring failed; from now on each page is written to by a call of its own: {error}");
-                let is_over =
-                    ring.submission().len() + taken.iter().filter(|taken| **taken != NOT_YET).count() == taken.len();
-                self.ring = None;
-                if is_over {
-                    // Requests that the kernel did not take were not sent; dropping the ring
-                    // discarded them.
-                    for (taken, socket) in taken.iter_mut().zip(sockets).filter(|(taken, _)| **taken == NOT_YET) {
-                        *taken = send(socket, bytes);
-                    }
+            let Err(error) = send_by(ring, parcels.clone(), taken) else { return true };
+            log::warn!("io_uring failed; from now on each page is written to by a call of its own: {error}");
+            let is_over =
+                ring.submission().len() + taken.iter().filter(|taken| **taken != NOT_YET).count() == taken.len();
+            self.ring = None;
+            if is_over {
+                // Requests that the kernel did not take were not sent; dropping the ring discarded
+                // them.
+                for (taken, (socket, bytes)) in taken.iter_mut().zip(parcels).filter(|(taken, _)| **taken == NOT_YET) {
+                    *taken = send(socket, bytes);
                 }
             }
+            is_over
         }
     }
 
@@ -128,13 +129,12 @@ mod batch {
     /// The ring's own; what was not completed is left as [`NOT_YET`].
     fn send_by<'a>(
         ring: &mut IoUring,
-        sockets: impl Iterator<Item = BorrowedFd<'a>>,
-        bytes: &[u8],
+        parcels: impl Iterator<Item = Parcel<'a>>,
         taken: &mut TakenByEach,
     ) -> io::Result<()> {
-        let size = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         let mut requests = ring.submission();
-        for (index, socket) in sockets.take(BATCH_SIZE_MAX).enumerate() {
+        for (index, (socket, bytes)) in parcels.take(BATCH_SIZE_MAX).enumerate() {
+            let size = u32::try_from(bytes.len()).map_err(io::Error::other)?;
             let request = opcode::Send::new(Fd(socket.as_raw_fd()), bytes.as_ptr(), size)
                 .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
                 .build()
@@ -177,11 +177,9 @@ mod batch {
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod batch {
-    use std::os::fd::BorrowedFd;
+    use super::{Parcel, TakenByEach, send_each};
 
-    use super::{TakenByEach, send_each};
-
-    /// Sends the same bytes to many sockets.
+    /// Sends to many sockets.
     pub struct Batch;
 
     impl Batch {
@@ -190,14 +188,10 @@ mod batch {
             Self
         }
 
-        /// Sends the bytes to each socket, at most [`super::BATCH_SIZE_MAX`], without waiting.
-        pub fn send<'a>(
-            &mut self,
-            sockets: impl Iterator<Item = BorrowedFd<'a>> + Clone,
-            bytes: &[u8],
-            taken: &mut TakenByEach,
-        ) {
-            send_each(sockets, bytes, taken);
+        /// Sends to each socket its bytes, to at most [`super::BATCH_SIZE_MAX`], without waiting.
+        pub fn send<'a>(&mut self, parcels: impl Iterator<Item = Parcel<'a>> + Clone, taken: &mut TakenByEach) -> bool {
+            send_each(parcels, taken);
+            true
         }
     }
 }
@@ -244,7 +238,7 @@ mod tests {
             assert!(room > 0);
             pairs[5].0.shutdown(std::net::Shutdown::Write).unwrap();
             for _ in 0..3 {
-                batch.send(pairs.iter().map(|(near, _)| near.as_fd()), &bytes, &mut taken);
+                batch.send(pairs.iter().map(|(near, _)| (near.as_fd(), &bytes[..])), &mut taken);
                 assert_eq!(taken.len(), pairs.len());
                 assert_eq!(taken[3], Ok(0), "ring: {wants_ring}");
                 assert_eq!(taken[5], Err(Errno::PIPE));
@@ -265,10 +259,10 @@ mod tests {
         for wants_ring in [true, false] {
             let mut batch = Batch::open(wants_ring);
             let mut taken = TakenByEach::new();
-            batch.send(std::iter::empty(), b"x", &mut taken);
+            batch.send(std::iter::empty(), &mut taken);
             assert!(taken.is_empty());
             // One more than fits is left out.
-            batch.send(std::iter::repeat_n(near.as_fd(), BATCH_SIZE_MAX + 1), b"xyz", &mut taken);
+            batch.send(std::iter::repeat_n((near.as_fd(), &b"xyz"[..]), BATCH_SIZE_MAX + 1), &mut taken);
             assert!(taken.len() == BATCH_SIZE_MAX && taken.iter().all(|taken| *taken == Ok(3)));
             let mut read = [0; 3 * BATCH_SIZE_MAX];
             far.read_exact(&mut read).unwrap();
@@ -289,7 +283,7 @@ mod tests {
         let mut batch = Batch { ring: Some(ring) };
         let mut taken = TakenByEach::new();
         for piece in [b"one", b"two"] {
-            batch.send(pairs.iter().map(|(near, _)| near.as_fd()), piece, &mut taken);
+            assert!(batch.send(pairs.iter().map(|(near, _)| (near.as_fd(), &piece[..])), &mut taken));
             assert!(taken.len() == pairs.len() && taken.iter().all(|taken| *taken == Ok(3)), "{taken:?}");
             assert!(batch.ring.is_none());
         }

@@ -83,15 +83,15 @@ impl Stream {
         self.receive(nowhere, RecvFlags::empty())
     }
 
-    /// Whether something can be read, the end included.
+    /// Leaves what has arrived where it is: 1 if something has, 0 if the peer has closed its side.
     ///
     /// # Errors
     /// `WouldBlock` if nothing has arrived, or the socket's own.
-    pub fn peek(&self) -> io::Result<()> {
+    pub fn peek(&self) -> io::Result<usize> {
         if self.secured.as_ref().is_some_and(|secured| secured.has_plain()) {
-            return Ok(());
+            return Ok(1);
         }
-        self.receive(&mut [0], RecvFlags::PEEK).map(|_| ())
+        self.receive(&mut [0], RecvFlags::PEEK)
     }
 
     fn receive(&self, into: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
@@ -180,7 +180,7 @@ pub(super) mod tests {
             assert_eq!(near.read(&mut bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
             far.write_all(b"hello").unwrap();
             while near.peek().is_err() {}
-            assert_eq!(near.read(&mut bytes).unwrap(), 5);
+            assert_eq!((near.peek().unwrap(), near.read(&mut bytes).unwrap()), (1, 5));
             assert_eq!(near.write(b"a").unwrap(), 1);
             assert_eq!(near.write_slices(&Slices::from_slice(&[b"bc", b"d"]).unwrap()), Ok(3));
             near.end_writing().unwrap();

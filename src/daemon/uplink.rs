@@ -118,7 +118,7 @@ async fn knock(address: UplinkAddress) -> Option<Stream> {
     let answer = async {
         let stream = connect(&address).await.ok()?;
         poll_fn(|context| stream.poll_readable(context)).await.ok()?;
-        matches!(stream.peek(&mut [0]), Ok(1..)).then_some(stream)
+        matches!(stream.peek(), Ok(1..)).then_some(stream)
     };
     let late = async {
         Timer::after(KNOCK_TIME_MAX).await;

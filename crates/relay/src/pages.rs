@@ -169,6 +169,14 @@ impl Relay {
         }
     }
 
+    /// A page's keys are used up and can't be renewed (TLS 1.2): closes it with a time to come back.
+    pub fn handle_page_used_up(&mut self, now: Instant, page: Id<Session>) {
+        if let Some(page) = self.resolve(page) {
+            let retry_ms = self.retry_ms();
+            self.close_page(now, page, 1012, Reason::Own(""), Some(retry_ms));
+        }
+    }
+
     /// The rest of a frame that a page was in the middle of was overtaken: the connection can only
     /// be cut.
     pub fn handle_page_overtaken(&mut self, page: Id<Session>) {

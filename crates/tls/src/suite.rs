@@ -64,11 +64,15 @@ impl Suite {
     /// What sealing adds to a plaintext, in bytes: the prefix, in TLS 1.3 the content type, the tag.
     #[must_use]
     pub const fn overhead(self) -> usize {
-        let inner = match self.version {
+        self.prefix_size() + self.inner_size() + TAG_SIZE
+    }
+
+    /// What is encrypted behind a plaintext, in bytes: in TLS 1.3 the content type.
+    pub(crate) const fn inner_size(self) -> usize {
+        match self.version {
             Version::Tls12 => 0,
             Version::Tls13 => 1,
-        };
-        self.prefix_size() + inner + TAG_SIZE
+        }
     }
 
     pub(crate) fn algorithm(self) -> &'static Algorithm {

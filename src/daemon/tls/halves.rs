@@ -61,7 +61,7 @@ impl Halves {
             places.pop_front();
             self.cut.set(self.cut.get() + 1);
         }
-        let half = Rc::new(Half { since: now, bytes: RefCell::new(Some(part)) });
+        let half = Rc::new(Half::new(now, part));
         places.push_back(Rc::clone(&half));
         Ok(half)
     }
@@ -93,6 +93,11 @@ impl Halves {
 }
 
 impl Half {
+    /// These bytes, from now on.
+    pub const fn new(now: Instant, part: Part) -> Self {
+        Self { since: now, bytes: RefCell::new(Some(part)) }
+    }
+
     /// Works on the bytes; `None` if the place was taken away.
     pub fn with<T>(&self, work: impl FnOnce(&mut Part) -> T) -> Option<T> {
         self.bytes.borrow_mut().as_mut().map(work)

@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{Ticketer, cipher_suite, default_provider};
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, ServerConnection,
-};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, ServerConnection};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ConnectionTrafficSecrets, HandshakeKind, KeyLog, ProtocolVersion, SupportedCipherSuite};
@@ -192,9 +190,7 @@ impl Handshake {
         let write = keys(secrets.tx, traffic.server);
         let read = keys(secrets.rx, traffic.client);
         match (write, read) {
-            (Some((suite, write)), Some((_, read))) => {
-                Ok(Next::Done(Box::new(Channel::new(suite, write, read)), kind))
-            }
+            (Some((suite, write)), Some((_, read))) => Ok(Next::Done(Box::new(Channel::new(suite, write, read)), kind)),
             _ => Err(Failed(rustls::Error::General("keys of a suite that was not offered".to_owned()))),
         }
     }

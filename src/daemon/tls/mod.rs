@@ -29,7 +29,7 @@ use self::secured::Secured;
 use super::budget::Budget;
 use super::clock::Clock;
 use super::exchange::{first_byte, linger, read};
-use super::heads::{self, Place};
+use super::heads::Place;
 use super::response::Response;
 use super::stream::Stream;
 use super::{Daemon, DaemonError};
@@ -84,7 +84,7 @@ impl Server {
         let buckets = RefCell::new(vec![Bucket::default(); board.addresses_max as usize].into());
         let rate = Rate { burst: board.address_asks_burst, per_s: board.address_asks_per_s };
         let seed = getrandom::u64().map_err(DaemonError::Random)?;
-        let halves = Rc::new(Halves::new(board.half_records_max, clock));
+        let halves = Rc::new(Halves::new((board.pages_max / 32).max(4), clock));
         Ok(Self { acceptor, pacer: Pacer::default(), buckets, rate, seed, halves, clock, counts: Cell::default() })
     }
 
@@ -104,9 +104,9 @@ impl Server {
         self.counts.set(counts);
     }
 
-    /// Whether an address may begin one more full handshake.
-    fn admits(&self, address: IpAddr) -> bool {
-        let bits = match heads::network(address) {
+    /// Whether a network may begin one more full handshake.
+    fn admits(&self, network: IpAddr) -> bool {
+        let bits = match network {
             IpAddr::V4(address) => u64::from(address.to_bits()),
             IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX),
         };
@@ -128,7 +128,7 @@ fn refused(failed: Failed) -> DaemonError {
 }
 
 /// Shakes hands on a fresh connection, within the time of a request head. Only the peer's silence
-/// counts, not its wait for a turn. `address` is the peer's; none for a trusted proxy.
+/// counts, not its wait for a turn.
 ///
 /// # Errors
 /// The plain response to a peer that speaks HTTP; `None` if the connection is over. A peer that
@@ -138,7 +138,6 @@ pub async fn shake(
     server: &Server,
     place: &Place,
     stream: &Stream,
-    address: Option<IpAddr>,
 ) -> Result<Secured, Option<Response>> {
     let mut left = Duration::from_millis(daemon.config.borrow().board.head_ms_max.into());
     let begin = async {
@@ -156,7 +155,7 @@ pub async fn shake(
             // A fresh hello, a key of TLS 1.2: what may take a millisecond.
             hello if record.first() == Some(&HANDSHAKE) => {
                 let is_resumed = hello == Some(true);
-                if hello == Some(false) && address.is_some_and(|address| !server.admits(address)) {
+                if hello == Some(false) && place.network().is_some_and(|network| !server.admits(network)) {
                     server.count(|counts| counts.limited += 1);
                     return Err(None);
                 }

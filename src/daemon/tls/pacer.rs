@@ -140,7 +140,11 @@ mod tests {
                 })
             })
             .into();
-        smol::block_on(executor.run(async { for task in tasks { task.await } }));
+        smol::block_on(executor.run(async {
+            for task in tasks {
+                task.await
+            }
+        }));
         assert_eq!(*order.borrow(), [1, 3, 5, 2, 4]);
         assert!(!pacer.is_taken.get() && pacer.count() == 0);
     }

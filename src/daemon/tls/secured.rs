@@ -8,7 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use rustix::io::{Errno, retry_on_intr};
@@ -17,7 +17,8 @@ use rustix::net::{RecvFlags, recv};
 use super::super::sending::send;
 use super::halves::{Half, Halves, Part};
 use relay::begun::RUN_SIZE_MAX;
-use relay::transmit::{Progress, SLICES_MAX, Slices};
+use relay::time::Instant;
+use relay::transmit::{Progress, Slices};
 use tls::channel::{Broken, Channel, Input, OWN_SIZE_MAX, Sent, Source};
 use tls::record;
 use tls::suite::{HEADER_SIZE, RECORD_SIZE_MAX};
@@ -236,7 +237,7 @@ impl Secured {
     fn keep(&self, part: Part) -> Result<(), Part> {
         let half = match &*self.halves.borrow() {
             Some(halves) => halves.keep(part)?,
-            None => Rc::new(Half::new(part)),
+            None => Rc::new(Half::new(Instant::default(), part)),
         };
         *self.kept.borrow_mut() = Some(half);
         Ok(())
@@ -314,6 +315,12 @@ impl Secured {
             (at, ahead) = (at + size, ahead + 1);
         }
         Ok(filled)
+    }
+
+    /// Size of the records with these runs.
+    pub fn sealed_size(&self, runs: &[&[u8]]) -> usize {
+        let overhead = self.channel.borrow().suite().overhead();
+        runs.iter().map(|run| run.len() + overhead).sum()
     }
 
     /// Seals runs of one write that has no other records, for a batch; returns their size.
