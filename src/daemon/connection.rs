@@ -255,6 +255,16 @@ mod tests {
         fn gather<'a>(&'a self, out: &mut Slices<'a>) -> u64 {
             out.push(self.0).map_or(0, |()| self.0.len() as u64)
         }
+
+        fn run<'a>(&'a self, at: u64, most: u64, out: &mut Slices<'a>) -> u64 {
+            let rest = self.0.get(usize::try_from(at).unwrap()..).unwrap_or_default();
+            let run = &rest[..rest.len().min(usize::try_from(most).unwrap())];
+            out.push(run).map_or(0, |()| run.len() as u64)
+        }
+    }
+
+    fn sent(size: u64, is_whole: bool) -> Option<Sent> {
+        Some(Sent { progress: Progress::plain(size), is_whole })
     }
 
     fn connected() -> (Connection<()>, TcpStream) {
@@ -266,9 +276,9 @@ mod tests {
     fn control_frames_wait_for_a_frames_end_and_go_first_then() {
         let (connection, mut page) = connected();
         assert!(connection.push_control(b"pong."));
-        assert_eq!(connection.write(false, &Words(b"rest,")), Some(Sent { size: 5, is_whole: true }));
+        assert_eq!(connection.write(false, &Words(b"rest,")), sent(5, true));
         assert!(connection.has_control());
-        assert_eq!(connection.write(true, &Words(b"frame")), Some(Sent { size: 5, is_whole: true }));
+        assert_eq!(connection.write(true, &Words(b"frame")), sent(5, true));
         assert!(!connection.has_control());
         assert_eq!(connection.control.borrow().capacity(), 0, "an idle page keeps no buffer");
         let mut said = [0; 15];
@@ -290,7 +300,7 @@ mod tests {
         let words = Words(&[b'x'; 4096]);
         while connection.write(true, &words).unwrap().is_whole {}
         assert!(connection.push_control(b"pong."));
-        assert_eq!(connection.write(true, &Words(b"")), Some(Sent { size: 0, is_whole: false }));
+        assert_eq!(connection.write(true, &Words(b"")), sent(0, false));
         assert!(connection.has_control());
         page.set_nonblocking(true).unwrap();
         let mut said = Vec::new();

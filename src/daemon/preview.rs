@@ -70,12 +70,13 @@ mod tests {
     #[test]
     fn a_preview_whose_connection_goes_leaves_no_row_behind() {
         let config = Config::of_defaults(&board::HOST).unwrap();
-        let listeners = Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
-        let daemon = Daemon::new(config, None, &listeners, Notify::default()).unwrap();
+        let listeners = Listeners::default();
+        let daemon = Daemon::new(config, None, &listeners, &listeners, Notify::default()).unwrap();
         let rig = Rig::up(&BOARD);
         *daemon.relay.borrow_mut() = rig.relay;
         let asked = SharePage {
             link: "link".into(),
+            query: String::new(),
             host: None,
             address: [127, 0, 0, 1].into(),
             is_shown: false,

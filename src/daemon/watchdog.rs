@@ -123,9 +123,9 @@ mod tests {
         let around = Surroundings::without_files("box");
         let text = "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"unix:/nowhere/business.sock\"]\n";
         let config = Config::parse(text, &TINY, &around).unwrap();
-        let listeners = listen::bind(&config, Vec::new()).unwrap();
+        let listeners = listen::bind(&config.pages.listen, Vec::new(), &TINY).unwrap();
         let notify = Notify::to(manager.1.as_os_str(), Some(LIMIT)).unwrap();
-        let daemon = Daemon::new(config, None, &listeners, notify).unwrap();
+        let daemon = Daemon::new(config, None, &listeners, &listen::Listeners::default(), notify).unwrap();
         let executor = LocalExecutor::new();
         let has = |part| !without.contains(&part);
         let mut tasks = vec![executor.spawn(feed(Rc::clone(&daemon)))];

@@ -131,6 +131,8 @@ impl Behind for Echo {
     fn heard(&self, (): ()) {}
 
     /// As in the machine: a started frame is finished, no new one is started.
+    fn used_up(&self, (): ()) {}
+
     fn leaving(&self, (): ()) {
         self.is_leaving.set(true);
         self.frames.borrow_mut().truncate(usize::from(self.sent.get() > 0));
@@ -163,7 +165,8 @@ impl Behind for Echo {
             }
             let Some(sent) = connection.write(is_between_frames, &waiting) else { return };
             drop(waiting);
-            self.advance(sent.size);
+            // What a record holds that was begun is offered again.
+            self.advance(sent.progress.size - sent.progress.begun);
             if !sent.is_whole {
                 self.is_blocked.set(true);
                 return;
@@ -190,5 +193,19 @@ impl Outgoing for Waiting<'_> {
             size += rest.len() as u64;
         }
         size
+    }
+
+    fn run<'a>(&'a self, at: u64, most: u64, out: &mut Slices<'a>) -> u64 {
+        let mut skip = self.sent as u64 + at;
+        for frame in &*self.frames {
+            if let Some(rest) =
+                usize::try_from(skip).ok().and_then(|skip| frame.get(skip..)).filter(|rest| !rest.is_empty())
+            {
+                let run = &rest[..rest.len().min(usize::try_from(most).unwrap())];
+                return if out.push(run).is_ok() { run.len() as u64 } else { 0 };
+            }
+            skip -= frame.len() as u64;
+        }
+        0
     }
 }

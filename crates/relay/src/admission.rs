@@ -104,7 +104,7 @@ impl Relay {
     fn new_subscription(&mut self, now: Instant, page: u32, id: u32, since: Option<Since>) -> Option<u32> {
         let since = since.map_or((0, 0), |since| {
             let next = since.next[Track::Messages.index()];
-            if next < wire::SEQUENCE_END { (since.epoch, next) } else { (0, 0) }
+            if next <= wire::SEQUENCE_END { (since.epoch, next) } else { (0, 0) }
         });
         let session = &mut self.sessions[page];
         let subscription = self.subscriptions.insert(&mut session.chain, now, page, id, since)?;

@@ -264,6 +264,9 @@ impl Secured {
             if !self.write_own(socket, scratch)? {
                 return Ok(Written::default());
             }
+            // A record of the page's that was begun goes before a control frame.
+            let is_begun = matches!(self.channel.borrow().begun(), Some((Source::Outgoing, _)));
+            let control = if is_begun { &[] } else { control };
             let size = self.seal_all(control, next, scratch).map_err(|broken| log_broken(&broken))?;
             let skip = self.channel.borrow().skip();
             let sealed = scratch.get(..size).unwrap_or_default();

@@ -14,6 +14,7 @@ mod archive;
 mod business;
 mod page;
 mod rates;
+mod sealed;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -22,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use board::{Board, HOST, TINY, TrackLimits};
-use relay::begun::Counts;
+use relay::begun::{Counts, RUN_SIZE_MAX};
 use relay::draft::Draft;
 use relay::event::Event;
 use relay::pages::{Peer, Refusal, Verdict};
@@ -40,6 +41,7 @@ use archive::{Archive, What};
 use business::{Effect, Link, Room, SECRET, Server};
 use page::{Ask, Page, Truth};
 use rates::{Passed, network};
+use sealed::Sealed;
 
 macro_rules! ensure {
     ($holds:expr, $($text:tt)*) => {
@@ -474,8 +476,17 @@ impl World {
         *self.deeds.entry("a frame lost with pages inside").or_default() += now.lost - before.lost;
         if now.lost > before.lost {
             let (block, most) = (u64::from(self.board.block_size), self.board.frame_size_max());
-            let inside = self.pages.iter().map(|page| (page.id, page.half_frame(most))).filter(|(_, size)| *size > 0);
+            let run_max = RUN_SIZE_MAX.min(u64::from(self.board.notsent_size_max) / 4);
+            let size = |page: &Page| match &page.sealed {
+                Some(sealed) => sealed.kept_size(page, most, run_max),
+                None => page.half_frame(most),
+            };
+            let inside = self.pages.iter().map(|page| (page.id, size(page))).filter(|(_, size)| *size > 0);
             let needed: u64 = inside.clone().map(|(_, size)| size.div_ceil(block)).sum();
+            self.note(|world| {
+                let sizes = world.pages.iter().map(|page| (page.id, page.bytes.len(), size(page))).collect::<Vec<_>>();
+                format!("a frame was lost; pages need {sizes:?}")
+            });
             ensure!(
                 needed > self.board.kept_blocks_max.into(),
                 "a frame was lost that could be kept: all pages' need {needed} of {} blocks",
@@ -663,7 +674,9 @@ impl World {
                 self.opened += 1;
                 let is_fast = self.rng.below(3) > 0;
                 let credit = self.rng.below(3_000);
+                let sealed = self.one_in(2).then(|| Box::new(Sealed::new(&mut self.rng)));
                 self.pages.push(Page {
+                    sealed,
                     id,
                     number: self.opened,
                     address,
@@ -780,7 +793,8 @@ impl World {
         let mut topics: Vec<u32> = self.pages[page].views.keys().copied().collect();
         topics.sort_unstable();
         let topic = if topics.is_empty() { 1 + self.rng.below(4) as u32 } else { topics[self.any(topics.len())] };
-        for _ in 0..1 + self.rng.below(2) {
+        let count = if self.one_in(6) { 8 } else { 1 + self.rng.below(2) };
+        for _ in 0..count {
             let size = [3, 200, 512, 513][self.any(4)];
             let data = "s".repeat(size);
             self.pages[page].sent.push_back(data.clone());
@@ -1002,10 +1016,18 @@ impl World {
             if plan.is_empty() {
                 ensure!(!plan.is_shortened(), "page {id} has more to send and nothing planned");
                 let is_between = self.relay.is_between_frames(id);
+                let page = &self.pages[at];
+                let is_inside = page.sealed.as_ref().is_some_and(|sealed| sealed.is_inside());
                 ensure!(
-                    is_between == self.pages[at].bytes.is_empty(),
+                    is_between == (page.bytes.is_empty() && !is_inside),
                     "page {id} and the relay disagree on whether it is inside a frame"
                 );
+                return Ok(());
+            }
+            if self.pages[at].sealed.is_some() {
+                if self.write_sealed(at)? {
+                    continue;
+                }
                 return Ok(());
             }
             let mut slices = Slices::new();
@@ -1037,6 +1059,44 @@ impl World {
             }
         }
         Err(format!("page {id} is served without end"))
+    }
+
+    /// Writes to a page behind TLS; whether to go on.
+    fn write_sealed(&mut self, at: usize) -> Result<bool, String> {
+        let id = self.pages[at].id;
+        let Some(mut sealed) = self.pages[at].sealed.take() else { return Ok(false) };
+        sealed.disturb(&mut self.rng)?;
+        let page = &mut self.pages[at];
+        let (rng, credit) = (&mut self.rng, &mut page.credit);
+        let is_fast = page.is_fast;
+        let take = |offered: u64| {
+            let room = if is_fast { offered } else { offered.min(*credit) };
+            let taken = if rng.below(3) == 0 { rng.below(room + 1) } else { room };
+            *credit = credit.saturating_sub(taken);
+            taken
+        };
+        let resealed = sealed.resealed;
+        let wrote = sealed.write(&self.relay, id, &self.draft, take)?;
+        *self.deeds.entry("a record sealed again").or_default() += sealed.resealed - resealed;
+        let mut before = self.pages[at].bytes.clone();
+        for run in wrote.runs {
+            ensure!(page::is_run(&before, &run), "page {id}: a record ends inside a frame that is not alone in it");
+            before.extend(run);
+        }
+        self.relay.wrote(id, &self.draft, wrote.progress);
+        self.pages[at].sealed = Some(sealed);
+        self.note(|_| format!("page {id} gets {:?}, {}", wrote.progress, String::from_utf8_lossy(&wrote.plain)));
+        if wrote.progress.size == self.draft.size() && wrote.progress.begun == 0 && !self.draft.is_shortened() {
+            self.pages[at].is_behind = false;
+        }
+        let read = self.read(at, &wrote.plain);
+        read.map_err(|error| format!("page {id} after {} frames: {error}", self.pages[at].frames))?;
+        if wrote.taken == wrote.offered || self.is_prompt || self.pages[at].is_fast && self.rng.below(4) > 0 {
+            return Ok(true);
+        }
+        self.pages[at].is_behind = true;
+        self.relay.blocked(id);
+        Ok(false)
     }
 
     /// A gather ends between two frames. Without its last frame it is smaller than what the kernel
@@ -1420,6 +1480,7 @@ fn a_page_that_is_overtaken_inside_a_frame_finishes_it_on_a_crowded_board() {
         for (deed, least) in [
             ("a frame kept for the pages inside", 400),
             ("a frame lost with pages inside", 10),
+            ("a record sealed again", 1_000),
             ("a page cut inside a frame that was lost", 10),
         ] {
             let sum: u64 = runs.iter().filter_map(|run| run.deeds.get(deed)).sum();

@@ -12,6 +12,7 @@ use super::archive::{Archive, What};
 use super::business::{BAN, BANNED};
 use super::ensure;
 use super::rates::{Passed, is_passed};
+use super::sealed::Sealed;
 
 /// What the simulation knows of the machine while a page reads.
 pub struct Truth<'a> {
@@ -48,6 +49,8 @@ pub struct Page {
     pub views: HashMap<u32, View>,
     pub asks: BTreeMap<u32, Ask>,
     pub sees_up: bool,
+    /// Its TLS; none if it is plain.
+    pub sealed: Option<Box<Sealed>>,
     /// Bytes that its socket takes before it is full.
     pub credit: u64,
     pub is_fast: bool,
@@ -129,6 +132,7 @@ impl Page {
                 1 => self.text(truth, &payload).map_err(|error| format!("{error}: {}", lossy(&payload)))?,
                 2 => self.binary(truth, &payload).map_err(|error| format!("{error}: {payload:?}"))?,
                 9 => ensure!(payload.is_empty(), "a ping with a payload"),
+                10 => ensure!(self.sealed.is_some() && payload == b"abc", "a pong that nobody asked for"),
                 _ => return Err(format!("opcode {opcode}")),
             }
         }
@@ -139,12 +143,17 @@ impl Page {
     /// The size of the frame that it is inside, `most` if the header does not show it yet; 0
     /// between two frames.
     pub fn half_frame(&self, most: u64) -> u64 {
-        match self.bytes[..] {
-            [] => 0,
-            [_, 126, high, low, ..] => 4 + u64::from(u16::from_be_bytes([high, low])),
-            [_, size @ ..126, ..] => 2 + u64::from(size),
-            _ => most,
+        half_frame(&self.bytes, most)
+    }
+
+    /// The same once `more` has arrived.
+    pub fn half_frame_with(&self, more: &[u8], most: u64) -> u64 {
+        let all = [&self.bytes[..], more].concat();
+        let mut at = 0;
+        while let Ok(Some((_, _, to))) = frame(&all[at..]) {
+            at += to;
         }
+        half_frame(&all[at..], most)
     }
 
     /// The offsets of the frames that `more` would complete, and whether it ends between two
@@ -396,4 +405,25 @@ fn frame(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, String> {
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Whether a run that is sent behind `before`, which begins with a frame, ends between two frames or
+/// is a part of one alone.
+pub fn is_run(before: &[u8], run: &[u8]) -> bool {
+    let all = [before, run].concat();
+    let mut at = 0;
+    while let Ok(Some((_, _, to))) = frame(&all[at..]) {
+        at += to;
+    }
+    at == all.len() || at <= before.len()
+}
+
+/// The size of the frame that begins with these bytes.
+fn half_frame(bytes: &[u8], most: u64) -> u64 {
+    match *bytes {
+        [] => 0,
+        [_, 126, high, low, ..] => 4 + u64::from(u16::from_be_bytes([high, low])),
+        [_, size @ ..126, ..] => 2 + u64::from(size),
+        _ => most,
+    }
 }
