@@ -6,11 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-pub mod alert;
 pub mod certificate;
-pub mod channel;
 pub mod keys;
-pub mod ledger;
 pub mod names;
 pub mod record;
 pub mod suite;
