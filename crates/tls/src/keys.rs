@@ -105,8 +105,8 @@ impl Keys {
         self.sequence.checked_add(ahead).filter(|sequence| *sequence < SEQUENCE_END)
     }
 
-    /// The IV with the sequence in its last 8 bytes (RFC 8446, 5.3; RFC 7905, 2; and what we send as
-    /// the nonce of RFC 5288, 3).
+    /// The IV with the sequence in its last 8 bytes (RFC 8446, 5.3; RFC 7905, 2; and what we send
+    /// as the nonce of RFC 5288, 3).
     pub(crate) fn nonce(&self, sequence: u64) -> [u8; IV_SIZE] {
         let mut nonce = self.iv;
         nonce.iter_mut().rev().zip(sequence.to_le_bytes()).for_each(|(to, byte)| *to ^= byte);

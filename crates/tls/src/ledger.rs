@@ -4,9 +4,9 @@
 //! (RFC 5116, 5.1.1). Sealing is deterministic, so equal plaintexts have equal tags: the ledger
 //! keeps the tag of each record that has left, by key and sequence, and panics at another one.
 //!
-//! Only with the feature `ledger`, which test builds have; without it a call does nothing. Keeps the
-//! newest records, about [`RECORDS_MAX`], of all connections and threads of the process, in static
-//! memory, so that it doesn't disturb tests that count allocations.
+//! Only with the feature `ledger`, which test builds have; without it a call does nothing. Keeps
+//! the newest records, about [`RECORDS_MAX`], of all connections and threads of the process, in
+//! static memory, so that it doesn't disturb tests that count allocations.
 
 /// Records remembered. Enough for some hundreds of each of a test's pages.
 pub const RECORDS_MAX: usize = BUCKETS * WAYS;

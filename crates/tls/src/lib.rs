@@ -6,8 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alert;
 pub mod certificate;
 pub mod keys;
+pub mod ledger;
 pub mod names;
 pub mod record;
 pub mod suite;

@@ -51,8 +51,8 @@ impl Suite {
         }
     }
 
-    /// What a record has before its ciphertext, in bytes: the header, and for AES-GCM in TLS 1.2 the
-    /// explicit part of the nonce (RFC 5288, 3).
+    /// What a record has before its ciphertext, in bytes: the header, and for AES-GCM in TLS 1.2
+    /// the explicit part of the nonce (RFC 5288, 3).
     #[must_use]
     pub const fn prefix_size(self) -> usize {
         match (self.version, self.aead) {
@@ -61,7 +61,8 @@ impl Suite {
         }
     }
 
-    /// What sealing adds to a plaintext, in bytes: the prefix, in TLS 1.3 the content type, the tag.
+    /// What sealing adds to a plaintext, in bytes: the prefix, in TLS 1.3 the content type, and the
+    /// tag.
     #[must_use]
     pub const fn overhead(self) -> usize {
         self.prefix_size() + self.inner_size() + TAG_SIZE
