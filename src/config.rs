@@ -33,7 +33,6 @@ use file::NoText;
 pub use limits::LIMITS;
 pub use origin::Origins;
 pub use sections::{PAGES_PER_ADDRESS_AUTO, listen_default};
-pub use tls::CERTIFICATES_MAX;
 pub use values::{Network, Secret, Serial, Wrong};
 
 /// The maximum size of a configuration file, in bytes. The term "events and configuration" of the
@@ -93,7 +92,8 @@ pub struct Pages {
 pub struct Tls {
     /// At least one; port 0 takes any free one.
     pub listen: Vec<SocketAddr>,
-    /// 1 to [`CERTIFICATES_MAX`]; the first is for pages that ask for no name, or for another one.
+    /// 1 to [`board::CERTIFICATES_MAX`]. The first is for pages that ask for no name, or for
+    /// another one.
     pub certificates: Vec<CertificateFiles>,
     /// The lowest version of TLS that is accepted.
     pub min_version: MinVersion,

@@ -17,6 +17,7 @@ mod drop_in;
 mod limits;
 mod rules;
 mod sum;
+mod table;
 
 // Part of `board/build.rs`; here only for its tests.
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use drop_in::{DESCRIPTORS_EXTRA, descriptors, drop_in};
 pub use limits::{Board, OFF, SPEEDS, TrackLimits};
 pub use rules::{ENVELOPE_SIZE_MAX, INIT_ENVELOPE_SIZE_MAX, Rule, broken, rules};
 pub use sum::*;
+pub use table::{size_text, table};
 
 // `pub const HOST: Board` and so on, one for each board; `ALL`, `SELECTED` and `TARGET`.
 include!(concat!(env!("OUT_DIR"), "/boards.rs"));

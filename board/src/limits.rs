@@ -53,6 +53,9 @@ pub struct Board {
     /// Rows for the rate limit of subscriptions by address (IPv6: by /64). A hash table: two
     /// addresses may share a row.
     pub addresses_max: u32,
+    /// Incomplete TLS records of pages that are kept at the same time, 16 KiB each. With more, a
+    /// page's bytes wait in the kernel.
+    pub half_records_max: u32,
 
     // The arena.
     /// The size of one arena block, in bytes.

@@ -28,7 +28,7 @@ pub struct Rule {
 }
 
 /// The number of rules.
-pub const RULE_COUNT: usize = 21;
+pub const RULE_COUNT: usize = 22;
 
 /// Every rule, evaluated for this board.
 #[must_use]
@@ -81,6 +81,11 @@ pub const fn rules(board: &Board) -> [Rule; RULE_COUNT] {
         rule(
             board.topics_per_page_max <= board.subscriptions_max,
             "one page must be able to subscribe to all its topics: tables.subscriptions_max must be at least tables.topics_per_page_max",
+        ),
+        // More could never be used.
+        rule(
+            board.half_records_max <= board.pages_max,
+            "a page keeps at most one half record: tables.half_records_max must not exceed tables.pages_max",
         ),
         // Every request is for a link, and every topic is reached through one.
         rule(
@@ -191,12 +196,13 @@ mod tests {
 
     #[test]
     fn each_broken_rule_names_the_key_to_change() {
-        let cases: [(Board, &str); 10] = [
+        let cases: [(Board, &str); 11] = [
             (Board { blocks_max: 20, ..TINY }, "arena.blocks_max"),
             (Board { state: TrackLimits { blocks_max: 2, ..TINY.state }, ..TINY }, "track.state.blocks_max"),
             (Board { init: TrackLimits { frames_max: 1, ..TINY.init }, ..TINY }, "track.init"),
             (Board { kept_blocks_max: 5, ..TINY }, "arena.kept_blocks_max"),
             (Board { links_max: 1, ..TINY }, "tables.links_max"),
+            (Board { half_records_max: 5, ..TINY }, "tables.half_records_max"),
             (Board { dead_ms: TINY.ping_ms, ..TINY }, "time.dead_ms"),
             (Board { stalled_ms_max: TINY.dead_ms, ..TINY }, "time.stalled_ms_max"),
             (Board { kernel_size_max: 100, ..TINY }, "kernel.kernel_size_max"),

@@ -7,7 +7,8 @@
 
 use super::limits::{Board, OFF, SPEEDS, TrackLimits};
 use super::rules::rules;
-use super::sum::{memory_sum, size_text};
+use super::sum::memory_sum;
+use super::table::size_text;
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
@@ -41,6 +42,7 @@ pub fn board(name: &'static str, text: &str) -> Result<Board, Vec<Problem>> {
         reasons_max: source.number("tables", "reasons_max", 1, 65_535),
         heads_max: source.number("tables", "heads_max", 1, 65_535),
         addresses_max: source.number("tables", "addresses_max", 1, 1_000_000),
+        half_records_max: source.number("tables", "half_records_max", 4, 1_000_000),
         block_size: source.number("arena", "block_size", 64, MIB),
         blocks_max: source.number("arena", "blocks_max", 1, 16 * MIB),
         kept_blocks_max: source.number("arena", "kept_blocks_max", 1, MIB),

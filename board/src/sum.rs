@@ -7,8 +7,6 @@
 //! `board/build.rs` includes this file too, so it knows nothing of the machine.
 
 use super::limits::{Board, TrackLimits};
-use alloc::format;
-use alloc::string::String;
 
 /// One page's row in the session table: address, state, times, token buckets, pending notices.
 pub const SESSION_SIZE: usize = 208;
@@ -57,6 +55,26 @@ pub const SHARE_PAGE_SIZE: usize = 18 * 1024;
 /// One HTTP connection that is not a page (yet): request head (8 KiB), response, place, task and
 /// source.
 pub const HEAD_SIZE: usize = 8192 + SHARE_PAGE_SIZE + 2048;
+/// One TLS page's keys of both directions, and the record that its socket took in part.
+pub const TLS_PAGE_SIZE: usize = 232;
+/// The largest TLS record: a header, 16 KiB of plaintext, and what encryption may add (RFC 8446,
+/// 5.2).
+pub const TLS_RECORD_SIZE_MAX: usize = 5 + 16 * 1024 + 256;
+/// One TLS connection in a place of the heads: rustls's state and its input, and half a record
+/// once it has shaken hands.
+pub const TLS_HEAD_SIZE: usize = 16 * 1024 + TLS_RECORD_SIZE_MAX;
+/// Half a record that a page keeps, with the allocator's overhead.
+pub const TLS_HALF_RECORD_SIZE: usize = TLS_RECORD_SIZE_MAX + 64;
+/// The thread's scratches: records of one batch that go out, one record that came in.
+pub const TLS_SCRATCH_SIZE: usize = 256 * 1024 + 17 * 1024;
+/// The maximum number of certificates.
+pub const CERTIFICATES_MAX: usize = 8;
+/// One certificate: its chain, the parsed key, its names.
+pub const CERTIFICATE_SIZE: usize = 16 * 1024;
+/// A pair that is being read: a file, its decoded text, the bytes in it, at most 64 KiB each.
+pub const CERTIFICATE_READ_SIZE: usize = 3 * 64 * 1024;
+/// The keys of TLS tickets: those in force, their predecessors, and the next ones.
+pub const TICKET_KEYS_SIZE: usize = 4 * 1024;
 /// The uplink's input buffer beyond the largest publication: a frame's head, read-ahead, its own
 /// fields.
 pub const UPLINK_IN_EXTRA_SIZE: usize = 640 + 64 * 1024 + 64;
@@ -154,7 +172,7 @@ impl Term {
 }
 
 /// The number of terms of the memory sum.
-pub const TERM_COUNT: usize = 36;
+pub const TERM_COUNT: usize = 41;
 
 /// The maximum memory of the process and its sockets, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,6 +280,29 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             ),
             own("page frames half read", pages, PAGE_FRAME_SIZE, Buffer, "tungstenite's sizes, both capped at 4 KiB"),
             own("HTTP heads and answers", heads, HEAD_SIZE, Buffer, "a request head, a response, a task"),
+            own("TLS pages", seats, TLS_PAGE_SIZE, Row, "the box of a page's keys"),
+            own(
+                "TLS handshakes",
+                heads,
+                TLS_HEAD_SIZE,
+                Buffer,
+                "rustls and its input (5.1 KB were measured), then half a record",
+            ),
+            own(
+                "TLS half records",
+                board.half_records_max as u64,
+                TLS_HALF_RECORD_SIZE,
+                Buffer,
+                "allocated while used; a page without one waits",
+            ),
+            own("TLS scratches", 1, TLS_SCRATCH_SIZE, Buffer, "one for each direction, shared by all pages"),
+            own(
+                "certificates, tickets",
+                1,
+                2 * CERTIFICATES_MAX * CERTIFICATE_SIZE + CERTIFICATE_READ_SIZE + TICKET_KEYS_SIZE,
+                Buffer,
+                "two generations during a change, the pair being read, ticket keys",
+            ),
             own(
                 "uplink in",
                 1,
@@ -372,48 +413,6 @@ const fn blocks_per_topic(board: &Board) -> u64 {
     board.state.blocks_max as u64 + board.messages.blocks_max as u64 + board.media_blocks_per_topic()
 }
 
-/// A size for people: `1.5 MiB`, `640 B`. Rounded down to a tenth.
-#[must_use]
-pub fn size_text(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut tenths = bytes.saturating_mul(10) / 1024;
-    let mut unit = 0;
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
-        unit += 1;
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
-/// The sum as a table with fixed columns, 78 wide: term, count, bytes of each, bytes, how known.
-/// The last lines are the sums and the board's budget.
-#[must_use]
-pub fn table(board: &Board) -> String {
-    use core::fmt::Write as _;
-    let sum = memory_sum(board);
-    let mut out = format!("{:<26}{:>10}{:>13}{:>15}  {}\n", "memory", "count", "bytes each", "bytes", "known by");
-    for term in &sum.terms {
-        let _ = writeln!(
-            out,
-            "{:<26}{:>10}{:>13}{:>15}  {}",
-            term.name,
-            term.count,
-            term.size,
-            term.bytes(),
-            term.known.name()
-        );
-    }
-    for (name, bytes) in
-        [("process", sum.process()), ("kernel", sum.kernel()), ("sum", sum.total()), ("budget", board.memory_budget)]
-    {
-        let _ = writeln!(out, "{name:<26}{:>38}  {}", bytes, size_text(bytes));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,26 +439,5 @@ mod tests {
         let full = memory_sum(&HOST).total();
         let lowered = memory_sum(&Board { pages_max: 100, ..HOST }).total();
         assert!(lowered < full);
-    }
-
-    #[test]
-    fn sizes_read_well() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1536, "1.5 KiB"),
-            (1 << 20, "1.0 MiB"),
-            (u64::MAX, "1677721.5 TiB"),
-        ] {
-            assert_eq!(size_text(bytes), text);
-        }
-    }
-
-    #[test]
-    fn the_table_has_fixed_columns() {
-        let text = table(&HOST);
-        assert_eq!(text.lines().count(), 1 + TERM_COUNT + 4);
-        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
     }
 }

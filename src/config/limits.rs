@@ -96,6 +96,7 @@ fn follow(board: &mut Board) {
     board.topics_max = board.topics_max.min(board.links_max);
     board.requests_max = board.requests_max.min(board.links_max);
     board.topics_per_page_max = board.topics_per_page_max.min(board.topics_max).min(board.subscriptions_max);
+    board.half_records_max = board.half_records_max.min(board.pages_max);
     board.first_subscribe_ms_max = board.first_subscribe_ms_max.min(board.unsubscribed_ms_max);
 }
 

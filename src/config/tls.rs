@@ -11,11 +11,9 @@ use std::path::{Path, PathBuf};
 
 use super::values::{self, Network};
 use super::{CertificateFiles, MinVersion, Surroundings, Tls, address, sections};
-use board::OFF;
+use board::{CERTIFICATES_MAX, OFF};
 use document::{At, Document};
 
-/// The maximum number of certificates. Each is compared with the name that a page asks for.
-pub const CERTIFICATES_MAX: usize = 8;
 /// The longest `max-age` of HSTS, in seconds: two years, what the browsers' preload list asks for.
 const HSTS_S_MAX: u64 = 63_072_000;
 /// The remedy for a missing or empty list of certificates.

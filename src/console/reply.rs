@@ -258,6 +258,8 @@ fn in_use(view: &View<'_>, term: &Term, rows: &InUse) -> Option<u64> {
         "kept frames" => rows.kept_blocks.into(),
         "arena" => rows.blocks.into(),
         "kernel sockets" => pages,
+        // Only with TLS.
+        "TLS scratches" | "certificates, tickets" => return None,
         // Allocated as a whole at start.
         _ if term.known == Known::Buffer && term.count == 1 => 1,
         "arena free list" | "address buckets" => term.count,
