@@ -349,3 +349,293 @@ impl Channel {
 fn short(size: u64) -> u16 {
     u16::try_from(size).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::vec::Vec;
+
+    use super::*;
+
+    const SUITES: [Suite; 4] = [
+        Suite { version: Version::Tls13, aead: Aead::Aes128Gcm },
+        Suite { version: Version::Tls13, aead: Aead::ChaCha20Poly1305 },
+        Suite { version: Version::Tls12, aead: Aead::Aes128Gcm },
+        Suite { version: Version::Tls12, aead: Aead::ChaCha20Poly1305 },
+    ];
+    const TLS13: Suite = SUITES[0];
+
+    /// A channel, and the keys of its peer: to read what it writes, and to write what it reads.
+    struct Ends {
+        suite: Suite,
+        channel: Channel,
+        read: Keys,
+        write: Keys,
+    }
+
+    impl Ends {
+        fn new(suite: Suite) -> Self {
+            // Other keys for each: the ledger knows those of all tests.
+            static KEYS: AtomicU32 = AtomicU32::new(0);
+            let number = KEYS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+            let keys = |side| {
+                let mut secret = [side; 32];
+                secret[..4].copy_from_slice(&number);
+                Keys::from_secret(suite, secret)
+            };
+            Self { suite, channel: Channel::new(suite, keys(0), keys(1)), read: keys(0), write: keys(1) }
+        }
+
+        /// A record of the peer.
+        fn record(&mut self, content: Content, plain: &[u8]) -> Vec<u8> {
+            let mut record = [0; 256];
+            let size = record::seal(self.suite, &self.write, 0, content, &[plain], &mut record).unwrap();
+            self.write.advance(1);
+            record[..size].to_vec()
+        }
+
+        fn hear(&mut self, content: Content, plain: &[u8]) -> Result<Input, Alert> {
+            let mut record = self.record(content, plain);
+            self.channel.open(&mut record)
+        }
+
+        /// What the peer reads in these records, which are whole.
+        fn opened(&mut self, mut bytes: &[u8]) -> Vec<(Content, Vec<u8>)> {
+            let mut opened = Vec::new();
+            while let Some(size) = record::size(bytes).unwrap() {
+                let mut record = bytes[..size].to_vec();
+                let (content, range) = record::open(self.suite, &mut self.read, &mut record).unwrap();
+                if content == Content::Handshake {
+                    self.read.update(self.suite);
+                }
+                opened.push((content, record[range].to_vec()));
+                bytes = &bytes[size..];
+            }
+            opened
+        }
+
+        /// Sends the channel's own record by a socket that takes `step` bytes at a time.
+        fn own(&mut self, step: usize) -> Vec<u8> {
+            let mut wire = Vec::new();
+            while self.channel.has_own() {
+                let mut out = [0; OWN_SIZE_MAX];
+                let size = self.channel.own(&mut out).unwrap();
+                let rest = &out[self.channel.skip()..size];
+                let taken = step.min(rest.len());
+                wire.extend(&rest[..taken]);
+                self.channel.own_sent(&out[..size], taken);
+            }
+            wire
+        }
+    }
+
+    fn seal_all(channel: &Channel, runs: &[&[u8]], source: Source) -> Vec<u8> {
+        let mut sealed = Vec::new();
+        for (ahead, run) in (0..).zip(runs) {
+            let from = sealed.len();
+            sealed.resize(from + channel.record_size(run.len()), 0);
+            channel.seal(ahead, source, &[run], &mut sealed[from..]).unwrap();
+        }
+        sealed
+    }
+
+    #[test]
+    fn a_record_that_is_cut_anywhere_is_sealed_again_and_those_behind_it_may_change() {
+        let runs: [&[u8]; 3] = [b"first", b"second, longer", b"3"];
+        for suite in SUITES {
+            let whole = runs.iter().map(|run| run.len() + suite.overhead()).sum::<usize>();
+            for cut in 1..whole {
+                let mut ends = Ends::new(suite);
+                let sealed = seal_all(&ends.channel, &runs, Source::Outgoing);
+                assert_eq!(sealed.len(), whole);
+                let Sent { whole, begun } = ends.channel.sent(&sealed, cut, |_| Source::Outgoing);
+                let mut wire = sealed[..cut].to_vec();
+                let at = runs.iter().scan(0, |at, run| Some(std::mem::replace(at, *at + run.len() as u64)));
+                let index = at.take_while(|at| at < &(whole + begun)).count() - usize::from(begun > 0);
+                let mut again = Vec::new();
+                if begun > 0 {
+                    assert_eq!(begun, runs[index].len() as u64);
+                    assert_eq!(ends.channel.begun(), Some((Source::Outgoing, begun)));
+                    again.push(runs[index]);
+                }
+                again.push(b"other bytes than before");
+                let sealed = seal_all(&ends.channel, &again, Source::Outgoing);
+                let rest = &sealed[ends.channel.skip()..];
+                wire.extend(rest);
+                let sent = ends.channel.sent(&sealed, rest.len(), |_| Source::Outgoing);
+                assert_eq!((sent.begun, ends.channel.begun()), (0, None));
+                let mut expected: Vec<&[u8]> = runs[..index].to_vec();
+                expected.extend(again);
+                let opened = ends.opened(&wire);
+                let read: Vec<_> = opened.iter().map(|(_, plain)| &plain[..]).collect();
+                assert_eq!(read, expected, "{suite:?}, cut after {cut} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_begun_record_is_never_sealed_of_other_bytes_or_of_another_source() {
+        for suite in SUITES {
+            let mut ends = Ends::new(suite);
+            let sealed = seal_all(&ends.channel, &[b"begun"], Source::Outgoing);
+            assert_eq!(ends.channel.sent(&sealed, 1, |_| Source::Outgoing), Sent { whole: 0, begun: 5 });
+            let mut out = [0; 64];
+            for (source, run) in [
+                (Source::Outgoing, &b"begum"[..]),
+                (Source::Outgoing, b"begu"),
+                (Source::Outgoing, b"begun!"),
+                (Source::Outgoing, b""),
+                (Source::Control, b"begun"),
+            ] {
+                assert_eq!(ends.channel.seal(0, source, &[run], &mut out), Err(Broken), "{source:?} {run:?}");
+            }
+            // Slices don't matter, and nothing of the channel's own goes before it.
+            ends.channel.close();
+            assert!(!ends.channel.has_own() && !ends.channel.is_at_rest());
+            assert_eq!(ends.channel.seal(0, Source::Outgoing, &[b"be", b"gun"], &mut out), Ok(sealed.len()));
+            assert_eq!(out[..sealed.len()], sealed);
+            ends.channel.sent(&sealed, sealed.len() - 1, |_| Source::Outgoing);
+            assert!(ends.channel.has_own());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "two plaintexts were sent")]
+    fn the_ledger_finds_a_sequence_that_is_used_twice() {
+        let mut ends = Ends::new(TLS13);
+        for run in [b"one", b"two"] {
+            let sealed = seal_all(&ends.channel, &[run], Source::Outgoing);
+            // A bug would be to forget that the record was begun.
+            ends.channel.sent(&sealed, 1, |_| Source::Outgoing);
+            ends.channel.begun = None;
+        }
+    }
+
+    #[test]
+    fn a_key_update_changes_the_keys_once_it_is_out_as_a_whole_wherever_it_is_cut() {
+        for step in 1..40 {
+            let mut ends = Ends::new(TLS13);
+            let mut wire = seal_all(&ends.channel, &[b"before"], Source::Outgoing);
+            ends.channel.sent(&wire.clone(), wire.len(), |_| Source::Outgoing);
+            // Several requests are answered by one.
+            for _ in 0..3 {
+                assert_eq!(ends.hear(Content::Handshake, &[24, 0, 0, 1, 1]), Ok(Input::Nothing));
+                ends.write.update(TLS13);
+            }
+            wire.extend(ends.own(step));
+            let behind = seal_all(&ends.channel, &[b"behind"], Source::Outgoing);
+            ends.channel.sent(&behind, behind.len(), |_| Source::Outgoing);
+            wire.extend(behind);
+            let read = ends.opened(&wire);
+            let plain: Vec<_> = read.iter().map(|(content, plain)| (*content, &plain[..])).collect();
+            assert_eq!(
+                plain,
+                [
+                    (Content::ApplicationData, &b"before"[..]),
+                    (Content::Handshake, &[24, 0, 0, 1, 0]),
+                    (Content::ApplicationData, b"behind")
+                ],
+                "in steps of {step}"
+            );
+            // The peer's own direction has new keys too.
+            assert!(matches!(ends.hear(Content::ApplicationData, b"x"), Ok(Input::Data(_))));
+        }
+    }
+
+    #[test]
+    fn our_key_update_becomes_due_before_a_key_is_used_up() {
+        for suite in SUITES {
+            let mut ends = Ends::new(suite);
+            for keys in [&mut ends.channel.write, &mut ends.read] {
+                keys.advance(RECORDS_MAX - RECORDS_SPARE - 1);
+            }
+            let sealed = seal_all(&ends.channel, &[b"x"], Source::Outgoing);
+            assert!(!ends.channel.has_own() && !ends.channel.is_used_up());
+            ends.channel.sent(&sealed, sealed.len(), |_| Source::Outgoing);
+            let is_aes = suite.aead == Aead::Aes128Gcm;
+            assert_eq!(ends.channel.has_own(), is_aes && suite.version == Version::Tls13, "{suite:?}");
+            assert_eq!(ends.channel.is_used_up(), is_aes && suite.version == Version::Tls12, "{suite:?}");
+            let wire = ends.own(7);
+            assert_eq!(ends.channel.write.sequence() == 0, !wire.is_empty());
+            // Whoever goes on all the same is stopped.
+            ends.channel.write.advance(RECORDS_MAX);
+            let more = ends.channel.seal(0, Source::Outgoing, &[b"x"], &mut [0; 64]);
+            assert_eq!(more.is_err(), is_aes, "{suite:?}");
+        }
+    }
+
+    #[test]
+    fn close_notify_goes_last_and_nothing_behind_it() {
+        for suite in SUITES {
+            let mut ends = Ends::new(suite);
+            let mut wire = seal_all(&ends.channel, &[b"last"], Source::Outgoing);
+            ends.channel.sent(&wire.clone(), wire.len(), |_| Source::Outgoing);
+            ends.channel.close();
+            assert!(!ends.channel.is_at_rest());
+            wire.extend(ends.own(3));
+            let read = ends.opened(&wire);
+            assert_eq!(read[0], (Content::ApplicationData, b"last".to_vec()));
+            assert_eq!(read[1..], [(Content::Alert, [WARNING, CLOSE_NOTIFY].to_vec())]);
+            assert!(!ends.channel.has_own() && !ends.channel.is_at_rest());
+            assert_eq!(ends.channel.seal(0, Source::Outgoing, &[b"more"], &mut [0; 64]), Err(Broken));
+        }
+    }
+
+    #[test]
+    fn what_may_not_come_ends_the_connection_with_its_alert() {
+        let update = |request| [24, 0, 0, 1, request];
+        for suite in SUITES {
+            let is_13 = suite.version == Version::Tls13;
+            let hello = if is_13 { Alert::UnexpectedMessage } else { Alert::NoRenegotiation };
+            let mut cases = std::vec![
+                (Content::Handshake, [1, 0, 0, 1, 0].to_vec(), hello),
+                (Content::Alert, [2].to_vec(), Alert::DecodeError),
+                (Content::Alert, [2, 0, 0].to_vec(), Alert::DecodeError),
+            ];
+            if is_13 {
+                cases.push((Content::Handshake, update(2).to_vec(), Alert::IllegalParameter));
+                cases.push((Content::Handshake, update(0)[..4].to_vec(), Alert::UnexpectedMessage));
+                cases.push((Content::Handshake, [update(0), update(0)].concat(), Alert::UnexpectedMessage));
+            }
+            for (content, plain, alert) in cases {
+                let mut ends = Ends::new(suite);
+                assert_eq!(ends.hear(content, &plain), Err(alert), "{suite:?} {content:?} {plain:?}");
+                let wire = ends.own(64);
+                assert_eq!(ends.opened(&wire), [(Content::Alert, [FATAL, alert.code()].to_vec())]);
+            }
+            // A record that was changed on its way.
+            let mut ends = Ends::new(suite);
+            let mut record = ends.record(Content::ApplicationData, b"hello");
+            *record.last_mut().unwrap() ^= 1;
+            assert_eq!(ends.channel.open(&mut record), Err(Alert::BadRecordMac));
+        }
+    }
+
+    #[test]
+    fn the_peer_may_end_and_may_not_flood_with_nothing() {
+        for suite in SUITES {
+            for end in [[WARNING, CLOSE_NOTIFY], [FATAL, CLOSE_NOTIFY], [FATAL, 80]] {
+                assert_eq!(Ends::new(suite).hear(Content::Alert, &end), Ok(Input::End));
+            }
+            let mut ends = Ends::new(suite);
+            let nothing = |ends: &mut Ends| match suite.version {
+                Version::Tls13 => {
+                    let heard = ends.hear(Content::Handshake, &[24, 0, 0, 1, 0]);
+                    ends.write.update(suite);
+                    heard
+                }
+                Version::Tls12 => ends.hear(Content::ApplicationData, b""),
+            };
+            for _ in 0..3 {
+                for _ in 0..IDLE_MAX {
+                    assert_eq!(nothing(&mut ends), Ok(Input::Nothing));
+                }
+                assert!(matches!(ends.hear(Content::ApplicationData, b"x"), Ok(Input::Data(_))));
+            }
+            for _ in 0..IDLE_MAX {
+                assert_eq!(ends.hear(Content::Alert, &[WARNING, USER_CANCELED]), Ok(Input::Nothing));
+            }
+            assert_eq!(ends.hear(Content::ApplicationData, b""), Err(Alert::UnexpectedMessage));
+        }
+    }
+}

@@ -8,6 +8,7 @@
 
 pub mod alert;
 pub mod certificate;
+pub mod channel;
 pub mod keys;
 pub mod ledger;
 pub mod names;

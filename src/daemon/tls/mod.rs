@@ -84,7 +84,7 @@ impl Server {
         let buckets = RefCell::new(vec![Bucket::default(); board.addresses_max as usize].into());
         let rate = Rate { burst: board.address_asks_burst, per_s: board.address_asks_per_s };
         let seed = getrandom::u64().map_err(DaemonError::Random)?;
-        let halves = Rc::new(Halves::new((board.pages_max / 32).max(4), clock));
+        let halves = Rc::new(Halves::new(board.half_records_max, clock));
         Ok(Self { acceptor, pacer: Pacer::default(), buckets, rate, seed, halves, clock, counts: Cell::default() })
     }
 
