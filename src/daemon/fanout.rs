@@ -367,9 +367,16 @@ mod tests {
     use smol::LocalExecutor;
 
     use super::super::stream::Stream;
+    use super::super::tls::secured::tests::{Peer, secure};
     use super::*;
     use board::{Board, HOST};
     use relay::rig::Rig;
+
+    /// The other end of a page's connection.
+    enum Reader {
+        Plain(TcpStream),
+        Tls(Peer),
+    }
 
     /// Counts the wake-ups of a page's task.
     #[derive(Default)]
@@ -396,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_page_whose_socket_takes_everything_at_once_is_not_woken() {
-        for wants_ring in [true, false] {
+        for (wants_ring, is_tls) in [(true, false), (false, false), (true, true), (false, true)] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut rig = Rig::up(&Board { pages_max: 8, subscriptions_max: 8, ..HOST });
             let pages = audience(&mut rig, 4);
@@ -409,8 +416,17 @@ mod tests {
             let wakes: Vec<_> = pages.iter().map(|_| Arc::new(Wakes::default())).collect();
             let mut peers = Vec::new();
             for (page, wakes) in pages.iter().zip(&wakes) {
-                peers.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+                let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 let stream = Stream::new(listener.accept().unwrap().0).unwrap();
+                // The second page is plain in any case.
+                let stream = if is_tls && *page != pages[1] {
+                    let (stream, peer) = secure(stream, peer);
+                    peers.push(Reader::Tls(peer));
+                    stream
+                } else {
+                    peers.push(Reader::Plain(peer));
+                    stream
+                };
                 let connection = Rc::new(Connection::new(*page, stream));
                 connection.set_waker(&Waker::from(Arc::clone(wakes)));
                 daemon.connections.borrow_mut().insert(connection);
@@ -420,12 +436,19 @@ mod tests {
             let mut batch = Batch::open(wants_ring);
             while serve_turn(&daemon, &mut batch) {}
             for peer in &mut peers[..3] {
-                let mut said = [0; 1024];
-                let size = peer.read(&mut said).unwrap();
-                assert_eq!(relay::rig::frames(&said[..size]), [2, 3, 4].map(relay::rig::message));
+                let said = match peer {
+                    Reader::Plain(peer) => {
+                        let mut said = vec![0; 1024];
+                        let size = peer.read(&mut said).unwrap();
+                        said.truncate(size);
+                        said
+                    }
+                    Reader::Tls(peer) => peer.hear(1024),
+                };
+                assert_eq!(relay::rig::frames(&said), [2, 3, 4].map(relay::rig::message));
             }
             let counts: Vec<_> = wakes.iter().map(|wakes| wakes.0.load(Ordering::Relaxed)).collect();
-            assert_eq!(counts, [0, 0, 0, 1], "ring: {wants_ring}");
+            assert_eq!(counts, [0, 0, 0, 1], "ring: {wants_ring}, TLS: {is_tls}");
         }
     }
 

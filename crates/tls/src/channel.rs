@@ -110,6 +110,8 @@ pub struct Channel {
     is_over: bool,
     /// Records of the peer in a row that had no application data.
     idle: u8,
+    /// Nothing more of the peer is opened.
+    is_ended: bool,
 }
 
 impl fmt::Debug for Channel {
@@ -122,7 +124,8 @@ impl Channel {
     /// A channel with the keys that a handshake left.
     #[must_use]
     pub const fn new(suite: Suite, write: Keys, read: Keys) -> Self {
-        Self { suite, write, read, begun: None, update_due: false, alert_due: None, is_over: false, idle: 0 }
+        let (begun, alert_due) = (None, None);
+        Self { suite, write, read, begun, update_due: false, alert_due, is_over: false, idle: 0, is_ended: false }
     }
 
     /// What was negotiated.
@@ -288,19 +291,31 @@ impl Channel {
 
     /// Sends this alert as soon as no record is begun, and nothing after it.
     pub const fn fail(&mut self, alert: Alert) {
+        self.is_ended = true;
         if self.alert_due.is_none() {
             self.alert_due = Some([FATAL, alert.code()]);
         }
     }
 
-    /// Opens a whole record of the peer in place. After `Input::End` or an error none may be opened.
+    /// Whether the peer has ended its side, or broke the protocol.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// Opens a whole record of the peer in place. Behind the end, and after an error, none is opened.
     ///
     /// # Errors
     /// The alert, which is sent as soon as no record is begun.
     pub fn open(&mut self, record: &mut [u8]) -> Result<Input, Alert> {
+        if self.is_ended {
+            return Ok(Input::End);
+        }
         let opened = self.open_record(record);
-        if let Err(alert) = opened {
-            self.fail(alert);
+        match opened {
+            Ok(Input::End) => self.is_ended = true,
+            Ok(_) => {}
+            Err(alert) => self.fail(alert),
         }
         opened
     }

@@ -133,7 +133,7 @@ fn refused(failed: Failed) -> DaemonError {
 /// # Errors
 /// The plain response to a peer that speaks HTTP; `None` if the connection is over. A peer that
 /// speaks TLS was sent an alert.
-pub async fn shake(
+pub(in crate::daemon) async fn shake(
     daemon: &Daemon,
     server: &Server,
     place: &Place,

@@ -85,11 +85,6 @@ impl Pacer {
             waker.wake();
         }
     }
-
-    /// Handshakes that wait for a turn.
-    pub fn count(&self) -> usize {
-        self.waiting.borrow().len()
-    }
 }
 
 /// A place in the queue; one that is given up with a turn hands it on.
@@ -146,7 +141,7 @@ mod tests {
             }
         }));
         assert_eq!(*order.borrow(), [1, 3, 5, 2, 4]);
-        assert!(!pacer.is_taken.get() && pacer.count() == 0);
+        assert!(!pacer.is_taken.get() && pacer.waiting.borrow().is_empty());
     }
 
     #[test]
@@ -163,7 +158,7 @@ mod tests {
             drop(second);
             drop(third.await);
         }));
-        assert!(!pacer.is_taken.get() && pacer.count() == 0);
+        assert!(!pacer.is_taken.get() && pacer.waiting.borrow().is_empty());
     }
 
     #[test]

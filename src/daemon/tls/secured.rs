@@ -7,6 +7,7 @@
 //! which: the channel's own, then the control slot, then the page's. [`Channel`] knows the records.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -53,12 +54,31 @@ pub fn abandon_scratch() {
 pub struct Secured {
     channel: RefCell<Channel>,
     /// What can't be handed on yet.
-    kept: RefCell<Option<Rc<Half>>>,
+    kept: Shared<Half>,
     /// Where that has a place; none while the connection has one of its own as an HTTP request.
-    halves: RefCell<Option<Rc<Halves>>>,
-    /// The peer sends no more.
-    is_ended: Cell<bool>,
+    halves: Shared<Halves>,
 }
+
+/// A pointer that is looked at by copying it: half of the size of a `RefCell`.
+#[derive(Default)]
+struct Shared<T>(Cell<Option<Rc<T>>>);
+
+impl<T> Shared<T> {
+    fn get(&self) -> Option<Rc<T>> {
+        let shared = self.0.take();
+        self.0.set(shared.clone());
+        shared
+    }
+}
+
+impl<T> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.get().is_some() { "some" } else { "none" })
+    }
+}
+
+// The box of a page's keys is a term of the memory sum.
+const _: () = assert!(size_of::<Secured>() <= board::TLS_PAGE_SIZE);
 
 /// What a write to a socket did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,19 +94,14 @@ pub struct Written {
 impl Secured {
     /// TLS with the keys of a handshake.
     pub fn new(channel: Channel) -> Self {
-        Self {
-            channel: RefCell::new(channel),
-            kept: RefCell::default(),
-            halves: RefCell::default(),
-            is_ended: Cell::default(),
-        }
+        Self { channel: RefCell::new(channel), kept: Shared(Cell::default()), halves: Shared(Cell::default()) }
     }
 
     /// From now on the connection is a page's: what it keeps needs a place there. `false` if there
     /// is none for what it keeps already.
     pub fn move_to(&self, halves: &Rc<Halves>) -> bool {
-        let kept = self.kept.take().and_then(|half| half.take());
-        *self.halves.borrow_mut() = Some(Rc::clone(halves));
+        let kept = self.kept.0.take().and_then(|half| half.take());
+        self.halves.0.set(Some(Rc::clone(halves)));
         kept.is_none_or(|part| self.keep(part).is_ok())
     }
 
@@ -102,8 +117,7 @@ impl Secured {
 
     /// Whether plaintext is here that was not read.
     pub fn has_plain(&self) -> bool {
-        let kept = self.kept.borrow();
-        kept.as_ref().is_some_and(|half| half.with(|part| !part.plain.is_empty()) == Some(true))
+        self.kept.get().is_some_and(|half| half.with(|part| !part.plain.is_empty()) == Some(true))
     }
 
     /// Reads plaintext that has arrived; 0 if the peer sends no more.
@@ -121,9 +135,8 @@ impl Secured {
     }
 
     fn read_records(&self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
-        while !self.is_ended.get() {
-            let kept = self.kept.borrow().clone();
-            let size = match kept {
+        while !self.channel.borrow().is_ended() {
+            let size = match self.kept.get() {
                 Some(half) => self.read_kept(socket, &half, into)?,
                 None => IN.with_borrow_mut(|scratch| self.read_fresh(socket, scratch, into))?,
             };
@@ -209,42 +222,33 @@ impl Secured {
     fn open(&self, record: &mut [u8]) -> io::Result<Option<std::ops::Range<usize>>> {
         match self.channel.borrow_mut().open(record) {
             Ok(Input::Data(plain)) => Ok(Some(plain)),
-            Ok(Input::Nothing) => Ok(None),
-            Ok(Input::End) => {
-                self.is_ended.set(true);
-                Ok(None)
-            }
-            Err(alert) => Err(self.broken(&alert)),
+            Ok(Input::Nothing | Input::End) => Ok(None),
+            Err(alert) => Err(io::Error::new(io::ErrorKind::InvalidData, alert.to_string())),
         }
     }
 
     fn size(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         record::size(bytes).map_err(|alert| {
             self.channel.borrow_mut().fail(alert);
-            self.broken(&alert)
+            io::Error::new(io::ErrorKind::InvalidData, alert.to_string())
         })
     }
 
-    fn broken(&self, alert: &impl std::fmt::Display) -> io::Error {
-        self.is_ended.set(true);
-        io::Error::new(io::ErrorKind::InvalidData, alert.to_string())
-    }
-
     fn has_room(&self) -> bool {
-        self.halves.borrow().as_ref().is_none_or(|halves| halves.has_room())
+        self.halves.get().is_none_or(|halves| halves.has_room())
     }
 
     fn keep(&self, part: Part) -> Result<(), Part> {
-        let half = match &*self.halves.borrow() {
+        let half = match self.halves.get() {
             Some(halves) => halves.keep(part)?,
             None => Rc::new(Half::new(Instant::default(), part)),
         };
-        *self.kept.borrow_mut() = Some(half);
+        self.kept.0.set(Some(half));
         Ok(())
     }
 
     fn forget(&self) {
-        if let (Some(half), Some(halves)) = (self.kept.take(), &*self.halves.borrow()) {
+        if let (Some(half), Some(halves)) = (self.kept.0.take(), self.halves.get()) {
             halves.leave(&half);
         }
     }
@@ -399,4 +403,273 @@ fn fill(into: &mut [u8], from: &[u8]) {
 
 fn small(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+pub(in crate::daemon) mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::super::super::clock::Clock;
+    use super::super::super::stream::Stream;
+    use super::super::super::stream::tests::pair;
+    use super::*;
+    use std::os::fd::AsFd;
+    use tls::keys::Keys;
+    use tls::record::Content;
+    use tls::suite::{Aead, Suite, Version};
+
+    const SUITE: Suite = Suite { version: Version::Tls13, aead: Aead::ChaCha20Poly1305 };
+
+    /// The other end of a secured stream.
+    pub struct Peer {
+        pub socket: TcpStream,
+        read: Keys,
+        write: Keys,
+        wire: Vec<u8>,
+    }
+
+    /// A secured stream and its peer, without a handshake.
+    pub fn secured() -> (Stream, Peer) {
+        let (near, socket) = pair();
+        secure(near, socket)
+    }
+
+    /// The same on sockets that are connected already.
+    pub fn secure(near: Stream, socket: TcpStream) -> (Stream, Peer) {
+        static KEYS: AtomicU32 = AtomicU32::new(0);
+        let number = KEYS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let keys = |side| {
+            let mut secret = [side; 32];
+            secret[..4].copy_from_slice(&number);
+            Keys::from_secret(SUITE, secret)
+        };
+        let near = near.secure(Secured::new(Channel::new(SUITE, keys(1), keys(2))));
+        (near, Peer { socket, read: keys(1), write: keys(2), wire: Vec::new() })
+    }
+
+    impl Peer {
+        /// A record of the peer.
+        pub fn record(&mut self, content: Content, plain: &[u8]) -> Vec<u8> {
+            let mut record = vec![0; plain.len() + SUITE.overhead()];
+            record::seal(SUITE, &self.write, 0, content, &[plain], &mut record).unwrap();
+            self.write.advance(1);
+            record
+        }
+
+        /// Sends a record.
+        pub fn say(&mut self, plain: &[u8]) {
+            let record = self.record(Content::ApplicationData, plain);
+            self.socket.write_all(&record).unwrap();
+        }
+
+        /// Reads at most `size` bytes from the socket; what the whole records say.
+        pub fn hear(&mut self, size: usize) -> Vec<u8> {
+            let mut bytes = vec![0; size];
+            let size = self.socket.read(&mut bytes).unwrap();
+            self.wire.extend(&bytes[..size]);
+            let mut said = Vec::new();
+            while let Some(size) = record::size(&self.wire).unwrap().filter(|size| *size <= self.wire.len()) {
+                let mut record: Vec<u8> = self.wire.drain(..size).collect();
+                let (content, plain) = record::open(SUITE, &mut self.read, &mut record).unwrap();
+                match content {
+                    Content::ApplicationData => said.extend(&record[plain]),
+                    Content::Handshake => self.read.update(SUITE),
+                    content => said.extend(format!("{content:?} {:?}", &record[plain]).bytes()),
+                }
+            }
+            said
+        }
+    }
+
+    fn read_once(stream: &Stream, size: usize) -> Vec<u8> {
+        let mut bytes = vec![0; size];
+        loop {
+            match stream.read(&mut bytes) {
+                Ok(size) => return bytes[..size].to_vec(),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    #[test]
+    fn records_that_come_in_any_pieces_are_read_in_any_pieces() {
+        let messages: [&[u8]; 4] = [b"a", &[7; 700], b"", &[9; 16_384]];
+        let whole = messages.concat();
+        for (piece, into) in [(1, 512), (3, 1), (100, 20_000), (5_000, 512), (40_000, 700)] {
+            let (stream, mut peer) = secured();
+            let wire: Vec<u8> =
+                messages.iter().flat_map(|message| peer.record(Content::ApplicationData, message)).collect();
+            let mut read: Vec<u8> = Vec::new();
+            let mut pieces = wire.chunks(piece);
+            let mut bytes = vec![0; into];
+            while read.len() < whole.len() {
+                match stream.read(&mut bytes) {
+                    Ok(size) => read.extend(&bytes[..size]),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if let Some(piece) = pieces.next() {
+                            peer.socket.write_all(piece).unwrap();
+                        }
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert!(read == whole, "in pieces of {piece} into {into}");
+            assert!(stream.secured().unwrap().kept.get().is_none(), "nothing is kept between two records");
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_peer_is_the_end_of_the_stream() {
+        let (stream, mut peer) = secured();
+        peer.say(b"bye");
+        let end = peer.record(Content::Alert, &[1, 0]);
+        peer.socket.write_all(&end).unwrap();
+        assert_eq!(read_once(&stream, 10), b"bye");
+        assert_eq!(read_once(&stream, 10), b"");
+        // Without `close_notify`, in the middle of a record.
+        let (stream, mut peer) = secured();
+        let record = peer.record(Content::ApplicationData, b"half");
+        peer.socket.write_all(&record[..9]).unwrap();
+        assert_eq!(stream.read(&mut [0; 10]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(peer);
+        assert_eq!(read_once(&stream, 10), b"");
+    }
+
+    #[test]
+    fn a_record_that_was_changed_ends_the_connection_with_an_alert() {
+        let (stream, mut peer) = secured();
+        let mut record = peer.record(Content::ApplicationData, b"hello");
+        record[8] ^= 1;
+        peer.socket.write_all(&record).unwrap();
+        let error = loop {
+            match stream.read(&mut [0; 10]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => break other.unwrap_err(),
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(String::from_utf8(peer.hear(100)).unwrap(), "Alert [2, 20]");
+        assert!(stream.write(b"more").is_err(), "and nothing is sent behind it");
+    }
+
+    #[test]
+    fn a_peer_that_asks_for_our_key_update_gets_it_at_once() {
+        let (stream, mut peer) = secured();
+        let update = peer.record(Content::Handshake, &[24, 0, 0, 1, 1]);
+        peer.write.update(SUITE);
+        peer.socket.write_all(&update).unwrap();
+        peer.say(b"behind");
+        assert_eq!(read_once(&stream, 10), b"behind");
+        // The update was read before, or with it.
+        assert_eq!(stream.read(&mut [0; 10]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(stream.write(b"with new keys").unwrap(), 13);
+        assert!(peer.hear(28).is_empty(), "the update alone");
+        assert_eq!(peer.hear(1_000), b"with new keys");
+    }
+
+    #[test]
+    fn a_socket_that_takes_little_gets_every_byte_once_and_nothing_is_kept_of_it() {
+        let (stream, mut peer) = secured();
+        let all: Vec<u8> = (0..2_000_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let (mut sent, mut read) = (0, Vec::new());
+        let mut size = 1;
+        while read.len() < all.len() {
+            while sent < all.len()
+                && let Ok(more) = stream.write(&all[sent..])
+            {
+                sent += more;
+            }
+            size = size % 40_000 + 3_333;
+            read.extend(peer.hear(size));
+        }
+        assert!(read == all);
+    }
+
+    #[test]
+    fn control_frames_go_between_two_of_the_pages_and_wait_for_a_record_that_was_begun() {
+        let (stream, mut peer) = secured();
+        let secured = stream.secured().unwrap();
+        let bytes = [b'x'; 60_000];
+        let run = |at: u64, most: u64, out: &mut Slices<'static>| {
+            static BYTES: [u8; 60_000] = [b'x'; 60_000];
+            let rest = BYTES.get(small(at)..).unwrap_or_default();
+            let run = &rest[..rest.len().min(small(most))];
+            out.push(run).map_or(0, |()| run.len() as u64)
+        };
+        let (mut whole, mut begun) = (0, 0);
+        while begun == 0 {
+            let written = secured.write(stream.as_fd(), b"", run).unwrap();
+            (whole, begun) = (whole + written.progress.size - written.progress.begun, written.progress.begun);
+        }
+        let mut said = Vec::new();
+        let mut control = &b"pong"[..];
+        while !control.is_empty() {
+            said.extend(peer.hear(100_000));
+            let written = secured.write(stream.as_fd(), control, |at, most, out| {
+                // Only the rest of the record that was begun.
+                if at < begun { run(at, most.min(begun - at), out) } else { 0 }
+            });
+            let written = written.unwrap();
+            if written.progress.size > written.progress.begun {
+                whole += written.progress.size - written.progress.begun;
+                begun = 0;
+            }
+            control = &control[written.control..];
+        }
+        drop(stream);
+        while said.len() < small(whole) + 4 {
+            said.extend(peer.hear(100_000));
+        }
+        assert!(said.ends_with(b"pong") && said[..said.len() - 4].iter().all(|byte| *byte == bytes[0]));
+    }
+
+    #[test]
+    fn pages_that_hold_places_for_half_records_give_them_to_others() {
+        let clock = Clock::start();
+        let halves = Rc::new(Halves::new(2, clock));
+        let ends: Vec<_> = (0..4).map(|_| secured()).collect();
+        let records: Vec<_> = ends
+            .into_iter()
+            .map(|(stream, mut peer)| {
+                assert!(stream.secured().unwrap().move_to(&halves));
+                let record = peer.record(Content::ApplicationData, b"hello");
+                (stream, peer, record)
+            })
+            .collect();
+        let read = |stream: &Stream| stream.read(&mut [0; 10]).map_err(|error| error.kind());
+        for (stream, peer, record) in &records {
+            (&peer.socket).write_all(&record[..10]).unwrap();
+            while stream.peek().is_err() {}
+        }
+        assert_eq!(
+            records.iter().map(|(stream, ..)| read(stream)).collect::<Vec<_>>(),
+            [
+                Err(io::ErrorKind::WouldBlock),
+                Err(io::ErrorKind::WouldBlock),
+                Err(io::ErrorKind::ResourceBusy),
+                Err(io::ErrorKind::ResourceBusy),
+            ]
+        );
+        // A record that is there as a whole needs no place.
+        (&records[3].1.socket).write_all(&records[3].2[10..]).unwrap();
+        assert_eq!(read_once(&records[3].0, 10), b"hello");
+        // Once the first has held its place for a second, the third takes it.
+        while !halves.has_room() {}
+        assert_eq!(read(&records[2].0), Err(io::ErrorKind::WouldBlock));
+        assert_eq!((halves.count(), halves.cut()), (2, 1));
+        (&records[0].1.socket).write_all(&records[0].2[10..]).unwrap();
+        while let Err(error) = read(&records[0].0) {
+            if error == io::ErrorKind::ConnectionAborted {
+                break;
+            }
+        }
+        for at in [1, 2] {
+            (&records[at].1.socket).write_all(&records[at].2[10..]).unwrap();
+            assert_eq!(read_once(&records[at].0, 10), b"hello");
+        }
+        drop(records);
+        assert_eq!(halves.count(), 0);
+    }
 }
