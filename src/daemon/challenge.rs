@@ -1,7 +1,7 @@
 //! Files by which a client of ACME proves that it controls a name (RFC 8555, 8.3): http-01.
 //!
-//! Owns the path, and what a file may be: a token, as its name, in the configured directory. Refuses
-//! everything else as not found. Reads one small file of the local disk, without waiting.
+//! Owns the path, and what a file may be: a token, as its name, in the configured directory.
+//! Refuses everything else as not found. Reads one small file of the local disk, without waiting.
 
 use std::fs::File;
 use std::io::Read;

@@ -19,6 +19,7 @@ mod challenge;
 mod clock;
 pub mod connection;
 mod console;
+mod error;
 mod exchange;
 mod fanout;
 pub mod head;
@@ -47,8 +48,6 @@ mod wake;
 mod watchdog;
 
 use std::cell::RefCell;
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::panic;
 use std::path::PathBuf;
@@ -59,6 +58,7 @@ use std::time::Duration;
 use smol::{LocalExecutor, Timer};
 
 use self::clock::Clock;
+pub use self::error::DaemonError;
 pub use self::exchange::{read_head, timely};
 use self::fanout::Connections;
 use self::inherited::Inherited;
@@ -77,57 +77,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// Milliseconds that a shutdown waits for accepted HTTP requests to be answered before it drains.
 /// By then the next relay owns the listener. Slower requests continue during the drain.
 const HEADS_MS_MAX: u64 = 1_000;
-
-/// Why the daemon could not start.
-#[derive(Debug)]
-pub enum DaemonError {
-    /// An address can't be listened on.
-    Listen(SocketAddr, io::Error),
-    /// The service manager passed a socket of this name that is not usable.
-    Inherited(String, String),
-    /// A socket passed by the service manager is broken.
-    Passed(io::Error),
-    /// The console's socket can't be listened on.
-    Console(PathBuf, io::Error),
-    /// The metrics' address can't be listened on.
-    Metrics(SocketAddr, io::Error),
-    /// The system provides no random bytes.
-    Random(getrandom::Error),
-    /// Signal handlers can't be installed.
-    Signals(io::Error),
-    /// A certificate can't be used.
-    Tls(String),
-}
-
-impl fmt::Display for DaemonError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "can't listen on {address}: the address is in use by another program; change pages.listen or stop it"
-                )
-            }
-            Self::Listen(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                write!(f, "can't listen on {address}: permission denied; ports below 1024 need CAP_NET_BIND_SERVICE")
-            }
-            Self::Listen(address, error) => write!(f, "can't listen on {address}: {error}; check pages.listen"),
-            Self::Inherited(name, why) => {
-                write!(f, "the socket {name:?} passed by the service manager {why}; check sharelinkd.socket")
-            }
-            Self::Passed(error) => write!(f, "a socket passed by the service manager is broken: {error}"),
-            Self::Console(path, error) => {
-                write!(f, "the console can't listen on {}: {error}; check console.socket", path.display())
-            }
-            Self::Metrics(address, error) => {
-                write!(f, "the metrics can't be served at {address}: {error}; check metrics.listen")
-            }
-            Self::Random(error) => write!(f, "can't get random bytes from the system: {error}"),
-            Self::Signals(error) => write!(f, "can't install signal handlers: {error}"),
-            Self::Tls(why) => write!(f, "can't serve pages by TLS: {why}"),
-        }
-    }
-}
 
 /// Runs the daemon until it is asked to stop; returns the process's exit code.
 #[must_use]

@@ -304,7 +304,8 @@ impl Begun {
     }
 
     /// Checks rows, lists and blocks: for tests. `pages` are the pages inside a frame, as its row
-    /// and the run that they are sent again, up to their next byte; `rings` are the lists of all logs with the range that each log holds.
+    /// and the run that they are sent again, up to their next byte; `rings` are the lists of all
+    /// logs with the range that each log holds.
     ///
     /// # Panics
     /// If an invariant is violated.

@@ -192,8 +192,8 @@ impl Rig {
         bytes
     }
 
-    /// The page's socket takes `size` bytes of records, which begin with the rest of the one that it
-    /// took a part of before. Returns the frames' bytes in the records that are out as a whole.
+    /// The page's socket takes `size` bytes of records, which begin with the rest of the one that
+    /// it took a part of before. Returns the frames' bytes in the records that are out as a whole.
     ///
     /// # Panics
     /// If that record is not made of the same bytes again.

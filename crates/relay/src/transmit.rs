@@ -4,8 +4,8 @@
 //! the rest of a frame in progress, notices, then messages, state, audio, video. `gather.rs` turns
 //! it into slices. [`Relay::wrote`] moves the cursors. A segment is committed with its first byte,
 //! and over TLS a record with its first byte: what is in progress is finished or the connection is
-//! cut, so nothing is half decided. Only notices are copied. Pages in lockstep with the previous one
-//! are planned and committed by comparing and setting their cursors.
+//! cut, so nothing is half decided. Only notices are copied. Pages in lockstep with the previous
+//! one are planned and committed by comparing and setting their cursors.
 
 use core::cell::Cell;
 
@@ -777,7 +777,8 @@ mod tests {
         let pages = rig.three_viewers();
         let mut begun: [(Vec<u8>, usize); 3] = Default::default();
         let mut bytes = [const { Vec::new() }; 3];
-        // The first begins a record of one message, the second one of three, which begins before it.
+        // The first begins a record of one message, the second one of three, which begins before
+        // it.
         rig.messages(1..=2);
         bytes[0] = rig.take_records(pages[0], &mut begun[0], 62 + 22);
         rig.messages(3..=3);

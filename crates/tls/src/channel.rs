@@ -159,7 +159,8 @@ impl Channel {
         self.begun.is_none() && !self.has_own() && !self.is_over
     }
 
-    /// Whether the keys are used up and can't be updated (TLS 1.2): the connection should be closed.
+    /// Whether the keys are used up and can't be updated (TLS 1.2): the connection should be
+    /// closed.
     #[must_use]
     pub const fn is_used_up(&self) -> bool {
         let limit = RECORDS_MAX - RECORDS_SPARE;
@@ -303,7 +304,8 @@ impl Channel {
         self.is_ended
     }
 
-    /// Opens a whole record of the peer in place. Behind the end, and after an error, none is opened.
+    /// Opens a whole record of the peer in place. Behind the end, and after an error, none is
+    /// opened.
     ///
     /// # Errors
     /// The alert, which is sent as soon as no record is begun.

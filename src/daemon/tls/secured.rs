@@ -123,7 +123,7 @@ impl Secured {
     /// Reads plaintext that has arrived; 0 if the peer sends no more.
     ///
     /// # Errors
-    /// `WouldBlock` if no record is there as a whole; `ResourceBusy` if one can't be kept now;
+    /// `WouldBlock` if no record with data is there as a whole; `ResourceBusy` if one can't be kept now;
     /// `InvalidData` if it can't be opened, and whatever the socket says.
     pub fn read(&self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
         let read = self.read_records(socket, into);
@@ -135,16 +135,20 @@ impl Secured {
     }
 
     fn read_records(&self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
-        while !self.channel.borrow().is_ended() {
-            let size = match self.kept.get() {
-                Some(half) => self.read_kept(socket, &half, into)?,
-                None => IN.with_borrow_mut(|scratch| self.read_fresh(socket, scratch, into))?,
-            };
-            if let Some(size) = size {
-                return Ok(size);
-            }
+        if self.channel.borrow().is_ended() {
+            return Ok(0);
         }
-        Ok(0)
+        let size = match self.kept.get() {
+            Some(half) => self.read_kept(socket, &half, into)?,
+            None => IN.with_borrow_mut(|scratch| self.read_fresh(socket, scratch, into))?,
+        };
+        match size {
+            Some(size) => Ok(size),
+            None if self.channel.borrow().is_ended() => Ok(0),
+            // One record at a time: a flood of records without data costs a step of the reader's
+            // budget for each.
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// Reads a record of which nothing was taken out of the socket yet. `None` if it had nothing to

@@ -407,8 +407,8 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Whether a run that is sent behind `before`, which begins with a frame, ends between two frames or
-/// is a part of one alone.
+/// Whether a run that is sent behind `before`, which begins with a frame, ends between two frames
+/// or is a part of one alone.
 pub fn is_run(before: &[u8], run: &[u8]) -> bool {
     let all = [before, run].concat();
     let mut at = 0;

@@ -1,5 +1,5 @@
-//! A page behind TLS: the relay's own record layer on a socket that takes any number of bytes, and a
-//! peer that opens the records.
+//! A page behind TLS: the relay's own record layer on a socket that takes any number of bytes, and
+//! a peer that opens the records.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
