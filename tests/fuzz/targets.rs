@@ -10,6 +10,8 @@ mod console;
 mod machine;
 #[path = "reader.rs"]
 mod reader;
+#[path = "tls.rs"]
+mod tls_records;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -23,6 +25,7 @@ use wire::{is_link, json};
 
 pub use console::console;
 pub use machine::machine;
+pub use tls_records::{certificate, tls_open};
 
 /// The uplink's bytes: the same frames and the same error however they are split, and each value
 /// survives a round trip.

@@ -13,7 +13,7 @@ type Target = fn(&[u8]);
 #[test]
 fn the_fuzzers_corpora_are_replayed() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
-    let targets: [(&str, Target); 7] = [
+    let targets: [(&str, Target); 9] = [
         ("uplink", targets::uplink),
         ("page_json", targets::page_json),
         ("http_head", targets::http_head),
@@ -21,6 +21,8 @@ fn the_fuzzers_corpora_are_replayed() {
         ("json", targets::json),
         ("machine", targets::machine),
         ("console", targets::console),
+        ("tls_open", targets::tls_open),
+        ("certificate", targets::certificate),
     ];
     let manifest = fs::read_to_string(corpora.with_file_name("Cargo.toml")).unwrap();
     assert_eq!(manifest.matches("[[bin]]").count(), targets.len(), "every fuzz target is replayed");
