@@ -3,8 +3,7 @@
 //! Owns the path, and what a file may be: a token, as its name, in the configured directory.
 //! Refuses everything else as not found. Reads one small file of the local disk, without waiting.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs;
 
 use super::Daemon;
 use super::response::Response;
@@ -19,10 +18,9 @@ const TOKEN_SIZE_MAX: usize = 128;
 pub fn answer(daemon: &Daemon, path: &str) -> Option<Response> {
     let token = path.strip_prefix(PATH).filter(|token| is_token(token))?;
     let file = daemon.config.borrow().challenge_directory.as_ref()?.join(token);
-    let mut bytes = Vec::new();
-    let file = File::open(file).ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file()))?;
-    file.take(SIZE_MAX).read_to_end(&mut bytes).ok()?;
-    Some(Response { body: bytes.into(), ..Response::plain(200, "") })
+    let is_good = fs::metadata(&file).is_ok_and(|found| found.is_file() && found.len() <= SIZE_MAX);
+    let body = if is_good { fs::read(file).ok()? } else { return None };
+    Some(Response { body: body.into(), ..Response::plain(200, "") })
 }
 
 /// Base64url without padding (RFC 8555, 8.1): no dot, no slash.

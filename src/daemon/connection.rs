@@ -2,8 +2,8 @@
 //!
 //! Owns the control slot, which holds tungstenite's own small frames (pong, close), and the write
 //! that sends them first, between two of our frames and never inside one. The caller reports
-//! whether a frame is half sent. Doesn't know what the frames say or who makes them: that is [`Outgoing`],
-//! implemented by the fan-out and by the tests' echo.
+//! whether a frame is half sent. Doesn't know what the frames say or who makes them: that is
+//! [`Outgoing`], implemented by the fan-out and by the tests' echo.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -146,17 +146,17 @@ impl Handshake {
     /// The handshake failed.
     pub fn step(mut self, record: &[u8], out: &mut Vec<u8>) -> Result<Next, Failed> {
         self.secrets.clear();
-        let read = self.read(record);
+        let fed = self.feed(record);
         while self.connection.wants_write() {
             // Writing to a vector can't fail.
             let _ = self.connection.write_tls(out);
         }
-        read?;
+        fed?;
         self.traffic = self.secrets.take().or(self.traffic);
         if self.connection.is_handshaking() { Ok(Next::Record(self)) } else { self.finish() }
     }
 
-    fn read(&mut self, mut record: &[u8]) -> Result<(), Failed> {
+    fn feed(&mut self, mut record: &[u8]) -> Result<(), Failed> {
         while !record.is_empty() {
             match self.connection.read_tls(&mut record) {
                 Ok(1..) => self.connection.process_new_packets().map_err(Failed)?,

@@ -123,8 +123,8 @@ impl Secured {
     /// Reads plaintext that has arrived; 0 if the peer sends no more.
     ///
     /// # Errors
-    /// `WouldBlock` if no record with data is there as a whole; `ResourceBusy` if one can't be kept now;
-    /// `InvalidData` if it can't be opened, and whatever the socket says.
+    /// `WouldBlock` if no record with data is there as a whole; `ResourceBusy` if one can't be kept
+    /// now; `InvalidData` if it can't be opened, and whatever the socket says.
     pub fn read(&self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
         let read = self.read_records(socket, into);
         // A key update that the peer asked for, or the alert that says what was wrong.
