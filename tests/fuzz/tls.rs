@@ -159,11 +159,11 @@ fn forged(suite: Suite, data: &[u8]) {
 
 /// Any bytes as a certificate: refused, or read within its bounds; the same key that rustls finds.
 pub fn certificate(data: &[u8]) {
-    let certificate = match Certificate::read(data) {
+    let certificate = match Certificate::parse(data) {
         Ok(certificate) => certificate,
         Err(malformed) => return assert!(malformed.to_string().starts_with("not an X.509 certificate: ")),
     };
-    assert_eq!(Certificate::read(data), Ok(certificate));
+    assert_eq!(Certificate::parse(data), Ok(certificate));
     // The years 0 and 9999.
     let years = -62_167_219_200..=253_402_300_799;
     assert!(years.contains(&certificate.not_before) && years.contains(&certificate.not_after));
@@ -183,9 +183,9 @@ pub fn certificate(data: &[u8]) {
     }
     // A part of it, or more, is none.
     for end in (0..data.len()).step_by(1 + data.len() / 64) {
-        assert!(Certificate::read(&data[..end]).is_err(), "cut at {end}");
+        assert!(Certificate::parse(&data[..end]).is_err(), "cut at {end}");
     }
-    assert!(Certificate::read(&[data, &[0]].concat()).is_err());
+    assert!(Certificate::parse(&[data, &[0]].concat()).is_err());
     if let Ok(theirs) = ParsedCertificate::try_from(&CertificateDer::from(data)) {
         assert_eq!(certificate.public_key, theirs.subject_public_key_info().as_ref());
     }

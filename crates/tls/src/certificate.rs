@@ -78,7 +78,7 @@ impl<'a> Certificate<'a> {
     /// # Errors
     ///
     /// The first part that is wrong, over [`SIZE_MAX`] bytes included.
-    pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         if bytes.len() > SIZE_MAX {
             return Err(Malformed("it is too long"));
         }
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_plain_certificate() {
-        let certificate = Certificate::read(SERVER).unwrap();
+        let certificate = Certificate::parse(SERVER).unwrap();
         // 2026-01-01 and 2126-01-01, the last one as GeneralizedTime.
         assert_eq!((certificate.not_before, certificate.not_after), (1_767_225_600, 4_922_899_200));
         assert!(certificate.is_self_issued && certificate.key_kind == KeyKind::P256);
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_odd_certificate() {
-        let certificate = Certificate::read(ODD).unwrap();
+        let certificate = Certificate::parse(ODD).unwrap();
         let expected = [
             Name::Dns("odd.example"),
             Name::Dns("*.odd.example"),
@@ -338,14 +338,14 @@ mod tests {
     #[test]
     fn the_ends_of_time() {
         // The first and the last second of UTCTime.
-        let root = Certificate::read(P384).unwrap();
+        let root = Certificate::parse(P384).unwrap();
         assert_eq!((root.not_before, root.not_after), (-631_152_000, 2_524_607_999));
         assert!(root.is_self_issued && root.key_kind == KeyKind::P384 && root.names().count() == 0);
         // A leap day, and "no end" (RFC 5280, 4.1.2.5).
-        let leaf = Certificate::read(ED25519).unwrap();
+        let leaf = Certificate::parse(ED25519).unwrap();
         assert_eq!((leaf.not_before, leaf.not_after), (951_825_600, 253_402_300_799));
         assert!(!leaf.is_self_issued && leaf.key_kind == KeyKind::Ed25519);
-        let long = Certificate::read(RSA3072).unwrap();
+        let long = Certificate::parse(RSA3072).unwrap();
         assert_eq!((long.not_before, long.not_after), (0, 2_524_608_000));
         assert!(!long.is_self_issued && long.key_kind == KeyKind::Rsa(3_072));
     }
@@ -367,7 +367,7 @@ mod tests {
         for bytes in ALL {
             let pem = openssl("x509 -inform DER -noout -pubkey", bytes);
             let der = openssl("pkey -pubin -outform DER", &pem);
-            assert_eq!(Certificate::read(bytes).unwrap().public_key, der);
+            assert_eq!(Certificate::parse(bytes).unwrap().public_key, der);
         }
     }
 
@@ -444,24 +444,24 @@ mod tests {
     fn a_damaged_certificate_is_refused_or_read() {
         for good in ALL {
             for end in 0..good.len() {
-                assert!(Certificate::read(&good[..end]).is_err(), "cut at {end}");
+                assert!(Certificate::parse(&good[..end]).is_err(), "cut at {end}");
             }
-            assert!(Certificate::read(&[good, &[0]].concat()).is_err(), "a byte too many");
+            assert!(Certificate::parse(&[good, &[0]].concat()).is_err(), "a byte too many");
             for at in 0..good.len() {
                 for value in [good[at] ^ 1, good[at] ^ 0x80, 0, 0xFF, good[at].wrapping_add(1)] {
                     let mut bytes = good.to_vec();
                     bytes[at] = value;
                     // Either way without a panic; what was read can be used.
-                    if let Ok(certificate) = Certificate::read(&bytes) {
+                    if let Ok(certificate) = Certificate::parse(&bytes) {
                         assert!(certificate.names().count() <= 8);
                     }
                 }
             }
         }
         let long = [&[SEQUENCE, 0x83, 1, 0, 0][..], &vec![0; 1 << 16]].concat();
-        assert_eq!(Certificate::read(&long), Err(Malformed("it is too long")));
+        assert_eq!(Certificate::parse(&long), Err(Malformed("it is too long")));
         assert_eq!(
-            Certificate::read(b"text").unwrap_err().to_string(),
+            Certificate::parse(b"text").unwrap_err().to_string(),
             "not an X.509 certificate: its outermost sequence"
         );
     }
@@ -472,7 +472,7 @@ mod tests {
         let at: Vec<usize> = (0..good.len()).filter(|at| good[*at..].starts_with(from)).collect();
         let [.., last] = at.as_slice() else { panic!("{from:?} is not in it") };
         let bytes = [&good[..*last], to, &good[last + from.len()..]].concat();
-        Certificate::read(&bytes).map(|read| read.names().count()).map_err(|malformed| malformed.0)
+        Certificate::parse(&bytes).map(|read| read.names().count()).map_err(|malformed| malformed.0)
     }
 
     #[test]

@@ -249,7 +249,7 @@ struct Names {
 impl Names {
     fn of(pairs: &[Pair]) -> Self {
         let names = |pair: &Pair| {
-            let certificate = Certificate::read(pair.end_entity());
+            let certificate = Certificate::parse(pair.end_entity());
             certificate.map_or_else(|_| Vec::new(), |certificate| certificate.dns_names().map(str::to_owned).collect())
         };
         let keys = pairs.iter().map(|pair| Arc::clone(&pair.certified)).collect();

@@ -46,7 +46,7 @@ fn keys_without_a_vector(suite: tls::suite::Suite) -> Keys {
 fn no_certificate_costs_an_allocation() {
     let bytes = include_bytes!("../../testdata/odd.der");
     let counted = measure(|| {
-        let certificate = Certificate::read(bytes).unwrap();
+        let certificate = Certificate::parse(bytes).unwrap();
         assert_eq!(certificate.names().count(), 5);
         assert_eq!(choose(&[["other.example"], ["*.odd.example"]], "a.odd.example"), 1);
     });

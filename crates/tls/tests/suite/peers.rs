@@ -338,7 +338,7 @@ fn an_update_that_only_one_side_makes_is_refused() {
 
 #[test]
 fn rustls_reads_the_same_certificate() {
-    let ours = Certificate::read(CERTIFICATE).unwrap();
+    let ours = Certificate::parse(CERTIFICATE).unwrap();
     let der = CertificateDer::from(CERTIFICATE);
     let theirs = rustls::server::ParsedCertificate::try_from(&der).unwrap();
     assert_eq!(ours.public_key, theirs.subject_public_key_info().as_ref());
