@@ -83,18 +83,14 @@ pub async fn read_head_on(
 
 /// Reads some bytes.
 pub async fn read(stream: &Stream, into: &mut [u8], budget: &mut Budget) -> io::Result<usize> {
-    read_by(stream, into, budget, Stream::read).await
+    read_or_discard(stream, into, budget, false).await
 }
 
-async fn read_by(
-    stream: &Stream,
-    into: &mut [u8],
-    budget: &mut Budget,
-    read: impl Fn(&Stream, &mut [u8]) -> io::Result<usize>,
-) -> io::Result<usize> {
+async fn read_or_discard(stream: &Stream, into: &mut [u8], budget: &mut Budget, discards: bool) -> io::Result<usize> {
     loop {
         budget.next_read().await;
-        match read(stream, budget.clip(into)) {
+        let into = budget.clip(into);
+        match if discards { stream.discard(into) } else { stream.read(into) } {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| stream.poll_readable(context)).await?;
                 // Other tasks ran meanwhile.
@@ -160,7 +156,7 @@ pub async fn linger(stream: &Stream) -> Behind {
     }
     let (mut nowhere, mut budget, mut left) = ([0; 512], Budget::TURN, LINGER_SIZE_MAX);
     while left > 0 {
-        match read_by(stream, &mut nowhere, &mut budget, Stream::discard).await {
+        match read_or_discard(stream, &mut nowhere, &mut budget, true).await {
             Ok(size @ 1..) => left = left.saturating_sub(size),
             _ => return Behind::Left,
         }

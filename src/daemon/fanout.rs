@@ -375,7 +375,7 @@ mod tests {
     /// The other end of a page's connection.
     enum Reader {
         Plain(TcpStream),
-        Tls(Peer),
+        Tls(Box<Peer>),
     }
 
     /// Counts the wake-ups of a page's task.
@@ -421,7 +421,7 @@ mod tests {
                 // The second page is plain in any case.
                 let stream = if is_tls && *page != pages[1] {
                     let (stream, peer) = secure(stream, peer);
-                    peers.push(Reader::Tls(peer));
+                    peers.push(Reader::Tls(Box::new(peer)));
                     stream
                 } else {
                     peers.push(Reader::Plain(peer));

@@ -32,7 +32,7 @@ const CHAIN_SIZE_MAX: usize = 12 * 1024;
 // The rest is for the parsed key: of RSA-4096 it takes less than 3 KiB.
 const _: () = assert!(CHAIN_SIZE_MAX + 4 * 1024 <= board::CERTIFICATE_SIZE);
 // The file, its base64 without line ends, and the bytes in it are there at the same time.
-const _: () = assert!(3 * FILE_SIZE_MAX as usize <= board::CERTIFICATE_READ_SIZE);
+const _: () = assert!(3 * FILE_SIZE_MAX <= board::CERTIFICATE_READ_SIZE as u64);
 /// The group that the service belongs to, so that it can read keys (`SupplementaryGroups=`).
 const GROUP: &str = "sharelinkd";
 

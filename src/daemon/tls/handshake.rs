@@ -49,7 +49,7 @@ pub struct Handshake {
 /// What a handshake needs next.
 pub enum Next {
     /// The peer's next record.
-    Record(Handshake),
+    Record(Box<Handshake>),
     /// Nothing: it is done.
     Done(Box<Channel>, Kind),
 }
@@ -106,9 +106,9 @@ impl Acceptor {
     ///
     /// # Errors
     /// rustls's own.
-    pub fn begin(&self) -> Result<Handshake, Failed> {
+    pub fn begin(&self) -> Result<Box<Handshake>, Failed> {
         let connection = ServerConnection::new(Arc::clone(&self.config)).map_err(Failed)?;
-        Ok(Handshake { connection, secrets: Arc::clone(&self.secrets), traffic: None })
+        Ok(Box::new(Handshake { connection, secrets: Arc::clone(&self.secrets), traffic: None }))
     }
 }
 
@@ -144,7 +144,7 @@ impl Handshake {
     ///
     /// # Errors
     /// The handshake failed.
-    pub fn step(mut self, record: &[u8], out: &mut Vec<u8>) -> Result<Next, Failed> {
+    pub fn step(mut self: Box<Self>, record: &[u8], out: &mut Vec<u8>) -> Result<Next, Failed> {
         self.secrets.clear();
         let fed = self.feed(record);
         while self.connection.wants_write() {

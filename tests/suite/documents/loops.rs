@@ -148,8 +148,8 @@ impl Known<'_> {
             return is_read || is_reader(&|reader| reader.is_method && is_seen(reader));
         }
         match before.strip_suffix("::").map(|path| words(path).last().map_or("", |(_, word)| word)) {
-            // Files are not sockets.
-            Some("fs") => false,
+            // Files are not sockets: std's, and `config/file.rs`.
+            Some("fs" | "file") => false,
             Some(of) if self.modules.contains(of) => is_reader(&|reader| reader.module == of),
             Some(of) if of.starts_with(char::is_uppercase) => {
                 is_read && (of.ends_with("Read") || of.ends_with("Stream")) || is_reader(&is_seen)
