@@ -4,7 +4,7 @@
 #
 #   ./install.sh             install or upgrade; keeps the configuration, and adds a new default as .new
 #   ./install.sh --remove    stop and remove it; keeps the configuration
-#   ./install.sh --purge     remove it and /etc/sharelinkd, including the secret
+#   ./install.sh --purge     remove it and /etc/sharelinkd, including the secret and the keys
 #
 # DESTDIR=/tree installs into a directory and starts nothing. Any POSIX shell works, such as
 # busybox.
@@ -16,6 +16,8 @@ etc=$root/etc/sharelinkd
 # for an upgrade.
 share=$root/usr/share/sharelinkd
 units='sharelinkd.socket sharelinkd.service'
+# Who may read the keys in /etc/sharelinkd/tls.
+group=sharelinkd-tls
 
 fail() { echo "install.sh: $*" >&2; exit 1; }
 
@@ -48,6 +50,8 @@ $path
     echo "$list" >"$share/files"
     cp "$here/install.sh" "$share/install.sh"
     configure "$files/etc/sharelinkd/sharelinkd.toml"
+    make_group
+    make_directory
     if [ -z "$before" ]; then start first; else start again; fi
 }
 
@@ -61,6 +65,26 @@ configure() {
         echo "Kept the configuration; the new default is $etc/sharelinkd.toml.new"
     fi
     cp "$1" "$share/sharelinkd.toml"
+}
+
+make_group() {
+    # In a tree without groups there is no system to run the relay.
+    [ -e "$root/etc/group" ] && ! grep -q "^$group:" "$root/etc/group" || return 0
+    if command -v groupadd >/dev/null; then
+        groupadd --system ${root:+--prefix "$root"} "$group"
+    elif [ -z "$root" ] && command -v addgroup >/dev/null; then
+        addgroup -S "$group" # busybox
+    else
+        echo "Make the group $group before the relay starts: its unit has it."
+    fi
+}
+
+# For certificates and keys: only root writes to it, and only the relay's group reads it.
+make_directory() {
+    [ ! -d "$etc/tls" ] || return 0
+    mkdir -m 750 "$etc/tls"
+    id=$(sed -n "s/^$group:[^:]*:\([0-9]*\):.*/\1/p" "$root/etc/group" 2>/dev/null || true)
+    [ -z "$id" ] || chgrp "$id" "$etc/tls"
 }
 
 start() {
@@ -84,6 +108,7 @@ start() {
     if ! grep -qs '^[[:space:]]*addresses[[:space:]]*=' "$etc/sharelinkd.toml"; then
         echo "Still to configure in $etc/sharelinkd.toml: [uplink] addresses and secret_file (docs/install.md)."
         echo "Pages connect to 127.0.0.1:8080; for another address: systemctl edit sharelinkd.socket"
+        echo "For TLS without a proxy: [tls], and systemctl enable sharelinkd-tls.socket"
         echo "Then: sharelinkd check --config /etc/sharelinkd/sharelinkd.toml && systemctl restart sharelinkd"
     fi
 }
@@ -92,9 +117,9 @@ remove() {
     [ -f "$share/files" ] || fail "this script has not installed anything in $root/"
     # shellcheck disable=SC2086
     if runs_systemd; then
-        systemctl disable --quiet --now $units
+        systemctl disable --quiet --now sharelinkd-tls.socket $units
     elif command -v systemctl >/dev/null; then
-        systemctl --root="${root:-/}" disable --quiet $units 2>/dev/null || true
+        systemctl --root="${root:-/}" disable --quiet sharelinkd-tls.socket $units 2>/dev/null || true
     fi
     while read -r path; do
         rm -f "$root$path"

@@ -1,10 +1,11 @@
 //! Sockets that the service manager passes on (`sd_listen_fds(3)`), so that a restart refuses no
 //! connection.
 //!
-//! Owns the assignment by name: `console` is the console's, every other known name is a pages'
-//! listener. Refuses a socket of the wrong kind, one that is not listening, and unknown names: a
-//! wrong unit file is an error, not a guess. The crate `listenfd` turns numbers into descriptors
-//! and clears the environment. `listen.rs` sets the sockets' options.
+//! Owns the assignment by name: `console` is the console's, `tls` a listener for pages with TLS,
+//! every other known name one for pages without. Refuses a socket of the wrong kind, one that is
+//! not listening, and unknown names: a wrong unit file is an error, not a guess. The crate
+//! `listenfd` turns numbers into descriptors and clears the environment. `listen.rs` sets the
+//! sockets' options.
 
 use std::env;
 use std::net::TcpListener;
@@ -15,10 +16,15 @@ use socket2::SockRef;
 
 use super::DaemonError;
 
-/// Sockets passed, at most: sixteen addresses for pages, and the console's. More is a mistake.
+/// Sockets passed, at most: sixteen addresses for pages, with or without TLS, and the console's.
+/// More is a mistake.
 const PASSED_MAX: usize = board::LISTENERS_MAX + 1;
 /// Name of the pages' sockets in the unit (`FileDescriptorName=`).
 const PAGES: &str = "http";
+/// Name of the sockets for pages with TLS.
+const TLS: &str = "tls";
+/// The unit of these sockets, whose name systemd passes without `FileDescriptorName=`.
+const TLS_UNIT: &str = "sharelinkd-tls.socket";
 /// Name of the console's socket.
 const CONSOLE: &str = "console";
 
@@ -27,6 +33,8 @@ const CONSOLE: &str = "console";
 pub struct Inherited {
     /// The pages' listeners; empty if the configuration names the addresses.
     pub pages: Vec<TcpListener>,
+    /// The listeners for pages with TLS; empty if the configuration names the addresses.
+    pub tls: Vec<TcpListener>,
     /// The console's listener.
     pub console: Option<UnixListener>,
 }
@@ -54,11 +62,14 @@ impl Inherited {
             if name == CONSOLE {
                 let socket = passed.take_unix_listener(index);
                 inherited.console = Some(listening(name, socket, "not a Unix stream socket")?);
+            } else if matches!(name, TLS | TLS_UNIT) {
+                let socket = passed.take_tcp_listener(index);
+                inherited.tls.push(listening(name, socket, "not a TCP socket")?);
             } else if is_of_pages(name) {
                 let socket = passed.take_tcp_listener(index);
                 inherited.pages.push(listening(name, socket, "not a TCP socket")?);
             } else {
-                let what = format!("has an unknown name: FileDescriptorName= must be {PAGES} or {CONSOLE}");
+                let what = format!("has an unknown name: FileDescriptorName= must be {PAGES}, {TLS} or {CONSOLE}");
                 return Err(refused(name, &what));
             }
         }

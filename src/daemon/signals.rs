@@ -145,3 +145,29 @@ fn tls_kept(running: &Config, configured: Option<Tls>) -> Option<Tls> {
     let configured = configured.unwrap_or_else(|| running.clone());
     Some(Tls { listen: running.listen.clone(), ..configured })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Surroundings;
+    use board::HOST;
+
+    /// A configuration with TLS at these addresses; without TLS at none.
+    fn config(listen: &[&str], version: &str) -> Config {
+        let pair = "certificates = [{ certificate_file = \"a\", key_file = \"b\" }]";
+        let tls = format!("[tls]\nlisten = {listen:?}\nmin_version = \"{version}\"\n{pair}\n");
+        let around = Surroundings { check_pair: &|_, _| Ok(Vec::new()), ..Surroundings::without_files("box") };
+        Config::parse(if listen.is_empty() { "" } else { &tls }, &HOST, &around).unwrap()
+    }
+
+    #[test]
+    fn a_reload_keeps_the_listeners_of_tls_and_takes_everything_else() {
+        let (off, on) = (config(&[], "1.2"), config(&["127.0.0.1:443"], "1.2"));
+        let elsewhere = config(&["127.0.0.1:444"], "1.3");
+        assert_eq!(tls_kept(&on, elsewhere.tls.clone()), config(&["127.0.0.1:443"], "1.3").tls);
+        assert_eq!(tls_kept(&on, None), on.tls, "its pages still come");
+        assert_eq!(tls_kept(&off, elsewhere.tls.clone()), None, "nothing listens");
+        assert_ne!(tls_listen(&on), tls_listen(&elsewhere));
+        assert_eq!(tls_listen(&off), []);
+    }
+}

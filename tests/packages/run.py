@@ -21,11 +21,11 @@ KINDS = [
     ("arm64", "arm64-gateway", 183, ["qemu-aarch64-static"]),
     ("armhf", "armhf-gateway", 40, ["qemu-arm-static", "-L", "/usr/arm-linux-gnueabihf"]),
 ]
-ARM_BINARY_SIZE_MAX = 1536 * 1024
+ARM_BINARY_SIZE_MAX = 2304 * 1024
 CONFIGURATION = "etc/sharelinkd/sharelinkd.toml"
 CONTENT = {
     "usr/bin/sharelinkd", "usr/lib/sharelinkd/line", "lib/systemd/system/serial-getty@.service.d/sharelinkd.conf", CONFIGURATION,
-    "lib/systemd/system/sharelinkd.service", "lib/systemd/system/sharelinkd.socket", "lib/systemd/system/sharelinkd-console.socket",
+    "lib/systemd/system/sharelinkd.service", "lib/systemd/system/sharelinkd.socket", "lib/systemd/system/sharelinkd-tls.socket", "lib/systemd/system/sharelinkd-console.socket",
     "lib/systemd/system/sharelinkd.service.d/10-board.conf",
     "usr/share/man/man8/sharelinkd.8.gz", "usr/share/doc/sharelinkd/copyright", "usr/share/doc/sharelinkd/changelog.Debian.gz",
     "usr/share/doc/sharelinkd/changelog.gz", "usr/share/doc/sharelinkd/third-party.txt.gz", "usr/share/lintian/overrides/sharelinkd",
@@ -37,6 +37,8 @@ CONTENT = {
 # The essential functions: the uplink, the pages, all four tracks, the console on a line, the
 # shutdown.
 MAIN_FLOW = "tracks:|handshake: with a secret|uplink_loss: a resubscription|http: GET|console: the line is greeted|console: every command's|process: SIGTERM|process: SIGHUP"
+# The group of the service that may read keys; `tests/suite/service.rs` compares it with the unit.
+GROUP = "sharelinkd-tls"
 SCRIPTS = ("postinst", "prerm", "postrm")
 failures = []
 
@@ -152,6 +154,33 @@ def by_dpkg(folder, arch):
     assert not left, f"a purge leaves {sorted(left)}"
 
 
+def keys_for_the_group(folder, arch):
+    """In a system, both installers make the group and a directory that only root writes and only the group reads; an
+    upgrade leaves its permissions alone, a purge removes it and keeps the group."""
+    output("tar", "-C", folder, "-xzf", PACKAGES / f"sharelinkd-{VERSION}-{arch}.tar.gz")
+    script = folder / f"sharelinkd-{VERSION}-{arch}" / "install.sh"
+    by_tarball = lambda tree, *words: output(script, *words, env={**os.environ, "DESTDIR": str(tree)})  # noqa: E731
+    for name, install, purge in [
+        ("dpkg", lambda tree: dpkg(tree, "-i", deb(arch)), lambda tree: dpkg(tree, "--purge", "sharelinkd")),
+        ("script", by_tarball, lambda tree: by_tarball(tree, "--purge")),
+    ]:
+        tree = folder / name
+        (tree / "etc").mkdir(parents=True)
+        (tree / "etc/group").write_text("root:x:0:\nadm:x:4:\n")
+        install(tree)
+        groups = dict(re.findall(r"^([\w-]+):\w*:(\d+):", (tree / "etc/group").read_text(), re.MULTILINE))
+        assert GROUP in groups, (name, groups)
+        keys = tree / "etc/sharelinkd/tls"
+        found = keys.stat()
+        assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o750, 0, int(groups[GROUP])), (name, oct(found.st_mode), found.st_gid)
+        keys.chmod(0o700)
+        before = (tree / "etc/group").read_text()
+        install(tree)
+        assert keys.stat().st_mode & 0o7777 == 0o700 and (tree / "etc/group").read_text() == before, name
+        purge(tree)
+        assert not keys.exists() and (tree / "etc/group").read_text() == before, name
+
+
 def by_script(folder, arch):
     """The same for the tarball: install, upgrade over a changed and an unchanged configuration, remove, purge."""
     output("tar", "-C", folder, "-xzf", PACKAGES / f"sharelinkd-{VERSION}-{arch}.tar.gz")
@@ -202,6 +231,10 @@ for arch, board, machine, emulator in KINDS:
     check(f"{arch}: lintian finds no errors", lintian, arch)
     check(f"{arch}: installed, upgraded, removed and purged by dpkg", by_dpkg, arch)
     check(f"{arch}: installed, upgraded, removed and purged by install.sh", by_script, arch)
+    if os.geteuid() == 0:
+        check(f"{arch}: the group that may read keys, and their directory", keys_for_the_group, arch)
+    else:
+        print(f"SKIPPED {arch}: the group that may read keys: needs root")
     if arch != "arm64":
         check(f"{arch}: the C library that it asks for", oldest_library, arch)
     if emulator:

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use board::HOST;
 
+use sharelinkd::daemon::tls::certificates::GROUP;
+
 use crate::world::{Business, Folder, PATIENCE, config_text, connect, free_address, subscribe};
 
 /// The notification socket of a service manager.
@@ -312,9 +314,12 @@ fn unsuitable_sockets_are_refused() {
     for (socket, name, told) in [
         (&datagrams, "http", "not a TCP socket"),
         (&unix, "http", "not a TCP socket"),
+        (&unix, "tls", "not a TCP socket"),
+        (&connected, "tls", "is not listening"),
+        (&unix, "sharelinkd-tls.socket", "not a TCP socket"),
         (&connected, "http", "is not listening"),
         (&tcp, "console", "not a Unix stream socket"),
-        (&tcp, "httpd", "FileDescriptorName= must be http or console"),
+        (&tcp, "httpd", "FileDescriptorName= must be http, tls or console"),
     ] {
         let output = activated(&config, &[socket], name).stderr(Stdio::piped()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -397,6 +402,14 @@ fn the_units_agree_with_the_program() {
     assert_eq!(pages["ListenStream"], "127.0.0.1:8080", "pages.listen's default");
     assert_eq!(console["ListenStream"], sharelinkd::terminal::SOCKET);
     assert_eq!((&*pages["FileDescriptorName"], &*console["FileDescriptorName"]), ("http", "console"));
+    let tls = unit("sharelinkd-tls.socket");
+    assert_eq!((&*tls["FileDescriptorName"], &*tls["Service"]), ("tls", "sharelinkd.service"));
+    assert!(tls["WantedBy"].contains("sharelinkd.service"), "a restart of the relay must start the socket before it");
+    assert!(service["SupplementaryGroups"].split(' ').any(|group| group == GROUP), "who may read the keys");
+    for script in ["debian/postinst", "install.sh"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(script)).unwrap();
+        assert!(text.contains(&format!("\ngroup={GROUP}\n")), "{script} makes the group");
+    }
     let stop_s: u32 = service["TimeoutStopSec"].parse().unwrap();
     assert!(stop_s > 10, "pages.drain_s's default");
     // A crash loop is restarted for ever: it never reaches the start limit.

@@ -23,7 +23,7 @@ use crate::config::file;
 use crate::config::values::Wrong;
 
 /// The maximum size of either file, in bytes. Chains of 8 certificates are shorter.
-const FILE_SIZE_MAX: u64 = 64 * 1024;
+const FILE_SIZE_MAX: usize = 64 * 1024;
 /// The maximum number of certificates in a chain. Public ones have two or three.
 const CHAIN_MAX: usize = 8;
 /// The maximum size of a chain, in bytes: each full handshake sends all of it. Together with the
@@ -32,9 +32,10 @@ const CHAIN_SIZE_MAX: usize = 12 * 1024;
 // The rest is for the parsed key: of RSA-4096 it takes less than 3 KiB.
 const _: () = assert!(CHAIN_SIZE_MAX + 4 * 1024 <= board::CERTIFICATE_SIZE);
 // The file, its base64 without line ends, and the bytes in it are there at the same time.
-const _: () = assert!(3 * FILE_SIZE_MAX <= board::CERTIFICATE_READ_SIZE as u64);
-/// The group that the service belongs to, so that it can read keys (`SupplementaryGroups=`).
-const GROUP: &str = "sharelinkd";
+const _: () = assert!(3 * FILE_SIZE_MAX <= board::CERTIFICATE_READ_SIZE);
+/// The group that the service belongs to, so that it can read keys (`SupplementaryGroups=`). Not
+/// `sharelinkd`: systemd would refuse to allocate a user of that name beside it (`DynamicUser=`).
+pub const GROUP: &str = "sharelinkd-tls";
 
 /// A chain and its key.
 #[derive(Clone, Debug)]
@@ -206,7 +207,7 @@ fn mismatch(certified: &CertifiedKey, certificate_file: &Path, key_file: &Path) 
 }
 
 fn read(key: &str, path: &Path) -> Result<Vec<u8>, Wrong> {
-    file::read(path, FILE_SIZE_MAX).map_err(|error| {
+    file::read(path, FILE_SIZE_MAX as u64).map_err(|error| {
         let remedy = if error.kind() == ErrorKind::PermissionDenied {
             format!(
                 "give {} permission to read it and to search the directories above it; under systemd: `chgrp {GROUP}` and `chmod 640`, as in /etc/sharelinkd/tls",
