@@ -3,7 +3,8 @@
 
     board/licences.py TARGET
 
-Reads Cargo's resolved dependencies and the crates' own licence files. Fails if a crate has no licence, or none of
+Reads Cargo's resolved dependencies and the crates' own licence files, also those of code that a crate took from others
+and keeps in a folder. Fails if a crate has no licence, or none of
 those that this project accepts: such a crate can't be shipped."""
 import json
 import pathlib
@@ -11,7 +12,7 @@ import re
 import subprocess
 import sys
 
-ACCEPTED = {"MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unlicense", "BSD-3-Clause", "Zlib", "Unicode-3.0"}
+ACCEPTED = {"MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unlicense", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0"}
 NAMES = re.compile(r"^(licen[cs]e|copying|unlicense|notice)", re.IGNORECASE)
 
 
@@ -38,6 +39,25 @@ def is_accepted(expression):
     return True
 
 
+# Folders of a package that are not compiled into a program.
+UNUSED = {"tests", "benches", "examples", "fuzz"}
+
+
+def licence_texts(folder, licence):
+    """The texts in a package that has this licence. Where there is a choice we take MIT: a short text with the authors' own
+    copyright."""
+    texts = []
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder).parts
+        if not (path.is_file() and NAMES.match(path.name)) or UNUSED & set(inside[:-1]):
+            continue
+        text = "\n".join(line.rstrip() for line in path.read_text(errors="replace").strip().splitlines())
+        choice = licence if len(inside) == 1 else " OR ".join(beside.name for beside in path.parent.iterdir())
+        if not ("MIT" in choice and "Apache License" in text):
+            texts.append(text)
+    return texts
+
+
 def main(target):
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target]
     packages = linked(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
@@ -48,15 +68,10 @@ def main(target):
         if not is_accepted(licence):
             raise SystemExit(f"board/licences.py: {label} has the licence {licence!r}, which is not accepted")
         rows.append(f"{label:<32}{licence}")
-        files = 0
-        for path in sorted(pathlib.Path(package["manifest_path"]).parent.iterdir()):
-            if path.is_file() and NAMES.match(path.name):
-                text = "\n".join(line.rstrip() for line in path.read_text(errors="replace").strip().splitlines())
-                # If there is a choice we take MIT: a short text with the crate's own copyright.
-                if not ("MIT" in licence and "Apache License" in text):
-                    texts.setdefault(text, []).append(label)
-                    files += 1
-        if files == 0:
+        own = licence_texts(pathlib.Path(package["manifest_path"]).parent, licence)
+        for text in own:
+            texts.setdefault(text, []).append(label)
+        if not own:
             rows[-1] += f"; no text in its package; by {', '.join(package['authors']) or 'its authors'}"
     rows.append(f"{'the Rust standard library':<32}MIT OR Apache-2.0")
     if target.endswith("musl"):
