@@ -140,7 +140,13 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Stream, address: IpAd
                 }
             }
             Err(Some(answer)) => answer,
-            Err(None) => return None,
+            Err(None) => {
+                if requests_left + 1 < REQUESTS_MAX && stream.secured().is_some() {
+                    // The peer asks no more, and may still wait for the last answer.
+                    finish(&daemon.clock, place, stream, &[], &[]).await;
+                }
+                return None;
+            }
         };
         answered.is_head |= begins_as_head(&head);
         daemon.answers.borrow_mut().count(answered.code);
@@ -225,6 +231,7 @@ fn redirect(daemon: &Daemon, asked: &SharePage, peer: IpAddr) -> Option<Response
 /// read yet.
 pub fn end(place: &Place, stream: Stream) {
     if place.is_answered() {
+        let _ = stream.end_writing();
         let _ = SockRef::from(&stream).set_linger(None);
     }
     drop(stream);
@@ -261,11 +268,15 @@ pub async fn receive(
 
 /// Sends an answer, and waits until it has arrived and the peer has closed, within the limits.
 pub async fn send(clock: &Clock, place: &Place, stream: &Stream, answer: &Response) {
-    let (head, body) = (answer.head(clock::date().as_deref()), answer.body());
+    finish(clock, place, stream, &answer.head(clock::date().as_deref()), answer.body()).await;
+}
+
+/// Sends the last bytes of a connection, and waits until they and those before have arrived.
+async fn finish(clock: &Clock, place: &Place, stream: &Stream, head: &[u8], body: &[u8]) {
     let progress = Progress::of(stream, (head.len() + body.len()) as u64);
     let is_left = Cell::new(false);
     let write = async {
-        if write_all(stream, &head).await.is_ok() && write_all(stream, body).await.is_ok() {
+        if write_all(stream, head).await.is_ok() && write_all(stream, body).await.is_ok() {
             progress.is_written.set(true);
             if linger(stream).await == Behind::TooMuch {
                 return;
