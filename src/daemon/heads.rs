@@ -5,7 +5,7 @@
 //! arrived whole, which loses nothing; then silent ones; then those of the address (for IPv6, the
 //! /64) that holds the most places, if it holds more than one. So a host that opens many
 //! connections evicts its own, and accepting never waits for it. An answer that makes progress is
-//! never evicted. Refuses nobody: while no place can be freed, the next connection waits in the
+//! never evicted, nor a TLS handshake that waits for its turn. Refuses nobody: while no place can be freed, the next connection waits in the
 //! kernel's backlog. Knows no sockets: an evicted connection learns it from its [`Place`], and
 //! closes.
 
@@ -23,6 +23,9 @@ use relay::time::Instant;
 /// would evict clients whose request is on its way; a longer one would let a flood from thousands
 /// of addresses keep others out.
 const SILENT_MS_MAX: u64 = 250;
+/// Milliseconds that a TLS handshake waits for its peer before its own address takes its place: a
+/// round trip of a phone. Many viewers may share an address, and come at once.
+const ROUND_TRIP_MS_MAX: u64 = 250;
 /// Milliseconds that an incomplete head keeps its place, if its address holds no other.
 const HEAD_MS_MAX: u64 = 1_000;
 /// Places of one address that don't make it a crowd: browsers open at most this many connections to
@@ -50,7 +53,8 @@ pub struct Heads {
 /// One connection's place, until it leaves or is evicted.
 #[derive(Debug)]
 pub struct Place {
-    since: Instant,
+    /// Since when its peer is waited for.
+    since: Cell<Instant>,
     network: Option<IpAddr>,
     /// Places held by its network, this one included.
     held: Rc<Cell<u32>>,
@@ -68,6 +72,10 @@ enum Stage {
     Silent,
     /// Part of its head has arrived.
     Head,
+    /// A record of its TLS handshake waits for its turn.
+    Turn,
+    /// The next record of its TLS handshake, or the request behind it, has not arrived.
+    Shaking,
     /// Its answer is being sent.
     Response {
         /// When sending began.
@@ -110,7 +118,8 @@ impl Heads {
         let held = network.map(|network| Rc::clone(self.networks.entry(network).or_default())).unwrap_or_default();
         held.set(held.get() + 1);
         let (stage, is_cut, waker) = (Cell::new(Stage::New), Cell::new(false), RefCell::new(None));
-        let place = Rc::new(Place { since: now, network, held, stage, is_cut, waker });
+        let since = Cell::new(now);
+        let place = Rc::new(Place { since, network, held, stage, is_cut, waker });
         self.places.push_back(Rc::clone(&place));
         if self.places.len() > self.places_max {
             self.cut_for(now, Some(&place.held));
@@ -143,13 +152,14 @@ impl Heads {
     fn rank(&self, place: &Place, now: Instant, is_own: bool) -> Option<(u8, Reverse<u32>, bool, bool)> {
         let held = place.held.get() as usize;
         let is_crowd = held > (self.places_max / 8).clamp(1, CROWD_MIN);
-        let age = now.since(place.since);
+        let age = now.since(place.since.get());
         let (is_due, rank) = match place.stage.get() {
-            Stage::New => return None,
+            Stage::New | Stage::Turn => return None,
             Stage::Answered => return Some((0, Reverse(0), false, false)),
             Stage::Silent if age >= SILENT_MS_MAX => (true, 1),
             Stage::Silent => (is_own || is_crowd, 2),
             Stage::Head => (is_own || is_crowd || age >= HEAD_MS_MAX, 2),
+            Stage::Shaking => (age >= if is_own || is_crowd { ROUND_TRIP_MS_MAX } else { HEAD_MS_MAX }, 2),
             Stage::Response { since, .. } if self.are_scrapers => (now.since(since) >= SCRAPER_MS_MAX, 2),
             Stage::Response { since, arrived } => {
                 let earned = ANSWER_MS_MAX + arrived.saturating_mul(1000) / PROGRESS_PER_S;
@@ -201,6 +211,17 @@ impl Place {
     /// Records that part of the head has arrived.
     pub fn head_begins(&self) {
         self.stage.set(Stage::Head);
+    }
+
+    /// Records that a record of the TLS handshake waits for its turn.
+    pub fn awaits_turn(&self) {
+        self.stage.set(Stage::Turn);
+    }
+
+    /// Records that it is the peer's turn in the TLS handshake, or to send its request.
+    pub fn awaits_peer(&self, now: Instant) {
+        self.since.set(now);
+        self.stage.set(Stage::Shaking);
     }
 
     /// Records that the peer acknowledged `arrived` bytes of an answer begun at `since`.
@@ -326,6 +347,20 @@ mod tests {
         enter(&mut heads, 5_001, 2, Stage::Silent);
         assert_eq!(cuts(&[&slow, &next]), [true, false]);
         assert_eq!(heads.cut(), 1, "one that is answered lost nothing");
+    }
+
+    #[test]
+    fn a_handshake_is_not_cut_for_our_own_slowness_and_has_a_round_trip_for_its_own() {
+        let mut heads = Heads::new(2);
+        let ours = enter(&mut heads, 0, 1, Stage::Turn);
+        let theirs = enter(&mut heads, 0, 1, Stage::New);
+        theirs.awaits_peer(Instant(5_000));
+        assert!(!heads.has_room(Instant(5_000 + ROUND_TRIP_MS_MAX - 1)));
+        assert!(heads.has_room(Instant(5_000 + ROUND_TRIP_MS_MAX)));
+        enter(&mut heads, 5_000 + ROUND_TRIP_MS_MAX, 2, Stage::Turn);
+        assert_eq!(cuts(&[&ours, &theirs]), [false, false], "it is no crowd, and another's newcomer waits");
+        assert!(heads.has_room(Instant(5_000 + HEAD_MS_MAX)));
+        assert_eq!(cuts(&[&ours, &theirs]), [false, true]);
     }
 
     #[test]

@@ -256,8 +256,11 @@ pub async fn receive(
         Err(Some(Response::plain(408, "the request head took too long\n")))
     };
     let head = async {
-        if filled == 0 {
+        if stream.secured().is_none() {
             first_byte(place, stream).await.map_err(|_| None)?;
+        } else if filled == 0 {
+            readable(stream).await.map_err(|_| None)?;
+            place.awaits_peer(daemon.clock.now());
         }
         place.head_begins();
         head.resize(HEAD_SIZE_MAX, 0);

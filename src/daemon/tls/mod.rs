@@ -159,6 +159,7 @@ pub(in crate::daemon) async fn shake(
                     server.count(|counts| counts.limited += 1);
                     return Err(None);
                 }
+                place.awaits_turn();
                 Some(server.pacer.turn(is_resumed, || daemon.relay.borrow().has_pages_to_serve()).await)
             }
             _ => None,
@@ -167,6 +168,7 @@ pub(in crate::daemon) async fn shake(
         drop(turn);
         let is_sent = stream.write(&out).is_ok_and(|size| size == out.len());
         out.clear();
+        place.awaits_peer(server.clock.now());
         handshake = match next {
             // A fresh socket takes a few kilobytes. One that doesn't is not waited for.
             Ok(Next::Record(handshake)) if is_sent => handshake,
