@@ -80,13 +80,24 @@ def toml(sections):
     out = []
     for section, keys in sections.items():
         out.append(f"[{section}]")
-        out += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        out += [f"{key} = {value_of(value)}" for key, value in keys.items()]
     return "\n".join(out) + "\n"
 
 
+def value_of(value):
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {value_of(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(value_of, value)) + "]"
+    return json.dumps(value)
+
+
 class Daemon:
-    def __init__(self, test, name, port, sections=None, text=None, notify=True):
+    """`port` is the pages' port: the one that speaks TLS, if the daemon does; `plain_port` then is the plain one."""
+
+    def __init__(self, test, name, port, sections=None, text=None, notify=True, plain_port=None):
         self.test, self.port, self.sections, self.notify = test, port, sections, notify
+        self.plain_port = plain_port or port
         self.config = test.directory / f"{name}.toml"
         self.log_path = test.directory / f"{name}.log"
         self.config.write_text(text if text is not None else toml(sections))

@@ -4,8 +4,11 @@ not load the suite's loop. Prints `begun` once it has sent more than socket buff
 its standard input."""
 import os
 import socket
+import ssl
 import sys
 import threading
+
+import tls
 
 MASK = bytes(4)
 CHUNK = 64 * 1024
@@ -54,7 +57,30 @@ def connect(address, source):
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(address)
         return connection
-    return socket.create_connection(("127.0.0.1", int(address)), source_address=(source, 0) if source else None)
+    connection = socket.create_connection(("127.0.0.1", int(address)), source_address=(source, 0) if source else None)
+    return Secured(connection, tls.LINES[int(address)]) if int(address) in tls.LINES else connection
+
+
+class Secured:
+    """A connection by TLS. What arrives after the handshake is not opened, so that reading and writing share nothing."""
+
+    def __init__(self, connection, line):
+        self.connection, self.arrived, self.made = connection, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.object = line.context.wrap_bio(self.arrived, self.made, server_hostname=line.name)
+        self.recv, is_shaken = connection.recv, False
+        while not is_shaken:
+            try:
+                self.object.do_handshake()
+                is_shaken = True
+            except ssl.SSLWantReadError:
+                pass
+            connection.sendall(self.made.read())
+            if not is_shaken and not self.arrived.write(connection.recv(CHUNK)):
+                raise ConnectionError
+
+    def sendall(self, data):
+        self.object.write(data)
+        self.connection.sendall(self.made.read())
 
 
 def listen(connection):

@@ -4,10 +4,12 @@ import os
 import pathlib
 import random
 import string
+import sys
 import tempfile
 import time
 
 import lag
+import tls
 from business import Business
 from daemon import Daemon, Ports
 from inbox import Mismatch
@@ -20,13 +22,20 @@ SEED = os.environ.get("CONFORMANCE_SEED") or str(random.SystemRandom().randrange
 TRIES = 5  # of a test that restarts because the loop stalled
 
 
-def test(sentence, waits=0, timeout=60, crowded=False):
+AUTHORITY = None  # in a run over TLS
+
+
+def test(sentence, waits=0, timeout=60, crowded=False, plain=None):
     """Registers a test under the sentence of the protocol that it proves. `waits`: it mostly sleeps, for about this many
     seconds (True: a few), and runs beside the others. `crowded`: it keeps the suite's own loop busy, so that no other such
-    test runs beside it."""
+    test runs beside it. `plain`: it is about TCP, plain HTTP or another port, so it has no place in a run over TLS. A file
+    says by `PLAIN` that its tests are so, or by `TLS` that they need TLS."""
     def register(function):
+        module = sys.modules[function.__module__]
         name = f"{function.__module__.replace('test_', '')}: {sentence}"
-        TESTS.append((name, function, waits, max(130, timeout) if waits else timeout, crowded))
+        is_plain = getattr(module, "PLAIN", False) if plain is None else plain
+        runs = {"tls"} if getattr(module, "TLS", False) else {"plain"} if is_plain else {"plain", "tls"}
+        TESTS.append((name, function, waits, max(130, timeout) if waits else timeout, crowded, runs))
         return function
     return register
 
@@ -35,6 +44,8 @@ class Test:
     def __init__(self, name):
         self.name, self.faults, self.daemons, self.businesses, self.pages, self.links = name, [], [], [], [], []
         self.random, self.sources = random.Random(f"{SEED}:{name}"), set()
+        if AUTHORITY:
+            self.line = tls.Line(AUTHORITY, self.random.choice(tls.SUITES))
         self.folder = tempfile.TemporaryDirectory(prefix="sl")
         self.directory = pathlib.Path(self.folder.name)
 
@@ -88,8 +99,14 @@ class Test:
         return sections
 
     def daemon(self, addresses=(), text=None, notify=True, **changes):
-        port = PORTS.take()
-        daemon = Daemon(self, f"d{len(self.daemons)}", port, self.sections(list(addresses), port, **changes), text, notify)
+        port, plain_port, name = PORTS.take(), None, f"d{len(self.daemons)}"
+        sections = self.sections(list(addresses), port, **changes)
+        if AUTHORITY and text is None:
+            plain_port = PORTS.take()
+            sections["pages"]["listen"] = f"127.0.0.1:{plain_port}"
+            sections["tls"] = AUTHORITY.section(port, **changes.get("tls", {}))
+            tls.LINES[port] = self.line
+        daemon = Daemon(self, name, port, sections, text, notify, plain_port)
         self.daemons.append(daemon)
         return daemon
 
@@ -137,6 +154,8 @@ class Test:
             for link in self.links:
                 if len(link) > 4 and link[:5] in log:
                     self.broken(f"the log shows more than four bytes of the link {link}")
+        for fault in self.line.faults if AUTHORITY else ():
+            self.broken(f"TLS: {fault}")
 
     def logs(self):
         return "\n".join(f"--- log of {d.config.name}\n{d.log()[-6000:]}" for d in self.daemons)

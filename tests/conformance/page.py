@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 
+import tls
 import websocket
 from inbox import PATIENCE, Mailbox, Mismatch
 
@@ -298,13 +299,11 @@ class Page:
         return {name: Track(name, following if name == "messages" else None) for name in ("state", "messages", "audio", "video")}
 
 
-async def open_page(test, name, port, origin=None, extra=None, source=None, receive_buffer=None, opener=asyncio.open_connection, **options):
+async def open_page(test, name, port, origin=None, extra=None, source=None, receive_buffer=None, opener=tls.open_connection, **options):
     if receive_buffer is None:
         opened = await websocket.connect(port, origin=origin, extra=extra, source=source, opener=opener, **options)
         return Page(test, name, *opened)
     # A large receive buffer would keep taking data for a page that stops reading.
-    raw_open = asyncio.open_connection
-
     async def small(host, port_, local_addr=None, limit=None):
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -312,7 +311,7 @@ async def open_page(test, name, port, origin=None, extra=None, source=None, rece
         if local_addr:
             raw.bind(local_addr)
         await asyncio.get_event_loop().sock_connect(raw, (host, port_))
-        return await raw_open(sock=raw, limit=4096)
+        return await tls.open_connection(sock=raw, limit=4096)
 
     opened = await websocket.connect(port, origin=origin, extra=extra, source=source, opener=small, **options)
     return Page(test, name, *opened)

@@ -15,6 +15,7 @@ sys.dont_write_bytecode = True
 
 import daemon as daemon_module  # noqa: E402
 import harness  # noqa: E402
+import tls  # noqa: E402
 
 WAITING_MAX = 12  # concurrent waiting tests: more of them would start in the same second and delay each other
 
@@ -22,12 +23,15 @@ WAITING_MAX = 12  # concurrent waiting tests: more of them would start in the sa
 async def main(options):
     for path in sorted(HERE.glob("test_*.py")):
         importlib.import_module(path.stem)
-    words = options.k.lower().split("|")
-    chosen = [t for t in harness.TESTS if any(word in t[0].lower() for word in words)]
+    words, kind = options.k.lower().split("|"), "tls" if options.tls else "plain"
+    chosen = [t[:-1] for t in harness.TESTS if any(word in t[0].lower() for word in words) and kind in t[-1]]
     if not chosen:
-        print(f"no test has {options.k!r} in its name", file=sys.stderr)
+        print(f"no test of this kind has {options.k!r} in its name", file=sys.stderr)
         return 1
-    print(f"{len(chosen)} tests against {daemon_module.binary()}, CONFORMANCE_SEED={harness.SEED}", flush=True)
+    if options.tls:
+        harness.AUTHORITY = tls.Authority()
+    over = ", over TLS" if options.tls else ""
+    print(f"{len(chosen)} tests against {daemon_module.binary()}{over}, CONFORMANCE_SEED={harness.SEED}", flush=True)
     turns, waiting, crowded, failed = asyncio.Semaphore(options.jobs), asyncio.Semaphore(WAITING_MAX), asyncio.Semaphore(1), []
 
     async def one(name, function, waits, timeout, crowds):
@@ -52,6 +56,7 @@ async def main(options):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-k", default="", metavar="SUBSTRING", help="only the tests whose name contains it, or one of several with | between")
+    parser.add_argument("--tls", action="store_true", help="pages connect by TLS; without tests to which that makes no difference, with those of TLS itself")
     parser.add_argument("-v", action="store_true", help="show how long each test took")
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 2) + 4, help="tests at once, those apart that only wait")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -19,6 +19,7 @@ from inbox import SLACK, Mismatch
 from test_faults import Room, crowd, processor_s
 from websocket import http
 
+PLAIN = True
 PROMPT = b"sharelinkd> "
 UP = re.compile(r"^state +up\r?$", re.M)
 

@@ -10,6 +10,7 @@ import sys
 import time
 
 import lag
+import tls
 import websocket
 from harness import PORTS, test
 from inbox import SLACK, Mismatch
@@ -134,7 +135,7 @@ async def relay_killed(t):
     assert all(len(viewer.returns) == 1 for viewer in viewers), "a page that had returned was lost again"
 
 
-@test("kill -9 of the business server while a thousand pages watch: the pages stay, and miss nothing that it said meanwhile", timeout=240, crowded=True)
+@test("kill -9 of the business server while a thousand pages watch: the pages stay, and miss nothing that it said meanwhile", timeout=240, crowded=True, plain=True)
 async def business_killed(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
@@ -157,6 +158,8 @@ class Cable:
 
     def __init__(self, t, port, holds=None):
         self.t, self.target, self.port, self.holds, self.writers = t, port, PORTS.take(), holds, []
+        if port in tls.LINES:
+            tls.LINES[self.port] = tls.LINES[port]
         self.whole = asyncio.Event()
         self.whole.set()
 
@@ -203,7 +206,7 @@ class Cable:
             writer.transport.abort()
 
 
-@test("the uplink's cable is pulled without a word: the relay notices within 30 s, the pages stay, and nothing is missed", waits=33)
+@test("the uplink's cable is pulled without a word: the relay notices within 30 s, the pages stay, and nothing is missed", waits=33, plain=True)
 async def uplink_cut(t):
     room, business = Room(), await t.business()
     business.auto = room.admit
@@ -305,7 +308,8 @@ async def page_stopped(t):
     link = t.link()
     viewers = await crowd(t, daemon, room, link, 5)
     stopped = await asyncio.create_subprocess_exec(
-        sys.executable, str(pathlib.Path(__file__).with_name("viewer.py")), str(daemon.port), link, str(t.random.random()), stdout=asyncio.subprocess.PIPE)
+        sys.executable, str(pathlib.Path(__file__).with_name("viewer.py")), str(daemon.port), link, str(t.random.random()), stdout=asyncio.subprocess.PIPE,
+        env=tls.environment(daemon.port))
     assert (await asyncio.wait_for(stopped.stdout.readline(), 20 * SLACK)).startswith(b"subscribed")
     # For 3 s its own kernel takes everything; then its socket is full and the ring overtakes it;
     # then it is closed.
@@ -344,7 +348,7 @@ async def flooded(t):
     try:
         for _ in range(300):
             try:
-                reader, writer = await asyncio.wait_for(asyncio.open_connection("127.0.0.1", daemon.port), 2)
+                reader, writer = await asyncio.wait_for(tls.open_connection(port=daemon.port), 2)
             except (OSError, asyncio.TimeoutError):
                 continue
             writer.write(b"GET /ws HTTP/1.1\r\nHost: x\r\nX-Slow: ")
@@ -393,7 +397,7 @@ async def slow_heads(t):
 
     async def trickle(lasted):
         began = time.monotonic()
-        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+        reader, writer = await tls.open_connection(port=daemon.port)
         reading = asyncio.ensure_future(reader.read())
         for byte in b"GET /ws HTTP/1.1\r\n":
             writer.write(bytes([byte]))
@@ -425,7 +429,7 @@ def processor_s(daemon):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@test("standard error that takes nothing, or has no reader, costs lines of the log and nothing else")
+@test("standard error that takes nothing, or has no reader, costs lines of the log and nothing else", plain=True)
 async def full_pipe(t):
     for closes in (False, True):
         room, business = Room(), await t.business()
@@ -457,7 +461,7 @@ async def full_pipe(t):
             os.close(reading)
 
 
-@test("the wall clock is set back a day: nothing stops, nobody is closed", waits=True)
+@test("the wall clock is set back a day: nothing stops, nobody is closed", waits=True, plain=True)
 async def clock_set_back(t):
     library = next(iter(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
     assert library, "libfaketime is not here: apt-get install faketime"
@@ -481,7 +485,7 @@ async def clock_set_back(t):
     assert not any(viewer.returns for viewer in viewers), "a page was closed for the clock"
 
 
-@test("the first address returns: the relay goes back to it, and no message is lost or doubled", waits=100, timeout=240)
+@test("the first address returns: the relay goes back to it, and no message is lost or doubled", waits=100, timeout=240, plain=True)
 async def first_returns(t):
     room, first, second = Room(), await t.business(), await t.business()
     first.auto = second.auto = room.admit

@@ -13,6 +13,7 @@ from harness import test
 from inbox import SLACK, Mismatch
 from websocket import http
 
+PLAIN = True
 SECRET = "a secret that is long enough"
 
 
@@ -232,7 +233,7 @@ async def zones(t):
     assert "nvalid argument" not in daemon.log() and "no interface" not in daemon.log(), daemon.log()
 
 
-@test("a page's JSON: names however they are written, whole numbers however they are written, and unknown members of any kind")
+@test("a page's JSON: names however they are written, whole numbers however they are written, and unknown members of any kind", plain=False)
 async def page_json(t):
     daemon, business, up = await t.relay()
     page, link = await t.page(daemon), t.link()
@@ -272,7 +273,7 @@ async def card(t):
         assert all(words in body for words in has) and not any(words in body for words in lacks), (state, body[:1500])
 
 
-@test("reasons of the business server reach a page as they were, whatever characters they have")
+@test("reasons of the business server reach a page as they were, whatever characters they have", plain=False)
 async def reasons(t):
     daemon, business, up = await t.relay()
     for reason in ("\u2028\u2029", "\u202eabc", "\0\x1f\x7f\x85", '</script>"\\', "\u0301", " ", "\U0001f600\ufffd"):

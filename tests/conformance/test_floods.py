@@ -12,6 +12,7 @@ import time
 
 import flood
 import lag
+import tls
 import websocket
 import wire
 from harness import PORTS, test
@@ -28,8 +29,8 @@ CHUNK = 1 << 20
 @contextlib.asynccontextmanager
 async def flooding(kind, address, count=FLOODS):
     """Floods that have begun, and go on in the body."""
-    command = [sys.executable, flood.__file__, kind, str(address)]
-    floods = [await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE) for _ in range(count)]
+    command, pipe = [sys.executable, flood.__file__, kind, str(address)], asyncio.subprocess.PIPE
+    floods = [await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env=tls.environment(address)) for _ in range(count)]
     try:
         for one in floods:
             assert await asyncio.wait_for(one.stdout.readline(), 40 * SLACK) == b"begun\n"
@@ -96,12 +97,12 @@ async def behind_answers(t):
     await bystander(t, ["talk behind an answer", "talk behind a refusal", "a head without end"], "page")
 
 
-@test("talk behind an HTTP answer doesn't hold up a page's messages, on the metrics' port", timeout=150, crowded=True)
+@test("talk behind an HTTP answer doesn't hold up a page's messages, on the metrics' port", timeout=150, crowded=True, plain=True)
 async def behind_scrapes(t):
     await bystander(t, ["talk behind a scrape"], "metrics")
 
 
-@test("what is typed at the console as fast as it is read doesn't hold up a page's messages", timeout=150, crowded=True)
+@test("what is typed at the console as fast as it is read doesn't hold up a page's messages", timeout=150, crowded=True, plain=True)
 async def consoles(t):
     await bystander(t, ["lines", "commands"], "console")
 
@@ -111,8 +112,8 @@ async def cut_off(t):
     metrics = PORTS.take()
     daemon, _, _ = await t.relay(metrics={"listen": f"127.0.0.1:{metrics}"})
     for port, path in (daemon.port, "/healthz"), (metrics, "/metrics"):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        reader, writer = await tls.open_connection(port=port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
         status, headers = await websocket.read_head(reader)
         assert status == 200 and len(await reader.readexactly(int(headers["content-length"]))) > 0
         size = 0
@@ -160,7 +161,7 @@ async def fragments_limit(t):
     writer.close()
 
 
-@test("a business server that floods tiny frames doesn't hold up pages, health or its own connection", timeout=150, crowded=True)
+@test("a business server that floods tiny frames doesn't hold up pages, health or its own connection", timeout=150, crowded=True, plain=True)
 async def uplink_floods(t):
     daemon, _, uplink = await t.relay()
     page = await t.joined(daemon, uplink, t.link())
@@ -210,7 +211,7 @@ async def drip(write, data, seconds, parts=60):
         await asyncio.sleep(began + number * seconds / parts - time.monotonic())
 
 
-@test("a chunk of 1 MB that takes longer than 30 s arrives: each byte of it is a sign of life", waits=36)
+@test("a chunk of 1 MB that takes longer than 30 s arrives: each byte of it is a sign of life", waits=36, plain=True)
 async def slow_chunk(t):
     daemon, _, uplink = await t.relay()
     page = await t.joined(daemon, uplink, t.link())
@@ -224,7 +225,7 @@ async def slow_chunk(t):
     assert uplink.open and "nothing received from it" not in daemon.log()
 
 
-@test("a business server that reads slowly is there: the relay waits until all is taken", waits=40)
+@test("a business server that reads slowly is there: the relay waits until all is taken", waits=40, plain=True)
 async def slow_reader(t):
     business = await t.business()
     business.by_hand = True
@@ -245,7 +246,7 @@ async def slow_reader(t):
     assert "the connection was ended" not in daemon.log()
 
 
-@test("a handshake that drips is done where it is whole within 20 s, and given up where it is not", waits=24)
+@test("a handshake that drips is done where it is whole within 20 s, and given up where it is not", waits=24, plain=True)
 async def slow_handshake(t):
     async def once(seconds):
         business = await t.business()

@@ -7,6 +7,8 @@ import wire
 from harness import PORTS, test
 from inbox import PATIENCE, SLACK, Mismatch
 
+PLAIN = True
+
 
 async def closed_by_relay(reader, timeout=PATIENCE):
     """What the relay sent before it closed."""

@@ -12,6 +12,8 @@ from websocket import Refused, http
 
 TRACKS = ("state", "messages", "audio", "video")
 
+PLAIN = True
+
 
 async def scrape(port, timeout=10):
     """A complete scrape: types by family, and values by name with labels."""
@@ -57,7 +59,7 @@ def named(rows, name):
     return {row[len(name):]: value for row, value in rows.items() if row == name or row.startswith(name + "{")}
 
 
-@test("what the metrics count is what happened: deliveries by track, gaps, refusals, denials, closes, reconnects")
+@test("what the metrics count is what happened: deliveries by track, gaps, refusals, denials, closes, reconnects", plain=False)
 async def counts(t):
     daemon, business, uplink, port = await measured(t, limits={"pages": 4})
     families, before = await scrape(port)
@@ -133,7 +135,7 @@ async def counts(t):
             assert value >= before[row], row
 
 
-@test("the latency's histogram adds up, and a page that is slow makes no delivery look late", waits=True)
+@test("the latency's histogram adds up, and a page that is slow makes no delivery look late", waits=True, plain=False)
 async def latency(t):
     room = Room()
     daemon, business, uplink, port = await measured(t, auto=room.admit)

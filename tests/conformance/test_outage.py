@@ -8,6 +8,8 @@ from harness import test
 from inbox import SLACK
 from test_faults import processor_s
 
+PLAIN = True
+
 
 async def rests(daemon):
     before, began = processor_s(daemon), time.monotonic()

@@ -4,6 +4,7 @@ import struct
 import time
 
 import lag
+import tls
 import websocket
 from harness import test
 from inbox import PATIENCE, SLACK, Mismatch
@@ -205,7 +206,7 @@ async def bytewise(t):
 async def pipelined(t):
     daemon, business, up = await t.relay()
     link = t.link()
-    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+    reader, writer = await tls.open_connection(port=daemon.port)
     fields = websocket.upgrade_headers(daemon.port, "dGhlIHNhbXBsZSBub25jZQ==")
     writer.write(b"GET /ws HTTP/1.1\r\n" + b"".join(f"{k}: {v}\r\n".encode() for k, v in fields) + b"\r\n"
                  + frame(TEXT, '{"type":"subscribe","id":1,"link":"%s"}' % link))

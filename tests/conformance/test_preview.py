@@ -3,6 +3,7 @@ import asyncio
 import time
 
 import lag
+import tls
 from harness import test
 from inbox import SLACK
 from websocket import http, read_head
@@ -106,7 +107,7 @@ async def at_once(t):
     daemon, business, up = await t.relay()
     links = [t.link(), t.link()]
     await crawl(daemon, links[0], BROWSER)
-    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+    reader, writer = await tls.open_connection(port=daemon.port)
     writer.write(f"HEAD /s/{links[1]} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert (await read_head(reader))[0] == 200
     writer.close()

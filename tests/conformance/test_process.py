@@ -11,6 +11,8 @@ from harness import PORTS, test
 from inbox import SLACK, Mismatch
 from websocket import http
 
+PLAIN = True
+
 
 @test("ready means that the pages' port accepts: READY=1 where NOTIFY_SOCKET is set")
 async def notified(t):
@@ -25,7 +27,7 @@ async def logged(t):
     assert (await http(daemon.port, "/healthz")).status == 200
 
 
-@test("SIGTERM drains: every page gets 1012 with its own retry=<decimal seconds>, and the daemon exits 0", waits=True)
+@test("SIGTERM drains: every page gets 1012 with its own retry=<decimal seconds>, and the daemon exits 0", waits=True, plain=False)
 async def drains(t):
     daemon, business, up = await t.relay()
     link = t.link()
@@ -56,7 +58,7 @@ async def drains(t):
     assert 200 not in after_503, f"healthy again while draining: {seen}"
 
 
-@test("while it drains, new pages are refused and a second SIGTERM does no harm", waits=True)
+@test("while it drains, new pages are refused and a second SIGTERM does no harm", waits=True, plain=False)
 async def drains_twice(t):
     daemon, business, up = await t.relay()
     page = await t.joined(daemon, up, t.link())
@@ -87,7 +89,7 @@ async def reload(daemon, text, told):
         await asyncio.sleep(0.02)
 
 
-@test("SIGHUP reloads and keeps the pages, and so does one with a configuration that is wrong")
+@test("SIGHUP reloads and keeps the pages, and so does one with a configuration that is wrong", plain=False)
 async def reloads(t):
     daemon, business, up = await t.relay()
     link = t.link()
@@ -101,7 +103,7 @@ async def reloads(t):
     await (await t.page(daemon)).join(link)
 
 
-@test("SIGHUP with a configuration that is wrong in one place takes nothing of it, one that is right takes effect, and the pages stay")
+@test("SIGHUP with a configuration that is wrong in one place takes nothing of it, one that is right takes effect, and the pages stay", plain=False)
 async def reloads_whole(t):
     daemon, business, up = await t.relay()
     page = await t.joined(daemon, up, t.link())

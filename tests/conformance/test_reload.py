@@ -6,6 +6,8 @@ import daemon as daemon_module
 from harness import test
 from inbox import SLACK, Mismatch
 
+PLAIN = True
+
 
 async def reload(daemon, told):
     """Waits until the log has `told` once more."""

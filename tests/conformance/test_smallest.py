@@ -11,6 +11,7 @@ from daemon import ROOT, ends_with_us
 from harness import PORTS, test
 from inbox import PATIENCE, SLACK, Mismatch
 
+PLAIN = True
 LINK, TOPIC = "demo", 1
 SECRET = b"correct horse battery staple"
 

@@ -8,6 +8,7 @@ from harness import test
 from inbox import Mismatch
 from page import Page
 
+PLAIN = True
 VECTORS = ROOT / "tests" / "vectors" / "uplink-v1"
 
 

@@ -5,6 +5,8 @@ import hashlib
 import os
 import struct
 
+import tls
+
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -37,9 +39,9 @@ async def read_head(reader):
 
 async def http(port, target, method="GET", headers=None, host="127.0.0.1", raw=None, source=None, timeout=10):
     """One request on one connection, read until the relay closes it. None: closed without an answer."""
-    reader, writer = await asyncio.open_connection(host, port, local_addr=(source, 0) if source else None)
+    reader, writer = await tls.open_connection(host, port, local_addr=(source, 0) if source else None)
     try:
-        fields = {"Host": f"127.0.0.1:{port}", **(headers or {})}
+        fields = {"Host": f"127.0.0.1:{port}", **({"Connection": "close"} if port in tls.LINES else {}), **(headers or {})}
         request = raw if raw is not None else "".join(
             [f"{method} {target} HTTP/1.1\r\n"] + [f"{k}: {v}\r\n" for k, v in fields.items()] + ["\r\n"]).encode()
         writer.write(request)
@@ -57,6 +59,8 @@ async def read_response(reader):
     status, headers = await read_head(reader)
     if "content-length" in headers:
         body = await reader.readexactly(int(headers["content-length"]))
+        if "connection" not in headers:  # it stays open
+            return Response(status, headers, body)
         try:
             rest = await reader.read()
         except ConnectionError:  # closed with unread bytes of ours
@@ -79,7 +83,7 @@ def upgrade_headers(port, key, origin=None, extra=None):
     return fields
 
 
-async def connect(port, origin=None, extra=None, source=None, target="/ws", timeout=10, opener=asyncio.open_connection,
+async def connect(port, origin=None, extra=None, source=None, target="/ws", timeout=10, opener=tls.open_connection,
                   behind_head=b""):
     """Upgrades and returns (reader, writer, response headers); raises Refused. `extra`: (name, value) pairs that replace or, by None, remove.
     `behind_head`: frames that don't wait for the answer."""
