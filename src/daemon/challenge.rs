@@ -3,10 +3,9 @@
 //! Owns the path, and what a file may be: a token, as its name, in the configured directory.
 //! Refuses everything else as not found. Reads one small file of the local disk, without waiting.
 
-use std::fs;
-
 use super::Daemon;
 use super::response::Response;
+use crate::config::file;
 
 const PATH: &str = "/.well-known/acme-challenge/";
 /// Size of a key authorization, in bytes, at most. Usual ones have 87.
@@ -17,10 +16,9 @@ const TOKEN_SIZE_MAX: usize = 128;
 /// The answer to a request for a challenge; `None` if it is for none that exists.
 pub fn answer(daemon: &Daemon, path: &str) -> Option<Response> {
     let token = path.strip_prefix(PATH).filter(|token| is_token(token))?;
-    let file = daemon.config.borrow().challenge_directory.as_ref()?.join(token);
-    let is_good = fs::metadata(&file).is_ok_and(|found| found.is_file() && found.len() <= SIZE_MAX);
-    let body = if is_good { fs::read(file).ok()? } else { return None };
-    Some(Response { body: body.into(), ..Response::plain(200, "") })
+    let path = daemon.config.borrow().challenge_directory.as_ref()?.join(token);
+    let bytes = file::read(&path, SIZE_MAX).ok()?;
+    Some(Response { body: bytes.into(), ..Response::plain(200, "") })
 }
 
 /// Base64url without padding (RFC 8555, 8.1): no dot, no slash.
