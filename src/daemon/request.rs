@@ -13,6 +13,8 @@ use httparse::{Error, Header, Status};
 
 use super::response::Response;
 
+/// How a hello of TLS begins: a record of its handshake, of major version 3.
+const TLS_HELLO: &[u8] = &[22, 3];
 /// Bytes of a request head, at most: 8 KiB, as in common servers. One cookie alone may have 4096
 /// bytes (RFC 6265, 6.1), and in-app browsers send many other header lines. Each head that is being
 /// read has a buffer of this size.
@@ -102,7 +104,9 @@ fn split<'b, 'h>(bytes: &'b [u8], lines: &'h mut Lines<'b>) -> Result<Option<Spl
 fn line(bytes: &[u8]) -> Result<&str, Response> {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
     let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
-    std::str::from_utf8(bytes).ok().filter(|_| is_plain).ok_or_else(|| wrong("invalid bytes in the request line"))
+    let is_tls = bytes.starts_with(TLS_HELLO);
+    let what = if is_tls { "it is a TLS handshake" } else { "invalid bytes in the request line" };
+    std::str::from_utf8(bytes).ok().filter(|_| is_plain).ok_or_else(|| wrong(what))
 }
 
 fn request_line(line: &str) -> Result<RequestLine<'_>, Response> {
