@@ -24,8 +24,8 @@ use relay::time::Instant;
 /// of addresses keep others out.
 const SILENT_MS_MAX: u64 = 250;
 /// Milliseconds that a TLS handshake waits for its peer before its own address takes its place: a
-/// round trip of a phone. Many viewers may share an address, and come at once.
-const ROUND_TRIP_MS_MAX: u64 = 250;
+/// round trip of a phone on a poor line. Many viewers may share an address, and come at once.
+const ROUND_TRIP_MS_MAX: u64 = 500;
 /// Milliseconds that an incomplete head keeps its place, if its address holds no other.
 const HEAD_MS_MAX: u64 = 1_000;
 /// Places of one address that don't make it a crowd: browsers open at most this many connections to
