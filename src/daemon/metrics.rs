@@ -18,7 +18,7 @@ use super::heads::{self, Place};
 use super::request::begins_as_head;
 use super::response::{NO_STORE, Response};
 use super::stream::Stream;
-use super::{Daemon, head, http, proc};
+use super::{Daemon, delivery, head, http, proc};
 use crate::metrics::{self, Figures};
 use board::{METRICS_BACKLOG, METRICS_RECEIVE_SIZE, METRICS_SEND_SIZE};
 
@@ -72,7 +72,7 @@ pub async fn accept(daemon: Rc<Daemon>, executor: Rc<LocalExecutor<'static>>, li
 async fn serve(daemon: Rc<Daemon>, place: Rc<Place>, stream: Stream) {
     future::or(converse(&daemon, &place, &stream), place.cut()).await;
     daemon.scrapers.borrow_mut().leave(&place);
-    http::end(&place, stream);
+    delivery::end(&place, stream);
 }
 
 async fn converse(daemon: &Daemon, place: &Place, stream: &Stream) {
@@ -84,7 +84,7 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Stream) {
     };
     answer.is_head |= begins_as_head(&head);
     drop(head);
-    http::send(&daemon.clock, place, stream, &answer).await;
+    delivery::send(&daemon.clock, place, stream, &answer).await;
 }
 
 fn answer(daemon: &Daemon, head: &[u8]) -> Response {

@@ -19,6 +19,7 @@ mod challenge;
 mod clock;
 pub mod connection;
 mod console;
+mod delivery;
 mod error;
 mod exchange;
 mod fanout;
