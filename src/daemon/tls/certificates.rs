@@ -21,6 +21,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::config::file;
 use crate::config::values::Wrong;
+use tls::certificate::Certificate;
 
 /// The maximum size of either file, in bytes. Chains of 8 certificates are shorter.
 const FILE_SIZE_MAX: usize = 64 * 1024;
@@ -93,6 +94,7 @@ pub fn check(certificate_file: &Path, key_file: &Path) -> Result<Vec<String>, Wr
         )),
         _ => {}
     }
+    notes.extend(incomplete(&pair).map(|what| format!("{} {what}", certificate_file.display())));
     if geteuid().is_root() {
         let unreadable = |path: &&Path| group_id(GROUP).is_some_and(|group| !is_readable(path, group));
         notes.extend([certificate_file, key_file].iter().copied().filter(|path| unreadable(path)).map(|path| {
@@ -103,6 +105,24 @@ pub fn check(certificate_file: &Path, key_file: &Path) -> Result<Vec<String>, Wr
         }));
     }
     Ok(notes)
+}
+
+/// What browsers will miss in a chain.
+fn incomplete(pair: &Pair) -> impl Iterator<Item = &'static str> {
+    let own = Certificate::parse(pair.end_entity());
+    let without_names = own.is_ok_and(|own| own.names().next().is_none());
+    let without_issuer = pair.certified.cert.len() == 1 && own.is_ok_and(|own| !own.is_self_issued);
+    let what = [
+        (
+            without_issuer,
+            "has only the server's own certificate: browsers that don't know its issuer refuse it; append the intermediate certificates, or name the CA's fullchain.pem",
+        ),
+        (
+            without_names,
+            "has no name in subjectAltName: every browser refuses it; get a certificate with the public name",
+        ),
+    ];
+    what.into_iter().filter(|(is_so, _)| *is_so).map(|(_, what)| what)
 }
 
 /// The certificates of a file, in their order.
@@ -409,6 +429,30 @@ mod tests {
             let expected = format!("key_file {name}.key has a key of a kind that is not supported; use an ECDSA key");
             assert!(wrong.starts_with(&expected), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_browsers_will_miss_in_a_chain_is_noted() {
+        let folder = Folder::new();
+        folder.pair("ca", P256);
+        folder.openssl(&format!("genpkey -algorithm {P256} -out leaf.key"));
+        folder.openssl("req -new -key leaf.key -subj /CN=leaf -addext subjectAltName=DNS:leaf.example -out leaf.csr");
+        folder.openssl(
+            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -set_serial 7 -copy_extensions copy -out leaf.pem",
+        );
+        folder.openssl("req -x509 -new -key leaf.key -subj /CN=leaf -out nameless.pem");
+        folder.join("chain.pem", &["leaf.pem", "ca.pem"]);
+        for (certificate, word) in [
+            ("leaf.pem", Some("has only the server's own certificate")),
+            ("chain.pem", None),
+            ("nameless.pem", Some("has no name in subjectAltName")),
+        ] {
+            let notes = check(&folder.path(certificate), &folder.path("leaf.key")).unwrap();
+            let found: Vec<_> = notes.iter().filter(|note| note.contains(" has ")).collect();
+            assert_eq!(found.len(), usize::from(word.is_some()), "{certificate}: {notes:?}");
+            assert!(word.is_none_or(|word| found[0].contains(word)), "{certificate}: {notes:?}");
+        }
+        assert_eq!(incomplete(&folder.load("ca.pem", "ca.key").unwrap()).count(), 0, "a self-signed one");
     }
 
     #[test]
