@@ -42,7 +42,10 @@ impl fmt::Display for DaemonError {
                 write!(f, "can't listen on {address}: {error}; check pages.listen and tls.listen")
             }
             Self::Inherited(name, why) => {
-                write!(f, "the socket {name:?} passed by the service manager {why}; check sharelinkd.socket")
+                write!(
+                    f,
+                    "the socket {name:?} passed by the service manager {why}; check sharelinkd.socket and sharelinkd-tls.socket"
+                )
             }
             Self::Passed(error) => write!(f, "a socket passed by the service manager is broken: {error}"),
             Self::Console(path, error) => {

@@ -171,7 +171,7 @@ pub async fn accept(
     is_tls: bool,
 ) {
     // Connections may have queued in an inherited listener before its options were set.
-    let mut are_waiting = daemon.is_inherited;
+    let mut are_waiting = daemon.holds(is_tls);
     loop {
         if let Err(error) = listener.readable().await {
             log::warn!("can't poll a listener: {error}");

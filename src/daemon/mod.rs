@@ -145,7 +145,11 @@ async fn serve_for(
     let signals = signals::signals().map_err(DaemonError::Signals)?;
     let listeners = listen::bind(&config.pages.listen, inherited.pages, &config.board)?;
     let tls_addresses = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
-    let tls_listeners = listen::bind(tls_addresses, Vec::new(), &config.board)?;
+    if !inherited.tls.is_empty() && config.tls.is_none() {
+        let why = "is for pages by TLS, which is off in the configuration ([tls] listen)";
+        return Err(DaemonError::Inherited("tls".to_owned(), why.to_owned()));
+    }
+    let tls_listeners = listen::bind(tls_addresses, inherited.tls, &config.board)?;
     listen::share_backlog([&listeners, &tls_listeners], &config.board)?;
     let console = console::listener(&config, inherited.console)?;
     let metrics = match config.metrics {
@@ -162,8 +166,10 @@ async fn serve_for(
     let sockets = listeners.sockets.iter().map(|socket| (socket, false));
     let sockets = sockets.chain(tls_listeners.sockets.iter().map(|socket| (socket, true)));
     let accepting: Vec<_> = sockets
-        .map(|(socket, is_tls)| listen::accept(Rc::clone(&daemon), Rc::clone(&executor), Rc::clone(socket), is_tls))
-        .map(|accepting| executor.spawn(accepting))
+        .map(|(socket, is_tls)| {
+            let accepting = listen::accept(Rc::clone(&daemon), Rc::clone(&executor), Rc::clone(socket), is_tls);
+            (executor.spawn(accepting), daemon.holds(is_tls))
+        })
         .collect();
     tasks.push(executor.spawn(fanout::run(Rc::clone(&daemon))));
     tasks.push(executor.spawn(uplink::run(Rc::clone(&daemon))));
@@ -201,15 +207,17 @@ async fn serve_for(
     ready(&daemon.listening);
     signals::until_told_to_end(&daemon, signals).await;
     daemon.notify.stopping(Duration::from_secs(daemon.config.borrow().pages.drain_s.into()));
-    if daemon.is_inherited {
+    for (task, is_held) in accepting {
         // New connections now wait in the kernel's backlog for the next relay. Accepted here, they
         // would only be refused.
-        for task in accepting {
+        if is_held {
             task.cancel().await;
+        } else {
+            tasks.push(task);
         }
+    }
+    if daemon.is_inherited || daemon.is_tls_inherited {
         answer_heads(&daemon).await;
-    } else {
-        tasks.extend(accepting);
     }
     drain(&daemon).await;
     serial::last_words("\nsharelinkd has ended\n");
@@ -227,20 +235,26 @@ fn addresses_text(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Logs which addresses are in force, when the unit file and the configuration name different ones.
+/// Logs which addresses are in force, when a unit file and the configuration name different ones.
 fn log_addresses_in_force(daemon: &Daemon) {
-    let written = &daemon.config.borrow().pages.listen;
-    if !daemon.is_inherited || *written == daemon.listening {
-        return;
+    let config = daemon.config.borrow();
+    let tls = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
+    let kinds = [
+        (daemon.is_inherited, &config.pages.listen[..], &daemon.listening, ("", "sharelinkd.socket", "pages.listen")),
+        (daemon.is_tls_inherited, tls, &daemon.tls_listening, (" by TLS", "sharelinkd-tls.socket", "tls.listen")),
+    ];
+    for (is_inherited, written, held, (how, unit, key)) in kinds {
+        if is_inherited && written != held {
+            // Nobody wrote the default, so overriding it is not worth a warning.
+            let level = if written == config::listen_default() { log::Level::Info } else { log::Level::Warn };
+            let (held, written) = (addresses_text(held), addresses_text(written));
+            log::log!(
+                level,
+                "pages connect{how} to {held}, where the service manager listens (ListenStream= in {unit}); \
+                 {key} = {written} has no effect"
+            );
+        }
     }
-    let (held, written_text) = (addresses_text(&daemon.listening), addresses_text(written));
-    let line = format!(
-        "pages connect to {held}, where the service manager listens (ListenStream= in sharelinkd.socket); \
-         pages.listen = {written_text} has no effect"
-    );
-    // Nobody wrote the default, so overriding it is not worth a warning.
-    let level = if *written == config::listen_default() { log::Level::Info } else { log::Level::Warn };
-    log::log!(level, "{line}");
 }
 
 /// Everything that the tasks share.
@@ -259,6 +273,8 @@ pub(crate) struct Daemon {
     tls: Option<tls::Server>,
     /// Whether the service manager holds the listeners; then `pages.listen` has no effect.
     is_inherited: bool,
+    /// The same of the listeners by TLS, and `tls.listen`.
+    is_tls_inherited: bool,
     notify: Notify,
     turns: Turns,
     clock: Clock,
@@ -301,6 +317,7 @@ impl Daemon {
             tls_listening: tls_listeners.addresses.clone(),
             tls,
             is_inherited: listeners.are_inherited,
+            is_tls_inherited: tls_listeners.are_inherited,
             notify,
             turns: Turns::default(),
             clock,
@@ -310,6 +327,11 @@ impl Daemon {
             previews: News::default(),
             logged: RefCell::default(),
         }))
+    }
+
+    /// Whether the service manager holds the listeners of pages by TLS, or of those without.
+    const fn holds(&self, is_tls: bool) -> bool {
+        if is_tls { self.is_tls_inherited } else { self.is_inherited }
     }
 
     /// The only way to mutate the machine: checks its bounds, logs its events, and wakes the tasks

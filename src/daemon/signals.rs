@@ -82,16 +82,19 @@ pub fn again(daemon: &Daemon) -> Result<Vec<&'static str>, Vec<ConfigError>> {
 fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let mut running = daemon.config.borrow_mut();
     let other_pages = running.pages.listen != config.pages.listen;
-    if daemon.is_inherited && other_pages {
-        log::warn!(
-            "pages.listen changed, but has no effect: the service manager holds the listeners (sharelinkd.socket)"
-        );
-    }
     let other_tls = tls_listen(&running) != tls_listen(&config);
+    for (key, is_other, is_held, unit) in [
+        ("pages.listen", other_pages, daemon.is_inherited, "sharelinkd.socket"),
+        ("tls.listen", other_tls, daemon.is_tls_inherited, "sharelinkd-tls.socket"),
+    ] {
+        if is_held && is_other {
+            log::warn!("{key} changed, but has no effect: the service manager holds the listeners ({unit})");
+        }
+    }
     let other_uplink = running.uplink.addresses != config.uplink.addresses;
     let waits = [
         ("pages.listen", !daemon.is_inherited && other_pages),
-        ("tls.listen", other_tls),
+        ("tls.listen", !daemon.is_tls_inherited && other_tls),
         ("pages.io_uring", running.pages.io_uring != config.pages.io_uring),
         ("[uplink] addresses, and the secret with them,", other_uplink),
         ("[limits]", running.board != config.board),

@@ -302,6 +302,69 @@ fn both_sockets_are_taken_by_their_names() {
     assert!(path.exists(), "only the service manager removes its socket");
 }
 
+/// A configuration with TLS, whose own address is taken by nobody, in this folder.
+fn tls_text(folder: &Folder) -> String {
+    let line = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -addext subjectAltName=DNS:localhost -keyout key.pem -out chain.pem";
+    let made = Command::new("openssl").current_dir(&folder.0).args(line.split(' ')).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let pair = "certificates = [{ certificate_file = \"chain.pem\", key_file = \"key.pem\" }]";
+    format!("[tls]\nlisten = \"127.0.0.1:1\"\n{pair}\n[uplink]\naddresses = [\"unix:/nowhere\"]\n")
+}
+
+#[test]
+fn pages_by_tls_come_to_the_socket_of_that_name() {
+    let folder = Folder::new("tls-socket");
+    let manager = Manager::in_folder(&folder);
+    let config = folder.write("relay.toml", &tls_text(&folder));
+    let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+    let [plain, tls] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    let [plain_socket, tls_socket] = listeners.map(OwnedFd::from);
+    let mut command = activated(&config, &[&tls_socket, &plain_socket], "tls:http");
+    command.stderr(fs::File::create(folder.0.join("log")).unwrap());
+    let mut relay = start(command, &manager);
+    for _ in 0..2 {
+        assert!(get(plain, "/healthz").unwrap().ends_with("ok"));
+        let said = Command::new("openssl")
+            .args(["s_client", "-quiet", "-verify_return_error", "-verify_hostname", "localhost", "-CAfile"])
+            .arg(folder.0.join("chain.pem"))
+            .args(["-connect", &tls.to_string()])
+            .stdin(request(&folder))
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        assert!(said.starts_with("HTTP/1.1 200 ") && said.ends_with("ok"), "{said}");
+        // The next relay gets the same sockets: what came meanwhile has waited.
+        assert_eq!(relay.end(), Some(0));
+        relay = start(activated(&config, &[&tls_socket, &plain_socket], "sharelinkd-tls.socket:http"), &manager);
+    }
+    let log = fs::read_to_string(folder.0.join("log")).unwrap();
+    let told = format!(
+        "pages connect by TLS to {tls}, where the service manager listens (ListenStream= in sharelinkd-tls.socket); tls.listen = 127.0.0.1:1 has no effect"
+    );
+    assert!(log.contains(&told), "{log}");
+}
+
+/// A request as a file, for a program's input.
+fn request(folder: &Folder) -> fs::File {
+    fs::File::open(folder.write("request", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+        .unwrap()
+}
+
+#[test]
+fn a_socket_for_tls_that_is_off_is_refused() {
+    let folder = Folder::new("tls-off");
+    let config = folder.write("relay.toml", "[uplink]\naddresses = [\"unix:/nowhere\"]\n");
+    let tls = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
+    let output = activated(&config, &[&tls], "tls").stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("off in the configuration ([tls] listen)") && said.contains("sharelinkd-tls.socket"),
+        "{said}"
+    );
+}
+
 #[test]
 fn unsuitable_sockets_are_refused() {
     let folder = Folder::new("no-sockets");
