@@ -6,6 +6,8 @@
 
 #[path = "console.rs"]
 mod console;
+#[path = "handshake.rs"]
+mod handshakes;
 #[path = "machine.rs"]
 mod machine;
 #[path = "reader.rs"]
@@ -24,6 +26,7 @@ use wire::uplink::{Deframer, FrameError, Incoming, decode_to_business, decode_to
 use wire::{is_link, json};
 
 pub use console::console;
+pub use handshakes::handshake;
 pub use machine::machine;
 pub use tls_records::{certificate, tls_open};
 

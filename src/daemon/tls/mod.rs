@@ -10,7 +10,7 @@
 
 pub mod certificates;
 mod halves;
-mod handshake;
+pub mod handshake;
 mod pacer;
 pub mod secured;
 
