@@ -108,6 +108,8 @@ const CROWDED: Board = Board {
     page_asks_burst: 50,
     address_asks_burst: 50,
     kept_blocks_max: 16,
+    // Records of several frames.
+    notsent_size_max: 2_000,
     kernel_size_max: 65_536,
     stalled_ms_max: 20_000,
     user_timeout_ms: 30_000,
