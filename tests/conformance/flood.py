@@ -13,6 +13,7 @@ import tls
 MASK = bytes(4)
 CHUNK = 64 * 1024
 BEGUN = 1 << 20  # more than the socket buffers of both sides
+HANDSHAKES = 100  # after which that flood has begun
 
 
 def frame(first, payload=b""):
@@ -111,6 +112,17 @@ def flood(kind, address, source):
             sent += CHUNK  # a flood that was cut off counts as begun
 
 
+def shake_hands(address, source):
+    """TLS handshakes, one after the other, and nothing else."""
+    for count in range(1, 1 << 30):
+        try:
+            connect(address, source).connection.close()
+        except OSError:
+            pass
+        if count == HANDSHAKES:
+            print("begun", flush=True)
+
+
 def end_with_input():
     sys.stdin.read()
     os._exit(0)
@@ -118,4 +130,7 @@ def end_with_input():
 
 if __name__ == "__main__":
     threading.Thread(target=end_with_input, daemon=True).start()
-    flood(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None)
+    _address, _source = sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None
+    if sys.argv[1] == "handshakes":
+        shake_hands(_address, _source)
+    flood(sys.argv[1], _address, _source)

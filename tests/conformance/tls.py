@@ -21,6 +21,7 @@ CIPHERS_13 = {AES: "TLS_AES_128_GCM_SHA256", CHACHA20: "TLS_CHACHA20_POLY1305_SH
 ENVIRONMENT = "CONFORMANCE_TLS"  # for the suite's own processes: port, number of the suite, CA's file
 
 LINES = {}  # port: Line
+BUFFER = memoryview(bytearray(1 << 16))  # of all connections: nothing stays in it
 
 
 class Truncated(ConnectionError):
@@ -75,6 +76,7 @@ class Authority:
 def client(ca_file, suite=None, protocols=(PROTOCOL,)):
     """A context that verifies the relay, and offers one version with one suite, or else all."""
     context = ssl.create_default_context(cafile=ca_file)
+    context.file, context.suite = ca_file, suite
     if protocols:
         context.set_alpn_protocols(list(protocols))
     if suite:
@@ -103,15 +105,15 @@ class Line:
         self.context, self.name, self.faults = authority.context(suite), name, []
         self.settings = f"{SUITES.index(suite)} {authority.file}"
 
-    async def open(self, host="127.0.0.1", port=None, *, limit=2**16, sock=None, local_addr=None, session=None, name=None, context=None):
-        """As asyncio.open_connection."""
+    async def open(self, host="127.0.0.1", port=None, *, limit=2**16, sock=None, local_addr=None, session=None, name=None, context=None, kind=None):
+        """As asyncio.open_connection. `kind`: of connection."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=limit, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         where = {"sock": sock} if sock else {"host": host, "port": port, "local_addr": local_addr}
 
         def make():
-            return Connection(protocol, context or self.context, name or self.name, session, self.faults)
+            return (kind or Connection)(protocol, context or self.context, name or self.name, session, self.faults, limit)
 
         _, connection = await loop.create_connection(make, **where)
         try:
@@ -122,11 +124,13 @@ class Line:
         return reader, asyncio.StreamWriter(connection, protocol, reader, loop)
 
 
-class Connection(asyncio.Transport, asyncio.Protocol):
-    """The transport of a stream, which is a protocol over a plain transport."""
+class Connection(asyncio.Transport, asyncio.BufferedProtocol):
+    """The transport of a stream, which is a protocol over a plain transport. It takes no more from the kernel at once than the
+    stream's limit."""
 
-    def __init__(self, above, context, name, session, faults):
+    def __init__(self, above, context, name, session, faults, limit):
         super().__init__()
+        self.room = BUFFER[:limit]
         self.above, self.under, self.faults, self.error = above, None, faults, None
         self.arrived, self.made = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.object = context.wrap_bio(self.arrived, self.made, server_hostname=name, session=session)
@@ -138,6 +142,12 @@ class Connection(asyncio.Transport, asyncio.Protocol):
     def connection_made(self, under):
         self.under = under
         self.shake()
+
+    def get_buffer(self, _):
+        return self.room
+
+    def buffer_updated(self, size):
+        self.data_received(bytes(self.room[:size]))
 
     def data_received(self, data):
         if self.error:
