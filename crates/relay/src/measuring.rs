@@ -123,8 +123,10 @@ fn age(session: &Session, now: Instant) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::draft::Draft;
     use super::super::pages::Verdict;
     use super::super::rig::{BOARD, Rig};
+    use super::super::transmit::Progress;
 
     /// Reports `size` bytes for each page that is due a measurement; returns how many there were.
     fn measure(rig: &mut Rig, size: u32) -> usize {
@@ -155,6 +157,24 @@ mod tests {
         rig.take(page, u64::MAX);
         rig.relay.handle_page_closed(rig.now, page);
         assert_eq!(rig.relay.kernel_size(), 0);
+    }
+
+    #[test]
+    fn control_frames_count_even_if_nothing_else_is_written() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.page();
+        let mut draft = Draft::default();
+        draft.begin(rig.now);
+        rig.relay.plan(page, &mut draft);
+        rig.relay.wrote(page, &draft, Progress { socket: 100, ..Progress::default() });
+        assert_eq!(rig.relay.kernel_size(), 2 * 100);
+        let measured: usize = (0..10)
+            .map(|_| {
+                rig.pass(100);
+                measure(&mut rig, 700)
+            })
+            .sum();
+        assert_eq!((measured, rig.relay.kernel_size()), (1, 700));
     }
 
     #[test]

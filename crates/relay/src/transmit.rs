@@ -43,7 +43,7 @@ pub struct Progress {
     /// The last of them that are in a record of which the socket took only a part. The page's next
     /// draft begins with them, as one run of the same bytes. 0 without TLS.
     pub begun: u64,
-    /// Bytes that the kernel got: with TLS, the records'.
+    /// Bytes that the kernel got, control frames included: with TLS, the records'.
     pub socket: u64,
 }
 
@@ -130,13 +130,14 @@ impl Relay {
 
     /// The socket took a part of a draft that matches the page as it is now.
     pub(super) fn wrote_index(&mut self, page: u32, draft: &Draft, took: Progress) {
+        // Control frames count too: a page may ask for many, and read none.
+        self.sessions.count_written(page, took.socket);
         if took.size == 0 {
             return;
         }
         let now = draft.now;
         let session = &mut self.sessions[page];
         session.wrote(now);
-        self.sessions.count_written(page, took.socket);
         // What is sent again was counted before.
         self.counters.bytes_sent += took.size.saturating_sub(draft.run);
         self.counters.writes += 1;
