@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::task::Waker;
 
 use super::boundary::Boundary;
-use super::budget::Budget;
+use super::budget::{Budget, RECORD_SIZE_MIN};
 use super::stream::Stream;
 use super::tls::secured::Secured;
 use relay::transmit::{Progress, Slices};
@@ -73,9 +73,9 @@ impl<P> Connection<P> {
         }
     }
 
-    /// Whether a pong or a close frame waits to be sent.
+    /// Whether a pong or a close frame waits to be sent, or a record of TLS's own.
     pub fn has_control(&self) -> bool {
-        !self.control.borrow().is_empty()
+        !self.control.borrow().is_empty() || self.stream.secured().is_some_and(Secured::has_own)
     }
 
     /// One write: the control slot first if our stream is between frames, then the bytes of
@@ -113,7 +113,8 @@ impl<P> Connection<P> {
             self.control_taken(of_control);
         }
         let size = (taken - of_control) as u64;
-        Some(Sent { progress: Progress::plain(size), is_whole: of_control == first && size == gathered })
+        let progress = Progress { socket: taken as u64, ..Progress::plain(size) };
+        Some(Sent { progress, is_whole: of_control == first && size == gathered })
     }
 
     /// Wakes the page's task.
@@ -204,21 +205,26 @@ impl<P> Connection<P> {
 
     fn read_by(&self, into: &mut [u8], read: impl Fn(&Stream, &mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         let mut budget = self.budget.get();
-        if budget.is_spent() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let size = match read(&self.stream, budget.clip(into)) {
-            // No place for the rest of a record: tried again after a pause.
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                budget.take(usize::MAX);
-                self.budget.set(budget);
-                return Err(io::ErrorKind::WouldBlock.into());
+        let record_size = if self.stream.secured().is_some() { RECORD_SIZE_MIN } else { 0 };
+        while !budget.is_spent() {
+            match read(&self.stream, budget.clip(into)) {
+                Ok(size) => {
+                    budget.take(size.max(record_size));
+                    self.budget.set(budget);
+                    return Ok(size);
+                }
+                // A record without data, or a part of one: more may be there.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => budget.take(record_size),
+                // No place for the rest of a record: tried again after a pause.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => budget.take(usize::MAX),
+                Err(error) => {
+                    self.budget.set(budget);
+                    return Err(error);
+                }
             }
-            read => read?,
-        };
-        budget.take(size);
+        }
         self.budget.set(budget);
-        Ok(size)
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Whether the page is outside any message and any frame of its own.
@@ -263,8 +269,8 @@ mod tests {
         }
     }
 
-    fn sent(size: u64, is_whole: bool) -> Option<Sent> {
-        Some(Sent { progress: Progress::plain(size), is_whole })
+    fn sent(control: u64, size: u64, is_whole: bool) -> Option<Sent> {
+        Some(Sent { progress: Progress { size, begun: 0, socket: control + size }, is_whole })
     }
 
     fn connected() -> (Connection<()>, TcpStream) {
@@ -276,9 +282,9 @@ mod tests {
     fn control_frames_wait_for_a_frames_end_and_go_first_then() {
         let (connection, mut page) = connected();
         assert!(connection.push_control(b"pong."));
-        assert_eq!(connection.write(false, &Words(b"rest,")), sent(5, true));
+        assert_eq!(connection.write(false, &Words(b"rest,")), sent(0, 5, true));
         assert!(connection.has_control());
-        assert_eq!(connection.write(true, &Words(b"frame")), sent(5, true));
+        assert_eq!(connection.write(true, &Words(b"frame")), sent(5, 5, true));
         assert!(!connection.has_control());
         assert_eq!(connection.control.borrow().capacity(), 0, "an idle page keeps no buffer");
         let mut said = [0; 15];
@@ -300,7 +306,7 @@ mod tests {
         let words = Words(&[b'x'; 4096]);
         while connection.write(true, &words).unwrap().is_whole {}
         assert!(connection.push_control(b"pong."));
-        assert_eq!(connection.write(true, &Words(b"")), sent(0, false));
+        assert_eq!(connection.write(true, &Words(b"")), sent(0, 0, false));
         assert!(connection.has_control());
         page.set_nonblocking(true).unwrap();
         let mut said = Vec::new();

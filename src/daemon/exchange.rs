@@ -96,6 +96,8 @@ async fn read_or_discard(stream: &Stream, into: &mut [u8], budget: &mut Budget, 
                 // Other tasks ran meanwhile.
                 *budget = Budget::TURN;
             }
+            // A TLS record without data, or a part of one: more may be there.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result.inspect(|size| budget.take(*size)),
         }
     }

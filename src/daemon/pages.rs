@@ -380,9 +380,15 @@ mod tests {
     use std::net::TcpStream;
 
     use super::super::budget;
+    use super::super::clock::Clock;
+    use super::super::connection::Outgoing;
     use super::super::stream::tests::pair;
+    use super::super::tls::halves::Halves;
+    use super::super::tls::secured::tests::secured;
     use super::*;
+    use relay::transmit::Slices;
     use rustix::io::ioctl_fionread;
+    use tls::record::Content;
 
     const SIZE: usize = budget::SIZE as usize;
 
@@ -417,9 +423,23 @@ mod tests {
 
         fn unblocked(&self, (): ()) {}
 
-        /// Discards the pongs.
+        /// Discards the pongs; over TLS, sends them.
         fn serve(&self, connection: &Connection<()>) {
-            connection.control_taken(connection.control_size());
+            if connection.stream.secured().is_some() {
+                connection.write(true, self);
+            } else {
+                connection.control_taken(connection.control_size());
+            }
+        }
+    }
+
+    impl<const HOURS: u64> Outgoing for Wall<HOURS> {
+        fn gather<'a>(&'a self, _: &mut Slices<'a>) -> u64 {
+            0
+        }
+
+        fn run<'a>(&'a self, _: u64, _: u64, _: &mut Slices<'a>) -> u64 {
+            0
         }
     }
 
@@ -487,6 +507,45 @@ mod tests {
             connection.wake();
             assert!(executor.try_tick());
             assert_eq!(Rc::strong_count(&wall), 1, "{what}: it is there still");
+        }
+    }
+
+    /// Records of TLS that a page repeats, behind one that begins a frame without end.
+    const TLS_FLOODS: [(&str, &[(Content, &[u8])]); 4] = [
+        ("records of one byte", &[(Content::ApplicationData, b" ")]),
+        ("empty records", &[(Content::ApplicationData, b""), (Content::ApplicationData, b" ")]),
+        ("key updates", &[(Content::Handshake, &[24, 0, 0, 1, 0]), (Content::ApplicationData, b" ")]),
+        ("key updates that want one", &[(Content::Handshake, &[24, 0, 0, 1, 1]), (Content::ApplicationData, b" ")]),
+    ];
+
+    #[test]
+    fn whatever_records_a_page_floods_a_turn_takes_few_of_them_and_then_it_rests() {
+        const RECORDS: usize = 200;
+        const RECORDS_PER_TURN: usize = SIZE / budget::RECORD_SIZE_MIN;
+        for (what, again) in TLS_FLOODS {
+            let (stream, mut peer) = secured();
+            let halves = Rc::new(Halves::new(4, Clock::start()));
+            assert!(stream.secured().unwrap().move_to(&halves));
+            let begin_frame: (Content, &[u8]) = (Content::ApplicationData, FLOODS[2].1);
+            let records = [begin_frame].into_iter().chain(again.iter().copied().cycle()).take(RECORDS);
+            let mut ends = vec![0];
+            let wire: Vec<Vec<u8>> = records.map(|(content, plain)| peer.record(content, plain)).collect();
+            wire.iter().for_each(|record| ends.push(ends.last().unwrap() + record.len()));
+            peer.socket.write_all(&wire.concat()).unwrap();
+            let connection = Rc::new(Connection::new((), stream));
+            while waiting(&connection) < *ends.last().unwrap() {}
+            let wall = Rc::new(Wall::<1>::default());
+            let executor = LocalExecutor::new();
+            begin(Rc::clone(&wall), &executor, Rc::clone(&connection), Vec::new());
+            assert!(executor.try_tick());
+            let taken = ends.last().unwrap() - waiting(&connection);
+            let count = ends.iter().position(|end| *end == taken).expect("whole records");
+            assert!((1..=RECORDS_PER_TURN).contains(&count), "{what}: {count} records in a turn");
+            connection.wake();
+            assert!(executor.try_tick());
+            assert!(!executor.try_tick(), "{what}: it does not rest");
+            assert_eq!(ends.last().unwrap() - waiting(&connection), taken, "{what}");
+            assert_eq!(Rc::strong_count(&wall), 2, "{what}: it is gone");
         }
     }
 }

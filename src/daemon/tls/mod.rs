@@ -9,7 +9,7 @@
 //! logged at level debug: on a public port there are many.
 
 pub mod certificates;
-mod halves;
+pub(in crate::daemon) mod halves;
 pub mod handshake;
 mod pacer;
 pub mod secured;

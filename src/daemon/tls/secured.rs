@@ -123,18 +123,25 @@ impl Secured {
     /// Reads plaintext that has arrived; 0 if the peer sends no more.
     ///
     /// # Errors
-    /// `WouldBlock` if no record with data is there as a whole; `ResourceBusy` if one can't be kept
-    /// now; `InvalidData` if it can't be opened, and whatever the socket says.
+    /// `WouldBlock` if nothing has arrived; `Interrupted` if what has arrived had no data to hand
+    /// on, so that more may be there; `ResourceBusy` if it can't be kept now; `InvalidData` if it
+    /// can't be opened, and whatever the socket says.
     pub fn read(&self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.read_records(socket, into);
-        // A key update that the peer asked for, or the alert that says what was wrong.
-        if !matches!(&read, Ok(1..)) && self.channel.borrow().has_own() {
+        let read = self.read_record(socket, into);
+        // The alert that says what was wrong; before the connection is a page, also a key update
+        // that the peer asked for. A page's is written, and counted, with its other bytes.
+        let is_due = match &read {
+            Ok(1..) => false,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => true,
+            _ => self.halves.get().is_none(),
+        };
+        if is_due && self.has_own() {
             let _ = with_scratch(|scratch| self.write_own(socket, scratch));
         }
         read
     }
 
-    fn read_records(&self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    fn read_record(&self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
         if self.channel.borrow().is_ended() {
             return Ok(0);
         }
@@ -145,9 +152,8 @@ impl Secured {
         match size {
             Some(size) => Ok(size),
             None if self.channel.borrow().is_ended() => Ok(0),
-            // One record at a time: a flood of records without data costs a step of the reader's
-            // budget for each.
-            None => Err(io::ErrorKind::WouldBlock.into()),
+            // One record at a time: each takes from the reader's budget.
+            None => Err(io::ErrorKind::Interrupted.into()),
         }
     }
 
@@ -192,6 +198,8 @@ impl Secured {
                 // At most a whole record, so that nothing of the next one has to be kept.
                 let size = self.size(&part.bytes)?.unwrap_or(HEADER_SIZE);
                 let begin = part.bytes.len();
+                // No more than that, which is a term of the memory sum.
+                part.bytes.reserve_exact(size.saturating_sub(begin));
                 part.bytes.resize(size, 0);
                 let more = receive(socket, part.bytes.get_mut(begin..).unwrap_or_default(), RecvFlags::empty());
                 part.bytes.truncate(begin + more.as_ref().map_or(0, |more| *more));
@@ -238,6 +246,11 @@ impl Secured {
         })
     }
 
+    /// Whether a record of the channel's own waits to be sent.
+    pub fn has_own(&self) -> bool {
+        self.channel.borrow().has_own()
+    }
+
     fn has_room(&self) -> bool {
         self.halves.get().is_none_or(|halves| halves.has_room())
     }
@@ -269,8 +282,9 @@ impl Secured {
         next: impl FnMut(u64, u64, &mut Slices<'a>) -> u64,
     ) -> Result<Written, Errno> {
         with_scratch(|scratch| {
-            if !self.write_own(socket, scratch)? {
-                return Ok(Written::default());
+            let (is_out, own) = self.write_own(socket, scratch)?;
+            if !is_out {
+                return Ok(Written { progress: Progress { socket: own, ..Progress::default() }, ..Written::default() });
             }
             // A record of the page's that was begun goes before a control frame.
             let is_begun = matches!(self.channel.borrow().begun(), Some((Source::Outgoing, _)));
@@ -287,7 +301,7 @@ impl Secured {
             let is_of_page = whole >= of_control;
             let size = if is_of_page { whole - control + begun } else { 0 };
             let begun = if is_of_page { begun } else { 0 };
-            let progress = Progress { size, begun, socket: taken as u64 };
+            let progress = Progress { size, begun, socket: own + taken as u64 };
             Ok(Written { control: small(control), progress, is_whole: taken == offered.len() })
         })
     }
@@ -354,19 +368,21 @@ impl Secured {
         Progress { size: whole + begun, begun, socket: taken as u64 }
     }
 
-    /// Sends the channel's own records; `false` if the socket is full before they are out.
-    fn write_own(&self, socket: BorrowedFd<'_>, scratch: &mut [u8]) -> Result<bool, Errno> {
+    /// Sends the channel's own records; whether they are out, and the bytes that the socket took.
+    fn write_own(&self, socket: BorrowedFd<'_>, scratch: &mut [u8]) -> Result<(bool, u64), Errno> {
+        let mut all = 0;
         while self.channel.borrow().has_own() {
             let mut channel = self.channel.borrow_mut();
             let out = scratch.get_mut(..OWN_SIZE_MAX).unwrap_or_default();
             let size = channel.own(out).map_err(|broken| log_broken(&broken))?;
             let sealed = out.get(..size).unwrap_or_default();
             let taken = send(socket, sealed.get(channel.skip()..).unwrap_or_default())?;
+            all += taken as u64;
             if !channel.own_sent(sealed, taken) {
-                return Ok(false);
+                return Ok((false, all));
             }
         }
-        Ok(true)
+        Ok((true, all))
     }
 
     /// Sends `close_notify`, if the socket takes it now and no record is begun.
@@ -458,7 +474,11 @@ pub(in crate::daemon) mod tests {
         pub fn record(&mut self, content: Content, plain: &[u8]) -> Vec<u8> {
             let mut record = vec![0; plain.len() + SUITE.overhead()];
             record::seal(SUITE, &self.write, 0, content, &[plain], &mut record).unwrap();
-            self.write.advance(1);
+            if content == Content::Handshake {
+                self.write.update(SUITE);
+            } else {
+                self.write.advance(1);
+            }
             record
         }
 
@@ -487,12 +507,16 @@ pub(in crate::daemon) mod tests {
         }
     }
 
+    fn is_later(error: &io::Error) -> bool {
+        matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    }
+
     fn read_once(stream: &Stream, size: usize) -> Vec<u8> {
         let mut bytes = vec![0; size];
         loop {
             match stream.read(&mut bytes) {
                 Ok(size) => return bytes[..size].to_vec(),
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                Err(error) => assert!(is_later(&error), "{error}"),
             }
         }
     }
@@ -511,6 +535,7 @@ pub(in crate::daemon) mod tests {
             while read.len() < whole.len() {
                 match stream.read(&mut bytes) {
                     Ok(size) => read.extend(&bytes[..size]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if let Some(piece) = pieces.next() {
                             peer.socket.write_all(piece).unwrap();
@@ -521,6 +546,25 @@ pub(in crate::daemon) mod tests {
             }
             assert!(read == whole, "in pieces of {piece} into {into}");
             assert!(stream.secured().unwrap().kept.get().is_none(), "nothing is kept between two records");
+        }
+    }
+
+    #[test]
+    fn a_record_that_comes_in_two_parts_takes_no_more_than_its_term_of_the_memory_sum() {
+        let size = RECORD_SIZE_MAX - 300;
+        for first in [1, HEADER_SIZE, size / 2, size - 1] {
+            let (stream, mut peer) = secured();
+            let record = peer.record(Content::ApplicationData, &vec![7; size - SUITE.overhead()]);
+            for part in [&record[..first], &record[first..size - 1]] {
+                peer.socket.write_all(part).unwrap();
+                while !stream.read(&mut [0; 10]).is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
+                let half = stream.secured().unwrap().kept.get().unwrap();
+                let capacity = half.with(|part| part.bytes.capacity()).unwrap();
+                assert!(capacity <= RECORD_SIZE_MAX, "{capacity} bytes");
+                if part.len() + first >= size - 1 {
+                    break;
+                }
+            }
         }
     }
 
@@ -536,6 +580,7 @@ pub(in crate::daemon) mod tests {
         let (stream, mut peer) = secured();
         let record = peer.record(Content::ApplicationData, b"half");
         peer.socket.write_all(&record[..9]).unwrap();
+        assert_eq!(stream.read(&mut [0; 10]).unwrap_err().kind(), io::ErrorKind::Interrupted);
         assert_eq!(stream.read(&mut [0; 10]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(peer);
         assert_eq!(read_once(&stream, 10), b"");
@@ -549,7 +594,7 @@ pub(in crate::daemon) mod tests {
         peer.socket.write_all(&record).unwrap();
         let error = loop {
             match stream.read(&mut [0; 10]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_later(&error) => {}
                 other => break other.unwrap_err(),
             }
         };
@@ -562,7 +607,6 @@ pub(in crate::daemon) mod tests {
     fn a_peer_that_asks_for_our_key_update_gets_it_at_once() {
         let (stream, mut peer) = secured();
         let update = peer.record(Content::Handshake, &[24, 0, 0, 1, 1]);
-        peer.write.update(SUITE);
         peer.socket.write_all(&update).unwrap();
         peer.say(b"behind");
         assert_eq!(read_once(&stream, 10), b"behind");
@@ -650,8 +694,8 @@ pub(in crate::daemon) mod tests {
         assert_eq!(
             records.iter().map(|(stream, ..)| read(stream)).collect::<Vec<_>>(),
             [
-                Err(io::ErrorKind::WouldBlock),
-                Err(io::ErrorKind::WouldBlock),
+                Err(io::ErrorKind::Interrupted),
+                Err(io::ErrorKind::Interrupted),
                 Err(io::ErrorKind::ResourceBusy),
                 Err(io::ErrorKind::ResourceBusy),
             ]
@@ -661,7 +705,7 @@ pub(in crate::daemon) mod tests {
         assert_eq!(read_once(&records[3].0, 10), b"hello");
         // Once the first has held its place for a second, the third takes it.
         while !halves.has_room() {}
-        assert_eq!(read(&records[2].0), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(read(&records[2].0), Err(io::ErrorKind::Interrupted));
         assert_eq!((halves.count(), halves.cut()), (2, 1));
         (&records[0].1.socket).write_all(&records[0].2[10..]).unwrap();
         while let Err(error) = read(&records[0].0) {
