@@ -17,8 +17,8 @@ pub const SIZE: u32 = 8 * 1024;
 /// Steps of a turn: a page's frame with its answer, a read, a write, a console command. About 3 µs
 /// each.
 pub const STEPS: u32 = 16;
-/// Bytes that a read of TLS counts at least: 16 records in a turn. Each costs two system calls and a
-/// key's expansion, about 4 µs, even if it has one byte or none.
+/// Bytes that a read of TLS counts at least: 16 records in a turn. Each costs two system calls and
+/// a key's expansion, about 4 µs, even if it has one byte or none.
 pub const RECORD_SIZE_MIN: usize = 512;
 /// Pause before a page, or a peer after its answer, is read again when it sent more than one turn
 /// holds; TCP back-pressure stops it meanwhile. So a flood costs a few percent of the processor (60

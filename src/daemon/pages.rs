@@ -510,8 +510,10 @@ mod tests {
         }
     }
 
+    type Record = (Content, &'static [u8]);
+
     /// Records of TLS that a page repeats, behind one that begins a frame without end.
-    const TLS_FLOODS: [(&str, &[(Content, &[u8])]); 4] = [
+    const TLS_FLOODS: [(&str, &[Record]); 4] = [
         ("records of one byte", &[(Content::ApplicationData, b" ")]),
         ("empty records", &[(Content::ApplicationData, b""), (Content::ApplicationData, b" ")]),
         ("key updates", &[(Content::Handshake, &[24, 0, 0, 1, 0]), (Content::ApplicationData, b" ")]),
@@ -526,7 +528,7 @@ mod tests {
             let (stream, mut peer) = secured();
             let halves = Rc::new(Halves::new(4, Clock::start()));
             assert!(stream.secured().unwrap().move_to(&halves));
-            let begin_frame: (Content, &[u8]) = (Content::ApplicationData, FLOODS[2].1);
+            let begin_frame: Record = (Content::ApplicationData, FLOODS[2].1);
             let records = [begin_frame].into_iter().chain(again.iter().copied().cycle()).take(RECORDS);
             let mut ends = vec![0];
             let wire: Vec<Vec<u8>> = records.map(|(content, plain)| peer.record(content, plain)).collect();
