@@ -108,6 +108,11 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     for key in &waits {
         log::warn!("{key} changed: takes effect after a restart");
     }
+    if let (Some(server), Some(tls)) = (&daemon.tls, &config.tls)
+        && let Err(error) = server.replace(tls)
+    {
+        log::error!("{error}; the certificates before stay");
+    }
     log::set_max_level(config.log_level);
     let mut uplink = config.uplink;
     if other_uplink {

@@ -18,6 +18,7 @@ from harness import PORTS, test
 from inbox import PATIENCE, SLACK, Mismatch
 from test_floods import bystander
 from test_pages import alive_by_ping
+from test_reload import reload
 from tls import AES, CHACHA20, SUITES, V12, V13
 from websocket import http
 
@@ -649,3 +650,26 @@ async def redirected(t):
 @test("clients that do nothing but shake hands don't hold up a page's messages", timeout=150, crowded=True)
 async def handshakes(t):
     await bystander(t, ["handshakes"], "page")
+
+
+@test("SIGHUP: what is in the certificate's files now counts from the next handshake on; open pages stay; a pair that doesn't match changes nothing")
+async def renewed(t):
+    pair, other = harness.AUTHORITY.issue([tls.NAME]), harness.AUTHORITY.issue([tls.NAME])
+    business = await t.business()
+    daemon = await t.daemon([business.address], tls={"certificates": [pair]}).start()
+    page = await t.joined(daemon, await business.uplink(), t.link())
+
+    async def serial():
+        _, writer = await shaken(t, daemon, any_context())
+        number = connection(writer).getpeercert()["serialNumber"]
+        writer.close()
+        return number
+
+    before = await serial()
+    pathlib.Path(pair["certificate_file"]).write_bytes(pathlib.Path(other["certificate_file"]).read_bytes())
+    await reload(daemon, "the configuration stays as it was")
+    assert await serial() == before, "half a renewal was taken"
+    pathlib.Path(pair["key_file"]).write_bytes(pathlib.Path(other["key_file"]).read_bytes())
+    await reload(daemon, "configuration reloaded")
+    assert await serial() != before, "the certificate before is still served"
+    await alive_by_ping(page)

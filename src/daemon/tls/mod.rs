@@ -88,6 +88,18 @@ impl Server {
         Ok(Self { acceptor, pacer: Pacer::default(), buckets, rate, seed, halves, clock, counts: Cell::default() })
     }
 
+    /// Takes other certificates, or new ones out of the same files, from the next handshake on. Open
+    /// connections keep their keys, and tickets stay good.
+    ///
+    /// # Errors
+    /// They can't be used; those before stay.
+    pub fn replace(&self, tls: &config::Tls) -> Result<(), DaemonError> {
+        let pairs = pairs(tls)?;
+        let acceptor = Acceptor::new(&pairs, tls.min_version, Some(&self.acceptor.borrow())).map_err(refused)?;
+        *self.acceptor.borrow_mut() = acceptor;
+        Ok(())
+    }
+
     /// The places of half records.
     pub fn halves(&self) -> &Rc<Halves> {
         &self.halves
