@@ -88,8 +88,8 @@ impl Server {
         Ok(Self { acceptor, pacer: Pacer::default(), buckets, rate, seed, halves, clock, counts: Cell::default() })
     }
 
-    /// Takes other certificates, or new ones out of the same files, from the next handshake on. Open
-    /// connections keep their keys, and tickets stay good.
+    /// Takes other certificates, or new ones out of the same files, from the next handshake on.
+    /// Open connections keep their keys, and tickets stay good.
     ///
     /// # Errors
     /// They can't be used; those before stay.
