@@ -199,6 +199,30 @@ class Trial:
         self.restore()
         return next(line for line in said.splitlines() if "secret" in line)
 
+    def tls(self):
+        """The package's group, directory and socket; keys that the service can and can't read."""
+        assert self.sh("stat -c '%a %U %G' /etc/sharelinkd/tls") == "750 root sharelinkd-tls"
+        install = "install -m {} -g sharelinkd-tls /mnt/{}.pem /etc/sharelinkd/tls/chain.pem; install -m {} -g sharelinkd-tls /mnt/{}.key /etc/sharelinkd/tls/key.pem"
+        self.sh(install.format("644", "one", "600", "one"))
+        self.configure("tls", 'listen = "0.0.0.0:443"\\ncertificates = [{ certificate_file = "tls/chain.pem", key_file = "tls/key.pem" }]')
+        self.sh("systemctl enable sharelinkd-tls.socket 2>&1; systemctl restart sharelinkd", right=1)
+        said = self.sh("journalctl -b -u sharelinkd -n 12 -o cat")
+        assert re.search(r"sharelinkd\.toml:\d+: \[tls\] certificates: key_file /etc/sharelinkd/tls/key.pem can't be read: Permission denied", said), said
+        assert "chgrp sharelinkd-tls" in said, said
+        assert "can't be read by the group sharelinkd-tls" in self.sh(f"sharelinkd check --config {CONFIGURATION}"), "root reads it, and is told that the service can't"
+        self.sh(install.format("644", "one", "640", "one"))
+        self.sh("systemctl reset-failed sharelinkd.service sharelinkd.socket sharelinkd-tls.socket; systemctl restart sharelinkd")
+        assert self.active("sharelinkd-tls.socket") and self.active("sharelinkd")
+        ask = "curl -sS --cacert /mnt/{}.pem --resolve one.example:443:127.0.0.1 https://one.example/healthz"
+        assert self.sh(ask.format("one")) == "ok"
+        assert self.sh("curl -s http://127.0.0.1:8080/healthz") == "ok"
+        self.sh(install.format("644", "two", "640", "two") + "; systemctl restart sharelinkd")
+        assert self.sh(ask.format("two")) == "ok", "the next relay has the next certificate"
+        self.sh("systemctl disable --now sharelinkd-tls.socket 2>&1")
+        self.restore()
+        assert not self.active("sharelinkd-tls.socket") and self.active("sharelinkd")
+        return next(line for line in said.splitlines() if "key.pem" in line)
+
     def second_line(self):
         self.configure("console", f'serial = "/dev/{self.other}"')
         self.sh("systemctl restart sharelinkd; sleep 1; systemctl start getty.target")
@@ -255,6 +279,13 @@ class Trial:
         assert not left, left
 
 
+def certificate(name, folder):
+    """A self-signed certificate for one.example, and its key."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "36500", "-subj", f"/CN={name}",
+                    "-addext", "subjectAltName=DNS:one.example", "-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.pem"],
+                   check=True, stderr=subprocess.DEVNULL)
+
+
 def newer(deb, folder):
     """The same package with a later version, for the upgrade."""
     tree = pathlib.Path(folder) / "tree"
@@ -272,6 +303,8 @@ def main(arch, deb, work):
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(deb, f"{folder}/sharelinkd.deb")
         newer(deb, folder)
+        for name in ("one", "two"):
+            certificate(name, folder)
         files = image.files(folder, f"files-{arch}")
     with guests.Guest(image, files, pathlib.Path(work) / f"logs-{arch}") as guest:
         guest.boot()
@@ -289,6 +322,7 @@ def main(arch, deb, work):
             ("a wrong configuration", trial.wrong_configuration),
             ("a reload, wrong and right", trial.wrong_reload),
             ("a secret that is missing, and one that is there", trial.secret_missing),
+            ("TLS on the socket of systemd, with a key that the service may read", trial.tls),
             ("the console on another line", trial.second_line),
             ("the watchdog ends a stuck relay", trial.watchdog),
             ("after a reboot the line is the console's from the start", trial.booted_into_the_console),
