@@ -32,7 +32,7 @@ impl fmt::Display for DaemonError {
             Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     f,
-                    "can't listen on {address}: the address is in use by another program; change the configuration or stop it"
+                    "can't listen on {address}: the address is in use by another program; change pages.listen or tls.listen, or stop it"
                 )
             }
             Self::Listen(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
