@@ -307,7 +307,7 @@ fn wrong(what: String, remedy: &str) -> Wrong {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs::{create_dir, remove_dir_all, set_permissions, write};
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
@@ -317,10 +317,10 @@ mod tests {
     use super::*;
 
     /// A directory with certificates and keys, made by OpenSSL; removed when the test ends.
-    struct Folder(PathBuf);
+    pub struct Folder(PathBuf);
 
     impl Folder {
-        fn new() -> Self {
+        pub fn new() -> Self {
             static COUNT: AtomicU32 = AtomicU32::new(0);
             let name = format!("sharelinkd-pairs-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
             let path = std::env::temp_dir().join(name);
@@ -328,7 +328,7 @@ mod tests {
             Self(path)
         }
 
-        fn path(&self, name: &str) -> PathBuf {
+        pub fn path(&self, name: &str) -> PathBuf {
             self.0.join(name)
         }
 
@@ -338,7 +338,7 @@ mod tests {
         }
 
         /// Makes `<name>.key` and the self-signed `<name>.pem`.
-        fn pair(&self, name: &str, algorithm: &str) {
+        pub fn pair(&self, name: &str, algorithm: &str) {
             self.openssl(&format!("genpkey -algorithm {algorithm} -out {name}.key"));
             self.openssl(&format!(
                 "req -x509 -new -key {name}.key -subj /CN={name} -addext subjectAltName=DNS:{name}.example -days 30 -out {name}.pem"

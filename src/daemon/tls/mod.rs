@@ -39,8 +39,9 @@ use relay::rate::{Bucket, Rate};
 use relay::time::Jitter;
 use tls::suite::HEADER_SIZE;
 
-/// A record of a handshake, in bytes, at most: a hello with a post-quantum key share has 1.8 KB.
-const RECORD_SIZE_MAX: usize = 8 * 1024;
+/// All records of the peer in a handshake, in bytes, at most: rustls keeps what is not a whole
+/// message yet. A hello with a post-quantum key share has 1.8 KB, and may come twice.
+const HANDSHAKE_SIZE_MAX: usize = 8 * 1024;
 /// Records of a handshake, at most. Usual ones have two or three.
 const RECORDS_MAX: usize = 16;
 /// First byte of a record with a hello.
@@ -50,7 +51,7 @@ const HANDSHAKE: u8 = 22;
 pub struct Server {
     acceptor: RefCell<Acceptor>,
     pacer: Pacer,
-    /// Full handshakes by the hash of an address.
+    /// Handshakes by the hash of an address.
     buckets: RefCell<Box<[Bucket]>>,
     rate: Rate,
     seed: u64,
@@ -68,7 +69,7 @@ pub struct Counts {
     pub resumed: u64,
     /// Handshakes that failed.
     pub failed: u64,
-    /// Full handshakes refused by the rate limit of their address.
+    /// Handshakes refused by the rate limit of their address.
     pub limited: u64,
     /// Connections cut because others needed the place of their half record.
     pub halves_cut: u64,
@@ -116,7 +117,9 @@ impl Server {
         self.counts.set(counts);
     }
 
-    /// Whether a network may begin one more full handshake.
+    /// Whether a network may begin one more handshake. One that resumes a session counts like
+    /// another: it costs nearly as much, a ticket can be used any number of times, and what a hello
+    /// says of it may be wrong.
     fn admits(&self, network: IpAddr) -> bool {
         let bits = match network {
             IpAddr::V4(address) => u64::from(address.to_bits()),
@@ -159,17 +162,22 @@ pub(in crate::daemon) async fn shake(
     };
     within(&mut left, server.clock, begin).await?;
     let mut handshake = server.acceptor.borrow().begin().map_err(|_| None)?;
-    let (mut record, mut out) = (Vec::new(), Vec::new());
+    let (mut size_left, mut is_admitted) = (HANDSHAKE_SIZE_MAX, false);
     for _ in 0..RECORDS_MAX {
-        record.clear();
-        within(&mut left, server.clock, read_record(stream, &mut record)).await?;
+        // Both buffers are gone while the peer is waited for.
+        let (mut record, mut out) = (Vec::new(), Vec::new());
+        within(&mut left, server.clock, read_record(stream, &mut record, size_left)).await?;
+        size_left = size_left.saturating_sub(record.len());
         let turn = match handshake::hello(&record) {
-            // A fresh hello, a key of TLS 1.2: what may take a millisecond.
+            // A hello, a key of TLS 1.2: what may take a millisecond.
             hello if record.first() == Some(&HANDSHAKE) => {
                 let is_resumed = hello == Some(true);
-                if hello == Some(false) && place.network().is_some_and(|network| !server.admits(network)) {
-                    server.count(|counts| counts.limited += 1);
-                    return Err(None);
+                if hello.is_some() && !is_admitted {
+                    is_admitted = place.network().is_none_or(|network| server.admits(network));
+                    if !is_admitted {
+                        server.count(|counts| counts.limited += 1);
+                        return Err(None);
+                    }
                 }
                 place.awaits_turn();
                 Some(server.pacer.turn(is_resumed, || daemon.relay.borrow().has_pages_to_serve()).await)
@@ -178,8 +186,8 @@ pub(in crate::daemon) async fn shake(
         };
         let next = handshake.step(&record, &mut out);
         drop(turn);
-        let is_sent = stream.write(&out).is_ok_and(|size| size == out.len());
-        out.clear();
+        let is_sent = out.is_empty() || stream.write(&out).is_ok_and(|size| size == out.len());
+        drop((record, out));
         place.awaits_peer(server.clock.now());
         handshake = match next {
             // A fresh socket takes a few kilobytes. One that doesn't is not waited for.
@@ -222,8 +230,8 @@ async fn within<T>(left: &mut Duration, clock: Clock, work: impl Future<Output =
     result
 }
 
-/// Reads one whole record.
-async fn read_record(stream: &Stream, record: &mut Vec<u8>) -> Shaken<()> {
+/// Reads one whole record of at most `size_max` bytes.
+async fn read_record(stream: &Stream, record: &mut Vec<u8>, size_max: usize) -> Shaken<()> {
     let mut budget = Budget::TURN;
     let mut size = HEADER_SIZE;
     while record.len() < size {
@@ -239,10 +247,150 @@ async fn read_record(stream: &Stream, record: &mut Vec<u8>) -> Shaken<()> {
         }
         if let ([.., high, low], HEADER_SIZE) = (record.as_slice(), record.len()) {
             size += usize::from(u16::from_be_bytes([*high, *low]));
-            if size > RECORD_SIZE_MAX {
+            if size > size_max {
                 return Err(None);
             }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Arc;
+
+    use rustix::io::ioctl_fionread;
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::ring::default_provider;
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+
+    use super::super::heads::Heads;
+    use super::super::stream::tests::pair;
+    use super::certificates::tests::Folder;
+    use super::*;
+    use board::HOST;
+    use relay::rig::Rig;
+
+    /// TLS with a fresh certificate. Of each address, `burst` handshakes are accepted, and no more.
+    fn server(burst: u32) -> Rc<Server> {
+        let folder = Folder::new();
+        folder.pair("a", "EC -pkeyopt ec_paramgen_curve:P-256");
+        let (certificate_file, key_file) = (folder.path("a.pem"), folder.path("a.key"));
+        let certificates = vec![config::CertificateFiles { certificate_file, key_file, line: 1, notes: Vec::new() }];
+        let (listen, min_version) = (Vec::new(), config::MinVersion::V12);
+        let tls = config::Tls { listen, certificates, min_version, hsts_s: 0, redirect: false };
+        let board = Board { address_asks_burst: burst, address_asks_per_s: 0, ..HOST };
+        Rc::new(Server::new(&tls, &board, Clock::start()).unwrap())
+    }
+
+    /// Trusts every server.
+    #[derive(Debug)]
+    struct Anyone;
+
+    impl ServerCertVerifier for Anyone {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            default_provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+
+    /// A client with a store for tickets.
+    fn client() -> Arc<ClientConfig> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().dangerous();
+        Arc::new(builder.with_custom_certificate_verifier(Arc::new(Anyone)).with_no_client_auth())
+    }
+
+    fn connection(client: &Arc<ClientConfig>) -> ClientConnection {
+        ClientConnection::new(Arc::clone(client), "a.example".try_into().unwrap()).unwrap()
+    }
+
+    /// Shakes hands with a client, which then waits for its ticket; whether that succeeds.
+    fn meet(daemon: &Daemon, server: &Server, network: [u8; 4], client: &Arc<ClientConfig>) -> bool {
+        let (stream, mut socket) = pair();
+        let mut connection = connection(client);
+        let talks = std::thread::spawn(move || -> io::Result<()> {
+            while connection.is_handshaking() {
+                connection.complete_io(&mut socket)?;
+            }
+            connection.read_tls(&mut socket)?;
+            connection.process_new_packets().map_err(io::Error::other)?;
+            Ok(())
+        });
+        let place = Heads::new(1).enter(server.clock.now(), Some(network.into()));
+        let is_shaken = smol::block_on(shake(daemon, server, &place, &stream)).is_ok();
+        drop(stream);
+        assert_eq!(talks.join().unwrap().is_ok(), is_shaken);
+        is_shaken
+    }
+
+    #[test]
+    fn an_address_that_floods_is_limited_alone_whatever_its_hellos_say() {
+        let daemon = Daemon::of(Rig::down(&HOST));
+        let (server, other) = (server(3), server(3));
+        let (flood, bystander) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+        // With a ticket of another server, which looks like any other.
+        let client_of_both = client();
+        assert!(meet(&daemon, &other, flood, &client_of_both));
+        assert!(meet(&daemon, &server, flood, &client_of_both));
+        // With one of this server, again and again.
+        assert!(meet(&daemon, &server, flood, &client_of_both));
+        assert!(meet(&daemon, &server, flood, &client_of_both));
+        let counts = server.counts();
+        assert_eq!((counts.full, counts.resumed, counts.limited), (1, 2, 0));
+        assert!(!meet(&daemon, &server, flood, &client_of_both), "resumed");
+        assert!(!meet(&daemon, &server, flood, &client()), "full");
+        for _ in 0..3 {
+            assert!(meet(&daemon, &server, bystander, &client()));
+        }
+        assert_eq!(server.counts(), Counts { full: 4, resumed: 2, limited: 2, ..Counts::default() });
+    }
+
+    #[test]
+    fn a_hello_without_end_is_not_read_beyond_its_limit() {
+        let daemon = Daemon::of(Rig::down(&HOST));
+        let server = server(1);
+        let (stream, mut peer) = pair();
+        // A hello of 64 KB, in records of 1 KiB.
+        let record = [&[HANDSHAKE, 3, 1, 4, 0][..], &[1, 0, 0xff, 0xff], &[3; 1020]].concat();
+        let behind = [&[HANDSHAKE, 3, 1, 4, 0][..], &[0; 1024]].concat();
+        let sent = [record, behind.repeat(15)].concat();
+        peer.write_all(&sent).unwrap();
+        let waiting = || usize::try_from(ioctl_fionread(&stream).unwrap()).unwrap();
+        while waiting() < sent.len() {}
+        let place = Heads::new(1).enter(server.clock.now(), None);
+        assert!(smol::block_on(shake(&daemon, &server, &place, &stream)).is_err());
+        let taken = sent.len() - waiting();
+        assert!(taken <= HANDSHAKE_SIZE_MAX + HEADER_SIZE, "{taken} bytes");
+    }
 }
