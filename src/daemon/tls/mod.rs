@@ -86,7 +86,8 @@ impl Server {
         let rate = Rate { burst: board.address_asks_burst, per_s: board.address_asks_per_s };
         let seed = getrandom::u64().map_err(DaemonError::Random)?;
         let halves = Rc::new(Halves::new(board.half_records_max, clock));
-        Ok(Self { acceptor, pacer: Pacer::default(), buckets, rate, seed, halves, clock, counts: Cell::default() })
+        let pacer = Pacer::new().map_err(|error| DaemonError::Tls(error.to_string()))?;
+        Ok(Self { acceptor, pacer, buckets, rate, seed, halves, clock, counts: Cell::default() })
     }
 
     /// Takes other certificates, or new ones out of the same files, from the next handshake on.
@@ -257,7 +258,9 @@ async fn read_record(stream: &Stream, record: &mut Vec<u8>, size_max: usize) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
+    use std::cell::RefCell;
+    use std::io::{self, Read, Write};
+    use std::os::unix::net::UnixStream;
     use std::sync::Arc;
 
     use rustix::io::ioctl_fionread;
@@ -265,13 +268,20 @@ mod tests {
     use rustls::crypto::ring::default_provider;
     use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
     use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+    use smol::LocalExecutor;
 
+    use super::super::budget;
+    use super::super::connection::Connection;
+    use super::super::exchange::readable;
+    use super::super::fanout;
     use super::super::heads::Heads;
     use super::super::stream::tests::pair;
     use super::certificates::tests::Folder;
     use super::*;
     use board::HOST;
-    use relay::rig::Rig;
+    use relay::rig::{Rig, message};
+    use wire::Track;
+    use wire::uplink::{Incoming, Part, ToRelay};
 
     /// TLS with a fresh certificate. Of each address, `burst` handshakes are accepted, and no more.
     fn server(burst: u32) -> Rc<Server> {
@@ -392,5 +402,105 @@ mod tests {
         assert!(smol::block_on(shake(&daemon, &server, &place, &stream)).is_err());
         let taken = sent.len() - waiting();
         assert!(taken <= HANDSHAKE_SIZE_MAX + HEADER_SIZE, "{taken} bytes");
+    }
+
+    /// Real handshakes, a real fan-out, and a page on a real socket. What arrives during a step is
+    /// with the page before the next but one: whatever waits in the queue, the reactor is polled
+    /// and others have their turn.
+    #[test]
+    fn pages_have_their_turn_between_any_two_steps_and_wait_for_no_more_than_one() {
+        const HANDSHAKES: usize = 24;
+        let mut rig = Rig::up(&HOST);
+        let page = rig.viewer();
+        while rig.relay.poll_page().is_some() {}
+        let daemon = Daemon::of(rig);
+        // On Unix sockets, which deliver at once.
+        let (near, mut page_peer) = UnixStream::pair().unwrap();
+        let connected = Connection::new(page, Stream::new(near).unwrap());
+        daemon.connections.borrow_mut().insert(Rc::new(connected));
+        let server = server(1000);
+        let client = client();
+        let executor = Rc::new(LocalExecutor::new());
+        let mut peers = Vec::new();
+        let mut heads = Heads::new(u32::try_from(HANDSHAKES).unwrap());
+        let shakes: Vec<_> = (0..HANDSHAKES)
+            .map(|_| {
+                let (stream, mut socket) = pair();
+                let mut connection = connection(&client);
+                connection.write_tls(&mut socket).unwrap();
+                while stream.peek().is_err() {}
+                peers.push((connection, socket));
+                let place = heads.enter(server.clock.now(), None);
+                let (daemon, server) = (Rc::clone(&daemon), Rc::clone(&server));
+                executor.spawn(async move { shake(&daemon, &server, &place, &stream).await.is_ok() })
+            })
+            .collect();
+
+        // The business server: each byte is a publication.
+        let (near, mut business) = UnixStream::pair().unwrap();
+        let near = Stream::new(near).unwrap();
+        let published = {
+            let daemon = Rc::clone(&daemon);
+            executor.spawn(async move {
+                for sequence in 10.. {
+                    if readable(&near).await.unwrap() == 0 {
+                        break;
+                    }
+                    assert_eq!(near.read(&mut [0]).unwrap(), 1);
+                    let data = sequence.to_string();
+                    let (track, part) = (Track::Messages, Part::Whole);
+                    let frame = ToRelay::Publish { topic: 7, track, sequence, part, data: data.as_bytes() };
+                    daemon.step(|relay, now| relay.handle_uplink(now, Incoming::Frame(frame)).unwrap());
+                }
+            })
+        };
+        let fanout = executor.spawn(fanout::run(Rc::clone(&daemon)));
+        // It sees each step by itself, since it has a turn between any two. With each, a
+        // publication arrives.
+        let size = message(10).len() + 2;
+        let waiting = move |page: &UnixStream| usize::try_from(ioctl_fionread(page).unwrap()).unwrap() / size;
+        let steps = Rc::new(RefCell::new(Vec::new()));
+        let watch = {
+            let (server, steps) = (Rc::clone(&server), Rc::clone(&steps));
+            let page_peer = page_peer.try_clone().unwrap();
+            executor.spawn(async move {
+                let mut last = 0;
+                loop {
+                    let now = server.pacer.rest_until();
+                    if now != last {
+                        last = now;
+                        steps.borrow_mut().push(waiting(&page_peer));
+                        business.write_all(&[1]).unwrap();
+                    }
+                    future::yield_now().await;
+                }
+            })
+        };
+        let finish = std::thread::spawn(move || {
+            for (connection, socket) in &mut peers {
+                while connection.is_handshaking() {
+                    connection.complete_io(socket).unwrap();
+                }
+            }
+            peers
+        });
+        let all = async {
+            for shaken in shakes {
+                assert!(shaken.await);
+            }
+            // The last step is seen too.
+            for _ in 0..8 {
+                future::yield_now().await;
+            }
+        };
+        smol::block_on(budget::run(&executor, all));
+        drop((watch, fanout, published, finish.join().unwrap()));
+        let steps = steps.borrow();
+        assert_eq!(steps.len(), HANDSHAKES, "two steps without a turn of others between them");
+        for (step, served) in steps.iter().enumerate() {
+            assert!(*served + 1 >= step, "before step {step} the page had {served} publications");
+        }
+        let mut said = vec![0; 1 << 16];
+        assert!(page_peer.read(&mut said).unwrap() >= (HANDSHAKES - 2) * size);
     }
 }

@@ -1,17 +1,21 @@
 //! Turns for the only steps of the daemon that take a millisecond: those of a handshake.
 //!
-//! One step is taken at a time, and the other tasks have their turn between two. While pages have
-//! something to be sent, a step that took some time is followed by as much time without one. The
+//! One step is taken at a time. Between two, the reactor is polled, and the other tasks have their
+//! turn: so what arrives during a step is handled before the next. While pages have something to be
+//! sent, a step that took some time is followed by as much time without one. The
 //! longest waiting goes first; one that resumes an earlier session, which is cheaper, goes before
 //! others that have not waited for [`PATIENCE_MS`]. Owns the queue. Knows no sockets and no TLS.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use smol::future;
+use rustix::event::{EventfdFlags, eventfd};
+use smol::{Async, future};
 
 use super::super::clock::monotonic_us;
 
@@ -19,8 +23,11 @@ use super::super::clock::monotonic_us;
 const PATIENCE_MS: u64 = 250;
 
 /// The queue for turns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pacer {
+    /// An event counter that is never read: it shows that the reactor was polled, by this thread or
+    /// by async-io's own.
+    polled: Async<OwnedFd>,
     waiting: RefCell<VecDeque<Rc<Waiting>>>,
     /// Whether a turn was given and is not over.
     is_taken: Cell<bool>,
@@ -44,6 +51,15 @@ pub struct Turn<'a> {
 }
 
 impl Pacer {
+    /// Nobody waits.
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let polled = Async::new(eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
+        Ok(Self { polled, waiting: RefCell::default(), is_taken: Cell::default(), rest_until_us: Cell::default() })
+    }
+
     /// Waits for a turn. `have_pages` says whether pages have something to be sent.
     pub async fn turn(&self, is_resumed: bool, have_pages: impl Fn() -> bool) -> Turn<'_> {
         let (has_turn, waker) = (Cell::new(false), RefCell::default());
@@ -59,14 +75,26 @@ impl Pacer {
             Poll::Pending
         })
         .await;
-        // The others have had their turn since the last step: a task that was woken is the last in
-        // the queue.
-        while have_pages() && monotonic_us() < self.rest_until_us.get() {
+        // A descriptor that is always readable is so once the reactor was polled. Whom that woke
+        // goes first.
+        let _ = poll_fn(|context| self.polled.poll_readable(context)).await;
+        future::yield_now().await;
+        while have_pages() {
+            // The fan-out's turn, at least one.
             future::yield_now().await;
+            if monotonic_us() >= self.rest_until_us.get() {
+                break;
+            }
         }
         waiting.has_turn.set(false);
         drop(place);
         Turn { pacer: self, begun_us: monotonic_us() }
+    }
+
+    /// When the next step may begin while pages wait, in microseconds.
+    #[cfg(test)]
+    pub const fn rest_until(&self) -> u64 {
+        self.rest_until_us.get()
     }
 
     /// Gives the turn to the next, if nobody has it.
@@ -120,7 +148,7 @@ mod tests {
 
     #[test]
     fn one_step_at_a_time_the_oldest_first_and_resumed_ones_before_it() {
-        let pacer = Rc::new(Pacer::default());
+        let pacer = Rc::new(Pacer::new().unwrap());
         let order = Rc::new(RefCell::new(Vec::new()));
         let executor = LocalExecutor::new();
         let tasks: Vec<_> = [(1, false), (2, false), (3, true), (4, false), (5, true)]
@@ -146,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_is_given_up_goes_to_the_next() {
-        let pacer = Pacer::default();
+        let pacer = Pacer::new().unwrap();
         let executor = LocalExecutor::new();
         smol::block_on(executor.run(async {
             let first = pacer.turn(false, || false).await;
@@ -163,7 +191,7 @@ mod tests {
 
     #[test]
     fn while_pages_wait_a_step_is_followed_by_as_much_time_without_one() {
-        let pacer = Pacer::default();
+        let pacer = Pacer::new().unwrap();
         smol::block_on(async {
             let turn = pacer.turn(false, || true).await;
             let begun = turn.begun_us;
