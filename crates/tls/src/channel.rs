@@ -286,7 +286,7 @@ impl Channel {
     /// to send goes before it.
     pub const fn close(&mut self) {
         if self.alert_due.is_none() {
-            self.alert_due = Some([WARNING, CLOSE_NOTIFY]);
+            self.alert_due = Some(Alert::CloseNotify.encode());
         }
     }
 
@@ -294,7 +294,7 @@ impl Channel {
     pub const fn fail(&mut self, alert: Alert) {
         self.is_ended = true;
         if self.alert_due.is_none() {
-            self.alert_due = Some([FATAL, alert.code()]);
+            self.alert_due = Some(alert.encode());
         }
     }
 
@@ -336,6 +336,7 @@ impl Channel {
             Content::ApplicationData => {}
             Content::Alert => match *message {
                 [_, CLOSE_NOTIFY] => return Ok(Input::End),
+                [FATAL, _] if self.suite.version == Version::Tls12 => return Ok(Input::End),
                 [_, USER_CANCELED] => {}
                 [WARNING, _] if self.suite.version == Version::Tls12 => {}
                 [_, _] => return Ok(Input::End),
@@ -618,7 +619,9 @@ mod tests {
                 let mut ends = Ends::new(suite);
                 assert_eq!(ends.hear(content, &plain), Err(alert), "{suite:?} {content:?} {plain:?}");
                 let wire = ends.own(64);
-                assert_eq!(ends.opened(&wire), [(Content::Alert, [FATAL, alert.code()].to_vec())]);
+                // RFC 5246, 7.2.2: a refused renegotiation is always a warning.
+                let level = if alert == Alert::NoRenegotiation { WARNING } else { FATAL };
+                assert_eq!(ends.opened(&wire), [(Content::Alert, [level, alert.code()].to_vec())]);
             }
             // A record that was changed on its way.
             let mut ends = Ends::new(suite);
@@ -634,6 +637,10 @@ mod tests {
             for end in [[WARNING, CLOSE_NOTIFY], [FATAL, CLOSE_NOTIFY], [FATAL, 80]] {
                 assert_eq!(Ends::new(suite).hear(Content::Alert, &end), Ok(Input::End));
             }
+            // TLS 1.3 ignores the level.
+            let is_over = suite.version == Version::Tls12;
+            let canceled = Ends::new(suite).hear(Content::Alert, &[FATAL, USER_CANCELED]);
+            assert_eq!(canceled, Ok(if is_over { Input::End } else { Input::Nothing }));
             let mut ends = Ends::new(suite);
             let nothing = |ends: &mut Ends| match suite.version {
                 Version::Tls13 => {
