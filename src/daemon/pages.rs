@@ -58,7 +58,7 @@ pub trait Behind: 'static {
     /// The page broke the WebSocket protocol or one of its limits: as for
     /// [`leaving`](Self::leaving). It is closed with this code.
     fn broken(&self, page: Self::Page, code: u16);
-    /// The page's TLS keys are used up and can't be renewed: it must connect anew.
+    /// TLS keys of the page are used up and were not renewed: it must connect anew.
     fn used_up(&self, page: Self::Page);
     /// The connection is gone.
     fn gone(&self, page: Self::Page);

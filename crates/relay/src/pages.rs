@@ -169,7 +169,7 @@ impl Relay {
         }
     }
 
-    /// A page's keys are used up and can't be renewed (TLS 1.2): closes it with a time to come
+    /// A page's TLS keys are used up and were not or can't be renewed: closes it with a time to come
     /// back.
     pub fn handle_page_used_up(&mut self, now: Instant, page: Id<Session>) {
         if let Some(page) = self.resolve(page) {

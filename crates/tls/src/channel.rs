@@ -159,13 +159,13 @@ impl Channel {
         self.begun.is_none() && !self.has_own() && !self.is_over
     }
 
-    /// Whether the keys are used up and can't be updated (TLS 1.2): the connection should be
-    /// closed.
+    /// Whether keys are used up, so that the connection should be closed: ours, which TLS 1.2 can't
+    /// update, or the peer's, which it has not updated.
     #[must_use]
     pub const fn is_used_up(&self) -> bool {
         let limit = RECORDS_MAX - RECORDS_SPARE;
-        matches!((self.suite.version, self.suite.aead), (Version::Tls12, Aead::Aes128Gcm))
-            && (self.write.sequence() >= limit || self.read.sequence() >= limit)
+        let is_writing = matches!(self.suite.version, Version::Tls12) && self.write.sequence() >= limit;
+        matches!(self.suite.aead, Aead::Aes128Gcm) && (is_writing || self.read.sequence() >= limit)
     }
 
     /// Seals a run of one source into the start of `out`, as the record `ahead` of the next;
@@ -579,6 +579,31 @@ mod tests {
             ends.channel.write.advance(RECORDS_MAX);
             let more = ends.channel.seal(0, Source::Outgoing, &[b"x"], &mut [0; 64]);
             assert_eq!(more.is_err(), is_aes, "{suite:?}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_never_updates_its_keys_is_used_up_in_time() {
+        for suite in SUITES {
+            let mut ends = Ends::new(suite);
+            for keys in [&mut ends.channel.read, &mut ends.write] {
+                keys.advance(RECORDS_MAX - RECORDS_SPARE - 1);
+            }
+            assert!(!ends.channel.is_used_up());
+            assert!(matches!(ends.hear(Content::ApplicationData, b"x"), Ok(Input::Data(_))));
+            let is_aes = suite.aead == Aead::Aes128Gcm;
+            assert_eq!(ends.channel.is_used_up(), is_aes, "{suite:?}");
+            // There is time to close, and the peer may still update.
+            assert!(matches!(ends.hear(Content::ApplicationData, b"x"), Ok(Input::Data(_))));
+            if suite.version == Version::Tls13 {
+                assert_eq!(ends.hear(Content::Handshake, &[24, 0, 0, 1, 0]), Ok(Input::Nothing));
+                ends.write.update(suite);
+                assert!(!ends.channel.is_used_up());
+            }
+            for keys in [&mut ends.channel.read, &mut ends.write] {
+                keys.advance(RECORDS_MAX - keys.sequence().min(RECORDS_MAX));
+            }
+            assert_eq!(ends.hear(Content::ApplicationData, b"x").is_err(), is_aes);
         }
     }
 
