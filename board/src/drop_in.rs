@@ -14,8 +14,8 @@ use super::sum::{CONSOLES_MAX, LISTENERS_MAX, METRICS_MAX};
 
 /// File descriptors besides those of pages and heads: three of stdio, three of the reactor, two of
 /// the signals, the io_uring, TLS's event counter, two each of the serial line and the uplink, the
-/// service manager's socket, a file being read, and one spare; the listeners; consoles and scrapers, and one more of
-/// each for a connection that is refused.
+/// service manager's socket, a file being read, and one spare; the listeners; consoles and
+/// scrapers, and one more of each for a connection that is refused.
 pub const DESCRIPTORS_EXTRA: u64 =
     17 + (LISTENERS_MAX as u64 + 2) + (CONSOLES_MAX as u64 + 1) + (METRICS_MAX as u64 + 1);
 /// The thread of all tasks and async-io's parked helper; `check` and `kill` during a reload; and

@@ -169,8 +169,8 @@ impl Relay {
         }
     }
 
-    /// A page's TLS keys are used up and were not or can't be renewed: closes it with a time to come
-    /// back.
+    /// A page's TLS keys are used up and were not or can't be renewed: closes it with a time to
+    /// come back.
     pub fn handle_page_used_up(&mut self, now: Instant, page: Id<Session>) {
         if let Some(page) = self.resolve(page) {
             let retry_ms = self.retry_ms();

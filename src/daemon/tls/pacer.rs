@@ -1,10 +1,10 @@
 //! Turns for the only steps of the daemon that take a millisecond: those of a handshake.
 //!
 //! One step is taken at a time. Between two, the reactor is polled, and the other tasks have their
-//! turn: so what arrives during a step is handled before the next. While pages have something to be
-//! sent, a step that took some time is followed by as much time without one. The
-//! longest waiting goes first; one that resumes an earlier session, which is cheaper, goes before
-//! others that have not waited for [`PATIENCE_MS`]. Owns the queue. Knows no sockets and no TLS.
+//! turn: so what arrives during a step is handled before the next. While pages have something to
+//! be sent, a step that took some time is followed by as much time without one. The longest waiting
+//! goes first; one that resumes an earlier session, which is cheaper, goes before others that have
+//! not waited for [`PATIENCE_MS`]. Owns the queue. Knows no sockets and no TLS.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
