@@ -190,7 +190,9 @@ class Connection(tls.Connection):
             self.alert = tuple(plain)
             self.has_ended = True
         elif content == HANDSHAKE and plain[0] == NEW_SESSION_TICKET:
-            self.tickets += 1
+            while plain:  # a record may have several
+                assert plain[0] == NEW_SESSION_TICKET, plain
+                self.tickets, plain = self.tickets + 1, plain[4 + int.from_bytes(plain[1:4], "big"):]
         elif content == HANDSHAKE and plain[0] == KEY_UPDATE:
             assert plain in (update(False), update(True)), plain
             self.updates += 1

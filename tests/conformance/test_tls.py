@@ -11,6 +11,7 @@ import time
 import daemon as daemon_module
 import harness
 import lag
+import records
 import tls
 import websocket
 from daemon import ends_with_us
@@ -24,6 +25,7 @@ from websocket import http
 
 TLS = True
 REQUESTS_MAX = 16
+TICKETS = 2
 IDLE_S = 5
 UNRECOGNIZED_ALPN = "ALERT_NO_APPLICATION_PROTOCOL"
 
@@ -158,7 +160,7 @@ async def alpn(t):
     await refused(t, daemon, any_context(protocols=["h2", "http/1.0"]), UNRECOGNIZED_ALPN)
 
 
-@test("a session is resumed by its ticket, in TLS 1.3 and 1.2, also under another address; one ticket a connection")
+@test("a session is resumed by its ticket, in TLS 1.3 and 1.2, also under another address; two tickets of TLS 1.3 a connection")
 async def resumed(t):
     daemon = await served(t)
     for suite in SUITES:
@@ -171,6 +173,11 @@ async def resumed(t):
             session = connection(writer).session
             assert session.has_ticket
             writer.close()
+        reader, writer = await t.line.open(port=daemon.port, kind=records.Connection, context=context)
+        writer.write(asks())
+        await answer(reader)
+        assert writer.transport.tickets == (TICKETS if suite[0] == V13 else 0), writer.transport.tickets
+        writer.close()
     # Also as a page.
     context = any_context(suite=(V13, AES))
     reader, writer = await shaken(t, daemon, context)

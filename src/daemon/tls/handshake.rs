@@ -25,6 +25,9 @@ use tls::suite::{Aead, Suite, Version};
 
 /// The protocol that is served, for ALPN.
 const PROTOCOL: &[u8] = b"http/1.1";
+/// Tickets for each handshake of TLS 1.3. A browser uses each once, and opens two connections
+/// beside the first one for the parts of a share page.
+const TICKETS: usize = 2;
 /// Handshake type of a hello, in the first byte behind a record's header.
 const CLIENT_HELLO: u8 = 1;
 /// Extensions of a hello by which a client resumes: a ticket of TLS 1.2 (RFC 5077), a pre-shared
@@ -94,7 +97,7 @@ impl Acceptor {
         config.enable_secret_extraction = true;
         config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 1;
+        config.send_tls13_tickets = TICKETS;
         config.ticketer = match replaced {
             Some(replaced) => Arc::clone(&replaced.config.ticketer),
             None => Ticketer::new().map_err(Failed)?,
