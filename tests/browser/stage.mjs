@@ -8,18 +8,23 @@
  * Refuses: Playwright's `evaluate`, locators and `waitForSelector` on a tab. They count as a user gesture and would hide
  * that a browser refuses to play; `Tab.run` does not.
  *
- * Environment: SHARELINKD the daemon's binary, CHROMIUM a browser other than /usr/bin/chromium.
+ * Environment: SHARELINKD the daemon's binary, CHROMIUM a browser other than /usr/bin/chromium, BROWSER_TLS=1 to connect
+ * each page by TLS.
  */
 
-import { spawn } from "node:child_process";
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { X509Certificate, createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createSite, request } from "node:http";
+import { createServer as createSecureSite, request as requestSecurely } from "node:https";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { connect as connectSecurely } from "node:tls";
 import { chromium } from "playwright-core";
 
 import { Business } from "./business.mjs";
@@ -32,6 +37,8 @@ const FLAGS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync",
 ];
+/** Every relay speaks TLS, not only those that a scene wants so. */
+const IS_SECURE = Boolean(process.env.BROWSER_TLS);
 const CAMERA_FLAGS = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"];
 /** ms. The default timeout of a scene's waits; each scene asserts its own, shorter times. */
 const PATIENCE = 10_000;
@@ -59,15 +66,35 @@ export function scene(name, play) {
   });
 }
 
+/** A certificate of this process for 127.0.0.1, with its key, made once; the browsers trust its public key, by `flag`. */
+const certificate = (() => {
+  let made = null;
+  return () => (made ??= (() => {
+    const directory = mkdtempSync(join(tmpdir(), "sharelinkd-browser-tls-"));
+    process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+    const [file, key] = ["certificate.pem", "key.pem"].map((name) => join(directory, name));
+    execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", file,
+      "-days", "30", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"], { stdio: "pipe" });
+    const { publicKey } = new X509Certificate(readFileSync(file));
+    const pin = createHash("sha256").update(publicKey.export({ type: "spki", format: "der" })).digest("base64");
+    return { file, key, flag: `--ignore-certificate-errors-spki-list=${pin}` };
+  })());
+})();
+
 class Stage {
   #endings = [];
   #logs = [];
   #tabs = [];
+  #flags = []; // of its browsers
 
   /** `sharelinkd demo` on free ports. */
   async demo() {
-    const { said } = this.#daemon(["demo", "--port", "0", "--host-port", "0"]);
-    const [, share, host] = await said(/share page +(http:\S+)[^]*host page +(http:\S+)/);
+    const { said } = this.#daemon(["demo", "--port", "0", "--host-port", "0", ...(IS_SECURE ? ["--tls"] : [])]);
+    const [, share, host] = await said(/share page +(https?:\S+)[^]*host page +(https?:\S+)/);
+    if (IS_SECURE) {
+      assert.match(share, /^https:/);
+      this.#flags.push("--ignore-certificate-errors"); // it has a certificate of its own
+    }
     return { share, host };
   }
 
@@ -79,15 +106,17 @@ class Stage {
   }
 
   /** `sharelinkd run` in front of `business`; `start` and `kill` may be called repeatedly. */
-  async relay(business, { origins = [] } = {}) {
-    const port = await quietPort();
+  async relay(business, { origins = [], isSecure = IS_SECURE } = {}) {
+    const [port, plainPort] = [await quietPort(), await quietPort()];
+    const { file, key } = isSecure ? certificate() : {};
+    const secure = ["[tls]", `listen = "127.0.0.1:${port}"`, `certificates = [{ certificate_file = "${file}", key_file = "${key}" }]`];
     const directory = this.#directory();
     const config = join(directory, "sharelinkd.toml");
     writeFileSync(config, [
-      "[pages]", `listen = "127.0.0.1:${port}"`, `origins = ${JSON.stringify(origins)}`,
+      ...(isSecure ? secure : []), "[pages]", `listen = "127.0.0.1:${isSecure ? plainPort : port}"`, `origins = ${JSON.stringify(origins)}`,
       "[uplink]", `addresses = ["127.0.0.1:${business.port}"]`, "",
     ].join("\n"));
-    const relay = { origin: `http://127.0.0.1:${port}` };
+    const relay = { origin: `http${isSecure ? "s" : ""}://127.0.0.1:${port}`, port };
     let daemon;
     relay.start = async () => {
       daemon = this.#daemon(["run", "--config", config]);
@@ -104,7 +133,7 @@ class Stage {
   /** A browser with a profile of its own. */
   async browser({ camera = false } = {}) {
     const browser = await chromium.launch({
-      executablePath: CHROMIUM, headless: true, args: [...FLAGS, ...(camera ? CAMERA_FLAGS : [])],
+      executablePath: CHROMIUM, headless: true, args: [...FLAGS, certificate().flag, ...this.#flags, ...(camera ? CAMERA_FLAGS : [])],
     });
     this.#endings.unshift(() => browser.close());
     return browser;
@@ -149,23 +178,33 @@ class Stage {
    * and `asked`, the requested addresses.
    */
   async line(origin, troubles) {
-    const { hostname, port } = new URL(origin);
-    const asked = [];
-    const server = createSite((question, answer) => {
+    const { protocol, hostname, port } = new URL(origin);
+    const isSecure = protocol === "https:";
+    const [asked, sockets] = [[], new Map()];
+    const reset = ({ remotePort }) => sockets.get(remotePort).resetAndDestroy();
+    const make = (listener) => {
+      if (!isSecure) return createSite(listener);
+      const { file, key } = certificate();
+      return createSecureSite({ cert: readFileSync(file), key: readFileSync(key) }, listener);
+    };
+    const server = make((question, answer) => {
       asked.push(question.url);
       const trouble = troubles[Object.keys(troubles).find((path) => question.url.split("?")[0] === path)]?.shift();
-      if (trouble === "reset") return question.socket.resetAndDestroy();
+      if (trouble === "reset") return reset(question.socket);
       if (trouble === "never") return undefined;
       if (trouble === "503") return answer.writeHead(503, { "Content-Length": 5 }).end("full\n");
-      return request({ hostname, port, path: question.url, headers: { ...question.headers, connection: "close" } }, async (given) => {
+      const target = { hostname, port, path: question.url, headers: { ...question.headers, connection: "close" }, rejectUnauthorized: false };
+      return (isSecure ? requestSecurely : request)(target, async (given) => {
         const body = Buffer.concat(await given.toArray());
         answer.writeHead(given.statusCode, { ...given.headers, connection: "close" });
         if (trouble !== "cut") return answer.end(body);
-        return answer.write(body.subarray(0, body.length / 2), () => setImmediate(() => question.socket.resetAndDestroy()));
+        return answer.write(body.subarray(0, body.length / 2), () => setImmediate(() => reset(question.socket)));
       }).on("error", () => question.socket.destroy()).end();
     });
+    server.on("connection", (socket) => sockets.set(socket.remotePort, socket));
     server.on("upgrade", (question, socket) => {
-      const relay = connect(Number(port), hostname, () => {
+      const dial = (ready) => (isSecure ? connectSecurely({ port, host: hostname, rejectUnauthorized: false }, ready) : connect(Number(port), hostname, ready));
+      const relay = dial(() => {
         const lines = question.rawHeaders.map((value, index) => (index % 2 ? `${value}\r\n` : `${value}: `)).join("");
         relay.write(`GET ${question.url} HTTP/1.1\r\n${lines}\r\n`);
         socket.pipe(relay).pipe(socket);
@@ -178,7 +217,7 @@ class Stage {
       server.closeAllConnections();
     });
     await once(server, "listening");
-    return { origin: `http://127.0.0.1:${server.address().port}`, asked };
+    return { origin: `${protocol}//127.0.0.1:${server.address().port}`, asked };
   }
 
   /** No page has console errors other than those that its scene tolerates. */
