@@ -5,12 +5,15 @@
 //! page's task with its tungstenite settings, the control slot, the frame writer. An echo replaces
 //! the machine, with larger limits, since the suite sends messages of 16 MiB. Without Cargo's
 //! harness, so that the suite's output is visible and a suite that could not run does not count as
-//! passed: `tests/conformance/autobahn.py` does the rest.
+//! passed: `tests/conformance/autobahn.py` does the rest. Over TLS it runs only where a part of
+//! that name is given, such as `cargo test --test echo -- over_tls`.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -25,34 +28,64 @@ use sharelinkd::daemon::connection::{Connection, Outgoing};
 use sharelinkd::daemon::head::{self, Asked, HEAD_SIZE_MAX};
 use sharelinkd::daemon::pages::{Behind, begin};
 use sharelinkd::daemon::stream::Stream;
+use sharelinkd::daemon::tls::certificates;
+use sharelinkd::daemon::tls::handshake::{Acceptor, Next};
+use sharelinkd::daemon::tls::secured::Secured;
 use sharelinkd::daemon::{listener, read_head, timely};
 use smol::LocalExecutor;
+use tls::suite::HEADER_SIZE;
 use wire::page::{HEADER_SIZE_MAX, Opcode, header};
 
 const NAME: &str = "the_page_connection_conforms_to_rfc_6455";
+const NAME_OVER_TLS: &str = "the_page_connection_conforms_to_rfc_6455_over_tls";
 
 fn main() -> ExitCode {
     // Cargo's arguments: tests are chosen by a part of their name, or only listed.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--list") {
-        println!("{NAME}: test");
+        println!("{NAME}: test\n{NAME_OVER_TLS}: test");
         return ExitCode::SUCCESS;
     }
-    let mut chosen = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
-    if chosen.peek().is_some() && !chosen.any(|part| NAME.contains(part.as_str())) {
-        println!("{NAME} was not chosen");
-        return ExitCode::SUCCESS;
+    let parts: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let is_chosen = |name: &str| parts.iter().any(|part| name.contains(part.as_str()));
+    let runs = [(NAME, false, parts.is_empty() || is_chosen(NAME)), (NAME_OVER_TLS, true, is_chosen(NAME_OVER_TLS))];
+    for (name, is_tls, is_chosen) in runs {
+        if !is_chosen {
+            println!("{name} was not chosen");
+        } else if !conforms(is_tls) {
+            return ExitCode::FAILURE;
+        }
     }
+    ExitCode::SUCCESS
+}
+
+/// Whether the suite finds nothing.
+fn conforms(is_tls: bool) -> bool {
     let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || serve(&tell));
+    std::thread::spawn(move || serve(&tell, is_tls.then(acceptor)));
     let address = told.recv().expect("the echo listens");
     let runner = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/autobahn.py");
-    let status = Command::new("python3").arg(runner).arg(format!("ws://{address}/ws")).status();
-    if status.expect("python3 is there").success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let scheme = if is_tls { "wss" } else { "ws" };
+    let status = Command::new("python3").arg(runner).arg(format!("{scheme}://{address}/ws")).status();
+    status.expect("python3 is there").success()
+}
+
+/// Handshakes with a certificate that nobody trusts.
+fn acceptor() -> Acceptor {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let [certificate, key] = ["echo.pem", "echo.key"].map(|name| folder.join(name));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
+    openssl.args(["-subj", "/CN=127.0.0.1", "-keyout"]).arg(&key).arg("-out").arg(&certificate);
+    let output = openssl.output().expect("openssl is there");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pair = certificates::load(&certificate, &key).unwrap();
+    Acceptor::new(&[pair], config::MinVersion::V12, None).unwrap()
 }
 
 /// Accepts pages for as long as the process runs.
-fn serve(tell: &mpsc::Sender<SocketAddr>) {
+fn serve(tell: &mpsc::Sender<SocketAddr>, acceptor: Option<Acceptor>) {
+    let acceptor = Rc::new(acceptor);
     let around = Surroundings::without_files("test");
     let config = Config::parse(Config::default_text(), board::SELECTED, &around).unwrap();
     let pages = Rc::new(config.pages);
@@ -63,11 +96,56 @@ fn serve(tell: &mpsc::Sender<SocketAddr>) {
         loop {
             listener.readable().await.unwrap();
             if let Ok((stream, address)) = listener.get_ref().accept() {
-                let (executor_of_page, pages) = (Rc::clone(&executor), Rc::clone(&pages));
-                executor.spawn(upgrade(executor_of_page, pages, Stream::new(stream).unwrap(), address)).detach();
+                let (executor_of_page, pages, acceptor) =
+                    (Rc::clone(&executor), Rc::clone(&pages), Rc::clone(&acceptor));
+                let begin = async move {
+                    let stream = Stream::new(stream).unwrap();
+                    let stream = match &*acceptor {
+                        Some(acceptor) => shake(acceptor, stream).await,
+                        None => Some(stream),
+                    };
+                    if let Some(stream) = stream {
+                        upgrade(executor_of_page, pages, stream, address).await;
+                    }
+                };
+                executor.spawn(begin).detach();
             }
         }
     }));
+}
+
+/// The connection by TLS; `None` if the peer is gone.
+async fn shake(acceptor: &Acceptor, stream: Stream) -> Option<Stream> {
+    let mut handshake = acceptor.begin().unwrap();
+    loop {
+        let mut record = vec![0; HEADER_SIZE];
+        read_all(&stream, &mut record).await?;
+        let size = u16::from_be_bytes([record[3], record[4]]);
+        record.resize(HEADER_SIZE + usize::from(size), 0);
+        read_all(&stream, &mut record[HEADER_SIZE..]).await?;
+        let mut out = Vec::new();
+        let next = handshake.step(&record, &mut out).unwrap();
+        timely(&stream, &out).await.unwrap();
+        handshake = match next {
+            Next::Record(handshake) => handshake,
+            Next::Done(channel, _) => return Some(stream.secure(Secured::new(*channel))),
+        };
+    }
+}
+
+async fn read_all(stream: &Stream, into: &mut [u8]) -> Option<()> {
+    let mut filled = 0;
+    while filled < into.len() {
+        match stream.read(&mut into[filled..]) {
+            Ok(0) => return None,
+            Ok(size) => filled += size,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                poll_fn(|context| stream.poll_readable(context)).await.unwrap();
+            }
+            Err(_) => return None,
+        }
+    }
+    Some(())
 }
 
 /// Reads the request, answers it, and gives the connection an echo.
