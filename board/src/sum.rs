@@ -36,7 +36,7 @@ pub const TEXT_SIZE: usize = 272;
 pub const NETWORK_SIZE: usize = 40;
 /// One `Origin` of pages: 256 bytes and a count, and a bucket head of the hash table.
 pub const ORIGIN_SIZE: usize = 296;
-/// One address's token bucket of subscriptions.
+/// One token bucket: of an address's subscriptions, or of its TLS handshakes.
 pub const ADDRESS_SIZE: usize = 8;
 /// One page's row in the fan-out's table of sockets.
 pub const CONNECTION_SIZE: usize = 8;
@@ -63,8 +63,8 @@ pub const TLS_RECORD_SIZE_MAX: usize = 5 + 16 * 1024 + 256;
 /// One TLS connection in a place of the heads: rustls's state and its input, and half a record
 /// once it has shaken hands.
 pub const TLS_HEAD_SIZE: usize = 16 * 1024 + TLS_RECORD_SIZE_MAX;
-/// Half a record that a page keeps, with the allocator's overhead.
-pub const TLS_HALF_RECORD_SIZE: usize = TLS_RECORD_SIZE_MAX + 64;
+/// Half a record that a page keeps, its place, and the allocator's overhead.
+pub const TLS_HALF_RECORD_SIZE: usize = TLS_RECORD_SIZE_MAX + 128;
 /// The thread's scratches: records of one batch that go out, one record that came in.
 pub const TLS_SCRATCH_SIZE: usize = 256 * 1024 + 17 * 1024;
 /// The maximum number of certificates.
@@ -251,7 +251,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             own("networks", pages, NETWORK_SIZE, Row, "Counted<Network>"),
             own("origins", pages, ORIGIN_SIZE, Row, "Counted<Origin>"),
             own("reasons", board.reasons_max as u64, TEXT_SIZE, Row, "Text"),
-            own("address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),
+            own("address buckets", 2 * board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket; as many for TLS"),
             own("connection rows", seats, CONNECTION_SIZE, Row, "the fan-out's"),
             own("begun frames", pages, BEGUN_SIZE, Row, "a row for each frame that pages are in the middle of"),
             // The only copy of everything published. Untouched blocks are not resident.
@@ -286,7 +286,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 heads,
                 TLS_HEAD_SIZE,
                 Buffer,
-                "rustls and its input (5.1 KB were measured), then half a record",
+                "rustls and its input (at most 21 KB of heap were measured), then half a record",
             ),
             own(
                 "TLS half records",

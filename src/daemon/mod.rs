@@ -120,7 +120,7 @@ fn last_words() {
 }
 
 /// Serves on an executor until the process is asked to stop (SIGTERM, SIGINT) and every page is
-/// gone. Calls `ready` once with the addresses that pages may connect to.
+/// gone. Calls `ready` once with the addresses that pages may connect to, those by TLS last.
 ///
 /// # Errors
 /// What could not be started; nothing is left running.
@@ -204,7 +204,7 @@ async fn serve_for(
         eprintln!("ready: pages connect to {list}");
     }
     daemon.notify.ready(&daemon.look(brief));
-    ready(&daemon.listening);
+    ready(&[&daemon.listening[..], &daemon.tls_listening].concat());
     signals::until_told_to_end(&daemon, signals).await;
     daemon.notify.stopping(Duration::from_secs(daemon.config.borrow().pages.drain_s.into()));
     for (task, is_held) in accepting {

@@ -9,27 +9,36 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use allocation_counter::AllocationInfo;
+use async_tungstenite::tungstenite::WebSocket;
 use sharelinkd::config::{Config, Surroundings};
 use sharelinkd::daemon;
 use smol::{LocalExecutor, Timer};
+use socket2::{Domain, Socket, Type};
 use wire::Track;
 use wire::uplink::{Part, ToRelay};
 
-use crate::world::{Business, Page, Process, config_text, connect, masked, next_text, subscribe, upgrade};
+use crate::world::{Business, Process, config_text, connect, masked, next_text, subscribe, upgrade};
+use crate::wss;
 
 const PAGES: usize = 40;
 /// Allocations of a page from its connection to its end.
 const BLOCKS_PER_PAGE: u64 = 55;
 
+const DATA: &str = r#"{"from":"a","text":"two hundred bytes are the usual size of a message, this one has fewer"}"#;
+
 fn message(sequence: u64) -> ToRelay<'static> {
+    message_of(DATA.as_bytes(), sequence)
+}
+
+fn message_of(data: &[u8], sequence: u64) -> ToRelay<'_> {
     let (track, part) = (Track::Messages, Part::Whole);
-    let data = br#"{"from":"a","text":"two hundred bytes are the usual size of a message, this one has fewer"}"#;
     ToRelay::Publish { topic: 7, track, sequence, part, data }
 }
 
 /// Signals from the other thread: warmed up, and done with what is measured.
 struct World {
     listener: TcpListener,
+    /// Where pages connect; with TLS, by TLS.
     address: mpsc::Receiver<SocketAddr>,
     warm: mpsc::Sender<()>,
     go: mpsc::Receiver<()>,
@@ -43,11 +52,11 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Counts the daemon's allocations between two points of a scenario. The daemon runs in this
 /// thread, its pages and its business server in another one, so that all allocations of this thread
 /// are the daemon's.
-fn count<T: Send + 'static>(world: impl FnOnce(World) -> T + Send + 'static) -> AllocationInfo {
+fn count<T: Send + 'static>(sections: &str, world: impl FnOnce(World) -> T + Send + 'static) -> AllocationInfo {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let text = config_text(listener.local_addr().unwrap());
-    let around = Surroundings::without_files("test");
+    let text = config_text(listener.local_addr().unwrap()) + sections;
+    let around = Surroundings { check_pair: &|_, _| Ok(Vec::new()), ..Surroundings::without_files("test") };
     let config = Config::parse(&text, board::SELECTED, &around).unwrap();
     let (tell_address, address) = mpsc::channel();
     let (tell_warm, is_warm) = mpsc::channel();
@@ -60,7 +69,7 @@ fn count<T: Send + 'static>(world: impl FnOnce(World) -> T + Send + 'static) -> 
     let told = Rc::new(Cell::new(None));
     let ready = Rc::clone(&told);
     let serve =
-        daemon::serve(Rc::clone(&executor), config, None, move |addresses| ready.set(addresses.first().copied()));
+        daemon::serve(Rc::clone(&executor), config, None, move |addresses| ready.set(addresses.last().copied()));
     let _served = executor.spawn(serve);
     let until = |channel: &mpsc::Receiver<()>| {
         smol::block_on(executor.run(async {
@@ -91,7 +100,22 @@ fn count<T: Send + 'static>(world: impl FnOnce(World) -> T + Send + 'static) -> 
 /// Counts allocations for many publications to forty pages, `burst` of them in each write, after
 /// warm-up.
 fn count_publications(burst: u64, publications: u64) -> AllocationInfo {
-    let counted = count(move |world| {
+    count_publications_of("", connect, DATA.to_owned(), burst, publications)
+}
+
+/// The same by TLS, with this data.
+fn count_publications_by_tls(data: &str, burst: u64, publications: u64) -> AllocationInfo {
+    count_publications_of(&wss::section(), wss::connect, data.to_owned(), burst, publications)
+}
+
+fn count_publications_of<S: Read + Write + Send + 'static>(
+    sections: &str,
+    connect: fn(SocketAddr) -> WebSocket<S>,
+    data: String,
+    burst: u64,
+    publications: u64,
+) -> AllocationInfo {
+    let counted = count(sections, move |world| {
         let mut business = Business::meet(&world.listener);
         let address = world.address.recv().unwrap();
         let mut pages: Vec<_> = (0..PAGES).map(|_| connect(address)).collect();
@@ -101,8 +125,8 @@ fn count_publications(burst: u64, publications: u64) -> AllocationInfo {
         assert!(next_text(first).contains("subscribed"));
         rest.iter_mut().for_each(|page| subscribe(page, "counted"));
         let mut next = 1;
-        let mut round = |business: &mut Business, pages: &mut [Page]| {
-            business.send_all((next..next + burst).map(message));
+        let mut round = |business: &mut Business, pages: &mut [WebSocket<S>]| {
+            business.send_all((next..next + burst).map(|sequence| message_of(data.as_bytes(), sequence)));
             for sequence in next..next + burst {
                 for page in &mut *pages {
                     assert!(next_text(page).contains(&format!("\"sequence\":{sequence},")));
@@ -137,9 +161,187 @@ fn a_publication_allocates_nothing() {
     assert!(counted < 2_500, "{counted} allocations for 10000 publications to {PAGES} pages");
 }
 
+/// As without TLS: by one call for all pages, whether a message fills a record or not.
+#[test]
+fn a_delivery_by_tls_allocates_nothing() {
+    let large = format!("\"{}\"", "x".repeat(4_096));
+    for data in [DATA, &large] {
+        let counted = count_publications_by_tls(data, 1, 1_000).count_total;
+        assert!(counted < 4_000, "{counted} allocations for 1000 publications to {PAGES} pages");
+    }
+}
+
+/// Bursts larger than a turn of the uplink, so that pages are also written to one at a time.
+#[test]
+fn a_publication_by_tls_allocates_nothing() {
+    let counted = count_publications_by_tls(DATA, 100, 10_000).count_total;
+    assert!(counted < 2_500, "{counted} allocations for 10000 publications to {PAGES} pages");
+    let large = format!("\"{}\"", "x".repeat(4_096));
+    let counted = count_publications_by_tls(&large, 40, 2_000).count_total;
+    assert!(counted < 2_500, "{counted} allocations for 2000 large publications to {PAGES} pages");
+}
+
+/// A page that reads nothing: its socket is full in the middle of a record, then it is overtaken
+/// again and again. What it has not read is in the kernel and in the arena, and nowhere else.
+#[test]
+fn nothing_is_kept_for_pages_that_stall_by_tls() {
+    const BURST: u64 = 20;
+    const ROUNDS: u64 = 250;
+    let counted = count(&wss::section(), |world| {
+        let mut business = Business::meet(&world.listener);
+        let address = world.address.recv().unwrap();
+        let mut page = wss::connect(address);
+        page.send(r#"{"type":"subscribe","id":1,"link":"counted"}"#.into()).unwrap();
+        business.accept(7);
+        assert!(next_text(&mut page).contains("subscribed"));
+        let stalled: Vec<_> = (0..PAGES)
+            .map(|_| {
+                let mut page = narrow(address);
+                page.write_all(upgrade(address).as_bytes()).unwrap();
+                page.write_all(&masked(r#"{"type":"subscribe","id":1,"link":"counted"}"#)).unwrap();
+                page
+            })
+            .collect();
+        let data = format!("\"{}\"", "x".repeat(4_096));
+        let mut next = 1;
+        let mut round = |business: &mut Business| {
+            business.send_all((next..next + BURST).map(|sequence| message_of(data.as_bytes(), sequence)));
+            next += BURST;
+            while !next_text(&mut page).contains(&format!("\"sequence\":{},", next - 1)) {}
+            business.attend();
+        };
+        round(&mut business);
+        world.warm.send(()).unwrap();
+        world.go.recv().unwrap();
+        (0..ROUNDS).for_each(|_| round(&mut business));
+        world.done.send(()).unwrap();
+        (business, page, stalled)
+    });
+    println!("{counted:?} while {PAGES} pages stall");
+    assert!(counted.count_current.abs() < 50, "{} blocks stayed", counted.count_current);
+    assert!(counted.bytes_current.abs() < 4_096, "{} bytes stayed", counted.bytes_current);
+}
+
+/// A connection by TLS with a tiny receive buffer.
+fn narrow(address: SocketAddr) -> wss::Secured {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    wss::shake(socket.into(), &wss::tls13()).unwrap()
+}
+
+/// The heap that a number of connections hold, once they have come to a halt.
+fn heap_of<T: Send + 'static>(sections: &str, come: fn(SocketAddr) -> T) -> u64 {
+    const COUNT: usize = 50;
+    let counted = count(sections, move |world| {
+        let mut business = Business::meet(&world.listener);
+        let address = world.address.recv().unwrap();
+        // What grows once has grown.
+        drop((0..2 * COUNT).map(|_| come(address)).collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_millis(500));
+        business.attend();
+        world.warm.send(()).unwrap();
+        world.go.recv().unwrap();
+        let all: Vec<_> = (0..COUNT).map(|_| come(address)).collect();
+        std::thread::sleep(Duration::from_millis(500));
+        world.done.send(()).unwrap();
+        (business, all)
+    });
+    println!("{counted:?} for {COUNT} connections");
+    u64::try_from(counted.bytes_current).unwrap() / COUNT as u64
+}
+
+/// A page, not subscribed.
+fn idle(address: SocketAddr) -> wss::Secured {
+    let mut page = wss::shake(TcpStream::connect(address).unwrap(), &wss::tls13()).unwrap();
+    page.write_all(upgrade(address).as_bytes()).unwrap();
+    let mut first = [0; 12];
+    page.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 101");
+    page
+}
+
+/// The terms of the memory sum hold what they are for: connections stop after each step of their
+/// handshake, behind it, and in the middle of a record.
+#[test]
+fn the_heap_of_a_tls_connection_is_within_its_terms_wherever_it_stops() {
+    let plain = heap_of("", connect);
+    let by_tls = heap_of(&wss::section(), idle);
+    println!("an idle page: {plain} bytes of heap, {by_tls} by TLS");
+    assert!(by_tls <= plain + board::TLS_PAGE_SIZE as u64 + 16, "{by_tls} bytes, {plain} without TLS");
+
+    let cut_hello = heap_of(&wss::section(), |address| {
+        let (mut socket, hello) = (TcpStream::connect(address).unwrap(), hello());
+        socket.write_all(&hello[..hello.len() - 1]).unwrap();
+        socket
+    });
+    let long_hello = heap_of(&wss::section(), |address| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        // All but the last byte of the longest record.
+        socket.write_all(&[&[22, 3, 1, 0x1f, 0xfb][..], &[1; 8_186]].concat()).unwrap();
+        socket
+    });
+    let many_records = heap_of(&wss::section(), |address| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        let first = [&[22, 3, 1, 2, 0, 1, 0, 0x1f, 0x00][..], &[3; 508]].concat();
+        let next = [&[22, 3, 1, 2, 0][..], &[3; 512]].concat();
+        socket.write_all(&[first, next.repeat(14)].concat()).unwrap();
+        socket
+    });
+    let answered = heap_of(&wss::section(), |address| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(&hello()).unwrap();
+        socket
+    });
+    let shaken =
+        heap_of(&wss::section(), |address| wss::shake(TcpStream::connect(address).unwrap(), &wss::tls13()).unwrap());
+    let half_request = heap_of(&wss::section(), |address| {
+        let mut page = wss::shake(TcpStream::connect(address).unwrap(), &wss::tls13()).unwrap();
+        let record = wss::records(&mut page.conn, &[b'x'; 16_384]);
+        page.sock.write_all(&record[..record.len() - 1]).unwrap();
+        page
+    });
+    let term = (board::TLS_HEAD_SIZE + board::HEAD_SIZE) as u64;
+    for (what, heap) in [
+        ("a hello but for a byte", cut_hello),
+        ("the longest hello but for a byte", long_hello),
+        ("a hello in many records", many_records),
+        ("a handshake that was answered", answered),
+        ("one that is done", shaken),
+        ("half a request", half_request),
+    ] {
+        println!("{what}: {heap} bytes of heap, of {term}");
+        assert!(heap <= term, "{what}: {heap} bytes of heap");
+    }
+    let half = heap_of(&wss::section(), |address| {
+        let mut page = idle(address);
+        let record = wss::records(&mut page.conn, &[b'x'; 16_384]);
+        page.sock.write_all(&record[..record.len() - 1]).unwrap();
+        page
+    });
+    println!("a page in the middle of a record: {half} bytes of heap");
+    assert!(half <= by_tls + board::TLS_HALF_RECORD_SIZE as u64 + 64, "{half} bytes of heap");
+}
+
+/// The first record of a client.
+fn hello() -> Vec<u8> {
+    let mut hello = Vec::new();
+    wss::fresh(&wss::tls13()).write_tls(&mut hello).unwrap();
+    hello
+}
+
 /// Counts the allocations of pages that come and go, `rounds` times as many as `come_and_go` runs.
 fn count_comings(rounds: usize, come_and_go: fn(SocketAddr)) -> AllocationInfo {
-    let counted = count(move |world| {
+    count_comings_of("", connect, rounds, come_and_go)
+}
+
+fn count_comings_of<S: Read + Write + Send + 'static>(
+    sections: &str,
+    connect: fn(SocketAddr) -> WebSocket<S>,
+    rounds: usize,
+    come_and_go: fn(SocketAddr),
+) -> AllocationInfo {
+    let counted = count(sections, move |world| {
         let mut business = Business::meet(&world.listener);
         let address = world.address.recv().unwrap();
         let mut first = connect(address);
@@ -175,6 +377,19 @@ fn a_page_that_comes_and_goes_frees_everything() {
     assert!(counted.bytes_current.abs() < 65_536, "{} bytes leaked", counted.bytes_current);
 }
 
+#[test]
+fn a_page_that_comes_and_goes_by_tls_frees_everything() {
+    const COMINGS: usize = 200;
+    let counted = count_comings_of(&wss::section(), wss::connect, COMINGS, |address| {
+        let mut page = wss::connect(address);
+        subscribe(&mut page, "counted");
+        page.close(None).unwrap();
+        while page.read().is_ok() {}
+    });
+    assert!(counted.count_current.abs() < 50, "{} blocks leaked", counted.count_current);
+    assert!(counted.bytes_current.abs() < 65_536, "{} bytes leaked", counted.bytes_current);
+}
+
 /// Pages that arrive together share the turns: the rest is their own. Frees are not counted here:
 /// async-io's helper thread may free a task's block together with a timer.
 #[test]
@@ -195,6 +410,53 @@ fn a_page_that_comes_and_goes_allocates_a_fixed_number_of_blocks() {
     });
     let each = counted.count_total / (ROUNDS * TOGETHER) as u64;
     assert!(each <= BLOCKS_PER_PAGE, "{each} allocations for each page");
+}
+
+/// The value of a metric of one relay.
+fn metric(relay: &Process, name: &str) -> u64 {
+    let place = relay.log.iter().find_map(|line| line.split_once("metrics are served at http://")).unwrap().1;
+    let mut scraper = TcpStream::connect(place.trim_end_matches("/metrics")).unwrap();
+    scraper.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut said = String::new();
+    scraper.read_to_string(&mut said).unwrap();
+    let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
+    line.parse().unwrap()
+}
+
+/// Writes to forty pages for bursts of twenty messages.
+fn count_writes<S: Read + Write>(name: &str, connect: impl Fn(&Process) -> WebSocket<S>) -> u64 {
+    const ROUNDS: u64 = 50;
+    const BURST: u64 = 20;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let sections = format!("[metrics]\nlisten = \"127.0.0.1:0\"\n{}", wss::section());
+    let relay = Process::start_with(name, listener.local_addr().unwrap(), &sections);
+    let mut business = Business::meet(&listener);
+    let mut pages: Vec<_> = (0..PAGES).map(|_| connect(&relay)).collect();
+    let (first, rest) = pages.split_first_mut().unwrap();
+    first.send(r#"{"type":"subscribe","id":1,"link":"counted"}"#.into()).unwrap();
+    business.accept(7);
+    assert!(next_text(first).contains("subscribed"));
+    rest.iter_mut().for_each(|page| subscribe(page, "counted"));
+    let before = metric(&relay, "sharelinkd_socket_writes_total");
+    for round in 0..ROUNDS {
+        business.send_all((round * BURST + 1..=(round + 1) * BURST).map(message));
+        for page in &mut pages {
+            while !next_text(page).contains(&format!("\"sequence\":{},", (round + 1) * BURST)) {}
+        }
+        business.attend();
+    }
+    (metric(&relay, "sharelinkd_socket_writes_total") - before) / ROUNDS
+}
+
+/// A burst is several records, and one write.
+#[test]
+fn a_page_by_tls_takes_as_many_writes_as_a_plain_one() {
+    let plain = count_writes("writes", |relay| connect(relay.address));
+    let by_tls = count_writes("writes-tls", |relay| wss::connect(relay.tls.unwrap()));
+    println!("{plain} writes to {PAGES} plain pages for a burst, {by_tls} by TLS");
+    // A ping, or a burst that the uplink read in two parts, is one more.
+    let most = PAGES as u64 * 5 / 4;
+    assert!(plain <= most && by_tls <= most, "{plain} and {by_tls}");
 }
 
 #[test]

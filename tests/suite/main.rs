@@ -18,3 +18,4 @@ mod simulation;
 mod soak;
 mod vectors;
 mod world;
+mod wss;

@@ -13,6 +13,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use async_tungstenite::tungstenite::client::IntoClientRequest;
+use async_tungstenite::tungstenite::handshake::client::Request;
 use async_tungstenite::tungstenite::{Message, WebSocket, client};
 use wire::uplink::{
     Deframer, Grant, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode, relay_proof,
@@ -150,14 +151,19 @@ impl Business {
 /// A page.
 pub type Page = WebSocket<TcpStream>;
 
+/// A request for a page's connection.
+pub fn upgrade_request(scheme: &str, address: SocketAddr) -> Request {
+    let mut request = format!("{scheme}://{address}/ws").into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "sharelink.v1".parse().unwrap());
+    request
+}
+
 /// Connects a page.
 pub fn connect(address: SocketAddr) -> Page {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
-    request.headers_mut().insert("Sec-WebSocket-Protocol", "sharelink.v1".parse().unwrap());
-    client(request, stream).expect("the upgrade").0
+    client(upgrade_request("ws", address), stream).expect("the upgrade").0
 }
 
 /// A page's upgrade request, for tests that write their own frames.
@@ -169,7 +175,7 @@ pub fn upgrade(address: SocketAddr) -> String {
 }
 
 /// The page's next text frame.
-pub fn next_text(page: &mut Page) -> String {
+pub fn next_text<S: Read + Write>(page: &mut WebSocket<S>) -> String {
     loop {
         match page.read().expect("a frame in time") {
             Message::Text(text) => return text.to_string(),
@@ -180,7 +186,7 @@ pub fn next_text(page: &mut Page) -> String {
 }
 
 /// Subscribes a page and reads its confirmation.
-pub fn subscribe(page: &mut Page, link: &str) {
+pub fn subscribe<S: Read + Write>(page: &mut WebSocket<S>, link: &str) {
     page.send(Message::text(format!(r#"{{"type":"subscribe","id":1,"link":"{link}"}}"#))).unwrap();
     let answer = next_text(page);
     assert!(answer.starts_with(r#"{"type":"subscribed","id":1,"#), "{answer}");
@@ -221,6 +227,8 @@ pub fn program() -> Command {
 pub struct Process {
     pub child: Child,
     pub address: SocketAddr,
+    /// Where pages connect by TLS, if they may.
+    pub tls: Option<SocketAddr>,
     /// Its log until it was ready.
     pub log: Vec<String>,
     _folder: Folder,
@@ -251,8 +259,8 @@ impl Process {
         let mut child =
             program.args(["run", "--config"]).arg(&config).stderr(Stdio::piped()).spawn().expect("the relay starts");
         let log = child.stderr.take().unwrap();
-        let (address, log) = ready_address(log);
-        Self { child, address, log, _folder: folder }
+        let (address, tls, log) = ready_addresses(log);
+        Self { child, address, tls, log, _folder: folder }
     }
 
     /// Threads of the process.
@@ -273,18 +281,22 @@ pub fn config_text(business: SocketAddr) -> String {
     format!("[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"{business}\"]\nsecret = \"{SECRET}\"\n")
 }
 
-/// Reads the log until the relay reports where pages connect, and drains the rest in a thread.
-fn ready_address(log: impl Read + Send + 'static) -> (SocketAddr, Vec<String>) {
+/// Reads the log until the relay reports where pages connect, by TCP alone and by TLS, and drains
+/// the rest in a thread.
+fn ready_addresses(log: impl Read + Send + 'static) -> (SocketAddr, Option<SocketAddr>, Vec<String>) {
     use std::io::{BufRead, BufReader};
     let mut lines = BufReader::new(log).lines();
     let mut said = Vec::new();
-    let address = loop {
+    let (address, tls) = loop {
         let line = lines.next().expect("the relay is ready before its log ends").unwrap();
-        if let Some((_, address)) = line.split_once("ready: pages connect to ") {
-            break address.parse().unwrap();
+        if let Some((_, addresses)) = line.split_once("ready: pages connect to ") {
+            break match addresses.split_once(", by TLS to ") {
+                Some((address, tls)) => (address.parse().unwrap(), Some(tls.parse().unwrap())),
+                None => (addresses.parse().unwrap(), None),
+            };
         }
         said.push(line);
     };
     std::thread::spawn(move || lines.for_each(drop));
-    (address, said)
+    (address, tls, said)
 }
