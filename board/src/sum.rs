@@ -172,7 +172,7 @@ impl Term {
 }
 
 /// The number of terms of the memory sum.
-pub const TERM_COUNT: usize = 41;
+pub const TERM_COUNT: usize = 42;
 
 /// The maximum memory of the process and its sockets, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +251,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             own("networks", pages, NETWORK_SIZE, Row, "Counted<Network>"),
             own("origins", pages, ORIGIN_SIZE, Row, "Counted<Origin>"),
             own("reasons", board.reasons_max as u64, TEXT_SIZE, Row, "Text"),
-            own("address buckets", 2 * board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket; as many for TLS"),
+            own("address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),
             own("connection rows", seats, CONNECTION_SIZE, Row, "the fan-out's"),
             own("begun frames", pages, BEGUN_SIZE, Row, "a row for each frame that pages are in the middle of"),
             // The only copy of everything published. Untouched blocks are not resident.
@@ -295,6 +295,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
                 Buffer,
                 "allocated while used; a page without one waits",
             ),
+            own("TLS address buckets", board.addresses_max as u64, ADDRESS_SIZE, Row, "Bucket"),
             own("TLS scratches", 1, TLS_SCRATCH_SIZE, Buffer, "one for each direction, shared by all pages"),
             own(
                 "certificates, tickets",
