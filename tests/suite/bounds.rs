@@ -6,21 +6,21 @@
 //! compared with what `sharelinkd check` prints, term sums separately. The board is `host`,
 //! lowered, and `armhf-gateway` as it is built for a box (`board/build armhf-gateway --here`).
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use board::Board;
 use sharelinkd::daemon;
-use socket2::{Domain, Socket, Type};
 use wire::Track;
 use wire::uplink::{Grant, Part, ToBusiness, ToRelay};
 
-use crate::world::{
-    Business, Process, busy_machine, config_text, connect, masked, next_text, program, raise_descriptor_limit, upgrade,
-};
+use crate::attackers::{Attacker, Target, stop_somewhere};
+use crate::world::{Business, Process, busy_machine, config_text, connect, next_text, program, raise_descriptor_limit};
+use crate::wss;
 
 /// One sample every 50 ms: at least this many, and on until enough was published.
 const SAMPLES: usize = 160;
@@ -57,12 +57,14 @@ struct Taken {
 }
 
 /// The memory sum of a board, from the program's own table.
-fn promised(board: &Board) -> Taken {
+fn promised(board: &Board, is_tls: bool) -> Taken {
     let sum = board::memory_sum(board);
     // The queues of pages, of connections that are not pages yet and of those that wait in the
     // backlog can't be told apart, so all three terms count. On a loaded machine the backlog fills:
     // the relay has not accepted connections that have sent their first bytes already.
-    let others = u64::from(board.heads_max + board.backlog_max) * 2 * u64::from(board.receive_buffer_size);
+    // With TLS, a connection that is not a page yet has something to read too.
+    let others = u64::from(board.heads_max + board.backlog_max) * 2 * u64::from(board.receive_buffer_size)
+        + if is_tls { u64::from(board.heads_max) * 2 * u64::from(board.send_buffer_size) } else { 0 };
     let connections = (board.pages_max + board.heads_max + board.backlog_max) as usize;
     Taken { process: sum.process(), kernel: sum.kernel(), queued: board.kernel_size_max + others, connections }
 }
@@ -75,53 +77,22 @@ fn resident(relay: &Process) -> u64 {
 }
 
 fn taken(relay: &Process) -> Taken {
-    let port = format!("sport = :{}", relay.address.port());
-    let sockets = Command::new("ss").args(["-tamnHO", &port]).output().unwrap();
+    let tls = relay.tls.unwrap_or(relay.address);
+    let ports = format!("sport = :{} or sport = :{}", relay.address.port(), tls.port());
+    let sockets = Command::new("ss").args(["-tamnHO", &ports]).output().unwrap();
     let text = String::from_utf8(sockets.stdout).unwrap();
+    // What is left of a connection that we ended first has no socket any more.
+    let lines = || text.lines().filter(|line| !line.starts_with("TIME-WAIT"));
     // Received (r), written (w), options (o), backlog while the socket was locked (bl), and slabs.
     let queued = |line: &str, name: &str| -> u64 {
         let fields = line.split_once("skmem:(").map_or("", |(_, rest)| rest);
         let field = fields.split([',', ')']).find_map(|field| field.strip_prefix(name)?.parse().ok());
         field.unwrap_or(0)
     };
-    let queued = text.lines().flat_map(|line| ["r", "w", "o", "bl"].map(|name| queued(line, name))).sum();
-    let floor = (text.lines().count() * board::KERNEL_SOCKET_SIZE) as u64;
-    let connections = text.lines().filter(|line| line.starts_with("ESTAB")).count();
+    let queued = lines().flat_map(|line| ["r", "w", "o", "bl"].map(|name| queued(line, name))).sum();
+    let floor = (lines().count() * board::KERNEL_SOCKET_SIZE) as u64;
+    let connections = lines().filter(|line| line.starts_with("ESTAB")).count();
     Taken { process: resident(relay), kernel: floor + queued, queued, connections }
-}
-
-/// A connection with a tiny receive buffer, so that data for it queues at the relay. Every hundred
-/// connections share a source address, as the board limits the rate for each address.
-fn narrow(address: SocketAddr, number: usize) -> Option<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    let from = Ipv4Addr::new(127, 0, 1, u8::try_from(number / 100).unwrap() + 1);
-    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect_timeout(&address.into(), Duration::from_secs(5)).ok()?;
-    let stream: TcpStream = socket.into();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    Some(stream)
-}
-
-/// A page of one of four kinds, with as many subscriptions as the board allows; `None` where the
-/// relay has no room.
-fn page(address: SocketAddr, board: &Board, number: usize) -> Option<TcpStream> {
-    let mut stream = narrow(address, number)?;
-    let mut bytes = upgrade(address).into_bytes();
-    let (seats, subscriptions) = (board.pages_max as usize, board.subscriptions_max as usize);
-    for place in number * subscriptions / seats..(number + 1) * subscriptions / seats {
-        let topic = place % board.topics_max as usize + 1;
-        bytes.extend(masked(&format!(r#"{{"type":"subscribe","id":{topic},"link":"attacked-{topic}"}}"#)));
-    }
-    if number % 4 == 2 {
-        // An unfinished frame of its own.
-        bytes.extend(&masked(&"x".repeat(4_000))[..3_000]);
-    }
-    stream.write_all(&bytes).ok()?;
-    let mut first = [0; 12];
-    stream.read_exact(&mut first).ok()?;
-    stream.set_nonblocking(true).unwrap();
-    (&first == b"HTTP/1.1 101").then_some(stream)
 }
 
 /// Publishes the largest frame of each track in turn until stopped, and answers requests.
@@ -208,7 +179,13 @@ fn the_kernel_hides_little_of_a_stalled_page_from_the_relay() {
 #[test]
 fn the_relay_keeps_to_its_memory_sum_whatever_is_done_to_it() {
     let _machine = busy_machine();
-    attack(program(), &LOWERED, LIMITS);
+    attack(program(), &LOWERED, LIMITS, false);
+}
+
+#[test]
+fn the_relay_keeps_to_its_memory_sum_by_tls_whatever_is_done_to_it() {
+    let _machine = busy_machine();
+    attack(program(), &LOWERED, LIMITS, true);
 }
 
 /// The program as it is built for the small box, but for this machine: a release with that board's
@@ -234,22 +211,25 @@ fn the_relay_of_a_small_box_rests_small_and_keeps_to_its_memory_sum_under_attack
     println!("at rest: {size} bytes resident, a console's included");
     assert!(size <= RESTING_SIZE_MAX, "{size} of {RESTING_SIZE_MAX}");
     drop(resting);
-    attack(small_box(), &board::ARMHF_GATEWAY, "[console]\nserial = \"off\"\n");
+    for is_tls in [false, true] {
+        attack(small_box(), &board::ARMHF_GATEWAY, "[console]\nserial = \"off\"\n", is_tls);
+    }
 }
 
 /// Attacks a relay with this board's limits from all sides at once.
-fn attack(program: Command, board: &Board, sections: &str) {
+fn attack(program: Command, board: &Board, sections: &str, is_tls: bool) {
     raise_descriptor_limit();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = config_text(listener.local_addr().unwrap()) + sections;
-    let relay = Process::start_by(program, &format!("bounds-{}", board.name), &config);
-    let address = relay.address;
+    let tls = if is_tls { wss::section() } else { String::new() };
+    let config = config_text(listener.local_addr().unwrap()) + sections + &tls;
+    let relay = Process::start_by(program, &format!("bounds-{}-{is_tls}", board.name), &config);
+    let target = Target { address: relay.tls.unwrap_or(relay.address), is_tls };
     let mut business = Business::meet(&listener);
 
     // The first pages request every topic once; the others share those grants.
     let (seats, topics) = (board.pages_max as usize, board.topics_max as usize);
     let first = (topics * seats).div_ceil(board.subscriptions_max as usize);
-    let mut pages: Vec<_> = (0..first).map(|number| page(address, board, number).unwrap()).collect();
+    let mut pages: Vec<_> = (0..first).map(|number| Attacker::page(target, board, number).unwrap()).collect();
     for _ in 0..topics {
         let (request, topic) = business.take(|frame| match frame {
             ToBusiness::Subscribe { request, link, .. } => {
@@ -260,11 +240,9 @@ fn attack(program: Command, board: &Board, sections: &str) {
         let grant = Grant { shared: true, ttl_s: 3600, page_messages: true, replay: 1000 };
         business.send(&ToRelay::Accept { request, topic, epoch: 1, grant });
     }
-    pages.extend((first..seats).map(|number| page(address, board, number).expect("the table has room")));
-    let heads: Vec<_> = (0..board.heads_max as usize).filter_map(|number| narrow(address, number)).collect();
-    for mut head in &heads {
-        head.write_all(b"GET /ws HTTP/1.1\r\nHost: half\r\nX-Half: ").unwrap();
-    }
+    pages.extend((first..seats).map(|number| Attacker::page(target, board, number).expect("the table has room")));
+    let heads_max = board.heads_max as usize;
+    let mut heads: VecDeque<_> = (0..heads_max).filter_map(|number| stop_somewhere(target, number)).collect();
 
     let (published, calm, stop) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
     let mut most = Taken::default();
@@ -274,28 +252,36 @@ fn attack(program: Command, board: &Board, sections: &str) {
         let flooding = scope.spawn(|| flood(business, board, &published, &calm, &stop));
         // Some read a byte at a time, others flood with subscribes; a page that is cut off
         // reconnects at once.
-        let (pages, stop) = (&mut pages, &stop);
+        let (pages, heads, stop) = (&mut pages, &mut heads, &stop);
         let pestering = scope.spawn(move || {
-            let more = masked(r#"{"type":"subscribe","id":9,"link":"another"}"#);
             let mut returned = 0_u64;
             for number in (0..seats).cycle() {
                 if stop.load(Ordering::Relaxed) {
                     return returned;
                 }
-                let stream = &mut pages[number];
-                let read = match number % 4 {
-                    0 => stream.peek(&mut [0]),
-                    1 => stream.read(&mut [0]),
-                    _ => stream.write(&more),
-                };
-                if !matches!(&read, Ok(1..)) && !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                if !pages[number].pester(number) {
                     returned += 1;
-                    if let Some(page) = page(address, board, number) {
-                        *stream = page;
+                    if let Some(page) = Attacker::page(target, board, number) {
+                        pages[number] = page;
                     }
                 }
             }
             returned
+        });
+        // With TLS, handshakes of every kind keep coming.
+        let knocking = scope.spawn(move || {
+            let mut knocks = 0_u64;
+            for number in 0.. {
+                if stop.load(Ordering::Relaxed) || !is_tls {
+                    break;
+                }
+                heads.extend(stop_somewhere(target, number));
+                if heads.len() > heads_max {
+                    heads.pop_front();
+                }
+                knocks += 1;
+            }
+            knocks
         });
 
         let mut sample = || {
@@ -316,10 +302,10 @@ fn attack(program: Command, board: &Board, sections: &str) {
         calm.store(true, Ordering::Relaxed);
         calm_samples.extend((0..SAMPLES_CALM).map(|_| sample()));
         stop.store(true, Ordering::Relaxed);
-        println!("{} pages came back", pestering.join().unwrap());
+        println!("{} pages came back, {} others came", pestering.join().unwrap(), knocking.join().unwrap());
         flooding.join().unwrap()
     });
-    let promised = promised(board);
+    let promised = promised(board, is_tls);
     let published = published.into_inner();
     let usual = |of: fn(&Taken) -> u64| {
         let mut values: Vec<u64> = calm_samples.iter().map(of).collect();
@@ -357,9 +343,17 @@ fn attack(program: Command, board: &Board, sections: &str) {
         }
     };
     assert!(resting.kernel < 1 << 20, "left behind: {resting:?}");
-    let mut page = connect(address);
-    page.send(r#"{"type":"subscribe","id":1,"link":"attacked-1"}"#.into()).unwrap();
-    business.attend();
-    let said = next_text(&mut page);
+    let subscribe = r#"{"type":"subscribe","id":1,"link":"attacked-1"}"#;
+    let said = if is_tls {
+        let mut page = wss::connect(target.address);
+        page.send(subscribe.into()).unwrap();
+        business.attend();
+        next_text(&mut page)
+    } else {
+        let mut page = connect(target.address);
+        page.send(subscribe.into()).unwrap();
+        business.attend();
+        next_text(&mut page)
+    };
     assert!(said.starts_with(r#"{"type":"subscribed","id":1,"#), "{said}");
 }
