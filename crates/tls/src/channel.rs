@@ -169,7 +169,8 @@ impl Channel {
     }
 
     /// Seals a run of one source into the start of `out`, as the record `ahead` of the next;
-    /// returns its size. A record that was begun must be sealed first, and of the same bytes.
+    /// returns its size. A record that was begun must be sealed first, and of the same bytes; one
+    /// of the channel's own next.
     ///
     /// # Errors
     /// [`Broken`]; then nothing of `out` may be sent.
@@ -180,6 +181,10 @@ impl Channel {
             Source::Control | Source::Outgoing => Content::ApplicationData,
         };
         if self.is_over || self.write.sequence().saturating_add(ahead) >= self.records_max() {
+            return Err(Broken);
+        }
+        let is_begun = self.begun.is_some() && ahead == 0;
+        if content == Content::ApplicationData && self.own_waits() && !is_begun {
             return Err(Broken);
         }
         let size = record::seal(self.suite, &self.write, ahead, content, run, out).ok_or(Broken)?;
@@ -242,8 +247,15 @@ impl Channel {
     pub const fn has_own(&self) -> bool {
         match self.begun {
             Some(begun) => matches!(begun.source, Source::KeyUpdate | Source::Alert),
-            None => !self.is_over && (self.update_due || self.alert_due.is_some()),
+            None => self.own_waits(),
         }
+    }
+
+    /// Whether a record of the channel's own is next. Of application data only a record that was
+    /// begun goes before it (RFC 8446, 4.6.3 and 6.2).
+    #[must_use]
+    pub const fn own_waits(&self) -> bool {
+        !self.is_over && (self.update_due || self.alert_due.is_some())
     }
 
     /// Seals the record of the channel's own that is next into `out`, which has at least
@@ -604,6 +616,24 @@ mod tests {
                 keys.advance(RECORDS_MAX - keys.sequence().min(RECORDS_MAX));
             }
             assert_eq!(ends.hear(Content::ApplicationData, b"x").is_err(), is_aes);
+        }
+    }
+
+    #[test]
+    fn no_application_data_goes_before_our_answer_to_a_key_update_except_what_was_begun() {
+        for begins in [false, true] {
+            let mut ends = Ends::new(TLS13);
+            let sealed = seal_all(&ends.channel, &[b"begun"], Source::Outgoing);
+            ends.channel.sent(&sealed, usize::from(begins), |_| Source::Outgoing);
+            assert_eq!(ends.hear(Content::Handshake, &[24, 0, 0, 1, 1]), Ok(Input::Nothing));
+            let seal = |ends: &Ends, ahead| ends.channel.seal(ahead, Source::Outgoing, &[b"begun"], &mut [0; 64]);
+            assert_eq!(seal(&ends, 0).is_ok(), begins);
+            assert!(ends.channel.own_waits() && ends.channel.has_own() != begins);
+            assert_eq!(seal(&ends, 1), Err(Broken), "a record behind it");
+            if begins {
+                ends.channel.sent(&sealed, sealed.len() - 1, |_| Source::Outgoing);
+            }
+            assert!(!ends.own(64).is_empty() && seal(&ends, 0).is_ok() && seal(&ends, 1).is_ok());
         }
     }
 

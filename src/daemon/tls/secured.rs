@@ -301,8 +301,11 @@ impl Secured {
             let is_of_page = whole >= of_control;
             let size = if is_of_page { whole - control + begun } else { 0 };
             let begun = if is_of_page { begun } else { 0 };
-            let progress = Progress { size, begun, socket: own + taken as u64 };
-            Ok(Written { control: small(control), progress, is_whole: taken == offered.len() })
+            // One of the channel's own may have waited for the end of a record that was begun.
+            let is_taken = taken == offered.len();
+            let (is_out, behind) = if is_taken { self.write_own(socket, scratch)? } else { (false, 0) };
+            let progress = Progress { size, begun, socket: own + taken as u64 + behind };
+            Ok(Written { control: small(control), progress, is_whole: is_out })
         })
     }
 
@@ -314,8 +317,9 @@ impl Secured {
     ) -> Result<usize, Broken> {
         let channel = self.channel.borrow();
         let begun = channel.begun();
+        let records_max = if channel.own_waits() { 1 } else { u64::MAX };
         let (mut filled, mut ahead, mut at) = (0, 0, 0);
-        while at < control.len() {
+        while at < control.len() && ahead < records_max {
             // What was put into the slot behind a begun record goes into the next.
             let size = match begun {
                 Some((Source::Control, size)) if at == 0 => small(size),
@@ -326,7 +330,7 @@ impl Secured {
             (at, ahead) = (at + size, ahead + 1);
         }
         let (mut at, mut slices) = (0, Slices::new());
-        while filled + RUN_RECORD_SIZE_MAX <= WRITE_SIZE_MAX {
+        while filled + RUN_RECORD_SIZE_MAX <= WRITE_SIZE_MAX && ahead < records_max {
             let most = match begun {
                 Some((Source::Outgoing, size)) if at == 0 => size,
                 _ => RUN_SIZE_MAX,
@@ -448,6 +452,9 @@ pub(in crate::daemon) mod tests {
         read: Keys,
         write: Keys,
         wire: Vec<u8>,
+        /// Bytes of application data so far, and how many came before each key update.
+        heard: usize,
+        updates: Vec<usize>,
     }
 
     /// A secured stream and its peer, without a handshake.
@@ -466,7 +473,7 @@ pub(in crate::daemon) mod tests {
             Keys::from_secret(SUITE, secret)
         };
         let near = near.secure(Secured::new(Channel::new(SUITE, keys(1), keys(2))));
-        (near, Peer { socket, read: keys(1), write: keys(2), wire: Vec::new() })
+        (near, Peer { socket, read: keys(1), write: keys(2), wire: Vec::new(), heard: 0, updates: Vec::new() })
     }
 
     impl Peer {
@@ -498,8 +505,14 @@ pub(in crate::daemon) mod tests {
                 let mut record: Vec<u8> = self.wire.drain(..size).collect();
                 let (content, plain) = record::open(SUITE, &mut self.read, &mut record).unwrap();
                 match content {
-                    Content::ApplicationData => said.extend(&record[plain]),
-                    Content::Handshake => self.read.update(SUITE),
+                    Content::ApplicationData => {
+                        self.heard += plain.len();
+                        said.extend(&record[plain]);
+                    }
+                    Content::Handshake => {
+                        self.updates.push(self.heard);
+                        self.read.update(SUITE);
+                    }
                     content => said.extend(format!("{content:?} {:?}", &record[plain]).bytes()),
                 }
             }
@@ -615,6 +628,35 @@ pub(in crate::daemon) mod tests {
         assert_eq!(stream.write(b"with new keys").unwrap(), 13);
         assert!(peer.hear(28).is_empty(), "the update alone");
         assert_eq!(peer.hear(1_000), b"with new keys");
+    }
+
+    #[test]
+    fn an_update_that_is_asked_for_while_a_record_is_begun_comes_right_behind_it() {
+        let (stream, mut peer) = secured();
+        let all = vec![b'x'; 4_000_000];
+        let (mut sent, mut heard) = (0, 0);
+        let begun = loop {
+            while let Ok(size) = stream.write(&all[sent..]) {
+                sent += size;
+            }
+            if let Some((_, begun)) = stream.secured().unwrap().channel.borrow().begun() {
+                break small(begun);
+            }
+            heard += peer.hear(1_000).len();
+        };
+        let update = peer.record(Content::Handshake, &[24, 0, 0, 1, 1]);
+        peer.socket.write_all(&update).unwrap();
+        while !stream.secured().unwrap().channel.borrow().own_waits() {
+            assert!(is_later(&stream.read(&mut [0; 10]).unwrap_err()));
+        }
+        let expected = sent + begun;
+        while heard < expected + 100_000 {
+            while let Ok(size) = stream.write(&all[sent..]) {
+                sent += size;
+            }
+            heard += peer.hear(50_000).len();
+        }
+        assert_eq!(peer.updates, [expected]);
     }
 
     #[test]

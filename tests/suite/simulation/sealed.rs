@@ -145,18 +145,22 @@ impl Sealed {
             runs.push(bytes);
             Ok(())
         };
-        let control = if draft.is_between_frames() { &self.control[..] } else { &[] };
         let of_begun = match begun {
             Some((Source::Control, size)) => size as usize,
             _ => 0,
         };
+        // A key update goes before anything but a record that was begun.
+        let records_max = if self.channel.own_waits() { 1 } else { RECORDS_MAX };
+        let is_begun = matches!(begun, Some((Source::Control, _))) && records_max == 1;
+        let control = if draft.is_between_frames() { &self.control[..] } else { &[] };
+        let control = if is_begun { &control[..of_begun] } else { control };
         for part in [&control[..of_begun], &control[of_begun..]] {
             if !part.is_empty() {
                 seal(&self.channel, Source::Control, &[part])?;
             }
         }
         let (mut at, mut slices) = (0, Slices::new());
-        for _ in 0..RECORDS_MAX {
+        for _ in u64::from(is_begun)..records_max {
             let most = match begun {
                 Some((Source::Outgoing, size)) if at == 0 => size,
                 _ => RUN_SIZE_MAX,
@@ -169,7 +173,7 @@ impl Sealed {
             slices.clear();
             at += size;
         }
-        ensure!(draft.is_empty() || at > 0, "page {id} has a plan without a run");
+        ensure!(draft.is_empty() || at > 0 || is_begun, "page {id} has a plan without a run");
         let skip = self.channel.skip();
         if skip > 0 {
             self.resealed += 1;
