@@ -79,8 +79,12 @@ impl<P> Connection<P> {
     }
 
     /// One write: the control slot first if our stream is between frames, then the bytes of
-    /// `outgoing`. `None` if the socket failed; the page's task finds that out by itself.
+    /// `outgoing`. `None` if the socket failed, now or before; the page's task finds that out by
+    /// itself.
     pub fn write(&self, is_between_frames: bool, outgoing: &impl Outgoing) -> Option<Sent> {
+        if self.is_broken() {
+            return None;
+        }
         let control = self.control.borrow();
         let first = if is_between_frames { control.len() } else { 0 };
         if let Some(secured) = self.stream.secured() {
@@ -132,9 +136,12 @@ impl<P> Connection<P> {
         }
     }
 
-    /// Marks the socket as failed.
+    /// Marks the socket as failed: nothing more is sent.
     pub(super) fn fail(&self) {
         self.broken.set(true);
+        if let Some(secured) = self.stream.secured() {
+            secured.abandon();
+        }
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -253,6 +260,7 @@ mod tests {
     use std::net::TcpStream;
 
     use super::super::stream::tests::pair;
+    use super::super::tls::secured::tests::secured;
     use super::*;
 
     struct Words(&'static [u8]);
@@ -322,6 +330,20 @@ mod tests {
         page.set_nonblocking(false).unwrap();
         page.read_to_end(&mut said).unwrap();
         assert!(said.ends_with(b"pong.") && said[..said.len() - 5].iter().all(|byte| *byte == b'x'));
+    }
+
+    #[test]
+    fn nothing_is_sealed_once_nobody_knows_what_has_left() {
+        let (stream, mut peer) = secured();
+        let connection = Connection::new((), stream);
+        assert_eq!(connection.write(true, &Words(b"frame")).map(|sent| sent.is_whole), Some(true));
+        connection.fail();
+        assert!(connection.push_control(b"pong."));
+        assert_eq!(connection.write(true, &Words(b"frame")), None);
+        assert!(connection.stream.write(b"frame").is_err() && !connection.takes_ours_at_once());
+        connection.stream.end_writing().unwrap();
+        assert_eq!(peer.hear(1_000), b"frame");
+        assert!(peer.hear(1_000).is_empty(), "not even the end");
     }
 
     #[test]

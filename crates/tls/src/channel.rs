@@ -302,6 +302,21 @@ impl Channel {
         }
     }
 
+    /// Nobody knows what has left of the last write: nothing more is sealed or opened. Sealed with
+    /// other content, a record would put two plaintexts under one nonce, and the guard can't see
+    /// what it was not told of.
+    pub const fn abandon(&mut self) {
+        self.begun = None;
+        self.is_over = true;
+        self.is_ended = true;
+    }
+
+    /// Whether nothing more is sealed: our alert is out, or the channel was abandoned.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Sends this alert as soon as no record is begun, and nothing after it.
     pub const fn fail(&mut self, alert: Alert) {
         self.is_ended = true;
@@ -634,6 +649,23 @@ mod tests {
                 ends.channel.sent(&sealed, sealed.len() - 1, |_| Source::Outgoing);
             }
             assert!(!ends.own(64).is_empty() && seal(&ends, 0).is_ok() && seal(&ends, 1).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_channel_of_which_nobody_knows_what_left_seals_and_opens_nothing() {
+        for (suite, begins) in SUITES.into_iter().flat_map(|suite| [(suite, false), (suite, true)]) {
+            let mut ends = Ends::new(suite);
+            let sealed = seal_all(&ends.channel, &[b"x"], Source::Outgoing);
+            ends.channel.sent(&sealed, usize::from(begins), |_| Source::Outgoing);
+            ends.channel.abandon();
+            ends.channel.close();
+            ends.channel.fail(Alert::InternalError);
+            assert!(ends.channel.is_over() && !ends.channel.has_own() && !ends.channel.is_at_rest());
+            for source in [Source::Outgoing, Source::Control, Source::Alert, Source::KeyUpdate] {
+                assert_eq!(ends.channel.seal(0, source, &[b"x"], &mut [0; 64]), Err(Broken));
+            }
+            assert_eq!(ends.hear(Content::ApplicationData, b"x"), Ok(Input::End));
         }
     }
 

@@ -274,7 +274,8 @@ impl Secured {
     /// collects, given their offset and their size at most. Runs are at most [`RUN_SIZE_MAX`].
     ///
     /// # Errors
-    /// The socket's own, or `EPROTO` if the connection can only be cut.
+    /// The socket's own, `EPIPE` behind an alert or another error, or `EPROTO` if the connection can
+    /// only be cut.
     pub fn write<'a>(
         &self,
         socket: BorrowedFd<'_>,
@@ -286,6 +287,9 @@ impl Secured {
             if !is_out {
                 return Ok(Written { progress: Progress { socket: own, ..Progress::default() }, ..Written::default() });
             }
+            if self.channel.borrow().is_over() {
+                return Err(Errno::PIPE);
+            }
             // A record of the page's that was begun goes before a control frame.
             let is_begun = matches!(self.channel.borrow().begun(), Some((Source::Outgoing, _)));
             let control = if is_begun { &[] } else { control };
@@ -293,7 +297,7 @@ impl Secured {
             let skip = self.channel.borrow().skip();
             let sealed = scratch.get(..size).unwrap_or_default();
             let offered = sealed.get(skip..).unwrap_or_default();
-            let taken = send(socket, offered)?;
+            let taken = send(socket, offered).inspect_err(|_| self.abandon())?;
             let of_control = control.len() as u64;
             let source = |at| if at < of_control { Source::Control } else { Source::Outgoing };
             let Sent { whole, begun } = self.channel.borrow_mut().sent(sealed, taken, source);
@@ -366,6 +370,11 @@ impl Secured {
         Ok(filled)
     }
 
+    /// Nothing more is sealed: the socket failed, or nobody knows what it took.
+    pub fn abandon(&self) {
+        self.channel.borrow_mut().abandon();
+    }
+
     /// The socket took a part of such a write.
     pub fn runs_sent(&self, sealed: &[u8], taken: usize) -> Progress {
         let Sent { whole, begun } = self.channel.borrow_mut().sent(sealed, taken, |_| Source::Outgoing);
@@ -380,7 +389,8 @@ impl Secured {
             let out = scratch.get_mut(..OWN_SIZE_MAX).unwrap_or_default();
             let size = channel.own(out).map_err(|broken| log_broken(&broken))?;
             let sealed = out.get(..size).unwrap_or_default();
-            let taken = send(socket, sealed.get(channel.skip()..).unwrap_or_default())?;
+            let sent = send(socket, sealed.get(channel.skip()..).unwrap_or_default());
+            let taken = sent.inspect_err(|_| channel.abandon())?;
             all += taken as u64;
             if !channel.own_sent(sealed, taken) {
                 return Ok((false, all));
