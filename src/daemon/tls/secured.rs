@@ -274,8 +274,8 @@ impl Secured {
     /// collects, given their offset and their size at most. Runs are at most [`RUN_SIZE_MAX`].
     ///
     /// # Errors
-    /// The socket's own, `EPIPE` behind an alert or another error, or `EPROTO` if the connection can
-    /// only be cut.
+    /// The socket's own, `EPIPE` behind an alert or another error, or `EPROTO` if the connection
+    /// can only be cut.
     pub fn write<'a>(
         &self,
         socket: BorrowedFd<'_>,
