@@ -29,6 +29,9 @@ use tls::suite::{HEADER_SIZE, RECORD_SIZE_MAX};
 pub const SCRATCH_SIZE: usize = 256 * 1024;
 /// Sealed bytes of one write to one page, at most: what a socket takes at once.
 const WRITE_SIZE_MAX: usize = 64 * 1024;
+/// The same for a socket that was full in the middle of a record: when it can be written to again,
+/// it takes about `TCP_NOTSENT_LOWAT`, and what it doesn't take is sealed in vain.
+const WRITE_AGAIN_SIZE_MAX: usize = 16 * 1024;
 /// A sealed run, at most.
 const RUN_RECORD_SIZE_MAX: usize = 4096;
 
@@ -334,7 +337,8 @@ impl Secured {
             (at, ahead) = (at + size, ahead + 1);
         }
         let (mut at, mut slices) = (0, Slices::new());
-        while filled + RUN_RECORD_SIZE_MAX <= WRITE_SIZE_MAX && ahead < records_max {
+        let size_max = if begun.is_some() { WRITE_AGAIN_SIZE_MAX } else { WRITE_SIZE_MAX };
+        while filled + RUN_RECORD_SIZE_MAX <= size_max && ahead < records_max {
             let most = match begun {
                 Some((Source::Outgoing, size)) if at == 0 => size,
                 _ => RUN_SIZE_MAX,
@@ -684,6 +688,34 @@ pub(in crate::daemon) mod tests {
             read.extend(peer.hear(size));
         }
         assert!(read == all);
+    }
+
+    /// A slow page costs as many sealings as its socket has room for, whatever lies ahead of it.
+    #[test]
+    fn little_is_sealed_in_vain_for_a_socket_that_takes_little() {
+        let (stream, mut peer) = secured();
+        let secured = stream.secured().unwrap();
+        let bytes = [b'x'; 1 << 16];
+        let mut sealed = Vec::new();
+        while sealed.len() < 50 {
+            let is_begun = secured.channel.borrow().begun().is_some();
+            if is_begun {
+                // The socket has room for a little more.
+                peer.hear(10_000);
+            }
+            let mut size_of_all = 0;
+            let written = secured.write(stream.as_fd(), b"", |at, most, out| {
+                let rest = bytes.get(small(at)..).unwrap_or_default();
+                let run = &rest[..rest.len().min(small(most))];
+                size_of_all += run.len();
+                out.push(run).map_or(0, |()| run.len() as u64)
+            });
+            written.unwrap();
+            if is_begun {
+                sealed.push(size_of_all);
+            }
+        }
+        assert!(sealed.iter().all(|size| *size <= WRITE_AGAIN_SIZE_MAX), "{sealed:?}");
     }
 
     #[test]
