@@ -38,8 +38,8 @@ impl Stream {
     }
 
     /// The same connection, from now on by TLS.
-    pub fn secure(self, secured: Secured) -> Self {
-        Self { secured: Some(Box::new(secured)), ..self }
+    pub fn secure(self, secured: Box<Secured>) -> Self {
+        Self { secured: Some(secured), ..self }
     }
 
     /// Its TLS; `None` if it is plain.

@@ -15,8 +15,10 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, Se
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ConnectionTrafficSecrets, HandshakeKind, KeyLog, ProtocolVersion, SupportedCipherSuite};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::certificates::Pair;
+use super::secured::Secured;
 use crate::config::MinVersion;
 use tls::certificate::Certificate;
 use tls::channel::Channel;
@@ -35,6 +37,9 @@ const CLIENT_HELLO: u8 = 1;
 /// key of TLS 1.3 (RFC 8446, 4.2.11).
 const SESSION_TICKET: u16 = 35;
 const PRE_SHARED_KEY: u16 = 41;
+/// Labels of the traffic secrets in a key log.
+const CLIENT_SECRET: &str = "CLIENT_TRAFFIC_SECRET_0";
+const SERVER_SECRET: &str = "SERVER_TRAFFIC_SECRET_0";
 
 /// What handshakes need: suites, certificates, tickets.
 pub struct Acceptor {
@@ -46,16 +51,15 @@ pub struct Acceptor {
 pub struct Handshake {
     connection: ServerConnection,
     secrets: Arc<Secrets>,
-    /// The traffic secrets of TLS 1.3, for key updates.
-    traffic: Option<Traffic>,
+    traffic: Traffic,
 }
 
 /// What a handshake needs next.
 pub enum Next {
     /// The peer's next record.
     Record(Box<Handshake>),
-    /// Nothing: it is done.
-    Done(Box<Channel>, Kind),
+    /// Nothing: it is done. A box, so that no other copy of the keys is on the heap.
+    Done(Box<Secured>, Kind),
 }
 
 /// How much a handshake cost.
@@ -113,7 +117,7 @@ impl Acceptor {
     /// rustls's own.
     pub fn begin(&self) -> Result<Box<Handshake>, Failed> {
         let connection = ServerConnection::new(Arc::clone(&self.config)).map_err(Failed)?;
-        Ok(Box::new(Handshake { connection, secrets: Arc::clone(&self.secrets), traffic: None }))
+        Ok(Box::new(Handshake { connection, secrets: Arc::clone(&self.secrets), traffic: Traffic::default() }))
     }
 }
 
@@ -150,14 +154,13 @@ impl Handshake {
     /// # Errors
     /// The handshake failed.
     pub fn step(mut self: Box<Self>, record: &[u8], out: &mut Vec<u8>) -> Result<Next, Failed> {
-        self.secrets.clear();
         let fed = self.feed(record);
+        self.secrets.0.lock().unwrap_or_else(PoisonError::into_inner).move_to(&mut self.traffic);
         while self.connection.wants_write() {
             // Writing to a vector can't fail.
             let _ = self.connection.write_tls(out);
         }
         fed?;
-        self.traffic = self.secrets.take().or(self.traffic);
         if self.connection.is_handshaking() { Ok(Next::Record(self)) } else { self.finish() }
     }
 
@@ -171,7 +174,7 @@ impl Handshake {
         Ok(())
     }
 
-    fn finish(self) -> Result<Next, Failed> {
+    fn finish(mut self: Box<Self>) -> Result<Next, Failed> {
         let version = match self.connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => Version::Tls13,
             _ => Version::Tls12,
@@ -180,7 +183,8 @@ impl Handshake {
             Some(HandshakeKind::Resumed) => Kind::Resumed,
             _ => Kind::Full,
         };
-        let traffic = self.traffic.unwrap_or_default();
+        let mut traffic = Traffic::default();
+        self.traffic.move_to(&mut traffic);
         let secrets = self.connection.dangerous_extract_secrets().map_err(Failed)?;
         let keys = |(sequence, secrets): (u64, ConnectionTrafficSecrets), traffic| {
             let (aead, key, iv) = match secrets {
@@ -192,37 +196,42 @@ impl Handshake {
             let iv = iv.as_ref().try_into().ok()?;
             Some((suite, Keys::new(suite, key.as_ref(), iv, sequence, traffic)?))
         };
-        let write = keys(secrets.tx, traffic.server);
-        let read = keys(secrets.rx, traffic.client);
-        match (write, read) {
-            (Some((suite, write)), Some((_, read))) => Ok(Next::Done(Box::new(Channel::new(suite, write, read)), kind)),
-            _ => Err(Failed(rustls::Error::General("keys of a suite that was not offered".to_owned()))),
+        let write = keys(secrets.tx, *traffic.server);
+        let read = keys(secrets.rx, *traffic.client);
+        let (Some((suite, write)), Some((_, read))) = (write, read) else {
+            return Err(Failed(rustls::Error::General("keys of a suite that was not offered".to_owned())));
+        };
+        // Updated from another secret, zeros for example, the keys would be anybody's.
+        if version == Version::Tls13 && !(write.fit_secret(suite) && read.fit_secret(suite)) {
+            return Err(Failed(rustls::Error::General("traffic secrets that are not those of the keys".to_owned())));
+        }
+        Ok(Next::Done(Box::new(Secured::new(Channel::new(suite, write, read))), kind))
+    }
+}
+
+/// The traffic secrets of TLS 1.3 in both directions, for key updates (RFC 8446, 7.1); zeros as
+/// long as they are not known. Wiped when dropped.
+#[derive(Default)]
+struct Traffic {
+    client: Zeroizing<[u8; 32]>,
+    server: Zeroizing<[u8; 32]>,
+}
+
+impl Traffic {
+    /// Hands on what is known, and wipes it here: a plain move would leave a copy behind.
+    fn move_to(&mut self, other: &mut Self) {
+        for (from, to) in [(&mut self.client, &mut other.client), (&mut self.server, &mut other.server)] {
+            if **from != [0; 32] {
+                **to = **from;
+                from.zeroize();
+            }
         }
     }
 }
 
-/// The traffic secrets of both directions (RFC 8446, 7.1).
-#[derive(Clone, Copy, Default)]
-struct Traffic {
-    client: [u8; 32],
-    server: [u8; 32],
-}
-
 /// Catches the traffic secrets of the handshake whose step is taken.
 #[derive(Default)]
-struct Secrets(Mutex<[Option<[u8; 32]>; 2]>);
-
-impl Secrets {
-    fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = [None; 2];
-    }
-
-    fn take(&self) -> Option<Traffic> {
-        let caught = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let [Some(client), Some(server)] = caught else { return None };
-        Some(Traffic { client, server })
-    }
-}
+struct Secrets(Mutex<Traffic>);
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -232,14 +241,19 @@ impl fmt::Debug for Secrets {
 
 impl KeyLog for Secrets {
     fn log(&self, label: &str, _: &[u8], secret: &[u8]) {
-        let place = usize::from(label == "SERVER_TRAFFIC_SECRET_0");
-        if let Some(place) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
-            *place = secret.try_into().ok();
+        let mut caught = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = match label {
+            CLIENT_SECRET => &mut caught.client,
+            SERVER_SECRET => &mut caught.server,
+            _ => return,
+        };
+        if secret.len() == place.len() {
+            place.copy_from_slice(secret);
         }
     }
 
     fn will_log(&self, label: &str) -> bool {
-        matches!(label, "CLIENT_TRAFFIC_SECRET_0" | "SERVER_TRAFFIC_SECRET_0")
+        matches!(label, CLIENT_SECRET | SERVER_SECRET)
     }
 }
 

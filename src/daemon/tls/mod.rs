@@ -154,7 +154,7 @@ pub(in crate::daemon) async fn shake(
     server: &Server,
     place: &Place,
     stream: &Stream,
-) -> Result<Secured, Option<Response>> {
+) -> Result<Box<Secured>, Option<Response>> {
     let mut left = Duration::from_millis(daemon.config.borrow().board.head_ms_max.into());
     let begin = async {
         first_byte(place, stream).await.map_err(|_| None)?;
@@ -193,12 +193,12 @@ pub(in crate::daemon) async fn shake(
         handshake = match next {
             // A fresh socket takes a few kilobytes. One that doesn't is not waited for.
             Ok(Next::Record(handshake)) if is_sent => handshake,
-            Ok(Next::Done(channel, kind)) if is_sent => {
+            Ok(Next::Done(secured, kind)) if is_sent => {
                 server.count(|counts| match kind {
                     Kind::Full => counts.full += 1,
                     Kind::Resumed => counts.resumed += 1,
                 });
-                return Ok(Secured::new(*channel));
+                return Ok(secured);
             }
             Ok(_) => break,
             Err(failed) => {

@@ -486,7 +486,7 @@ pub(in crate::daemon) mod tests {
             secret[..4].copy_from_slice(&number);
             Keys::from_secret(SUITE, secret)
         };
-        let near = near.secure(Secured::new(Channel::new(SUITE, keys(1), keys(2))));
+        let near = near.secure(Box::new(Secured::new(Channel::new(SUITE, keys(1), keys(2)))));
         (near, Peer { socket, read: keys(1), write: keys(2), wire: Vec::new(), heard: 0, updates: Vec::new() })
     }
 
