@@ -218,6 +218,11 @@ struct Traffic {
 }
 
 impl Traffic {
+    #[cfg(test)]
+    fn is_unknown(&self) -> bool {
+        *self.client == [0; 32] && *self.server == [0; 32]
+    }
+
     /// Hands on what is known, and wipes it here: a plain move would leave a copy behind.
     fn move_to(&mut self, other: &mut Self) {
         for (from, to) in [(&mut self.client, &mut other.client), (&mut self.server, &mut other.server)] {
@@ -321,4 +326,137 @@ fn number(bytes: &mut &[u8], size: usize) -> Option<usize> {
     let (digits, behind) = bytes.split_at_checked(size)?;
     *bytes = behind;
     Some(digits.iter().fold(0, |number, digit| number << 8 | usize::from(*digit)))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::{Read, Write};
+
+    use rustls::client::ClientConnection;
+    use rustls::crypto::SupportedKxGroup;
+    use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+    use rustls::{ClientConfig, NoKeyLog, RootCertStore, SupportedProtocolVersion};
+    use tls::channel::{Input, OWN_SIZE_MAX, Source};
+
+    use super::*;
+    use tls::record;
+
+    const CERTIFICATE: &[u8] = include_bytes!("../../../crates/tls/testdata/server.der");
+    const KEY: &[u8] = include_bytes!("../../../crates/tls/testdata/server.key.der");
+
+    /// Handshakes with the tests' certificate.
+    pub fn acceptor() -> Acceptor {
+        let key = PrivatePkcs8KeyDer::from(KEY).into();
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        let certified = Arc::new(CertifiedKey::new(vec![CertificateDer::from(CERTIFICATE)], key));
+        Acceptor::new(&[Pair { certified }], MinVersion::V12, None).unwrap()
+    }
+
+    fn client(version: &'static SupportedProtocolVersion, group: &'static dyn SupportedKxGroup) -> ClientConnection {
+        let provider = CryptoProvider { kx_groups: vec![group], ..default_provider() };
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(CERTIFICATE)).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(provider));
+        let config = config.with_protocol_versions(&[version]).unwrap().with_root_certificates(roots);
+        let name = ServerName::try_from("box.example").unwrap();
+        ClientConnection::new(Arc::new(config.with_no_client_auth()), name).unwrap()
+    }
+
+    /// The records that a client sends.
+    fn records(client: &mut ClientConnection) -> Vec<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        let mut records = Vec::new();
+        let mut rest = bytes.as_slice();
+        while let Some(size) = record::size(rest).unwrap() {
+            records.push(rest[..size].to_vec());
+            rest = &rest[size..];
+        }
+        records
+    }
+
+    fn feed(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), rustls::Error> {
+        while !bytes.is_empty() {
+            client.read_tls(&mut bytes).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    fn shake(acceptor: &Acceptor, client: &mut ClientConnection) -> Result<Box<Secured>, Failed> {
+        let mut handshake = acceptor.begin().unwrap();
+        loop {
+            for record in records(client) {
+                let mut out = Vec::new();
+                let next = handshake.step(&record, &mut out);
+                assert!(acceptor.secrets.0.lock().unwrap().is_unknown(), "a step leaves no secret behind");
+                let fed = feed(client, &out);
+                match next? {
+                    Next::Record(next) => handshake = next,
+                    Next::Done(secured, _) => return fed.map(|()| secured).map_err(Failed),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_keys_go_on_where_rustls_ends_and_can_be_updated() {
+        for version in [&TLS13, &TLS12] {
+            let mut client = client(version, kx_group::X25519);
+            let secured = shake(&acceptor(), &mut client).unwrap();
+            let mut channel = secured.channel();
+            for round in 0..3 {
+                let mut out = [0; 128];
+                let size = channel.seal(0, Source::Outgoing, &[b"down"], &mut out).unwrap();
+                feed(&mut client, &out[..size]).unwrap();
+                channel.sent(&out[..size], size, |_| Source::Outgoing);
+                let mut down = [0; 4];
+                client.reader().read_exact(&mut down).unwrap();
+                assert_eq!(&down, b"down", "{version:?}, round {round}");
+                if version.version == ProtocolVersion::TLSv1_3 {
+                    // It asks for ours, too.
+                    client.refresh_traffic_keys().unwrap();
+                }
+                client.writer().write_all(b"up").unwrap();
+                for mut record in records(&mut client) {
+                    match channel.open(&mut record).unwrap() {
+                        Input::Data(plain) => assert_eq!(&record[plain], b"up"),
+                        other => assert_eq!(other, Input::Nothing),
+                    }
+                }
+                while channel.has_own() {
+                    let mut out = [0; OWN_SIZE_MAX];
+                    let size = channel.own(&mut out).unwrap();
+                    feed(&mut client, &out[..size]).unwrap();
+                    assert!(channel.own_sent(&out[..size], size));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_the_traffic_secrets_a_handshake_fails() {
+        for (version, needs_them) in [(&TLS13, true), (&TLS12, false)] {
+            let mut acceptor = acceptor();
+            let mut config = ServerConfig::clone(&acceptor.config);
+            config.key_log = Arc::new(NoKeyLog {});
+            acceptor.config = Arc::new(config);
+            let shaken = shake(&acceptor, &mut client(version, kx_group::X25519));
+            assert_eq!(shaken.is_err(), needs_them, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_does_not_get_the_key_exchange_that_costs_most() {
+        for version in [&TLS13, &TLS12] {
+            for (group, is_fine) in
+                [(kx_group::X25519, true), (kx_group::SECP256R1, true), (kx_group::SECP384R1, false)]
+            {
+                let shaken = shake(&acceptor(), &mut client(version, group));
+                assert_eq!(shaken.is_ok(), is_fine, "{version:?} {group:?}");
+            }
+        }
+    }
 }

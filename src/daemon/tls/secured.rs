@@ -100,6 +100,12 @@ impl Secured {
         Self { channel: RefCell::new(channel), kept: Shared(Cell::default()), halves: Shared(Cell::default()) }
     }
 
+    /// The records.
+    #[cfg(test)]
+    pub fn channel(&self) -> std::cell::RefMut<'_, Channel> {
+        self.channel.borrow_mut()
+    }
+
     /// From now on the connection is a page's: what it keeps needs a place there. `false` if there
     /// is none for what it keeps already.
     pub fn move_to(&self, halves: &Rc<Halves>) -> bool {
