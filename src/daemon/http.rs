@@ -126,6 +126,8 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Stream, address: IpAd
                 if requests_left + 1 < REQUESTS_MAX && stream.secured().is_some() {
                     // The peer asks no more, and may still wait for the last answer.
                     finish(&daemon.clock, place, stream, &[], &[]).await;
+                } else {
+                    stream.answer_end();
                 }
                 return None;
             }

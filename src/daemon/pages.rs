@@ -285,7 +285,10 @@ impl<B: Behind> Page<B> {
             }
             Error::Capacity(_) => (1009, "too large"),
             Error::Utf8(_) => (1007, "a text frame is not UTF-8"),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return false,
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                self.connection.stream.answer_end();
+                return false;
+            }
             Error::Protocol(_) => (1002, "that is not the WebSocket protocol"),
             _ => return false,
         };
@@ -488,6 +491,19 @@ mod tests {
             }
             assert!(left < all, "{what}: nothing was read");
         }
+    }
+
+    #[test]
+    fn the_peers_close_notify_is_answered_before_the_connection_is_gone() {
+        let (stream, mut peer) = secured();
+        let end = peer.record(Content::Alert, &[1, 0]);
+        peer.socket.write_all(&end).unwrap();
+        let connection = Rc::new(Connection::new((), stream));
+        while waiting(&connection) < end.len() {}
+        let executor = LocalExecutor::new();
+        begin(Rc::new(Wall::<1>::default()), &executor, connection, Vec::new());
+        assert!(executor.try_tick() && executor.is_empty());
+        assert_eq!(String::from_utf8(peer.hear(100)).unwrap(), "Alert [1, 0]");
     }
 
     #[test]

@@ -137,6 +137,13 @@ impl Stream {
         shutdown(self, Shutdown::Write)
     }
 
+    /// With TLS: answers the peer's `close_notify` with ours, before the connection is dropped.
+    pub fn answer_end(&self) {
+        if let Some(secured) = &self.secured {
+            secured.close(self.as_fd());
+        }
+    }
+
     /// Ready if something has arrived or the peer has closed its side; otherwise the task is woken
     /// then.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

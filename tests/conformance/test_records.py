@@ -260,7 +260,7 @@ async def unexpected(t, daemon, up, page, line):
         line.raw(line.record(content, body))
         await other.gone()
         is_renegotiation = page.suite[0] == V12 and content == HANDSHAKE
-        assert line.alert and line.alert[1] == (NO_RENEGOTIATION if is_renegotiation else UNEXPECTED_MESSAGE), (content, line.alert)
+        assert line.alert == ((1, NO_RENEGOTIATION) if is_renegotiation else (2, UNEXPECTED_MESSAGE)), (content, line.alert)
     other = await recorded(t, daemon)
     line = other.writer.transport
     line.raw(struct.pack(">BHHB", CHANGE_CIPHER_SPEC, 0x303, 1, 1))  # not sealed
@@ -279,7 +279,7 @@ async def empty(t, daemon, up, page, line):
     await up.audience(page.topic, 0)
 
 
-@each("alerts of the page: user_canceled is none, a fatal one and close_notify end the page", waits=20)
+@each("alerts of the page: user_canceled is none, a fatal one and close_notify end the page, and only close_notify is answered", waits=20)
 async def alerts(t, daemon, up, page, line):
     line.raw(line.record(ALERT, bytes([1, USER_CANCELED])))
     await goes_on(up, page)
@@ -289,6 +289,8 @@ async def alerts(t, daemon, up, page, line):
         await up.audience(page.topic, 2)
         other.writer.transport.raw(other.writer.transport.record(ALERT, alert))
         await other.gone()
+        answer = (1, CLOSE_NOTIFY) if alert[1] == CLOSE_NOTIFY else None
+        assert other.writer.transport.alert == answer, (alert, other.writer.transport.alert)
         await up.audience(page.topic, 1)
     for body in (b"\1", b"\2\0\0", b""):
         other = await recorded(t, daemon)

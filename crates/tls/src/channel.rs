@@ -302,16 +302,17 @@ impl Channel {
         }
     }
 
-    /// Nobody knows what has left of the last write: nothing more is sealed or opened. Sealed with
-    /// other content, a record would put two plaintexts under one nonce, and the guard can't see
-    /// what it was not told of.
+    /// Nothing more is sealed or opened. For where nobody knows what has left of the last write:
+    /// sealed with other content, a record would put two plaintexts under one nonce, and the guard
+    /// can't see what it was not told of.
     pub const fn abandon(&mut self) {
         self.begun = None;
         self.is_over = true;
         self.is_ended = true;
     }
 
-    /// Whether nothing more is sealed: our alert is out, or the channel was abandoned.
+    /// Whether nothing more is sealed: our alert is out, a fatal one has come, or the channel was
+    /// abandoned.
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.is_over
@@ -363,10 +364,13 @@ impl Channel {
             Content::ApplicationData => {}
             Content::Alert => match *message {
                 [_, CLOSE_NOTIFY] => return Ok(Input::End),
-                [FATAL, _] if self.suite.version == Version::Tls12 => return Ok(Input::End),
-                [_, USER_CANCELED] => {}
                 [WARNING, _] if self.suite.version == Version::Tls12 => {}
-                [_, _] => return Ok(Input::End),
+                [_, USER_CANCELED] if self.suite.version == Version::Tls13 => {}
+                [_, _] => {
+                    // Nothing is sent behind a fatal alert, by either side (RFC 8446, 6.2).
+                    self.abandon();
+                    return Ok(Input::End);
+                }
                 _ => return Err(Alert::DecodeError),
             },
             Content::Handshake if self.suite.version == Version::Tls13 => self.key_update(message)?,
@@ -721,8 +725,13 @@ mod tests {
     #[test]
     fn the_peer_may_end_and_may_not_flood_with_nothing() {
         for suite in SUITES {
-            for end in [[WARNING, CLOSE_NOTIFY], [FATAL, CLOSE_NOTIFY], [FATAL, 80]] {
-                assert_eq!(Ends::new(suite).hear(Content::Alert, &end), Ok(Input::End));
+            for (end, is_answered) in
+                [([WARNING, CLOSE_NOTIFY], true), ([FATAL, CLOSE_NOTIFY], true), ([FATAL, 80], false)]
+            {
+                let mut ends = Ends::new(suite);
+                assert_eq!(ends.hear(Content::Alert, &end), Ok(Input::End));
+                ends.channel.close();
+                assert_eq!(ends.channel.has_own(), is_answered, "{suite:?} {end:?}");
             }
             // TLS 1.3 ignores the level.
             let is_over = suite.version == Version::Tls12;
