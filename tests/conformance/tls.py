@@ -40,7 +40,7 @@ class Authority:
         self.folder = tempfile.TemporaryDirectory(prefix="slca")
         self.path = pathlib.Path(self.folder.name)
         self.file, self.count = str(self.path / "ca.pem"), 0
-        self.openssl("req", "-x509", *self.key("ca.key"), "-out", self.file, "-subj", "/CN=conformance", "-days", "30",
+        self.openssl("req", "-x509", *self.key("ca.key"), "-out", self.file, "-subj", "/CN=conformance", "-days", "365",
                      "-addext", "keyUsage=critical,keyCertSign,cRLSign")
         self.default = self.issue([NAME, "localhost", "127.0.0.1"])
 
