@@ -37,9 +37,8 @@ const KEY_UPDATE_MESSAGE: [u8; 5] = [24, 0, 0, 1, 0];
 const CLOSE_NOTIFY: u8 = 0;
 /// `user_canceled`, which has no effect (RFC 8446, 6.1).
 const USER_CANCELED: u8 = 90;
-/// Levels of an alert. TLS 1.3 ignores them.
+/// The level of a warning, which TLS 1.3 ignores.
 const WARNING: u8 = 1;
-const FATAL: u8 = 2;
 
 /// Where a record's plaintext comes from. A record holds bytes of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -413,6 +412,8 @@ mod tests {
         Suite { version: Version::Tls12, aead: Aead::ChaCha20Poly1305 },
     ];
     const TLS13: Suite = SUITES[0];
+    /// The level of an alert that ends the connection.
+    const FATAL: u8 = 2;
 
     /// A channel, and the keys of its peer: to read what it writes, and to write what it reads.
     struct Ends {
