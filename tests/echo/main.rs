@@ -30,7 +30,6 @@ use sharelinkd::daemon::pages::{Behind, begin};
 use sharelinkd::daemon::stream::Stream;
 use sharelinkd::daemon::tls::certificates;
 use sharelinkd::daemon::tls::handshake::{Acceptor, Next};
-use sharelinkd::daemon::tls::secured::Secured;
 use sharelinkd::daemon::{listener, read_head, timely};
 use smol::LocalExecutor;
 use tls::suite::HEADER_SIZE;
@@ -128,7 +127,7 @@ async fn shake(acceptor: &Acceptor, stream: Stream) -> Option<Stream> {
         timely(&stream, &out).await.unwrap();
         handshake = match next {
             Next::Record(handshake) => handshake,
-            Next::Done(channel, _) => return Some(stream.secure(Secured::new(*channel))),
+            Next::Done(secured, _) => return Some(stream.secure(secured)),
         };
     }
 }

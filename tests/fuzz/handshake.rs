@@ -77,9 +77,9 @@ fn client(data: &[u8], is_old: bool) {
             let is_well = client.process_new_packets().is_ok();
             handshake = match next {
                 Ok(Next::Record(handshake)) => handshake,
-                Ok(Next::Done(channel, _)) => {
+                Ok(Next::Done(secured, _)) => {
                     // Whoever finished has the same keys; anything else would have failed.
-                    return if is_well { talk(&mut client, *channel) } else { assert!(!data.is_empty()) };
+                    return if is_well { talk(&mut client, &mut secured.channel()) } else { assert!(!data.is_empty()) };
                 }
                 Err(_) => return assert!(!data.is_empty(), "nothing was changed, and no hands were shaken"),
             };
@@ -90,7 +90,7 @@ fn client(data: &[u8], is_old: bool) {
 }
 
 /// Each end reads what the other writes.
-fn talk(client: &mut ClientConnection, mut channel: Channel) {
+fn talk(client: &mut ClientConnection, channel: &mut Channel) {
     use std::io::{Read, Write};
     let mut sealed = [0; 256];
     let size = channel.seal(0, Source::Outgoing, &[b"from the server"], &mut sealed).expect("it is sealed");

@@ -100,8 +100,7 @@ impl Secured {
         Self { channel: RefCell::new(channel), kept: Shared(Cell::default()), halves: Shared(Cell::default()) }
     }
 
-    /// The records.
-    #[cfg(test)]
+    /// Its records: for tests.
     pub fn channel(&self) -> std::cell::RefMut<'_, Channel> {
         self.channel.borrow_mut()
     }
