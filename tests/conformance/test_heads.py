@@ -69,11 +69,12 @@ async def phone(port, source, per_s, step=0.1, before=0.0, turns=contextlib.null
         writer.write(b"GET /sharelink.js HTTP/1.1\r\nHost: x\r\n\r\n")
         status, headers = await asyncio.wait_for(read_head(reader), 60 * SLACK)
         assert status == 200, status
-        got, size, due = 0, int(headers["content-length"]), time.monotonic() + before
+        got, size, began = 0, int(headers["content-length"]), time.monotonic() + before
+        await asyncio.sleep(before)
         while got < size:
-            due += step
-            await asyncio.sleep(max(0, due - time.monotonic()))
-            want = min(int(per_s * step), size - got)
+            await asyncio.sleep(step)
+            # What is due by now, however late this loop is.
+            want = min(int(per_s * (time.monotonic() - began)), size) - got
             while want:
                 data = await asyncio.wait_for(reader.read(want), 60 * SLACK)
                 if not data:
