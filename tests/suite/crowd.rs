@@ -22,6 +22,7 @@ use crate::world::{
     Business, Folder, PATIENCE, Process, busy_machine, connect, masked, next_text, program, raise_descriptor_limit,
     subscribe, upgrade,
 };
+use crate::wss;
 
 fn signal(relay: &Process, name: &str) {
     let sent = Command::new("kill").args(["-s", name, &relay.child.id().to_string()]).status();
@@ -67,13 +68,21 @@ fn ask(address: SocketAddr, number: usize, link: &str) -> TcpStream {
 
 /// The same on a given socket.
 fn ask_by(socket: Socket, address: SocketAddr, number: usize, link: &str) -> TcpStream {
+    let mut page = dial(socket, address, number);
+    page.write_all(&first_words(address, link)).unwrap();
+    page
+}
+
+fn dial(socket: Socket, address: SocketAddr, number: usize) -> TcpStream {
     let from = Ipv4Addr::new(127, 0, 1, u8::try_from(number / 100).unwrap() + 1);
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&address.into()).unwrap();
-    let mut page: TcpStream = socket.into();
+    socket.into()
+}
+
+fn first_words(address: SocketAddr, link: &str) -> Vec<u8> {
     let subscribe = masked(&format!(r#"{{"type":"subscribe","id":1,"link":"{link}"}}"#));
-    page.write_all(&[upgrade(address).into_bytes(), subscribe].concat()).unwrap();
-    page
+    [upgrade(address).into_bytes(), subscribe].concat()
 }
 
 /// Reads from `count` pages in turn until stopped; returns the number of reads with data. A page
@@ -191,9 +200,26 @@ fn publish_burst(business: &mut Business, sequences: std::ops::RangeInclusive<u6
     }));
 }
 
+/// A page's connection, with TLS or without.
+trait Wire: Read {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for wss::Secured {
+    fn socket(&self) -> &TcpStream {
+        &self.sock
+    }
+}
+
 /// A page in a burst: its next message, and whether it was cut off.
 struct Reader {
-    page: TcpStream,
+    page: Box<dyn Wire>,
     /// The incomplete frame.
     half: Vec<u8>,
     next: u64,
@@ -244,26 +270,32 @@ impl Reader {
     }
 }
 
-/// Connects and subscribes `count` pages.
-fn readers(address: SocketAddr, business: &mut Business, count: usize) -> Vec<Reader> {
+/// Connects and subscribes `count` pages; by TLS if the relay has it.
+fn readers(relay: &Process, business: &mut Business, count: usize) -> Vec<Reader> {
     let mut readers = Vec::new();
     for number in 0..count {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        let socket = Socket::new(Domain::for_address(relay.address), Type::STREAM, None).unwrap();
         // A small receive buffer, so that unread data queues at the relay.
         socket.set_recv_buffer_size(16 << 10).unwrap();
-        let page = ask_by(socket, address, number, "burst");
+        let page: Box<dyn Wire> = if let Some(address) = relay.tls {
+            let mut page = wss::shake(dial(socket, address, number), &wss::tls13()).unwrap();
+            page.write_all(&first_words(address, "burst")).unwrap();
+            Box::new(page)
+        } else {
+            Box::new(ask_by(socket, relay.address, number, "burst"))
+        };
         if number == 0 {
             business.accept(7);
         }
         let mut reader = Reader { page, half: Vec::new(), next: 1, gaps: 0, is_cut: false };
         // The answer to the upgrade, and the confirmation.
         let (mut said, mut byte) = (Vec::new(), [0]);
-        reader.page.set_read_timeout(Some(PATIENCE)).unwrap();
+        reader.page.socket().set_read_timeout(Some(PATIENCE)).unwrap();
         while !said.ends_with(b"true}") {
             reader.page.read_exact(&mut byte).unwrap();
             said.push(byte[0]);
         }
-        reader.page.set_nonblocking(true).unwrap();
+        reader.page.socket().set_nonblocking(true).unwrap();
         readers.push(reader);
     }
     readers
@@ -291,11 +323,20 @@ const PACE_SIZE: usize = 6_000;
 
 #[test]
 fn a_burst_that_pages_cannot_take_is_told_as_a_gap_and_cuts_nobody_off() {
+    burst("burst", "");
+}
+
+#[test]
+fn a_burst_that_pages_by_tls_cannot_take_is_told_as_a_gap_and_cuts_nobody_off() {
+    burst("burst-tls", &wss::section());
+}
+
+fn burst(name: &str, sections: &str) {
     let _machine = busy_machine();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let relay = Process::start("burst", listener.local_addr().unwrap());
+    let relay = Process::start_with(name, listener.local_addr().unwrap(), sections);
     let mut business = Business::meet(&listener);
-    let mut readers = readers(relay.address, &mut business, 100);
+    let mut readers = readers(&relay, &mut business, 100);
     // The page reads steadily, however long the burst takes.
     for tick in 0..25 {
         let part = BURST * tick / 25 + 1..=BURST * (tick + 1) / 25;
@@ -311,11 +352,20 @@ fn a_burst_that_pages_cannot_take_is_told_as_a_gap_and_cuts_nobody_off() {
 
 #[test]
 fn pages_that_read_nothing_during_a_burst_finish_their_frames_and_are_told_the_gap() {
+    silence("silence", "");
+}
+
+#[test]
+fn pages_by_tls_that_read_nothing_during_a_burst_finish_their_records_and_are_told_the_gap() {
+    silence("silence-tls", &wss::section());
+}
+
+fn silence(name: &str, sections: &str) {
     let _machine = busy_machine();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let relay = Process::start("silence", listener.local_addr().unwrap());
+    let relay = Process::start_with(name, listener.local_addr().unwrap(), sections);
     let mut business = Business::meet(&listener);
-    let mut readers = readers(relay.address, &mut business, 100);
+    let mut readers = readers(&relay, &mut business, 100);
     // A page that reads everything shows when the burst is over for the others too.
     let mut quick = connect(relay.address);
     quick.send(Message::text(r#"{"type":"subscribe","id":1,"link":"burst"}"#)).unwrap();
@@ -326,6 +376,66 @@ fn pages_that_read_nothing_during_a_burst_finish_their_frames_and_are_told_the_g
     }
     let (cut, with_gaps) = read_to_the_end(&mut readers, LARGE_BURST, 1 << 16);
     assert_eq!((cut, with_gaps), (0, 100), "cut off, and with a gap");
+}
+
+/// Full handshakes as fast as they can be begun, from one address and from many. Pages, and
+/// newcomers by TLS, have their turn all the same.
+#[test]
+fn a_flood_of_handshakes_leaves_pages_and_newcomers_their_turn() {
+    const ROUNDS: u8 = 10;
+    let _machine = busy_machine();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Process::start_with("handshakes", listener.local_addr().unwrap(), &wss::section());
+    let address = relay.tls.unwrap();
+    let mut business = Business::meet(&listener);
+    let mut page = wss::connect(address);
+    page.send(Message::text(r#"{"type":"subscribe","id":1,"link":"flooded"}"#)).unwrap();
+    business.accept(7);
+    assert!(next_text(&mut page).contains("subscribed"));
+    let mut hello = Vec::new();
+    wss::fresh(&wss::tls13()).write_tls(&mut hello).unwrap();
+    let (answered, refused, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        // Stops the others too if an assertion below fails.
+        let _ends = Stop(&stop);
+        for hosts in [1, 200_u64] {
+            let (hello, answered, refused, stop) = (&hello, &answered, &refused, &stop);
+            scope.spawn(move || {
+                for number in 0_u64.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let from = Ipv4Addr::new(127, 0, 2, u8::try_from(number % hosts).unwrap() + 1);
+                    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+                    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                    if socket.connect_timeout(&address.into(), PATIENCE).is_err() {
+                        continue;
+                    }
+                    let mut flooding: TcpStream = socket.into();
+                    let is_answered =
+                        flooding.write_all(hello).is_ok() && matches!(flooding.read(&mut [0; 4096]), Ok(1..));
+                    if is_answered { answered } else { refused }.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        while answered.load(Ordering::Relaxed) < 100 {
+            std::thread::yield_now();
+        }
+        for round in 0..ROUNDS {
+            let before = answered.load(Ordering::Relaxed);
+            publish_burst(&mut business, u64::from(round) + 1..=u64::from(round) + 1, 600);
+            assert!(next_text(&mut page).contains(&format!("\"sequence\":{},", round + 1)));
+            page.send(Message::Ping(vec![round].into())).unwrap();
+            while !matches!(page.read().expect("a pong in time"), Message::Pong(said) if said[..] == [round]) {}
+            subscribe(&mut wss::connect(address), "flooded");
+            while answered.load(Ordering::Relaxed) == before {
+                std::thread::yield_now();
+            }
+            business.attend();
+        }
+    });
+    println!("{} answered, {} refused", answered.into_inner(), refused.into_inner());
 }
 
 /// Stops the other threads when dropped, also in a panic.
