@@ -406,7 +406,7 @@ pub(super) mod tests {
         for version in [&TLS13, &TLS12] {
             let mut client = client(version, kx_group::X25519);
             let secured = shake(&acceptor(), &mut client).unwrap();
-            let mut channel = secured.channel();
+            let mut channel = secured.channel.borrow_mut();
             for round in 0..3 {
                 let mut out = [0; 128];
                 let size = channel.seal(0, Source::Outgoing, &[b"down"], &mut out).unwrap();

@@ -55,7 +55,8 @@ pub fn abandon_scratch() {
 /// One connection's TLS.
 #[derive(Debug)]
 pub struct Secured {
-    channel: RefCell<Channel>,
+    /// Its records.
+    pub channel: RefCell<Channel>,
     /// What can't be handed on yet.
     kept: Shared<Half>,
     /// Where that has a place; none while the connection has one of its own as an HTTP request.
@@ -98,11 +99,6 @@ impl Secured {
     /// TLS with the keys of a handshake.
     pub fn new(channel: Channel) -> Self {
         Self { channel: RefCell::new(channel), kept: Shared(Cell::default()), halves: Shared(Cell::default()) }
-    }
-
-    /// Its records: for tests.
-    pub fn channel(&self) -> std::cell::RefMut<'_, Channel> {
-        self.channel.borrow_mut()
     }
 
     /// From now on the connection is a page's: what it keeps needs a place there. `false` if there
