@@ -182,7 +182,7 @@ def register():
 async def main():
     register()
 
-    async def one(name, function, waits, timeout, crowded):
+    async def one(name, function, _waits, timeout, *_):
         fault, logs = await harness.run(name, function, timeout)
         print(f"{'ok  ' if fault is None else 'FAIL'} {name}", flush=True)
         if fault is not None:
