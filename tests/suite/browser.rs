@@ -78,11 +78,6 @@ fn a_share_page_that_was_cut_is_brought_again() {
 }
 
 #[test]
-fn a_relay_that_ends_tls_itself_is_shown_by_https() {
-    play_alone("https");
-}
-
-#[test]
 fn every_script_is_run() {
     let own = include_str!("browser.rs");
     for entry in fs::read_dir(folder()).unwrap() {
