@@ -5,6 +5,7 @@
 //! Doesn't know what an answer says.
 
 use std::cell::Cell;
+use std::io;
 use std::time::Duration;
 
 use smol::{Timer, future};
@@ -50,25 +51,25 @@ pub async fn send(clock: &Clock, place: &Place, stream: &Stream, answer: &Respon
 
 /// Sends the last bytes of a connection, and waits until they and those before have arrived.
 pub async fn finish(clock: &Clock, place: &Place, stream: &Stream, head: &[u8], body: &[u8]) {
-    let progress = Progress::of(stream, (head.len() + body.len()) as u64);
+    let arrival = Arrival::of(stream, (head.len() + body.len()) as u64);
     let is_left = Cell::new(false);
     let write = async {
         if write_all(stream, head).await.is_ok() && write_all(stream, body).await.is_ok() {
-            progress.is_written.set(true);
+            arrival.is_written.set(true);
             if linger(stream).await == Behind::TooMuch {
                 return;
             }
             // A peer may close its side first and still wait for the whole answer. Once both sides
             // are closed, the kernel reports no progress any more.
             is_left.set(true);
-            if matches!(socket_queues::acknowledged(stream), Ok(Some(bytes)) if !progress.has_arrived(bytes)) {
+            if matches!(arrival.acknowledged(), Ok(Some(bytes)) if !arrival.has_arrived(bytes)) {
                 future::pending::<()>().await;
             }
             place.answer_arrived();
         }
     };
     let watch = async {
-        if progress.watch(clock, place).await && !is_left.get() {
+        if arrival.watch(clock, place).await && !is_left.get() {
             Timer::after(LINGER_TIME_MAX).await;
         }
     };
@@ -79,14 +80,14 @@ pub async fn finish(clock: &Clock, place: &Place, stream: &Stream, head: &[u8], 
 /// `is_here`. `false` if there is none.
 pub async fn send_and_stay(clock: &Clock, place: &Place, stream: &Stream, answer: &Response, is_here: bool) -> bool {
     let (head, body) = (answer.head(clock::date().as_deref()), answer.body());
-    let progress = Progress::of(stream, (head.len() + body.len()) as u64);
+    let arrival = Arrival::of(stream, (head.len() + body.len()) as u64);
     let talk = async {
         let is_sent = write_all(stream, &head).await.is_ok() && write_all(stream, body).await.is_ok();
-        progress.is_written.set(true);
+        arrival.is_written.set(true);
         is_sent && (is_here || readable(stream).await.is_ok())
     };
     let watch = async {
-        if progress.watch(clock, place).await {
+        if arrival.watch(clock, place).await {
             Timer::after(IDLE_TIME_MAX).await;
         }
         false
@@ -95,20 +96,32 @@ pub async fn send_and_stay(clock: &Clock, place: &Place, stream: &Stream, answer
 }
 
 /// How much of an answer has arrived.
-struct Progress<'a> {
+struct Arrival<'a> {
     stream: &'a Stream,
     /// The answer's size. With TLS it is not known how many bytes carry it.
     size: u64,
+    /// Bytes that were acknowledged before it: with TLS, of the handshake and of earlier answers.
+    before: u64,
     is_written: Cell<bool>,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> Arrival<'a> {
     fn of(stream: &'a Stream, size: u64) -> Self {
-        Self { stream, size, is_written: Cell::new(false) }
+        let before = stream.secured().and_then(|_| socket_queues::acknowledged(stream).ok().flatten()).unwrap_or(0);
+        Self { stream, size, before, is_written: Cell::new(false) }
     }
 
-    /// Whether the whole answer has arrived, given what was acknowledged on the connection: with
-    /// our FIN, which counts as one byte more, or, with TLS, when the kernel has nothing left.
+    /// Bytes that were acknowledged since; `None` if the connection is over.
+    ///
+    /// # Errors
+    /// The kernel doesn't report it.
+    fn acknowledged(&self) -> io::Result<Option<u64>> {
+        let all = socket_queues::acknowledged(self.stream)?;
+        Ok(all.map(|all| all.saturating_sub(self.before)))
+    }
+
+    /// Whether the whole answer has arrived, given what was acknowledged: our FIN counts as one byte
+    /// more. With TLS, once the kernel has nothing left.
     fn has_arrived(&self, acknowledged: u64) -> bool {
         match self.stream.secured() {
             None => acknowledged > self.size,
@@ -125,7 +138,7 @@ impl<'a> Progress<'a> {
             Timer::after(wait).await;
             wait = (wait * 2).min(LOOK_TIME_MAX);
             let now = clock.now();
-            let newest = match socket_queues::acknowledged(self.stream) {
+            let newest = match self.acknowledged() {
                 Ok(Some(newest)) => newest,
                 Ok(None) => return false,
                 // The kernel doesn't report progress: wait as long as the minimum progress would
@@ -150,6 +163,34 @@ impl<'a> Progress<'a> {
             if now >= until {
                 return false;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tls::secured::tests::secured;
+    use super::*;
+
+    #[test]
+    fn an_earlier_answer_of_the_connection_is_no_progress_of_this_one() {
+        let (stream, mut peer) = secured();
+        for size in [10_000, 3] {
+            let arrival = Arrival::of(&stream, size as u64);
+            assert_eq!(arrival.acknowledged().unwrap(), Some(0));
+            assert_eq!(stream.write(&vec![b'x'; size]).unwrap(), size);
+            let mut heard = 0;
+            while heard < size {
+                heard += peer.hear(16_384).len();
+            }
+            // The peer's kernel acknowledges a moment after it has the bytes.
+            let acknowledged = loop {
+                match arrival.acknowledged().unwrap().unwrap() {
+                    all if all > size as u64 => break all,
+                    _ => std::thread::yield_now(),
+                }
+            };
+            assert!(acknowledged < size as u64 + 100, "{acknowledged} of {size}");
         }
     }
 }

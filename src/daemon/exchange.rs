@@ -23,26 +23,24 @@ const UPGRADE_TIME_MAX: Duration = Duration::from_secs(10);
 /// ignored. A peer that sends more is cut off.
 const LINGER_SIZE_MAX: usize = 64 * 1024;
 
-/// Waits until there is something to read, which may be the end of the stream.
+/// Waits until there is something to read, which may be the end of the stream. Until then the place
+/// is a silent one's.
 pub async fn first_byte(place: &Place, stream: &Stream) -> io::Result<usize> {
+    wait(stream, || place.says_nothing()).await
+}
+
+/// Waits until something can be read, the end included.
+pub async fn readable(stream: &Stream) -> io::Result<usize> {
+    wait(stream, || ()).await
+}
+
+async fn wait(stream: &Stream, is_silent: impl Fn()) -> io::Result<usize> {
     let mut budget = Budget::TURN;
     loop {
         budget.next_read().await;
         match stream.peek() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                place.says_nothing();
-                poll_fn(|context| stream.poll_readable(context)).await?;
-            }
-            result => return result,
-        }
-    }
-}
-
-/// Waits until something can be read, the end included.
-pub async fn readable(stream: &Stream) -> io::Result<usize> {
-    loop {
-        match stream.peek() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                is_silent();
                 poll_fn(|context| stream.poll_readable(context)).await?;
             }
             result => return result,

@@ -29,7 +29,7 @@ use relay::{session::Session, table::Id};
 const ASSET: &str = "Cache-Control: public, max-age=300\r\nX-Content-Type-Options: nosniff\r\n";
 
 /// Static files: path, type, further header lines, bytes.
-const FILES: [(&str, &str, &str, &[u8]); 4] = [
+const FILES: [(&str, &str, &str, &[u8]); 3] = [
     (
         "/sharelink.js",
         "text/javascript; charset=utf-8",
@@ -38,7 +38,6 @@ const FILES: [(&str, &str, &str, &[u8]); 4] = [
     ),
     ("/assets/share.js", "text/javascript; charset=utf-8", "", include_bytes!("../web/share.js")),
     ("/assets/share.css", "text/css; charset=utf-8", "", include_bytes!("../web/share.css")),
-    ("/assets/icon.svg", "image/svg+xml", "", include_bytes!("../web/icon.svg")),
 ];
 
 /// Requests on one TLS connection, at most.

@@ -4,7 +4,7 @@
 //! Owns the meaning of the numbers in both. The first bounds the memory sum's largest term; the
 //! second distinguishes an answer that a slow line takes from one that nobody takes.
 //! `/proc/net/tcp` would cost a line of text for every socket of the box. Decides nothing: the
-//! machine and `http.rs` do.
+//! machine and `delivery.rs` do.
 
 use std::io;
 use std::os::fd::AsFd;

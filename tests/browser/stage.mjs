@@ -9,10 +9,9 @@
  * that a browser refuses to play; `Tab.run` does not.
  *
  * Environment: SHARELINKD the daemon's binary, CHROMIUM a browser other than /usr/bin/chromium, BROWSER_TLS=1 to connect
- * each page by TLS.
+ * the pages of each `relay` by TLS; `demo` has none.
  */
 
-import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { X509Certificate, createHash } from "node:crypto";
 import { once } from "node:events";
@@ -37,7 +36,7 @@ const FLAGS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync",
 ];
-/** Every relay speaks TLS, not only those that a scene wants so. */
+/** Every `relay` speaks TLS, not only those that a scene wants so. */
 const IS_SECURE = Boolean(process.env.BROWSER_TLS);
 const CAMERA_FLAGS = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"];
 /** ms. The default timeout of a scene's waits; each scene asserts its own, shorter times. */
@@ -85,16 +84,11 @@ class Stage {
   #endings = [];
   #logs = [];
   #tabs = [];
-  #flags = []; // of its browsers
 
   /** `sharelinkd demo` on free ports. */
   async demo() {
-    const { said } = this.#daemon(["demo", "--port", "0", "--host-port", "0", ...(IS_SECURE ? ["--tls"] : [])]);
-    const [, share, host] = await said(/share page +(https?:\S+)[^]*host page +(https?:\S+)/);
-    if (IS_SECURE) {
-      assert.match(share, /^https:/);
-      this.#flags.push("--ignore-certificate-errors"); // it has a certificate of its own
-    }
+    const { said } = this.#daemon(["demo", "--port", "0", "--host-port", "0"]);
+    const [, share, host] = await said(/share page +(http:\S+)[^]*host page +(http:\S+)/);
     return { share, host };
   }
 
@@ -133,7 +127,7 @@ class Stage {
   /** A browser with a profile of its own. */
   async browser({ camera = false } = {}) {
     const browser = await chromium.launch({
-      executablePath: CHROMIUM, headless: true, args: [...FLAGS, certificate().flag, ...this.#flags, ...(camera ? CAMERA_FLAGS : [])],
+      executablePath: CHROMIUM, headless: true, args: [...FLAGS, certificate().flag, ...(camera ? CAMERA_FLAGS : [])],
     });
     this.#endings.unshift(() => browser.close());
     return browser;

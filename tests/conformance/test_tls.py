@@ -459,7 +459,7 @@ async def last_ones(t):
 @test("requests that are sent ahead are answered in order, however records and heads are cut, and an upgrade may come among them")
 async def ahead(t):
     daemon, business, up = await t.relay()
-    paths = ["/healthz", "/s/abc", "/sharelink.js", "/nothing", "/healthz", "/assets/icon.svg"]
+    paths = ["/healthz", "/s/abc", "/sharelink.js", "/nothing", "/healthz", "/assets/share.css"]
     requests = b"".join(asks(path) for path in paths)
     alone = [await http(daemon.port, path) for path in paths]
     for size in (len(requests), 1000, 61, 7, 1):

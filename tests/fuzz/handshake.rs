@@ -3,15 +3,16 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::ClientConfig;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring::{default_provider, sign::any_supported_type};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConnection, DigitallySignedStruct, Error, SignatureScheme, sign::CertifiedKey};
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConnection, sign::CertifiedKey};
 use sharelinkd::config::MinVersion;
 use sharelinkd::daemon::tls::certificates::Pair;
 use sharelinkd::daemon::tls::handshake::{Acceptor, Next, hello};
 use tls::channel::{Channel, Input, Source};
 use tls::record;
+
+use super::anyone;
 
 /// What the server sends in one step, at most.
 const OUT_SIZE_MAX: usize = 16 * 1024;
@@ -128,49 +129,6 @@ fn acceptor() -> &'static Acceptor {
 fn clients() -> &'static [Arc<ClientConfig>; 2] {
     static CLIENTS: OnceLock<[Arc<ClientConfig>; 2]> = OnceLock::new();
     CLIENTS.get_or_init(|| {
-        [&rustls::version::TLS13, &rustls::version::TLS12].map(|version| {
-            let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-            let builder = builder.with_protocol_versions(&[version]).expect("a version").dangerous();
-            Arc::new(builder.with_custom_certificate_verifier(Arc::new(Anyone)).with_no_client_auth())
-        })
+        [&rustls::version::TLS13, &rustls::version::TLS12].map(|version| Arc::new(anyone::client_of(&[version])))
     })
-}
-
-/// A client that trusts anyone.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -3,7 +3,10 @@
 //! Plain functions that panic on a violation: libFuzzer runs them from `fuzz_targets/`, and the
 //! suite replays their corpora with them (`tests/suite/fuzzing.rs`), without libFuzzer.
 #![allow(dead_code, unused_imports, reason = "each fuzz target uses one of them")]
+#![allow(clippy::duplicate_mod, reason = "the suite replays the targets, and has TLS clients of its own")]
 
+#[path = "../suite/anyone.rs"]
+mod anyone;
 #[path = "console.rs"]
 mod console;
 #[path = "handshake.rs"]

@@ -2,7 +2,8 @@
 //!
 //! Checks that Node, Chromium and the packages are there, and says how to get what is missing; no
 //! test is ever skipped. A script chooses its own ports and profile, and ends by itself. The
-//! scripts hold the assertions. With `BROWSER_TLS=1` all of them connect by TLS.
+//! scripts hold the assertions. With `BROWSER_TLS=1` the pages of all relays but the demo's
+//! connect by TLS.
 
 use std::{
     fs,
@@ -75,6 +76,11 @@ fn what_is_optional_in_a_browser_may_be_missing() {
 #[test]
 fn a_share_page_that_was_cut_is_brought_again() {
     play_alone("cut");
+}
+
+#[test]
+fn a_relay_that_ends_tls_itself_is_shown_by_https() {
+    play_alone("https");
 }
 
 #[test]

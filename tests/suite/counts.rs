@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 use wire::Track;
 use wire::uplink::{Part, ToRelay};
 
-use crate::world::{Business, Process, config_text, connect, masked, next_text, subscribe, upgrade};
+use crate::world::{Business, PATIENCE, Process, config_text, connect, masked, next_text, subscribe, upgrade};
 use crate::wss;
 
 const PAGES: usize = 40;
@@ -51,7 +52,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// Counts the daemon's allocations between two points of a scenario. The daemon runs in this
 /// thread, its pages and its business server in another one, so that all allocations of this thread
-/// are the daemon's.
+/// are the daemon's. What stays is mostly counted too low: async-io's own thread wakes tasks now
+/// and then, and for every 31 of them allocates a block of the executor's queue (504 bytes) that
+/// this thread frees.
 fn count<T: Send + 'static>(sections: &str, world: impl FnOnce(World) -> T + Send + 'static) -> AllocationInfo {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -142,7 +145,7 @@ fn count_publications_of<S: Read + Write + Send + 'static>(
         (business, pages)
     });
     println!("{counted:?} for {publications} publications, {} deliveries", publications * PAGES as u64);
-    assert!(counted.count_current.abs() < 50, "{} blocks stayed", counted.count_current);
+    assert!(counted.count_current < 50, "{} blocks stayed", counted.count_current);
     counted
 }
 
@@ -199,6 +202,13 @@ fn nothing_is_kept_for_pages_that_stall_by_tls() {
                 let mut page = narrow(address);
                 page.write_all(upgrade(address).as_bytes()).unwrap();
                 page.write_all(&masked(r#"{"type":"subscribe","id":1,"link":"counted"}"#)).unwrap();
+                // From here on it reads nothing. Before, its request's buffer may still be there.
+                let mut said = Vec::new();
+                while !String::from_utf8_lossy(&said).contains("subscribed") {
+                    let mut byte = [0];
+                    page.read_exact(&mut byte).unwrap();
+                    said.extend(byte);
+                }
                 page
             })
             .collect();
@@ -218,8 +228,8 @@ fn nothing_is_kept_for_pages_that_stall_by_tls() {
         (business, page, stalled)
     });
     println!("{counted:?} while {PAGES} pages stall");
-    assert!(counted.count_current.abs() < 50, "{} blocks stayed", counted.count_current);
-    assert!(counted.bytes_current.abs() < 4_096, "{} bytes stayed", counted.bytes_current);
+    assert!(counted.count_current < 50, "{} blocks stayed", counted.count_current);
+    assert!(counted.bytes_current < 4_096, "{} bytes stayed", counted.bytes_current);
 }
 
 /// A connection by TLS with a tiny receive buffer.
@@ -237,18 +247,38 @@ fn heap_of<T: Send + 'static>(sections: &str, come: fn(SocketAddr) -> T) -> u64 
         let mut business = Business::meet(&world.listener);
         let address = world.address.recv().unwrap();
         // What grows once has grown.
-        drop((0..2 * COUNT).map(|_| come(address)).collect::<Vec<_>>());
-        std::thread::sleep(Duration::from_millis(500));
+        let many: Vec<_> = (0..2 * COUNT).map(|_| come(address)).collect();
+        wait_until_taken(address, 2 * COUNT);
+        drop(many);
+        wait_until_taken(address, 0);
         business.attend();
         world.warm.send(()).unwrap();
         world.go.recv().unwrap();
         let all: Vec<_> = (0..COUNT).map(|_| come(address)).collect();
-        std::thread::sleep(Duration::from_millis(500));
+        wait_until_taken(address, COUNT);
         world.done.send(()).unwrap();
         (business, all)
     });
     println!("{counted:?} for {COUNT} connections");
     u64::try_from(counted.bytes_current).unwrap() / COUNT as u64
+}
+
+/// Waits until the relay has this many connections, and has taken all that they sent.
+fn wait_until_taken(address: SocketAddr, count: usize) {
+    const LOOK: Duration = Duration::from_millis(20);
+    let mut listed = String::new();
+    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
+        let output = Command::new("ss").args(["-tnHO", &format!("sport = :{}", address.port())]).output().unwrap();
+        listed = String::from_utf8(output.stdout).unwrap();
+        // State, received and not read, not acknowledged, addresses.
+        let rows = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let open: Vec<_> = rows.filter(|row| row[0] == "ESTAB").collect();
+        if open.len() == count && open.iter().all(|row| row[1] == "0") {
+            return;
+        }
+        std::thread::sleep(LOOK);
+    }
+    panic!("{count} connections are not taken:\n{listed}");
 }
 
 /// A page, not subscribed.
@@ -265,8 +295,9 @@ fn idle(address: SocketAddr) -> wss::Secured {
 /// handshake, behind it, and in the middle of a record.
 #[test]
 fn the_heap_of_a_tls_connection_is_within_its_terms_wherever_it_stops() {
-    let plain = heap_of("", connect);
-    let by_tls = heap_of(&wss::section(), idle);
+    // The highest of three is next to the truth (see `count`).
+    let plain = (0..3).map(|_| heap_of("", connect)).max().unwrap();
+    let by_tls = (0..3).map(|_| heap_of(&wss::section(), idle)).max().unwrap();
     println!("an idle page: {plain} bytes of heap, {by_tls} by TLS");
     assert!(by_tls <= plain + board::TLS_PAGE_SIZE as u64 + 16, "{by_tls} bytes, {plain} without TLS");
 
@@ -302,16 +333,17 @@ fn the_heap_of_a_tls_connection_is_within_its_terms_wherever_it_stops() {
         page
     });
     let term = (board::TLS_HEAD_SIZE + board::HEAD_SIZE) as u64;
-    for (what, heap) in [
-        ("a hello but for a byte", cut_hello),
-        ("the longest hello but for a byte", long_hello),
-        ("a hello in many records", many_records),
-        ("a handshake that was answered", answered),
-        ("one that is done", shaken),
-        ("half a request", half_request),
+    // At least what was sent is there: each was measured in the middle of its step.
+    for (what, heap, least) in [
+        ("a hello but for a byte", cut_hello, hello().len() as u64 - 1),
+        ("the longest hello but for a byte", long_hello, 8_186),
+        ("a hello in many records", many_records, 15 * 512),
+        ("a handshake that was answered", answered, board::TLS_PAGE_SIZE as u64),
+        ("one that is done", shaken, board::TLS_PAGE_SIZE as u64),
+        ("half a request", half_request, 16_384),
     ] {
         println!("{what}: {heap} bytes of heap, of {term}");
-        assert!(heap <= term, "{what}: {heap} bytes of heap");
+        assert!((least..=term).contains(&heap), "{what}: {heap} bytes of heap");
     }
     let half = heap_of(&wss::section(), |address| {
         let mut page = idle(address);
@@ -320,7 +352,8 @@ fn the_heap_of_a_tls_connection_is_within_its_terms_wherever_it_stops() {
         page
     });
     println!("a page in the middle of a record: {half} bytes of heap");
-    assert!(half <= by_tls + board::TLS_HALF_RECORD_SIZE as u64 + 64, "{half} bytes of heap");
+    let term = by_tls + board::TLS_HALF_RECORD_SIZE as u64 + 64;
+    assert!((16_384..=term).contains(&half), "{half} bytes of heap");
 }
 
 /// The first record of a client.
@@ -373,8 +406,8 @@ fn a_page_that_comes_and_goes_frees_everything() {
     assert!(counted.count_total < 100 * COMINGS as u64, "{} allocations", counted.count_total);
     // async-io's helper thread frees some of it, which is not counted here: 15 of 17 000 bytes were
     // measured. The soak counts both threads.
-    assert!(counted.count_current.abs() < 50, "{} blocks leaked", counted.count_current);
-    assert!(counted.bytes_current.abs() < 65_536, "{} bytes leaked", counted.bytes_current);
+    assert!(counted.count_current < 50, "{} blocks leaked", counted.count_current);
+    assert!(counted.bytes_current < 65_536, "{} bytes leaked", counted.bytes_current);
 }
 
 #[test]
@@ -386,8 +419,8 @@ fn a_page_that_comes_and_goes_by_tls_frees_everything() {
         page.close(None).unwrap();
         while page.read().is_ok() {}
     });
-    assert!(counted.count_current.abs() < 50, "{} blocks leaked", counted.count_current);
-    assert!(counted.bytes_current.abs() < 65_536, "{} bytes leaked", counted.bytes_current);
+    assert!(counted.count_current < 50, "{} blocks leaked", counted.count_current);
+    assert!(counted.bytes_current < 65_536, "{} bytes leaked", counted.bytes_current);
 }
 
 /// Pages that arrive together share the turns: the rest is their own. Frees are not counted here:

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests speak by their names")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
 
+mod anyone;
 mod attackers;
 mod bench;
 mod bounds;

@@ -11,14 +11,9 @@ use std::sync::{Arc, OnceLock};
 
 use async_tungstenite::tungstenite::{WebSocket, client};
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
-    SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 
+use crate::anyone;
 use crate::world::{Folder, PATIENCE, upgrade_request};
 
 /// A connection by TLS.
@@ -46,9 +41,7 @@ pub fn section() -> String {
 
 /// A client of these versions of TLS, without tickets: every handshake is a full one.
 pub fn client_of(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-    let builder = builder.with_protocol_versions(versions).unwrap().dangerous();
-    let mut config = builder.with_custom_certificate_verifier(Arc::new(Anyone)).with_no_client_auth();
+    let mut config = anyone::client_of(versions);
     config.resumption = Resumption::disabled();
     Arc::new(config)
 }
@@ -94,43 +87,4 @@ pub fn connect(address: std::net::SocketAddr) -> SecuredPage {
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     client(upgrade_request("wss", address), shake(stream, &tls13()).unwrap()).expect("the upgrade").0
-}
-
-/// Trusts every server.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -2,9 +2,9 @@
 //!
 //! A page that sends a whole record at once, as browsers do, takes no place. The rest of a record
 //! is kept while the peer still sends it, or while the page's turn is over. Where all places are
-//! taken, a page is not read, so its bytes stay in its counted receive buffer; and whoever has held
-//! a place for [`HELD_MS_MAX`] loses it, and with it the connection. Owns the places and their
-//! order. Knows no sockets and no keys.
+//! taken, a page is not read, and its bytes stay in its counted receive buffer. The page that has
+//! held its place longest then loses it after [`HELD_MS_MAX`], and with it the connection. Owns the
+//! places and their order. Knows no sockets and no keys.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

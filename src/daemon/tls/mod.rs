@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Owns what all of its connections share: certificates, the queue for expensive steps, the rate
-//! limit of each address, the places of half records, counts. A handshake that fails is counted and
-//! logged at level debug: on a public port there are many.
+//! limit of each address, the places of half records, counts. A handshake that was begun and fails
+//! is counted and logged at level debug: on a public port there are many.
 
 pub mod certificates;
 pub(in crate::daemon) mod halves;
@@ -143,12 +143,25 @@ fn refused(failed: Failed) -> DaemonError {
     DaemonError::Tls(failed.to_string())
 }
 
+/// Why no hands were shaken.
+enum Unshaken {
+    /// The peer speaks HTTP, and gets this response.
+    Plain(Response),
+    /// Its address has shaken hands too often.
+    Limited,
+    /// What failed.
+    Failed(String),
+}
+
+/// The result of a part of the handshake.
+type Shaken<T> = Result<T, Unshaken>;
+
 /// Shakes hands on a fresh connection, within the time of a request head. Only the peer's silence
 /// counts, not its wait for a turn.
 ///
 /// # Errors
-/// The plain response to a peer that speaks HTTP; `None` if the connection is over. A peer that
-/// speaks TLS was sent an alert.
+/// The plain response to a peer that speaks HTTP; `None` if the connection is over. If rustls
+/// refused what the peer said, it was sent an alert.
 pub(in crate::daemon) async fn shake(
     daemon: &Daemon,
     server: &Server,
@@ -156,13 +169,44 @@ pub(in crate::daemon) async fn shake(
     stream: &Stream,
 ) -> Result<Box<Secured>, Option<Response>> {
     let mut left = Duration::from_millis(daemon.config.borrow().board.head_ms_max.into());
-    let begin = async {
-        first_byte(place, stream).await.map_err(|_| None)?;
-        place.head_begins();
-        Ok(())
-    };
-    within(&mut left, server.clock, begin).await?;
-    let mut handshake = server.acceptor.borrow().begin().map_err(|_| None)?;
+    let begin = async { first_byte(place, stream).await.map_err(|_| gone()) };
+    // A peer that says nothing has begun no handshake.
+    match within(&mut left, server.clock, begin).await {
+        Ok(1..) => place.head_begins(),
+        Ok(0) | Err(_) => return Err(None),
+    }
+    match exchange(daemon, server, place, stream, left).await {
+        Ok((secured, kind)) => {
+            server.count(|counts| match kind {
+                Kind::Full => counts.full += 1,
+                Kind::Resumed => counts.resumed += 1,
+            });
+            Ok(secured)
+        }
+        Err(Unshaken::Plain(response)) => Err(Some(response)),
+        Err(Unshaken::Limited) => {
+            server.count(|counts| counts.limited += 1);
+            log::debug!("a TLS handshake was refused: its address makes too many");
+            Err(None)
+        }
+        Err(Unshaken::Failed(why)) => {
+            server.count(|counts| counts.failed += 1);
+            log::debug!("a TLS handshake failed: {why}");
+            Err(None)
+        }
+    }
+}
+
+/// Takes the peer's records, the first of which has begun, until the handshake is done.
+async fn exchange(
+    daemon: &Daemon,
+    server: &Server,
+    place: &Place,
+    stream: &Stream,
+    mut left: Duration,
+) -> Shaken<(Box<Secured>, Kind)> {
+    let refused = |failed: Failed| Unshaken::Failed(failed.to_string());
+    let mut handshake = server.acceptor.borrow().begin().map_err(refused)?;
     let (mut size_left, mut is_admitted) = (HANDSHAKE_SIZE_MAX, false);
     for _ in 0..RECORDS_MAX {
         // Both buffers are gone while the peer is waited for.
@@ -176,8 +220,7 @@ pub(in crate::daemon) async fn shake(
                 if hello.is_some() && !is_admitted {
                     is_admitted = place.network().is_none_or(|network| server.admits(network));
                     if !is_admitted {
-                        server.count(|counts| counts.limited += 1);
-                        return Err(None);
+                        return Err(Unshaken::Limited);
                     }
                 }
                 place.awaits_turn();
@@ -192,43 +235,37 @@ pub(in crate::daemon) async fn shake(
         place.awaits_peer(server.clock.now());
         handshake = match next {
             // A fresh socket takes a few kilobytes. One that doesn't is not waited for.
-            Ok(Next::Record(handshake)) if is_sent => handshake,
-            Ok(Next::Done(secured, kind)) if is_sent => {
-                server.count(|counts| match kind {
-                    Kind::Full => counts.full += 1,
-                    Kind::Resumed => counts.resumed += 1,
-                });
-                return Ok(secured);
-            }
-            Ok(_) => break,
+            Ok(_) if !is_sent => return Err(Unshaken::Failed("the socket takes nothing".to_owned())),
+            Ok(Next::Record(handshake)) => handshake,
+            Ok(Next::Done(secured, kind)) => return Ok((secured, kind)),
             Err(failed) => {
-                log::debug!("a TLS handshake failed: {failed}");
-                break;
+                // Closed at once, the connection could lose the alert.
+                let arrives = async {
+                    linger(stream).await;
+                    Ok(())
+                };
+                let _ = within(&mut left, server.clock, arrives).await;
+                return Err(refused(failed));
             }
         }
     }
-    server.count(|counts| counts.failed += 1);
-    // Closed at once, the connection could lose the alert.
-    let gone = async {
-        linger(stream).await;
-        Err(None)
-    };
-    within(&mut left, server.clock, gone).await
+    Err(Unshaken::Failed(format!("more than {RECORDS_MAX} records")))
 }
-
-/// The result of a part of the handshake.
-type Shaken<T> = Result<T, Option<Response>>;
 
 /// Runs `work` for at most `left`, and takes its time from that.
 async fn within<T>(left: &mut Duration, clock: Clock, work: impl Future<Output = Shaken<T>>) -> Shaken<T> {
     let begun = clock.now();
     let late = async {
         Timer::after(*left).await;
-        Err(None)
+        Err(Unshaken::Failed("it took too long".to_owned()))
     };
     let result = future::or(work, late).await;
     *left = left.saturating_sub(Duration::from_millis(clock.now().since(begun)));
     result
+}
+
+fn gone() -> Unshaken {
+    Unshaken::Failed("the connection ended".to_owned())
 }
 
 /// Reads one whole record of at most `size_max` bytes.
@@ -238,23 +275,28 @@ async fn read_record(stream: &Stream, record: &mut Vec<u8>, size_max: usize) -> 
     while record.len() < size {
         let begin = record.len();
         record.resize(size, 0);
-        let more = read(stream, record.get_mut(begin..).unwrap_or_default(), &mut budget).await.map_err(|_| None)?;
+        let more = read(stream, record.get_mut(begin..).unwrap_or_default(), &mut budget).await.map_err(|_| gone())?;
         record.truncate(begin + more);
         if more == 0 {
-            return Err(None);
+            return Err(gone());
         }
         if begin == 0 && record.first().is_some_and(u8::is_ascii_uppercase) {
-            return Err(Some(Response::plain(400, "this port speaks TLS: the address begins with https:\n")));
+            let response = Response::plain(400, "this port speaks TLS: the address begins with https:\n");
+            return Err(Unshaken::Plain(response));
         }
         if let ([.., high, low], HEADER_SIZE) = (record.as_slice(), record.len()) {
             size += usize::from(u16::from_be_bytes([*high, *low]));
             if size > size_max {
-                return Err(None);
+                return Err(Unshaken::Failed(format!("more than {HANDSHAKE_SIZE_MAX} bytes")));
             }
         }
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "../../../tests/suite/anyone.rs"]
+mod anyone;
 
 #[cfg(test)]
 mod tests {
@@ -264,10 +306,7 @@ mod tests {
     use std::sync::Arc;
 
     use rustix::io::ioctl_fionread;
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::ring::default_provider;
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+    use rustls::{ClientConfig, ClientConnection};
     use smol::LocalExecutor;
 
     use super::super::budget;
@@ -295,50 +334,9 @@ mod tests {
         Rc::new(Server::new(&tls, &board, Clock::start()).unwrap())
     }
 
-    /// Trusts every server.
-    #[derive(Debug)]
-    struct Anyone;
-
-    impl ServerCertVerifier for Anyone {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            default_provider().signature_verification_algorithms.supported_schemes()
-        }
-    }
-
     /// A client with a store for tickets.
     fn client() -> Arc<ClientConfig> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().unwrap().dangerous();
-        Arc::new(builder.with_custom_certificate_verifier(Arc::new(Anyone)).with_no_client_auth())
+        Arc::new(anyone::client_of(rustls::DEFAULT_VERSIONS))
     }
 
     fn connection(client: &Arc<ClientConfig>) -> ClientConnection {

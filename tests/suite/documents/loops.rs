@@ -56,6 +56,7 @@ fn a_planted_loop_is_found_wherever_the_read_is() {
         // Two calls away, in another notation, with braces in the loop's condition.
         ("fn a() {\n    for _ in 0.. {\n        b();\n    }\n}\nfn b() { c() }\nfn c() { rustix::net::recv(x, y) }", 2),
         ("fn a() {\n    while x(|| { 1 }) {\n        s.peek(x);\n    }\n}", 2),
+        ("fn a() {\n    loop {\n        stream.peek();\n    }\n}", 2),
         ("fn a() {\n    loop {\n        Read::read(s, x);\n        s.drain_all();\n    }\n}", 2),
         // A comment or a literal is no budget.
         ("fn a() {\n    loop {\n        // a budget\n        s.read(\"budget\");\n    }\n}", 2),
@@ -139,8 +140,9 @@ impl Known<'_> {
         if !behind.starts_with('(') || before.ends_with("fn") {
             return false;
         }
-        // `RwLock::read` and `Peekable::peek` have no argument.
-        let is_read = READS.contains(&word) && !behind.starts_with("()");
+        // `RwLock::read` and `Peekable::peek` have no argument; nor has `Stream::peek`.
+        let is_of_stream = before.ends_with("stream.");
+        let is_read = READS.contains(&word) && (!behind.starts_with("()") || is_of_stream);
         let is_reader =
             |of: &dyn Fn(&Function<'_>) -> bool| self.readers.iter().any(|reader| reader.name == word && of(reader));
         let is_seen = |reader: &Function<'_>| reader.module == module || reader.is_pub;
