@@ -53,7 +53,7 @@ pub trait Outgoing {
 /// Result of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Gathered bytes that were written.
+    /// The bytes of `outgoing` that were written.
     pub progress: Progress,
     /// Whether the socket took everything offered, control frames included.
     pub is_whole: bool,

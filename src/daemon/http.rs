@@ -43,7 +43,7 @@ const FILES: [(&str, &str, &str, &[u8]); 3] = [
 /// Requests on one TLS connection, at most.
 const REQUESTS_MAX: u32 = 16;
 
-/// Serves one connection until it is answered, becomes a page, or is evicted. With `tls`, hands are
+/// Serves one connection until it is answered, becomes a page, or is evicted. By TLS, hands are
 /// shaken first.
 pub async fn serve(
     daemon: Rc<Daemon>,
@@ -53,20 +53,12 @@ pub async fn serve(
     address: IpAddr,
     is_tls: bool,
 ) {
-    let cut = async {
-        place.cut().await;
-        None
-    };
     let stream = match daemon.tls.as_ref().filter(|_| is_tls) {
-        Some(server) => future::or(secure(&daemon, server, &place, stream), cut).await,
+        Some(server) => unless_cut(&place, secure(&daemon, server, &place, stream)).await,
         None => Some(stream),
     };
     let Some(stream) = stream else { return daemon.heads.borrow_mut().leave(&place) };
-    let cut = async {
-        place.cut().await;
-        None
-    };
-    let Some((page, upgrade, early)) = future::or(converse(&daemon, &place, &stream, address), cut).await else {
+    let Some((page, upgrade, early)) = unless_cut(&place, converse(&daemon, &place, &stream, address)).await else {
         daemon.heads.borrow_mut().leave(&place);
         return end(&place, stream);
     };
@@ -81,6 +73,15 @@ pub async fn serve(
     let connection = Rc::new(Connection::new(page, stream));
     daemon.connections.borrow_mut().insert(Rc::clone(&connection));
     pages::begin(daemon, &executor, connection, early);
+}
+
+/// The result of `work`; `None` if its place is given to another meanwhile.
+async fn unless_cut<T>(place: &Place, work: impl Future<Output = Option<T>>) -> Option<T> {
+    let cut = async {
+        place.cut().await;
+        None
+    };
+    future::or(work, cut).await
 }
 
 /// The connection by TLS; `None` if it is over.
@@ -193,13 +194,13 @@ async fn answer(
 /// The redirect of a plain request for a share page to `https:`, where the configuration wants one.
 fn redirect(daemon: &Daemon, asked: &SharePage, peer: IpAddr) -> Option<Response> {
     let config = daemon.config.borrow();
-    let tls = config.tls.as_ref().filter(|tls| tls.redirects(peer, &config.pages.trusted_proxies))?;
+    config.tls.as_ref().filter(|tls| tls.redirects(peer, &config.pages.trusted_proxies))?;
     let base = match &config.pages.url {
         Some(url) => url.clone(),
         None => {
             let host = asked.host.as_deref()?;
             let host = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(host, _)| host);
-            match daemon.tls_listening.first().or(tls.listen.first()).map(SocketAddr::port)? {
+            match daemon.tls_listening.first().map(SocketAddr::port)? {
                 443 => format!("https://{host}"),
                 port => format!("https://{host}:{port}"),
             }

@@ -131,13 +131,11 @@ impl Stream {
     /// # Errors
     /// The connection is over already.
     pub fn end_writing(&self) -> Result<(), Errno> {
-        if let Some(secured) = &self.secured {
-            secured.close(self.as_fd());
-        }
+        self.answer_end();
         shutdown(self, Shutdown::Write)
     }
 
-    /// With TLS: answers the peer's `close_notify` with ours, before the connection is dropped.
+    /// With TLS: sends `close_notify`, in answer to the peer's before the connection is dropped.
     pub fn answer_end(&self) {
         if let Some(secured) = &self.secured {
             secured.close(self.as_fd());

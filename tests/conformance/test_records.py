@@ -18,7 +18,7 @@ from tls import AES, CHACHA20, SUITES, V12
 from websocket import PING, PONG, TEXT, frame
 
 TLS = True
-IDLE_MAX = 32  # (board): records in a row without a byte for the page
+IDLE_MAX = 32  # (crates/tls/src/channel.rs): records in a row without a byte for the page
 HALF_S = 1  # how long a part of a record keeps its place while others wait for one
 HALVES = 330  # more parts than any board has places for them
 
@@ -357,7 +357,7 @@ async def halves(t):
 # --- slow ones ---
 
 
-async def fits(t, page, until, most=40_000):
+async def fits(t, page, until):
     """Reads in fits: some bytes at a time, and now and then nothing for a while."""
     transport, draw = page.reader._transport, t.random
     while not until():

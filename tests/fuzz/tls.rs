@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use ring::aead::{AES_128_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::CertificateDer;
 use rustls::server::ParsedCertificate;
+use tls::alert::Alert;
 use tls::certificate::{Certificate, NAME_SIZE_MAX, Name};
 use tls::keys::Keys;
 use tls::names::choose;
-use tls::record::{Alert, Content, open, plain_size, seal, size, tag};
+use tls::record::{Content, open, plain_size, seal, size, tag};
 use tls::suite::{Aead, PLAIN_SIZE_MAX, RECORD_SIZE_MAX, Suite, TAG_SIZE, Version};
 
 const KEY: [u8; 32] = [0x42; 32];

@@ -6,6 +6,9 @@
 use core::error::Error;
 use core::fmt;
 
+/// The level of a warning, which TLS 1.3 ignores.
+pub const WARNING: u8 = 1;
+
 /// The description of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alert {
@@ -25,6 +28,8 @@ pub enum Alert {
     ProtocolVersion,
     /// A fault of our own.
     InternalError,
+    /// Without effect: the end follows.
+    UserCanceled,
     /// TLS 1.2 only: the peer asked for a renegotiation, which is refused.
     NoRenegotiation,
 }
@@ -42,16 +47,17 @@ impl Alert {
             Self::DecodeError => 50,
             Self::ProtocolVersion => 70,
             Self::InternalError => 80,
+            Self::UserCanceled => 90,
             Self::NoRenegotiation => 100,
         }
     }
 
-    /// The content of the record that carries it: level and description. `CloseNotify` and
-    /// `NoRenegotiation` are warnings (1), all others fatal (2).
+    /// The content of the record that carries it: level and description. `CloseNotify`,
+    /// `UserCanceled` and `NoRenegotiation` are warnings, all others fatal (2).
     #[must_use]
     pub const fn encode(self) -> [u8; 2] {
         let level = match self {
-            Self::CloseNotify | Self::NoRenegotiation => 1,
+            Self::CloseNotify | Self::UserCanceled | Self::NoRenegotiation => WARNING,
             _ => 2,
         };
         [level, self.code()]
@@ -70,6 +76,7 @@ impl fmt::Display for Alert {
             Self::DecodeError => "decode_error",
             Self::ProtocolVersion => "protocol_version",
             Self::InternalError => "internal_error",
+            Self::UserCanceled => "user_canceled",
             Self::NoRenegotiation => "no_renegotiation",
         })
     }

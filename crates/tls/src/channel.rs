@@ -15,9 +15,10 @@
 use core::fmt;
 use core::ops::Range;
 
+use super::alert::{Alert, WARNING};
 use super::keys::Keys;
 use super::ledger;
-use super::record::{self, Alert, Content};
+use super::record::{self, Content};
 use super::suite::{Aead, Suite, TAG_SIZE, Version};
 
 /// Records without application data in a row, at most: empty ones, key updates, warnings.
@@ -33,12 +34,9 @@ pub const OWN_SIZE_MAX: usize = 64;
 const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
 /// The message: `update_not_requested`.
 const KEY_UPDATE_MESSAGE: [u8; 5] = [24, 0, 0, 1, 0];
-/// `close_notify` of RFC 8446, 6.1.
-const CLOSE_NOTIFY: u8 = 0;
-/// `user_canceled`, which has no effect (RFC 8446, 6.1).
-const USER_CANCELED: u8 = 90;
-/// The level of a warning, which TLS 1.3 ignores.
-const WARNING: u8 = 1;
+/// The two alerts that do no harm, as a peer sends them.
+const CLOSE_NOTIFY: u8 = Alert::CloseNotify.code();
+const USER_CANCELED: u8 = Alert::UserCanceled.code();
 
 /// Where a record's plaintext comes from. A record holds bytes of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

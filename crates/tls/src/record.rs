@@ -11,7 +11,7 @@ use core::ops::Range;
 
 use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 
-pub use crate::alert::Alert;
+use crate::alert::Alert;
 use crate::keys::Keys;
 use crate::suite::{Aead, HEADER_SIZE, PLAIN_SIZE_MAX, RECORD_SIZE_MAX, Suite, TAG_SIZE, Version};
 

@@ -20,7 +20,7 @@ const HELD_MS_MAX: u64 = 1_000;
 /// The places, the one held longest first.
 #[derive(Debug)]
 pub struct Halves {
-    places: RefCell<VecDeque<Rc<Half>>>,
+    places: RefCell<VecDeque<Rc<Kept>>>,
     places_max: usize,
     clock: Clock,
     cut: Cell<u64>,
@@ -28,7 +28,7 @@ pub struct Halves {
 
 /// A part of a record. Its bytes are gone once its place was taken from it.
 #[derive(Debug)]
-pub struct Half {
+pub struct Kept {
     since: Instant,
     bytes: RefCell<Option<Part>>,
 }
@@ -50,7 +50,7 @@ impl Halves {
     }
 
     /// A place for these bytes; gives them back if there is none.
-    pub fn keep(&self, part: Part) -> Result<Rc<Half>, Part> {
+    pub fn keep(&self, part: Part) -> Result<Rc<Kept>, Part> {
         let now = self.clock.now();
         let mut places = self.places.borrow_mut();
         if places.len() >= self.places_max {
@@ -61,7 +61,7 @@ impl Halves {
             places.pop_front();
             self.cut.set(self.cut.get() + 1);
         }
-        let half = Rc::new(Half::new(now, part));
+        let half = Rc::new(Kept::new(now, part));
         places.push_back(Rc::clone(&half));
         Ok(half)
     }
@@ -74,7 +74,7 @@ impl Halves {
     }
 
     /// Frees a place.
-    pub fn leave(&self, half: &Rc<Half>) {
+    pub fn leave(&self, half: &Rc<Kept>) {
         let mut places = self.places.borrow_mut();
         if let Some(index) = places.iter().position(|other| Rc::ptr_eq(other, half)) {
             places.remove(index);
@@ -92,7 +92,7 @@ impl Halves {
     }
 }
 
-impl Half {
+impl Kept {
     /// These bytes, from now on.
     pub const fn new(now: Instant, part: Part) -> Self {
         Self { since: now, bytes: RefCell::new(Some(part)) }

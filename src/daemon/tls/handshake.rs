@@ -138,7 +138,7 @@ fn suites() -> Vec<SupportedCipherSuite> {
 }
 
 /// Whether the processor has instructions for AES-GCM.
-pub fn has_aes() -> bool {
+fn has_aes() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
     #[cfg(target_arch = "aarch64")]

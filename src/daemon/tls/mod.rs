@@ -42,6 +42,8 @@ use tls::suite::HEADER_SIZE;
 /// All records of the peer in a handshake, in bytes, at most: rustls keeps what is not a whole
 /// message yet. A hello with a post-quantum key share has 1.8 KB, and may come twice.
 const HANDSHAKE_SIZE_MAX: usize = 8 * 1024;
+// A term of the memory sum: rustls keeps it beside a record under way.
+const _: () = assert!(2 * HANDSHAKE_SIZE_MAX + board::TLS_RECORD_SIZE_MAX <= board::TLS_HEAD_SIZE);
 /// Records of a handshake, at most. Usual ones have two or three.
 const RECORDS_MAX: usize = 16;
 /// First byte of a record with a hello.

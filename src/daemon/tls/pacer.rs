@@ -65,7 +65,7 @@ impl Pacer {
         let (has_turn, waker) = (Cell::new(false), RefCell::default());
         let waiting = Rc::new(Waiting { since_us: monotonic_us(), is_resumed, has_turn, waker });
         self.waiting.borrow_mut().push_back(Rc::clone(&waiting));
-        let place = Place { pacer: self, waiting: &waiting };
+        let queued = Queued { pacer: self, waiting: &waiting };
         self.give();
         poll_fn(|context| {
             if waiting.has_turn.get() {
@@ -87,7 +87,7 @@ impl Pacer {
             }
         }
         waiting.has_turn.set(false);
-        drop(place);
+        drop(queued);
         Turn { pacer: self, begun_us: monotonic_us() }
     }
 
@@ -116,12 +116,12 @@ impl Pacer {
 }
 
 /// A place in the queue; one that is given up with a turn hands it on.
-struct Place<'a> {
+struct Queued<'a> {
     pacer: &'a Pacer,
     waiting: &'a Rc<Waiting>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.pacer.waiting.borrow_mut().retain(|other| !Rc::ptr_eq(other, self.waiting));
         if self.waiting.has_turn.get() {

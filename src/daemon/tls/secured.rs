@@ -16,16 +16,16 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, recv};
 
 use super::super::sending::send;
-use super::halves::{Half, Halves, Part};
+use super::halves::{Halves, Kept, Part};
 use relay::begun::RUN_SIZE_MAX;
 use relay::time::Instant;
 use relay::transmit::{Progress, Slices};
 use tls::channel::{Broken, Channel, Input, OWN_SIZE_MAX, Sent, Source};
 use tls::record;
-use tls::suite::{HEADER_SIZE, RECORD_SIZE_MAX};
+use tls::suite::{HEADER_SIZE, RECORD_SIZE_MAX, TAG_SIZE};
 
-/// The thread's scratch for sealed records. 64 KiB hold a batch of 256 small records. With larger
-/// ones a batch has fewer pages; beyond this size that gains little.
+/// The thread's scratch for sealed records: a batch for 256 pages with records of 1 KiB. With
+/// larger ones a batch has fewer pages.
 pub const SCRATCH_SIZE: usize = 256 * 1024;
 /// Sealed bytes of one write to one page, at most: what a socket takes at once.
 const WRITE_SIZE_MAX: usize = 64 * 1024;
@@ -58,7 +58,7 @@ pub struct Secured {
     /// Its records.
     pub channel: RefCell<Channel>,
     /// What can't be handed on yet.
-    kept: Shared<Half>,
+    kept: Shared<Kept>,
     /// Where that has a place; none while the connection has one of its own as an HTTP request.
     halves: Shared<Halves>,
 }
@@ -81,8 +81,12 @@ impl<T> fmt::Debug for Shared<T> {
     }
 }
 
-// The box of a page's keys is a term of the memory sum.
+// The terms of the memory sum: the box of a page's keys, the scratches, half a record.
 const _: () = assert!(size_of::<Secured>() <= board::TLS_PAGE_SIZE);
+const _: () = assert!(SCRATCH_SIZE + RECORD_SIZE_MAX <= board::TLS_SCRATCH_SIZE);
+const _: () = assert!(RECORD_SIZE_MAX == board::TLS_RECORD_SIZE_MAX);
+// A run's record by the suite that adds most: a header, an explicit nonce, a tag.
+const _: () = assert!(RUN_SIZE_MAX <= (RUN_RECORD_SIZE_MAX - HEADER_SIZE - 8 - TAG_SIZE) as u64);
 
 /// What a write to a socket did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,7 +173,7 @@ impl Secured {
             return Ok(Some(0));
         }
         let size = self.size(scratch.get(..there).unwrap_or_default())?;
-        let fits = |size: usize| size <= into.len() + self.channel.borrow().suite().overhead() || self.has_room();
+        let fits = |size: usize| size <= self.channel.borrow().record_size(into.len()) || self.has_room();
         match size.filter(|size| *size <= there) {
             Some(size) if fits(size) => {
                 let record = scratch.get_mut(..size).unwrap_or_default();
@@ -196,7 +200,7 @@ impl Secured {
     }
 
     /// Goes on with what is kept.
-    fn read_kept(&self, socket: BorrowedFd<'_>, half: &Rc<Half>, into: &mut [u8]) -> io::Result<Option<usize>> {
+    fn read_kept(&self, socket: BorrowedFd<'_>, half: &Rc<Kept>, into: &mut [u8]) -> io::Result<Option<usize>> {
         let read = half.with(|part| {
             if part.plain.is_empty() {
                 // At most a whole record, so that nothing of the next one has to be kept.
@@ -262,7 +266,7 @@ impl Secured {
     fn keep(&self, part: Part) -> Result<(), Part> {
         let half = match self.halves.get() {
             Some(halves) => halves.keep(part)?,
-            None => Rc::new(Half::new(Instant::default(), part)),
+            None => Rc::new(Kept::new(Instant::default(), part)),
         };
         self.kept.0.set(Some(half));
         Ok(())
@@ -357,8 +361,8 @@ impl Secured {
 
     /// Size of the records with these runs.
     pub fn sealed_size(&self, runs: &[&[u8]]) -> usize {
-        let overhead = self.channel.borrow().suite().overhead();
-        runs.iter().map(|run| run.len() + overhead).sum()
+        let channel = self.channel.borrow();
+        runs.iter().map(|run| channel.record_size(run.len())).sum()
     }
 
     /// Seals runs of one write that has no other records, for a batch; returns their size.

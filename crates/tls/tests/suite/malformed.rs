@@ -3,8 +3,9 @@
 #![cfg(test)]
 
 use ring::aead::{AES_128_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use tls::alert::Alert;
 use tls::keys::Keys;
-use tls::record::{Alert, Content, open, seal, size, tag};
+use tls::record::{Content, open, seal, size, tag};
 use tls::suite::{Aead, PLAIN_SIZE_MAX, RECORD_SIZE_MAX, Suite, TAG_SIZE, Version};
 
 use crate::{IV, SUITES, key, keys, opened, sealed, text};
