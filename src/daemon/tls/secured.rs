@@ -29,8 +29,8 @@ use tls::suite::{HEADER_SIZE, RECORD_SIZE_MAX, TAG_SIZE};
 pub const SCRATCH_SIZE: usize = 256 * 1024;
 /// Sealed bytes of one write to one page, at most: what a socket takes at once.
 const WRITE_SIZE_MAX: usize = 64 * 1024;
-/// The same for a socket that was full in the middle of a record: when it can be written to again,
-/// it takes about `TCP_NOTSENT_LOWAT`, and what it doesn't take is sealed in vain.
+/// The same for a socket that was full in the middle of a record: then it takes about
+/// `TCP_NOTSENT_LOWAT`, and the rest is sealed in vain.
 const WRITE_AGAIN_SIZE_MAX: usize = 16 * 1024;
 /// A sealed run, at most.
 const RUN_RECORD_SIZE_MAX: usize = 4096;
@@ -136,8 +136,7 @@ impl Secured {
     /// can't be opened, and whatever the socket says.
     pub fn read(&self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
         let read = self.read_record(socket, into);
-        // The alert that says what was wrong; before the connection is a page, also a key update
-        // that the peer asked for. A page's is written, and counted, with its other bytes.
+        // An alert, or a key update that the peer asked for. A page's is written with its bytes.
         let is_due = match &read {
             Ok(1..) => false,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => true,
