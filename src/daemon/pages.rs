@@ -539,7 +539,7 @@ mod tests {
     #[test]
     fn whatever_records_a_page_floods_a_turn_takes_few_of_them_and_then_it_rests() {
         const RECORDS: usize = 200;
-        const RECORDS_PER_TURN: usize = SIZE / budget::RECORD_SIZE_MIN;
+        const RECORDS_PER_TURN: usize = 16;
         for (what, again) in TLS_FLOODS {
             let (stream, mut peer) = secured();
             let halves = Rc::new(Halves::new(4, Clock::start()));
