@@ -603,6 +603,19 @@ pub(in crate::daemon) mod tests {
     }
 
     #[test]
+    fn a_scratch_that_the_kernel_may_still_read_is_never_written_to_again() {
+        let place = || with_scratch(|scratch| (scratch.as_ptr(), scratch.len()));
+        let (before, size) = place();
+        abandon_scratch();
+        // It is leaked, so no later one can be in its place.
+        for _ in 0..3 {
+            let (after, size_after) = place();
+            assert!(size == size_after && (before.addr().abs_diff(after.addr())) >= size);
+            abandon_scratch();
+        }
+    }
+
+    #[test]
     fn the_end_of_the_peer_is_the_end_of_the_stream() {
         let (stream, mut peer) = secured();
         peer.say(b"bye");

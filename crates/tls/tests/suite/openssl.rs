@@ -7,8 +7,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use tls::alert::Alert;
 use tls::keys::Keys;
-use tls::record::{Alert, Content, size};
+use tls::record::{Content, size};
 use tls::suite::{Aead, RECORD_SIZE_MAX, Suite, Version};
 
 use crate::peers::{server, taken};

@@ -13,9 +13,10 @@ use rustls::{
     AlertDescription, CipherSuite, ClientConfig, ConnectionTrafficSecrets, Error, ExtractedSecrets, KeyLog,
     RootCertStore, ServerConfig,
 };
+use tls::alert::Alert;
 use tls::certificate::{Certificate, KeyKind};
 use tls::keys::Keys;
-use tls::record::{Alert, Content, size};
+use tls::record::{Content, size};
 use tls::suite::{Aead, Suite, Version};
 
 use crate::{SIZES, SUITES, opened, sealed, text};
