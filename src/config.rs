@@ -48,7 +48,7 @@ pub struct Config {
     /// `[tls]`: where pages connect by TLS; `None` is off.
     pub tls: Option<Tls>,
     /// `[tls] challenge_directory`: the plain listeners serve its files below
-    /// `/.well-known/acme-challenge/`, with and without TLS. `None` is off.
+    /// `/.well-known/acme-challenge/`, whether or not TLS is on. `None` is off.
     pub challenge_directory: Option<PathBuf>,
     /// `[uplink]`: the business server.
     pub uplink: Uplink,

@@ -120,8 +120,8 @@ impl<'a> Arrival<'a> {
         Ok(all.map(|all| all.saturating_sub(self.before)))
     }
 
-    /// Whether the whole answer has arrived, given what was acknowledged: our FIN counts as one byte
-    /// more. With TLS, once the kernel has nothing left.
+    /// Whether the whole answer has arrived, given what was acknowledged: our FIN counts as a byte.
+    /// With TLS, once the kernel has nothing left.
     fn has_arrived(&self, acknowledged: u64) -> bool {
         match self.stream.secured() {
             None => acknowledged > self.size,

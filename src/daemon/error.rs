@@ -36,7 +36,10 @@ impl fmt::Display for DaemonError {
                 )
             }
             Self::Listen(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                write!(f, "can't listen on {address}: permission denied; ports below 1024 need CAP_NET_BIND_SERVICE")
+                write!(
+                    f,
+                    "can't listen on {address}: permission denied; a port below 1024 needs root, CAP_NET_BIND_SERVICE, or under systemd a socket (sharelinkd.socket, sharelinkd-tls.socket)"
+                )
             }
             Self::Listen(address, error) => {
                 write!(f, "can't listen on {address}: {error}; check pages.listen and tls.listen")

@@ -146,8 +146,8 @@ fn tls_listen(config: &Config) -> &[SocketAddr] {
     config.tls.as_ref().map_or(&[], |tls| &tls.listen)
 }
 
-/// The listeners that are open, with everything else as configured now. TLS that was not configured
-/// at the start has no listener, and that which no longer is keeps its certificates.
+/// The listeners that are open, with everything else as configured now. If TLS was off at the start
+/// it stays off; if it is no longer configured, it goes on with the certificates that it has.
 fn tls_kept(running: &Config, configured: Option<Tls>) -> Option<Tls> {
     let running = running.tls.as_ref()?;
     let configured = configured.unwrap_or_else(|| running.clone());

@@ -1,8 +1,8 @@
 //! What a certificate says (RFC 5280, 4.1): its time, its names, its key.
 //!
-//! A walk over borrowed bytes, for `check`, the console and the choice by name. Strict: what isn't
-//! DER, or isn't in the order of the RFC, is refused with the part that is wrong. Nothing is
-//! verified: neither the signature nor the chain, nor that the time is now. That is rustls's work.
+//! A walk over borrowed bytes, for `check` and the choice by name. Strict: what isn't DER, or isn't
+//! in the order of the RFC, is refused with the part that is wrong. Nothing is verified: neither
+//! the signature nor the chain, nor that the time is now. Clients do that.
 
 use core::error::Error;
 use core::fmt;
