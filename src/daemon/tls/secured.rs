@@ -1,10 +1,9 @@
 //! The bytes of one connection behind TLS: what it reads is opened, what it writes is sealed.
 //!
-//! A write seals run after run into the thread's one scratch and sends them by one call; what the
+//! A write seals into the thread's one scratch (`tls::writing`) and sends all by one call; what the
 //! socket didn't take is forgotten, and sealed again later. A read looks at the socket first and
 //! takes a record out of it once the record is there as a whole, so that most connections keep
-//! nothing; the rest of a record is kept in a place of [`Halves`]. Owns which records go before
-//! which: the channel's own, then the control slot, then the page's. [`Channel`] knows the records.
+//! nothing; the rest of a record is kept in a place of [`Halves`]. [`Channel`] knows the records.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -20,20 +19,14 @@ use super::halves::{Halves, Kept, Part};
 use relay::begun::RUN_SIZE_MAX;
 use relay::time::Instant;
 use relay::transmit::{Progress, Slices};
-use tls::channel::{Broken, Channel, Input, OWN_SIZE_MAX, Sent, Source};
+use tls::channel::{Broken, Channel, Input, Sent, Source};
 use tls::record;
-use tls::suite::{HEADER_SIZE, RECORD_SIZE_MAX, TAG_SIZE};
+use tls::suite::{HEADER_SIZE, RECORD_SIZE_MAX};
+use tls::writing::{self, Failed};
 
 /// The thread's scratch for sealed records: a batch for 256 pages with records of 1 KiB. With
 /// larger ones a batch has fewer pages.
 pub const SCRATCH_SIZE: usize = 256 * 1024;
-/// Sealed bytes of one write to one page, at most: what a socket takes at once.
-const WRITE_SIZE_MAX: usize = 64 * 1024;
-/// The same for a socket that was full in the middle of a record: then it takes about
-/// `TCP_NOTSENT_LOWAT`, and the rest is sealed in vain.
-const WRITE_AGAIN_SIZE_MAX: usize = 16 * 1024;
-/// A sealed run, at most.
-const RUN_RECORD_SIZE_MAX: usize = 4096;
 
 thread_local! {
     static OUT: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_SIZE].into_boxed_slice());
@@ -85,8 +78,7 @@ impl<T> fmt::Debug for Shared<T> {
 const _: () = assert!(size_of::<Secured>() <= board::TLS_PAGE_SIZE);
 const _: () = assert!(SCRATCH_SIZE + RECORD_SIZE_MAX <= board::TLS_SCRATCH_SIZE);
 const _: () = assert!(RECORD_SIZE_MAX == board::TLS_RECORD_SIZE_MAX);
-// A run's record by the suite that adds most: a header, an explicit nonce, a tag.
-const _: () = assert!(RUN_SIZE_MAX <= (RUN_RECORD_SIZE_MAX - HEADER_SIZE - 8 - TAG_SIZE) as u64);
+const _: () = assert!(SCRATCH_SIZE >= writing::SCRATCH_SIZE_MIN);
 
 /// What a write to a socket did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,7 +135,7 @@ impl Secured {
             _ => self.halves.get().is_none(),
         };
         if is_due && self.has_own() {
-            let _ = with_scratch(|scratch| self.write_own(socket, scratch));
+            self.write_own(socket);
         }
         read
     }
@@ -287,75 +279,22 @@ impl Secured {
         &self,
         socket: BorrowedFd<'_>,
         control: &[u8],
-        next: impl FnMut(u64, u64, &mut Slices<'a>) -> u64,
-    ) -> Result<Written, Errno> {
-        with_scratch(|scratch| {
-            let (is_out, own) = self.write_own(socket, scratch)?;
-            if !is_out {
-                return Ok(Written { progress: Progress { socket: own, ..Progress::default() }, ..Written::default() });
-            }
-            if self.channel.borrow().is_over() {
-                return Err(Errno::PIPE);
-            }
-            // A record of the page's that was begun goes before a control frame.
-            let is_begun = matches!(self.channel.borrow().begun(), Some((Source::Outgoing, _)));
-            let control = if is_begun { &[] } else { control };
-            let size = self.seal_all(control, next, scratch).map_err(|broken| log_broken(&broken))?;
-            let skip = self.channel.borrow().skip();
-            let sealed = scratch.get(..size).unwrap_or_default();
-            let offered = sealed.get(skip..).unwrap_or_default();
-            let taken = send(socket, offered).inspect_err(|_| self.abandon())?;
-            let of_control = control.len() as u64;
-            let source = |at| if at < of_control { Source::Control } else { Source::Outgoing };
-            let Sent { whole, begun } = self.channel.borrow_mut().sent(sealed, taken, source);
-            let control = whole.min(of_control);
-            let is_of_page = whole >= of_control;
-            let size = if is_of_page { whole - control + begun } else { 0 };
-            let begun = if is_of_page { begun } else { 0 };
-            // One of the channel's own may have waited for the end of a record that was begun.
-            let is_taken = taken == offered.len();
-            let (is_out, behind) = if is_taken { self.write_own(socket, scratch)? } else { (false, 0) };
-            let progress = Progress { size, begun, socket: own + taken as u64 + behind };
-            Ok(Written { control: small(control), progress, is_whole: is_out })
-        })
-    }
-
-    fn seal_all<'a>(
-        &self,
-        control: &[u8],
         mut next: impl FnMut(u64, u64, &mut Slices<'a>) -> u64,
-        scratch: &mut [u8],
-    ) -> Result<usize, Broken> {
-        let channel = self.channel.borrow();
-        let begun = channel.begun();
-        let records_max = if channel.own_waits() { 1 } else { u64::MAX };
-        let (mut filled, mut ahead, mut at) = (0, 0, 0);
-        while at < control.len() && ahead < records_max {
-            // What was put into the slot behind a begun record goes into the next.
-            let size = match begun {
-                Some((Source::Control, size)) if at == 0 => small(size),
-                _ => control.len() - at,
-            };
-            let run = control.get(at..at + size).ok_or(Broken)?;
-            filled += channel.seal(ahead, Source::Control, &[run], scratch.get_mut(filled..).ok_or(Broken)?)?;
-            (at, ahead) = (at + size, ahead + 1);
-        }
-        let (mut at, mut slices) = (0, Slices::new());
-        let size_max = if begun.is_some() { WRITE_AGAIN_SIZE_MAX } else { WRITE_SIZE_MAX };
-        while filled + RUN_RECORD_SIZE_MAX <= size_max && ahead < records_max {
-            let most = match begun {
-                Some((Source::Outgoing, size)) if at == 0 => size,
-                _ => RUN_SIZE_MAX,
-            };
-            let size = next(at, most, &mut slices);
-            if size == 0 {
-                break;
-            }
-            filled += channel.seal(ahead, Source::Outgoing, &slices, scratch.get_mut(filled..).ok_or(Broken)?)?;
+    ) -> Result<Written, Errno> {
+        let mut slices = Slices::new();
+        let next = |at, most, seal: &mut dyn FnMut(&[&[u8]])| {
             slices.clear();
-            (at, ahead) = (at + size, ahead + 1);
-        }
-        Ok(filled)
+            let size = next(at, most, &mut slices);
+            if size > 0 {
+                seal(&slices);
+            }
+            size
+        };
+        let mut channel = self.channel.borrow_mut();
+        let send = |bytes: &[u8]| send(socket, bytes);
+        let written = with_scratch(|scratch| writing::write(&mut channel, control, RUN_SIZE_MAX, scratch, send, next));
+        let writing::Written { control, size, begun, socket, is_whole } = written.map_err(errno)?;
+        Ok(Written { control: small(control), progress: Progress { size, begun, socket }, is_whole })
     }
 
     /// Size of the records with these runs.
@@ -389,28 +328,17 @@ impl Secured {
         Progress { size: whole + begun, begun, socket: taken as u64 }
     }
 
-    /// Sends the channel's own records; whether they are out, and the bytes that the socket took.
-    fn write_own(&self, socket: BorrowedFd<'_>, scratch: &mut [u8]) -> Result<(bool, u64), Errno> {
-        let mut all = 0;
-        while self.channel.borrow().has_own() {
-            let mut channel = self.channel.borrow_mut();
-            let out = scratch.get_mut(..OWN_SIZE_MAX).unwrap_or_default();
-            let size = channel.own(out).map_err(|broken| log_broken(&broken))?;
-            let sealed = out.get(..size).unwrap_or_default();
-            let sent = send(socket, sealed.get(channel.skip()..).unwrap_or_default());
-            let taken = sent.inspect_err(|_| channel.abandon())?;
-            all += taken as u64;
-            if !channel.own_sent(sealed, taken) {
-                return Ok((false, all));
-            }
-        }
-        Ok((true, all))
+    /// Sends the channel's own records, as far as the socket takes them.
+    fn write_own(&self, socket: BorrowedFd<'_>) {
+        let mut channel = self.channel.borrow_mut();
+        // An error ends the connection where it is read or written to next.
+        let _ = with_scratch(|scratch| writing::write_own(&mut channel, scratch, |bytes| send(socket, bytes)));
     }
 
     /// Sends `close_notify`, if the socket takes it now and no record is begun.
     pub fn close(&self, socket: BorrowedFd<'_>) {
         self.channel.borrow_mut().close();
-        let _ = with_scratch(|scratch| self.write_own(socket, scratch));
+        self.write_own(socket);
     }
 }
 
@@ -420,10 +348,16 @@ impl Drop for Secured {
     }
 }
 
-/// It is a bug that a record can't be sealed as it was begun. Nothing of it was sent.
-fn log_broken(broken: &Broken) -> Errno {
-    log::error!("a page is cut off: {broken}");
-    Errno::PROTO
+fn errno(failed: Failed<Errno>) -> Errno {
+    match failed {
+        Failed::Socket(error) => error,
+        Failed::Over => Errno::PIPE,
+        Failed::Broken => {
+            // Nothing of it was sent.
+            log::error!("a page is cut off: {Broken}, which is a bug");
+            Errno::PROTO
+        }
+    }
 }
 
 fn receive(socket: BorrowedFd<'_>, into: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
@@ -735,7 +669,7 @@ pub(in crate::daemon) mod tests {
                 sealed.push(size_of_all);
             }
         }
-        assert!(sealed.iter().all(|size| *size <= WRITE_AGAIN_SIZE_MAX), "{sealed:?}");
+        assert!(sealed.iter().all(|size| *size <= writing::WRITE_AGAIN_SIZE_MAX), "{sealed:?}");
     }
 
     #[test]

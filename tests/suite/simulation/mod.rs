@@ -1093,7 +1093,7 @@ impl World {
         }
         let read = self.read(at, &wrote.plain);
         read.map_err(|error| format!("page {id} after {} frames: {error}", self.pages[at].frames))?;
-        if wrote.taken == wrote.offered || self.is_prompt || self.pages[at].is_fast && self.rng.below(4) > 0 {
+        if wrote.is_whole || self.is_prompt || self.pages[at].is_fast && self.rng.below(4) > 0 {
             return Ok(true);
         }
         self.pages[at].is_behind = true;

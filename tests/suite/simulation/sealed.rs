@@ -1,12 +1,15 @@
-//! A page behind TLS: the relay's own record layer on a socket that takes any number of bytes, and
-//! a peer that opens the records.
+//! A page behind TLS: the relay's own record layer and its order of records (`tls::writing`) on a
+//! socket that takes any number of bytes, and a peer that opens the records.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tls::channel::{Channel, Input, OWN_SIZE_MAX, Sent, Source};
+use tls::channel::{Channel, Input, OWN_SIZE_MAX, Source};
 use tls::keys::Keys;
 use tls::record::{self, Content};
 use tls::suite::{Aead, Suite, Version};
+use tls::writing::{self, SCRATCH_SIZE_MIN};
 
 use relay::Relay;
 use relay::begun::RUN_SIZE_MAX;
@@ -19,14 +22,16 @@ use relay::transmit::{Progress, Slices};
 use super::ensure;
 use super::page::Page;
 
-/// Records of one write, at most.
-const RECORDS_MAX: u64 = 40;
 /// A pong with three bytes: what a page's ping puts into the control slot.
 const PONG: [u8; 5] = [0x8a, 3, b'a', b'b', b'c'];
 /// A key update that asks for ours.
 const UPDATE: [u8; 5] = [24, 0, 0, 1, 1];
 
 static KEYS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_SIZE_MIN]);
+}
 
 /// Both ends of one page's TLS.
 pub struct Sealed {
@@ -46,9 +51,8 @@ pub struct Sealed {
 /// What one write did.
 pub struct Wrote {
     pub progress: Progress,
-    /// Bytes that were offered to the socket, and that it took.
-    pub offered: u64,
-    pub taken: u64,
+    /// Whether the socket took everything offered.
+    pub is_whole: bool,
     /// The frames' bytes in the records that arrived as a whole.
     pub plain: Vec<u8>,
     /// What was sealed, record by record.
@@ -121,85 +125,57 @@ impl Sealed {
         draft: &Draft,
         mut take: impl FnMut(u64) -> u64,
     ) -> Result<Wrote, String> {
-        let mut plain = Vec::new();
-        while self.channel.has_own() {
-            let mut out = [0; OWN_SIZE_MAX];
-            let size = self.channel.own(&mut out).map_err(|error| error.to_string())?;
-            let sealed = &out[..size];
-            let offered = (size - self.channel.skip()) as u64;
-            let taken = take(offered);
-            self.receive(&sealed[self.channel.skip()..][..taken as usize], &mut plain)?;
-            if !self.channel.own_sent(sealed, taken as usize) {
-                let (progress, runs) = (Progress::default(), Vec::new());
-                return Ok(Wrote { progress, offered, taken, plain, runs });
-            }
-        }
-        let (mut sealed, mut runs) = (Vec::new(), Vec::<Vec<u8>>::new());
-        let begun = self.channel.begun();
-        let mut seal = |channel: &Channel, source, run: &[&[u8]]| {
-            let bytes = run.concat();
-            let from = sealed.len();
-            sealed.resize(from + channel.record_size(bytes.len()), 0);
-            let size = channel.seal(runs.len() as u64, source, run, &mut sealed[from..]);
-            ensure!(size == Ok(sealed.len() - from), "page {id}: a record was not sealed: {size:?}");
-            runs.push(bytes);
-            Ok(())
-        };
-        let of_begun = match begun {
-            Some((Source::Control, size)) => size as usize,
-            _ => 0,
-        };
-        // A key update goes before anything but a record that was begun.
-        let records_max = if self.channel.own_waits() { 1 } else { RECORDS_MAX };
-        let is_begun = matches!(begun, Some((Source::Control, _))) && records_max == 1;
         let control = if draft.is_between_frames() { &self.control[..] } else { &[] };
-        let control = if is_begun { &control[..of_begun] } else { control };
-        for part in [&control[..of_begun], &control[of_begun..]] {
-            if !part.is_empty() {
-                seal(&self.channel, Source::Control, &[part])?;
+        // What is sealed, record by record; of the channel's own nothing.
+        let begun = self.channel.begun();
+        let mut runs: Vec<Vec<u8>> = match begun {
+            Some((Source::Outgoing, _)) => Vec::new(),
+            Some((Source::Control, size)) => {
+                [&control[..size as usize], &control[size as usize..]].map(Vec::from).into()
             }
-        }
-        let (mut at, mut slices) = (0, Slices::new());
-        for _ in u64::from(is_begun)..records_max {
-            let most = match begun {
-                Some((Source::Outgoing, size)) if at == 0 => size,
-                _ => RUN_SIZE_MAX,
-            };
-            let size = relay.run(id, draft, at, most, &mut slices);
-            if size == 0 {
-                break;
-            }
-            seal(&self.channel, Source::Outgoing, &slices)?;
+            _ => vec![control.to_vec()],
+        };
+        runs.retain(|run| !run.is_empty());
+        let (mut wire, mut slices) = (Vec::new(), Slices::new());
+        let mut planned = 0;
+        let next = |at, most, seal: &mut dyn FnMut(&[&[u8]])| {
             slices.clear();
-            at += size;
-        }
-        ensure!(draft.is_empty() || at > 0 || is_begun, "page {id} has a plan without a run");
-        let skip = self.channel.skip();
-        if skip > 0 {
+            let size = relay.run(id, draft, at, most, &mut slices);
+            if size > 0 {
+                runs.push(slices.concat());
+                seal(&slices);
+            }
+            planned += size;
+            size
+        };
+        let send = |bytes: &[u8]| {
+            let taken = take(bytes.len() as u64) as usize;
+            wire.extend_from_slice(&bytes[..taken]);
+            Ok::<_, Infallible>(taken)
+        };
+        let had_own = self.channel.own_waits();
+        let written = SCRATCH
+            .with_borrow_mut(|scratch| writing::write(&mut self.channel, control, RUN_SIZE_MAX, scratch, send, next));
+        let written = written.map_err(|failed| format!("page {id}: a record was not sealed: {failed:?}"))?;
+        let is_stopped = self.channel.has_own() || had_own && matches!(begun, Some((Source::Control, _)));
+        ensure!(draft.is_empty() || planned > 0 || is_stopped, "page {id} has a plan without a run");
+        if matches!(begun, Some((Source::Control | Source::Outgoing, _))) {
             self.resealed += 1;
             ensure!(runs.first() == Some(&self.begun), "page {id}: a record was begun with other bytes");
         }
-        let offered = (sealed.len() - skip) as u64;
-        let taken = take(offered);
-        let of_control = control.len() as u64;
-        let source = |at| if at < of_control { Source::Control } else { Source::Outgoing };
-        let Sent { whole, begun } = self.channel.sent(&sealed, taken as usize, source);
-        self.receive(&sealed[skip..][..taken as usize], &mut plain)?;
-        if taken > 0 {
-            let mut left = whole;
-            let behind = runs.iter().find(|run| {
-                let is_whole = left >= run.len() as u64;
-                left -= if is_whole { run.len() as u64 } else { 0 };
-                !is_whole
-            });
-            self.begun = behind.filter(|_| begun > 0).cloned().unwrap_or_default();
-        }
-        let control = whole.min(of_control);
-        self.control.drain(..control as usize);
-        let is_of_page = whole >= of_control;
-        let begun = if is_of_page { begun } else { 0 };
-        let size = if is_of_page { whole - control + begun } else { 0 };
-        Ok(Wrote { progress: Progress { size, begun, socket: taken }, offered, taken, plain, runs })
+        let mut plain = Vec::new();
+        self.receive(&wire, &mut plain)?;
+        let mut left = written.control + written.size - written.begun;
+        let behind = runs.iter().find(|run| {
+            let is_whole = left >= run.len() as u64;
+            left -= if is_whole { run.len() as u64 } else { 0 };
+            !is_whole
+        });
+        let is_begun = matches!(self.channel.begun(), Some((Source::Control | Source::Outgoing, _)));
+        self.begun = behind.filter(|_| is_begun).cloned().unwrap_or_default();
+        self.control.drain(..written.control as usize);
+        let progress = Progress { size: written.size, begun: written.begun, socket: written.socket };
+        Ok(Wrote { progress, is_whole: written.is_whole, plain, runs })
     }
 
     /// The peer opens the whole records.
