@@ -53,6 +53,16 @@ def any_context(**options):
     return tls.client(harness.AUTHORITY.file, **options)
 
 
+def first_hello(context):
+    """The first record of a client."""
+    made = ssl.MemoryBIO()
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), made, server_hostname=tls.NAME).do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return made.read()
+
+
 def old(version, ciphers="ALL:@SECLEVEL=0"):
     """A context of an old version or with old suites."""
     context = any_context()
@@ -333,12 +343,7 @@ async def cut_hellos(t):
 @test("what is no hello, or none that can be answered, ends its connection at once and nothing else")
 async def no_hellos(t):
     daemon = await served(t)
-    made = ssl.MemoryBIO()
-    try:
-        t.line.context.wrap_bio(ssl.MemoryBIO(), made, server_hostname=tls.NAME).do_handshake()
-    except ssl.SSLWantReadError:
-        pass
-    hello = made.read()
+    hello = first_hello(t.line.context)
 
     def record(content, body, version=b"\3\1"):
         return bytes([content]) + version + len(body).to_bytes(2, "big") + body
@@ -367,12 +372,7 @@ async def no_hellos(t):
 @test("a handshake that is not done within 5 s is given up, wherever its peer falls silent, and holds up nobody meanwhile", waits=8)
 async def slow_hellos(t):
     daemon = await served(t)
-    made = ssl.MemoryBIO()
-    try:
-        t.line.context.wrap_bio(ssl.MemoryBIO(), made, server_hostname=tls.NAME).do_handshake()
-    except ssl.SSLWantReadError:
-        pass
-    hello = made.read()
+    hello = first_hello(t.line.context)
 
     async def silent(data, trickle=0.0):
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
@@ -579,12 +579,7 @@ async def wrong_port(t):
         assert response.status == 400 and b"https:" in response.body, (request, response)
         assert response.headers["connection"] == "close", response
     reader, writer = await asyncio.open_connection("127.0.0.1", daemon.plain_port)
-    hello = ssl.MemoryBIO()
-    try:
-        any_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname=tls.NAME).do_handshake()
-    except ssl.SSLWantReadError:
-        pass
-    writer.write(hello.read())
+    writer.write(first_hello(any_context()))
     response = await websocket.read_response(reader)
     assert response.status == 400 and b"TLS" in response.body, response
     writer.close()
