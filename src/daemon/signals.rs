@@ -109,9 +109,9 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
         log::warn!("{key} changed: takes effect after a restart");
     }
     if let (Some(server), Some(tls)) = (&daemon.tls, &config.tls)
-        && let Err(error) = server.replace(tls)
+        && let Err(why) = server.replace(tls)
     {
-        log::error!("{error}; the certificates before stay");
+        log::error!("the new certificates can't be used: {why}; the certificates before stay");
     }
     log::set_max_level(config.log_level);
     let mut uplink = config.uplink;

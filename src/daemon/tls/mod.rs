@@ -83,7 +83,9 @@ impl Server {
     /// # Errors
     /// A pair of files that was good when the configuration was checked can't be read any more.
     pub fn new(tls: &config::Tls, board: &Board, clock: Clock) -> Result<Self, DaemonError> {
-        let acceptor = RefCell::new(Acceptor::new(&pairs(tls)?, tls.min_version, None).map_err(refused)?);
+        let pairs = pairs(tls).map_err(DaemonError::Tls)?;
+        let refused = |failed: Failed| DaemonError::Tls(failed.to_string());
+        let acceptor = RefCell::new(Acceptor::new(&pairs, tls.min_version, None).map_err(refused)?);
         let buckets = RefCell::new(vec![Bucket::default(); board.addresses_max as usize].into());
         let rate = Rate { burst: board.address_asks_burst, per_s: board.address_asks_per_s };
         let seed = getrandom::u64().map_err(DaemonError::Random)?;
@@ -96,11 +98,10 @@ impl Server {
     /// Open connections keep their keys, and tickets stay good.
     ///
     /// # Errors
-    /// They can't be used; those before stay.
-    pub fn replace(&self, tls: &config::Tls) -> Result<(), DaemonError> {
-        let pairs = pairs(tls)?;
-        let acceptor = Acceptor::new(&pairs, tls.min_version, Some(&self.acceptor.borrow())).map_err(refused)?;
-        *self.acceptor.borrow_mut() = acceptor;
+    /// Why they can't be used; those before stay.
+    pub fn replace(&self, tls: &config::Tls) -> Result<(), String> {
+        let acceptor = Acceptor::new(&pairs(tls)?, tls.min_version, Some(&self.acceptor.borrow()));
+        *self.acceptor.borrow_mut() = acceptor.map_err(|failed| failed.to_string())?;
         Ok(())
     }
 
@@ -135,14 +136,10 @@ impl Server {
     }
 }
 
-fn pairs(tls: &config::Tls) -> Result<Vec<Pair>, DaemonError> {
+fn pairs(tls: &config::Tls) -> Result<Vec<Pair>, String> {
     let load = |files: &config::CertificateFiles| certificates::load(&files.certificate_file, &files.key_file);
     let pairs: Result<_, _> = tls.certificates.iter().map(load).collect();
-    pairs.map_err(|(what, remedy)| DaemonError::Tls(format!("{what}; {remedy}")))
-}
-
-fn refused(failed: Failed) -> DaemonError {
-    DaemonError::Tls(failed.to_string())
+    pairs.map_err(|(what, remedy)| format!("{what}; {remedy}"))
 }
 
 /// Why no hands were shaken.
