@@ -384,6 +384,31 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_that_was_begun_and_fails_is_counted_and_nothing_else_is() {
+        let daemon = Daemon::of(Rig::down(&HOST));
+        let server = server(10);
+        for (said, failed, is_answered) in [
+            (&b""[..], 0, false),
+            (b"GET / HTTP/1.1\r\n\r\n", 0, true),
+            (&[HANDSHAKE], 1, false),
+            (&[HANDSHAKE, 3, 1, 0, 9, 1, 0], 1, false),
+            (&[HANDSHAKE, 3, 1, 0, 4, 1, 0, 0, 0], 1, false),
+            (&[HANDSHAKE, 3, 1, 0xff, 0xff], 1, false),
+            (&[99, 3, 1, 0, 1, 0], 1, false),
+        ] {
+            let before = server.counts().failed;
+            let (stream, mut peer) = pair();
+            peer.write_all(said).unwrap();
+            peer.shutdown(std::net::Shutdown::Write).unwrap();
+            let place = Heads::new(1).enter(server.clock.now(), None);
+            let shaken = smol::block_on(shake(&daemon, &server, &place, &stream));
+            assert_eq!(shaken.err().map(|answer| answer.is_some()), Some(is_answered), "{said:?}");
+            assert_eq!(server.counts().failed - before, failed, "{said:?}");
+        }
+        assert_eq!(server.counts(), Counts { failed: 5, ..Counts::default() });
+    }
+
+    #[test]
     fn a_hello_without_end_is_not_read_beyond_its_limit() {
         let daemon = Daemon::of(Rig::down(&HOST));
         let server = server(1);
