@@ -1,5 +1,5 @@
 """Idle connections from a separate process: `squatters.py PORT COUNT HOSTS [SAID]`. COUNT connections come from HOSTS
-addresses; each sends SAID (nothing, by default) and no more, and is reopened at once when it is cut. Prints `ready` once all
+addresses; each sends SAID, in hexadecimal (nothing, by default), and no more, and is reopened at once when it is cut. Prints `ready` once all
 are connecting, ends with its standard input or after a minute, and then prints how many were opened."""
 import contextlib
 import select
@@ -26,10 +26,18 @@ class Flood:
         self.sockets[made.fileno()] = made
         self.poll.register(made, select.EPOLLIN | (select.EPOLLOUT if self.said else 0))
 
+    @staticmethod
+    def answered(made):
+        """Whether it was sent something, rather than cut."""
+        try:
+            return bool(made.recv(65536))
+        except OSError:
+            return False
+
     def turn(self):
         for number, event in self.poll.poll(0.1):
             made = self.sockets[number]
-            if event & (select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP):
+            if event & (select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP) and not self.answered(made):
                 del self.sockets[number]
                 made.close()
                 self.open()
@@ -41,7 +49,7 @@ class Flood:
 
 def main():
     port, count, hosts = (int(argument) for argument in sys.argv[1:4])
-    flood = Flood(port, hosts, sys.argv[4].encode() if len(sys.argv) > 4 else b"")
+    flood = Flood(port, hosts, bytes.fromhex(sys.argv[4]) if len(sys.argv) > 4 else b"")
     for _ in range(count):
         flood.open()
     print("ready", flush=True)

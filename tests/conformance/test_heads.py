@@ -23,9 +23,10 @@ ROUNDS = 15
 @contextlib.asynccontextmanager
 async def flood(port, count, hosts, said=""):
     """Connections that reconnect whenever they are cut; see squatters.py."""
-    if said and port in tls.LINES:
-        said = "\x16"  # a hello's first byte
-    process = await asyncio.create_subprocess_exec(sys.executable, str(FLOOD), str(port), str(count), str(hosts), *[said] * bool(said),
+    if said == "G" and port in tls.LINES:
+        said = b"\x16"  # a hello's first byte
+    said = said.encode() if isinstance(said, str) else said
+    process = await asyncio.create_subprocess_exec(sys.executable, str(FLOOD), str(port), str(count), str(hosts), *[said.hex()] * bool(said),
                                                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     try:
         assert await asyncio.wait_for(process.stdout.readline(), 20 * SLACK) == b"ready\n"

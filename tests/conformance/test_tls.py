@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import ssl
+import statistics
 import sys
 import time
 
@@ -18,6 +19,7 @@ from daemon import ends_with_us
 from harness import PORTS, test
 from inbox import PATIENCE, SLACK, Mismatch
 from test_floods import bystander
+from test_heads import asked, flood
 from test_pages import alive_by_ping
 from test_reload import reload
 from tls import AES, CHACHA20, SUITES, V12, V13
@@ -343,16 +345,16 @@ async def cut_hellos(t):
 @test("what is no hello, or none that can be answered, ends its connection at once and nothing else")
 async def no_hellos(t):
     daemon = await served(t)
-    hello = first_hello(t.line.context)
+    whole = first_hello(t.line.context)
 
     def record(content, body, version=b"\3\1"):
         return bytes([content]) + version + len(body).to_bytes(2, "big") + body
 
     for number, data in enumerate((
             record(22, b""), record(22, b"\1\0\0\0"), record(22, b"\1\0\0\1x"), record(22, b"\2\0\0\0"), record(22, bytes(100)), record(23, b"x" * 100),
-            record(21, b"\2\50"), record(20, b"\1"), record(22, hello[5:], b"\x09\x09"),
-            record(22, hello[5:40] + bytes(len(hello) - 40)), b"\x16\3\1\xff\xff" + bytes(9000), b"\x16\3\1\x40\x01" + bytes(9000),
-            record(22, b"\1\xff\xff\xff" + bytes(5000)), hello + hello, hello + record(23, b"x" * 30), hello + record(20, b"\1") + record(22, bytes(40)),
+            record(21, b"\2\50"), record(20, b"\1"), record(22, whole[5:], b"\x09\x09"),
+            record(22, whole[5:40] + bytes(len(whole) - 40)), b"\x16\3\1\xff\xff" + bytes(9000), b"\x16\3\1\x40\x01" + bytes(9000),
+            record(22, b"\1\xff\xff\xff" + bytes(5000)), whole + whole, whole + record(23, b"x" * 30), whole + record(20, b"\1") + record(22, bytes(40)),
             record(20, b"\1") * 20, record(22, b"\1") * 20, b"\x80\x2e\1\0\2" + bytes(60), b"\0" * 3000)):
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
         writer.write(data)
@@ -372,7 +374,7 @@ async def no_hellos(t):
 @test("a handshake that is not done within 5 s is given up, wherever its peer falls silent, and holds up nobody meanwhile", waits=8)
 async def slow_hellos(t):
     daemon = await served(t)
-    hello = first_hello(t.line.context)
+    whole = first_hello(t.line.context)
 
     async def silent(data, trickle=0.0):
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
@@ -389,7 +391,7 @@ async def slow_hellos(t):
         took = time.monotonic() - began
         assert 4.5 < took < 8 * SLACK + lag.lost(began), f"given up after {took:.1f} s"
         writer.close()
-    waiting = asyncio.gather(silent(hello[:1]), silent(hello[:-1]), silent(hello), silent(hello, 0.1))
+    waiting = asyncio.gather(silent(whole[:1]), silent(whole[:-1]), silent(whole), silent(whole, 0.1))
     while not waiting.done():
         began = time.monotonic()
         assert (await http(daemon.port, "/healthz", timeout=5 * SLACK)).status == 200
@@ -647,6 +649,27 @@ async def redirected(t):
     answers = [json.loads(line) for line in said.splitlines()]
     assert answers[0][:2] == [308, f"https://share.example:{ports[1]}/s/abc?x=1&y"], answers
     assert [status for status, _, _ in answers[1:]] == [200, 200, 426, 301], answers
+
+
+def flooded(sentence, count, hosts):
+    @test(sentence, timeout=120, crowded=True)
+    async def flooded(t):
+        daemon, business, up = await t.relay()
+        link = t.link()
+        page = await t.joined(daemon, up, link)
+        alone = statistics.median(await asked(daemon.port))
+        async with flood(daemon.port, count, hosts, first_hello(t.line.context)):
+            took = await asked(daemon.port, 7)
+            for sequence in range(1, 21):
+                began = time.monotonic()
+                up.message(7, sequence)
+                await page.expect("message", sequence=sequence)
+                assert time.monotonic() - began < 0.5 * SLACK + lag.lost(began), "a page waited for the flood"
+        assert statistics.median(took) < alone + 2 * SLACK, f"{statistics.median(took):.2f} s at the median, {max(took):.2f} at worst"
+
+
+flooded("600 connections of one address that send a hello and nothing more cost another's request at most two seconds, and pages nothing", 600, 1)
+flooded("600 connections from 250 addresses that send a hello and nothing more cost another's request at most two seconds, and pages nothing", 600, 250)
 
 
 @test("clients that do nothing but shake hands don't hold up a page's messages", timeout=150, crowded=True)
