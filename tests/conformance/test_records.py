@@ -10,7 +10,7 @@ import harness
 import lag
 import records
 from harness import test
-from inbox import PATIENCE, SLACK, Mismatch
+from inbox import PATIENCE, SLACK
 from records import (ALERT, BAD_RECORD_MAC, CHANGE_CIPHER_SPEC, CLOSE_NOTIFY, DATA, HANDSHAKE, NO_RENEGOTIATION, PLAIN_SIZE_MAX, RECORD_OVERFLOW,
                      UNEXPECTED_MESSAGE, USER_CANCELED)
 from test_pages import alive_by_ping
