@@ -400,6 +400,31 @@ async def slow_hellos(t):
     await waiting
 
 
+@test("handshakes of an address have a rate, those that resume too, and another address has its own")
+async def rate(t):
+    daemon = await t.daemon(["127.0.0.1:1"], limits={"address_asks_burst": 3, "address_asks_per_s": 1}).start()
+    context, source, session = any_context(suite=t.line.context.suite), t.source(), None
+
+    async def once(source, session=None):
+        reader, writer = await t.line.open(port=daemon.port, local_addr=(source, 0), context=context, session=session)
+        writer.write(asks())
+        assert (await answer(reader)).status == 200
+        writer.close()
+        return connection(writer).session
+    for _ in range(3):
+        session = await once(source)
+    with lag.within(1):
+        for other in (None, session):
+            try:
+                await once(source, other)
+                raise Mismatch("a fourth handshake at once was answered")
+            except ConnectionError:
+                pass
+        await once(t.source())
+    await asyncio.sleep(1.5)
+    await once(source)
+
+
 # --- HTTP on one connection ---
 
 

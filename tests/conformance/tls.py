@@ -161,7 +161,7 @@ class Connection(asyncio.Transport, asyncio.BufferedProtocol):
     def eof_received(self):
         if self.has_ended:
             return self.above.eof_received()
-        if self.error is None:
+        if self.error is None and self.shaken.done():
             self.fail(Truncated("the connection ended without close_notify"))
         return False
 
