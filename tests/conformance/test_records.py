@@ -14,12 +14,13 @@ from inbox import PATIENCE, SLACK
 from records import (ALERT, BAD_RECORD_MAC, CHANGE_CIPHER_SPEC, CLOSE_NOTIFY, DATA, HANDSHAKE, NO_RENEGOTIATION, PLAIN_SIZE_MAX, RECORD_OVERFLOW,
                      UNEXPECTED_MESSAGE, USER_CANCELED)
 from test_pages import alive_by_ping
-from tls import AES, CHACHA20, SUITES, V12
+from tls import AES, CHACHA20, SUITES, V12, V13
 from websocket import PING, PONG, TEXT, frame
 
 TLS = True
 IDLE_MAX = 32  # (crates/tls/src/channel.rs): records in a row without a byte for the page
 HALF_S = 1  # how long a part of a record keeps its place while others wait for one
+MOODS_S = 8
 HALVES = 330  # more parts than any board has places for them
 
 
@@ -43,10 +44,10 @@ def each(sentence, suites=SUITES, **options):
     return register
 
 
-async def recorded(t, daemon, **options):
-    async def opener(host, port, **where):
-        return await t.line.open(host, port, kind=records.Connection, **where)
-    return await t.page(daemon, opener=opener, **options)
+async def recorded(t, daemon, receive_buffer=None):
+    async def opener(host, port, limit=2**16, local_addr=None):
+        return await t.line.open(host, port, limit=limit, local_addr=local_addr, kind=records.Connection, receive_buffer=receive_buffer)
+    return await t.page(daemon, opener=opener)
 
 
 async def goes_on(up, page, sequence=1):
@@ -63,8 +64,8 @@ async def ended(page, line, description, level=2):
     assert event["type"] == "cut" and line.alert == (level, description), (event, line.alert, description)
 
 
-async def ponged(page, text):
-    until = time.monotonic() + PATIENCE
+async def ponged(page, text, timeout=PATIENCE):
+    until = time.monotonic() + timeout
     while text.encode() not in page.pongs:
         assert time.monotonic() < until, f"no pong with {text}, but {page.pongs[-4:]}"
         await asyncio.sleep(0.005)
@@ -366,6 +367,72 @@ async def fits(t, page, until):
         transport.pause_reading()
         await asyncio.sleep(draw.choice((0, 0.001, 0.002, 0.02)))
     transport.resume_reading()
+
+
+async def moods(t, page, until):
+    """Does at random whatever a page may: cuts its frames into records, and these into segments; empty records, padding, key
+    updates of both kinds; reads in fits."""
+    line, draw, number, is_13 = page.writer.transport, t.random, 0, page.suite[0] == V13
+    while not until():
+        number += 1
+        frames = b"".join(frame(draw.choice((PING, PONG)), f"{number} " + "x" * draw.randint(0, 110)) for _ in range(draw.randint(1, 6)))
+        frames += frame(PING, f"{number} last")
+        records, idle = [], 0
+        while frames:
+            size = draw.choice((1, 7, 100, 1000, 5000))
+            records.append(line.record(DATA, frames[:size], draw.choice((0, 0, 1, 300)) if is_13 else 0))
+            frames, idle = frames[size:], 0
+            while frames and idle < 3 and draw.random() < 0.3:
+                records.append(draw.choice((lambda: line.record(DATA, b""), *[lambda: line.update(draw.random() < 0.5)] * is_13))())
+                idle += 1
+        data = b"".join(records)
+        while data:
+            size = draw.choice((len(data), 3, 40, 700))
+            line.raw(data[:size])
+            data = data[size:]
+            await asyncio.sleep(draw.choice((0, 0, 0, 0.002)))
+        if draw.random() < 0.5:
+            line.pause_reading()
+            await asyncio.sleep(draw.random() * 0.1)
+            line.resume_reading()
+        del page.pongs[:-1]
+    # It is read once it has taken what waits for it.
+    await ponged(page, f"{number} last", 4 * PATIENCE)
+
+
+@test("pages that do at random whatever they may, in both directions and by each suite: every message or its gap, and no connection is lost", timeout=90, crowded=True)
+async def at_random(t):
+    daemon, business, up = await t.relay()
+    link, pages, is_over = t.link(), [], False
+    quick = await t.joined(daemon, up, link)
+    for suite in SUITES * 3:
+        t.line.context = harness.AUTHORITY.context(suite)
+        page = await recorded(t, daemon, receive_buffer=t.random.choice((None, 65536)))
+        await page.join(link)
+        page.suite = suite
+        pages.append(page)
+    going = [asyncio.ensure_future(moods(t, page, lambda: is_over)) for page in pages]
+    began, last, version = time.monotonic(), 0, 0
+    while time.monotonic() - began < MOODS_S:
+        for _ in range(t.random.randint(1, 12)):
+            last += 1
+            up.message(7, last, data=json.dumps({"n": last, "x": "m" * t.random.choice((0, 50, 700, 5000))}))
+        if t.random.random() < 0.3:
+            version += 1
+            up.state(7, version, b'{"n":%d,"x":"%s"}' % (version, b"s" * t.random.randint(0, 5000)))
+        await quick.reached(7, "message", last)
+        await asyncio.sleep(t.random.choice((0, 0.01, 0.1)))
+        for page in pages:
+            assert not page.ended.done(), f"{page.name} was lost: {page.events.history[-3:]!r}"[:600]
+    is_over = True
+    await asyncio.gather(*going)
+    up.message(7, last + 1)
+    for page in pages:
+        await page.reached(7, "message", last + 1)
+        messages = [event for _, event in page.events.history if event["type"] == "message"]
+        # Its own checks see that no other sequence is missing without a gap.
+        assert all(event["data"]["n"] == event["sequence"] for event in messages), page.name
+    assert sum(page.writer.transport.updates for page in pages) > 10
 
 
 @test("a stream of 50 MB to pages that read in fits, by each suite: every byte is right", timeout=240, crowded=True)

@@ -8,6 +8,7 @@ import asyncio
 import ctypes
 import os
 import pathlib
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -105,9 +106,16 @@ class Line:
         self.context, self.name, self.faults = authority.context(suite), name, []
         self.settings = f"{SUITES.index(suite)} {authority.file}"
 
-    async def open(self, host="127.0.0.1", port=None, *, limit=2**16, sock=None, local_addr=None, session=None, name=None, context=None, kind=None):
+    async def open(self, host="127.0.0.1", port=None, *, limit=2**16, sock=None, local_addr=None, session=None, name=None, context=None, kind=None,
+                   receive_buffer=None):
         """As asyncio.open_connection. `kind`: of connection."""
         loop = asyncio.get_running_loop()
+        if receive_buffer:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            sock.setblocking(False)
+            sock.bind(local_addr or ("", 0))
+            await loop.sock_connect(sock, (host, port))
         reader = asyncio.StreamReader(limit=limit, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         where = {"sock": sock} if sock else {"host": host, "port": port, "local_addr": local_addr}
