@@ -94,7 +94,7 @@ async def drains_in_time(t):
     assert "2 pages did not answer" in daemon.log(), daemon.log()[-500:]
 
 
-@test("the retry= of a drain is spread over a time that grows with the number of pages", timeout=180, crowded=True)
+@test("the retry= of a drain is spread over a time that grows with the number of pages", timeout=180, crowded=True, plain=True)
 async def spread(t):
     widest = []
     for count in (10, 1000):

@@ -277,7 +277,7 @@ async def alive_frames(t):
     assert not any(e["type"] == "alive" for _, e in busy.events.history), "alive although messages went out"
 
 
-@test("WebSocket pings every 25 s; a page that answers nothing but pings lives beyond 60 s", waits=70)
+@test("WebSocket pings every 25 s; a page that answers nothing but pings lives beyond 60 s", waits=70, plain=True)
 async def ping_rhythm(t):
     up, page = await opened(t)
     await asyncio.sleep(70)

@@ -121,7 +121,7 @@ async def over(t):
     await stays.expect("message", sequence=1)
 
 
-@test("a page that answers no ping is gone after 60 s although it reads; one that answers stays", waits=75)
+@test("a page that answers no ping is gone after 60 s although it reads; one that answers stays", waits=75, plain=True)
 async def no_pong(t):
     daemon, business, up = await t.relay()
     silent, link, began = await t.joined(daemon, up, (link := t.link())), link, time.monotonic()

@@ -20,7 +20,7 @@ from websocket import PING, PONG, TEXT, frame
 TLS = True
 IDLE_MAX = 32  # (crates/tls/src/channel.rs): records in a row without a byte for the page
 HALF_S = 1  # how long a part of a record keeps its place while others wait for one
-MOODS_S = 8
+MOODS_S = 6
 HALVES = 330  # more parts than any board has places for them
 
 

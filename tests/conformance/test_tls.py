@@ -684,7 +684,7 @@ def flooded(sentence, count, hosts):
         page = await t.joined(daemon, up, link)
         alone = statistics.median(await asked(daemon.port))
         async with flood(daemon.port, count, hosts, first_hello(t.line.context)):
-            took = await asked(daemon.port, 7)
+            took = await asked(daemon.port, 5)
             for sequence in range(1, 21):
                 began = time.monotonic()
                 up.message(7, sequence)
