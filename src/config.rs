@@ -25,7 +25,7 @@ use log::LevelFilter;
 use rustix::system::uname;
 
 use crate::daemon::tls::certificates;
-pub use address::UplinkAddress;
+pub use address::{Order, UplinkAddress};
 use board::Board;
 pub use document::nearest;
 use document::{Document, Problem, line_of};
@@ -137,13 +137,17 @@ pub enum MinVersion {
 /// The business server, and how to reach it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Uplink {
-    /// At least one; tried in this order.
+    /// The entries: at least one; tried in this order, which `order` decided.
     pub addresses: Vec<UplinkAddress>,
+    /// Who ranks the entries.
+    pub order: Order,
     /// Shared with the business server; empty only where every address is loopback or a Unix
     /// socket.
     pub secret: Secret,
     /// Whether TCP beyond loopback is allowed, although the uplink is not encrypted.
     pub plaintext: bool,
+    /// Seconds without a sign of life of the business server after which the uplink is dead.
+    pub dead_after_s: u32,
     /// Seconds for which a topic stays subscribed after its last page left.
     pub linger_s: u32,
     /// The relay's name in `Hello`, at most 256 bytes.
@@ -532,6 +536,37 @@ mod tests {
         );
         assert!(parse("[uplink]\naddresses = \"10.0.0.9:7400\"\nplaintext = true\nsecret = \"x\"").is_ok());
         assert!(parse("[uplink]\naddresses = \"unix:/run/b.sock\"").is_ok());
+    }
+
+    #[test]
+    fn a_spread_list_is_ranked_by_the_relay_s_name_and_reads_back() {
+        let text = |name: &str, order: &str| {
+            format!(
+                "[uplink]\naddresses = [\"unix:/1\", \"unix:/2\", \"unix:/3\"]\nname = {name:?}\norder = {order:?}\n"
+            )
+        };
+        let order = |name: &str, order: &str| {
+            let config = parse(&text(name, order)).unwrap_or_else(|errors| panic!("{errors:?}"));
+            assert_eq!(parse(&config.to_string()).as_ref(), Ok(&config));
+            config.uplink.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(order("a", "listed"), ["unix:/1", "unix:/2", "unix:/3"]);
+        let firsts: std::collections::BTreeSet<_> =
+            ('a'..'m').map(|name| order(&name.to_string(), "spread").remove(0)).collect();
+        assert_eq!(firsts.len(), 3, "{firsts:?}");
+        assert!(problems(&text("a", "random"))[0].contains("[uplink] order = \"random\" is not an order"));
+    }
+
+    #[test]
+    fn the_time_of_a_dead_uplink_is_2_to_600_s() {
+        for good in [2, 30, 600] {
+            let config =
+                parse(&format!("[uplink]\ndead_after_s = {good}\n")).unwrap_or_else(|errors| panic!("{errors:?}"));
+            assert_eq!(config.uplink.dead_after_s, good);
+        }
+        for wrong in ["1", "601", "0", "2.5"] {
+            assert_eq!(problems(&format!("[uplink]\ndead_after_s = {wrong}\n")).len(), 1, "{wrong}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use sha2::{Digest as _, Sha256};
+
 use super::values::{Wrong, socket, wrong};
 
 /// Linux's limit for the name of an interface (`IFNAMSIZ`), without the terminating NUL.
@@ -47,6 +49,32 @@ impl fmt::Display for UplinkAddress {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// Who ranks the entries of `uplink.addresses`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As written.
+    Listed,
+    /// By a hash of the relay's name, so that many relays with one list spread over its entries.
+    Spread,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Listed => "listed",
+            Self::Spread => "spread",
+        })
+    }
+}
+
+/// Ranks the entries by rendezvous hashing: highest first by the SHA-256 of the relay's name, a NUL
+/// and the entry as written. Each relay prefers every entry equally often, and one that is added or
+/// removed moves only the relays that prefer it. The order of the list has no effect.
+pub fn spread(relay: &str, entries: &mut [UplinkAddress]) {
+    let rank = |entry: &UplinkAddress| -> [u8; 32] { Sha256::digest(format!("{relay}\0{entry}")).into() };
+    entries.sort_by_cached_key(|entry| std::cmp::Reverse(rank(entry)));
 }
 
 /// Parses the address of a listener: a literal address and a port, 0 for any free one.
@@ -281,6 +309,34 @@ mod tests {
         for text in addresses {
             assert_eq!(uplink_address(text).map(|address| address.to_string()).as_deref(), Ok(text));
         }
+    }
+
+    #[test]
+    fn relays_spread_over_the_entries_and_keep_their_place_when_one_goes() {
+        let entries: Vec<UplinkAddress> =
+            ["10.0.0.1:7400", "10.0.0.2:7400", "unix:/b"].iter().map(|text| uplink_address(text).unwrap()).collect();
+        let ranked = |relay: &str, of: &[UplinkAddress]| {
+            let mut of = of.to_vec();
+            spread(relay, &mut of);
+            of
+        };
+        let mut firsts = [0; 3];
+        for relay in 0..3_000 {
+            let relay = format!("box-{relay}");
+            let all = ranked(&relay, &entries);
+            let turned: Vec<_> = entries.iter().rev().cloned().collect();
+            assert_eq!(ranked(&relay, &turned), all, "the order of the list counts");
+            let left: Vec<_> = all.iter().filter(|entry| **entry != entries[1]).cloned().collect();
+            assert_eq!(ranked(&relay, &[entries[0].clone(), entries[2].clone()]), left, "others have moved");
+            firsts[entries.iter().position(|entry| *entry == all[0]).unwrap()] += 1;
+        }
+        assert!(firsts.iter().all(|count| (900..1_100).contains(count)), "{firsts:?}");
+        // Frozen: the relays of a fleet run different versions during an update.
+        let first = |relay| ranked(relay, &entries)[0].to_string();
+        assert_eq!(
+            [first("gate-1"), first("gate-2"), first("gate-3"), first("gate-4")],
+            ["10.0.0.2:7400", "unix:/b", "unix:/b", "10.0.0.2:7400"]
+        );
     }
 
     #[test]

@@ -34,12 +34,13 @@ impl fmt::Display for Config {
             None => writeln!(f, "challenge_directory = {}", Quoted(&board::OFF))?,
         }
 
-        writeln!(f, "\n[uplink]\naddresses = {}", List(&uplink.addresses))?;
+        writeln!(f, "\n[uplink]\naddresses = {}\norder = \"{}\"", List(&uplink.addresses), uplink.order)?;
         writeln!(f, "# secret: {}", uplink.secret)?;
         writeln!(
             f,
-            "plaintext = {}\nlinger_s = {}\nname = {}",
+            "plaintext = {}\ndead_after_s = {}\nlinger_s = {}\nname = {}",
             uplink.plaintext,
+            uplink.dead_after_s,
             uplink.linger_s,
             Quoted(&uplink.name)
         )?;

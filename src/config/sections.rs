@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
-use super::address::{self, UplinkAddress};
+use super::address::{self, Order, UplinkAddress};
 use super::file;
 use super::origin::{self, Origins};
 use super::values::{self, Secret, Serial};
@@ -97,12 +97,34 @@ pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink 
         };
         document.refuse(*line, what, remedy);
     }
+    let order = order(document);
+    let name = name.map_or_else(|| around.hostname.to_owned(), |name| name.value);
+    let mut addresses = plain(addresses);
+    if order == Order::Spread {
+        address::spread(&name, &mut addresses);
+    }
     Uplink {
-        addresses: plain(addresses),
+        addresses,
+        order,
         secret: secret.unwrap_or_default(),
         plaintext,
+        dead_after_s: whole(document, "uplink", "dead_after_s", 2, 600).unwrap_or(30),
         linger_s: whole(document, "uplink", "linger_s", 0, 86_400).unwrap_or(30),
-        name: name.map_or_else(|| around.hostname.to_owned(), |name| name.value),
+        name,
+    }
+}
+
+/// `[uplink] order`.
+fn order(document: &mut Document<'_>) -> Order {
+    let Some(At { line, value }) = document.text("uplink", "order") else { return Order::Listed };
+    match value.as_str() {
+        "listed" => Order::Listed,
+        "spread" => Order::Spread,
+        _ => {
+            let remedy = "choose \"listed\" (as written) or \"spread\" (by a hash of the relay's name)";
+            document.refuse(line, format!("[uplink] order = {value:?} is not an order"), remedy);
+            Order::Listed
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use board::memory_sum;
 pub fn brief(view: &View<'_>) -> String {
     let (relay, used) = (view.relay, view.relay.in_use());
     let row = relay.uplink_row(view.now);
-    let address = view.config.uplink.addresses.get(row.address as usize).map_or(String::new(), plain);
+    let address = view.config.uplink.addresses.get(row.entry as usize).map_or(String::new(), plain);
     let sum = memory_sum(relay.board());
     let resident = (view.process)().resident_size;
     let draining = if relay.is_draining() { "draining: " } else { "" };

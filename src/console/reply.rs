@@ -53,7 +53,7 @@ pub fn status(view: &View<'_>) -> String {
         }
     }
     let row = relay.uplink_row(view.now);
-    let address = view.config.uplink.addresses.get(row.address as usize).map_or(String::new(), plain);
+    let address = view.config.uplink.addresses.get(row.entry as usize).map_or(String::new(), plain);
     let since = row.for_ms.map_or(String::new(), |ms| format!(" for {}", span(ms)));
     let _ = writeln!(out, "uplink      {}{since}, {}", row.state, within(&address, 44));
     let _ = writeln!(out, "name        {}, up for {}", within(&plain(&view.config.uplink.name), 48), span(view.now.0));
@@ -91,7 +91,7 @@ pub fn json(view: &View<'_>) -> String {
     let conditions = condition::conditions(view);
     let health = condition::health(view, &conditions);
     let row = relay.uplink_row(view.now);
-    let address = view.config.uplink.addresses.get(row.address as usize).map(ToString::to_string);
+    let address = view.config.uplink.addresses.get(row.entry as usize).map(ToString::to_string);
     let table =
         |used: u32, limit: u32, highest: u32| serde_json::json!({"used": used, "limit": limit, "highest": highest});
     let sum = memory_sum(board);
@@ -193,7 +193,7 @@ pub fn uplink(view: &View<'_>) -> String {
         let _ = writeln!(out, "{name:<17} {number:>10}");
     }
     for (index, address) in view.config.uplink.addresses.iter().enumerate() {
-        let mark = match (index == row.address as usize, relay.is_up()) {
+        let mark = match (index == row.entry as usize, relay.is_up()) {
             (true, true) => "in use",
             (true, false) => "tried",
             (false, _) => "",

@@ -365,7 +365,8 @@ fn settings(config: &Config) -> Settings {
     Settings {
         name: config.uplink.name.clone(),
         secret: config.uplink.secret.bytes().to_vec(),
-        addresses: u32::try_from(config.uplink.addresses.len()).unwrap_or(u32::MAX),
+        entries: u32::try_from(config.uplink.addresses.len()).unwrap_or(u32::MAX),
+        dead_after_ms: u64::from(config.uplink.dead_after_s) * 1000,
         linger_ms: u64::from(config.uplink.linger_s) * 1000,
         pages_per_address: config.pages_per_address,
     }

@@ -118,8 +118,8 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     if other_uplink {
         // A secret, or its absence, belongs to the addresses that it was configured with. The new
         // secret must not go to the old addresses.
-        let config::Uplink { addresses, secret, plaintext, .. } = running.uplink.clone();
-        uplink = config::Uplink { addresses, secret, plaintext, ..uplink };
+        let config::Uplink { addresses, order, secret, plaintext, .. } = running.uplink.clone();
+        uplink = config::Uplink { addresses, order, secret, plaintext, ..uplink };
     }
     let kept = Config {
         uplink,

@@ -1,8 +1,11 @@
 """Dialling, the handshake, and keeping the uplink alive."""
 import asyncio
+import hashlib
 import os
+import signal
 import time
 
+import daemon as daemon_module
 import wire
 from harness import PORTS, test
 from inbox import PATIENCE, SLACK, Mismatch
@@ -198,6 +201,46 @@ async def dead(t):
     await business.uplink()
     await asyncio.sleep(max(0, 36 - (time.monotonic() - quiet_since)))
     assert living.open, "an uplink that answered its pings was given up"
+
+
+@test("dead_after_s = 2: pinged first, dead after two seconds; a reload with 4 holds for the connection that is up")
+async def dead_soon(t):
+    daemon, business, up = await t.relay(dead_after_s=2)
+    await up.expect("Ping")
+    silent_since = time.monotonic()
+    await up.barrier()
+    up.answers_pings = False
+    await up.end(timeout=10 * SLACK)
+    assert time.monotonic() - silent_since > 2
+    await daemon.logs("timed out: nothing received from it for 2 s")
+    up = await business.uplink()
+    daemon.sections["uplink"].update(dead_after_s=4)
+    daemon.config.write_text(daemon_module.toml(daemon.sections))
+    daemon.signal(signal.SIGHUP)
+    await daemon.logs("configuration reloaded")
+    up.answers_pings = False
+    await up.end(timeout=20 * SLACK)
+    await daemon.logs("timed out: nothing received from it for 4 s")
+
+
+@test("order = \"spread\" ranks the entries by a hash of the relay's name, however they are listed")
+async def spread(t):
+    businesses = [await t.business() for _ in range(3)]
+
+    def rank(name):
+        return sorted(businesses, key=lambda one: hashlib.sha256(f"{name}\0{one.address}".encode()).digest(), reverse=True)
+
+    for number in range(6):
+        name = f"box-{number}"
+        first, second, _ = rank(name)
+        daemon = await t.daemon(t.random.sample([one.address for one in businesses], 3), name=name, order="spread").start()
+        up = await first.uplink()
+        assert up.hello.relay == name
+        if number == 0:
+            first.stop()
+            assert (await second.uplink()).hello.relay == name
+            await first.start()
+        await daemon.end()
 
 
 @test("the relay keeps dialling while nothing listens", waits=True)

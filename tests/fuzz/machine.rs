@@ -76,7 +76,8 @@ impl World {
         let settings = Settings {
             name: "box".to_owned(),
             secret: b"secret".to_vec(),
-            addresses: 2,
+            entries: 2,
+            dead_after_ms: 30_000,
             linger_ms: 1_000,
             // `None`, no limit, and limits of one and of two.
             pages_per_address: (data.first().copied().unwrap_or(0) % 4).checked_sub(1).map(u32::from),

@@ -24,10 +24,16 @@ pub enum PeerError {
     Version(u16),
     /// The proof is wrong: the secrets differ.
     Proof,
-    /// No sign of life for too long: 5 s for a dial, 10 s in the handshake, 30 s later.
-    Silent,
-    /// Data was received, but no complete frame for too long: 20 s for the handshake, 5 min later.
-    Slow,
+    /// No sign of life for too long, in the handshake or later.
+    Silent {
+        /// The limit, seconds.
+        limit_s: u64,
+    },
+    /// Data was received, but no complete frame for too long, in the handshake or later.
+    Slow {
+        /// The limit, seconds.
+        limit_s: u64,
+    },
 }
 
 impl fmt::Display for PeerError {
@@ -37,10 +43,10 @@ impl fmt::Display for PeerError {
             Self::OutOfPlace { name, expected } => write!(f, "{name} came where {expected} was expected"),
             Self::Version(version) => write!(f, "it speaks protocol version {version}, this relay {VERSION}"),
             Self::Proof => f.write_str("its proof is wrong: is uplink.secret the same on both sides?"),
-            Self::Silent => f.write_str("timed out: nothing received from it (limit: 10 s in the handshake, 30 s later)"),
-            Self::Slow => f.write_str(
-                "timed out: no complete frame received from it (limit: 20 s for the handshake, 300 s later), only bytes",
-            ),
+            Self::Silent { limit_s } => write!(f, "timed out: nothing received from it for {limit_s} s"),
+            Self::Slow { limit_s } => {
+                write!(f, "timed out: no complete frame received from it for {limit_s} s, only bytes")
+            }
         }
     }
 }

@@ -114,13 +114,13 @@ pub struct RingRow {
 pub struct UplinkRow {
     /// `up`, `down`, `dialing` or `handshake`.
     pub state: &'static str,
-    /// The index in the configured list of the address in use, or the next to be tried.
-    pub address: u32,
+    /// The rank of the entry in use, or the next to be tried.
+    pub entry: u32,
     /// Milliseconds that it has been up or dialling.
     pub for_ms: Option<u64>,
     /// Milliseconds until the next dial.
     pub retry_ms: Option<u64>,
-    /// Milliseconds until the first address is tried again, while another one serves.
+    /// Milliseconds until the first entry is tried again, while another one serves.
     pub return_ms: Option<u64>,
     /// Milliseconds since the peer's last sign of life: data received, or data that it took.
     pub heard_ms: u64,

@@ -84,6 +84,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use self::counters::{CLOSE_CODES, Counters, InUse};
+pub use self::uplink_connection::RESOLVE_MS_MAX;
 use self::{
     begun::Begun,
     denials::Denials,
@@ -122,8 +123,11 @@ pub struct Settings {
     pub name: String,
     /// The secret shared with the business server.
     pub secret: Vec<u8>,
-    /// How many addresses the business server has.
-    pub addresses: u32,
+    /// How many entries `uplink.addresses` has.
+    pub entries: u32,
+    /// After this time without a sign of life of the business server the uplink is dead,
+    /// milliseconds.
+    pub dead_after_ms: u64,
     /// How long a topic without pages stays warm.
     pub linger_ms: u64,
     /// The most pages that one address may have, 0 for no limit. `None`: a quarter of the table,
@@ -192,7 +196,7 @@ impl Relay {
             denials: Denials::new(board.denials_max),
             previews: Previews::new(board),
             reasons: Texts::new(board.reasons_max),
-            uplink: Uplink::new(now, settings.addresses, board.uplink_out_size),
+            uplink: Uplink::new(now, settings.entries, settings.dead_after_ms, board.uplink_out_size),
             settings,
             counters: Counters::default(),
             tally: Tally::default(),
@@ -274,6 +278,7 @@ impl Relay {
 
     /// Applies the settings of a new configuration; connections and tables stay as they are.
     pub fn reconfigure(&mut self, settings: Settings) {
+        self.uplink.set_dead_after(settings.dead_after_ms);
         self.settings = settings;
     }
 

@@ -7,16 +7,14 @@
 
 use super::{fault::PeerError, time::Instant};
 
-/// A `Ping` is sent after this time without a frame.
-const PING_MS: u64 = 10_000;
-/// After this time without a byte the uplink is quiet. Less than [`PING_MS`], so that three `Ping`s
-/// fit in before it is dead.
-const QUIET_MS: u64 = 5_000;
-/// After this time the uplink is dead if no byte was received and none acknowledged.
-const DEAD_MS: u64 = 30_000;
+/// A `Ping` is sent after this part of the time after which the uplink is dead, without a frame: so
+/// three fit in.
+const PINGS: u64 = 3;
+/// After this part of that time without a byte the uplink is quiet, before the first `Ping`.
+const QUIETS: u64 = 6;
 /// After this time without a whole frame the uplink is dead, however many bytes arrive: 3.7 KB/s
-/// suffice for the largest frame. Pings ensure that a frame is due every 10 s. Without this limit,
-/// a peer that drips bytes would hold its pages forever.
+/// suffice for the largest frame. Pings ensure that a frame is due. Without this limit, a peer that
+/// drips bytes would hold its pages forever. If the time without a byte is longer, that counts.
 const FRAME_MS_MAX: u64 = 300_000;
 /// A handshake is given up after this time without a byte.
 const HANDSHAKE_SILENT_MS_MAX: u64 = 10_000;
@@ -35,12 +33,20 @@ pub struct Liveness {
     framed: Instant,
     /// When the last `Ping` was sent, if no frame was received since.
     pinged: Option<Instant>,
+    /// After this time the uplink is dead if no byte was received and none acknowledged,
+    /// milliseconds.
+    dead_ms: u64,
 }
 
 impl Liveness {
-    /// A new connection.
-    pub const fn new(now: Instant) -> Self {
-        Self { begun: now, heard: now, framed: now, pinged: None }
+    /// A new connection, dead after `dead_ms` milliseconds without a sign of life.
+    pub const fn new(now: Instant, dead_ms: u64) -> Self {
+        Self { begun: now, heard: now, framed: now, pinged: None, dead_ms }
+    }
+
+    /// Sets the time without a sign of life after which the connection is dead, milliseconds.
+    pub const fn set_dead_after(&mut self, dead_ms: u64) {
+        self.dead_ms = dead_ms;
     }
 
     /// Bytes were received, or the peer acknowledged some.
@@ -66,12 +72,12 @@ impl Liveness {
     /// Whether it has been silent long enough that the kernel should be asked whether the peer
     /// acknowledged anything.
     pub const fn is_quiet(&self, now: Instant) -> bool {
-        self.silent_ms(now) >= QUIET_MS
+        self.silent_ms(now) >= self.dead_ms / QUIETS
     }
 
     /// When the next `Ping` is due.
     pub fn ping_at(&self) -> Instant {
-        self.pinged.unwrap_or(self.framed).after(PING_MS)
+        self.pinged.unwrap_or(self.framed).after(self.dead_ms / PINGS)
     }
 
     /// When to give up the handshake unless something is received.
@@ -81,22 +87,36 @@ impl Liveness {
 
     /// The same for a connection whose handshake is done.
     pub fn ends_at(&self) -> Instant {
-        self.heard.after(DEAD_MS).min(self.framed.after(FRAME_MS_MAX))
+        self.heard.after(self.dead_ms).min(self.framed.after(self.frame_ms_max()))
     }
 
     /// The reason for giving up the connection.
-    pub const fn fault(&self, now: Instant, is_up: bool) -> PeerError {
-        let silent_ms_max = if is_up { DEAD_MS } else { HANDSHAKE_SILENT_MS_MAX };
-        if self.silent_ms(now) < silent_ms_max { PeerError::Slow } else { PeerError::Silent }
+    pub fn fault(&self, now: Instant, is_up: bool) -> PeerError {
+        let (silent_ms, frame_ms) = match is_up {
+            true => (self.dead_ms, self.frame_ms_max()),
+            false => (HANDSHAKE_SILENT_MS_MAX, HANDSHAKE_MS_MAX),
+        };
+        if self.silent_ms(now) < silent_ms {
+            PeerError::Slow { limit_s: frame_ms / 1000 }
+        } else {
+            PeerError::Silent { limit_s: silent_ms / 1000 }
+        }
+    }
+
+    fn frame_ms_max(&self) -> u64 {
+        FRAME_MS_MAX.max(self.dead_ms)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Relay;
     use super::super::rig::{BOARD, Rig};
+    use super::super::{Relay, Settings};
     use super::*;
     use wire::uplink::ToRelay;
+
+    /// The rig's.
+    const DEAD_MS: u64 = 30_000;
 
     #[test]
     fn a_silent_uplink_is_pinged_and_then_dead() {
@@ -105,7 +125,31 @@ mod tests {
         assert_eq!(rig.said(), ["Ping"]);
         assert_eq!(rig.relay.uplink_fault(rig.now), None);
         rig.pass(20_000);
-        assert_eq!(rig.relay.uplink_fault(rig.now), Some(PeerError::Silent));
+        assert_eq!(rig.relay.uplink_fault(rig.now), Some(PeerError::Silent { limit_s: 30 }));
+    }
+
+    #[test]
+    fn the_time_of_a_dead_uplink_is_configured_and_changes_at_once() {
+        for (dead_s, frame_s) in [(2, 300), (600, 600)] {
+            let mut rig = Rig::up(&BOARD);
+            rig.relay.reconfigure(Settings { dead_after_ms: dead_s * 1_000, ..rig.settings() });
+            let begun = rig.now;
+            while rig.said().is_empty() {
+                rig.pass(100);
+            }
+            let pinged_ms = rig.now.since(begun);
+            assert!(
+                (dead_s * 333..=dead_s * 334 + 200).contains(&pinged_ms),
+                "{dead_s} s: pinged after {pinged_ms} ms"
+            );
+            assert!(rig.relay.is_uplink_quiet(rig.now), "before the ping is due");
+            let ended = drips(&mut rig, 100, |_, _| {});
+            assert_eq!(ended, (dead_s * 1_000 - pinged_ms, PeerError::Silent { limit_s: dead_s }));
+            let mut rig = Rig::up(&BOARD);
+            rig.relay.reconfigure(Settings { dead_after_ms: dead_s * 1_000, ..rig.settings() });
+            let ended = drips(&mut rig, 1_000, |relay, now| relay.handle_uplink_read(now, 1));
+            assert_eq!(ended, (frame_s * 1_000, PeerError::Slow { limit_s: frame_s }));
+        }
     }
 
     /// One byte of a frame is received, or acknowledged, every `step_ms` until the connection is
@@ -129,7 +173,7 @@ mod tests {
         for step_ms in [100, 29_000] {
             let mut rig = Rig::up(&BOARD);
             let ended = drips(&mut rig, step_ms, |relay, now| relay.handle_uplink_read(now, 1));
-            assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow), "a byte every {step_ms} ms");
+            assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow { limit_s: 300 }), "a byte every {step_ms} ms");
         }
         // A whole frame resets the minutes, and bytes that stop are silence.
         let mut rig = Rig::up(&BOARD);
@@ -139,7 +183,7 @@ mod tests {
             rig.tell(ToRelay::Pong { nonce: 1 });
         }
         rig.relay.handle_uplink_read(rig.now, 1);
-        assert_eq!(drips(&mut rig, DEAD_MS + 1_000, |_, _| {}), (DEAD_MS, PeerError::Silent));
+        assert_eq!(drips(&mut rig, DEAD_MS + 1_000, |_, _| {}), (DEAD_MS, PeerError::Silent { limit_s: 30 }));
     }
 
     #[test]
@@ -150,10 +194,14 @@ mod tests {
             relay.uplink_took(now);
             assert!(!relay.is_uplink_quiet(now));
         });
-        assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow));
+        assert_eq!(ended, (FRAME_MS_MAX, PeerError::Slow { limit_s: 300 }));
         let mut rig = Rig::up(&BOARD);
         let ended = drips(&mut rig, 1_000, |relay, now| relay.uplink_wrote(now, 1));
-        assert_eq!(ended, (DEAD_MS, PeerError::Silent), "the kernel buffers as much for a peer that is gone");
+        assert_eq!(
+            ended,
+            (DEAD_MS, PeerError::Silent { limit_s: 30 }),
+            "the kernel buffers as much for a peer that is gone"
+        );
     }
 
     #[test]
@@ -164,12 +212,12 @@ mod tests {
         rig.relay.handle_uplink_read(rig.now, 1);
         assert_eq!(
             drips(&mut rig, 1_000, |relay, now| relay.handle_uplink_read(now, 1)),
-            (HANDSHAKE_MS_MAX, PeerError::Slow)
+            (HANDSHAKE_MS_MAX, PeerError::Slow { limit_s: 20 })
         );
         rig.relay.handle_uplink_lost(rig.now);
         let mut rig = Rig::down(&BOARD);
         assert_eq!(rig.relay.poll_dial(rig.now), Some(0));
         rig.relay.handle_uplink_connected(rig.now, [1; 16]);
-        assert_eq!(drips(&mut rig, 60_000, |_, _| {}), (HANDSHAKE_SILENT_MS_MAX, PeerError::Silent));
+        assert_eq!(drips(&mut rig, 60_000, |_, _| {}), (HANDSHAKE_SILENT_MS_MAX, PeerError::Silent { limit_s: 10 }));
     }
 }

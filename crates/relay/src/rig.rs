@@ -44,18 +44,28 @@ pub struct Rig {
 /// that denied pages stay.
 pub const BOARD: Board = Board { page_asks_burst: 20, address_asks_burst: 50, first_subscribe_ms_max: 10_000, ..TINY };
 
+fn settings() -> Settings {
+    Settings {
+        name: "box".into(),
+        secret: b"secret".to_vec(),
+        entries: 2,
+        dead_after_ms: 30_000,
+        linger_ms: 2_000,
+        pages_per_address: None,
+    }
+}
+
 impl Rig {
     /// A machine whose uplink is down.
     pub fn down(board: &Board) -> Self {
-        let settings = Settings {
-            name: "box".into(),
-            secret: b"secret".to_vec(),
-            addresses: 2,
-            linger_ms: 2_000,
-            pages_per_address: None,
-        };
         let now = Instant(10_000);
-        Self { relay: Relay::new(board, settings, 7, now), now, draft: Draft::default() }
+        Self { relay: Relay::new(board, settings(), 7, now), now, draft: Draft::default() }
+    }
+
+    /// The settings that every machine begins with.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        settings()
     }
 
     /// A machine whose uplink is up.

@@ -26,8 +26,9 @@ impl Relay {
         self.uplink.deadline()
     }
 
-    /// The configured address to dial now. After `Some` the caller owes
-    /// [`handle_uplink_connected`](Self::handle_uplink_connected) or
+    /// The rank of the entry to dial now. If that is a name, the caller says so with
+    /// [`handle_uplink_resolving`](Self::handle_uplink_resolving) and finds its addresses. After
+    /// `Some` the caller owes [`handle_uplink_connected`](Self::handle_uplink_connected) or
     /// [`handle_uplink_lost`](Self::handle_uplink_lost).
     pub fn poll_dial(&mut self, now: Instant) -> Option<usize> {
         if self.draining {
@@ -36,7 +37,18 @@ impl Relay {
         self.uplink.dial(now).inspect(|_| self.counters.dials += 1)
     }
 
-    /// The dialled address accepted the connection. `nonce` must be fresh and unpredictable.
+    /// The entry to dial is a name, whose addresses are looked up. The dial has
+    /// [`RESOLVE_MS_MAX`](super::RESOLVE_MS_MAX) for that.
+    pub fn handle_uplink_resolving(&mut self, now: Instant) {
+        self.uplink.resolves(now);
+    }
+
+    /// The addresses are known, and are dialled now.
+    pub fn handle_uplink_resolved(&mut self, now: Instant) {
+        self.uplink.resolved(now);
+    }
+
+    /// The dialled entry accepted the connection. `nonce` must be fresh and unpredictable.
     pub fn handle_uplink_connected(&mut self, now: Instant, nonce: [u8; 16]) {
         self.uplink.begin(now, nonce);
     }
@@ -52,14 +64,14 @@ impl Relay {
         }
     }
 
-    /// Whether to try the first configured address now, beside the connection to another one. If it
+    /// Whether to try the first entry now, beside the connection to another one. If it
     /// answers, the caller calls [`handle_uplink_returned`](Self::handle_uplink_returned);
     /// otherwise nothing.
     pub fn poll_return(&mut self, now: Instant) -> bool {
         !self.draining && self.uplink.take_return(now, &mut self.jitter)
     }
 
-    /// The first address answers again: the connection to the other one ends. The caller owes
+    /// The first entry answers again: the connection to the other one ends. The caller owes
     /// [`handle_uplink_connected`](Self::handle_uplink_connected) or
     /// [`handle_uplink_lost`](Self::handle_uplink_lost).
     pub fn handle_uplink_returned(&mut self, now: Instant) {
@@ -209,7 +221,7 @@ fn check_version(version: u16) -> Result<(), PeerError> {
 #[cfg(test)]
 mod tests {
     use super::super::rig::{BOARD, Rig};
-    use super::super::uplink_connection::RETRY_MS_MIN;
+    use super::super::uplink_connection::{RESOLVE_MS_MAX, RETRY_MS_MIN};
     use super::*;
     use wire::{
         Track,
@@ -250,20 +262,43 @@ mod tests {
     }
 
     #[test]
-    fn addresses_take_turns_and_the_back_off_grows() {
+    fn entries_take_turns_and_the_back_off_grows() {
         let mut rig = Rig::down(&BOARD);
         let mut dialled = Vec::new();
         for _ in 0..4 {
-            let address = loop {
+            let entry = loop {
                 match rig.relay.poll_dial(rig.now) {
-                    Some(address) => break address,
+                    Some(entry) => break entry,
                     None => rig.now = rig.now.after(10),
                 }
             };
-            dialled.push(address);
+            dialled.push(entry);
             rig.relay.handle_uplink_lost(rig.now);
         }
         assert_eq!(dialled, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_name_s_lookup_has_its_own_time_and_then_the_dial_has_all_of_its() {
+        let mut rig = Rig::down(&BOARD);
+        assert_eq!(rig.relay.poll_dial(rig.now), Some(0));
+        rig.relay.handle_uplink_resolving(rig.now);
+        rig.pass(RESOLVE_MS_MAX - 100);
+        assert_eq!(rig.relay.uplink_fault(rig.now), None);
+        rig.relay.handle_uplink_resolved(rig.now);
+        rig.pass(4_900);
+        assert_eq!(rig.relay.uplink_fault(rig.now), None);
+        rig.pass(100);
+        assert_eq!(rig.relay.uplink_fault(rig.now), Some(PeerError::Silent { limit_s: 5 }));
+        let mut rig = Rig::down(&BOARD);
+        assert_eq!(rig.relay.poll_dial(rig.now), Some(0));
+        rig.relay.handle_uplink_resolving(rig.now);
+        rig.pass(RESOLVE_MS_MAX);
+        assert!(rig.relay.uplink_fault(rig.now).is_some());
+        rig.relay.handle_uplink_lost(rig.now);
+        // It means nothing once the dial is over.
+        rig.relay.handle_uplink_resolved(rig.now);
+        assert_eq!(rig.relay.uplink_fault(rig.now), None);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The connection to the business server: its state, when it is dialled and closed, and the frames
 //! to send.
 //!
-//! Owns the state from `Down` to `Up`, the back-off, the choice of address, the liveness timers and
-//! the send buffer. A new connection begins with an empty buffer. Knows addresses only by their
-//! index in the configured list; incoming frames are handled in `uplink.rs`.
+//! Owns the state from `Down` to `Up`, the back-off, the choice of entry, the liveness timers and
+//! the send buffer. A new connection begins with an empty buffer. Knows the entries of
+//! `uplink.addresses` only by their rank; an entry that is a name may have several addresses, which
+//! are the caller's. Incoming frames are handled in `uplink.rs`.
 
 use super::{
     fault::PeerError,
@@ -16,14 +17,17 @@ use alloc::vec;
 use heapless::Deque;
 use wire::uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, ToBusiness, encode};
 
-/// Timeout of a dial.
+/// Timeout of a dial, for all addresses of an entry.
 const DIAL_MS_MAX: u64 = 5_000;
+/// Timeout for finding the addresses of an entry that is a name; the dial's own begins then. Enough
+/// for two silent name servers and the usual timeout of 5 s.
+pub const RESOLVE_MS_MAX: u64 = 15_000;
 /// The back-off's first and longest step.
 pub(super) const RETRY_MS_MIN: u64 = 200;
 const RETRY_MS_MAX: u64 = 30_000;
 /// A connection that was up for this time resets the back-off.
 const HELD_MS: u64 = 10_000;
-/// While a later address serves, the first one is tried again after this time, doubled after each
+/// While a later entry serves, the first one is tried again after this time, doubled after each
 /// failed try, at most [`RETURN_DOUBLINGS_MAX`] times: 16 min. If it were tried sooner, pages would
 /// suffer from a server that comes and goes.
 const RETURN_MS: u64 = 30_000;
@@ -40,7 +44,7 @@ const UNSUBSCRIBED_MAX: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Down { retry_at: Instant },
-    Dialing { since: Instant },
+    Dialing { since: Instant, ends_at: Instant },
     AwaitsChallenge,
     AwaitsWelcome { challenge: [u8; 16] },
     Up { since: Instant },
@@ -54,12 +58,14 @@ pub struct Uplink {
     connection: u64,
     /// Attempts to connect that failed in a row.
     failures: u32,
-    addresses: u32,
-    address: u32,
-    /// When the first address is tried again, and how many such tries have failed.
+    entries: u32,
+    entry: u32,
+    /// When the first entry is tried again, and how many such tries have failed.
     return_at: Instant,
     returns: u32,
     nonce: [u8; 16],
+    /// After this time without a sign of life a connection is dead, milliseconds.
+    dead_ms: u64,
     liveness: Liveness,
     out: Box<[u8]>,
     out_start: usize,
@@ -80,14 +86,14 @@ impl Uplink {
     pub fn row(&self, now: Instant) -> UplinkRow {
         let (state, for_ms, retry_ms) = match self.state {
             State::Down { retry_at } => ("down", None, Some(retry_at.since(now))),
-            State::Dialing { since } => ("dialing", Some(now.since(since)), None),
+            State::Dialing { since, .. } => ("dialing", Some(now.since(since)), None),
             State::AwaitsChallenge | State::AwaitsWelcome { .. } => ("handshake", None, None),
             State::Up { since } => ("up", Some(now.since(since)), None),
         };
         let returns = self.is_up() && self.return_at != Instant::NEVER;
         UplinkRow {
             state,
-            address: self.address,
+            entry: self.entry,
             for_ms,
             retry_ms,
             return_ms: returns.then(|| self.return_at.since(now)),
@@ -101,17 +107,18 @@ impl Uplink {
 
     /// A connection that will be dialled at once.
     #[must_use]
-    pub fn new(now: Instant, addresses: u32, out_size: u32) -> Self {
+    pub fn new(now: Instant, entries: u32, dead_ms: u64, out_size: u32) -> Self {
         Self {
             state: State::Down { retry_at: now },
             connection: 0,
             failures: 0,
-            addresses: addresses.max(1),
-            address: 0,
+            entries: entries.max(1),
+            entry: 0,
             return_at: Instant::NEVER,
             returns: 0,
             nonce: [0; 16],
-            liveness: Liveness::new(now),
+            dead_ms,
+            liveness: Liveness::new(now, dead_ms),
             out: vec![0; out_size as usize].into_boxed_slice(),
             out_start: 0,
             out_end: 0,
@@ -147,7 +154,7 @@ impl Uplink {
     fn ends_at(&self) -> Instant {
         match self.state {
             State::Down { .. } => Instant::NEVER,
-            State::Dialing { since } => since.after(DIAL_MS_MAX),
+            State::Dialing { ends_at, .. } => ends_at,
             State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.liveness.handshake_ends_at(),
             State::Up { .. } => self.liveness.ends_at(),
         }
@@ -163,14 +170,36 @@ impl Uplink {
         self.nonce
     }
 
-    /// The index of the address to dial, if it is time; the state becomes `Dialing`.
+    /// Sets the time after which a connection is dead, for the present one too.
+    pub(super) const fn set_dead_after(&mut self, dead_ms: u64) {
+        self.dead_ms = dead_ms;
+        self.liveness.set_dead_after(dead_ms);
+    }
+
+    /// The rank of the entry to dial, if it is time; the state becomes `Dialing`.
     pub(super) fn dial(&mut self, now: Instant) -> Option<usize> {
         match self.state {
             State::Down { retry_at } if retry_at <= now => {
-                self.state = State::Dialing { since: now };
-                Some(self.address as usize)
+                self.state = State::Dialing { since: now, ends_at: now.after(DIAL_MS_MAX) };
+                Some(self.entry as usize)
             }
             _ => None,
+        }
+    }
+
+    /// The entry is a name: the dial has more time, until its addresses are known.
+    pub(super) const fn resolves(&mut self, now: Instant) {
+        self.limit_dial(now.after(RESOLVE_MS_MAX));
+    }
+
+    /// The entry's addresses are known: the dial's own time begins.
+    pub(super) const fn resolved(&mut self, now: Instant) {
+        self.limit_dial(now.after(DIAL_MS_MAX));
+    }
+
+    const fn limit_dial(&mut self, end: Instant) {
+        if let State::Dialing { ends_at, .. } = &mut self.state {
+            *ends_at = end;
         }
     }
 
@@ -188,7 +217,7 @@ impl Uplink {
         self.unsubscribed.clear();
     }
 
-    /// Whether to try the first address now, beside the connection to another one; if so, schedules
+    /// Whether to try the first entry now, beside the connection to another one; if so, schedules
     /// the next try.
     pub(super) fn take_return(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
         let is_due = self.is_up() && self.return_at <= now;
@@ -199,10 +228,10 @@ impl Uplink {
         is_due
     }
 
-    /// The first address answers again: its connection replaces the current one.
+    /// The first entry answers again: its connection replaces the current one.
     pub(super) const fn returned(&mut self, now: Instant) {
-        (self.failures, self.address) = (0, 0);
-        self.state = State::Dialing { since: now };
+        (self.failures, self.entry) = (0, 0);
+        self.state = State::Dialing { since: now, ends_at: now.after(DIAL_MS_MAX) };
         self.forget_out();
     }
 
@@ -237,7 +266,7 @@ impl Uplink {
         }
         match self.state {
             State::Down { .. } => None,
-            State::Dialing { .. } => Some(PeerError::Silent),
+            State::Dialing { .. } => Some(PeerError::Silent { limit_s: DIAL_MS_MAX / 1000 }),
             _ => Some(self.liveness.fault(now, self.is_up())),
         }
     }
@@ -316,11 +345,11 @@ impl Uplink {
         );
     }
 
-    /// The dialled address accepted the connection: the handshake begins.
+    /// The dialled entry accepted the connection: the handshake begins.
     pub(super) fn begin(&mut self, now: Instant, nonce: [u8; 16]) {
         self.state = State::AwaitsChallenge;
         self.nonce = nonce;
-        self.liveness = Liveness::new(now);
+        self.liveness = Liveness::new(now, self.dead_ms);
         self.forget_out();
     }
 
@@ -329,31 +358,30 @@ impl Uplink {
         (self.out_start, self.out_end) = (0, 0);
     }
 
-    /// Schedules the next try of the first address, if another one serves.
+    /// Schedules the next try of the first entry, if another one serves.
     fn plan_return(&mut self, now: Instant, jitter: &mut Jitter) {
         let wait_ms = RETURN_MS << self.returns.min(RETURN_DOUBLINGS_MAX);
-        self.return_at =
-            if self.address == 0 { Instant::NEVER } else { now.after(wait_ms + jitter.below(wait_ms / 2)) };
+        self.return_at = if self.entry == 0 { Instant::NEVER } else { now.after(wait_ms + jitter.below(wait_ms / 2)) };
     }
 
-    /// The connection was lost or the attempt failed: chooses when and which address to dial next.
+    /// The connection was lost or the attempt failed: chooses when and which entry to dial next.
     pub(super) fn fail(&mut self, now: Instant, jitter: &mut Jitter) {
         self.forget_out();
         match self.state {
             State::Up { since } if now.since(since) >= HELD_MS => {
-                if self.address == 0 {
+                if self.entry == 0 {
                     self.returns = 0;
                 }
-                (self.failures, self.address) = (0, 0);
+                (self.failures, self.entry) = (0, 0);
             }
             _ => {
                 self.failures = self.failures.saturating_add(1);
-                self.address = (self.address + 1) % self.addresses;
+                self.entry = (self.entry + 1) % self.entries;
             }
         }
-        // The step doubles once every address was tried. Full jitter, so that many boxes don't
+        // The step doubles once every entry was tried. Full jitter, so that many boxes don't
         // reconnect at the same time.
-        let rounds = (self.failures / self.addresses).min(16);
+        let rounds = (self.failures / self.entries).min(16);
         let step_ms = (RETRY_MS_MIN << rounds).min(RETRY_MS_MAX);
         self.state = State::Down { retry_at: now.after(1 + jitter.below(step_ms)) };
     }
@@ -363,9 +391,58 @@ impl Uplink {
 mod tests {
     use super::*;
 
+    /// Dials, losses and returns at random, against the rules in their plain form.
+    #[test]
+    fn entries_are_tried_in_turn_and_only_the_first_is_returned_to() {
+        for seed in 0..200 {
+            let mut rng = Jitter::new(seed);
+            let entries = 1 + u32::try_from(rng.below(4)).unwrap();
+            let mut jitter = Jitter::new(seed);
+            let mut uplink = Uplink::new(Instant(0), entries, 30_000, 1_024);
+            let (mut now, mut expected, mut returns) = (Instant(0), 0, 0);
+            for _ in 0..300 {
+                now = now.max(uplink.deadline());
+                assert_eq!(uplink.dial(now), Some(expected as usize), "seed {seed}");
+                if rng.below(2) == 0 {
+                    uplink.fail(now, &mut jitter);
+                    expected = (expected + 1) % entries;
+                    continue;
+                }
+                uplink.begin(now, [0; 16]);
+                uplink.welcomed(now, &mut jitter);
+                let mut held_ms = rng.below(100_000);
+                let mut up_since = now;
+                while held_ms > 0 {
+                    let step_ms = held_ms.min(1 + rng.below(5_000));
+                    held_ms -= step_ms;
+                    now = now.after(step_ms);
+                    uplink.heard(now);
+                    if !uplink.take_return(now, &mut jitter) {
+                        continue;
+                    }
+                    assert_ne!(expected, 0, "seed {seed}: the first entry was left for itself");
+                    assert!(now.since(up_since) >= RETURN_MS, "seed {seed}");
+                    returns += 1;
+                    if rng.below(2) == 0 {
+                        // It answers, and serves from now on.
+                        uplink.returned(now);
+                        uplink.begin(now, [0; 16]);
+                        uplink.welcomed(now, &mut jitter);
+                        (expected, up_since) = (0, now);
+                    }
+                }
+                uplink.fail(now, &mut jitter);
+                let held = now.since(up_since) >= HELD_MS;
+                expected = if held { 0 } else { (expected + 1) % entries };
+            }
+            assert!(entries == 1 || returns > 0, "seed {seed}: no return was tried");
+            assert!(entries > 1 || returns == 0, "seed {seed}");
+        }
+    }
+
     #[test]
     fn the_largest_frame_fits_into_the_smallest_buffer() {
-        let mut uplink = Uplink::new(Instant(0), 1, 644);
+        let mut uplink = Uplink::new(Instant(0), 1, 30_000, 644);
         let long = "x".repeat(512);
         assert!(uplink.send(&ToBusiness::PageMessage { topic: u32::MAX, page: u32::MAX, data: &long }).is_some());
         assert!(uplink.send(&ToBusiness::PageMessage { topic: 1, page: 1, data: &long }).is_none());
@@ -373,20 +450,20 @@ mod tests {
 
     #[test]
     fn page_messages_leave_most_of_the_buffer_to_requests() {
-        let mut uplink = Uplink::new(Instant(0), 1, 8 * 1_024);
+        let mut uplink = Uplink::new(Instant(0), 1, 30_000, 8 * 1_024);
         let long = "x".repeat(512);
         while uplink.send_of_page(&ToBusiness::PageMessage { topic: 1, page: 1, data: &long }).is_some() {}
         let size = uplink.transmit().len();
         assert!((1_024..=2_048).contains(&size), "{size}");
         assert!(uplink.send(&ToBusiness::Audience { topic: 1, pages: 1 }).is_some());
         // The largest frame fits into the smallest buffer.
-        let mut uplink = Uplink::new(Instant(0), 1, 1_024);
+        let mut uplink = Uplink::new(Instant(0), 1, 30_000, 1_024);
         assert!(uplink.send_of_page(&ToBusiness::PageMessage { topic: 1, page: 1, data: &long }).is_some());
     }
 
     #[test]
     fn small_frames_leave_the_reserved_room_free() {
-        let mut uplink = Uplink::new(Instant(0), 1, 1_024);
+        let mut uplink = Uplink::new(Instant(0), 1, 30_000, 1_024);
         while uplink.send(&ToBusiness::Audience { topic: 1, pages: 1 }).is_some() {}
         assert!(uplink.send_reserved(&ToBusiness::Ping { nonce: 1 }).is_some());
     }

@@ -194,7 +194,8 @@ impl World {
         let settings = Settings {
             name: "box".to_owned(),
             secret: SECRET.to_vec(),
-            addresses: 2,
+            entries: 2,
+            dead_after_ms: 30_000,
             linger_ms: LINGER_MS,
             pages_per_address: [None, None, Some(0), Some(2)][rng.below(4) as usize],
         };
@@ -565,9 +566,11 @@ impl World {
             }
         }
         if self.wire == Wire::Connected && self.relay.poll_return(self.now) && !self.is_prompt && self.one_in(2) {
-            self.did("a return to the first address");
+            self.did("a return to the first entry");
+            ensure!(self.relay.uplink_row(self.now).entry != 0, "the first entry is left for itself");
             self.lose_wire();
             self.relay.handle_uplink_returned(self.now);
+            ensure!(self.relay.uplink_row(self.now).entry == 0, "a return to another entry");
             self.forget_wire();
             self.wire = Wire::Dialing;
         }
@@ -1433,7 +1436,7 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
             "a drain",
             "an uplink given up in silence",
             "nonsense from the business server",
-            "a return to the first address",
+            "a return to the first entry",
             "an answer given twice",
             "an answer given late",
             "a business server that is busy",
