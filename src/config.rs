@@ -3,8 +3,8 @@
 //! Owns the meaning and default of every key, and the rules between keys. Returns a typed
 //! [`Config`] whose board has the limits of `[limits]` applied, or *all* errors at once, each with
 //! its line and a remedy. Refuses unknown keys. Never prints the secret. Reads two files (the
-//! configuration and the secret file) and resolves no host names: a resolver would block or need a
-//! thread. Knows nothing of sockets or the machine, or of how a value is used.
+//! configuration and the secret file) and resolves no host names: that is done at each dial. Knows
+//! nothing of sockets or the machine, or of how a value is used.
 
 mod address;
 pub(crate) mod file;
@@ -25,7 +25,7 @@ use log::LevelFilter;
 use rustix::system::uname;
 
 use crate::daemon::tls::certificates;
-pub use address::{Order, UplinkAddress};
+pub use address::{Order, UplinkAddress, is_loopback_name};
 use board::Board;
 pub use document::nearest;
 use document::{Document, Problem, line_of};

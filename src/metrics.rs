@@ -434,7 +434,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Surroundings};
-    use crate::console::{Lines, Process};
+    use crate::console::{Lines, Process, UplinkNotes};
     use board::{HOST, METRICS_SIZE};
     use relay::rig::Rig;
     use wire::uplink::Part;
@@ -452,6 +452,7 @@ mod tests {
             lines: &Lines::default(),
             log_level: LevelFilter::Info,
             unwritten: 3,
+            uplink: &UplinkNotes::default(),
             process: &process,
         };
         let answers = crate::daemon::response::STATUSES.map(|(code, _)| (code, 7));

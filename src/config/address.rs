@@ -1,10 +1,10 @@
 //! Addresses: where pages and scrapers connect, where the business server is.
 //!
-//! Owns their syntax and which of them can work. Addresses are literal: resolving host names would
-//! block or need a thread. The one name allowed is the interface of a link-local address, which the
-//! kernel maps. Refuses what would fail later (a link-local address without its interface,
-//! multicast and broadcast, dialling port 0), with what to write instead. Knows nothing of keys and
-//! lines, and opens no sockets.
+//! Owns their syntax and which of them can work. A listener's address is literal; the business
+//! server's may be a name, which is resolved at each dial, and a link-local one has the name of its
+//! interface. Refuses what would fail later (a link-local address without its interface, multicast
+//! and broadcast, dialling port 0, a name that can't exist), with what to write instead. Knows
+//! nothing of keys and lines, resolves nothing and opens no sockets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -25,6 +25,8 @@ pub enum UplinkAddress {
     /// A link-local address, a port and the name of the interface. The interface's index is looked
     /// up at each dial.
     LinkLocal(Ipv6Addr, u16, String),
+    /// A host's name, in lower case, and a port. Its addresses are looked up at each dial.
+    Name(String, u16),
     /// The absolute path of a Unix socket.
     Unix(PathBuf),
 }
@@ -36,6 +38,7 @@ impl UplinkAddress {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::LinkLocal(..) => false,
+            Self::Name(name, _) => is_loopback_name(name),
             Self::Unix(_) => true,
         }
     }
@@ -46,9 +49,18 @@ impl fmt::Display for UplinkAddress {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
             Self::LinkLocal(address, port, interface) => write!(f, "[{address}%{interface}]:{port}"),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// Whether a name means this machine by itself (RFC 6761, 6.3), so that no resolver is asked.
+#[must_use]
+pub fn is_loopback_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    let last = name.rsplit('.').next().unwrap_or(name);
+    last.eq_ignore_ascii_case("localhost")
 }
 
 /// Who ranks the entries of `uplink.addresses`.
@@ -114,9 +126,18 @@ pub fn uplink_address(text: &str) -> Result<UplinkAddress, Wrong> {
             .map(UplinkAddress::Unix)
             .map_err(|(what, _)| (what, "write \"unix:/run/business.sock\"".to_owned()));
     }
+    const NO_PORT: (&str, &str) = ("port 0 can't be dialled", "write the port that the business server listens on");
+    if let Some((name, port)) = named(text) {
+        refuse_impossible_name(name, port)?;
+        return if port == 0 {
+            wrong(NO_PORT.0, NO_PORT.1)
+        } else {
+            Ok(UplinkAddress::Name(name.to_ascii_lowercase(), port))
+        };
+    }
     let (address, interface) = parse(text, EXAMPLE)?;
     if address.port() == 0 {
-        return wrong("port 0 can't be dialled", "write the port that the business server listens on");
+        return wrong(NO_PORT.0, NO_PORT.1);
     }
     let ip = address.ip().to_canonical();
     if matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 0) || ip.is_unspecified() {
@@ -190,15 +211,36 @@ fn refuse_groups(ip: IpAddr, done: &str, example: &str) -> Result<(), Wrong> {
     wrong(&format!("{kind} can't be {done} by TCP"), &format!("write one machine's address, such as {example:?}"))
 }
 
+/// A text of the form `name:port`, where the name has a letter.
+fn named(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let is_name = !host.starts_with('[') && !host.contains([':', '/', '%']) && host.contains(char::is_alphabetic);
+    is_name.then_some((host, port.parse().ok()?))
+}
+
+/// Names as RFC 1123 has them, and underscores, which container networks use.
+fn refuse_impossible_name(name: &str, port: u16) -> Result<(), Wrong> {
+    let example = format!("write a name such as \"business.example:{port}\"");
+    if !name.is_ascii() {
+        return wrong("a name is written in ASCII", &format!("{example}, an international one as \"xn--...\""));
+    }
+    let labels = name.strip_suffix('.').unwrap_or(name);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let is_numeric = labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    if labels.len() > 253 || !labels.split('.').all(is_label) || is_numeric {
+        return wrong("it is neither an address nor the name of a host", &example);
+    }
+    Ok(())
+}
+
 fn address_wrong(text: &str, example: &str) -> Wrong {
-    let named = text.rsplit_once(':').is_some_and(|(host, port)| {
-        port.parse::<u16>().is_ok()
-            && !host.starts_with('[')
-            && host.bytes().any(|byte| byte.is_ascii_alphabetic())
-            && !host.contains(':')
-    });
-    if named {
-        let what = "names are not resolved: a resolver would need a thread, or block all pages";
+    if named(text).is_some() {
+        let what = "a listener's address can't be a name";
         return (what.to_owned(), format!("write the address itself, such as {example:?}"));
     }
     if text.parse::<IpAddr>().is_ok() {
@@ -242,7 +284,7 @@ mod tests {
         assert_eq!(error("8080"), "the address is missing");
         assert_eq!(error("127.0.0.1"), "the port is missing");
         assert!(listener("::1:8080").unwrap_err().1.contains("\"[::1]:8080\""));
-        assert!(error("localhost:80").starts_with("names are not resolved"));
+        assert_eq!(error("localhost:80"), "a listener's address can't be a name");
         assert!(metrics_listener("9400").unwrap_err().1.contains("127.0.0.1:9400"));
     }
 
@@ -269,6 +311,17 @@ mod tests {
             ("[::ffff:224.0.0.1]:7400", "write one machine's address"),
             ("255.255.255.255:7400", "write one machine's address"),
             ("unix:run/x", "unix:/run/business.sock"),
+            ("business.example:0", "write the port"),
+            ("bücher.example:7400", "as \"xn--...\""),
+            ("a..example:7400", "\"business.example:7400\""),
+            ("-a.example:7400", "\"business.example:7400\""),
+            ("a-.example:7400", "\"business.example:7400\""),
+            ("a b:7400", "\"business.example:7400\""),
+            ("a.1:7400", "\"business.example:7400\""),
+            ("http://a:7400", "\"127.0.0.1:7400\""),
+            ("business.example", "\"127.0.0.1:7400\""),
+            ("business.example:", "\"127.0.0.1:7400\""),
+            ("business.example:74000", "\"127.0.0.1:7400\""),
         ] {
             let error = uplink_address(text).unwrap_err();
             assert!(error.1.contains(remedy), "{text}: {error:?}");
@@ -305,6 +358,10 @@ mod tests {
             "[fe80::1%wg0.7-x]:7400",
             "169.254.1.2:7400",
             "[fd00::1]:7400",
+            "business.example:7400",
+            "business:7400",
+            "b1.internal.:7400",
+            "a_container-1:7400",
         ];
         for text in addresses {
             assert_eq!(uplink_address(text).map(|address| address.to_string()).as_deref(), Ok(text));
@@ -346,5 +403,8 @@ mod tests {
             is_local("127.9.9.9:1") && is_local("[::1]:1") && is_local("[::ffff:127.0.0.1]:1") && is_local("unix:/x")
         );
         assert!(!is_local("10.0.0.1:1") && !is_local("[fe80::1%lo]:1"));
+        assert!(is_local("localhost:1") && is_local("LOCALHOST.:1") && is_local("a.localhost:1"));
+        assert!(!is_local("localhost.example:1") && !is_local("notlocalhost:1"));
+        assert_eq!(uplink_address("Business.Example:1").unwrap().to_string(), "business.example:1");
     }
 }

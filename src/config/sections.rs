@@ -228,7 +228,7 @@ pub fn refuse_shared_listeners(document: &mut Document<'_>, config: &Config) {
     }
     let own = config.uplink.addresses.iter().find(|address| match address {
         UplinkAddress::Tcp(address) => pages.contains(address) || tls.contains(address),
-        UplinkAddress::LinkLocal(..) | UplinkAddress::Unix(_) => false,
+        UplinkAddress::LinkLocal(..) | UplinkAddress::Name(..) | UplinkAddress::Unix(_) => false,
     });
     if let Some(own) = own {
         let line = document.section_line("uplink").unwrap_or(0);

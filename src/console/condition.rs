@@ -41,8 +41,9 @@ pub struct Condition {
 }
 
 /// Every code with its meaning; `docs/console.md` has the same table, with what to do.
-pub const CODES: [(&str, &str); 9] = [
+pub const CODES: [(&str, &str); 10] = [
     ("U1", "the business server is not connected"),
+    ("U2", "a name in uplink.addresses does not resolve"),
     ("D1", "the relay is draining"),
     ("T1", "a table is nearly full"),
     ("A1", "media history is evicted early"),
@@ -73,6 +74,9 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
         let row = relay.uplink_row(view.now);
         let next = row.retry_ms.map_or(String::new(), |ms| format!(", next try in {}", span(ms)));
         add("U1", format!("the business server is not connected ({}{next})", row.state));
+    }
+    for (entry, why) in &view.uplink.unresolved {
+        add("U2", format!("{entry} does not resolve: {why}"));
     }
     let used = relay.in_use();
     for (name, used, max) in [

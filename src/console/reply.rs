@@ -46,11 +46,8 @@ pub fn status(view: &View<'_>) -> String {
     let conditions = condition::conditions(view);
     let mut out = String::new();
     let _ = writeln!(out, "health      {}", condition::health(view, &conditions).name());
-    for Condition { code, text } in &conditions {
-        for (at, piece) in wrapped(&plain(text), CONDITION_COLUMNS).enumerate() {
-            let mark = if at == 0 { format!("[{code}]") } else { String::new() };
-            let _ = writeln!(out, "{mark:<4} {piece}");
-        }
+    for condition in &conditions {
+        write_condition(&mut out, condition);
     }
     let row = relay.uplink_row(view.now);
     let address = view.config.uplink.addresses.get(row.entry as usize).map_or(String::new(), plain);
@@ -79,6 +76,13 @@ pub fn status(view: &View<'_>) -> String {
         let _ = writeln!(out, "{name:<12}{used:>10} {limit:>10} {highest:>10} {part:>5}%");
     }
     out
+}
+
+fn write_condition(out: &mut String, Condition { code, text }: &Condition) {
+    for (at, piece) in wrapped(&plain(text), CONDITION_COLUMNS).enumerate() {
+        let mark = if at == 0 { format!("[{code}]") } else { String::new() };
+        let _ = writeln!(out, "{mark:<4} {piece}");
+    }
 }
 
 /// Columns of a condition's text, behind its code.
@@ -202,6 +206,9 @@ pub fn uplink(view: &View<'_>) -> String {
     }
     if !relay.is_up() {
         let _ = writeln!(out, "[U1] the business server is not connected");
+    }
+    for found in condition::conditions(view).iter().filter(|found| found.code.starts_with('U') && found.code != "U1") {
+        write_condition(&mut out, found);
     }
     out
 }

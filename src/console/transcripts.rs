@@ -11,7 +11,7 @@ use std::path::Path;
 
 use log::{Level, LevelFilter};
 
-use super::{CODES, COMMANDS, Console, Lines, PROMPT, Process, Request, View};
+use super::{CODES, COMMANDS, Console, Lines, PROMPT, Process, Request, UplinkNotes, View};
 use crate::config::{Config, Surroundings};
 use board::HOST;
 use relay::rig::{Rig, SHARED};
@@ -25,6 +25,7 @@ struct Evening {
     rig: Rig,
     config: Config,
     lines: Lines,
+    uplink: UplinkNotes,
 }
 
 impl Evening {
@@ -62,7 +63,7 @@ impl Evening {
         let third = rig.page();
         rig.subscribe(third, 1, "another-link");
         let _ = (rig.said(), SHARED);
-        Self { rig, config, lines }
+        Self { rig, config, lines, uplink: UplinkNotes::default() }
     }
 
     fn look<T>(&self, see: impl FnOnce(&View<'_>) -> T) -> T {
@@ -77,6 +78,7 @@ impl Evening {
             lines: &self.lines,
             log_level: LevelFilter::Info,
             unwritten: 0,
+            uplink: &self.uplink,
             process: &process,
         })
     }
@@ -400,6 +402,26 @@ fn who_is_to_be_closed_is_who_was_there_when_it_was_asked_for() {
     assert_eq!(next.index(), page.index());
     assert!(!evening.rig.relay.close_by_hand(evening.rig.now, page));
     assert!(evening.rig.relay.close_by_hand(evening.rig.now, next));
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_a_condition_wherever_it_stands() {
+    let mut evening = Evening::begin();
+    let codes = |evening: &Evening| {
+        evening.look(super::conditions).into_iter().filter(|it| it.code == "U2").collect::<Vec<_>>()
+    };
+    assert!(codes(&evening).is_empty());
+    let long = format!("{}.example:7400", "x".repeat(200));
+    for (entry, why) in [("b.example:7400", "there is no such name"), (&long, "the name has no address")] {
+        evening.uplink.unresolved.push((entry.to_owned(), why.to_owned()));
+    }
+    let found = codes(&evening);
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0].text, "b.example:7400 does not resolve: there is no such name");
+    let mut console = Console::new(false);
+    let text = said(&evening, &mut console, b"uplink\r", usize::MAX).replace("\r\n", "\n");
+    assert!(text.contains("[U2] b.example:7400 does not resolve: there is no such name\n"), "{text}");
+    assert!(text.lines().all(|line| line.len() <= 79), "{text}");
 }
 
 #[test]

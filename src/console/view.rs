@@ -25,6 +25,13 @@ pub struct Process {
     pub descriptors_max: u64,
 }
 
+/// The uplink as only the shell knows it.
+#[derive(Clone, Debug, Default)]
+pub struct UplinkNotes {
+    /// Entries of `uplink.addresses` whose name didn't resolve when it was last looked up, and why.
+    pub unresolved: Vec<(String, String)>,
+}
+
 /// What the console reads.
 pub struct View<'a> {
     /// The machine.
@@ -43,6 +50,8 @@ pub struct View<'a> {
     pub log_level: LevelFilter,
     /// Log lines that could not be written.
     pub unwritten: u64,
+    /// The uplink, besides the machine's own state.
+    pub uplink: &'a UplinkNotes,
     /// Asks the kernel about the process.
     pub process: &'a dyn Fn() -> Process,
 }

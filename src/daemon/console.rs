@@ -311,6 +311,7 @@ impl Daemon {
                 lines,
                 log_level: log::max_level(),
                 unwritten,
+                uplink: &self.uplink_notes.borrow(),
                 process: &proc::process,
             })
         })

@@ -20,6 +20,7 @@ mod clock;
 pub mod connection;
 mod console;
 mod delivery;
+mod dial;
 mod error;
 mod exchange;
 mod fanout;
@@ -35,6 +36,7 @@ pub mod pages;
 mod preview;
 mod proc;
 mod request;
+mod resolve;
 pub mod response;
 mod sending;
 mod serial;
@@ -69,7 +71,7 @@ use self::systemd::Notify;
 use self::wake::{News, Signal};
 use self::watchdog::{Part, Turns};
 use crate::config::{self, Config};
-use crate::console::brief;
+use crate::console::{UplinkNotes, brief};
 use relay::draft::Draft;
 use relay::{Relay, Settings, time::Instant};
 
@@ -290,6 +292,10 @@ pub(crate) struct Daemon {
     answers: RefCell<http::Answers>,
     scrapers: RefCell<heads::Heads>,
     logged: RefCell<logging::Repeats>,
+    /// How names of the business server are resolved.
+    resolver: resolve::Resolver,
+    /// What the console shows of the uplink, besides the machine's own state.
+    uplink_notes: RefCell<UplinkNotes>,
 }
 
 impl Daemon {
@@ -326,6 +332,8 @@ impl Daemon {
             uplink: Signal::default(),
             previews: News::default(),
             logged: RefCell::default(),
+            resolver: resolve::Resolver::default(),
+            uplink_notes: RefCell::default(),
         }))
     }
 
@@ -441,6 +449,20 @@ mod tests {
             let listeners = listen::Listeners::default();
             let daemon = Self::new(config, None, &listeners, &listeners, Notify::default()).unwrap();
             *daemon.relay.borrow_mut() = rig.relay;
+            daemon
+        }
+
+        /// A daemon with this configuration and resolver, without listeners.
+        pub(in crate::daemon) fn with(text: &str, resolver: resolve::Resolver) -> Rc<Self> {
+            let around = config::Surroundings {
+                read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
+                hostname: "box",
+                runtime_directory: None,
+            };
+            let config = Config::parse(text, &HOST, &around).unwrap();
+            let listeners = listen::Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
+            let mut daemon = Self::new(config, None, &listeners, Notify::default()).unwrap();
+            Rc::get_mut(&mut daemon).unwrap().resolver = resolver;
             daemon
         }
     }

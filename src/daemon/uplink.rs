@@ -7,77 +7,78 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddrV6;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Once;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::netdevice::name_to_index;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use smol::Timer;
-use socket2::{Domain, SockRef};
 
 use super::budget::Budget;
+use super::dial::{self, Avoided, NoTarget, Peer, Target};
+use super::resolve::{Resolver, Unresolved};
 use super::stream::Stream;
 use super::watchdog::Part;
-use super::{Daemon, listen, socket_queues};
+use super::{Daemon, socket_queues};
 use crate::config::UplinkAddress;
 use relay::fault::PeerError;
 use wire::uplink::Deframer;
 
-/// Kernel buffers of the uplink's socket, as requested (Linux doubles them).
-const KERNEL_BUFFER_SIZE: usize = 128 * 1024;
-
-/// Unsent bytes in the kernel, at most. More would delay requests for links, which queue behind
-/// them.
-const UNSENT_SIZE_MAX: u32 = 16 * 1024;
-static NO_NOTSENT_LOWAT: Once = Once::new();
-
-/// Timeout for probing the first address while another one is in use.
+/// Timeout for probing the first entry while another one is in use, once its addresses are known.
 const KNOCK_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Keeps the uplink connected for as long as the daemon runs.
 pub async fn run(daemon: Rc<Daemon>) {
     let data_size_max = daemon.config.borrow().board.data_size_max() as usize;
     let mut deframer = Deframer::new(data_size_max);
+    let mut avoided = Avoided::default();
     loop {
-        let address = poll_fn(|context| poll_dial(&daemon, context)).await;
-        let Some(mut address) = address else { continue };
-        let mut ending = match dial(&daemon, &address).await {
-            Ok(stream) => {
+        let entry = poll_fn(|context| poll_dial(&daemon, context)).await;
+        let Some(mut entry) = entry else { continue };
+        let mut target = None;
+        let mut ending = match dial(&daemon, &entry, &mut avoided).await {
+            Ok((stream, answered)) => {
+                target = Some(answered);
                 deframer.reset();
                 converse(&daemon, stream, &mut deframer).await
             }
             Err(ending) => ending,
         };
-        while let Ending::Returns(stream, first) = ending {
+        while let Ending::Returns(stream, answered, first) = ending {
             daemon.step(|relay, now| relay.handle_uplink_returned(now));
-            log::info!("the business server at {first} answers again: back from {address}");
-            address = first;
+            let (to, from) = (Peer(&first, Some(&answered)), Peer(&entry, target.as_ref()));
+            log::info!("the business server at {to} answers again: back from {from}");
+            (entry, target) = (first, Some(answered));
             deframer.reset();
             ending = converse(&daemon, stream, &mut deframer).await;
         }
-        let (was_up, has_our_proof) = (daemon.relay.borrow().is_up(), daemon.relay.borrow().awaits_welcome());
-        let level = if was_up { log::Level::Error } else { log::Level::Warn };
-        let wait_ms = daemon.step(|relay, now| {
-            relay.handle_uplink_lost(now);
-            relay.uplink_deadline().since(now)
-        });
-        let hint = match ending {
-            _ if was_up => "",
-            Ending::Dial(_) | Ending::Fault(PeerError::Proof | PeerError::Version(_)) => "",
-            // It sent its hello, as a business server does, and closed when it had our proof.
-            Ending::Closed | Ending::Io(_) if has_our_proof => " (is uplink.secret the same on both sides?)",
-            // The peer doesn't behave like a business server.
-            _ => " (is that the business server's port?)",
-        };
-        let wait_s = format!("{}.{}", wait_ms / 1000, wait_ms % 1000 / 100);
-        let line = format!("the business server at {address}: {ending}{hint}; the next try is in {wait_s} s");
-        daemon.logged.borrow_mut().log(level, daemon.clock.now(), &line);
+        let was_up = daemon.relay.borrow().is_up();
+        if let Some(target) = &target {
+            if was_up { avoided.forget(target) } else { avoided.add(target) }
+        }
+        lose(&daemon, &Peer(&entry, target.as_ref()), &ending);
     }
+}
+
+/// The connection or the attempt is over: the machine plans the next one, and the log says why.
+fn lose(daemon: &Daemon, peer: &Peer<'_>, ending: &Ending) {
+    let (was_up, has_our_proof) = (daemon.relay.borrow().is_up(), daemon.relay.borrow().awaits_welcome());
+    let level = if was_up { log::Level::Error } else { log::Level::Warn };
+    let wait_ms = daemon.step(|relay, now| {
+        relay.handle_uplink_lost(now);
+        relay.uplink_deadline().since(now)
+    });
+    let hint = match ending {
+        _ if was_up => "",
+        Ending::NoTarget(_) | Ending::Dial(_) | Ending::Fault(PeerError::Proof | PeerError::Version(_)) => "",
+        // It sent its hello, as a business server does, and closed when it had our proof.
+        Ending::Closed | Ending::Io(_) if has_our_proof => " (is uplink.secret the same on both sides?)",
+        // The peer doesn't behave like a business server.
+        _ => " (is that the business server's port?)",
+    };
+    let wait_s = format!("{}.{}", wait_ms / 1000, wait_ms % 1000 / 100);
+    let line = format!("the business server at {peer}: {ending}{hint}; the next try is in {wait_s} s");
+    daemon.logged.borrow_mut().log(level, daemon.clock.now(), &line);
 }
 
 /// Waits until the machine requests a dial.
@@ -90,76 +91,91 @@ fn poll_dial(daemon: &Daemon, context: &Context<'_>) -> Poll<Option<UplinkAddres
     }
 }
 
-async fn connect(address: &UplinkAddress) -> io::Result<Stream> {
-    let stream = match address {
-        UplinkAddress::Tcp(address) => Stream::connect_tcp(*address).await?,
-        UplinkAddress::LinkLocal(ip, port, interface) => {
-            let address = SocketAddrV6::new(*ip, *port, 0, index_of(interface)?);
-            Stream::connect_tcp(address).await?
-        }
-        UplinkAddress::Unix(path) => Stream::connect_unix(path).await?,
+/// Finds the entry's addresses, and connects to one of them.
+async fn dial(daemon: &Daemon, entry: &UplinkAddress, avoided: &mut Avoided) -> Result<(Stream, Target), Ending> {
+    if matches!(entry, UplinkAddress::Name(..)) {
+        daemon.step(|relay, now| relay.handle_uplink_resolving(now));
+    }
+    let late = async {
+        given_up(daemon).await;
+        Err(NoTarget::Name(Unresolved::Late))
     };
-    prepare(&stream)?;
-    Ok(stream)
+    let targets = smol::future::or(dial::targets(&daemon.resolver, entry), late).await;
+    note(daemon, entry, &targets);
+    let mut targets = targets.map_err(Ending::NoTarget)?;
+    daemon.step(|relay, now| relay.handle_uplink_resolved(now));
+    avoided.put_last(&mut targets);
+    let late = async {
+        given_up(daemon).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    smol::future::or(dial::connect(targets), late).await.map_err(Ending::Dial)
 }
 
-/// The interface's number from the kernel, on each dial: it changes when the interface is removed
-/// and comes back.
-fn index_of(interface: &str) -> io::Result<u32> {
-    let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    name_to_index(&socket, interface).map_err(|error| match error {
-        Errno::NODEV => io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {interface}")),
-        error => error.into(),
-    })
+/// Waits until the machine gives the dial up.
+async fn given_up(daemon: &Daemon) {
+    loop {
+        daemon.uplink.wait().await;
+        daemon.turns.pass(Part::Uplink);
+        let now = daemon.clock.now();
+        if daemon.relay.borrow().uplink_fault(now).is_some() {
+            return;
+        }
+    }
 }
 
-/// Connects to an address and waits until the peer speaks, as a business server does first.
-async fn knock(address: UplinkAddress) -> Option<Stream> {
+/// Notes for the console whether an entry's name resolves.
+fn note(daemon: &Daemon, entry: &UplinkAddress, found: &Result<Vec<Target>, NoTarget>) {
+    let mut notes = daemon.uplink_notes.borrow_mut();
+    let entry = entry.to_string();
+    notes.unresolved.retain(|(other, _)| *other != entry);
+    if let Err(NoTarget::Name(why)) = found {
+        notes.unresolved.push((entry, why.to_string()));
+    }
+}
+
+/// What came of a knock: the entry's addresses, and the stream if a business server spoke on it.
+type Knocked = (Result<Vec<Target>, NoTarget>, Option<(Stream, Target)>);
+
+/// Connects to an entry and waits until the peer speaks, as a business server does first.
+async fn knock(resolver: Resolver, entry: UplinkAddress) -> Knocked {
+    let targets = dial::targets(&resolver, &entry).await;
+    let Ok(found) = &targets else { return (targets, None) };
     let answer = async {
-        let stream = connect(&address).await.ok()?;
+        let (stream, target) = dial::connect(found.clone()).await.ok()?;
         poll_fn(|context| stream.poll_readable(context)).await.ok()?;
-        matches!(stream.peek(), Ok(1..)).then_some(stream)
+        matches!(stream.peek(), Ok(1..)).then_some((stream, target))
     };
     let late = async {
         Timer::after(KNOCK_TIME_MAX).await;
         None
     };
-    smol::future::or(answer, late).await
-}
-
-async fn dial(daemon: &Daemon, address: &UplinkAddress) -> Result<Stream, Ending> {
-    let given_up = async {
-        loop {
-            daemon.uplink.wait().await;
-            daemon.turns.pass(Part::Uplink);
-            let now = daemon.clock.now();
-            if daemon.relay.borrow().uplink_fault(now).is_some() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-        }
-    };
-    smol::future::or(connect(address), given_up).await.map_err(Ending::Dial)
+    let answer = smol::future::or(answer, late).await;
+    (targets, answer)
 }
 
 /// Why a connection, or an attempt, ended.
 enum Ending {
+    NoTarget(NoTarget),
     Dial(io::Error),
     Io(io::Error),
     Closed,
     Fault(PeerError),
-    /// The first address answers again, on this connection.
-    Returns(Stream, UplinkAddress),
+    /// The first entry answers again, on this connection from this address.
+    Returns(Stream, Target, UplinkAddress),
 }
 
 impl std::fmt::Display for Ending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::NoTarget(NoTarget::Name(why)) => write!(f, "its name does not resolve: {why}"),
+            Self::NoTarget(NoTarget::Interface(error)) => write!(f, "it can't be reached: {error}"),
             Self::Dial(error) if error.kind() == io::ErrorKind::TimedOut => f.write_str("it did not answer within 5 s"),
             Self::Dial(error) => write!(f, "it can't be reached: {error}"),
             Self::Io(error) => write!(f, "the connection broke: {error}"),
             Self::Closed => f.write_str("it closed the connection"),
             Self::Fault(fault) => write!(f, "the connection was ended: {fault}"),
-            Self::Returns(_, first) => write!(f, "{first} answers again"),
+            Self::Returns(_, _, first) => write!(f, "{first} answers again"),
         }
     }
 }
@@ -171,7 +187,7 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
         return Ending::Io(io::Error::other(error));
     }
     daemon.step(|relay, now| relay.handle_uplink_connected(now, nonce));
-    let mut knocking: Option<Pin<Box<dyn Future<Output = Option<Stream>>>>> = None;
+    let mut knocking: Option<Pin<Box<dyn Future<Output = Knocked>>>> = None;
     let mut is_behind = false;
     // Unread bytes in the kernel at the last look; none while the uplink is not quiet.
     let mut untaken = None;
@@ -213,20 +229,21 @@ fn takes(before: Option<u32>, now: Option<u32>) -> bool {
     before.zip(now).is_some_and(|(before, now)| 0 < now && now < before)
 }
 
-/// Probes the first address if the machine requests it; returns the end of this connection once
-/// that address answers.
+/// Probes the first entry if the machine requests it; returns the end of this connection once that
+/// entry answers.
 fn poll_return(
     daemon: &Daemon,
-    knocking: &mut Option<Pin<Box<dyn Future<Output = Option<Stream>>>>>,
+    knocking: &mut Option<Pin<Box<dyn Future<Output = Knocked>>>>,
     context: &mut Context<'_>,
 ) -> Option<Ending> {
     let first = daemon.config.borrow().uplink.addresses.first()?.clone();
     if knocking.is_none() && daemon.step(|relay, now| relay.poll_return(now)) {
-        *knocking = Some(Box::pin(knock(first.clone())));
+        *knocking = Some(Box::pin(knock(daemon.resolver.clone(), first.clone())));
     }
-    let Poll::Ready(answer) = knocking.as_mut()?.as_mut().poll(context) else { return None };
+    let Poll::Ready((targets, answer)) = knocking.as_mut()?.as_mut().poll(context) else { return None };
     *knocking = None;
-    answer.map(|stream| Ending::Returns(stream, first))
+    note(daemon, &first, &targets);
+    answer.map(|(stream, target)| Ending::Returns(stream, target, first))
 }
 
 /// Handles the frames left by the turn before (`is_behind`), then those that have arrived; ready if
@@ -299,24 +316,8 @@ fn write(daemon: &Daemon, stream: &Stream, budget: &mut Budget, context: &mut Co
     Ok(())
 }
 
-/// Sets the socket options of an uplink connection.
-fn prepare(stream: &Stream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    if socket.domain()? != Domain::UNIX {
-        socket.set_tcp_nodelay(true)?;
-        let unsent = socket.set_tcp_notsent_lowat(UNSENT_SIZE_MAX);
-        let consequence = "a business server that reads slowly answers later";
-        listen::optional(unsent, "TCP_NOTSENT_LOWAT on the uplink", consequence, &NO_NOTSENT_LOWAT)?;
-    }
-    socket.set_recv_buffer_size(KERNEL_BUFFER_SIZE)?;
-    socket.set_send_buffer_size(KERNEL_BUFFER_SIZE)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::TcpStream;
-    use std::os::unix::net::UnixStream;
-
     use super::super::budget::UPLINK_STEPS;
     use super::*;
     use board::HOST;
@@ -333,24 +334,28 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_says_what_a_peer_has_not_taken() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let tcp = (Stream::new(near).unwrap(), Stream::new(listener.accept().unwrap().0).unwrap());
-        let (near, far) = UnixStream::pair().unwrap();
-        let unix = (Stream::new(near).unwrap(), Stream::new(far).unwrap());
-        for (near, far) in [tcp, unix] {
-            prepare(&near).unwrap();
-            // Until both kernels' buffers are full.
-            while near.write(&[0; 4096]).is_ok() {}
-            let before = socket_queues::untaken(&near);
-            assert!(before > Some(4096), "{before:?}");
-            // Read a part of it.
-            let mut nowhere = [0; 4096];
-            while !super::takes(before, socket_queues::untaken(&near)) {
-                let _ = far.read(&mut nowhere);
+    fn a_name_is_looked_up_at_each_dial_and_one_that_is_missing_is_noted_and_passed_over() {
+        use super::super::resolve::tests::{Fake, Text, answers_for};
+        let names = Fake::new("127.0.0.1", 0);
+        let settings = Text::new("uplink-names", "nameserver 127.0.0.1\n");
+        let listener = smol::Async::<std::net::TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
+        let port = listener.get_ref().local_addr().unwrap().port();
+        let text = format!(
+            "[uplink]\naddresses = [\"missing.example:1\", \"b.example:{port}\"]\nplaintext = true\nsecret = \"s\"\n"
+        );
+        let daemon = Daemon::with(&text, Resolver::with(&settings.0, names.port()));
+        let dialled = async {
+            // Each dial fails in the handshake, so that the next one follows.
+            for _ in 0..3 {
+                drop(listener.accept().await.unwrap());
             }
-        }
+        };
+        let running = smol::future::or(run(Rc::clone(&daemon)), super::super::tick(Rc::clone(&daemon)));
+        let served = names.serve(|query| vec![answers_for("b.example.", [127, 0, 0, 1], query)], |_| Vec::new());
+        smol::block_on(smol::future::or(dialled, smol::future::or(running, served)));
+        assert!(names.asked.get() >= 9, "{} questions", names.asked.get());
+        let noted = &daemon.uplink_notes.borrow().unresolved;
+        assert_eq!(*noted, [("missing.example:1".to_owned(), "there is no such name".to_owned())]);
     }
 
     #[test]

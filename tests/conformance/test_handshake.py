@@ -243,6 +243,29 @@ async def spread(t):
         await daemon.end()
 
 
+@test("an entry may be a name: localhost needs no consent and no name server")
+async def localhost(t):
+    business = await t.business()
+    daemon = await t.daemon([f"localhost:{business.port}"]).start()
+    await t.joined(daemon, await business.uplink(), t.link())
+
+
+@test("a name that does not resolve is a condition, and the other entries are tried", waits=25)
+async def unresolved(t):
+    business = await t.business()
+    daemon = t.daemon(["business.invalid:7400", business.address], plaintext=True, secret="s")
+    business.secret = b"s"
+    daemon.sections["console"] = {"socket": t.path("console.sock")}
+    daemon.config.write_text(daemon_module.toml(daemon.sections))
+    await daemon.start()
+    await t.joined(daemon, await business.uplink(timeout=30 * SLACK), t.link())
+    await daemon.logs("the business server at business.invalid:7400: its name does not resolve: ")
+    status = await asyncio.create_subprocess_exec(
+        daemon_module.binary(), "status", "--socket", t.path("console.sock"), stdout=asyncio.subprocess.PIPE)
+    said = (await status.communicate())[0].decode()
+    assert "[U2] business.invalid:7400 does not resolve: " in said and status.returncode == 1, said
+
+
 @test("the relay keeps dialling while nothing listens", waits=True)
 async def keeps_trying(t):
     business = await t.business()

@@ -9,7 +9,7 @@ use board::TINY;
 use log::{Level, LevelFilter};
 use relay::time::Instant;
 use sharelinkd::config::{Config, Surroundings};
-use sharelinkd::console::{Console, Lines, ONCE, OUT_SIZE_MAX, Process, Request, View};
+use sharelinkd::console::{Console, Lines, ONCE, OUT_SIZE_MAX, Process, Request, UplinkNotes, View};
 
 use super::machine::{Script, World};
 
@@ -176,6 +176,7 @@ impl Session {
             lines: &around.lines,
             log_level: LevelFilter::Info,
             unwritten: around.process.descriptors_max / 100,
+            uplink: &UplinkNotes { unresolved: vec![("b.example:7400".into(), "no answer".into())] },
             process: &|| around.process,
         };
         tell(&mut self.console, &view);
