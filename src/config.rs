@@ -13,6 +13,7 @@ mod origin;
 mod render;
 mod sections;
 mod tls;
+mod uplink_tls;
 pub(crate) mod values;
 
 use std::fmt;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use rustix::system::uname;
 
-use crate::daemon::tls::certificates;
+use crate::daemon::tls::{ca, certificates};
 pub use address::{Order, UplinkAddress, is_loopback_name};
 use board::Board;
 pub use document::nearest;
@@ -33,6 +34,7 @@ use file::NoText;
 pub use limits::LIMITS;
 pub use origin::Origins;
 pub use sections::{PAGES_PER_ADDRESS_AUTO, listen_default};
+pub use uplink_tls::Pin;
 pub use values::{Network, Secret, Serial, Wrong};
 
 /// The maximum size of a configuration file, in bytes. The term "events and configuration" of the
@@ -144,6 +146,8 @@ pub struct Uplink {
     /// Shared with the business server; empty only where every address is loopback or a Unix
     /// socket.
     pub secret: Secret,
+    /// TLS on the uplink; `None` is off.
+    pub tls: Option<UplinkTls>,
     /// Whether TCP beyond loopback is allowed, although the uplink is not encrypted.
     pub plaintext: bool,
     /// Seconds without a sign of life of the business server after which the uplink is dead.
@@ -152,6 +156,22 @@ pub struct Uplink {
     pub linger_s: u32,
     /// The relay's name in `Hello`, at most 256 bytes.
     pub name: String,
+}
+
+/// How the business server is authenticated, and how it can authenticate the relay: by a CA, by
+/// pins, or by both at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UplinkTls {
+    /// The CA that the server's certificate must be from: one or more certificates, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// The keys that the server may have; any key if there are none.
+    pub pins: Vec<Pin>,
+    /// The name that the CA must vouch for; `None`: that of the entry.
+    pub name: Option<String>,
+    /// The relay's own certificate chain and its key, PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Remarks on the files.
+    pub notes: Vec<String>,
 }
 
 /// How an engineer reaches the console.
@@ -201,6 +221,10 @@ pub struct Surroundings<'a> {
     pub resolve: &'a dyn Fn(&Path) -> PathBuf,
     /// Reads a certificate chain and its key, given their resolved paths.
     pub check_pair: &'a dyn Fn(&Path, &Path) -> Checked,
+    /// The same for the relay's own, which the business server gets to see.
+    pub check_client_pair: &'a dyn Fn(&Path, &Path) -> Checked,
+    /// Reads the certificates of a CA, given the file's resolved path.
+    pub check_ca: &'a dyn Fn(&Path) -> Checked,
     /// The host name: the default of `[uplink] name`.
     pub hostname: &'a str,
     /// The runtime directory created by the service manager: by default the console's socket is
@@ -215,13 +239,17 @@ impl<'a> Surroundings<'a> {
         Self {
             read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
             resolve: &|name| name.to_owned(),
-            check_pair: &|certificate, _| {
-                Err((format!("{} does not exist", certificate.display()), "remove it".to_owned()))
-            },
+            check_pair: &|certificate, _| does_not_exist(certificate),
+            check_client_pair: &|certificate, _| does_not_exist(certificate),
+            check_ca: &|file| does_not_exist(file),
             hostname,
             runtime_directory: None,
         }
     }
+}
+
+fn does_not_exist(file: &Path) -> Checked {
+    Err((format!("{} does not exist", file.display()), "remove it".to_owned()))
 }
 
 impl Config {
@@ -283,6 +311,8 @@ impl Config {
             read_secret: &read_secret,
             resolve: &resolve,
             check_pair: &certificates::check,
+            check_client_pair: &certificates::check_client,
+            check_ca: &ca::check,
             hostname: &hostname(),
             runtime_directory: runtime_directory.as_deref(),
         };
@@ -369,8 +399,13 @@ impl Config {
                 directory.display()
             ));
         }
+        notes.extend(self.uplink.tls.iter().flat_map(|tls| &tls.notes).map(|note| format!("[uplink.tls] {note}")));
+        if self.uplink.tls.is_some() && self.uplink.plaintext {
+            notes.push("[uplink] plaintext = true has no effect: [uplink.tls] encrypts the uplink".to_owned());
+        }
         let size = self.uplink.secret.bytes().len();
-        if size < SECRET_SIZE_GOOD && self.uplink.addresses.iter().any(|address| !address.is_local()) {
+        let is_plain = self.uplink.tls.is_none();
+        if size < SECRET_SIZE_GOOD && is_plain && self.uplink.addresses.iter().any(|address| !address.is_local()) {
             notes.push(format!("[uplink] the secret has only {size} bytes, and an uplink beyond this machine relies on it: use at least {SECRET_SIZE_GOOD} random bytes"));
         }
         notes

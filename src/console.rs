@@ -37,7 +37,7 @@ pub use self::lines::{LINE_SIZE_MAX, LINES_MAX, Lines};
 use self::list::{Kind, List, Next};
 pub use self::out::OUT_SIZE_MAX;
 use self::out::Out;
-pub use self::view::{Process, Request, UplinkNotes, View};
+pub use self::view::{Process, Request, TlsNotes, UplinkNotes, View};
 use relay::time::Instant;
 
 /// Bytes typed ahead of an unfinished answer that are kept; the rest is dropped.

@@ -218,12 +218,9 @@ fn named(text: &str) -> Option<(&str, u16)> {
     is_name.then_some((host, port.parse().ok()?))
 }
 
-/// Names as RFC 1123 has them, and underscores, which container networks use.
-fn refuse_impossible_name(name: &str, port: u16) -> Result<(), Wrong> {
-    let example = format!("write a name such as \"business.example:{port}\"");
-    if !name.is_ascii() {
-        return wrong("a name is written in ASCII", &format!("{example}, an international one as \"xn--...\""));
-    }
+/// Whether a host can have this name: as RFC 1123 has them, and with underscores, which container
+/// networks use.
+pub fn is_host_name(name: &str) -> bool {
     let labels = name.strip_suffix('.').unwrap_or(name);
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -232,7 +229,15 @@ fn refuse_impossible_name(name: &str, port: u16) -> Result<(), Wrong> {
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     let is_numeric = labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-    if labels.len() > 253 || !labels.split('.').all(is_label) || is_numeric {
+    labels.len() <= 253 && labels.split('.').all(is_label) && !is_numeric
+}
+
+fn refuse_impossible_name(name: &str, port: u16) -> Result<(), Wrong> {
+    let example = format!("write a name such as \"business.example:{port}\"");
+    if !name.is_ascii() {
+        return wrong("a name is written in ASCII", &format!("{example}, an international one as \"xn--...\""));
+    }
+    if !is_host_name(name) {
         return wrong("it is neither an address nor the name of a host", &example);
     }
     Ok(())

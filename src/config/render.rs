@@ -4,10 +4,11 @@
 //! configuration, except for the secret, of which only the size is printed. Refuses nothing.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use super::limits::LIMITS;
 use super::sections::PAGES_PER_ADDRESS_AUTO;
-use super::{CertificateFiles, Config, MinVersion, Origins, Tls};
+use super::{CertificateFiles, Config, MinVersion, Origins, Tls, UplinkTls};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,6 +45,8 @@ impl fmt::Display for Config {
             uplink.linger_s,
             Quoted(&uplink.name)
         )?;
+        let off = UplinkTls { ca_file: None, pins: Vec::new(), name: None, certificate: None, notes: Vec::new() };
+        write!(f, "\n[uplink.tls]\n{}", uplink.tls.as_ref().unwrap_or(&off))?;
 
         writeln!(f, "\n[console]")?;
         match &console.serial {
@@ -97,6 +100,19 @@ impl fmt::Display for Tls {
         }
         writeln!(f, "]\nmin_version = {}", Quoted(min_version))?;
         writeln!(f, "hsts_s = {hsts_s}\nredirect = {redirect}")
+    }
+}
+
+impl fmt::Display for UplinkTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = |path: Option<&PathBuf>| path.map_or(String::new(), |path| path.display().to_string());
+        let (certificate, key) =
+            self.certificate.as_ref().map_or((None, None), |(certificate, key)| (Some(certificate), Some(key)));
+        writeln!(f, "ca_file = {}", Quoted(&path(self.ca_file.as_ref())))?;
+        writeln!(f, "pin = {}", List(&self.pins))?;
+        writeln!(f, "name = {}", Quoted(&self.name.as_deref().unwrap_or("")))?;
+        writeln!(f, "certificate_file = {}", Quoted(&path(certificate)))?;
+        writeln!(f, "key_file = {}", Quoted(&path(key)))
     }
 }
 

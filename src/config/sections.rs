@@ -16,6 +16,7 @@ use log::LevelFilter;
 use super::address::{self, Order, UplinkAddress};
 use super::file;
 use super::origin::{self, Origins};
+use super::uplink_tls::uplink_tls;
 use super::values::{self, Secret, Serial};
 use super::{Config, Console, Pages, Surroundings, Uplink};
 use board::{Board, LISTENERS_MAX, OFF, SPEEDS};
@@ -69,12 +70,15 @@ pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink 
         .unwrap_or_else(|| uplink_default().map(|value| At { line: 0, value }).into());
     let plaintext = document.flag("uplink", "plaintext").is_some_and(|flag| flag.value);
     let secret = secret(document, around);
+    let before = document.problem_count();
+    let tls = uplink_tls(document, around, &addresses);
+    let is_plain = tls.is_none() && document.problem_count() == before;
     for At { line, value } in addresses.iter().filter(|address| !address.value.is_local()) {
-        if !plaintext {
+        if is_plain && !plaintext {
             document.refuse(
                 *line,
-                format!("[uplink] addresses has {value}, beyond this machine, and nothing encrypts the uplink yet"),
-                "write plaintext = true below [uplink] if a private network or a tunnel protects it, or use loopback or unix:/path",
+                format!("[uplink] addresses has {value}, beyond this machine, and the uplink is not encrypted"),
+                "add ca_file or pin below [uplink.tls], or write plaintext = true below [uplink] if a private network or a tunnel protects it",
             );
         }
         if secret.as_ref().is_some_and(Secret::is_empty) {
@@ -107,6 +111,7 @@ pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink 
         addresses,
         order,
         secret: secret.unwrap_or_default(),
+        tls,
         plaintext,
         dead_after_s: whole(document, "uplink", "dead_after_s", 2, 600).unwrap_or(30),
         linger_s: whole(document, "uplink", "linger_s", 0, 86_400).unwrap_or(30),

@@ -41,9 +41,10 @@ pub struct Condition {
 }
 
 /// Every code with its meaning; `docs/console.md` has the same table, with what to do.
-pub const CODES: [(&str, &str); 10] = [
+pub const CODES: [(&str, &str); 11] = [
     ("U1", "the business server is not connected"),
     ("U2", "a name in uplink.addresses does not resolve"),
+    ("U3", "the clock was never set, and certificates have dates"),
     ("D1", "the relay is draining"),
     ("T1", "a table is nearly full"),
     ("A1", "media history is evicted early"),
@@ -77,6 +78,10 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
     }
     for (entry, why) in &view.uplink.unresolved {
         add("U2", format!("{entry} does not resolve: {why}"));
+    }
+    if view.uplink.is_clock_unset && view.config.uplink.tls.as_ref().is_some_and(|tls| tls.ca_file.is_some()) {
+        let what = "the clock was never set: the business server's certificate is checked against the time of this";
+        add("U3", format!("{what} program's source, and may be newer"));
     }
     let used = relay.in_use();
     for (name, used, max) in [

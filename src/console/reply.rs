@@ -6,11 +6,11 @@
 
 use core::fmt::Write as _;
 
-use super::View;
 use super::condition::{self, Condition};
 use super::lines::Line;
 use super::text::{percent, plain, span, within, wrapped};
-use crate::config::{LIMITS, PAGES_PER_ADDRESS_AUTO};
+use super::{TlsNotes, View};
+use crate::config::{LIMITS, PAGES_PER_ADDRESS_AUTO, Pin};
 use board::{Known, Term, memory_sum, size_text};
 use relay::InUse;
 
@@ -204,14 +204,25 @@ pub fn uplink(view: &View<'_>) -> String {
         };
         let _ = writeln!(out, "address {:<9} {mark:>10}  {}", index + 1, within(&plain(address), 50));
     }
+    if let Some(TlsNotes { suite, own, shown }) = &view.uplink.tls {
+        let text = |pin: &Option<Pin>| pin.map_or_else(|| "-".to_owned(), |pin| pin.to_string());
+        let _ = writeln!(out, "TLS        {}", suite.unwrap_or("-"));
+        let _ = writeln!(out, "our key    {}\nits key    {}", text(own), text(shown));
+    }
     if !relay.is_up() {
         let _ = writeln!(out, "[U1] the business server is not connected");
+        for (at, piece) in wrapped(&plain(&view.uplink.failure.as_deref().unwrap_or("")), FAILURE_COLUMNS).enumerate() {
+            let _ = writeln!(out, "{:<4} {piece}", if at == 0 { "why:" } else { "" });
+        }
     }
     for found in condition::conditions(view).iter().filter(|found| found.code.starts_with('U') && found.code != "U1") {
         write_condition(&mut out, found);
     }
     out
 }
+
+/// Columns of the reason why it is not connected, behind its label.
+const FAILURE_COLUMNS: usize = 74;
 
 /// `memory`: the sum term by term.
 pub fn memory(view: &View<'_>) -> String {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use log::LevelFilter;
 
 use super::lines::Lines;
-use crate::config::Config;
+use crate::config::{Config, Pin};
 use board::Board;
 use relay::{Relay, session::Session, table::Id, time::Instant};
 
@@ -30,6 +30,23 @@ pub struct Process {
 pub struct UplinkNotes {
     /// Entries of `uplink.addresses` whose name didn't resolve when it was last looked up, and why.
     pub unresolved: Vec<(String, String)>,
+    /// TLS of the newest connection; none without TLS.
+    pub tls: Option<TlsNotes>,
+    /// Why the newest attempt, or the newest connection, ended.
+    pub failure: Option<String>,
+    /// The wall clock was never set.
+    pub is_clock_unset: bool,
+}
+
+/// One connection's TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsNotes {
+    /// The cipher suite, once the handshake is done.
+    pub suite: Option<&'static str>,
+    /// The key of the relay's certificate, if it has one.
+    pub own: Option<Pin>,
+    /// The key that the business server showed, also if it is refused.
+    pub shown: Option<Pin>,
 }
 
 /// What the console reads.

@@ -1,6 +1,6 @@
 //! The clock: the only file that reads one.
 
-use std::time::Instant as Reading;
+use std::time::{Instant as Reading, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -32,9 +32,28 @@ pub fn date() -> Option<String> {
     (seconds >= SET_S).then(|| date_text(seconds))
 }
 
+/// The time of this program's source, in seconds since 1970: a clock that was set is later.
+pub const SOURCE_S: u64 = parse(env!("SHARELINKD_SOURCE_TIME"));
+
+const fn parse(digits: &str) -> u64 {
+    let (bytes, mut number, mut at) = (digits.as_bytes(), 0, 0);
+    while at < bytes.len() {
+        number = number * 10 + (bytes[at] - b'0') as u64;
+        at += 1;
+    }
+    number
+}
+
+/// Whether the wall clock was never set: it is below the time of this program's source. Reads it as
+/// rustls does, so that both see the same time where a test changes it.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn is_unset() -> bool {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()) < SOURCE_S
+}
+
 /// Seconds since 1970 as a Gregorian date. Years begin in March here, so that a leap day is the
 /// last day of its year.
-fn date_text(seconds: i64) -> String {
+pub fn date_text(seconds: i64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));

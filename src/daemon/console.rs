@@ -18,7 +18,7 @@ use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::budget::Budget;
-use super::{Daemon, DaemonError, logging, proc, signals};
+use super::{Daemon, DaemonError, clock, logging, proc, signals};
 use crate::config::Config;
 use crate::console::{Console, ONCE, Request, View};
 use board::CONSOLES_MAX;
@@ -301,6 +301,7 @@ fn carry_out(daemon: &Daemon, request: Request) -> String {
 impl Daemon {
     /// Builds the console's view of the relay.
     pub(super) fn look<T>(&self, see: impl FnOnce(&View<'_>) -> T) -> T {
+        self.uplink_notes.borrow_mut().is_clock_unset = clock::is_unset();
         logging::with_lines(|lines, unwritten| {
             see(&View {
                 relay: &self.relay.borrow(),

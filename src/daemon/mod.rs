@@ -28,6 +28,7 @@ pub mod head;
 mod heads;
 mod http;
 mod inherited;
+mod line;
 mod listen;
 mod logging;
 mod metrics;
@@ -454,14 +455,9 @@ mod tests {
 
         /// A daemon with this configuration and resolver, without listeners.
         pub(in crate::daemon) fn with(text: &str, resolver: resolve::Resolver) -> Rc<Self> {
-            let around = config::Surroundings {
-                read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
-                hostname: "box",
-                runtime_directory: None,
-            };
-            let config = Config::parse(text, &HOST, &around).unwrap();
-            let listeners = listen::Listeners { sockets: Vec::new(), addresses: Vec::new(), are_inherited: false };
-            let mut daemon = Self::new(config, None, &listeners, Notify::default()).unwrap();
+            let config = Config::parse(text, &HOST, &config::Surroundings::without_files("box")).unwrap();
+            let listeners = listen::Listeners::default();
+            let mut daemon = Self::new(config, None, &listeners, &listeners, Notify::default()).unwrap();
             Rc::get_mut(&mut daemon).unwrap().resolver = resolver;
             daemon
         }

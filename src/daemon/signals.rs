@@ -116,10 +116,10 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     log::set_max_level(config.log_level);
     let mut uplink = config.uplink;
     if other_uplink {
-        // A secret, or its absence, belongs to the addresses that it was configured with. The new
-        // secret must not go to the old addresses.
-        let config::Uplink { addresses, order, secret, plaintext, .. } = running.uplink.clone();
-        uplink = config::Uplink { addresses, order, secret, plaintext, ..uplink };
+        // A secret, or its absence, belongs to the addresses that it was configured with, and so
+        // does TLS. The new secret must not go to the old addresses.
+        let config::Uplink { addresses, order, secret, tls, plaintext, .. } = running.uplink.clone();
+        uplink = config::Uplink { addresses, order, secret, tls, plaintext, ..uplink };
     }
     let kept = Config {
         uplink,

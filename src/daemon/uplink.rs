@@ -16,11 +16,12 @@ use smol::Timer;
 
 use super::budget::Budget;
 use super::dial::{self, Avoided, NoTarget, Peer, Target};
+use super::line::{Client, Fault, Filled, Line};
 use super::resolve::{Resolver, Unresolved};
-use super::stream::Stream;
 use super::watchdog::Part;
 use super::{Daemon, socket_queues};
-use crate::config::UplinkAddress;
+use crate::config::{UplinkAddress, UplinkTls};
+use crate::console::TlsNotes;
 use relay::fault::PeerError;
 use wire::uplink::Deframer;
 
@@ -37,20 +38,20 @@ pub async fn run(daemon: Rc<Daemon>) {
         let Some(mut entry) = entry else { continue };
         let mut target = None;
         let mut ending = match dial(&daemon, &entry, &mut avoided).await {
-            Ok((stream, answered)) => {
+            Ok((line, answered)) => {
                 target = Some(answered);
                 deframer.reset();
-                converse(&daemon, stream, &mut deframer).await
+                converse(&daemon, line, &mut deframer).await
             }
             Err(ending) => ending,
         };
-        while let Ending::Returns(stream, answered, first) = ending {
+        while let Ending::Returns(line, answered, first) = ending {
             daemon.step(|relay, now| relay.handle_uplink_returned(now));
             let (to, from) = (Peer(&first, Some(&answered)), Peer(&entry, target.as_ref()));
             log::info!("the business server at {to} answers again: back from {from}");
             (entry, target) = (first, Some(answered));
             deframer.reset();
-            ending = converse(&daemon, stream, &mut deframer).await;
+            ending = converse(&daemon, line, &mut deframer).await;
         }
         let was_up = daemon.relay.borrow().is_up();
         if let Some(target) = &target {
@@ -70,12 +71,22 @@ fn lose(daemon: &Daemon, peer: &Peer<'_>, ending: &Ending) {
     });
     let hint = match ending {
         _ if was_up => "",
-        Ending::NoTarget(_) | Ending::Dial(_) | Ending::Fault(PeerError::Proof | PeerError::Version(_)) => "",
+        Ending::NoTarget(_) | Ending::Dial(_) | Ending::Tls(_) => "",
+        Ending::Fault(PeerError::Proof | PeerError::Version(_)) => "",
         // It sent its hello, as a business server does, and closed when it had our proof.
         Ending::Closed | Ending::Io(_) if has_our_proof => " (is uplink.secret the same on both sides?)",
+        // Our certificate is the last that a server gets to see; not each one says why it closes.
+        Ending::Closed | Ending::Io(_) => match &daemon.uplink_notes.borrow().tls {
+            Some(TlsNotes { suite: Some(_), own: None, .. }) => {
+                " (does it demand a certificate of the relay, which has none?)"
+            }
+            Some(TlsNotes { suite: Some(_), .. }) => " (does it trust the CA of the relay's certificate?)",
+            _ => " (is that the business server's port?)",
+        },
         // The peer doesn't behave like a business server.
         _ => " (is that the business server's port?)",
     };
+    daemon.uplink_notes.borrow_mut().failure = Some(format!("{peer}: {ending}{hint}"));
     let wait_s = format!("{}.{}", wait_ms / 1000, wait_ms % 1000 / 100);
     let line = format!("the business server at {peer}: {ending}{hint}; the next try is in {wait_s} s");
     daemon.logged.borrow_mut().log(level, daemon.clock.now(), &line);
@@ -92,7 +103,7 @@ fn poll_dial(daemon: &Daemon, context: &Context<'_>) -> Poll<Option<UplinkAddres
 }
 
 /// Finds the entry's addresses, and connects to one of them.
-async fn dial(daemon: &Daemon, entry: &UplinkAddress, avoided: &mut Avoided) -> Result<(Stream, Target), Ending> {
+async fn dial(daemon: &Daemon, entry: &UplinkAddress, avoided: &mut Avoided) -> Result<(Line, Target), Ending> {
     if matches!(entry, UplinkAddress::Name(..)) {
         daemon.step(|relay, now| relay.handle_uplink_resolving(now));
     }
@@ -103,13 +114,16 @@ async fn dial(daemon: &Daemon, entry: &UplinkAddress, avoided: &mut Avoided) -> 
     let targets = smol::future::or(dial::targets(&daemon.resolver, entry), late).await;
     note(daemon, entry, &targets);
     let mut targets = targets.map_err(Ending::NoTarget)?;
+    let tls = daemon.config.borrow().uplink.tls.as_ref().map(|tls| Client::begin(tls, entry)).transpose();
+    let tls = tls.map_err(Ending::Tls)?;
     daemon.step(|relay, now| relay.handle_uplink_resolved(now));
     avoided.put_last(&mut targets);
     let late = async {
         given_up(daemon).await;
         Err(io::ErrorKind::TimedOut.into())
     };
-    smol::future::or(dial::connect(targets), late).await.map_err(Ending::Dial)
+    let (stream, target) = smol::future::or(dial::connect(targets), late).await.map_err(Ending::Dial)?;
+    Ok((Line::new(stream, tls), target))
 }
 
 /// Waits until the machine gives the dial up.
@@ -134,17 +148,18 @@ fn note(daemon: &Daemon, entry: &UplinkAddress, found: &Result<Vec<Target>, NoTa
     }
 }
 
-/// What came of a knock: the entry's addresses, and the stream if a business server spoke on it.
-type Knocked = (Result<Vec<Target>, NoTarget>, Option<(Stream, Target)>);
+/// What came of a knock: the entry's addresses, and the line if a business server spoke on it.
+type Knocked = (Result<Vec<Target>, NoTarget>, Option<(Line, Target)>);
 
 /// Connects to an entry and waits until the peer speaks, as a business server does first.
-async fn knock(resolver: Resolver, entry: UplinkAddress) -> Knocked {
+async fn knock(resolver: Resolver, entry: UplinkAddress, tls: Option<UplinkTls>) -> Knocked {
     let targets = dial::targets(&resolver, &entry).await;
     let Ok(found) = &targets else { return (targets, None) };
     let answer = async {
+        let tls = tls.map(|tls| Client::begin(&tls, &entry)).transpose().ok()?;
         let (stream, target) = dial::connect(found.clone()).await.ok()?;
-        poll_fn(|context| stream.poll_readable(context)).await.ok()?;
-        matches!(stream.peek(), Ok(1..)).then_some((stream, target))
+        let mut line = Line::new(stream, tls);
+        poll_fn(|context| poll_spoken(&mut line, context)).await.then_some((line, target))
     };
     let late = async {
         Timer::after(KNOCK_TIME_MAX).await;
@@ -154,15 +169,45 @@ async fn knock(resolver: Resolver, entry: UplinkAddress) -> Knocked {
     (targets, answer)
 }
 
+/// Whether the peer speaks: ready once it did, or the connection is over.
+fn poll_spoken(line: &mut Line, context: &mut Context<'_>) -> Poll<bool> {
+    let mut budget = Budget::TURN;
+    match line.fill(&mut budget) {
+        Ok(Filled::Data) => return Poll::Ready(true),
+        Ok(Filled::Closed) | Err(_) => return Poll::Ready(false),
+        Ok(Filled::Spent) => context.waker().wake_by_ref(),
+        Ok(Filled::Nothing) => match line.poll_readable(context) {
+            Poll::Ready(Ok(())) => context.waker().wake_by_ref(),
+            Poll::Ready(Err(_)) => return Poll::Ready(false),
+            Poll::Pending => {}
+        },
+    }
+    match flush(line, context) {
+        Ok(()) => Poll::Pending,
+        Err(_) => Poll::Ready(false),
+    }
+}
+
 /// Why a connection, or an attempt, ended.
 enum Ending {
     NoTarget(NoTarget),
     Dial(io::Error),
     Io(io::Error),
+    /// TLS can't begin, or can't go on.
+    Tls(String),
     Closed,
     Fault(PeerError),
     /// The first entry answers again, on this connection from this address.
-    Returns(Stream, Target, UplinkAddress),
+    Returns(Line, Target, UplinkAddress),
+}
+
+impl From<Fault> for Ending {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Io(error) => Self::Io(error),
+            Fault::Tls(why) => Self::Tls(why),
+        }
+    }
 }
 
 impl std::fmt::Display for Ending {
@@ -173,6 +218,7 @@ impl std::fmt::Display for Ending {
             Self::Dial(error) if error.kind() == io::ErrorKind::TimedOut => f.write_str("it did not answer within 5 s"),
             Self::Dial(error) => write!(f, "it can't be reached: {error}"),
             Self::Io(error) => write!(f, "the connection broke: {error}"),
+            Self::Tls(why) => write!(f, "TLS failed: {why}"),
             Self::Closed => f.write_str("it closed the connection"),
             Self::Fault(fault) => write!(f, "the connection was ended: {fault}"),
             Self::Returns(_, _, first) => write!(f, "{first} answers again"),
@@ -181,7 +227,7 @@ impl std::fmt::Display for Ending {
 }
 
 /// Reads and writes until the connection ends.
-async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> Ending {
+async fn converse(daemon: &Daemon, mut line: Line, deframer: &mut Deframer) -> Ending {
     let mut nonce = [0; 16];
     if let Err(error) = getrandom::fill(&mut nonce) {
         return Ending::Io(io::Error::other(error));
@@ -191,36 +237,57 @@ async fn converse(daemon: &Daemon, stream: Stream, deframer: &mut Deframer) -> E
     let mut is_behind = false;
     // Unread bytes in the kernel at the last look; none while the uplink is not quiet.
     let mut untaken = None;
-    poll_fn(|context| {
+    note_tls(daemon, &line);
+    let ending = poll_fn(|context| {
         daemon.turns.pass(Part::Uplink);
         let mut budget = Budget::UPLINK_TURN;
         // The order matters: pending frames are written before more are read.
         daemon.uplink.rearm(context);
         let now = daemon.clock.now();
         let is_quiet = daemon.relay.borrow().is_uplink_quiet(now);
-        if is_quiet && takes(untaken, socket_queues::untaken(&stream)) {
+        if is_quiet && takes(untaken, socket_queues::untaken(line.stream())) {
             daemon.step(|relay, now| relay.uplink_took(now));
         }
         let fault = daemon.relay.borrow().uplink_fault(daemon.clock.now());
         if let Some(fault) = fault {
             return Poll::Ready(Ending::Fault(fault));
         }
-        if let Err(ending) = write(daemon, &stream, &mut budget, context) {
+        if let Err(ending) = write(daemon, &mut line, &mut budget, context) {
             return Poll::Ready(ending);
         }
-        untaken = if is_quiet { socket_queues::untaken(&stream) } else { None };
+        untaken = if is_quiet { socket_queues::untaken(line.stream()) } else { None };
         if let Some(ending) = poll_return(daemon, &mut knocking, context) {
             return Poll::Ready(ending);
         }
-        match poll_frames(daemon, &stream, deframer, &mut is_behind, &mut budget, context) {
+        match poll_frames(daemon, &mut line, deframer, &mut is_behind, &mut budget, context) {
             // Pages first: reading on at once would only make them skip.
             Ok(Poll::Ready(())) => context.waker().wake_by_ref(),
             Ok(Poll::Pending) => {}
             Err(ending) => return Poll::Ready(ending),
         }
-        Poll::Pending
+        // TLS answers to what was read.
+        match flush(&mut line, context) {
+            Ok(()) => Poll::Pending,
+            Err(ending) => Poll::Ready(ending),
+        }
     })
-    .await
+    .await;
+    note_tls(daemon, &line);
+    line.close();
+    ending
+}
+
+/// Notes for the console what is known of the connection's TLS; once its handshake is done, the log
+/// has it too.
+fn note_tls(daemon: &Daemon, line: &Line) {
+    let now = line.tls().map(|tls| TlsNotes { suite: tls.suite(), own: tls.own(), shown: tls.shown() });
+    let mut notes = daemon.uplink_notes.borrow_mut();
+    if now != notes.tls {
+        if let Some(TlsNotes { suite: Some(suite), shown: Some(shown), .. }) = &now {
+            log::info!("the business server speaks TLS ({suite}), its key is {shown}");
+        }
+        notes.tls = now;
+    }
 }
 
 /// Whether the business server reads. A peer's kernel takes bytes even if its program hangs, so
@@ -238,19 +305,20 @@ fn poll_return(
 ) -> Option<Ending> {
     let first = daemon.config.borrow().uplink.addresses.first()?.clone();
     if knocking.is_none() && daemon.step(|relay, now| relay.poll_return(now)) {
-        *knocking = Some(Box::pin(knock(daemon.resolver.clone(), first.clone())));
+        let tls = daemon.config.borrow().uplink.tls.clone();
+        *knocking = Some(Box::pin(knock(daemon.resolver.clone(), first.clone(), tls)));
     }
     let Poll::Ready((targets, answer)) = knocking.as_mut()?.as_mut().poll(context) else { return None };
     *knocking = None;
     note(daemon, &first, &targets);
-    answer.map(|(stream, target)| Ending::Returns(stream, target, first))
+    answer.map(|(line, target)| Ending::Returns(line, target, first))
 }
 
 /// Handles the frames left by the turn before (`is_behind`), then those that have arrived; ready if
 /// more may be left.
 fn poll_frames(
     daemon: &Daemon,
-    stream: &Stream,
+    line: &mut Line,
     deframer: &mut Deframer,
     is_behind: &mut bool,
     budget: &mut Budget,
@@ -262,19 +330,26 @@ fn poll_frames(
     if *is_behind || budget.is_spent() {
         return Ok(Poll::Ready(()));
     }
-    match stream.read(budget.clip(deframer.space())) {
-        Ok(0) => Err(Ending::Closed),
-        Ok(size) => {
-            budget.take(size);
+    let read = line.read(deframer.space(), budget);
+    if line.take_heard() {
+        // Part of a record is a sign of life, as part of a frame is.
+        daemon.step(|relay, now| relay.uplink_took(now));
+        if !daemon.relay.borrow().is_up() {
+            note_tls(daemon, line);
+        }
+    }
+    match read? {
+        (Filled::Closed, _) => Err(Ending::Closed),
+        (Filled::Data, size) => {
             deframer.filled(size);
             *is_behind = handle(daemon, deframer, size, budget)?;
             Ok(Poll::Ready(()))
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_readable(context) {
+        (Filled::Spent, _) => Ok(Poll::Ready(())),
+        (Filled::Nothing, _) => match line.poll_readable(context) {
             Poll::Ready(ready) => ready.map(Poll::Ready).map_err(Ending::Io),
             Poll::Pending => Ok(Poll::Pending),
         },
-        Err(error) => Err(Ending::Io(error)),
     }
 }
 
@@ -295,24 +370,37 @@ fn handle(daemon: &Daemon, deframer: &mut Deframer, size: usize, budget: &mut Bu
     handled.map_err(Ending::Fault)
 }
 
-fn write(daemon: &Daemon, stream: &Stream, budget: &mut Budget, context: &mut Context<'_>) -> Result<(), Ending> {
+fn write(daemon: &Daemon, line: &mut Line, budget: &mut Budget, context: &mut Context<'_>) -> Result<(), Ending> {
     while !budget.is_spent() {
         budget.step();
         let written = match daemon.relay.borrow().uplink_transmit() {
             [] => return Ok(()),
-            bytes => stream.write(bytes),
+            bytes => line.write(bytes),
         };
         match written {
-            Ok(size) => daemon.step(|relay, now| relay.uplink_wrote(now, size)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_writable(context) {
+            Ok(0) => match line.poll_writable(context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Err(Ending::Io(error)),
                 Poll::Pending => return Ok(()),
             },
+            Ok(size) => daemon.step(|relay, now| relay.uplink_wrote(now, size)),
             Err(error) => return Err(Ending::Io(error)),
         }
     }
     context.waker().wake_by_ref();
+    Ok(())
+}
+
+/// Sends what TLS has ready; if the socket is full, the task is woken when it no longer is.
+fn flush(line: &mut Line, context: &mut Context<'_>) -> Result<(), Ending> {
+    if line.flush().map_err(Ending::Io)? {
+        return Ok(());
+    }
+    match line.poll_writable(context) {
+        Poll::Ready(Ok(())) => context.waker().wake_by_ref(),
+        Poll::Ready(Err(error)) => return Err(Ending::Io(error)),
+        Poll::Pending => {}
+    }
     Ok(())
 }
 

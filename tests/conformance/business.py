@@ -132,8 +132,9 @@ class Uplink:
 
 
 class Business:
-    def __init__(self, test, secret=b"", unix=None, port=None):
-        self.test, self.secret, self.unix, self.port = test, secret, unix, port
+    def __init__(self, test, secret=b"", unix=None, port=None, tls=None):
+        """`tls`: an SSLContext."""
+        self.test, self.secret, self.unix, self.port, self.tls = test, secret, unix, port, tls
         self.auto = None         # called with (uplink, subscribe) for each Subscribe
         self.by_hand = False     # hand out bare (reader, writer) pairs for a handshake by the test
         self.gate = asyncio.Event()  # closed: connections are accepted, but nothing is sent
@@ -143,9 +144,9 @@ class Business:
 
     async def start(self):
         if self.unix:
-            self.server = await asyncio.start_unix_server(self.connected, self.unix)
+            self.server = await asyncio.start_unix_server(self.connected, self.unix, ssl=self.tls)
         else:
-            self.server = await asyncio.start_server(self.connected, "127.0.0.1", self.port, reuse_address=True)
+            self.server = await asyncio.start_server(self.connected, "127.0.0.1", self.port, reuse_address=True, ssl=self.tls)
         return self
 
     @property

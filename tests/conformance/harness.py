@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 
+import certificates
 import lag
 import tls
 from business import Business
@@ -78,6 +79,9 @@ class Test:
         return str(self.directory / name)
 
     async def business(self, **options):
+        if certificates.everywhere():
+            options.setdefault("tls", certificates.certificates().server("business", "ca"))
+        options["tls"] = options.get("tls") or None
         if "unix" not in options and "port" not in options:
             options["port"] = PORTS.take()
         business = Business(self, **options)
@@ -96,6 +100,10 @@ class Test:
                 sections.setdefault(key, {}).update(value)
             else:
                 sections["uplink"][key] = value
+        if certificates.everywhere():
+            made = certificates.certificates()
+            sections["uplink.tls"] = {"ca_file": made["ca.pem"], "name": "business.example",
+                                      "certificate_file": made["box.pem"], "key_file": made["box.key"]}
         return sections
 
     def daemon(self, addresses=(), text=None, notify=True, **changes):

@@ -176,7 +176,10 @@ impl Session {
             lines: &around.lines,
             log_level: LevelFilter::Info,
             unwritten: around.process.descriptors_max / 100,
-            uplink: &UplinkNotes { unresolved: vec![("b.example:7400".into(), "no answer".into())] },
+            uplink: &UplinkNotes {
+                unresolved: vec![("b.example:7400".into(), "no answer".into())],
+                ..UplinkNotes::default()
+            },
             process: &|| around.process,
         };
         tell(&mut self.console, &view);

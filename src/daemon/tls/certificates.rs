@@ -99,15 +99,7 @@ pub fn check(certificate_file: &Path, key_file: &Path) -> Result<Vec<String>, Wr
         _ => {}
     }
     notes.extend(incomplete(&pair).map(|what| format!("{} {what}", certificate_file.display())));
-    if geteuid().is_root() {
-        let unreadable = |path: &&Path| group_id(GROUP).is_some_and(|group| !is_readable(path, group));
-        notes.extend([certificate_file, key_file].iter().copied().filter(|path| unreadable(path)).map(|path| {
-            format!(
-                "{} can't be read by the group {GROUP}, which the service has: `chgrp {GROUP}` it and `chmod 640`, and the same with 750 for its directories",
-                path.display()
-            )
-        }));
-    }
+    notes.extend(unreadable(certificate_file, key_file));
     Ok(notes)
 }
 
@@ -127,6 +119,30 @@ fn incomplete(pair: &Pair) -> impl Iterator<Item = &'static str> {
         ),
     ];
     what.into_iter().filter(|(is_so, _)| *is_so).map(|(_, what)| what)
+}
+
+/// The same for the uplink's pair, which few handshakes use and no browser sees.
+///
+/// # Errors
+/// As [`load`].
+pub fn check_client(certificate_file: &Path, key_file: &Path) -> Result<Vec<String>, Wrong> {
+    load(certificate_file, key_file)?;
+    Ok(unreadable(certificate_file, key_file))
+}
+
+/// Remarks on files that root reads and the service can't.
+fn unreadable(certificate_file: &Path, key_file: &Path) -> Vec<String> {
+    if !geteuid().is_root() {
+        return Vec::new();
+    }
+    let unreadable = |path: &&Path| group_id(GROUP).is_some_and(|group| !is_readable(path, group));
+    let found = [certificate_file, key_file].into_iter().filter(unreadable).map(|path| {
+        format!(
+            "{} can't be read by the group {GROUP}, which the service has: `chgrp {GROUP}` it and `chmod 640`, and the same with 750 for its directories",
+            path.display()
+        )
+    });
+    found.collect()
 }
 
 /// The certificates of a file, in their order.

@@ -6,13 +6,17 @@
 //!
 //! Owns what all of its connections share: certificates, the queue for expensive steps, the rate
 //! limit of each address, the places of half records, counts. A handshake that was begun and fails
-//! is counted and logged at level debug: on a public port there are many.
+//! is counted and logged at level debug: on a public port there are many. The uplink's TLS is apart
+//! from all that: `client.rs`, `verify.rs`, `ca.rs`.
 
+pub(crate) mod ca;
 pub mod certificates;
+pub(super) mod client;
 pub(in crate::daemon) mod halves;
 pub mod handshake;
 mod pacer;
 pub mod secured;
+mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
