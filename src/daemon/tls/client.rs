@@ -27,6 +27,10 @@ use crate::config::{Pin, UplinkAddress, UplinkTls};
 /// machine, whose buffer is a term of the memory sum.
 const OUT_SIZE_MAX: usize = 16 * 1024;
 
+/// Bytes of the server's handshake, at most; usual ones have 2 to 8 KiB. rustls would collect a
+/// message of 64 KiB.
+const HANDSHAKE_SIZE_MAX: usize = 16 * 1024;
+
 /// A connection's TLS.
 pub struct Client {
     connection: ClientConnection,
@@ -35,6 +39,8 @@ pub struct Client {
     own: Option<Pin>,
     /// Bytes came since the last call of [`take_heard`](Self::take_heard).
     heard: bool,
+    /// Bytes that came while the handshake was under way.
+    handshake_size: usize,
 }
 
 /// What there is to read.
@@ -112,7 +118,7 @@ impl Client {
         let name = server_name(settings, entry)?;
         let mut connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
         connection.set_buffer_limit(Some(OUT_SIZE_MAX));
-        Ok(Self { connection, verifier, own, heard: false })
+        Ok(Self { connection, verifier, own, heard: false, handshake_size: 0 })
     }
 
     /// The relay's own key, if it has a certificate.
@@ -166,6 +172,12 @@ impl Client {
                 Ok(size) => {
                     self.heard = true;
                     budget.take(size);
+                    if self.connection.is_handshaking() {
+                        self.handshake_size += size;
+                    }
+                    if self.handshake_size > HANDSHAKE_SIZE_MAX {
+                        return Err(Fault::Tls(format!("its handshake has more than {HANDSHAKE_SIZE_MAX} bytes")));
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Filled::Nothing),
                 Err(error) => return Err(error.into()),
@@ -620,6 +632,89 @@ mod tests {
             assert_eq!(refused, "it does not have the key of its certificate", "{settings:?}");
         }
         forger.join().unwrap();
+    }
+
+    /// A server that says as much as rustls would take: a message of 64 KiB, in pieces.
+    fn hostile(mut stream: TcpStream) {
+        let mut hello = [0; 5];
+        stream.read_exact(&mut hello).unwrap();
+        // The beginning of a `ServerHello` of the greatest length.
+        let message: Vec<u8> = [2, 0, 0xff, 0xff].into_iter().chain(std::iter::repeat_n(0, 0xffff)).collect();
+        for piece in message.chunks(16 * 1024) {
+            let head = [22, 3, 3, u8::try_from(piece.len() >> 8).unwrap(), u8::try_from(piece.len() & 0xff).unwrap()];
+            let _ = stream.write_all(&[&head[..], piece].concat());
+        }
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+
+    /// The most heap that a connection to such a server takes, in bytes.
+    fn heap_of(settings: &UplinkTls, server: impl FnOnce(TcpStream) + Send + 'static) -> (u64, Result<String, String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || server(listener.accept().unwrap().0));
+        let stream = smol::block_on(Stream::connect_tcp(address)).unwrap();
+        let mut said = Ok(String::new());
+        let heap = allocation_counter::measure(|| {
+            let mut client = Client::begin(settings, &UplinkAddress::Tcp(address)).unwrap();
+            while said.is_ok() {
+                said = hear(&mut client, &stream);
+            }
+        });
+        drop(stream);
+        server.join().unwrap();
+        (heap.bytes_max, said)
+    }
+
+    #[test]
+    fn tls_holds_no_more_than_its_term_whatever_the_server_says() {
+        let folder = Folder::new("heap");
+        let settings = UplinkTls {
+            certificate: Some((folder.path("box.pem"), folder.path("box.key"))),
+            ..folder.settings("ca.pem")
+        };
+        let (hostile, why) = heap_of(&settings, hostile);
+        assert_eq!(plain(&why), Err("its handshake has more than 16384 bytes"));
+        // The largest files that are accepted: 8 CAs, and a chain of 8 certificates of 12 KiB.
+        let names: Vec<String> = (0..70).map(|at| format!("DNS:a-name-of-some-size-{at}")).collect();
+        std::fs::write(folder.path("extensions"), format!("subjectAltName={}\n", names.join(","))).unwrap();
+        folder.run(
+            "openssl",
+            "x509 -req -in box.csr -CA ca.pem -CAkey ca.key -days 30 -extfile extensions -out large.pem",
+        );
+        let text = |name: &str| std::fs::read_to_string(folder.path(name)).unwrap();
+        std::fs::write(folder.path("chain.pem"), text("large.pem").repeat(6)).unwrap();
+        std::fs::write(folder.path("cas.pem"), text("other.pem").repeat(7) + &text("ca.pem")).unwrap();
+        let largest = UplinkTls {
+            certificate: Some((folder.path("chain.pem"), folder.path("box.key"))),
+            ..folder.settings("cas.pem")
+        };
+        let server = folder.server("-tls1_3 -cert b.pem -key b.key -Verify 1");
+        let stream = smol::block_on(Stream::connect_tcp(server.address)).unwrap();
+        let large = allocation_counter::measure(|| {
+            let mut client = Client::begin(&largest, &UplinkAddress::Tcp(server.address)).unwrap();
+            assert_eq!(plain(&hear(&mut client, &stream)), HELLO);
+        });
+        let pair = loaded(&folder.path("b.pem"), &folder.path("b.key")).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from((*pair.certified).clone())));
+        let (honest, why) = heap_of(&settings, move |mut stream| {
+            let mut server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            server.complete_io(&mut stream).unwrap();
+            // As fast as the socket takes it, in the largest records.
+            for _ in 0..200 {
+                server.writer().write_all(&[0; 16 * 1024]).unwrap();
+                while server.wants_write() {
+                    server.write_tls(&mut stream).unwrap();
+                }
+            }
+        });
+        assert_eq!(plain(&why), Err("closed"));
+        let most = [("hostile", hostile), ("large", large.bytes_max), ("honest", honest)];
+        assert!(most.iter().all(|(_, size)| *size <= board::UPLINK_TLS_SIZE as u64), "{most:?}");
+        println!("{most:?}");
     }
 
     #[test]
