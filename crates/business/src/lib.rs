@@ -13,18 +13,23 @@
 //!         -> session.rs -> business.rs -> Event
 //! ```
 //!
-//! The feature `smol` adds a shell with sockets, [`serve::Server`].
+//! The feature `smol` adds a shell with sockets, [`serve::Server`], and the feature `tls` TLS on
+//! them.
 #![forbid(unsafe_code)]
 
 mod business;
 mod event;
 mod history;
+#[cfg(feature = "smol")]
+mod line;
 mod links;
 mod relay;
 #[cfg(feature = "smol")]
 pub mod serve;
 mod session;
 mod settings;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod topic;
 
 pub use business::Business;

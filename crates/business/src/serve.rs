@@ -9,19 +9,20 @@
 use core::{cell::RefCell, time::Duration};
 use std::{
     collections::BTreeMap,
-    io::{self, Write as _},
+    io,
     net::{SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     time::Instant,
 };
 
-use futures_lite::{AsyncReadExt as _, FutureExt as _};
+use futures_lite::FutureExt as _;
 use smol::{Async, LocalExecutor, Timer, channel};
 use wire::{
     Track,
     uplink::{Grant, Part},
 };
 
+use super::line::Line;
 use super::{Business, Ended, Event, Links, NotOpen, PublishError, RelayId, Settings, Topic};
 
 /// The capacity of the event queue; more events are dropped.
@@ -67,11 +68,39 @@ impl Server {
     /// # Errors
     /// The listener failed.
     pub async fn serve(self: Rc<Self>, listener: Async<TcpListener>) -> io::Result<()> {
+        self.accept(listener, |stream| Ok(Line::plain(stream))).await
+    }
+
+    /// The same with TLS; see [`tls::config`](super::tls::config).
+    ///
+    /// # Errors
+    /// The listener failed.
+    #[cfg(feature = "tls")]
+    pub async fn serve_tls(
+        self: Rc<Self>,
+        listener: Async<TcpListener>,
+        config: std::sync::Arc<rustls::ServerConfig>,
+    ) -> io::Result<()> {
+        self.accept(listener, |stream| Line::tls(stream, std::sync::Arc::clone(&config))).await
+    }
+
+    async fn accept(
+        self: Rc<Self>,
+        listener: Async<TcpListener>,
+        line: impl Fn(Async<TcpStream>) -> io::Result<Line>,
+    ) -> io::Result<()> {
         let connections = LocalExecutor::new();
         let accepting = async {
             loop {
                 match listener.accept().await {
-                    Ok((stream, address)) => connections.spawn(Rc::clone(&self).attend(stream, address)).detach(),
+                    Ok((stream, address)) => {
+                        // A small frame must not wait for the acknowledgement of the previous one.
+                        let _ = stream.get_ref().set_nodelay(true);
+                        match line(stream) {
+                            Ok(line) => connections.spawn(Rc::clone(&self).attend(line, address)).detach(),
+                            Err(error) => log::warn!("business server: a relay could not be accepted: {error}"),
+                        }
+                    }
                     // Out of file descriptors, or the peer disconnected before it was accepted:
                     // continue.
                     Err(error) => {
@@ -187,9 +216,7 @@ impl Server {
     }
 
     /// Serves one relay's connection until it ends.
-    async fn attend(self: Rc<Self>, stream: Async<TcpStream>, address: SocketAddr) {
-        // A small frame must not wait for the acknowledgement of the previous one.
-        let _ = stream.get_ref().set_nodelay(true);
+    async fn attend(self: Rc<Self>, line: Line, address: SocketAddr) {
         let mut challenge = [0; 16];
         if let Err(error) = getrandom::fill(&mut challenge) {
             return log::error!("business server: can't get random bytes, so a relay was refused: {error}");
@@ -202,14 +229,14 @@ impl Server {
         log::debug!("business server: connection {relay} from {address}");
         // Wakes the writer for the challenge.
         self.change(|_| ());
-        let ended = self.read(relay, &stream).or(self.write(relay, &stream, &woken)).or(self.watch(relay)).await;
+        let ended = self.read(relay, &line).or(self.write(relay, &line, &woken)).or(self.watch(relay)).await;
         self.change(|business| business.disconnect(relay, Ended::Closed(ended)));
     }
 
-    async fn read(&self, relay: RelayId, mut stream: &Async<TcpStream>) -> String {
+    async fn read(&self, relay: RelayId, line: &Line) -> String {
         let mut bytes = vec![0; READ_SIZE];
         loop {
-            let size = match stream.read(&mut bytes).await {
+            let size = match line.read(&mut bytes).await {
                 Ok(0) => return "it closed the connection".to_owned(),
                 Ok(size) => size,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -224,7 +251,7 @@ impl Server {
         }
     }
 
-    async fn write(&self, relay: RelayId, stream: &Async<TcpStream>, woken: &channel::Receiver<()>) -> String {
+    async fn write(&self, relay: RelayId, line: &Line, woken: &channel::Receiver<()>) -> String {
         let (mut frames, mut bytes) = (Vec::new(), Vec::new());
         loop {
             if !self.business.borrow_mut().take(relay, WRITE_SIZE, &mut frames) {
@@ -233,7 +260,7 @@ impl Server {
             frames.drain(..).for_each(|frame| bytes.extend_from_slice(&frame));
             if bytes.is_empty() {
                 let _ = woken.recv().await;
-            } else if let Err(why) = self.write_all(relay, stream, &bytes, woken).await {
+            } else if let Err(why) = self.write_all(relay, line, &bytes, woken).await {
                 return why;
             }
             bytes.clear();
@@ -245,13 +272,15 @@ impl Server {
     async fn write_all(
         &self,
         relay: RelayId,
-        stream: &Async<TcpStream>,
+        line: &Line,
         mut bytes: &[u8],
         woken: &channel::Receiver<()>,
     ) -> Result<(), String> {
         let mut had_to_wait = false;
-        while !bytes.is_empty() {
-            match stream.get_ref().write(bytes) {
+        loop {
+            let written = if bytes.is_empty() { line.flush().map(|()| 0) } else { line.write(bytes) };
+            match written {
+                Ok(_) if bytes.is_empty() => return Ok(()),
                 Ok(size) => {
                     bytes = bytes.get(size..).unwrap_or_default();
                     if core::mem::take(&mut had_to_wait) {
@@ -264,7 +293,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     had_to_wait = true;
-                    let is_writable = async { stream.writable().await.map_err(|error| error.to_string()) };
+                    let is_writable = async { line.writable().await.map_err(|error| error.to_string()) };
                     // The relay may have been disconnected by the machine.
                     let is_woken = async {
                         let _ = woken.recv().await;
@@ -278,7 +307,6 @@ impl Server {
                 Err(error) => return Err(error.to_string()),
             }
         }
-        Ok(())
     }
 
     async fn watch(&self, relay: RelayId) -> String {
@@ -321,7 +349,7 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use futures_lite::AsyncWriteExt as _;
+    use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::{Limits, Times};
@@ -393,13 +421,22 @@ mod tests {
 
     /// Runs a server with one topic while `test` plays relays.
     fn with_server<F: Future<Output = ()>>(settings: Settings, test: impl FnOnce(Rc<Server>, SocketAddr) -> F) {
+        with_served(settings, async |server, listener| server.serve(listener).await, test);
+    }
+
+    fn with_served<F: Future<Output = ()>>(
+        settings: Settings,
+        serve: impl AsyncFnOnce(Rc<Server>, Async<TcpListener>) -> io::Result<()>,
+        test: impl FnOnce(Rc<Server>, SocketAddr) -> F,
+    ) {
         let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
         let address = listener.get_ref().local_addr().unwrap();
         let server = Server::new(Settings { secret: SECRET.to_vec(), ..settings }, "no such link");
         assert!(server.open(5, 70));
         assert!(server.allow("good", 5, GRANT) && !server.allow("no link", 5, GRANT));
+        let served = Rc::clone(&server);
         let serve = async {
-            Rc::clone(&server).serve(listener).await.unwrap();
+            serve(served, listener).await.unwrap();
         };
         let late = async {
             Timer::after(Duration::from_secs(20)).await;
@@ -493,5 +530,210 @@ mod tests {
             mute.read_to_end(&mut challenge).await.unwrap();
             assert!(!challenge.is_empty(), "and then nothing, but the end");
         });
+    }
+
+    /// Relays with TLS, played by rustls on threads of their own.
+    #[cfg(feature = "tls")]
+    mod with_tls {
+        use std::io::{Read as _, Write as _};
+        use std::path::{Path, PathBuf};
+        use std::process::Command;
+        use std::sync::Arc;
+
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+        use super::*;
+
+        /// A directory with a CA, a server's certificate and a relay's, removed when dropped.
+        struct Folder(PathBuf);
+
+        impl Folder {
+            fn new(test: &str) -> Self {
+                let folder =
+                    Self(std::env::temp_dir().join(format!("sharelinkd-business-{test}-{}", std::process::id())));
+                std::fs::create_dir(&folder.0).unwrap();
+                let ec = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+                for ca in ["ca", "other"] {
+                    folder.openssl(&format!("req -x509 {ec} -keyout {ca}.key -out {ca}.pem -days 9 -subj /CN={ca}"));
+                }
+                std::fs::write(
+                    folder.0.join("extensions"),
+                    "basicConstraints=CA:FALSE\nsubjectAltName=DNS:b.example\n",
+                )
+                .unwrap();
+                for (name, ca) in [("business", "ca"), ("box", "ca"), ("stranger", "other")] {
+                    folder.openssl(&format!("req -new {ec} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+                    folder.openssl(&format!(
+                        "x509 -req -in {name}.csr -CA {ca}.pem -CAkey {ca}.key -days 9 -extfile extensions -out {name}.pem"
+                    ));
+                }
+                folder
+            }
+
+            fn openssl(&self, line: &str) {
+                let done = Command::new("openssl").current_dir(&self.0).args(line.split(' ')).output().unwrap();
+                assert!(done.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&done.stderr));
+            }
+
+            fn text(&self, file: &str) -> Vec<u8> {
+                std::fs::read(self.0.join(file)).unwrap()
+            }
+
+            fn server(&self) -> Arc<rustls::ServerConfig> {
+                let text = |file| self.text(file);
+                crate::tls::config(&text("business.pem"), &text("business.key"), Some(&text("ca.pem"))).unwrap()
+            }
+        }
+
+        impl Drop for Folder {
+            fn drop(&mut self) {
+                let _ = std::fs::remove_dir_all(&self.0);
+            }
+        }
+
+        /// A relay that blocks, with this certificate.
+        struct Peer {
+            stream: rustls::StreamOwned<rustls::ClientConnection, TcpStream>,
+            deframer: Deframer,
+        }
+
+        impl Peer {
+            fn new(folder: &Path, certificate: Option<&str>, address: SocketAddr) -> Self {
+                let file = |name: &str| folder.join(name);
+                let mut roots = rustls::RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_file(file("ca.pem")).unwrap()).unwrap();
+                let config =
+                    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                        .with_safe_default_protocol_versions()
+                        .unwrap()
+                        .with_root_certificates(roots);
+                let config = match certificate {
+                    Some(name) => {
+                        let chain = vec![CertificateDer::from_pem_file(file(&format!("{name}.pem"))).unwrap()];
+                        let key = PrivateKeyDer::from_pem_file(file(&format!("{name}.key"))).unwrap();
+                        config.with_client_auth_cert(chain, key).unwrap()
+                    }
+                    None => config.with_no_client_auth(),
+                };
+                let name = "b.example".try_into().unwrap();
+                let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+                let stream = rustls::StreamOwned::new(connection, TcpStream::connect(address).unwrap());
+                Self { stream, deframer: Deframer::new(1 << 20) }
+            }
+
+            fn reads<R>(&mut self, read: impl FnOnce(&ToRelay<'_>) -> R) -> io::Result<R> {
+                loop {
+                    if let Some(Incoming::Frame(frame)) = self.deframer.next_frame().unwrap() {
+                        return Ok(read(&frame));
+                    }
+                    match self.stream.read(self.deframer.space())? {
+                        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        size => self.deframer.filled(size),
+                    }
+                }
+            }
+
+            fn sends(&mut self, frame: &ToBusiness<'_>) {
+                let mut bytes = [0; 1024];
+                let size = encode(frame, &mut bytes).unwrap();
+                self.stream.write_all(&bytes[..size]).unwrap();
+            }
+
+            /// The handshake inside TLS.
+            fn join(&mut self) -> io::Result<()> {
+                let challenge = self.reads(|frame| match frame {
+                    ToRelay::Challenge { nonce, .. } => *nonce,
+                    other => panic!("{other:?}"),
+                })?;
+                let proof = relay_proof(SECRET, &challenge, &[7; 16]);
+                self.sends(&ToBusiness::Hello { version: VERSION, relay: "by hand", nonce: [7; 16], proof });
+                self.reads(|frame| assert!(matches!(frame, ToRelay::Welcome { .. })))
+            }
+        }
+
+        #[test]
+        fn a_relay_with_a_certificate_of_the_ca_is_served_and_no_other() {
+            let folder = Folder::new("served");
+            let config = folder.server();
+            let path = folder.0.clone();
+            with_served(
+                Settings::default(),
+                async |server, listener| server.serve_tls(listener, config).await,
+                |server, address| async move {
+                    let refused = smol::unblock({
+                        let path = path.clone();
+                        move || {
+                            [None, Some("stranger")]
+                                .map(|own| Peer::new(&path, own, address).join().unwrap_err().to_string())
+                        }
+                    });
+                    let [missing, stranger] = refused.await;
+                    assert!(
+                        missing.contains("CertificateRequired") && stranger.contains("UnknownCA"),
+                        "{missing}, {stranger}"
+                    );
+                    assert_eq!(server.relays(), 0);
+                    let peer = smol::unblock(move || {
+                        let mut peer = Peer::new(&path, Some("box"), address);
+                        peer.join().unwrap();
+                        peer.sends(&ToBusiness::Subscribe {
+                            request: 1,
+                            link: "good",
+                            since: None,
+                            page: PageInfo::default(),
+                        });
+                        peer.reads(|frame| assert!(matches!(frame, ToRelay::Accept { request: 1, .. }))).unwrap();
+                        peer
+                    });
+                    let mut peer = peer.await;
+                    assert_eq!(server.relays(), 1);
+                    // More than all buffers on the way hold, in one direction; then the other one.
+                    let data = format!("\"{}\"", "x".repeat(20_000));
+                    let publish = async {
+                        for sequence in 1..=400 {
+                            assert_eq!(server.publish(5, Track::State, Part::Whole, data.as_bytes()), Ok(sequence));
+                            smol::future::yield_now().await;
+                        }
+                    };
+                    let read = smol::unblock(move || {
+                        let mut last = 0;
+                        while last < 400 {
+                            let next = peer.reads(|frame| match frame {
+                                ToRelay::Publish { sequence, data, .. } => (*sequence, data.len()),
+                                other => panic!("{other:?}"),
+                            });
+                            let (sequence, size) = next.unwrap();
+                            assert!(sequence > last && size == 20_002);
+                            last = sequence;
+                        }
+                        peer.sends(&ToBusiness::Ping { nonce: 9 });
+                        peer.reads(|frame| assert!(matches!(frame, ToRelay::Pong { nonce: 9 }))).unwrap();
+                        peer.stream.conn.send_close_notify();
+                        peer.stream.flush().unwrap();
+                        peer
+                    });
+                    let (_, peer) = smol::future::zip(publish, read).await;
+                    while server.relays() > 0 {
+                        Timer::after(Duration::from_millis(5)).await;
+                    }
+                    drop(peer);
+                },
+            );
+        }
+
+        #[test]
+        fn what_is_no_certificate_or_key_is_refused() {
+            let folder = Folder::new("refused");
+            let [chain, key, ca, other] =
+                ["business.pem", "business.key", "ca.pem", "box.key"].map(|file| folder.text(file));
+            assert!(crate::tls::config(&chain, &key, None).is_ok());
+            assert!(crate::tls::config(&chain, &other, None).is_err(), "another's key");
+            assert!(crate::tls::config(&key, &key, None).is_err() && crate::tls::config(&chain, &chain, None).is_err());
+            assert!(
+                crate::tls::config(&chain, &key, Some(b"")).is_err()
+                    && crate::tls::config(&chain, &key, Some(&ca)).is_ok()
+            );
+        }
     }
 }
