@@ -61,7 +61,7 @@ const COMMANDS: [About; 10] = [
     About { name: "config", options: &["--help"], help: CONFIG },
     About { name: "status", options: &["--socket", "--json", "--help"], help: STATUS },
     About { name: "console", options: &["--socket", "--serial", "--speed", "--help"], help: CONSOLE },
-    About { name: "demo", options: &["--port", "--host-port", "--origin", "--help"], help: DEMO },
+    About { name: "demo", options: &["--port", "--host-port", "--origin", "--uplink-tls", "--help"], help: DEMO },
     About { name: "bench", options: &BENCH_OPTIONS, help: BENCH },
     About { name: "drop-in", options: &["--board", "--config", "--help"], help: DROP_IN },
     About { name: "help", options: &["--help"], help: HELP },
@@ -151,6 +151,10 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
             ("demo", "--origin") => {
                 let origin = value(parser, "--origin", "--origin https://app.example")?;
                 demo.origins.push(origin.to_string_lossy().into_owned());
+            }
+            ("demo", "--uplink-tls") => {
+                let directory = value(parser, "--uplink-tls", "--uplink-tls DIRECTORY")?;
+                once(&mut demo.uplink_tls, "--uplink-tls", PathBuf::from(directory))?;
             }
             ("bench", option) if bench.take(parser, option)? => {}
             ("console" | "status", option) if attached.take(name, parser, option)? => {}
@@ -380,8 +384,13 @@ mod tests {
         assert_eq!(parsed("demo"), Ok(Command::Demo(demo::Options::default())));
         let (port, origins) = (Some(0), vec!["https://app.example".to_owned()]);
         assert_eq!(
-            parsed("demo --port 0 --host-port=0 --origin https://app.example"),
-            Ok(Command::Demo(demo::Options { pages_port: port, host_port: port, origins }))
+            parsed("demo --port 0 --host-port=0 --origin https://app.example --uplink-tls pki"),
+            Ok(Command::Demo(demo::Options {
+                pages_port: port,
+                host_port: port,
+                origins,
+                uplink_tls: Some("pki".into())
+            }))
         );
         for line in ["--version", "-V", "version"] {
             assert_eq!(parsed(line), Ok(Command::Version), "{line}");

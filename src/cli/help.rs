@@ -123,12 +123,16 @@ uplink over loopback, with a room that runs by itself. Prints two addresses:
 the share page for viewers, and the host page, which controls the room.
 
 Usage: sharelinkd demo [--port N] [--host-port N] [--origin ORIGIN]...
+                       [--uplink-tls DIRECTORY]
 
 Options:
   -p, --port N      Port of the share page, on loopback [default: 8080]
   --host-port N     Port of the host page, on loopback [default: 8081]
   --origin ORIGIN   Also allow pages of this origin to connect, such as your
                     page's http://localhost:3000; may be given several times
+  --uplink-tls DIRECTORY
+                    TLS on the uplink, with business.pem and business.key
+                    from there; with a ca.pem there, the relay shows box-1.pem
   -h, --help        Print this
 
 Port 0 is any free one. If a default port is in use, the next is tried.

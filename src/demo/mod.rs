@@ -10,6 +10,7 @@ use std::{
     future::pending,
     io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
     process::ExitCode,
     rc::Rc,
     time::Duration,
@@ -24,6 +25,7 @@ mod host;
 mod lines;
 mod script;
 mod stage;
+mod uplink_tls;
 mod watchers;
 
 use crate::{
@@ -43,6 +45,8 @@ pub struct Options {
     pub host_port: Option<u16>,
     /// Further origins whose pages may connect.
     pub origins: Vec<String>,
+    /// The directory with the certificates for TLS on the uplink; `None` is without TLS.
+    pub uplink_tls: Option<PathBuf>,
 }
 
 /// The default port of the share page.
@@ -95,13 +99,19 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
     let uplink = address(&uplink_listener)?;
     let share = format!("http://{pages}/s/{}", stage::LINK);
 
+    let tls = options.uplink_tls.as_deref().map(uplink_tls::load).transpose()?;
+    let (server_tls, section) = tls.map_or((None, String::new()), |tls| (Some(tls.server), tls.section));
     let secret = secret()?;
     let unknown_link = format!("这个演示只有一个房间：/s/{0} · This demo has one room: /s/{0}", stage::LINK);
     let business = Server::new(Settings { secret: secret.clone().into_bytes(), ..Settings::default() }, &unknown_link);
     let stage = Stage::new(Rc::clone(&business), share.clone()).map_err(|error| error.to_string())?;
 
     let business_server = async {
-        let served = Rc::clone(&business).serve(non_blocking(uplink_listener)?).await;
+        let (business, listener) = (Rc::clone(&business), non_blocking(uplink_listener)?);
+        let served = match server_tls {
+            Some(tls) => business.serve_tls(listener, tls).await,
+            None => business.serve(listener).await,
+        };
         Err(format!("the business server has stopped: {served:?}"))
     };
     let host_server = async {
@@ -117,7 +127,8 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
         pending().await
     };
     // The first to end ends the demo: the relay on Ctrl-C, after its drain, or any failure.
-    let relay = relay(executor, pages, uplink, &secret, &options.origins);
+    let uplink = format!("addresses = [\"{uplink}\"]\nsecret = \"{secret}\"\n{section}");
+    let relay = relay(executor, pages, &uplink, &options.origins);
     let servers = Box::pin(business_server).or(Box::pin(host_server)).or(Box::pin(room));
     Box::pin(relay).or(servers).or(Box::pin(announced)).await
 }
@@ -126,15 +137,15 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
 async fn relay(
     executor: Rc<LocalExecutor<'static>>,
     pages: SocketAddr,
-    uplink: SocketAddr,
-    secret: &str,
+    uplink: &str,
     origins: &[String],
 ) -> Result<(), String> {
     // For every character that an origin may contain, Debug quotes and escapes as TOML does.
-    let text = format!(
-        "[pages]\nlisten = \"{pages}\"\norigins = {origins:?}\n[uplink]\naddresses = [\"{uplink}\"]\nsecret = \"{secret}\"\n"
-    );
-    let around = Surroundings::without_files("demo");
+    let text = format!("[pages]\nlisten = \"{pages}\"\norigins = {origins:?}\n[uplink]\n{uplink}");
+    let around = Surroundings {
+        check_client_pair: &daemon::tls::certificates::check_client,
+        ..Surroundings::without_files("demo")
+    };
     let config = Config::parse(&text, board::SELECTED, &around).map_err(|problems| {
         problems.iter().map(|it| format!("{}; {}", it.what, it.remedy)).collect::<Vec<_>>().join("\n")
     })?;

@@ -174,6 +174,35 @@ fn a_demo_whose_reader_went_away_lives_on_and_ends_in_good_order() {
 }
 
 #[test]
+fn a_demo_has_tls_on_its_uplink_if_it_is_given_the_certificates() {
+    let folder = Folder::new("demo-tls");
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tls.md")).unwrap();
+    let (_, uplink) = manual.split_once("\n## Uplink\n").unwrap();
+    let lines = uplink.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let made = Command::new("sh").args(["-ec", lines]).current_dir(&folder.0).output().unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let demo = || {
+        let mut command = program();
+        command.args(["demo", "--host-port", "0", "--port", "0", "--uplink-tls"]).arg(&folder.0);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let mut child = demo().spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("A room is live") {
+        assert!(said.read_line(&mut told).unwrap() > 0, "the demo does not serve: {told}");
+    }
+    assert!(Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    for (file, words) in [("box-1.key", "box-1.key can't be read"), ("business.key", "business.key can't be read")] {
+        fs::remove_file(folder.0.join(file)).unwrap();
+        let refused = demo().output().unwrap();
+        assert!(!refused.status.success() && text(&refused.stderr).contains(words), "{}", text(&refused.stderr));
+    }
+}
+
+#[test]
 fn a_failing_output_is_reported() {
     for arguments in [&["config"][..], &["status", "--json", "--socket", "/nowhere"]] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

@@ -20,6 +20,7 @@ mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -138,6 +139,17 @@ impl Server {
         let bucket = usize::try_from(index).ok().and_then(|index| buckets.get_mut(index));
         bucket.is_none_or(|bucket| bucket.take(self.rate, self.clock.now()))
     }
+}
+
+/// The pin of a certificate whose key is at hand, as `uplink.tls.pin` has it.
+///
+/// # Errors
+/// The pair can't be used, and the remedy.
+pub fn pin(certificate_file: &Path, key_file: &Path) -> Result<config::Pin, config::Wrong> {
+    let pair = certificates::load(certificate_file, key_file)?;
+    verify::pin_of(&pair.end_entity().into()).map_err(|error| {
+        (format!("{} can't be used: {error}", certificate_file.display()), "issue another one".to_owned())
+    })
 }
 
 fn pairs(tls: &config::Tls) -> Result<Vec<Pair>, String> {
