@@ -25,7 +25,8 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use rustix::system::uname;
 
-use crate::daemon::tls::{ca, certificates};
+use crate::daemon::tls::notes::Report;
+use crate::daemon::tls::{ca, certificates, notes};
 pub use address::{Order, UplinkAddress, is_loopback_name};
 use board::Board;
 pub use document::nearest;
@@ -117,6 +118,8 @@ pub struct CertificateFiles {
     pub line: u32,
     /// Remarks of the check that an operator should know, one line each.
     pub notes: Vec<String>,
+    /// Names, key and dates in one line, for people.
+    pub about: String,
 }
 
 /// Where a pair was configured, and what its files held at that time, makes no other
@@ -220,8 +223,8 @@ pub struct Surroundings<'a> {
     /// The path of a certificate's or a key's file, given its configured path.
     pub resolve: &'a dyn Fn(&Path) -> PathBuf,
     /// Reads a certificate chain and its key, given their resolved paths.
-    pub check_pair: &'a dyn Fn(&Path, &Path) -> Checked,
-    /// The same for the relay's own, which the business server gets to see.
+    pub check_pair: &'a dyn Fn(&Path, &Path) -> Result<Report, Wrong>,
+    /// Reads the relay's own, which the business server gets to see.
     pub check_client_pair: &'a dyn Fn(&Path, &Path) -> Checked,
     /// Reads the certificates of a CA, given the file's resolved path.
     pub check_ca: &'a dyn Fn(&Path) -> Checked,
@@ -239,17 +242,17 @@ impl<'a> Surroundings<'a> {
         Self {
             read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
             resolve: &|name| name.to_owned(),
-            check_pair: &|certificate, _| does_not_exist(certificate),
-            check_client_pair: &|certificate, _| does_not_exist(certificate),
-            check_ca: &|file| does_not_exist(file),
+            check_pair: &|certificate, _| Err(does_not_exist(certificate)),
+            check_client_pair: &|certificate, _| Err(does_not_exist(certificate)),
+            check_ca: &|file| Err(does_not_exist(file)),
             hostname,
             runtime_directory: None,
         }
     }
 }
 
-fn does_not_exist(file: &Path) -> Checked {
-    Err((format!("{} does not exist", file.display()), "remove it".to_owned()))
+fn does_not_exist(file: &Path) -> Wrong {
+    (format!("{} does not exist", file.display()), "remove it".to_owned())
 }
 
 impl Config {
@@ -310,7 +313,7 @@ impl Config {
         let around = Surroundings {
             read_secret: &read_secret,
             resolve: &resolve,
-            check_pair: &certificates::check,
+            check_pair: &notes::check,
             check_client_pair: &certificates::check_client,
             check_ca: &ca::check,
             hostname: &hostname(),

@@ -74,9 +74,11 @@
 #![deny(unsafe_code)]
 
 pub mod bench;
+pub mod certificate;
 pub mod config;
 pub mod console;
 pub mod daemon;
+mod date;
 pub mod demo;
 pub mod metrics;
 pub mod terminal;

@@ -89,7 +89,10 @@ impl fmt::Display for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { listen, certificates, min_version, hsts_s, redirect } = self;
         writeln!(f, "listen = {}\ncertificates = [", List(listen))?;
-        for CertificateFiles { certificate_file, key_file, .. } in certificates {
+        for CertificateFiles { certificate_file, key_file, about, .. } in certificates {
+            if !about.is_empty() {
+                writeln!(f, "    # {about}")?;
+            }
             let (certificate_file, key_file) = (certificate_file.display(), key_file.display());
             writeln!(
                 f,

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use super::values::{self, Network};
 use super::{CertificateFiles, MinVersion, Surroundings, Tls, address, sections};
+use crate::daemon::tls::notes::Report;
 use board::{CERTIFICATES_MAX, OFF};
 use document::{At, Document};
+use tls::names::choose;
 
 /// The longest `max-age` of HSTS, in seconds: two years, what the browsers' preload list asks for.
 const HSTS_S_MAX: u64 = 63_072_000;
@@ -97,6 +99,7 @@ fn certificates(document: &mut Document<'_>, around: &Surroundings<'_>) -> Vec<C
         return Vec::new();
     }
     let mut good: Vec<CertificateFiles> = Vec::with_capacity(pairs.len());
+    let mut names = Vec::with_capacity(pairs.len());
     for At { line, value } in pairs {
         let wrong = keys.iter().zip(&value).find_map(|(key, file)| Some((key, file_wrong(file)?)));
         if let Some((key, (what, remedy))) = wrong {
@@ -110,11 +113,34 @@ fn certificates(document: &mut Document<'_>, around: &Surroundings<'_>) -> Vec<C
             continue;
         }
         match (around.check_pair)(&certificate_file, &key_file) {
-            Ok(notes) => good.push(CertificateFiles { certificate_file, key_file, line, notes }),
+            Ok(Report { notes, names: found, about }) => {
+                names.push(found);
+                good.push(CertificateFiles { certificate_file, key_file, line, notes, about });
+            }
             Err((what, remedy)) => document.refuse(line, format!("[tls] certificates: {what}"), remedy),
         }
     }
+    for (index, found) in names.iter().enumerate() {
+        let note = shadowed(&good, &names, index, found);
+        if let (Some(note), Some(pair)) = (note, good.get_mut(index)) {
+            pair.notes.push(note);
+        }
+    }
     good
+}
+
+/// A remark on the names of a certificate for which an earlier one answers.
+fn shadowed(pairs: &[CertificateFiles], names: &[Vec<String>], index: usize, found: &[String]) -> Option<String> {
+    let answering = |name: &String| Some(choose(names, name)).filter(|chosen| *chosen != index);
+    let mut shadowed = found.iter().filter_map(|name| Some((name, answering(name)?)));
+    let (name, chosen) = shadowed.next()?;
+    let more = match shadowed.count() {
+        0 => String::new(),
+        more if more + 1 == found.len() => ", and so do earlier ones for all its other names".to_owned(),
+        more => format!(", and so do earlier ones for {more} more of its names"),
+    };
+    let (file, earlier) = (pairs.get(index)?.certificate_file.display(), pairs.get(chosen)?.certificate_file.display());
+    Some(format!("{file} has the name {name}, for which {earlier} answers, which is listed before it{more}"))
 }
 
 /// What is wrong with the name of a file, before anything is read.
@@ -170,7 +196,16 @@ mod tests {
             if key.display().to_string() != format!("{certificate}.key") {
                 return Err((format!("{} does not match", key.display()), "write the key's own".to_owned()));
             }
-            Ok(if certificate.ends_with("rsa") { vec![format!("{certificate} is slow")] } else { Vec::new() })
+            let notes = if certificate.ends_with("rsa") { vec![format!("{certificate} is slow")] } else { Vec::new() };
+            let names = match certificate.rsplit('/').next().unwrap_or_default() {
+                "a" => &["a.example", "*.example"][..],
+                "b" => &["B.example", "a.example"],
+                "c" => &["A.example.", "*.example"],
+                "d" => &["b.example", "x.example"],
+                _ => &[],
+            };
+            let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
+            Ok(Report { notes, about: names.join(" and "), names })
         };
         let around = Surroundings {
             resolve: &|name| Path::new("/etc/sharelinkd").join(name),
@@ -209,7 +244,9 @@ mod tests {
             (tls.listen.as_slice(), tls.min_version, tls.hsts_s, tls.redirect),
             (&["0.0.0.0:8443".parse().unwrap()][..], MinVersion::V12, 0, true)
         );
-        let [CertificateFiles { certificate_file, key_file, line, notes }] = &tls.certificates[..] else { panic!() };
+        let [CertificateFiles { certificate_file, key_file, line, notes, .. }] = &tls.certificates[..] else {
+            panic!()
+        };
         assert_eq!((certificate_file.as_path(), *line), (Path::new("/etc/sharelinkd/good"), 3));
         assert_eq!((key_file.as_path(), notes.len()), (Path::new("/etc/sharelinkd/good.key"), 0));
         assert_eq!(config.challenge_directory, None);
@@ -320,6 +357,34 @@ mod tests {
         assert!(
             errors.len() == 1 && errors[0].starts_with("12: [tls] certificates has 9 entries; list at most 8"),
             "{errors:#?}"
+        );
+    }
+
+    #[test]
+    fn names_for_which_an_earlier_certificate_answers_are_noted() {
+        let pairs: Vec<String> = ["a", "b", "c", "d"]
+            .iter()
+            .map(|name| format!("{{ certificate_file = \"{name}\", key_file = \"{name}.key\" }}"))
+            .collect();
+        let config = good(&format!("listen = \"0.0.0.0:443\"\ncertificates = [{}]", pairs.join(", ")));
+        let notes: Vec<String> =
+            config.tls.iter().flat_map(|tls| &tls.certificates).flat_map(|it| it.notes.clone()).collect();
+        let said = |at: &str| at.replace('^', "/etc/sharelinkd/");
+        assert_eq!(
+            notes,
+            [
+                said("^b has the name a.example, for which ^a answers, which is listed before it"),
+                said(
+                    "^c has the name A.example., for which ^a answers, which is listed before it, and so do earlier ones for all its other names"
+                ),
+                // x.example is covered by a's wildcard, and its own exact name goes first.
+                said("^d has the name b.example, for which ^b answers, which is listed before it"),
+            ]
+        );
+        let printed = config.to_string();
+        assert!(
+            printed.contains("    # a.example and *.example\n    { certificate_file = \"/etc/sharelinkd/a\""),
+            "{printed}"
         );
     }
 

@@ -301,7 +301,7 @@ fn carry_out(daemon: &Daemon, request: Request) -> String {
 impl Daemon {
     /// Builds the console's view of the relay.
     pub(super) fn look<T>(&self, see: impl FnOnce(&View<'_>) -> T) -> T {
-        self.uplink_notes.borrow_mut().is_clock_unset = clock::is_unset();
+        self.uplink_notes.borrow_mut().is_clock_unset = clock::wall_s().is_none();
         logging::with_lines(|lines, unwritten| {
             see(&View {
                 relay: &self.relay.borrow(),

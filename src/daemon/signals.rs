@@ -158,13 +158,14 @@ fn tls_kept(running: &Config, configured: Option<Tls>) -> Option<Tls> {
 mod tests {
     use super::*;
     use crate::config::Surroundings;
+    use crate::daemon::tls::notes::Report;
     use board::HOST;
 
     /// A configuration with TLS at these addresses; without TLS at none.
     fn config(listen: &[&str], version: &str) -> Config {
         let pair = "certificates = [{ certificate_file = \"a\", key_file = \"b\" }]";
         let tls = format!("[tls]\nlisten = {listen:?}\nmin_version = \"{version}\"\n{pair}\n");
-        let around = Surroundings { check_pair: &|_, _| Ok(Vec::new()), ..Surroundings::without_files("box") };
+        let around = Surroundings { check_pair: &|_, _| Ok(Report::default()), ..Surroundings::without_files("box") };
         Config::parse(if listen.is_empty() { "" } else { &tls }, &HOST, &around).unwrap()
     }
 

@@ -24,6 +24,7 @@ use std::path::Path;
 use board::{HOST, TINY};
 use sharelinkd::config::{Config, LIMITS, Secret, Surroundings};
 use sharelinkd::daemon::head::{self, Asked, Response};
+use sharelinkd::daemon::tls::notes::Report;
 use wire::page::{Notice, Request, decode_request};
 use wire::uplink::{Deframer, FrameError, Incoming, decode_to_business, decode_to_relay, encode};
 use wire::{is_link, json};
@@ -251,7 +252,12 @@ pub fn config(data: &[u8]) {
     };
     let check_pair = |_: &Path, key: &Path| {
         let is_note = key.as_os_str().len().is_multiple_of(2);
-        if is_note { Ok(vec!["slow".to_owned()]) } else { Err(("is wrong".to_owned(), "write it right".to_owned())) }
+        let report = Report {
+            notes: vec!["slow".to_owned()],
+            names: vec!["a.example".to_owned()],
+            about: "a.example; P-256".to_owned(),
+        };
+        if is_note { Ok(report) } else { Err(("is wrong".to_owned(), "write it right".to_owned())) }
     };
     let around = Surroundings { read_secret: &read, check_pair: &check_pair, ..Surroundings::without_files("box") };
     let parsed = Config::parse(text, &HOST, &around);

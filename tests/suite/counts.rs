@@ -13,6 +13,7 @@ use allocation_counter::AllocationInfo;
 use async_tungstenite::tungstenite::WebSocket;
 use sharelinkd::config::{Config, Surroundings};
 use sharelinkd::daemon;
+use sharelinkd::daemon::tls::notes::Report;
 use smol::{LocalExecutor, Timer};
 use socket2::{Domain, Socket, Type};
 use wire::Track;
@@ -59,7 +60,7 @@ fn count<T: Send + 'static>(sections: &str, world: impl FnOnce(World) -> T + Sen
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let text = config_text(listener.local_addr().unwrap()) + sections;
-    let around = Surroundings { check_pair: &|_, _| Ok(Vec::new()), ..Surroundings::without_files("test") };
+    let around = Surroundings { check_pair: &|_, _| Ok(Report::default()), ..Surroundings::without_files("test") };
     let config = Config::parse(&text, board::SELECTED, &around).unwrap();
     let (tell_address, address) = mpsc::channel();
     let (tell_warm, is_warm) = mpsc::channel();

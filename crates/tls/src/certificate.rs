@@ -27,6 +27,10 @@ pub struct Certificate<'a> {
     pub not_after: i64,
     /// Whether subject and issuer are the same bytes: a root, or a certificate that signs itself.
     pub is_self_issued: bool,
+    /// The content of the issuer's name.
+    issuer: &'a [u8],
+    /// The content of the subject's name.
+    subject: &'a [u8],
     /// The SubjectPublicKeyInfo in DER: what a pin is the hash of.
     pub public_key: &'a [u8],
     /// The kind of that key.
@@ -104,6 +108,8 @@ impl<'a> Certificate<'a> {
             not_before,
             not_after,
             is_self_issued: issuer == subject,
+            issuer,
+            subject,
             public_key: public_key.whole,
             key_kind,
             alternatives,
@@ -114,6 +120,12 @@ impl<'a> Certificate<'a> {
     pub fn names(&self) -> impl Iterator<Item = Name<'a>> + use<'a> {
         let mut rest = Reader::new(self.alternatives);
         core::iter::from_fn(move || Some(name(rest.any()?))).filter_map(Option::flatten)
+    }
+
+    /// Whether this certificate names the other's subject as its issuer. Verifies no signature.
+    #[must_use]
+    pub fn is_issued_by(&self, other: &Certificate<'_>) -> bool {
+        self.issuer == other.subject
     }
 
     /// The DNS names among [`Certificate::names`].
@@ -345,6 +357,7 @@ mod tests {
         let leaf = Certificate::parse(ED25519).unwrap();
         assert_eq!((leaf.not_before, leaf.not_after), (951_825_600, 253_402_300_799));
         assert!(!leaf.is_self_issued && leaf.key_kind == KeyKind::Ed25519);
+        assert!(leaf.is_issued_by(&root) && root.is_issued_by(&root) && !root.is_issued_by(&leaf));
         let long = Certificate::parse(RSA3072).unwrap();
         assert_eq!((long.not_before, long.not_after), (0, 2_524_608_000));
         assert!(!long.is_self_issued && long.key_kind == KeyKind::Rsa(3_072));

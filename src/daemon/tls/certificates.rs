@@ -12,7 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::geteuid;
-use rustls::SignatureAlgorithm;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -21,7 +20,6 @@ use rustls::sign::CertifiedKey;
 
 use crate::config::file;
 use crate::config::values::Wrong;
-use tls::certificate::{Certificate, KeyKind};
 
 /// The maximum size of either file, in bytes. Chains of 8 certificates are shorter.
 const FILE_SIZE_MAX: usize = 64 * 1024;
@@ -46,16 +44,21 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// The certificates (X.509, DER), the server's own first.
+    pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.certified.cert.iter().map(AsRef::as_ref)
+    }
+
+    /// Whether the other pair has the same certificates, and so the same key.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.certified.cert == other.certified.cert
+    }
+
     /// The server's own certificate (X.509, DER).
     #[must_use]
     pub fn end_entity(&self) -> &[u8] {
-        self.certified.cert.first().map_or(&[], AsRef::as_ref)
-    }
-
-    /// Whether the key is RSA, whose signatures cost several times those of ECDSA.
-    #[must_use]
-    pub fn is_rsa(&self) -> bool {
-        self.certified.key.algorithm() == SignatureAlgorithm::RSA
+        self.chain().next().unwrap_or_default()
     }
 }
 
@@ -76,52 +79,7 @@ pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Pair, Wrong> {
     Ok(Pair { certified: Arc::new(certified) })
 }
 
-/// Loads a pair for its errors and notes alone, as a configuration is checked.
-///
-/// # Errors
-/// As [`load`].
-pub fn check(certificate_file: &Path, key_file: &Path) -> Result<Vec<String>, Wrong> {
-    let pair = load(certificate_file, key_file)?;
-    let mut notes = Vec::new();
-    match pair.certified.key.algorithm() {
-        SignatureAlgorithm::RSA => notes.push(format!(
-            "{} has an RSA key: each full handshake costs 5 (32-bit ARM, x86-64) to 11 times (64-bit ARM) the processor time of an ECDSA key; get a certificate for an ECDSA key on P-256",
-            certificate_file.display()
-        )),
-        SignatureAlgorithm::ED25519 => notes.push(format!(
-            "{} has an Ed25519 key, which browsers don't accept; get a certificate for an ECDSA key on P-256",
-            certificate_file.display()
-        )),
-        _ if Certificate::parse(pair.end_entity()).is_ok_and(|own| own.key_kind == KeyKind::P384) => notes.push(format!(
-            "{} has a key on P-384: the signature of each full handshake takes 50 times as long as on P-256 (x86-64); get a certificate for an ECDSA key on P-256",
-            certificate_file.display()
-        )),
-        _ => {}
-    }
-    notes.extend(incomplete(&pair).map(|what| format!("{} {what}", certificate_file.display())));
-    notes.extend(unreadable(certificate_file, key_file));
-    Ok(notes)
-}
-
-/// What browsers will miss in a chain.
-fn incomplete(pair: &Pair) -> impl Iterator<Item = &'static str> {
-    let own = Certificate::parse(pair.end_entity());
-    let without_names = own.is_ok_and(|own| own.names().next().is_none());
-    let without_issuer = pair.certified.cert.len() == 1 && own.is_ok_and(|own| !own.is_self_issued);
-    let what = [
-        (
-            without_issuer,
-            "has only the server's own certificate: browsers that don't know its issuer refuse it; append the intermediate certificates, or name the CA's fullchain.pem",
-        ),
-        (
-            without_names,
-            "has no name in subjectAltName: every browser refuses it; get a certificate with the public name",
-        ),
-    ];
-    what.into_iter().filter(|(is_so, _)| *is_so).map(|(_, what)| what)
-}
-
-/// The same for the uplink's pair, which few handshakes use and no browser sees.
+/// Checks the uplink's pair, which few handshakes use and no browser sees; returns remarks.
 ///
 /// # Errors
 /// As [`load`].
@@ -131,7 +89,7 @@ pub fn check_client(certificate_file: &Path, key_file: &Path) -> Result<Vec<Stri
 }
 
 /// Remarks on files that root reads and the service can't.
-fn unreadable(certificate_file: &Path, key_file: &Path) -> Vec<String> {
+pub fn unreadable(certificate_file: &Path, key_file: &Path) -> Vec<String> {
     if !geteuid().is_root() {
         return Vec::new();
     }
@@ -352,7 +310,7 @@ pub(super) mod tests {
             self.0.join(name)
         }
 
-        fn openssl(&self, line: &str) {
+        pub fn openssl(&self, line: &str) {
             let done = Command::new("openssl").current_dir(&self.0).args(line.split(' ')).output().unwrap();
             assert!(done.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&done.stderr));
         }
@@ -366,12 +324,12 @@ pub(super) mod tests {
         }
 
         /// Writes a file that consists of others.
-        fn join(&self, name: &str, parts: &[&str]) {
+        pub fn join(&self, name: &str, parts: &[&str]) {
             let parts: Vec<Vec<u8>> = parts.iter().map(|part| fs::read(self.path(part)).unwrap()).collect();
             write(self.path(name), parts.concat()).unwrap();
         }
 
-        fn load(&self, certificate: &str, key: &str) -> Result<Pair, Wrong> {
+        pub fn load(&self, certificate: &str, key: &str) -> Result<Pair, Wrong> {
             load(&self.path(certificate), &self.path(key))
         }
 
@@ -389,7 +347,7 @@ pub(super) mod tests {
         }
     }
 
-    const P256: &str = "EC -pkeyopt ec_paramgen_curve:P-256";
+    pub const P256: &str = "EC -pkeyopt ec_paramgen_curve:P-256";
 
     #[test]
     fn a_pair_is_loaded_in_each_form_of_its_key() {
@@ -418,24 +376,21 @@ pub(super) mod tests {
             let pair = folder.load(certificate, key).unwrap_or_else(|wrong| panic!("{certificate} {key}: {wrong:?}"));
             assert_eq!(pair.certified.cert.len(), count, "{certificate}");
             assert_eq!(pair.end_entity(), fs::read(folder.path("a.der")).unwrap(), "{certificate}");
-            assert!(!pair.is_rsa());
         }
     }
 
     #[test]
-    fn every_kind_of_key_that_can_sign_is_loaded_and_the_costly_ones_are_noted() {
+    fn every_kind_of_key_that_can_sign_is_loaded() {
         let folder = Folder::new();
-        for (name, algorithm, word) in [
-            ("p256", P256, ""),
-            ("p384", "EC -pkeyopt ec_paramgen_curve:P-384", "a key on P-384"),
-            ("ed", "ed25519", "browsers don't accept"),
-            ("rsa", "RSA -pkeyopt rsa_keygen_bits:2048", "an RSA key: each full handshake costs"),
+        for (name, algorithm) in [
+            ("p256", P256),
+            ("p384", "EC -pkeyopt ec_paramgen_curve:P-384"),
+            ("ed", "ed25519"),
+            ("rsa", "RSA -pkeyopt rsa_keygen_bits:2048"),
         ] {
             folder.pair(name, algorithm);
-            let (certificate, key) = (folder.path(&format!("{name}.pem")), folder.path(&format!("{name}.key")));
-            let notes = check(&certificate, &key).unwrap_or_else(|wrong| panic!("{name}: {wrong:?}"));
-            assert_eq!(notes.iter().any(|note| !word.is_empty() && note.contains(word)), !word.is_empty(), "{notes:?}");
-            assert_eq!(load(&certificate, &key).unwrap().is_rsa(), name == "rsa");
+            let loaded = folder.load(&format!("{name}.pem"), &format!("{name}.key"));
+            assert!(loaded.is_ok(), "{name}: {loaded:?}");
         }
         folder.openssl("rsa -in rsa.key -traditional -out rsa-pkcs1.key");
         assert!(folder.load("rsa.pem", "rsa-pkcs1.key").is_ok());
@@ -449,30 +404,6 @@ pub(super) mod tests {
             let expected = format!("key_file {name}.key has a key of a kind that is not supported; use an ECDSA key");
             assert!(wrong.starts_with(&expected), "{wrong}");
         }
-    }
-
-    #[test]
-    fn what_browsers_will_miss_in_a_chain_is_noted() {
-        let folder = Folder::new();
-        folder.pair("ca", P256);
-        folder.openssl(&format!("genpkey -algorithm {P256} -out leaf.key"));
-        folder.openssl("req -new -key leaf.key -subj /CN=leaf -addext subjectAltName=DNS:leaf.example -out leaf.csr");
-        folder.openssl(
-            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -set_serial 7 -copy_extensions copy -out leaf.pem",
-        );
-        folder.openssl("req -x509 -new -key leaf.key -subj /CN=leaf -out nameless.pem");
-        folder.join("chain.pem", &["leaf.pem", "ca.pem"]);
-        for (certificate, word) in [
-            ("leaf.pem", Some("has only the server's own certificate")),
-            ("chain.pem", None),
-            ("nameless.pem", Some("has no name in subjectAltName")),
-        ] {
-            let notes = check(&folder.path(certificate), &folder.path("leaf.key")).unwrap();
-            let found: Vec<_> = notes.iter().filter(|note| note.contains(" has ")).collect();
-            assert_eq!(found.len(), usize::from(word.is_some()), "{certificate}: {notes:?}");
-            assert!(word.is_none_or(|word| found[0].contains(word)), "{certificate}: {notes:?}");
-        }
-        assert_eq!(incomplete(&folder.load("ca.pem", "ca.key").unwrap()).count(), 0, "a self-signed one");
     }
 
     #[test]

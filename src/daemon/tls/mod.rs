@@ -14,6 +14,7 @@ pub mod certificates;
 pub(super) mod client;
 pub(in crate::daemon) mod halves;
 pub mod handshake;
+pub mod notes;
 mod pacer;
 pub mod secured;
 mod verify;
@@ -342,7 +343,13 @@ mod tests {
         let folder = Folder::new();
         folder.pair("a", "EC -pkeyopt ec_paramgen_curve:P-256");
         let (certificate_file, key_file) = (folder.path("a.pem"), folder.path("a.key"));
-        let certificates = vec![config::CertificateFiles { certificate_file, key_file, line: 1, notes: Vec::new() }];
+        let certificates = vec![config::CertificateFiles {
+            certificate_file,
+            key_file,
+            line: 1,
+            notes: Vec::new(),
+            about: String::new(),
+        }];
         let (listen, min_version) = (Vec::new(), config::MinVersion::V12);
         let tls = config::Tls { listen, certificates, min_version, hsts_s: 0, redirect: false };
         let board = Board { address_asks_burst: burst, address_asks_per_s: 0, ..HOST };
