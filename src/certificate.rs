@@ -18,7 +18,8 @@ const DAY_S: i64 = 24 * HOUR_S;
 pub const SOON_S: i64 = 14 * DAY_S;
 /// Seconds before its end from which on it must be renewed now.
 pub const VERY_SOON_S: i64 = 3 * DAY_S;
-/// The names of a certificate, in bytes, at most; more of them are only counted.
+/// The names of a certificate, in bytes, at most; more of them are only counted. The configuration
+/// and the console keep them for each of eight certificates.
 const NAMES_SIZE_MAX: usize = 1024;
 
 /// A SHA-256. Prints as `openssl dgst` does.

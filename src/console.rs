@@ -22,6 +22,7 @@ mod list;
 mod out;
 mod reply;
 mod text;
+mod tls;
 #[cfg(test)]
 mod transcripts;
 mod view;
@@ -37,7 +38,7 @@ pub use self::lines::{LINE_SIZE_MAX, LINES_MAX, Lines};
 use self::list::{Kind, List, Next};
 pub use self::out::OUT_SIZE_MAX;
 use self::out::Out;
-pub use self::view::{Process, Request, TlsNotes, UplinkNotes, View};
+pub use self::view::{PagesTls, Process, Request, TlsCounts, TlsNotes, UplinkNotes, View};
 use relay::time::Instant;
 
 /// Bytes typed ahead of an unfinished answer that are kept; the rest is dropped.
@@ -307,6 +308,7 @@ impl Console {
             Command::Topics => return self.list(Kind::Topics),
             Command::Topic(number) => text_of(list::topic(view, number)),
             Command::Uplink => reply::uplink(view),
+            Command::Tls => return self.list(Kind::Certificates),
             Command::Memory => reply::memory(view),
             Command::Limits => reply::limits(view),
             Command::Counters => reply::counters(view),

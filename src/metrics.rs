@@ -7,6 +7,7 @@
 //! Refuses nothing and counts nothing itself.
 
 mod text;
+mod tls;
 
 use self::text::{Kind, Seconds, Text};
 use crate::console::{self, View};
@@ -46,6 +47,7 @@ pub fn render(view: &View<'_>, figures: &Figures<'_>) -> String {
     publications(&mut out, view);
     deliveries(&mut out, view);
     uplink(&mut out, view);
+    tls::render(&mut out, view.tls.as_ref());
     tables(&mut out, view);
     memory(&mut out, view);
     process(&mut out, view, figures);
@@ -433,8 +435,9 @@ mod tests {
     use log::LevelFilter;
 
     use super::*;
+    use crate::certificate::{Served, Summary};
     use crate::config::{Config, Surroundings};
-    use crate::console::{Lines, Process, UplinkNotes};
+    use crate::console::{Lines, PagesTls, Process, TlsCounts, UplinkNotes};
     use board::{HOST, METRICS_SIZE};
     use relay::rig::Rig;
     use wire::uplink::Part;
@@ -443,6 +446,13 @@ mod tests {
         let config = Config::parse("", &HOST, &Surroundings::without_files("box")).unwrap();
         let process =
             || Process { resident_size: 4_100_000, resident_size_highest: 4_300_000, descriptors_max: 16_384 };
+        let summary = Summary::of([&include_bytes!("../crates/tls/testdata/server.der")[..]].into_iter()).ok();
+        let served: Vec<_> = [summary, None]
+            .into_iter()
+            .cycle()
+            .take(board::CERTIFICATES_MAX)
+            .map(|summary| Served { file: "/x".to_owned(), summary, trouble: None })
+            .collect();
         let view = View {
             relay: &rig.relay,
             now: rig.now,
@@ -453,6 +463,13 @@ mod tests {
             log_level: LevelFilter::Info,
             unwritten: 3,
             uplink: &UplinkNotes::default(),
+            tls: Some(PagesTls {
+                listening: &[],
+                certificates: &served,
+                counts: TlsCounts { full: 5, resumed: 4, reloads: 3, reloads_failed: 2, ..TlsCounts::default() },
+                now_s: Some(4_922_899_200 - 86_400),
+                is_slow: false,
+            }),
             process: &process,
         };
         let answers = crate::daemon::response::STATUSES.map(|(code, _)| (code, 7));
@@ -496,10 +513,14 @@ mod tests {
             ("sharelinkd_condition{code=\"L1\"}", 1),
             ("sharelinkd_condition{code=\"U1\"}", 0),
             ("sharelinkd_pages_refused_total{cause=\"origin\"}", 7),
+            ("sharelinkd_tls_handshakes_total{kind=\"resumed\"}", 4),
+            ("sharelinkd_tls_reloads_total{result=\"failed\"}", 2),
+            ("sharelinkd_tls_certificate_expiry_seconds{certificate=\"1\"}", 86_400),
             ("sharelinkd_table_limit{table=\"pages\"}", u64::from(HOST.pages_max)),
         ] {
             assert_eq!(value(&text, row), expected, "{row}");
         }
+        assert!(!text.contains("{certificate=\"2\"}"), "it can't be read");
         assert!(text.contains("\nprocess_cpu_seconds_total 1.25\n"));
         assert!(text.contains("\nprocess_start_time_seconds 1700000000.12\n"));
     }

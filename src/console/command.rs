@@ -31,6 +31,8 @@ pub enum Command {
     Topic(u32),
     /// Show the connection to the business server.
     Uplink,
+    /// List the certificates, and show counts of TLS for pages.
+    Tls,
     /// Show the memory sum.
     Memory,
     /// Show the limits.
@@ -86,7 +88,7 @@ pub struct About {
 }
 
 /// Every command, in the order of `help`.
-pub const COMMANDS: [About; 18] = [
+pub const COMMANDS: [About; 19] = [
     about(
         "help",
         "help [COMMAND]",
@@ -116,6 +118,12 @@ pub const COMMANDS: [About; 18] = [
         "uplink",
         "the connection to the business server",
         "Addresses are tried in turn; the relay returns to the first once it answers.",
+    ),
+    about(
+        "tls",
+        "tls",
+        "TLS for pages: handshakes, certificates with names and dates",
+        "Fingerprints are SHA-256, of the certificate and of its public key (DER).",
     ),
     about(
         "memory",
@@ -258,6 +266,7 @@ fn command(about: &'static About, word: Option<&str>) -> Option<Command> {
         ("topics", None) => Command::Topics,
         ("topics", Some(word)) => Command::Topic(word.parse().ok()?),
         ("uplink", None) => Command::Uplink,
+        ("tls", None) => Command::Tls,
         ("memory", None) => Command::Memory,
         ("limits", None) => Command::Limits,
         ("counters", None) => Command::Counters,

@@ -4,8 +4,8 @@
 //! health of the relay: healthy (no condition), degraded (some), down (draining: no new page is
 //! served).
 
-use super::View;
 use super::text::{percent, span};
+use super::{View, tls};
 use board::size_text;
 
 /// The health of the relay.
@@ -41,10 +41,16 @@ pub struct Condition {
 }
 
 /// Every code with its meaning; `docs/console.md` has the same table, with what to do.
-pub const CODES: [(&str, &str); 11] = [
+pub const CODES: [(&str, &str); 17] = [
     ("U1", "the business server is not connected"),
     ("U2", "a name in uplink.addresses does not resolve"),
     ("U3", "the clock was never set, and certificates have dates"),
+    ("C1", "a certificate has expired, or is not valid yet"),
+    ("C2", "a certificate expires within 3 days"),
+    ("C3", "the files of a certificate can't be used"),
+    ("C4", "a certificate expires within 14 days"),
+    ("C5", "the clock was never set, so nothing is known of the pages' certificates' dates"),
+    ("C6", "a certificate has a kind of key that is slow on this processor"),
     ("D1", "the relay is draining"),
     ("T1", "a table is nearly full"),
     ("A1", "media history is evicted early"),
@@ -82,6 +88,9 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
     if view.uplink.is_clock_unset && view.config.uplink.tls.as_ref().is_some_and(|tls| tls.ca_file.is_some()) {
         let what = "the clock was never set: the business server's certificate is checked against the time of this";
         add("U3", format!("{what} program's source, and may be newer"));
+    }
+    for (code, text) in view.tls.iter().flat_map(tls::conditions) {
+        add(code, text);
     }
     let used = relay.in_use();
     for (name, used, max) in [

@@ -6,9 +6,9 @@
 
 use core::fmt::Write as _;
 
-use super::View;
 use super::command::Row;
 use super::text::{link, plain, sequence, span, within, wrapped};
+use super::{View, tls};
 use board::size_text;
 use relay::inspect::{PageRow, PageState};
 use wire::Track;
@@ -34,6 +34,8 @@ pub enum Kind {
     Topics,
     /// The last notable lines of the log.
     Events,
+    /// The certificates that pages are served with.
+    Certificates,
 }
 
 /// Rows examined for one line, at most: searching a long table must not block the relay.
@@ -64,12 +66,13 @@ impl List {
     pub fn next(&mut self, view: &View<'_>) -> Next {
         if !self.has_head {
             self.has_head = true;
-            return Next::Line(self.head());
+            return Next::Line(self.head(view));
         }
         let end = match self.kind {
             Kind::Pages | Kind::SlowPages => view.relay.pages_end(),
             Kind::Topics => view.relay.topics_end(),
             Kind::Events => return self.next_event(view),
+            Kind::Certificates => return self.next_certificate(view),
         };
         for _ in 0..LOOKS_MAX {
             let Some(index) = u32::try_from(self.next).ok().filter(|next| *next < end) else { return Next::Done };
@@ -105,6 +108,13 @@ impl List {
         Next::Line(out)
     }
 
+    fn next_certificate(&mut self, view: &View<'_>) -> Next {
+        let index = usize::try_from(self.next).unwrap_or(usize::MAX);
+        let Some(rows) = view.tls.as_ref().and_then(|tls| tls::certificate(tls, index)) else { return Next::Done };
+        (self.next, self.shown) = (self.next + 1, self.shown + 1);
+        Next::Line(rows)
+    }
+
     /// The last line, with the count.
     #[must_use]
     pub fn foot(&self) -> String {
@@ -113,12 +123,14 @@ impl List {
             Kind::SlowPages => "slow page",
             Kind::Topics => "topic",
             Kind::Events => "event",
+            Kind::Certificates => "certificate",
         };
         format!("{} {name}{}\n", self.shown, if self.shown == 1 { "" } else { "s" })
     }
 
-    fn head(&self) -> String {
+    fn head(&self, view: &View<'_>) -> String {
         match self.kind {
+            Kind::Certificates => tls::head(view.tls.as_ref()),
             Kind::Topics => format!(
                 "{:>10} {:>6} {:>5} {:>6} {:>12} {:>12} {:>9} {:>9}\n",
                 "topic", "pages", "links", "blocks", "state", "messages", "audio", "video"

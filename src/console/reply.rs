@@ -9,7 +9,7 @@ use core::fmt::Write as _;
 use super::condition::{self, Condition};
 use super::lines::Line;
 use super::text::{percent, plain, span, within, wrapped};
-use super::{TlsNotes, View};
+use super::{TlsNotes, View, tls};
 use crate::config::{LIMITS, PAGES_PER_ADDRESS_AUTO, Pin};
 use board::{Known, Term, memory_sum, size_text};
 use relay::InUse;
@@ -53,6 +53,9 @@ pub fn status(view: &View<'_>) -> String {
     let address = view.config.uplink.addresses.get(row.entry as usize).map_or(String::new(), plain);
     let since = row.for_ms.map_or(String::new(), |ms| format!(" for {}", span(ms)));
     let _ = writeln!(out, "uplink      {}{since}, {}", row.state, within(&address, 44));
+    if let Some(tls) = &view.tls {
+        let _ = writeln!(out, "tls         {}", tls::status(tls));
+    }
     let _ = writeln!(out, "name        {}, up for {}", within(&plain(&view.config.uplink.name), 48), span(view.now.0));
     let _ = write!(out, "version     {}", version(view));
     let _ = writeln!(out, "{:<12}{:>10} {:>10} {:>10} {:>6}", "", "used", "limit", "highest", "used %");
@@ -123,6 +126,7 @@ pub fn json(view: &View<'_>) -> String {
             "kernel_limit_bytes": board.kernel_size_max,
         },
         "conditions": conditions,
+        "tls": view.tls.as_ref().map(tls::json),
     });
     ascii(&value.to_string()) + "\n"
 }

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use log::{Level, LevelFilter};
 
-use super::{CODES, COMMANDS, Console, Lines, PROMPT, Process, Request, UplinkNotes, View};
+use super::{CODES, COMMANDS, Console, Lines, PROMPT, PagesTls, Process, Request, TlsCounts, UplinkNotes, View};
+use crate::certificate::{Served, Summary};
 use crate::config::{Config, Surroundings};
 use board::HOST;
 use relay::rig::{Rig, SHARED};
@@ -26,6 +27,7 @@ struct Evening {
     config: Config,
     lines: Lines,
     uplink: UplinkNotes,
+    served: Vec<Served>,
 }
 
 impl Evening {
@@ -63,7 +65,16 @@ impl Evening {
         let third = rig.page();
         rig.subscribe(third, 1, "another-link");
         let _ = (rig.said(), SHARED);
-        Self { rig, config, lines, uplink: UplinkNotes::default() }
+        let served = [
+            ("/etc/sharelinkd/tls/fullchain.pem", &include_bytes!("../../crates/tls/testdata/server.der")[..]),
+            ("/etc/sharelinkd/tls/odd.pem", include_bytes!("../../crates/tls/testdata/odd.der")),
+        ];
+        let served = served.map(|(file, certificate)| Served {
+            file: file.to_owned(),
+            summary: Some(Summary::of([certificate].into_iter()).unwrap()),
+            trouble: None,
+        });
+        Self { rig, config, lines, uplink: UplinkNotes::default(), served: served.into() }
     }
 
     fn look<T>(&self, see: impl FnOnce(&View<'_>) -> T) -> T {
@@ -79,6 +90,13 @@ impl Evening {
             log_level: LevelFilter::Info,
             unwritten: 0,
             uplink: &self.uplink,
+            tls: Some(PagesTls {
+                listening: &["0.0.0.0:443".parse().unwrap()],
+                certificates: &self.served,
+                counts: TlsCounts { full: 3, resumed: 7, reloads: 1, ..TlsCounts::default() },
+                now_s: Some(1_795_000_000),
+                is_slow: false,
+            }),
             process: &process,
         })
     }
@@ -271,7 +289,8 @@ fn said(evening: &Evening, console: &mut Console, keys: &[u8], size: usize) -> S
 fn every_short_answer_has_room_behind_what_waits_already() {
     let evening = Evening::begin();
     for line in [
-        "help", "help log", "status", "json", "pages", "pages #0", "topics 7", "uplink", "memory", "limits", "counters",
+        "help", "help log", "status", "json", "pages", "pages #0", "topics 7", "uplink", "tls", "memory", "limits",
+        "counters",
     ] {
         let mut console = Console::new(false);
         let text = said(&evening, &mut console, format!("{line}\r").as_bytes(), usize::MAX);

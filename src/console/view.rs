@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use log::LevelFilter;
 
 use super::lines::Lines;
+use crate::certificate::Served;
 use crate::config::{Config, Pin};
 use board::Board;
 use relay::{Relay, session::Session, table::Id, time::Instant};
@@ -49,6 +50,43 @@ pub struct TlsNotes {
     pub shown: Option<Pin>,
 }
 
+/// TLS for pages as only the shell knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct PagesTls<'a> {
+    /// Where pages connect by TLS.
+    pub listening: &'a [SocketAddr],
+    /// The certificates in force, in the order of the configuration; at most
+    /// [`board::CERTIFICATES_MAX`].
+    pub certificates: &'a [Served],
+    /// What happened since the start.
+    pub counts: TlsCounts,
+    /// The wall clock, in seconds since 1970; `None` if it was never set.
+    pub now_s: Option<i64>,
+    /// Whether signatures with other keys than on P-256 cost more than this processor can afford.
+    pub is_slow: bool,
+}
+
+/// Counts of TLS for pages since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsCounts {
+    /// Handshakes with a signature.
+    pub full: u64,
+    /// Handshakes by a ticket.
+    pub resumed: u64,
+    /// Handshakes that failed.
+    pub failed: u64,
+    /// Handshakes refused by the rate limit of their address.
+    pub limited: u64,
+    /// Places of half records in use now.
+    pub half_records: usize,
+    /// Connections cut because others needed the place of their half record.
+    pub halves_cut: u64,
+    /// Times that certificates, or the lowest version, were replaced.
+    pub reloads: u64,
+    /// Times that the files of a certificate could not be used, and were reported.
+    pub reloads_failed: u64,
+}
+
 /// What the console reads.
 pub struct View<'a> {
     /// The machine.
@@ -69,6 +107,8 @@ pub struct View<'a> {
     pub unwritten: u64,
     /// The uplink, besides the machine's own state.
     pub uplink: &'a UplinkNotes,
+    /// TLS for pages; none if it is off.
+    pub tls: Option<PagesTls<'a>>,
     /// Asks the kernel about the process.
     pub process: &'a dyn Fn() -> Process,
 }

@@ -18,9 +18,10 @@ use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::budget::Budget;
+use super::tls::notes::IS_ARM32;
 use super::{Daemon, DaemonError, clock, logging, proc, signals};
 use crate::config::Config;
-use crate::console::{Console, ONCE, Request, View};
+use crate::console::{Console, ONCE, PagesTls, Request, View};
 use board::CONSOLES_MAX;
 
 /// Mode of the socket: the relay's user and its group may connect.
@@ -301,7 +302,16 @@ fn carry_out(daemon: &Daemon, request: Request) -> String {
 impl Daemon {
     /// Builds the console's view of the relay.
     pub(super) fn look<T>(&self, see: impl FnOnce(&View<'_>) -> T) -> T {
-        self.uplink_notes.borrow_mut().is_clock_unset = clock::wall_s().is_none();
+        let now_s = clock::wall_s();
+        self.uplink_notes.borrow_mut().is_clock_unset = now_s.is_none();
+        let certificates = self.tls.as_ref().map(|server| (server.counts(), server.certificates()));
+        let tls = certificates.as_ref().map(|(counts, certificates)| PagesTls {
+            listening: &self.tls_listening,
+            certificates: certificates.served(),
+            counts: *counts,
+            now_s,
+            is_slow: IS_ARM32,
+        });
         logging::with_lines(|lines, unwritten| {
             see(&View {
                 relay: &self.relay.borrow(),
@@ -313,6 +323,7 @@ impl Daemon {
                 log_level: log::max_level(),
                 unwritten,
                 uplink: &self.uplink_notes.borrow(),
+                tls,
                 process: &proc::process,
             })
         })

@@ -178,6 +178,7 @@ async fn serve_for(
     tasks.push(executor.spawn(uplink::run(Rc::clone(&daemon))));
     tasks.push(executor.spawn(tick(Rc::clone(&daemon))));
     tasks.push(executor.spawn(watchdog::feed(Rc::clone(&daemon))));
+    tasks.push(executor.spawn(tls::reload::watch(Rc::clone(&daemon), tls::reload::LOOK_EVERY)));
     if daemon.notify.is_connected() {
         tasks.push(executor.spawn(systemd::keep_status(Rc::clone(&daemon))));
     }

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt, future};
@@ -67,8 +68,15 @@ pub fn again(daemon: &Daemon) -> Result<Vec<&'static str>, Vec<ConfigError>> {
     let Some(path) = &daemon.path else { return Ok(Vec::new()) };
     daemon.notify.reloading();
     let read = Config::load_again(path, board::SELECTED, &daemon.config.borrow());
-    let result = read.map(|config| take(daemon, config));
+    let result = read.and_then(|config| {
+        take_certificates(daemon, path, &config)?;
+        Ok(take(daemon, config))
+    });
     if let Err(errors) = &result {
+        // A renewal doesn't wait until the rest of the configuration is good.
+        if let Some(server) = &daemon.tls {
+            server.look(true);
+        }
         for error in errors {
             log::error!("{error}");
         }
@@ -76,6 +84,22 @@ pub fn again(daemon: &Daemon) -> Result<Vec<&'static str>, Vec<ConfigError>> {
     }
     daemon.notify.ready(&daemon.look(console::brief));
     result
+}
+
+/// Takes the certificates of another configuration; looks for new ones of the same if it has none.
+fn take_certificates(daemon: &Daemon, path: &Path, config: &Config) -> Result<(), Vec<ConfigError>> {
+    let Some(server) = &daemon.tls else { return Ok(()) };
+    let Some(tls) = &config.tls else {
+        server.look(true);
+        return Ok(());
+    };
+    let error = |(line, (what, remedy))| ConfigError {
+        file: path.to_owned(),
+        line,
+        what: format!("[tls] certificates: {what}"),
+        remedy,
+    };
+    server.take(tls).map_err(|wrong| wrong.into_iter().map(error).collect())
 }
 
 /// Applies what can change while pages are connected; returns the keys that need a restart.
@@ -107,11 +131,6 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let waits: Vec<&str> = waits.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect();
     for key in &waits {
         log::warn!("{key} changed: takes effect after a restart");
-    }
-    if let (Some(server), Some(tls)) = (&daemon.tls, &config.tls)
-        && let Err(why) = server.replace(tls)
-    {
-        log::error!("the new certificates can't be used: {why}; the certificates before stay");
     }
     log::set_max_level(config.log_level);
     let mut uplink = config.uplink;

@@ -30,7 +30,7 @@ async def scrape(port, timeout=10):
             assert name == family, line
             families[name] = kind
         else:
-            row, value = re.fullmatch(r'([a-z_]+(?:\{[a-z]+="[^"]*"(?:,[a-z]+="[^"]*")*\})?) ([0-9.]+)', line).groups()
+            row, value = re.fullmatch(r'([a-z_]+(?:\{[a-z]+="[^"]*"(?:,[a-z]+="[^"]*")*\})?) (-?[0-9.]+)', line).groups()
             assert row.startswith(family) and row not in rows, line
             rows[row] = float(value)
     return families, rows

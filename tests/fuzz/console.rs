@@ -8,8 +8,11 @@
 use board::TINY;
 use log::{Level, LevelFilter};
 use relay::time::Instant;
+use sharelinkd::certificate::{Served, Summary};
 use sharelinkd::config::{Config, Surroundings};
-use sharelinkd::console::{Console, Lines, ONCE, OUT_SIZE_MAX, Process, Request, UplinkNotes, View};
+use sharelinkd::console::{
+    Console, Lines, ONCE, OUT_SIZE_MAX, PagesTls, Process, Request, TlsCounts, UplinkNotes, View,
+};
 
 use super::machine::{Script, World};
 
@@ -29,6 +32,7 @@ struct Around {
     lines: Lines,
     now: Instant,
     process: Process,
+    served: Vec<Served>,
 }
 
 /// One operation on the console, decoded before it runs, so that it can run twice.
@@ -62,6 +66,7 @@ pub fn console(data: &[u8]) {
             resident_size_highest: 1 << 24,
             descriptors_max: flags.into(),
         },
+        served: served(),
     };
     let whole = Session::play(begin(), &operations, is_socket, is_once, usize::MAX);
     let cut = Session::play(begin(), &operations, is_socket, is_once, 1);
@@ -98,6 +103,8 @@ fn read(operation: u8, script: &mut Script<'_>) -> Operation {
         "quit\r",
     ];
     match operation % 8 {
+        // Apart from the others, whose numbers are in the corpus.
+        0 | 1 if operation >= 248 => Operation::Type(b"tls\r".to_vec()),
         0 | 1 => Operation::Type(COMMANDS[usize::from(script.below(24))].as_bytes().to_vec()),
         2 => {
             let size = usize::from(script.below(100));
@@ -126,6 +133,13 @@ fn config(may_control: bool) -> Config {
     );
     let around = Surroundings { read_secret: &|_| Ok(Vec::new()), ..Surroundings::without_files("box") };
     Config::parse(&text, &TINY, &around).expect("a configuration that is good")
+}
+
+/// A certificate with many kinds of names, and files that can't be used.
+fn served() -> Vec<Served> {
+    let odd = include_bytes!("../../crates/tls/testdata/odd.der");
+    let trouble = Some("key_file /k does not match certificate_file /é".to_owned());
+    vec![Served { file: "/etc/é.pem".into(), summary: Summary::of([&odd[..]].into_iter()).ok(), trouble }]
 }
 
 /// A console and its output.
@@ -180,6 +194,13 @@ impl Session {
                 unresolved: vec![("b.example:7400".into(), "no answer".into())],
                 ..UplinkNotes::default()
             },
+            tls: Some(PagesTls {
+                listening: &around.config.pages.listen,
+                certificates: &around.served,
+                counts: TlsCounts::default(),
+                now_s: Some(around.process.descriptors_max.try_into().unwrap_or(0)),
+                is_slow: true,
+            }),
             process: &|| around.process,
         };
         tell(&mut self.console, &view);

@@ -15,6 +15,7 @@ mod fuzzing;
 mod pages;
 mod preview;
 mod program;
+mod renewal;
 mod service;
 mod simulation;
 mod soak;

@@ -16,10 +16,11 @@ pub(in crate::daemon) mod halves;
 pub mod handshake;
 pub mod notes;
 mod pacer;
+pub mod reload;
 pub mod secured;
 mod verify;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -27,10 +28,10 @@ use std::time::Duration;
 
 use smol::{Timer, future};
 
-use self::certificates::Pair;
 use self::halves::Halves;
 use self::handshake::{Acceptor, Failed, Kind, Next};
 use self::pacer::Pacer;
+use self::reload::Certificates;
 use self::secured::Secured;
 use super::budget::Budget;
 use super::clock::Clock;
@@ -39,7 +40,8 @@ use super::heads::Place;
 use super::response::Response;
 use super::stream::Stream;
 use super::{Daemon, DaemonError};
-use crate::config;
+use crate::config::{self, MinVersion};
+use crate::console::TlsCounts;
 use board::Board;
 use relay::rate::{Bucket, Rate};
 use relay::time::Jitter;
@@ -58,6 +60,9 @@ const HANDSHAKE: u8 = 22;
 /// TLS for pages.
 pub struct Server {
     acceptor: RefCell<Acceptor>,
+    /// What the acceptor was made of.
+    certificates: RefCell<Certificates>,
+    min_version: Cell<MinVersion>,
     pacer: Pacer,
     /// Handshakes by the hash of an address.
     buckets: RefCell<Box<[Bucket]>>,
@@ -65,22 +70,7 @@ pub struct Server {
     seed: u64,
     halves: Rc<Halves>,
     clock: Clock,
-    counts: Cell<Counts>,
-}
-
-/// Counts since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Handshakes with a signature.
-    pub full: u64,
-    /// Handshakes by a ticket.
-    pub resumed: u64,
-    /// Handshakes that failed.
-    pub failed: u64,
-    /// Handshakes refused by the rate limit of their address.
-    pub limited: u64,
-    /// Connections cut because others needed the place of their half record.
-    pub halves_cut: u64,
+    counts: Cell<TlsCounts>,
 }
 
 impl Server {
@@ -89,26 +79,29 @@ impl Server {
     /// # Errors
     /// A pair of files that was good when the configuration was checked can't be read any more.
     pub fn new(tls: &config::Tls, board: &Board, clock: Clock) -> Result<Self, DaemonError> {
-        let pairs = pairs(tls).map_err(DaemonError::Tls)?;
+        let certificates = Certificates::of(&tls.certificates).map_err(|wrong| {
+            let wrong = wrong.into_iter().map(|(_, (what, remedy))| format!("{what}; {remedy}"));
+            DaemonError::Tls(wrong.collect::<Vec<_>>().join("; "))
+        })?;
         let refused = |failed: Failed| DaemonError::Tls(failed.to_string());
-        let acceptor = RefCell::new(Acceptor::new(&pairs, tls.min_version, None).map_err(refused)?);
+        let acceptor = Acceptor::new(&certificates.pairs(), tls.min_version, None).map_err(refused)?;
         let buckets = RefCell::new(vec![Bucket::default(); board.addresses_max as usize].into());
         let rate = Rate { burst: board.address_asks_burst, per_s: board.address_asks_per_s };
         let seed = getrandom::u64().map_err(DaemonError::Random)?;
         let halves = Rc::new(Halves::new(board.half_records_max, clock));
         let pacer = Pacer::new().map_err(|error| DaemonError::Tls(error.to_string()))?;
-        Ok(Self { acceptor, pacer, buckets, rate, seed, halves, clock, counts: Cell::default() })
-    }
-
-    /// Takes other certificates, or new ones out of the same files, from the next handshake on.
-    /// Open connections keep their keys, and tickets stay good.
-    ///
-    /// # Errors
-    /// Why they can't be used; those before stay.
-    pub fn replace(&self, tls: &config::Tls) -> Result<(), String> {
-        let acceptor = Acceptor::new(&pairs(tls)?, tls.min_version, Some(&self.acceptor.borrow()));
-        *self.acceptor.borrow_mut() = acceptor.map_err(|failed| failed.to_string())?;
-        Ok(())
+        Ok(Self {
+            acceptor: RefCell::new(acceptor),
+            certificates: RefCell::new(certificates),
+            min_version: Cell::new(tls.min_version),
+            pacer,
+            buckets,
+            rate,
+            seed,
+            halves,
+            clock,
+            counts: Cell::default(),
+        })
     }
 
     /// The places of half records.
@@ -117,11 +110,16 @@ impl Server {
     }
 
     /// Counts since the start.
-    pub fn counts(&self) -> Counts {
-        Counts { halves_cut: self.halves.cut(), ..self.counts.get() }
+    pub fn counts(&self) -> TlsCounts {
+        TlsCounts { half_records: self.halves.count(), halves_cut: self.halves.cut(), ..self.counts.get() }
     }
 
-    fn count(&self, change: impl FnOnce(&mut Counts)) {
+    /// The certificates in force.
+    pub fn certificates(&self) -> Ref<'_, Certificates> {
+        self.certificates.borrow()
+    }
+
+    fn count(&self, change: impl FnOnce(&mut TlsCounts)) {
         let mut counts = self.counts.get();
         change(&mut counts);
         self.counts.set(counts);
@@ -151,12 +149,6 @@ pub fn pin(certificate_file: &Path, key_file: &Path) -> Result<config::Pin, conf
     verify::pin_of(&pair.end_entity().into()).map_err(|error| {
         (format!("{} can't be used: {error}", certificate_file.display()), "issue another one".to_owned())
     })
-}
-
-fn pairs(tls: &config::Tls) -> Result<Vec<Pair>, String> {
-    let load = |files: &config::CertificateFiles| certificates::load(&files.certificate_file, &files.key_file);
-    let pairs: Result<_, _> = tls.certificates.iter().map(load).collect();
-    pairs.map_err(|(what, remedy)| format!("{what}; {remedy}"))
 }
 
 /// Why no hands were shaken.
@@ -403,7 +395,7 @@ mod tests {
         for _ in 0..3 {
             assert!(meet(&daemon, &server, bystander, &client()));
         }
-        assert_eq!(server.counts(), Counts { full: 4, resumed: 2, limited: 2, ..Counts::default() });
+        assert_eq!(server.counts(), TlsCounts { full: 4, resumed: 2, limited: 2, ..TlsCounts::default() });
     }
 
     #[test]
@@ -428,7 +420,7 @@ mod tests {
             assert_eq!(shaken.err().map(|answer| answer.is_some()), Some(is_answered), "{said:?}");
             assert_eq!(server.counts().failed - before, failed, "{said:?}");
         }
-        assert_eq!(server.counts(), Counts { failed: 5, ..Counts::default() });
+        assert_eq!(server.counts(), TlsCounts { failed: 5, ..TlsCounts::default() });
     }
 
     #[test]
