@@ -7,6 +7,9 @@
 //! nothing of sockets or the machine, or of how a value is used.
 
 mod address;
+pub(crate) mod ca;
+pub mod certificate_notes;
+pub mod certificates;
 pub(crate) mod file;
 mod limits;
 mod origin;
@@ -14,7 +17,7 @@ mod render;
 mod sections;
 mod tls;
 mod uplink_tls;
-pub(crate) mod values;
+mod values;
 
 use std::fmt;
 use std::io;
@@ -25,10 +28,9 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use rustix::system::uname;
 
-use crate::daemon::tls::notes::Report;
-use crate::daemon::tls::{ca, certificates, notes};
 pub use address::{Order, UplinkAddress, is_loopback_name};
 use board::Board;
+use certificate_notes::Report;
 pub use document::nearest;
 use document::{Document, Problem, line_of};
 use file::NoText;
@@ -313,7 +315,7 @@ impl Config {
         let around = Surroundings {
             read_secret: &read_secret,
             resolve: &resolve,
-            check_pair: &notes::check,
+            check_pair: &certificate_notes::check,
             check_client_pair: &certificates::check_client,
             check_ca: &ca::check,
             hostname: &hostname(),

@@ -75,6 +75,7 @@
 
 pub mod bench;
 pub mod certificate;
+mod clock;
 pub mod config;
 pub mod console;
 pub mod daemon;

@@ -9,9 +9,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::certificate_notes::Report;
 use super::values::{self, Network};
 use super::{CertificateFiles, MinVersion, Surroundings, Tls, address, sections};
-use crate::daemon::tls::notes::Report;
 use board::{CERTIFICATES_MAX, OFF};
 use document::{At, Document};
 use tls::names::choose;

@@ -241,6 +241,7 @@ pub fn memory(view: &View<'_>) -> String {
     for term in &sum.terms {
         let (now, most) = match term.name {
             "kernel queues" => (Some(relay.kernel_size()), Some(relay.kernel_size_highest())),
+            "TLS half records" => (view.tls.as_ref().map(|tls| tls.counts.half_records as u64 * term.size), None),
             _ => (in_use(view, term, &used), in_use(view, term, &highest)),
         };
         rows(term.name, term.bytes(), now, most, term.known.name());
@@ -280,8 +281,9 @@ fn in_use(view: &View<'_>, term: &Term, rows: &InUse) -> Option<u64> {
         "kept frames" => rows.kept_blocks.into(),
         "arena" => rows.blocks.into(),
         "kernel sockets" => pages,
-        // Only with TLS.
-        "TLS scratches" | "certificates, tickets" => return None,
+        // Allocated only with TLS.
+        "TLS scratches" | "certificates, tickets" if view.tls.is_none() => return None,
+        "TLS address buckets" if view.tls.is_some() => term.count,
         // Allocated as a whole at start.
         _ if term.known == Known::Buffer && term.count == 1 => 1,
         "arena free list" | "address buckets" => term.count,

@@ -93,7 +93,7 @@ impl Evening {
             tls: Some(PagesTls {
                 listening: &["0.0.0.0:443".parse().unwrap()],
                 certificates: &self.served,
-                counts: TlsCounts { full: 3, resumed: 7, reloads: 1, ..TlsCounts::default() },
+                counts: TlsCounts { full: 3, resumed: 7, reloads: 1, half_records: 2, ..TlsCounts::default() },
                 now_s: Some(1_795_000_000),
                 is_slow: false,
             }),
@@ -452,5 +452,18 @@ fn too_few_descriptors_are_told_from_the_first_that_is_missing() {
         let codes =
             evening.look(|view| super::conditions(&View { process: &process, ..*view })).into_iter().map(|it| it.code);
         assert_eq!(codes.filter(|code| *code == "F1").count(), usize::from(is_reported), "{allowed} of {needed}");
+    }
+}
+
+#[test]
+fn memory_of_tls_counts_as_used_only_with_tls() {
+    let evening = Evening::begin();
+    for is_on in [true, false] {
+        let text = evening.look(|view| super::reply::memory(&View { tls: view.tls.filter(|_| is_on), ..*view }));
+        for term in ["TLS half records", "TLS address buckets", "TLS scratches", "certificates, tickets"] {
+            let row = text.lines().find(|row| row.starts_with(term)).unwrap();
+            let used = row[term.len()..].split_whitespace().nth(2).unwrap();
+            assert_eq!(used != "-", is_on, "{row}");
+        }
     }
 }

@@ -18,9 +18,10 @@ use smol::{Async, LocalExecutor, Timer, future};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::budget::Budget;
-use super::tls::notes::IS_ARM32;
-use super::{Daemon, DaemonError, clock, logging, proc, signals};
+use super::{Daemon, DaemonError, logging, proc, signals};
+use crate::clock;
 use crate::config::Config;
+use crate::config::certificate_notes::IS_ARM32;
 use crate::console::{Console, ONCE, PagesTls, Request, View};
 use board::CONSOLES_MAX;
 

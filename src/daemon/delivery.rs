@@ -11,12 +11,12 @@ use std::time::Duration;
 use smol::{Timer, future};
 use socket2::SockRef;
 
-use super::clock::{self, Clock};
 use super::exchange::{Behind, linger, readable, write_all};
 use super::heads::{PROGRESS_PER_S, Place};
 use super::response::Response;
 use super::socket_queues;
 use super::stream::Stream;
+use crate::clock::{self, Clock};
 
 /// An answer is given up if less than [`PROGRESS_PER_S`] arrives over this time. So a peer that
 /// takes nothing doesn't keep its place, and one on a slow line gets the whole answer, however long

@@ -18,7 +18,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use simple_logger::SimpleLogger;
 
-use super::clock::Clock;
+use crate::clock::Clock;
 use crate::console::Lines;
 use relay::time::Instant;
 

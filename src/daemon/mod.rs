@@ -16,7 +16,6 @@ mod boundary;
 mod budget;
 mod card;
 mod challenge;
-mod clock;
 pub mod connection;
 mod console;
 mod delivery;
@@ -61,12 +60,12 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer};
 
-use self::clock::Clock;
 pub use self::error::DaemonError;
 pub use self::exchange::{read_head, timely};
 use self::fanout::Connections;
 use self::inherited::Inherited;
 pub use self::listen::listener;
+use crate::clock::Clock;
 
 use self::systemd::Notify;
 use self::wake::{News, Signal};

@@ -383,12 +383,12 @@ mod tests {
     use std::net::TcpStream;
 
     use super::super::budget;
-    use super::super::clock::Clock;
     use super::super::connection::Outgoing;
     use super::super::stream::tests::pair;
     use super::super::tls::halves::Halves;
     use super::super::tls::secured::tests::secured;
     use super::*;
+    use crate::clock::Clock;
     use relay::transmit::Slices;
     use rustix::io::ioctl_fionread;
     use tls::record::Content;

@@ -94,8 +94,9 @@ mod tests {
     use smol::{LocalExecutor, future};
 
     use super::*;
+    use crate::clock::Clock;
     use crate::config::{Config, Surroundings};
-    use crate::daemon::{clock::Clock, logging, serve};
+    use crate::daemon::{logging, serve};
     use board::HOST;
 
     /// Timeout of the child, which panics long before.

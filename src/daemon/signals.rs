@@ -177,7 +177,7 @@ fn tls_kept(running: &Config, configured: Option<Tls>) -> Option<Tls> {
 mod tests {
     use super::*;
     use crate::config::Surroundings;
-    use crate::daemon::tls::notes::Report;
+    use crate::config::certificate_notes::Report;
     use board::HOST;
 
     /// A configuration with TLS at these addresses; without TLS at none.

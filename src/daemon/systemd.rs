@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use smol::Timer;
 
-use super::{Daemon, clock};
+use super::Daemon;
+use crate::clock;
 use crate::console;
 
 /// Interval between two status lines, at least.

@@ -143,7 +143,7 @@ async fn relay(
     // For every character that an origin may contain, Debug quotes and escapes as TOML does.
     let text = format!("[pages]\nlisten = \"{pages}\"\norigins = {origins:?}\n[uplink]\n{uplink}");
     let around = Surroundings {
-        check_client_pair: &daemon::tls::certificates::check_client,
+        check_client_pair: &crate::config::certificates::check_client,
         ..Surroundings::without_files("demo")
     };
     let config = Config::parse(&text, board::SELECTED, &around).map_err(|problems| {

@@ -23,12 +23,12 @@ use std::time::Duration;
 
 use relay::pages::Verdict;
 use relay::transmit::Slices;
+use sharelinkd::config::certificates;
 use sharelinkd::config::{self, Config, Surroundings};
 use sharelinkd::daemon::connection::{Connection, Outgoing};
 use sharelinkd::daemon::head::{self, Asked, HEAD_SIZE_MAX};
 use sharelinkd::daemon::pages::{Behind, begin};
 use sharelinkd::daemon::stream::Stream;
-use sharelinkd::daemon::tls::certificates;
 use sharelinkd::daemon::tls::handshake::{Acceptor, Next};
 use sharelinkd::daemon::{listener, read_head, timely};
 use smol::LocalExecutor;

@@ -7,7 +7,7 @@ use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConnection, sign::CertifiedKey};
 use sharelinkd::config::MinVersion;
-use sharelinkd::daemon::tls::certificates::Pair;
+use sharelinkd::config::certificates::Pair;
 use sharelinkd::daemon::tls::handshake::{Acceptor, Next, hello};
 use tls::channel::{Channel, Input, Source};
 use tls::record;

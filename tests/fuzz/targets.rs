@@ -22,9 +22,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use board::{HOST, TINY};
+use sharelinkd::config::certificate_notes::Report;
 use sharelinkd::config::{Config, LIMITS, Secret, Surroundings};
 use sharelinkd::daemon::head::{self, Asked, Response};
-use sharelinkd::daemon::tls::notes::Report;
 use wire::page::{Notice, Request, decode_request};
 use wire::uplink::{Deframer, FrameError, Incoming, decode_to_business, decode_to_relay, encode};
 use wire::{is_link, json};

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use allocation_counter::AllocationInfo;
 use async_tungstenite::tungstenite::WebSocket;
+use sharelinkd::config::certificate_notes::Report;
 use sharelinkd::config::{Config, Surroundings};
 use sharelinkd::daemon;
-use sharelinkd::daemon::tls::notes::Report;
 use smol::{LocalExecutor, Timer};
 use socket2::{Domain, Socket, Type};
 use wire::Track;

@@ -265,7 +265,7 @@ fn every_command_and_option_in_a_document_exists() {
 fn every_configuration_in_a_document_is_good() {
     let around = Surroundings {
         read_secret: &|_| Ok(b"secret".to_vec()),
-        check_pair: &|_, _| Ok(sharelinkd::daemon::tls::notes::Report::default()),
+        check_pair: &|_, _| Ok(sharelinkd::config::certificate_notes::Report::default()),
         ..Surroundings::without_files("box")
     };
     let mut count = 0;

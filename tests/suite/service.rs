@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use board::HOST;
 
-use sharelinkd::daemon::tls::certificates::GROUP;
+use sharelinkd::config::certificates::GROUP;
 
 use crate::world::{Business, Folder, PATIENCE, config_text, connect, free_address, subscribe};
 

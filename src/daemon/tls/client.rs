@@ -16,11 +16,11 @@ use rustls::version::TLS13;
 use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, PeerIncompatible};
 
 use super::super::budget::Budget;
-use super::super::clock::date_text;
 use super::super::stream::Stream;
-use super::ca;
-use super::certificates::load as loaded;
 use super::verify::{NotItsKey, OtherKey, Verifier, pin_of};
+use crate::clock::date_text;
+use crate::config::ca;
+use crate::config::certificates::load as loaded;
 use crate::config::{Pin, UplinkAddress, UplinkTls};
 
 /// Bytes that wait to be sealed or sent, at most: what the socket doesn't take stays with the

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::super::clock::Clock;
+use crate::clock::Clock;
 use relay::time::Instant;
 
 /// Milliseconds for which a place is kept while others wait for one.

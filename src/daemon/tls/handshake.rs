@@ -4,7 +4,7 @@
 //! nothing of the page's own is ever inside it. Then the keys are taken out and the connection's
 //! record layer is our own (`crates/tls`). Owns the suites and their order, tickets, and what is
 //! logged of a failure. Refuses key exchange by P-384: with ring it costs 20 times as much as by
-//! P-256, and the client chooses. The only file besides `certificates.rs` that knows rustls.
+//! P-256, and the client chooses. The only file besides `config/certificates.rs` that knows rustls.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,9 +17,9 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ConnectionTrafficSecrets, HandshakeKind, KeyLog, ProtocolVersion, SupportedCipherSuite};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::certificates::Pair;
 use super::secured::Secured;
 use crate::config::MinVersion;
+use crate::config::certificates::Pair;
 use tls::certificate::Certificate;
 use tls::channel::Channel;
 use tls::keys::Keys;

@@ -9,12 +9,9 @@
 //! is counted and logged at level debug: on a public port there are many. The uplink's TLS is apart
 //! from all that: `client.rs`, `verify.rs`, `ca.rs`.
 
-pub(crate) mod ca;
-pub mod certificates;
 pub(super) mod client;
 pub(in crate::daemon) mod halves;
 pub mod handshake;
-pub mod notes;
 mod pacer;
 pub mod reload;
 pub mod secured;
@@ -34,12 +31,12 @@ use self::pacer::Pacer;
 use self::reload::Certificates;
 use self::secured::Secured;
 use super::budget::Budget;
-use super::clock::Clock;
 use super::exchange::{first_byte, linger, read};
 use super::heads::Place;
 use super::response::Response;
 use super::stream::Stream;
 use super::{Daemon, DaemonError};
+use crate::clock::Clock;
 use crate::config::{self, MinVersion};
 use crate::console::TlsCounts;
 use board::Board;
@@ -145,7 +142,7 @@ impl Server {
 /// # Errors
 /// The pair can't be used, and the remedy.
 pub fn pin(certificate_file: &Path, key_file: &Path) -> Result<config::Pin, config::Wrong> {
-    let pair = certificates::load(certificate_file, key_file)?;
+    let pair = config::certificates::load(certificate_file, key_file)?;
     verify::pin_of(&pair.end_entity().into()).map_err(|error| {
         (format!("{} can't be used: {error}", certificate_file.display()), "issue another one".to_owned())
     })
@@ -323,8 +320,8 @@ mod tests {
     use super::super::fanout;
     use super::super::heads::Heads;
     use super::super::stream::tests::pair;
-    use super::certificates::tests::Folder;
     use super::*;
+    use crate::config::certificates::tests::Folder;
     use board::HOST;
     use relay::rig::{Rig, message};
     use wire::Track;

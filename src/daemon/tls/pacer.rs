@@ -17,7 +17,7 @@ use std::task::{Poll, Waker};
 use rustix::event::{EventfdFlags, eventfd};
 use smol::{Async, future};
 
-use super::super::clock::monotonic_us;
+use crate::clock::monotonic_us;
 
 /// Milliseconds after which a full handshake is no longer overtaken by resumed ones.
 const PATIENCE_MS: u64 = 250;

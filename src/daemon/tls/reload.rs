@@ -18,13 +18,15 @@ use std::time::Duration;
 
 use smol::Timer;
 
-use super::certificates::{Pair, load};
+use super::Server;
 use super::handshake::{Acceptor, Failed};
-use super::{Server, notes};
 use crate::certificate::{Served, Summary};
-use crate::config::values::Wrong;
+use crate::clock;
+use crate::config::Wrong;
+use crate::config::certificate_notes;
+use crate::config::certificates::{Pair, load};
 use crate::config::{CertificateFiles, MinVersion, Tls};
-use crate::daemon::{Daemon, clock};
+use crate::daemon::Daemon;
 
 /// Interval of the looks.
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -225,7 +227,7 @@ impl Server {
         let file = &row.files.certificate_file;
         match (looked, &row.trouble) {
             (Looked::Replaced, _) => {
-                let report = notes::report(&row.pair, file, clock::wall_s());
+                let report = certificate_notes::report(&row.pair, file, clock::wall_s());
                 log::info!("[tls] certificates: {} has changed and is in use now: {}", file.display(), report.about);
                 for note in report.notes {
                     log::warn!("[tls] certificates: {note}");
@@ -287,11 +289,11 @@ mod tests {
 
     use smol::{LocalExecutor, future};
 
-    use super::super::super::clock::Clock;
     use super::super::super::{listen, systemd};
-    use super::super::certificates::tests::{Folder, P256};
-    use super::super::notes::Report;
     use super::*;
+    use crate::clock::Clock;
+    use crate::config::certificate_notes::Report;
+    use crate::config::certificates::tests::{Folder, P256};
     use crate::config::{Config, Surroundings};
     use crate::console::TlsCounts;
     use board::HOST;

@@ -387,10 +387,10 @@ pub(in crate::daemon) mod tests {
     use std::net::TcpStream;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use super::super::super::clock::Clock;
     use super::super::super::stream::Stream;
     use super::super::super::stream::tests::pair;
     use super::*;
+    use crate::clock::Clock;
     use std::os::fd::AsFd;
     use tls::keys::Keys;
     use tls::record::Content;

@@ -16,7 +16,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 use sha2::{Digest as _, Sha256};
 
-use super::super::clock::SOURCE_S;
+use crate::clock::SOURCE_S;
 use crate::config::Pin;
 
 /// Certificates of a chain that may each begin later than the floor; more are refused as not valid

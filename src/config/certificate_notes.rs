@@ -7,9 +7,9 @@
 use std::path::Path;
 
 use super::certificates::{Pair, load, unreadable};
+use super::values::Wrong;
 use crate::certificate::{SOON_S, Summary, Validity};
-use crate::config::values::Wrong;
-use crate::daemon::clock;
+use crate::clock;
 use tls::certificate::{Certificate, KeyKind};
 
 /// What an RSA key costs. The factors are those of rustls and ring, without the system's part: 700

@@ -18,8 +18,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
-use crate::config::file;
-use crate::config::values::Wrong;
+use super::file;
+use super::values::Wrong;
 
 /// The maximum size of either file, in bytes. Chains of 8 certificates are shorter.
 const FILE_SIZE_MAX: usize = 64 * 1024;
@@ -285,7 +285,7 @@ fn wrong(what: String, remedy: &str) -> Wrong {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::fs::{create_dir, remove_dir_all, set_permissions, write};
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;

@@ -11,8 +11,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
-use crate::config::file::{self, read as contents};
-use crate::config::values::{Wrong, wrong};
+use super::file::{self, read as contents};
+use super::values::{Wrong, wrong};
 
 /// The maximum size of the file, in bytes.
 const FILE_SIZE_MAX: u64 = 64 * 1024;
