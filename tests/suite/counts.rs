@@ -53,9 +53,10 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// Counts the daemon's allocations between two points of a scenario. The daemon runs in this
 /// thread, its pages and its business server in another one, so that all allocations of this thread
-/// are the daemon's. What stays is mostly counted too low: async-io's own thread wakes tasks now
-/// and then, and for every 31 of them allocates a block of the executor's queue (504 bytes) that
-/// this thread frees.
+/// are the daemon's. What stays is counted a little wrong, in either direction: async-io's own
+/// thread wakes tasks now and then, and for every 31 of them allocates a block of the executor's
+/// queue (504 bytes) that this thread frees; and it frees blocks of the list of timers (456 bytes)
+/// that this thread allocated. Up to 9 and 21 of them were seen.
 fn count<T: Send + 'static>(sections: &str, world: impl FnOnce(World) -> T + Send + 'static) -> AllocationInfo {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -296,11 +297,13 @@ fn idle(address: SocketAddr) -> wss::Secured {
 /// handshake, behind it, and in the middle of a record.
 #[test]
 fn the_heap_of_a_tls_connection_is_within_its_terms_wherever_it_stops() {
-    // The highest of three is next to the truth (see `count`).
+    // Blocks of async-io's are up to 190 bytes for each page, too many or too few (see `count`): so
+    // the highest of the one and the lowest of the other.
     let plain = (0..3).map(|_| heap_of("", connect)).max().unwrap();
-    let by_tls = (0..3).map(|_| heap_of(&wss::section(), idle)).max().unwrap();
+    let by_tls = (0..3).map(|_| heap_of(&wss::section(), idle)).min().unwrap();
     println!("an idle page: {plain} bytes of heap, {by_tls} by TLS");
     assert!(by_tls <= plain + board::TLS_PAGE_SIZE as u64 + 16, "{by_tls} bytes, {plain} without TLS");
+    assert!(by_tls > plain, "a page's box is missing: {by_tls} bytes, {plain} without TLS");
 
     let cut_hello = heap_of(&wss::section(), |address| {
         let (mut socket, hello) = (TcpStream::connect(address).unwrap(), hello());
