@@ -238,7 +238,11 @@ struct Bench {
     options: bench::Options,
     relay: Option<SocketAddr>,
     business: Option<SocketAddr>,
-    process: Option<u32>,
+    processes: Vec<u32>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ceiling: bool,
+    plain: bool,
 }
 
 impl Bench {
@@ -253,14 +257,15 @@ impl Bench {
             "--seconds" => options.seconds = number(parser, "--seconds", 1..=86_400)?,
             "--rate" => options.rate = number(parser, "--rate", 1..=1_000_000)?,
             "--runs" => options.runs = as_size(number(parser, "--runs", 1..=1000)?),
-            "--ceiling" => options.ceiling = true,
+            "--ceiling" => self.ceiling = true,
+            "--plain" => self.plain = true,
+            "--tls" => options.tls = true,
+            "--certificate" => self.certificate = Some(value(parser, "--certificate", "--certificate FILE")?.into()),
+            "--key" => self.key = Some(value(parser, "--key", "--key FILE")?.into()),
             "--json" => options.json = true,
             "--relay" => self.relay = Some(address(parser, "--relay")?),
             "--business" => self.business = Some(address(parser, "--business")?),
-            "--process" => {
-                let process = number(parser, "--process", 1..=u64::from(u32::MAX))?;
-                self.process = u32::try_from(process).ok();
-            }
+            "--process" => self.processes = processes(parser)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -268,16 +273,37 @@ impl Bench {
 
     fn command(mut self) -> Result<Command, UsageError> {
         self.options.attached = match (self.relay, self.business) {
-            (Some(relay), Some(business)) => Some(bench::Attached { relay, business, process: self.process }),
-            (None, None) if self.process.is_none() => None,
+            (Some(relay), Some(business)) => Some(bench::Attached { relay, business, processes: self.processes }),
+            (None, None) if self.processes.is_empty() => None,
             _ => return wrong("to measure a running relay, give both --relay ADDRESS and --business ADDRESS"),
         };
-        let has_ceiling = matches!(self.options.mode, bench::Mode::Flat | bench::Mode::Rate | bench::Mode::Media);
-        if self.options.ceiling && !has_ceiling {
+        let mode = self.options.mode;
+        let has_ceiling = matches!(mode, bench::Mode::Flat | bench::Mode::Rate | bench::Mode::Media);
+        if self.ceiling && !has_ceiling {
             return wrong(
                 "--ceiling is for the modes flat, rate and media: plain writes have no arrivals or stalled pages",
             );
         }
+        let is_flood = mode == bench::Mode::Flood;
+        if !self.options.tls && (self.plain || is_flood || self.certificate.is_some() || self.key.is_some()) {
+            return wrong("--plain, --certificate, --key and the mode flood are for TLS: add --tls");
+        }
+        let attached = self.options.attached.is_some();
+        if attached && (self.plain || self.certificate.is_some() || self.key.is_some()) {
+            return wrong("--plain, --certificate and --key are for a relay that the bench starts: without --relay");
+        }
+        self.options.against = match (self.ceiling, self.plain, is_flood) {
+            (false, false, false) => bench::Against::Nothing,
+            (true, false, false) => bench::Against::Ceiling,
+            (false, true, false) => bench::Against::Plain,
+            (false, false, true) => bench::Against::Quiet,
+            _ => return wrong("runs alternate with one thing: give --ceiling or --plain, and neither in mode flood"),
+        };
+        self.options.pair = match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return wrong("--certificate FILE and --key FILE are a pair: give both"),
+        };
         Ok(Command::Bench(self.options))
     }
 }
@@ -323,6 +349,17 @@ fn address(parser: &mut lexopt::Parser, option: &str) -> Result<SocketAddr, Usag
         None => {
             wrong(&format!("{option} {text:?} is not an address and port: write for example {option} 127.0.0.1:8080"))
         }
+    }
+}
+
+fn processes(parser: &mut lexopt::Parser) -> Result<Vec<u32>, UsageError> {
+    let text = value(parser, "--process", "--process ID")?;
+    let ids: Option<Result<Vec<u32>, _>> = text.to_str().map(|text| text.split(',').map(str::parse).collect());
+    match ids {
+        Some(Ok(ids)) if !ids.contains(&0) => Ok(ids),
+        _ => wrong(&format!(
+            "--process {text:?} is not a process's number, or several with commas: write --process 4711"
+        )),
     }
 }
 

@@ -28,7 +28,7 @@ pub fn day_text(seconds: i64) -> String {
 
 /// Year, month and day, both from 1, of a number of days since 1970. Years begin in March here, so
 /// that a leap day is the last day of its year.
-fn calendar(days: i64) -> (i64, i64, i64) {
+pub fn calendar(days: i64) -> (i64, i64, i64) {
     let since = days.saturating_add(719_468); // from 1 March of the year 0
     let (era, day) = (since.div_euclid(146_097), since.rem_euclid(146_097));
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

@@ -73,6 +73,7 @@
 //! relay over a real socket.
 #![deny(unsafe_code)]
 
+mod authority;
 pub mod bench;
 pub mod certificate;
 mod clock;

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Ok(Command::Console(way, words)) => sharelinkd::terminal::console(&way, &words),
         Ok(Command::Status(path, as_json)) => sharelinkd::terminal::status(&path, as_json),
         Ok(Command::Demo(options)) => sharelinkd::demo::run(options),
-        Ok(Command::Bench(options)) => sharelinkd::bench::run(options),
+        Ok(Command::Bench(options)) => sharelinkd::bench::run(&options),
         Ok(Command::BenchCeiling(pages)) => sharelinkd::bench::run_ceiling(pages),
         Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(&cli::version()),

@@ -5,20 +5,25 @@
 //! follow the last one, or a gap notice must cover the difference; otherwise it is counted as lost.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
+use socket2::{Domain, Socket, Type};
+
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use super::clock;
 use super::histogram::Histogram;
+use super::tls::{Client, Line, sealed};
 
 /// The maximum number of publications in flight, whose send times are recorded.
 pub const WINDOW_MAX: usize = 4096;
 /// The maximum number of bytes per read.
 const BUFFER_SIZE: usize = 256 * 1024;
+/// Pages by TLS that share an address: what the smallest board admits at once.
+const PAGES_PER_SOURCE: usize = 4;
 /// The maximum number of events per wait.
 const EVENTS_MAX: usize = 1024;
 /// A page's pong: final, empty, masked with zeros.
@@ -29,6 +34,8 @@ const MESSAGE: &[u8] = br#"{"type":"message","topic":1,"sequence":"#;
 /// All pages.
 pub struct Load {
     epoll: OwnedFd,
+    /// For pages by TLS.
+    tls: Option<Client>,
     pages: Vec<Page>,
     events: Vec<Event>,
     buffer: Vec<u8>,
@@ -38,9 +45,17 @@ pub struct Load {
 
 struct Page {
     stream: TcpStream,
-    carry: Vec<u8>,
-    next: u64,
+    tls: Option<Line>,
+    input: Input,
     reads: bool,
+}
+
+/// What a page has read.
+struct Input {
+    /// The frame that is not yet whole.
+    carry: Vec<u8>,
+    /// The sequence that comes next; 0 at first.
+    next: u64,
 }
 
 /// What the pages have received.
@@ -138,11 +153,12 @@ fn field(payload: &[u8], name: &[u8]) -> u64 {
 }
 
 impl Load {
-    /// A load without pages.
-    pub fn new() -> Result<Self, String> {
+    /// A load without pages, which are to connect by TLS if there is a client for it.
+    pub fn new(tls: Option<Client>) -> Result<Self, String> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|error| format!("epoll: {error}"))?;
         Ok(Self {
             epoll,
+            tls,
             pages: Vec::new(),
             events: Vec::with_capacity(EVENTS_MAX),
             buffer: vec![0; BUFFER_SIZE],
@@ -153,16 +169,27 @@ impl Load {
     /// Connects a page. With a link it upgrades and subscribes; without, it is a plain TCP
     /// connection.
     pub fn connect(&mut self, address: SocketAddr, link: Option<&str>) -> Result<(), String> {
-        let mut stream = TcpStream::connect(address).map_err(|error| format!("page {}: {error}", self.pages.len()))?;
+        // The rate of handshakes is limited for each address.
+        let source = self.tls.as_ref().map(|_| source(address, self.pages.len() / PAGES_PER_SOURCE));
+        let mut stream = from(source.flatten(), address, super::PATIENCE)
+            .map_err(|error| format!("page {}: {error}", self.pages.len()))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let mut tls = match &self.tls {
+            Some(client) => {
+                stream.set_read_timeout(Some(super::PATIENCE)).map_err(|error| error.to_string())?;
+                Some(client.shake(&mut stream).map_err(|error| format!("page {}: {error}", self.pages.len()))?)
+            }
+            None => None,
+        };
         if let Some(link) = link {
-            stream.write_all(&upgrade(address, link)).map_err(|error| error.to_string())?;
+            let request = upgrade(address, link);
+            stream.write_all(&sealed(tls.as_mut(), &request)?).map_err(|error| error.to_string())?;
         }
         stream.set_nonblocking(true).map_err(|error| error.to_string())?;
         let carry = if link.is_some() { b"HTTP".to_vec() } else { Vec::new() };
         let data = EventData::new_u64(self.pages.len() as u64);
         epoll::add(&self.epoll, &stream, data, EventFlags::IN).map_err(|error| format!("epoll: {error}"))?;
-        self.pages.push(Page { stream, carry, next: 0, reads: true });
+        self.pages.push(Page { stream, tls, input: Input { carry, next: 0 }, reads: true });
         Ok(())
     }
 
@@ -189,10 +216,16 @@ impl Load {
                 Ok(0) => return Err(format!("page {index} was closed by the relay")),
                 Ok(size) => {
                     let pings = self.seen.pings;
-                    take(page, self.buffer.get(..size).unwrap_or_default(), &mut self.seen)?;
+                    let bytes = self.buffer.get_mut(..size).unwrap_or_default();
+                    let (input, seen) = (&mut page.input, &mut self.seen);
+                    match &mut page.tls {
+                        Some(tls) => tls.open(bytes, |plain| take(input, plain, seen))?,
+                        None => take(input, bytes, seen)?,
+                    }
                     for _ in pings..self.seen.pings {
                         // The relay cuts off pages that don't answer pings.
-                        page.stream.write_all(&PONG).map_err(|error| format!("page {index}: {error}"))?;
+                        let pong = sealed(page.tls.as_mut(), &PONG)?;
+                        page.stream.write_all(&pong).map_err(|error| format!("page {index}: {error}"))?;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -209,6 +242,26 @@ impl Load {
     }
 }
 
+/// One of the addresses of loopback, for a relay that is there too.
+#[must_use]
+pub fn source(relay: SocketAddr, number: usize) -> Option<Ipv4Addr> {
+    let number = u32::try_from(number).unwrap_or_default();
+    (relay.is_ipv4() && relay.ip().is_loopback()).then(|| Ipv4Addr::from(0x7f02_0001 + number % 0x00fc_0000))
+}
+
+/// Connects, from this address if there is one.
+///
+/// # Errors
+/// The socket's.
+pub fn from(source: Option<Ipv4Addr>, relay: SocketAddr, patience: Duration) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(relay), Type::STREAM, None)?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    socket.connect_timeout(&relay.into(), patience)?;
+    Ok(socket.into())
+}
+
 /// The request head of a page's upgrade, followed by a masked `subscribe` frame (the mask is zero).
 pub fn upgrade(relay: SocketAddr, link: &str) -> Vec<u8> {
     let text = format!(r#"{{"type":"subscribe","id":1,"link":"{link}"}}"#);
@@ -223,7 +276,7 @@ pub fn upgrade(relay: SocketAddr, link: &str) -> Vec<u8> {
 }
 
 /// Handles the bytes received by a page.
-fn take(page: &mut Page, bytes: &[u8], seen: &mut Seen) -> Result<(), String> {
+fn take(page: &mut Input, bytes: &[u8], seen: &mut Seen) -> Result<(), String> {
     let now = clock::now();
     if page.carry.is_empty() {
         let used = frames(bytes, &mut page.next, seen, now);

@@ -3,30 +3,39 @@
 //! Starts a relay as a child process, acts as its business server and its pages over the real
 //! protocols on loopback, and reports the relay's cost. With `--ceiling` it alternates, on the same
 //! cores, with the minimum that any relay must do (`ceiling.rs`): ratios to it hardly depend on the
-//! machine. One thread, one epoll loop. If there are two cores, the measured process has its own.
+//! machine. With `--tls` pages connect by TLS, and the other may be a relay without it. One thread,
+//! one epoll loop. If there are two cores, the measured process has its own.
 
 mod ceiling;
 mod clock;
+mod flood;
 mod histogram;
 mod load;
+mod options;
 mod probe;
 mod report;
 mod target;
+mod tls;
 mod uplink;
 
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 pub use ceiling::run as run_ceiling;
+use flood::Flood;
 pub use load::header;
 use load::{Load, WINDOW_MAX};
+pub use options::{Against, Attached, Mode, Options};
 use probe::Probe;
 use target::Target;
 pub use target::{Cpu, cpu, queued, resident};
+use tls::Client;
 use uplink::{LINK, Uplink};
 
+use crate::authority::{Authority, Files};
 use wire::Track;
 use wire::uplink::Part;
 
@@ -39,89 +48,6 @@ const RING_SIZE: u64 = 512 * 1024;
 /// The warm-up before each run.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// A fixed number of publications in flight, each replaced when it has reached every page.
-    Flat,
-    /// A fixed number of publications per second.
-    Rate,
-    /// Pages that are subscribed and receive nothing.
-    Idle,
-    /// Pages that connect as fast as they can.
-    Arrivals,
-    /// One page in a hundred reads nothing.
-    Stalled,
-    /// A stream of 1.2 Mbit/s to every page.
-    Media,
-}
-
-impl Mode {
-    /// All modes with their names.
-    pub const ALL: [(&'static str, Self); 6] = [
-        ("flat", Self::Flat),
-        ("rate", Self::Rate),
-        ("idle", Self::Idle),
-        ("arrivals", Self::Arrivals),
-        ("stalled", Self::Stalled),
-        ("media", Self::Media),
-    ];
-}
-
-/// What to measure, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// What to measure.
-    pub mode: Mode,
-    /// The number of pages.
-    pub pages: usize,
-    /// The number of publications in flight.
-    pub under_way: usize,
-    /// The size of a publication's frame, in bytes.
-    pub size: usize,
-    /// The duration of a run, in seconds.
-    pub seconds: u64,
-    /// Publications per second.
-    pub rate: u64,
-    /// The number of runs, of which the median is reported.
-    pub runs: usize,
-    /// Whether to measure the ceiling too.
-    pub ceiling: bool,
-    /// Whether to report as JSON.
-    pub json: bool,
-    /// A running relay to measure, instead of starting one.
-    pub attached: Option<Attached>,
-}
-
-/// A relay that the bench didn't start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// Where pages connect.
-    pub relay: SocketAddr,
-    /// Where the bench listens as the business server: one of the relay's `uplink.addresses`. The
-    /// relay's secret must be empty.
-    pub business: SocketAddr,
-    /// The relay's process, if it is on this machine.
-    pub process: Option<u32>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            mode: Mode::Flat,
-            pages: 1_000,
-            under_way: 1,
-            size: 200,
-            seconds: 5,
-            rate: 100,
-            runs: 1,
-            ceiling: false,
-            json: false,
-            attached: None,
-        }
-    }
-}
-
 /// The results of one run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
@@ -133,6 +59,7 @@ pub(crate) struct Figures {
     pub cpu: Cpu,
     pub load_cpu: Cpu,
     pub arrivals: u64,
+    pub handshakes: u64,
     pub latency: [u64; 4],
     pub memory_before: u64,
     pub memory_after: u64,
@@ -142,37 +69,50 @@ pub(crate) struct Figures {
 
 /// Runs the bench and prints its report.
 #[must_use]
-pub fn run(options: Options) -> ExitCode {
+pub fn run(options: &Options) -> ExitCode {
+    match measure(options) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(lost) => fail(&format!("{lost} messages were lost without a gap notice")),
+        Err(error) => fail(&error),
+    }
+}
+
+/// Measures and reports. Returns how many messages were lost without a gap notice.
+fn measure(options: &Options) -> Result<u64, String> {
     let pages_max = board::SELECTED.pages_max as usize;
     if options.attached.is_none() && options.pages > pages_max {
         let name = board::SELECTED.name;
-        return fail(&format!(
+        return Err(format!(
             "the board {name} allows {pages_max} pages: take fewer (--pages), or build for another board"
         ));
     }
-    if let Err(error) = raise_descriptor_limit(options.pages) {
-        return fail(&error);
-    }
+    raise_descriptor_limit(options.pages)?;
+    // Kept until the last run is over: it removes its files.
+    let made = (options.tls && options.pair.is_none() && options.attached.is_none()).then(certificate).transpose()?;
+    let pair = match (&made, &options.pair) {
+        (Some(Files { certificate, key, .. }), _) | (None, Some((certificate, key))) => Some((&**certificate, &**key)),
+        (None, None) => None,
+    };
     target::pin(None, 1);
-    let mut relay = Vec::new();
-    let mut ceiling = Vec::new();
+    let (mut relay, mut other) = (Vec::new(), Vec::new());
     for _ in 0..options.runs {
-        match measure_relay(options) {
-            Ok(figures) => relay.push(figures),
-            Err(error) => return fail(&error),
-        }
-        if options.ceiling {
-            match measure_ceiling(options) {
-                Ok(figures) => ceiling.push(figures),
-                Err(error) => return fail(&error),
-            }
+        relay.push(measure_relay(options, pair, options.mode == Mode::Flood)?);
+        match options.against {
+            Against::Nothing => {}
+            Against::Ceiling => other.push(measure_ceiling(options)?),
+            Against::Plain => other.push(measure_relay(&Options { tls: false, ..options.clone() }, None, false)?),
+            Against::Quiet => other.push(measure_relay(options, pair, false)?),
         }
     }
-    if let Err(error) = io::stdout().write_all(report::render(options, &relay, &ceiling).as_bytes()) {
-        return fail(&format!("standard output: {error}"));
-    }
-    let lost: u64 = relay.iter().map(|figures| figures.lost).sum();
-    if lost > 0 { fail(&format!("{lost} messages were lost without a gap notice")) } else { ExitCode::SUCCESS }
+    let report = report::render(options, &relay, &other);
+    io::stdout().write_all(report.as_bytes()).map_err(|error| format!("standard output: {error}"))?;
+    Ok(relay.iter().map(|figures| figures.lost).sum())
+}
+
+/// A pair of this run's own: an ECDSA key on P-256.
+fn certificate() -> Result<Files, String> {
+    let issued = Authority::new("sharelinkd bench").and_then(|authority| authority.issue(&["127.0.0.1".to_owned()]));
+    issued.map_err(|error| format!("{error}: name a pair with --certificate FILE and --key FILE"))
 }
 
 fn fail(error: &str) -> ExitCode {
@@ -249,20 +189,23 @@ impl Publisher for Bare {
     }
 }
 
-fn measure_relay(options: Options) -> Result<Figures, String> {
-    let wanted = options.attached.map_or(([127, 0, 0, 1], 0).into(), |attached| attached.business);
+/// One run with a relay: by TLS with this pair, if pages are to connect by TLS.
+fn measure_relay(options: &Options, pair: Option<(&Path, &Path)>, is_flooded: bool) -> Result<Figures, String> {
+    let wanted = options.attached.as_ref().map_or(([127, 0, 0, 1], 0).into(), |attached| attached.business);
     let listener = TcpListener::bind(wanted).map_err(|error| format!("can't listen on {wanted}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let mut relay = match options.attached {
+    let mut relay = match &options.attached {
         Some(attached) => Target::attached(attached),
-        None => Target::relay(address, Some(0))?,
+        None => Target::relay(address, Some(0), pair)?,
     };
     let uplink = Uplink::meet(&listener)?;
+    let client = options.tls.then(|| Client::meet(relay.address)).transpose()?;
     let track = if options.mode == Mode::Media { Track::Video } else { Track::Messages };
     let data = if options.mode == Mode::Media { vec![0x5a; MEDIA_SIZE] } else { message(options.size) };
     let mut publisher = Relayed { uplink, data, track };
-    let mut load = Load::new()?;
-    let figures = measure_pages(options, &relay, &mut publisher, &mut load);
+    let mut load = Load::new(client.clone())?;
+    let flood = client.as_ref().filter(|_| is_flooded);
+    let figures = measure_pages(options, &relay, &mut publisher, &mut load, (client.as_ref(), flood));
     // Close the pages first, then the relay, and the business server last, so that the relay logs
     // no warnings.
     drop(load);
@@ -271,17 +214,18 @@ fn measure_relay(options: Options) -> Result<Figures, String> {
 }
 
 fn measure_pages(
-    options: Options,
+    options: &Options,
     relay: &Target,
     publisher: &mut Relayed,
     load: &mut Load,
+    (client, flood): (Option<&Client>, Option<&Client>),
 ) -> Result<Figures, String> {
     let probe = match options.mode {
         Mode::Idle | Mode::Arrivals => {
             // Connect two pages first, one of them the probe's: their one-off costs are not counted
             // per page.
             arrive(load, publisher, relay, 1)?;
-            Some(Probe::start(relay.address)?)
+            Some(Probe::start(relay.address, client)?)
         }
         _ => None,
     };
@@ -307,12 +251,15 @@ fn measure_pages(
             load.stall(page);
         }
     }
-    drive(load, publisher, relay, options)
+    let flood = flood.map(|client| Flood::start(relay.address, client)).transpose()?;
+    let figures = drive(load, publisher, relay, options)?;
+    let handshakes = flood.map_or(Ok(0), Flood::end)?;
+    Ok(Figures { handshakes, ..figures })
 }
 
-fn measure_ceiling(options: Options) -> Result<Figures, String> {
+fn measure_ceiling(options: &Options) -> Result<Figures, String> {
     let ceiling = Target::ceiling(options.pages, Some(0))?;
-    let mut load = Load::new()?;
+    let mut load = Load::new(None)?;
     for _ in 0..options.pages {
         load.connect(ceiling.address, None)?;
     }
@@ -356,9 +303,16 @@ fn arrive(load: &mut Load, publisher: &mut Relayed, relay: &Target, pages: usize
 }
 
 /// Publishes and reads for the duration of a run.
-fn drive(load: &mut Load, publisher: &mut dyn Publisher, target: &Target, options: Options) -> Result<Figures, String> {
+fn drive(
+    load: &mut Load,
+    publisher: &mut dyn Publisher,
+    target: &Target,
+    options: &Options,
+) -> Result<Figures, String> {
     let every = match options.mode {
-        Mode::Rate => Some(Duration::from_secs(1) / u32::try_from(options.rate.max(1)).unwrap_or(u32::MAX)),
+        Mode::Rate | Mode::Flood => {
+            Some(Duration::from_secs(1) / u32::try_from(options.rate.max(1)).unwrap_or(u32::MAX))
+        }
         Mode::Media => Some(Duration::from_millis(250)),
         _ => None,
     };

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::clock;
 use super::histogram::Histogram;
 use super::load::upgrade;
+use super::tls::{Client, Line, sealed};
 use super::uplink::LINK;
 
 /// The interval of its pings.
@@ -29,34 +30,34 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Connects, subscribes, and starts pinging.
-    pub fn start(relay: SocketAddr) -> Result<Self, String> {
+    /// Connects, by TLS if there is a client for it, subscribes, and starts pinging.
+    pub fn start(relay: SocketAddr, tls: Option<&Client>) -> Result<Self, String> {
         let say = |error: std::io::Error| format!("the probe: {error}");
         let mut stream = TcpStream::connect(relay).map_err(say)?;
         stream.set_nodelay(true).map_err(say)?;
         stream.set_read_timeout(Some(super::PATIENCE)).map_err(say)?;
-        stream.write_all(&upgrade(relay, LINK)).map_err(say)?;
+        let line = tls.map(|client| client.shake(&mut stream)).transpose()?;
+        let mut page = Page { stream, line, seen: Vec::new() };
+        page.send(&upgrade(relay, LINK))?;
         // The response head, followed by the `subscribed` notice.
-        let mut seen = Vec::new();
-        while !seen.windows(12).any(|window| window == b"\"subscribed\"") || !seen.ends_with(b"}") {
-            let mut bytes = [0; 1024];
-            match stream.read(&mut bytes).map_err(say)? {
-                0 => return Err("the probe: the relay closed it".into()),
-                size => seen.extend_from_slice(bytes.get(..size).unwrap_or_default()),
-            }
+        while !page.seen.windows(12).any(|window| window == b"\"subscribed\"") || !page.seen.ends_with(b"}") {
+            page.receive()?;
         }
+        page.seen.clear();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut times = Histogram::default();
             while !stopped.load(Ordering::Relaxed) {
                 let start = clock::now();
-                stream.write_all(&PING).map_err(say)?;
-                let mut pong = [0; 2];
-                stream.read_exact(&mut pong).map_err(say)?;
-                if pong != PONG {
-                    return Err(format!("the probe: received {pong:02x?} instead of a pong"));
+                page.send(&PING)?;
+                while page.seen.len() < PONG.len() {
+                    page.receive()?;
                 }
+                if page.seen != PONG {
+                    return Err(format!("the probe: received {:02x?} instead of a pong", page.seen));
+                }
+                page.seen.clear();
                 times.add(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), 1);
                 std::thread::sleep(PERIOD);
             }
@@ -69,5 +70,35 @@ impl Probe {
     pub fn end(self) -> Result<Histogram, String> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| "the probe: its thread panicked".to_owned())?
+    }
+}
+
+/// The probe's connection.
+struct Page {
+    stream: TcpStream,
+    line: Option<Line>,
+    /// What it has read and not yet looked at.
+    seen: Vec<u8>,
+}
+
+impl Page {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let bytes = sealed(self.line.as_mut(), bytes)?;
+        self.stream.write_all(&bytes).map_err(|error| format!("the probe: {error}"))
+    }
+
+    fn receive(&mut self) -> Result<(), String> {
+        let mut bytes = [0; 1024];
+        let size = self.stream.read(&mut bytes).map_err(|error| format!("the probe: {error}"))?;
+        let (bytes, seen) = (&mut bytes[..size], &mut self.seen);
+        let mut take = |bytes: &[u8]| {
+            seen.extend_from_slice(bytes);
+            Ok(())
+        };
+        match &mut self.line {
+            _ if size == 0 => Err("the probe: the relay closed it".into()),
+            Some(line) => line.open(bytes, take),
+            None => take(bytes),
+        }
     }
 }

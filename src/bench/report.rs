@@ -2,32 +2,38 @@
 
 use serde_json::{Value, json};
 
-use super::{Figures, Mode, Options};
+use super::{Against, Figures, Mode, Options};
 
 /// Renders the report of all runs.
-pub fn render(options: Options, relay: &[Figures], ceiling: &[Figures]) -> String {
+pub fn render(options: &Options, relay: &[Figures], other: &[Figures]) -> String {
     let relay = rows(options, relay);
-    let ceiling = rows(options, ceiling);
+    let other = rows(options, other);
+    let other_name = match options.against {
+        Against::Nothing => "",
+        Against::Ceiling => "ceiling",
+        Against::Plain => "plain",
+        Against::Quiet => "quiet",
+    };
     let name = Mode::ALL.iter().find(|(_, mode)| *mode == options.mode).map_or("", |(name, _)| *name);
     if options.json {
         let mut report = json!({
             "mode": name, "pages": options.pages, "under_way": options.under_way, "size": options.size,
-            "seconds": options.seconds, "runs": options.runs, "relay": object(&relay),
+            "seconds": options.seconds, "runs": options.runs, "tls": options.tls, "relay": object(&relay),
         });
-        if let (false, Some(report)) = (ceiling.is_empty(), report.as_object_mut()) {
-            report.insert("ceiling".into(), object(&ceiling));
+        if let (false, Some(report)) = (other.is_empty(), report.as_object_mut()) {
+            report.insert(other_name.into(), object(&other));
         }
         return format!("{report}\n");
     }
     let mut out = format!("{name}: {}\n\n{:<36}{:>12}", settings(options), "", "relay");
-    if !ceiling.is_empty() {
-        out += &format!("{:>12}{:>9}{:>17}", "ceiling", "ratio", "ratios of runs");
+    if !other.is_empty() {
+        out += &format!("{other_name:>12}{:>9}{:>17}", "ratio", "ratios of runs");
     }
     out.push('\n');
     for (index, (key, values)) in relay.iter().enumerate() {
         out += &format!("{:<36}{:>12}", label(key), number(median(values)));
-        // No ratio where the ceiling has no such value.
-        if let Some((_, bare)) = ceiling.get(index).filter(|(_, bare)| median(bare) > 0.0) {
+        // No ratio where the other has no such value.
+        if let Some((_, bare)) = other.get(index).filter(|(_, bare)| median(bare) > 0.0) {
             let ratios: Vec<f64> = values.iter().zip(bare).map(|(ours, bare)| ours / bare).collect();
             let spread =
                 ratios.iter().fold((f64::MAX, 0.0_f64), |(low, high), ratio| (low.min(*ratio), high.max(*ratio)));
@@ -43,12 +49,13 @@ pub fn render(options: Options, relay: &[Figures], ceiling: &[Figures]) -> Strin
 }
 
 /// The settings that matter in the mode.
-fn settings(options: Options) -> String {
+fn settings(options: &Options) -> String {
     let Options { pages, under_way, size, seconds, rate, runs, .. } = options;
-    let runs = if runs == 1 { "1 run".to_owned() } else { format!("medians of {runs} runs") };
+    let runs = if *runs == 1 { "1 run".to_owned() } else { format!("medians of {runs} runs") };
+    let runs = if options.tls { format!("TLS, {runs}") } else { runs };
     match options.mode {
         Mode::Flat | Mode::Stalled => format!("{pages} pages, {under_way} in flight, {size} B, {seconds} s, {runs}"),
-        Mode::Rate => format!("{pages} pages, {rate} per second, {size} B, {seconds} s, {runs}"),
+        Mode::Rate | Mode::Flood => format!("{pages} pages, {rate} per second, {size} B, {seconds} s, {runs}"),
         Mode::Media => format!("{pages} pages, 1.2 Mbit/s each, {seconds} s, {runs}"),
         Mode::Idle | Mode::Arrivals => format!("{pages} pages, {runs}"),
     }
@@ -74,20 +81,21 @@ fn label(key: &'static str) -> &'static str {
         "deliveries a second" => "deliveries per second",
         "MB a second" => "MB per second",
         "MB in all" => "MB in total",
+        "handshakes of the flood a second" => "handshakes of the flood per second",
         "told as gaps" => "missed with a gap notice",
         "lost and not told" => "lost without a gap notice",
         _ => key,
     }
 }
 
-fn rows(options: Options, runs: &[Figures]) -> Rows {
+fn rows(options: &Options, runs: &[Figures]) -> Rows {
     if runs.is_empty() {
         return Vec::new();
     }
     let row = |key, of: &dyn Fn(&Figures) -> f64| (key, runs.iter().map(of).collect::<Vec<_>>());
     let each = |figures: &Figures, ms: f64| ms * 1000.0 / figures.deliveries.max(1) as f64;
     // A relay on another machine is known only by what it sends.
-    let has_process = options.attached.is_none_or(|attached| attached.process.is_some());
+    let has_process = options.attached.as_ref().is_none_or(|attached| !attached.processes.is_empty());
     let has_kernel = runs.iter().all(|run| run.kernel_before.is_some() && run.kernel_after.is_some());
     let kernel = |f: &Figures| f.kernel_after.unwrap_or(0).saturating_sub(f.kernel_before.unwrap_or(0)) as f64;
     let resident = |f: &Figures| f.memory_after.saturating_sub(f.memory_before) as f64;
@@ -129,6 +137,9 @@ fn rows(options: Options, runs: &[Figures]) -> Rows {
     }
     if has_kernel {
         rows.push(row("growth of queues in the kernel, KiB", &|f| kernel(f) / 1024.0));
+    }
+    if options.mode == Mode::Flood {
+        rows.push(row("handshakes of the flood a second", &|f| f.handshakes as f64 / f.seconds));
     }
     rows.push(row("told as gaps", &|f| f.gaps as f64));
     rows.push(row("lost and not told", &|f| f.lost as f64));

@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::Attached;
+
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -19,8 +20,8 @@ const END_STEP: Duration = Duration::from_millis(10);
 pub struct Target {
     /// Set if the bench started it.
     child: Option<Child>,
-    /// Set if it is on this machine.
-    process: Option<u32>,
+    /// Those that are measured; none if it is on another machine.
+    processes: Vec<u32>,
     config: Option<PathBuf>,
     /// Where pages connect.
     pub address: SocketAddr,
@@ -38,6 +39,15 @@ pub struct Cpu {
 }
 
 impl Cpu {
+    /// The sum.
+    fn plus(self, other: Self) -> Self {
+        Self {
+            user_ms: self.user_ms + other.user_ms,
+            system_ms: self.system_ms + other.system_ms,
+            total_ms: self.total_ms + other.total_ms,
+        }
+    }
+
     /// The difference from an earlier reading.
     pub fn since(self, earlier: Self) -> Self {
         Self {
@@ -49,10 +59,18 @@ impl Cpu {
 }
 
 impl Target {
-    /// Starts a relay whose business server listens at `business`.
-    pub fn relay(business: SocketAddr, core: Option<usize>) -> Result<Self, String> {
+    /// Starts a relay whose business server listens at `business`, with this pair of certificate
+    /// and key if pages are to connect by TLS.
+    pub fn relay(business: SocketAddr, core: Option<usize>, pair: Option<(&Path, &Path)>) -> Result<Self, String> {
+        let tls = pair.map_or(String::new(), |(certificate, key)| {
+            let [certificate, key] = [certificate, key].map(|file| file.display().to_string());
+            // Debug quotes a path as TOML does.
+            format!(
+                "[tls]\nlisten = \"127.0.0.1:0\"\ncertificates = [{{ certificate_file = {certificate:?}, key_file = {key:?} }}]\n"
+            )
+        });
         let text = format!(
-            "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"{business}\"]\nlinger_s = 1\n[log]\nlevel = \"info\"\n"
+            "[pages]\nlisten = \"127.0.0.1:0\"\n{tls}[uplink]\naddresses = [\"{business}\"]\nlinger_s = 1\n[log]\nlevel = \"info\"\n"
         );
         let config = std::env::temp_dir().join(format!("sharelinkd-bench-{}.toml", std::process::id()));
         fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
@@ -71,8 +89,8 @@ impl Target {
     }
 
     /// A relay that the bench did not start.
-    pub fn attached(attached: Attached) -> Self {
-        Self { child: None, process: attached.process, config: None, address: attached.relay }
+    pub fn attached(attached: &Attached) -> Self {
+        Self { child: None, processes: attached.processes.clone(), config: None, address: attached.relay }
     }
 
     fn start(mut command: Command, core: Option<usize>) -> Result<Self, String> {
@@ -86,7 +104,9 @@ impl Target {
         let address = loop {
             match lines.next() {
                 Some(Ok(line)) => {
-                    if let Some((_, address)) = line.split_once("ready: pages connect to ") {
+                    if let Some((_, addresses)) = line.split_once("ready: pages connect to ") {
+                        // By TLS, if it has TLS.
+                        let address = addresses.split_once(", by TLS to ").map_or(addresses, |(_, tls)| tls);
                         break address.parse().map_err(|error| format!("{address}: {error}"))?;
                     }
                 }
@@ -98,7 +118,7 @@ impl Target {
                 eprintln!("relay: {line}");
             }
         });
-        Ok(Self { process: Some(child.id()), child: Some(child), config: None, address })
+        Ok(Self { processes: vec![child.id()], child: Some(child), config: None, address })
     }
 
     /// Ends it by SIGTERM if the bench started it, so that a profiler can write its report; kills
@@ -120,12 +140,12 @@ impl Target {
 
     /// Its processor time since its start.
     pub fn cpu(&self) -> Cpu {
-        self.process.map_or_else(Cpu::default, cpu)
+        self.processes.iter().map(|process| cpu(*process)).fold(Cpu::default(), Cpu::plus)
     }
 
     /// Its resident memory in bytes.
     pub fn memory(&self) -> u64 {
-        self.process.map_or(0, resident)
+        self.processes.iter().map(|process| resident(*process)).sum()
     }
 
     /// Bytes queued in the kernel in its pages' sockets, in both directions; `None` if `ss` can't

@@ -138,7 +138,7 @@ Options:
 Port 0 is any free one. If a default port is in use, the next is tried.
 ";
 
-pub const BENCH_OPTIONS: [&str; 13] = [
+pub const BENCH_OPTIONS: [&str; 17] = [
     "--mode",
     "--pages",
     "--under-way",
@@ -147,6 +147,10 @@ pub const BENCH_OPTIONS: [&str; 13] = [
     "--rate",
     "--runs",
     "--ceiling",
+    "--tls",
+    "--plain",
+    "--certificate",
+    "--key",
     "--json",
     "--relay",
     "--business",
@@ -167,6 +171,7 @@ Modes:
   arrivals   Pages that connect as fast as they can
   stalled    One page in a hundred reads nothing
   media      A stream of 1.2 Mbit/s to every page
+  flood      As rate, beside a flood of TLS handshakes, and without it
 
 Options:
   --mode MODE     What to measure
@@ -178,6 +183,12 @@ Options:
   --runs N        Number of runs; medians are reported [default: 1]
   --ceiling       Alternate with the minimum that any relay must do: one
                   thread that writes a ready frame to each socket
+  --tls           Pages connect by TLS 1.3, each with a full handshake
+  --plain         With --tls: alternate with the same relay without TLS
+  --certificate FILE
+                  With --tls: the chain that the relay serves with, PEM;
+                  otherwise one is made, for an ECDSA key on P-256
+  --key FILE      The chain's key
   --json          Report as JSON
   --relay ADDRESS
                   Measure the running relay whose pages connect here, instead
@@ -186,12 +197,14 @@ Options:
                   Listen here as that relay's business server: one of its
                   uplink.addresses; its secret must be empty
   --process ID    That relay's process, if it is on this machine; without it,
-                  its processor time and memory are unknown
+                  its processor time and memory are unknown. With a proxy in
+                  front, all of both: ID,ID,ID
   -h, --help      Print this
 
 Examples:
   sharelinkd bench --under-way 4 --runs 5 --ceiling
   sharelinkd bench --mode idle --pages 8000
+  sharelinkd bench --mode arrivals --tls --plain
   sharelinkd bench --relay 192.0.2.7:8080 --business 0.0.0.0:7400
 
 Fails if a message was lost without a gap notice.

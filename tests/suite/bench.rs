@@ -58,6 +58,39 @@ fn an_idle_page_is_small_and_its_arrival_keeps_nobody_waiting() {
 }
 
 #[test]
+fn pages_by_tls_are_measured_beside_those_without() {
+    let _machine = busy_machine();
+    let report = bench(&["--tls", "--ceiling", "--under-way", "4"]);
+    assert_eq!((&report["tls"], relay(&report, "lost and not told")), (&Value::Bool(true), 0.0), "{report}");
+    assert!(relay(&report, "deliveries a second") > 0.0, "{report}");
+    assert!(report["ceiling"]["deliveries a second"].as_f64().unwrap() > 0.0, "{report}");
+    let report = bench(&["--tls", "--plain", "--mode", "idle", "--pages", "2000"]);
+    let size = |which: &str| report[which]["user memory for each page, B"].as_f64().unwrap();
+    // A page's keys take 232 bytes more; built for debugging, the code that was touched is large.
+    assert!((200.0..=2000.0).contains(&(size("relay") - size("plain"))), "{report}");
+    let report = bench(&["--tls", "--mode", "flood"]);
+    assert!(relay(&report, "handshakes of the flood a second") > 0.0, "{report}");
+    assert_eq!(report["quiet"]["handshakes of the flood a second"], 0.0, "{report}");
+    assert!(relay(&report, "latency p99, us") > 0.0, "{report}");
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    for (arguments, why) in [
+        (&["--plain"][..], "add --tls"),
+        (&["--mode", "flood"], "add --tls"),
+        (&["--tls", "--plain", "--ceiling"], "one thing"),
+        (&["--tls", "--certificate", "a.pem"], "give both"),
+        (&["--tls", "--plain", "--relay", "127.0.0.1:1", "--business", "127.0.0.1:2"], "without --relay"),
+        (&["--process", "12,x"], "write --process 4711"),
+    ] {
+        let output = program().arg("bench").args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(64) && said.contains(why), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn the_ceiling_is_measured_beside_it() {
     let _machine = busy_machine();
     let report = bench(&["--ceiling"]);

@@ -4,7 +4,8 @@
 //! nothing of the page's own is ever inside it. Then the keys are taken out and the connection's
 //! record layer is our own (`crates/tls`). Owns the suites and their order, tickets, and what is
 //! logged of a failure. Refuses key exchange by P-384: with ring it costs 20 times as much as by
-//! P-256, and the client chooses. The only file besides `config/certificates.rs` that knows rustls.
+//! P-256, and the client chooses. The only file that knows
+//! rustls as a server.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -186,18 +187,8 @@ impl Handshake {
         let mut traffic = Traffic::default();
         self.traffic.move_to(&mut traffic);
         let secrets = self.connection.dangerous_extract_secrets().map_err(Failed)?;
-        let keys = |(sequence, secrets): (u64, ConnectionTrafficSecrets), traffic| {
-            let (aead, key, iv) = match secrets {
-                ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Aead::Aes128Gcm, key, iv),
-                ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Aead::ChaCha20Poly1305, key, iv),
-                _ => return None,
-            };
-            let suite = Suite { version, aead };
-            let iv = iv.as_ref().try_into().ok()?;
-            Some((suite, Keys::new(suite, key.as_ref(), iv, sequence, traffic)?))
-        };
-        let write = keys(secrets.tx, *traffic.server);
-        let read = keys(secrets.rx, *traffic.client);
+        let write = keys(version, secrets.tx, *traffic.server);
+        let read = keys(version, secrets.rx, *traffic.client);
         let (Some((suite, write)), Some((_, read))) = (write, read) else {
             return Err(Failed(rustls::Error::General("keys of a suite that was not offered".to_owned())));
         };
@@ -207,6 +198,23 @@ impl Handshake {
         }
         Ok(Next::Done(Box::new(Secured::new(Channel::new(suite, write, read))), kind))
     }
+}
+
+/// The suite and keys of one direction, as rustls hands them over, with its traffic secret. `None`
+/// for a suite that this program does not know.
+pub(crate) fn keys(
+    version: Version,
+    (sequence, secrets): (u64, ConnectionTrafficSecrets),
+    traffic: [u8; 32],
+) -> Option<(Suite, Keys)> {
+    let (aead, key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Aead::Aes128Gcm, key, iv),
+        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Aead::ChaCha20Poly1305, key, iv),
+        _ => return None,
+    };
+    let suite = Suite { version, aead };
+    let iv = iv.as_ref().try_into().ok()?;
+    Some((suite, Keys::new(suite, key.as_ref(), iv, sequence, traffic)?))
 }
 
 /// The traffic secrets of TLS 1.3 in both directions, for key updates (RFC 8446, 7.1); zeros as
@@ -263,28 +271,25 @@ impl KeyLog for Secrets {
 }
 
 /// Chooses the certificate by the name that the client asks for; the first if it asks for none.
+/// Reads the names anew for each handshake: that takes microseconds, and to keep them could take
+/// more memory than the certificates.
 #[derive(Debug)]
-struct Names {
-    keys: Vec<Arc<CertifiedKey>>,
-    /// The names in each certificate.
-    names: Vec<Vec<String>>,
-}
+struct Names(Vec<Arc<CertifiedKey>>);
 
 impl Names {
     fn of(pairs: &[Pair]) -> Self {
-        let names = |pair: &Pair| {
-            let certificate = Certificate::parse(pair.end_entity());
-            certificate.map_or_else(|_| Vec::new(), |certificate| certificate.dns_names().map(str::to_owned).collect())
-        };
-        let keys = pairs.iter().map(|pair| Arc::clone(&pair.certified)).collect();
-        Self { keys, names: pairs.iter().map(names).collect() }
+        Self(pairs.iter().map(|pair| Arc::clone(&pair.certified)).collect())
     }
 }
 
 impl ResolvesServerCert for Names {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let index = choose(&self.names, hello.server_name().unwrap_or_default());
-        self.keys.get(index).map(Arc::clone)
+        let names = self.0.iter().map(|key| {
+            let certificate = key.cert.first().and_then(|der| Certificate::parse(der).ok());
+            certificate.into_iter().flat_map(|certificate| certificate.dns_names())
+        });
+        let index = choose(names, hello.server_name().unwrap_or_default());
+        self.0.get(index).map(Arc::clone)
     }
 }
 

@@ -7,7 +7,7 @@
 //! Owns what all of its connections share: certificates, the queue for expensive steps, the rate
 //! limit of each address, the places of half records, counts. A handshake that was begun and fails
 //! is counted and logged at level debug: on a public port there are many. The uplink's TLS is apart
-//! from all that: `client.rs`, `verify.rs`, `ca.rs`.
+//! from all that: `client.rs`, `verify.rs`.
 
 pub(super) mod client;
 pub(in crate::daemon) mod halves;
@@ -15,7 +15,7 @@ pub mod handshake;
 mod pacer;
 pub mod reload;
 pub mod secured;
-mod verify;
+pub(crate) mod verify;
 
 use std::cell::{Cell, Ref, RefCell};
 use std::net::IpAddr;
