@@ -13,11 +13,12 @@ use super::limits::Board;
 use super::sum::{CONSOLES_MAX, LISTENERS_MAX, METRICS_MAX};
 
 /// File descriptors besides those of pages and heads: three of stdio, three of the reactor, two of
-/// the signals, the io_uring, TLS's event counter, two each of the serial line and the uplink, the
-/// service manager's socket, a file being read, and one spare; the listeners; consoles and
-/// scrapers, and one more of each for a connection that is refused.
+/// the signals, the io_uring, TLS's event counter, two of the serial line, five of the uplink (a
+/// connection, and four that are dialled or ask for names), the service manager's socket, a file
+/// being read, and one spare; the listeners; consoles and scrapers, and one more of each for a
+/// connection that is refused.
 pub const DESCRIPTORS_EXTRA: u64 =
-    17 + (LISTENERS_MAX as u64 + 2) + (CONSOLES_MAX as u64 + 1) + (METRICS_MAX as u64 + 1);
+    20 + (LISTENERS_MAX as u64 + 2) + (CONSOLES_MAX as u64 + 1) + (METRICS_MAX as u64 + 1);
 /// The thread of all tasks and async-io's parked helper; `check` and `kill` during a reload; and
 /// four spare.
 const TASKS_MAX: u32 = 8;
@@ -68,7 +69,7 @@ mod tests {
             let text = drop_in(board, None);
             let has = |line: String| assert!(text.lines().any(|found| found == line), "{line}: {text}");
             has(format!("MemoryMax={}", board.memory_budget));
-            has(format!("LimitNOFILE={}", board.pages_max + board.heads_max + 43));
+            has(format!("LimitNOFILE={}", board.pages_max + board.heads_max + 46));
             has("TasksMax=8".to_owned());
             assert!(!text.contains("[Unit]") && !text.contains("DeviceAllow"));
         }

@@ -34,6 +34,9 @@ static NO_NOTSENT_LOWAT: Once = Once::new();
 /// While no address of an entry has answered, the next one is tried after this time: the 16 of a
 /// name fit into a dial.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
+/// Addresses that are tried at the same time: a fifth takes the place of the first, which has had a
+/// second. Each takes a descriptor.
+const ATTEMPTS_MAX: usize = 4;
 /// Addresses to avoid that are remembered, for all entries: those that answered, and then failed.
 const AVOIDED_MAX: usize = 64;
 
@@ -74,14 +77,16 @@ pub async fn targets(resolver: &Resolver, entry: &UplinkAddress) -> Result<Vec<T
     })
 }
 
-type Attempt = Pin<Box<dyn Future<Output = io::Result<(Stream, Target)>>>>;
+type Attempt = Pin<Box<dyn Future<Output = Result<(Stream, Target), (Target, io::Error)>>>>;
 
 /// Connects to the first target that answers; the others are tried in their order, each after
 /// [`NEXT_AFTER`] or once an earlier one failed. At least one.
 ///
 /// # Errors
-/// That of the target that failed last.
+/// That of the first target that failed for a reason of its own, or else of the last one: that
+/// there is no way to an address says little if there are others.
 pub async fn connect(targets: Vec<Target>) -> io::Result<(Stream, Target)> {
+    let is_one = targets.len() == 1;
     let mut rest = targets.into_iter();
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut next = Timer::never();
@@ -93,8 +98,10 @@ pub async fn connect(targets: Vec<Target>) -> io::Result<(Stream, Target)> {
             while let Some(attempt) = attempts.get_mut(index) {
                 match attempt.as_mut().poll(context) {
                     Poll::Ready(Ok(found)) => return Poll::Ready(Ok(found)),
-                    Poll::Ready(Err(error)) => {
-                        fault = error;
+                    Poll::Ready(Err((target, error))) => {
+                        if !says_something(&fault) {
+                            fault = if is_one { error } else { named(&target, &error) };
+                        }
                         drop(attempts.remove(index));
                     }
                     Poll::Pending => index += 1,
@@ -106,6 +113,9 @@ pub async fn connect(targets: Vec<Target>) -> io::Result<(Stream, Target)> {
             }
             match rest.next() {
                 Some(target) => {
+                    if attempts.len() == ATTEMPTS_MAX {
+                        drop(attempts.remove(0));
+                    }
                     attempts.push(Box::pin(open(target)));
                     next = Timer::after(NEXT_AFTER);
                 }
@@ -122,13 +132,29 @@ pub async fn connect(targets: Vec<Target>) -> io::Result<(Stream, Target)> {
     .await
 }
 
-async fn open(target: Target) -> io::Result<(Stream, Target)> {
-    let stream = match &target {
-        Target::Tcp(address) => Stream::connect_tcp(*address).await?,
-        Target::Unix(path) => Stream::connect_unix(path).await?,
+async fn open(target: Target) -> Result<(Stream, Target), (Target, io::Error)> {
+    let opened = match &target {
+        Target::Tcp(address) => Stream::connect_tcp(*address).await,
+        Target::Unix(path) => Stream::connect_unix(path).await,
     };
-    prepare(&stream)?;
-    Ok((stream, target))
+    match opened.and_then(|stream| prepare(&stream).map(|()| stream)) {
+        Ok(stream) => Ok((stream, target)),
+        Err(error) => Err((target, error)),
+    }
+}
+
+/// Whether an error says more than that there is no way to an address.
+fn says_something(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable};
+    !matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkUnreachable)
+}
+
+/// An error with the address that it is of.
+fn named(target: &Target, error: &io::Error) -> io::Error {
+    match target {
+        Target::Tcp(address) => io::Error::new(error.kind(), format!("{}: {error}", address.ip())),
+        Target::Unix(path) => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
+    }
 }
 
 /// Sets the socket options of an uplink connection.
@@ -146,7 +172,7 @@ fn prepare(stream: &Stream) -> io::Result<()> {
 
 /// Addresses that answered and then failed before the uplink was up. They are tried last, so that
 /// one bad address of a name doesn't hide the others.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Avoided(Vec<Target>);
 
 impl Avoided {
@@ -230,14 +256,26 @@ mod tests {
             vec![good.clone(), closed.clone()],
             vec![closed.clone(), good.clone()],
             vec![silent.clone(), good.clone()],
-            vec![closed.clone(), silent.clone(), also_closed.clone(), silent, good.clone()],
+            vec![closed.clone(), silent.clone(), also_closed.clone(), silent.clone(), good.clone()],
             vec![Target::Unix("/nowhere/b".into()), good.clone()],
         ] {
             let (_, found) = smol::block_on(connect(targets.clone())).unwrap();
             assert_eq!(found, good, "{targets:?}");
         }
-        let error = smol::block_on(connect(vec![closed, also_closed])).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        // Of a name with many addresses the last one is found within the time of a dial.
+        let many = [vec![silent; 15], vec![good.clone()]].concat();
+        let late = async {
+            Timer::after(Duration::from_millis(relay::DIAL_MS_MAX)).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        assert_eq!(smol::block_on(smol::future::or(connect(many), late)).unwrap().1, good);
+        // 240.0.0.0 and above is nobody's, and there is no way to it.
+        let nowhere = Target::Tcp(SocketAddr::from(([255, 255, 255, 255], 9)));
+        for targets in [vec![closed.clone(), nowhere.clone()], vec![nowhere, closed.clone(), also_closed]] {
+            let error = smol::block_on(connect(targets)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+            assert!(error.to_string().starts_with("127.0.0.1: "), "{error}");
+        }
         assert!(smol::block_on(connect(Vec::new())).is_err());
     }
 

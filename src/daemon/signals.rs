@@ -115,12 +115,22 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
             log::warn!("{key} changed, but has no effect: the service manager holds the listeners ({unit})");
         }
     }
-    let other_uplink = running.uplink.addresses != config.uplink.addresses;
+    // In whatever order: with `spread` a name changes it.
+    let entries = |uplink: &config::Uplink| {
+        let mut entries: Vec<_> = uplink.addresses.iter().map(ToString::to_string).collect();
+        entries.sort_unstable();
+        entries
+    };
+    let other_uplink = entries(&running.uplink) != entries(&config.uplink);
+    if !other_uplink && running.uplink.tls != config.uplink.tls && daemon.relay.borrow().is_up() {
+        log::warn!("[uplink.tls] changed: takes effect with the next connection to the business server");
+    }
     let waits = [
         ("pages.listen", !daemon.is_inherited && other_pages),
         ("tls.listen", !daemon.is_tls_inherited && other_tls),
         ("pages.io_uring", running.pages.io_uring != config.pages.io_uring),
-        ("[uplink] addresses, and the secret with them,", other_uplink),
+        ("[uplink] addresses, and order, secret, plaintext and tls with them,", other_uplink),
+        ("the order of [uplink] addresses", !other_uplink && running.uplink.addresses != config.uplink.addresses),
         ("[limits]", running.board != config.board),
         (
             "[console] serial, speed, socket",
@@ -139,6 +149,9 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
         // does TLS. The new secret must not go to the old addresses.
         let config::Uplink { addresses, order, secret, tls, plaintext, .. } = running.uplink.clone();
         uplink = config::Uplink { addresses, order, secret, tls, plaintext, ..uplink };
+    } else {
+        // The machine knows them by their places.
+        uplink.addresses.clone_from(&running.uplink.addresses);
     }
     let kept = Config {
         uplink,
@@ -169,7 +182,14 @@ fn tls_listen(config: &Config) -> &[SocketAddr] {
 /// it stays off; if it is no longer configured, it goes on with the certificates that it has.
 fn tls_kept(running: &Config, configured: Option<Tls>) -> Option<Tls> {
     let running = running.tls.as_ref()?;
-    let configured = configured.unwrap_or_else(|| running.clone());
+    let configured = configured.unwrap_or_else(|| {
+        let mut running = running.clone();
+        // They are of the last reading.
+        for files in &mut running.certificates {
+            files.notes.clear();
+        }
+        running
+    });
     Some(Tls { listen: running.listen.clone(), ..configured })
 }
 

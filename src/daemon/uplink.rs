@@ -41,7 +41,7 @@ pub async fn run(daemon: Rc<Daemon>) {
             Ok((line, answered)) => {
                 target = Some(answered);
                 deframer.reset();
-                converse(&daemon, line, &mut deframer).await
+                converse(&daemon, line, &mut deframer, &mut avoided).await
             }
             Err(ending) => ending,
         };
@@ -51,7 +51,7 @@ pub async fn run(daemon: Rc<Daemon>) {
             log::info!("the business server at {to} answers again: back from {from}");
             (entry, target) = (first, Some(answered));
             deframer.reset();
-            ending = converse(&daemon, line, &mut deframer).await;
+            ending = converse(&daemon, line, &mut deframer, &mut avoided).await;
         }
         let was_up = daemon.relay.borrow().is_up();
         if let Some(target) = &target {
@@ -148,43 +148,59 @@ fn note(daemon: &Daemon, entry: &UplinkAddress, found: &Result<Vec<Target>, NoTa
     }
 }
 
-/// What came of a knock: the entry's addresses, and the line if a business server spoke on it.
-type Knocked = (Result<Vec<Target>, NoTarget>, Option<(Line, Target)>);
+/// Of the entries whose names don't resolve, only the first is looked up while the uplink has a
+/// connection; what is known of the others no longer counts.
+fn forget_names(daemon: &Daemon) {
+    let first = daemon.config.borrow().uplink.addresses.first().map(ToString::to_string);
+    daemon.uplink_notes.borrow_mut().unresolved.retain(|(entry, _)| Some(entry) == first.as_ref());
+}
+
+/// What came of a knock: the entry's addresses, and the line if a business server spoke on it, or
+/// the address that answered and then failed, and why.
+type Knocked = (Result<Vec<Target>, NoTarget>, Result<(Line, Target), (Option<Target>, Ending)>);
 
 /// Connects to an entry and waits until the peer speaks, as a business server does first.
-async fn knock(resolver: Resolver, entry: UplinkAddress, tls: Option<UplinkTls>) -> Knocked {
+async fn knock(resolver: Resolver, entry: UplinkAddress, tls: Option<UplinkTls>, mut avoided: Avoided) -> Knocked {
     let targets = dial::targets(&resolver, &entry).await;
-    let Ok(found) = &targets else { return (targets, None) };
+    let mut found = match &targets {
+        Ok(found) => found.clone(),
+        // The console has it from the first half.
+        Err(_) => return (targets, Err((None, Ending::Closed))),
+    };
+    avoided.put_last(&mut found);
+    let mut answered = None;
     let answer = async {
-        let tls = tls.map(|tls| Client::begin(&tls, &entry)).transpose().ok()?;
-        let (stream, target) = dial::connect(found.clone()).await.ok()?;
+        let tls = tls.map(|tls| Client::begin(&tls, &entry)).transpose().map_err(Ending::Tls)?;
+        let (stream, target) = dial::connect(found).await.map_err(Ending::Dial)?;
         let mut line = Line::new(stream, tls);
-        poll_fn(|context| poll_spoken(&mut line, context)).await.then_some((line, target))
+        answered = Some(target.clone());
+        poll_fn(|context| poll_spoken(&mut line, context)).await.map(|()| (line, target))
     };
     let late = async {
         Timer::after(KNOCK_TIME_MAX).await;
-        None
+        Err(Ending::Dial(io::ErrorKind::TimedOut.into()))
     };
     let answer = smol::future::or(answer, late).await;
-    (targets, answer)
+    (targets, answer.map_err(|why| (answered, why)))
 }
 
 /// Whether the peer speaks: ready once it did, or the connection is over.
-fn poll_spoken(line: &mut Line, context: &mut Context<'_>) -> Poll<bool> {
+fn poll_spoken(line: &mut Line, context: &mut Context<'_>) -> Poll<Result<(), Ending>> {
     let mut budget = Budget::TURN;
     match line.fill(&mut budget) {
-        Ok(Filled::Data) => return Poll::Ready(true),
-        Ok(Filled::Closed) | Err(_) => return Poll::Ready(false),
+        Ok(Filled::Data) => return Poll::Ready(Ok(())),
+        Ok(Filled::Closed) => return Poll::Ready(Err(Ending::Closed)),
+        Err(fault) => return Poll::Ready(Err(fault.into())),
         Ok(Filled::Spent) => context.waker().wake_by_ref(),
         Ok(Filled::Nothing) => match line.poll_readable(context) {
             Poll::Ready(Ok(())) => context.waker().wake_by_ref(),
-            Poll::Ready(Err(_)) => return Poll::Ready(false),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Ending::Io(error))),
             Poll::Pending => {}
         },
     }
     match flush(line, context) {
         Ok(()) => Poll::Pending,
-        Err(_) => Poll::Ready(false),
+        Err(ending) => Poll::Ready(Err(ending)),
     }
 }
 
@@ -227,7 +243,7 @@ impl std::fmt::Display for Ending {
 }
 
 /// Reads and writes until the connection ends.
-async fn converse(daemon: &Daemon, mut line: Line, deframer: &mut Deframer) -> Ending {
+async fn converse(daemon: &Daemon, mut line: Line, deframer: &mut Deframer, avoided: &mut Avoided) -> Ending {
     let mut nonce = [0; 16];
     if let Err(error) = getrandom::fill(&mut nonce) {
         return Ending::Io(io::Error::other(error));
@@ -238,6 +254,7 @@ async fn converse(daemon: &Daemon, mut line: Line, deframer: &mut Deframer) -> E
     // Unread bytes in the kernel at the last look; none while the uplink is not quiet.
     let mut untaken = None;
     note_tls(daemon, &line);
+    forget_names(daemon);
     let ending = poll_fn(|context| {
         daemon.turns.pass(Part::Uplink);
         let mut budget = Budget::UPLINK_TURN;
@@ -256,7 +273,7 @@ async fn converse(daemon: &Daemon, mut line: Line, deframer: &mut Deframer) -> E
             return Poll::Ready(ending);
         }
         untaken = if is_quiet { socket_queues::untaken(line.stream()) } else { None };
-        if let Some(ending) = poll_return(daemon, &mut knocking, context) {
+        if let Some(ending) = poll_return(daemon, &mut knocking, avoided, context) {
             return Poll::Ready(ending);
         }
         match poll_frames(daemon, &mut line, deframer, &mut is_behind, &mut budget, context) {
@@ -301,17 +318,32 @@ fn takes(before: Option<u32>, now: Option<u32>) -> bool {
 fn poll_return(
     daemon: &Daemon,
     knocking: &mut Option<Pin<Box<dyn Future<Output = Knocked>>>>,
+    avoided: &mut Avoided,
     context: &mut Context<'_>,
 ) -> Option<Ending> {
     let first = daemon.config.borrow().uplink.addresses.first()?.clone();
     if knocking.is_none() && daemon.step(|relay, now| relay.poll_return(now)) {
         let tls = daemon.config.borrow().uplink.tls.clone();
-        *knocking = Some(Box::pin(knock(daemon.resolver.clone(), first.clone(), tls)));
+        *knocking = Some(Box::pin(knock(daemon.resolver.clone(), first.clone(), tls, avoided.clone())));
     }
     let Poll::Ready((targets, answer)) = knocking.as_mut()?.as_mut().poll(context) else { return None };
     *knocking = None;
     note(daemon, &first, &targets);
-    answer.map(|(line, target)| Ending::Returns(line, target, first))
+    match answer {
+        Ok((line, target)) => Some(Ending::Returns(line, target, first)),
+        Err((answered, why)) => {
+            if let Some(target) = &answered {
+                avoided.add(target);
+            }
+            // That it is still away is no news; that it is there and can't be used is.
+            if matches!(why, Ending::Tls(_)) {
+                let peer = Peer(&first, answered.as_ref());
+                let line = format!("the business server at {peer} can't be returned to: {why}");
+                daemon.logged.borrow_mut().log(log::Level::Warn, daemon.clock.now(), &line);
+            }
+            None
+        }
+    }
 }
 
 /// Handles the frames left by the turn before (`is_behind`), then those that have arrived; ready if

@@ -30,7 +30,7 @@ async def address_and_secret(t):
     for changes in ({"secret": "the other one's"}, {"secret": ""}):
         daemon.sections["uplink"].update(addresses=[other.address], **changes)
         daemon.config.write_text(daemon_module.toml(daemon.sections))
-        await reload(daemon, "addresses, and the secret with them, changed: takes effect after a restart")
+        await reload(daemon, "addresses, and order, secret, plaintext and tls with them, changed: takes effect after a restart")
         up.drop()
         up = await business.uplink(timeout=20 * SLACK)  # the same proof to the same server as before
         await page.until("uplink", up=True)
@@ -40,3 +40,18 @@ async def address_and_secret(t):
     await reload(daemon, "configuration reloaded")
     up.drop()
     await business.uplink(timeout=20 * SLACK)
+
+
+@test("with order = \"spread\" another name is no other list of entries: only its order waits for a restart")
+async def spread(t):
+    first, second = await t.business(secret=b"s"), await t.business(secret=b"s")
+    daemon = t.daemon([first.address, second.address], secret="s")
+    daemon.sections["uplink"]["order"] = "spread"
+    daemon.config.write_text(daemon_module.toml(daemon.sections))
+    await daemon.start()
+    for number in range(6):
+        daemon.sections["uplink"]["name"] = f"box-{number}"
+        daemon.config.write_text(daemon_module.toml(daemon.sections))
+        await reload(daemon, "configuration reloaded")
+    restarts = {line.split("] ", 1)[1] for line in daemon.log().splitlines() if "takes effect after a restart" in line}
+    assert restarts == {"the order of [uplink] addresses changed: takes effect after a restart"}, restarts

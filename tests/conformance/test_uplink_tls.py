@@ -94,6 +94,24 @@ async def errors(t):
     await daemon.logs("TLS failed: it does not speak TLS (is it configured there?)")
 
 
+@test("a first entry whose certificate has expired is not returned to, and the log says why; a name that nobody needs any more is no condition", waits=60)
+async def not_returned(t):
+    made = pki.certificates()
+    first = await t.business(secret=b"s", tls=made.server("old"))
+    second = await t.business(secret=b"s", tls=made.server("business"))
+    daemon = t.daemon([first.address, "business.invalid:7400", second.address], secret="s")
+    daemon.sections["uplink.tls"] = {"ca_file": made["ca.pem"], "name": "business.example"}
+    daemon.sections["console"] = {"socket": t.path("console.sock")}
+    daemon.config.write_text(daemon_module.toml(daemon.sections))
+    await daemon.start()
+    await daemon.logs("the business server at business.invalid:7400: its name does not resolve: ", 40)
+    await t.joined(daemon, await second.uplink(timeout=40 * SLACK), t.link())
+    status = await console(daemon, "status")
+    assert "[U" not in status, status
+    await daemon.logs(f"the business server at {first.address} can't be returned to: TLS failed: its certificate expired on", 60)
+    assert not first.uplinks.items, "the relay has said hello to a server that it does not trust"
+
+
 @test("a business server that demands the relay's certificate: without one, or with a stranger's, the log says so")
 async def client_refused(t):
     made = pki.certificates()

@@ -123,6 +123,12 @@ fn step(connection: &mut rustls::ServerConnection, mut stream: &TcpStream, into:
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => return Err(error),
     }
+    // What the handshake has to say first. A full socket is waited for below.
+    if let Err(error) = flush(connection, stream)
+        && error.kind() != io::ErrorKind::WouldBlock
+    {
+        return Err(error);
+    }
     match connection.read_tls(&mut stream) {
         Ok(0) => return Ok(Step::Read(0)),
         Ok(_) => {}

@@ -84,7 +84,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use self::counters::{CLOSE_CODES, Counters, InUse};
-pub use self::uplink_connection::RESOLVE_MS_MAX;
+pub use self::uplink_connection::{DIAL_MS_MAX, RESOLVE_MS_MAX};
 use self::{
     begun::Begun,
     denials::Denials,

@@ -8,7 +8,7 @@
 use super::{fault::PeerError, time::Instant};
 
 /// A `Ping` is sent after this part of the time after which the uplink is dead, without a frame: so
-/// three fit in.
+/// two are sent before its end.
 const PINGS: u64 = 3;
 /// After this part of that time without a byte the uplink is quiet, before the first `Ping`.
 const QUIETS: u64 = 6;

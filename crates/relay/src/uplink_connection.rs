@@ -18,7 +18,7 @@ use heapless::Deque;
 use wire::uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, ToBusiness, encode};
 
 /// Timeout of a dial, for all addresses of an entry.
-const DIAL_MS_MAX: u64 = 5_000;
+pub const DIAL_MS_MAX: u64 = 5_000;
 /// Timeout for finding the addresses of an entry that is a name; the dial's own begins then. Enough
 /// for two silent name servers and the usual timeout of 5 s.
 pub const RESOLVE_MS_MAX: u64 = 15_000;

@@ -7,7 +7,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-/// Name servers that count, and suffixes, as in the C library.
+use crate::config::is_host_name;
+
+/// Name servers that count, as in the C library, and suffixes: it has had no limit of its own since
+/// 2017, but a lookup has only so much time.
 const SERVERS_MAX: usize = 3;
 const SUFFIXES_MAX: usize = 6;
 /// Its limits of the options.
@@ -86,7 +89,7 @@ impl Settings {
         let mut candidates: Vec<String> = self
             .suffixes
             .iter()
-            .filter(|suffix| !suffix.is_empty())
+            .filter(|suffix| is_host_name(suffix))
             .map(|suffix| format!("{name}.{suffix}"))
             .filter(|candidate| candidate.len() <= NAME_SIZE_MAX)
             .collect();
@@ -106,6 +109,7 @@ fn server(text: &str) -> Option<Server> {
 pub fn host(line: &str, name: &str) -> Option<IpAddr> {
     let line = line.split('#').next().unwrap_or("");
     let mut words = line.split_ascii_whitespace();
+    // The interface of a link-local address is for those who dial the address itself.
     let ip: IpAddr = words.next()?.parse().ok()?;
     let name = name.trim_end_matches('.');
     let is_it = words.any(|word| word.trim_end_matches('.').eq_ignore_ascii_case(name));
