@@ -13,11 +13,15 @@ use tls::certificate::{Certificate, KeyKind, Malformed, Name};
 
 const HOUR_S: i64 = 3_600;
 const DAY_S: i64 = 24 * HOUR_S;
-/// Seconds before its end from which on a certificate should be renewed: ACME clients renew with
-/// 30 days left, so something is wrong with fewer than 14.
-pub const SOON_S: i64 = 14 * DAY_S;
-/// Seconds before its end from which on it must be renewed now.
-pub const VERY_SOON_S: i64 = 3 * DAY_S;
+/// Seconds before its end from which on a certificate should have been renewed, at most: of 90 days
+/// ACME clients leave 30, so something is wrong with fewer than 14.
+const SOON_S: i64 = 14 * DAY_S;
+/// The same as a part of its life, for those that live shorter: clients leave a third or more.
+const SOON_PART: i64 = 4;
+/// Seconds before its end from which on it must be renewed now, at most.
+const VERY_SOON_S: i64 = 3 * DAY_S;
+/// The same as a part of its life.
+const VERY_SOON_PART: i64 = 16;
 /// The names of a certificate, in bytes, at most; more of them are only counted. The configuration
 /// and the console keep them for each of eight certificates.
 const NAMES_SIZE_MAX: usize = 1024;
@@ -42,8 +46,14 @@ pub struct Summary {
     pub not_before: i64,
     /// Last second in which every certificate of the chain is valid, in Unix seconds.
     pub not_after: i64,
-    /// Whether that is an intermediate certificate's last second, and the server's own is later.
-    pub is_intermediate: bool,
+    /// Seconds from the first to the last of the certificate whose last second that is.
+    pub life_s: i64,
+    /// Whether the first second is that of an intermediate certificate, and the server's own is
+    /// earlier.
+    pub begins_with_intermediate: bool,
+    /// Whether the last second is that of an intermediate certificate, and the server's own is
+    /// later.
+    pub ends_with_intermediate: bool,
 }
 
 /// A chain that pages are served with, as the console shows it.
@@ -70,11 +80,25 @@ pub enum Validity {
     Over(i64),
 }
 
+/// How near the end of a chain is: whether somebody should do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nearness {
+    /// Nothing is known to be wrong.
+    Far,
+    /// It should have been renewed.
+    Soon,
+    /// It must be renewed now.
+    VerySoon,
+    /// It has expired, or is not valid yet.
+    Invalid,
+}
+
 impl Summary {
-    /// The summary of a chain: certificates in DER, the server's own first.
+    /// The summary of a chain: certificates in DER, the server's own first. An intermediate one
+    /// that can't be read has no say, and neither has a root: clients have their own.
     ///
     /// # Errors
-    /// A certificate can't be read, or there is none.
+    /// The server's own can't be read, or there is none.
     pub fn of<'a>(mut chain: impl Iterator<Item = &'a [u8]>) -> Result<Self, Malformed> {
         let bytes = chain.next().unwrap_or_default();
         let own = Certificate::parse(bytes)?;
@@ -85,16 +109,40 @@ impl Summary {
             public_key: Fingerprint(Sha256::digest(own.public_key).into()),
             not_before: own.not_before,
             not_after: own.not_after,
-            is_intermediate: false,
+            life_s: own.not_after.saturating_sub(own.not_before),
+            begins_with_intermediate: false,
+            ends_with_intermediate: false,
         };
-        for bytes in chain {
-            let intermediate = Certificate::parse(bytes)?;
-            summary.not_before = summary.not_before.max(intermediate.not_before);
+        for intermediate in chain.filter_map(|bytes| Certificate::parse(bytes).ok()).filter(|it| !it.is_self_issued) {
+            if intermediate.not_before > summary.not_before {
+                (summary.not_before, summary.begins_with_intermediate) = (intermediate.not_before, true);
+            }
             if intermediate.not_after < summary.not_after {
-                (summary.not_after, summary.is_intermediate) = (intermediate.not_after, true);
+                (summary.not_after, summary.ends_with_intermediate) = (intermediate.not_after, true);
+                summary.life_s = intermediate.not_after.saturating_sub(intermediate.not_before);
             }
         }
         Ok(summary)
+    }
+
+    /// Whether it is an intermediate certificate that this validity is about.
+    #[must_use]
+    pub const fn is_of_intermediate(&self, validity: Validity) -> bool {
+        match validity {
+            Validity::NotYet(_) => self.begins_with_intermediate,
+            _ => self.ends_with_intermediate,
+        }
+    }
+
+    /// How near its end is, at this time.
+    #[must_use]
+    pub fn nearness(&self, now_s: Option<i64>) -> Nearness {
+        match self.validity(now_s) {
+            Validity::Over(_) | Validity::NotYet(_) => Nearness::Invalid,
+            Validity::Left(s) if s < VERY_SOON_S.min(self.life_s / VERY_SOON_PART) => Nearness::VerySoon,
+            Validity::Left(s) if s < SOON_S.min(self.life_s / SOON_PART) => Nearness::Soon,
+            Validity::Left(_) | Validity::Unknown => Nearness::Far,
+        }
     }
 
     /// How long it is valid, at this time; `None` is a clock that was never set.
@@ -187,24 +235,34 @@ mod tests {
 
     const SERVER: &[u8] = include_bytes!("../crates/tls/testdata/server.der");
     const ODD: &[u8] = include_bytes!("../crates/tls/testdata/odd.der");
+    const RSA: &[u8] = include_bytes!("../crates/tls/testdata/rsa3072.der");
     const P384: &[u8] = include_bytes!("../crates/tls/testdata/p384.der");
     const LEAF: &[u8] = include_bytes!("../crates/tls/testdata/ed25519.der");
 
     #[test]
     fn a_chain_lasts_from_its_latest_beginning_to_its_earliest_end() {
         let alone = Summary::of([LEAF].into_iter()).unwrap();
-        assert_eq!((alone.days().as_str(), alone.is_intermediate), ("2000-02-29 to 9999-12-31", false));
-        let chain = Summary::of([LEAF, SERVER, P384].into_iter()).unwrap();
-        assert_eq!((chain.days().as_str(), chain.is_intermediate), ("2026-01-01 to 2049-12-31", true));
+        assert_eq!(
+            (alone.days().as_str(), alone.begins_with_intermediate || alone.ends_with_intermediate),
+            ("2000-02-29 to 9999-12-31", false)
+        );
+        let intermediate = |chain: &Summary| (chain.begins_with_intermediate, chain.ends_with_intermediate);
+        // The last is a root.
+        let chain = Summary::of([LEAF, RSA, P384].into_iter()).unwrap();
+        assert_eq!((chain.days().as_str(), intermediate(&chain)), ("2000-02-29 to 2050-01-01", (false, true)));
         assert_eq!(
             (chain.fingerprint, chain.public_key, chain.key()),
             (alone.fingerprint, alone.public_key, "Ed25519".into())
         );
+        let chain = Summary::of([RSA, LEAF].into_iter()).unwrap();
+        assert_eq!((chain.days().as_str(), intermediate(&chain)), ("2000-02-29 to 2050-01-01", (true, false)));
+        assert!(chain.is_of_intermediate(Validity::NotYet(1)) && !chain.is_of_intermediate(Validity::Left(1)));
         let server = Summary::of([SERVER].into_iter()).unwrap();
         assert!(server.names == "box.example, localhost" && server.key_kind == KeyKind::P256);
         let odd = "odd.example, *.odd.example, 192.0.2.7, 2001:db8::7, xn--bcher-kva.example";
         assert_eq!(Summary::of([ODD].into_iter()).unwrap().names, odd);
-        assert!(Summary::of([LEAF, b"no certificate"].into_iter()).is_err());
+        assert_eq!(Summary::of([LEAF, b"no certificate"].into_iter()).unwrap().days(), alone.days());
+        assert!(Summary::of([b"no certificate", LEAF].into_iter()).is_err());
         assert!(Summary::of([].into_iter()).is_err());
     }
 

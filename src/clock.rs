@@ -1,10 +1,13 @@
-//! The clock: the only file that reads one.
+//! The daemon's clocks: time since its start, and the wall clock, if it was ever set.
+//!
+//! Everything else of the daemon gets the time as an argument. Owns when the wall clock counts as
+//! set. Demo and bench have a clock of their own.
 
 use std::time::{Instant as Reading, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-pub use crate::date::date_text;
+use crate::date::date_text;
 use relay::time::Instant;
 
 /// Monotonic time since the daemon's start; setting the wall clock has no effect.
@@ -27,10 +30,7 @@ impl Clock {
 /// The time in HTTP's format (RFC 9110, 5.6.7). `None` if the wall clock was never set: a box
 /// without a battery starts in 1970, and a server without a clock must not send a `Date` (6.6.1).
 pub fn date() -> Option<String> {
-    /// Start of the year in which this was written: a clock that was set is later.
-    const SET_S: i64 = 1_767_225_600;
-    let seconds = clock_gettime(ClockId::Realtime).tv_sec;
-    (seconds >= SET_S).then(|| date_text(seconds))
+    wall_s().map(date_text)
 }
 
 /// The time of this program's source, in seconds since 1970: a clock that was set is later.

@@ -2,9 +2,9 @@
 //!
 //! Owns the meaning and default of every key, and the rules between keys. Returns a typed
 //! [`Config`] whose board has the limits of `[limits]` applied, or *all* errors at once, each with
-//! its line and a remedy. Refuses unknown keys. Never prints the secret. Reads two files (the
-//! configuration and the secret file) and resolves no host names: that is done at each dial. Knows
-//! nothing of sockets or the machine, or of how a value is used.
+//! its line and a remedy. Refuses unknown keys. Never prints the secret. Reads files (the
+//! configuration, the secret, certificates and their keys) and resolves no host names: that is done
+//! at each dial. Knows nothing of sockets or the machine, or of how a value is used.
 
 mod address;
 pub(crate) mod ca;
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use rustix::system::uname;
 
-pub use address::{Order, UplinkAddress, is_loopback_name};
+pub use address::{Order, UplinkAddress, is_host_name, is_loopback_name};
 use board::Board;
 use certificate_notes::Report;
 pub use document::nearest;

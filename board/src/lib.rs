@@ -32,6 +32,9 @@ pub use table::{size_text, table};
 // `pub const HOST: Board` and so on, one for each board; `ALL`, `SELECTED` and `TARGET`.
 include!(concat!(env!("OUT_DIR"), "/boards.rs"));
 
+/// Whether this is a 32-bit ARM processor, the one that can't afford handshakes with RSA.
+pub const IS_ARM32: bool = cfg!(target_arch = "arm");
+
 // Checks every board, not only the selected one. `rules.rs` explains each rule.
 const _: () = {
     let mut index = 0;

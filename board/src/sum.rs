@@ -69,8 +69,8 @@ pub const TLS_HALF_RECORD_SIZE: usize = TLS_RECORD_SIZE_MAX + 128;
 pub const TLS_SCRATCH_SIZE: usize = 256 * 1024 + 17 * 1024;
 /// The maximum number of certificates.
 pub const CERTIFICATES_MAX: usize = 8;
-/// One certificate: its chain, the parsed key, its names.
-pub const CERTIFICATE_SIZE: usize = 16 * 1024;
+/// One certificate: its chain, the parsed key, what the console shows of it.
+pub const CERTIFICATE_SIZE: usize = 17 * 1024;
 /// A pair that is being read: a file, its decoded text, the bytes in it, at most 64 KiB each.
 pub const CERTIFICATE_READ_SIZE: usize = 3 * 64 * 1024;
 /// The keys of TLS tickets: those in force, their predecessors, and the next ones.
@@ -119,7 +119,7 @@ pub const KERNEL_RING_SIZE: usize = 96 * 1024;
 /// The kernel's objects for one open TCP socket with nothing queued.
 pub const KERNEL_SOCKET_SIZE: usize = 4096;
 /// Other sockets that may be open: listeners, uplink, console, metrics, a refused page.
-pub const KERNEL_SOCKETS_EXTRA: u64 = 24;
+pub const KERNEL_SOCKETS_EXTRA: u64 = 28;
 /// The uplink socket's two queues in the kernel, as limited by its socket options.
 pub const KERNEL_UPLINK_SIZE: usize = 512 * 1024;
 

@@ -11,8 +11,11 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
+use super::certificates::unreadable;
 use super::file::{self, read as contents};
 use super::values::{Wrong, wrong};
+use crate::certificate::{Nearness, Summary};
+use crate::clock::wall_s;
 
 /// The maximum size of the file, in bytes.
 const FILE_SIZE_MAX: u64 = 64 * 1024;
@@ -65,5 +68,19 @@ pub fn roots(path: &Path) -> Result<RootCertStore, Wrong> {
 /// # Errors
 /// As [`roots`].
 pub fn check(path: &Path) -> Result<Vec<String>, Wrong> {
-    roots(path).map(|_| Vec::new())
+    roots(path)?;
+    let mut notes = unreadable(&[path]);
+    let bytes = contents(path, FILE_SIZE_MAX).unwrap_or_default();
+    let certificates = CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok);
+    for (number, certificate) in (1..).zip(certificates) {
+        let Ok(summary) = Summary::of([certificate.as_ref()].into_iter()) else { continue };
+        let now_s = wall_s();
+        if summary.nearness(now_s) != Nearness::Far {
+            let (shown, validity) = (path.display(), summary.validity(now_s));
+            notes.push(format!(
+                "certificate {number} of ca_file {shown} {validity}; put the next one beside it, on both sides"
+            ));
+        }
+    }
+    Ok(notes)
 }

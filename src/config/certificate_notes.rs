@@ -8,8 +8,9 @@ use std::path::Path;
 
 use super::certificates::{Pair, load, unreadable};
 use super::values::Wrong;
-use crate::certificate::{SOON_S, Summary, Validity};
+use crate::certificate::{Nearness, Summary};
 use crate::clock;
+use board::IS_ARM32;
 use tls::certificate::{Certificate, KeyKind};
 
 /// What an RSA key costs. The factors are those of rustls and ring, without the system's part: 700
@@ -19,8 +20,6 @@ const RSA_COSTS: &str = if IS_ARM32 {
 } else {
     "each full handshake costs 5 (32-bit ARM, x86-64) to 11 times (64-bit ARM) the processor time of an ECDSA key"
 };
-/// Whether this is a 32-bit ARM processor, the one that can't afford RSA.
-pub const IS_ARM32: bool = cfg!(target_arch = "arm");
 
 /// What was found in a pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,35 +39,37 @@ pub struct Report {
 pub fn check(certificate_file: &Path, key_file: &Path) -> Result<Report, Wrong> {
     let pair = load(certificate_file, key_file)?;
     let mut report = report(&pair, certificate_file, clock::wall_s());
-    report.notes.extend(unreadable(certificate_file, key_file));
+    report.notes.extend(unreadable(&[certificate_file, key_file]));
     Ok(report)
 }
 
 /// The report on a loaded pair, at this time; `None` is a clock that was never set.
 pub fn report(pair: &Pair, certificate_file: &Path, now_s: Option<i64>) -> Report {
     let file = certificate_file.display();
-    let chain: Result<Vec<_>, _> = pair.chain().map(Certificate::parse).collect();
-    let (Ok(chain), Ok(summary)) = (&chain, Summary::of(pair.chain())) else {
+    let Ok(summary) = Summary::of(pair.chain()) else {
         let what = format!(
-            "{file} has a certificate that is not as RFC 5280 says: neither its names nor its dates are known, and it is only for connections that no other certificate is for"
+            "{file} is not as RFC 5280 says: neither its names nor its dates are known, and it answers only if no other certificate does"
         );
         return Report { notes: vec![what], ..Report::default() };
     };
     let validity = summary.validity(now_s);
+    // As far as each is known.
+    let chain: Vec<_> = pair.chain().map_while(|der| Certificate::parse(der).ok()).collect();
     let names = chain.first().into_iter().flat_map(Certificate::dns_names).map(str::to_owned).collect();
     let no_names = if summary.names.is_empty() { "no names" } else { "" };
     let about = format!("{no_names}{}; {}; valid {}", summary.names, summary.key(), summary.days());
     let is_warning = if IS_ARM32 { "warning: " } else { "" };
     let key_note = key_note(summary.key_kind).map(|what| format!("{is_warning}{file} {what}"));
     let mut notes = Vec::from_iter(key_note);
-    notes.extend(chain_notes(chain).into_iter().map(|what| format!("{file} {what}")));
-    let is_near = match validity {
-        Validity::Unknown => false,
-        Validity::Left(s) => s < SOON_S,
-        Validity::NotYet(_) | Validity::Over(_) => true,
-    };
-    if is_near {
-        let whose = if summary.is_intermediate { "an intermediate certificate of " } else { "" };
+    if chain.len() < pair.chain().count() {
+        notes.push(format!(
+            "{file} has certificate {}, which is not as RFC 5280 says: its end is not known",
+            chain.len() + 1
+        ));
+    }
+    notes.extend(chain_notes(&chain).into_iter().map(|what| format!("{file} {what}")));
+    if summary.nearness(now_s) != Nearness::Far {
+        let whose = if summary.is_of_intermediate(validity) { "an intermediate certificate of " } else { "" };
         notes.push(format!("{whose}{file} {validity}; get a new one, or set the clock if it is wrong"));
     }
     Report { notes, names, about }
@@ -168,7 +169,8 @@ mod tests {
         let folder = Folder::new();
         folder.pair("own", P256);
         folder.openssl(&format!("genpkey -algorithm {P256} -out ca.key"));
-        folder.openssl("req -x509 -new -key ca.key -subj /CN=own -days 5 -out ca.pem");
+        folder.openssl("req -x509 -new -key ca.key -subj /CN=root -days 50 -out root.pem");
+        folder.openssl("req -x509 -CA root.pem -CAkey ca.key -new -key ca.key -subj /CN=own -days 5 -out ca.pem");
         folder.join("chain.pem", &["own.pem", "ca.pem"]);
         let of = |certificate: &str, days: i64| {
             let pair = folder.load(certificate, "own.key").unwrap();
@@ -176,11 +178,12 @@ mod tests {
             report(&pair, Path::new("x.pem"), Some(begins + days * 86_400)).notes
         };
         for (certificate, days, expected) in [
-            ("own.pem", 15, None),
-            ("own.pem", 17, Some("x.pem expires in 13 days; get a new one, or set the clock if it is wrong")),
+            ("own.pem", 22, None),
+            ("own.pem", 23, Some("x.pem expires in 7 days; get a new one, or set the clock if it is wrong")),
             ("own.pem", 31, Some("x.pem expired 24 hours ago; get a new one")),
             ("own.pem", -1, Some("x.pem is not valid yet: it begins in 24 hours; get")),
-            ("chain.pem", 0, Some("an intermediate certificate of x.pem expires in 5 days; get")),
+            ("chain.pem", 3, None),
+            ("chain.pem", 4, Some("an intermediate certificate of x.pem expires in 24 hours; get")),
         ] {
             let notes = of(certificate, days);
             assert_eq!(notes.len(), usize::from(expected.is_some()), "{certificate} {days}: {notes:?}");

@@ -17,6 +17,7 @@ use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::file;
 use super::values::Wrong;
@@ -28,8 +29,9 @@ const CHAIN_MAX: usize = 8;
 /// The maximum size of a chain, in bytes: each full handshake sends all of it. Together with the
 /// parsed key it stays within the memory sum's term for a certificate.
 const CHAIN_SIZE_MAX: usize = 12 * 1024;
-// The rest is for the parsed key: of RSA-4096 it takes less than 3 KiB.
-const _: () = assert!(CHAIN_SIZE_MAX + 4 * 1024 <= board::CERTIFICATE_SIZE);
+// The rest is for the parsed key, of RSA-4096 less than 3 KiB, and for what the console shows: its
+// names, at most 1 KiB, and why its files can't be used.
+const _: () = assert!(CHAIN_SIZE_MAX + 3 * 1024 + 2 * 1024 <= board::CERTIFICATE_SIZE);
 // The file, its base64 without line ends, and the bytes in it are there at the same time.
 const _: () = assert!(3 * FILE_SIZE_MAX <= board::CERTIFICATE_READ_SIZE);
 /// The group that the service belongs to, so that it can read keys (`SupplementaryGroups=`). Not
@@ -68,7 +70,10 @@ impl Pair {
 /// What is wrong, and the remedy; the first of several.
 pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Pair, Wrong> {
     let chain = chain(certificate_file)?;
-    let key = any_supported_type(&key(key_file)?).map_err(|_| {
+    let mut der = key(key_file)?;
+    let key = any_supported_type(&der);
+    der.zeroize();
+    let key = key.map_err(|_| {
         let what = format!("key_file {} has a key of a kind that is not supported", key_file.display());
         wrong(what, "use an ECDSA key (P-256, which is the fastest, or P-384), or an RSA key of 2048 to 4096 bits")
     })?;
@@ -85,16 +90,16 @@ pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Pair, Wrong> {
 /// As [`load`].
 pub fn check_client(certificate_file: &Path, key_file: &Path) -> Result<Vec<String>, Wrong> {
     load(certificate_file, key_file)?;
-    Ok(unreadable(certificate_file, key_file))
+    Ok(unreadable(&[certificate_file, key_file]))
 }
 
 /// Remarks on files that root reads and the service can't.
-pub fn unreadable(certificate_file: &Path, key_file: &Path) -> Vec<String> {
+pub fn unreadable(files: &[&Path]) -> Vec<String> {
     if !geteuid().is_root() {
         return Vec::new();
     }
     let unreadable = |path: &&Path| group_id(GROUP).is_some_and(|group| !is_readable(path, group));
-    let found = [certificate_file, key_file].into_iter().filter(unreadable).map(|path| {
+    let found = files.iter().copied().filter(unreadable).map(|path| {
         format!(
             "{} can't be read by the group {GROUP}, which the service has: `chgrp {GROUP}` it and `chmod 640`, and the same with 750 for its directories",
             path.display()
@@ -152,7 +157,7 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Wrong> {
 
 /// The only key of a file.
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Wrong> {
-    let bytes = read("key_file", path)?;
+    let bytes = Zeroizing::new(read("key_file", path)?);
     let shown = path.display();
     if is_encrypted(&bytes) {
         let what = format!("key_file {shown} is encrypted, and nobody is there to type its passphrase");

@@ -37,7 +37,9 @@ pub fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     refuse_all_but_files(file.metadata()?.file_type())?;
-    let mut bytes = Vec::new();
+    // It doesn't grow, so that nothing of a key stays behind.
+    let size = usize::try_from(found.len().min(size_max)).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(size + 1);
     file.take(size_max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > size_max {
         return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it has more than {size_max} bytes")));

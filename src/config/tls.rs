@@ -131,7 +131,9 @@ fn certificates(document: &mut Document<'_>, around: &Surroundings<'_>) -> Vec<C
 
 /// A remark on the names of a certificate for which an earlier one answers.
 fn shadowed(pairs: &[CertificateFiles], names: &[Vec<String>], index: usize, found: &[String]) -> Option<String> {
-    let answering = |name: &String| Some(choose(names, name)).filter(|chosen| *chosen != index);
+    let answering = |name: &String| {
+        Some(choose(names.iter().map(|names| names.iter().map(String::as_str)), name)).filter(|chosen| *chosen != index)
+    };
     let mut shadowed = found.iter().filter_map(|name| Some((name, answering(name)?)));
     let (name, chosen) = shadowed.next()?;
     let more = match shadowed.count() {

@@ -54,7 +54,9 @@ pub fn status(view: &View<'_>) -> String {
     let since = row.for_ms.map_or(String::new(), |ms| format!(" for {}", span(ms)));
     let _ = writeln!(out, "uplink      {}{since}, {}", row.state, within(&address, 44));
     if let Some(tls) = &view.tls {
-        let _ = writeln!(out, "tls         {}", tls::status(tls));
+        for (at, piece) in wrapped(&tls::status(tls), STATUS_COLUMNS).enumerate() {
+            let _ = writeln!(out, "{:<11} {piece}", if at == 0 { "tls" } else { "" });
+        }
     }
     let _ = writeln!(out, "name        {}, up for {}", within(&plain(&view.config.uplink.name), 48), span(view.now.0));
     let _ = write!(out, "version     {}", version(view));
@@ -183,7 +185,7 @@ pub fn uplink(view: &View<'_>) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{:<17} {:>10}", "state", row.state);
     let since = if relay.is_up() { "up for" } else { "trying for" };
-    for (name, ms) in [(since, row.for_ms), ("next try in", row.retry_ms), ("first address in", row.return_ms)] {
+    for (name, ms) in [(since, row.for_ms), ("next try in", row.retry_ms), ("first entry in", row.return_ms)] {
         if let Some(ms) = ms {
             let _ = writeln!(out, "{name:<17} {:>10}", span(ms));
         }
@@ -200,13 +202,13 @@ pub fn uplink(view: &View<'_>) -> String {
     ] {
         let _ = writeln!(out, "{name:<17} {number:>10}");
     }
-    for (index, address) in view.config.uplink.addresses.iter().enumerate() {
+    for (index, entry) in view.config.uplink.addresses.iter().enumerate() {
         let mark = match (index == row.entry as usize, relay.is_up()) {
             (true, true) => "in use",
             (true, false) => "tried",
             (false, _) => "",
         };
-        let _ = writeln!(out, "address {:<9} {mark:>10}  {}", index + 1, within(&plain(address), 50));
+        let _ = writeln!(out, "entry {:<11} {mark:>10}  {}", index + 1, within(&plain(entry), 50));
     }
     if let Some(TlsNotes { suite, own, shown }) = &view.uplink.tls {
         let text = |pin: &Option<Pin>| pin.map_or_else(|| "-".to_owned(), |pin| pin.to_string());
@@ -225,6 +227,8 @@ pub fn uplink(view: &View<'_>) -> String {
     out
 }
 
+/// Columns of a row of `status` behind its label.
+const STATUS_COLUMNS: usize = 67;
 /// Columns of the reason why it is not connected, behind its label.
 const FAILURE_COLUMNS: usize = 74;
 

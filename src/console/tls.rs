@@ -8,7 +8,7 @@ use core::fmt::Write as _;
 
 use super::text::{plain, within, wrapped};
 use super::view::PagesTls;
-use crate::certificate::{SOON_S, Served, VERY_SOON_S, Validity};
+use crate::certificate::{Nearness, Served, Validity};
 use tls::certificate::KeyKind;
 
 /// Columns behind the label of a row of `tls`.
@@ -36,11 +36,8 @@ pub fn head(tls: Option<&PagesTls<'_>>) -> String {
     let counts = &tls.counts;
     let mut out = String::new();
     let _ = writeln!(out, "pages by TLS  {}", within(&addresses(tls), COLUMNS));
-    let _ = writeln!(
-        out,
-        "handshakes    {} full, {} resumed, {} failed, {} refused by their address's rate",
-        counts.full, counts.resumed, counts.failed, counts.limited
-    );
+    let _ = writeln!(out, "handshakes    {} full, {} resumed, {} failed", counts.full, counts.resumed, counts.failed);
+    let _ = writeln!(out, "              {} refused by their address's rate", counts.limited);
     let _ =
         writeln!(out, "half records  {} kept, {} connections cut for others", counts.half_records, counts.halves_cut);
     let _ = writeln!(out, "reloads       {} good, {} failed", counts.reloads, counts.reloads_failed);
@@ -61,8 +58,9 @@ pub fn certificate(tls: &PagesTls<'_>, index: usize) -> Option<String> {
         Some(summary) => {
             row("names", if summary.names.is_empty() { "-" } else { &summary.names });
             row("key", &summary.key());
-            let whose = if summary.is_intermediate { "; an intermediate certificate" } else { ";" };
-            row("valid", &format!("{}{whose} {}", summary.days(), summary.validity(tls.now_s)));
+            let validity = summary.validity(tls.now_s);
+            let whose = if summary.is_of_intermediate(validity) { "; an intermediate certificate" } else { ";" };
+            row("valid", &format!("{}{whose} {validity}", summary.days()));
             row("SHA-256", &summary.fingerprint.to_string());
             row("public key", &summary.public_key.to_string());
         }
@@ -105,22 +103,26 @@ pub fn conditions(tls: &PagesTls<'_>) -> Vec<(&'static str, String)> {
         }
     };
     let rows = || (1..).zip(tls.certificates);
-    let ends = |is_of: &dyn Fn(Validity) -> bool| {
+    let ends = |nearness| {
         let texts = rows().filter_map(|(number, served)| {
-            let summary = served.summary.as_ref()?;
-            let validity = Some(summary.validity(tls.now_s)).filter(|validity| is_of(*validity))?;
-            let whose = if summary.is_intermediate { "an intermediate of " } else { "" };
+            let summary = served.summary.as_ref().filter(|summary| summary.nearness(tls.now_s) == nearness)?;
+            let validity = summary.validity(tls.now_s);
+            let whose = if summary.is_of_intermediate(validity) { "an intermediate of " } else { "" };
             Some(format!("{whose}{} {validity}", name(number, served)))
         });
         texts.collect::<Vec<_>>()
     };
-    add("C1", ends(&|validity| matches!(validity, Validity::Over(_) | Validity::NotYet(_))));
-    add("C2", ends(&|validity| matches!(validity, Validity::Left(..VERY_SOON_S))));
+    add("C1", ends(Nearness::Invalid));
+    add("C2", ends(Nearness::VerySoon));
     let trouble = |served: &Served| served.trouble.as_ref().map(|why| format!("{why}; the previous one stays in use"));
     add("C3", tls.certificates.iter().filter_map(trouble).collect());
-    add("C4", ends(&|validity| matches!(validity, Validity::Left(VERY_SOON_S..SOON_S))));
+    add("C4", ends(Nearness::Soon));
     if tls.now_s.is_none() && !tls.certificates.is_empty() {
         add("C5", vec!["the clock was never set: whether the certificates have expired is not known".to_owned()]);
+    } else {
+        let unread = rows().filter(|(_, served)| served.summary.is_none());
+        let text = |(number, served)| format!("when {} ends is not known: it can't be read", name(number, served));
+        add("C5", unread.map(text).collect());
     }
     let slow = rows().filter(|_| tls.is_slow).filter_map(|(number, served)| {
         let summary = served.summary.as_ref()?;
@@ -164,12 +166,15 @@ mod tests {
 
     const SERVER: &[u8] = include_bytes!("../../crates/tls/testdata/server.der");
     const DAY_S: i64 = 86_400;
+    /// Many, but not more than a year has.
+    const MANY: u64 = u32::MAX as u64;
     /// When the certificates of these tests end.
     const END_S: i64 = 1_900_000_000;
 
     fn served(file: &str, kind: KeyKind) -> Served {
         let summary = Summary::of([SERVER].into_iter()).unwrap();
-        let summary = Summary { key_kind: kind, not_before: END_S - 90 * DAY_S, not_after: END_S, ..summary };
+        let summary =
+            Summary { key_kind: kind, not_before: END_S - 90 * DAY_S, not_after: END_S, life_s: 90 * DAY_S, ..summary };
         Served { file: file.to_owned(), summary: Some(summary), trouble: None }
     }
 
@@ -196,6 +201,12 @@ mod tests {
         ] {
             assert_eq!(codes(&one, Some(END_S - left_s)), Vec::from_iter(code), "{left_s}");
         }
+        let mut days = [served("/x", KeyKind::P256)];
+        let summary = days[0].summary.as_mut().unwrap();
+        (summary.not_before, summary.life_s) = (END_S - 8 * DAY_S, 8 * DAY_S);
+        for (left_s, code) in [(2 * DAY_S, None), (2 * DAY_S - 1, Some("C4")), (DAY_S / 2 - 1, Some("C2"))] {
+            assert_eq!(codes(&days, Some(END_S - left_s)), Vec::from_iter(code), "{left_s} of 8 days");
+        }
         let text = &conditions(&tls(&one, Some(END_S - 5 * DAY_S)))[0].1;
         assert_eq!(text, "certificate 1, /x, expires in 5 days");
     }
@@ -206,6 +217,9 @@ mod tests {
         assert_eq!(codes(&one, None), ["C5"]);
         assert_eq!(one[0].summary.as_ref().unwrap().left_s(None), None);
         assert!(status(&tls(&one, None)).ends_with(", may have expired: the clock was never set"));
+        let unread = [Served { summary: None, ..served("/x", KeyKind::P256) }];
+        let text = "when certificate 1, /x, ends is not known: it can't be read".to_owned();
+        assert_eq!(conditions(&tls(&unread, Some(END_S))), [("C5", text)]);
     }
 
     #[test]
@@ -253,7 +267,9 @@ mod tests {
                 assert!(rows.len() < 2_600 && rows.lines().all(|line| line.len() <= SCREEN), "{rows}");
             }
             assert_eq!(certificate(&tls, CERTIFICATES_MAX), None);
-            assert!(head(Some(&tls)).lines().all(|line| line.len() <= SCREEN));
+            let counts = TlsCounts { full: MANY, resumed: MANY, failed: MANY, limited: MANY, ..TlsCounts::default() };
+            let head = head(Some(&PagesTls { counts, ..tls }));
+            assert!(head.lines().all(|line| line.len() <= SCREEN), "{head}");
         }
     }
 }

@@ -21,9 +21,8 @@ use super::budget::Budget;
 use super::{Daemon, DaemonError, logging, proc, signals};
 use crate::clock;
 use crate::config::Config;
-use crate::config::certificate_notes::IS_ARM32;
 use crate::console::{Console, ONCE, PagesTls, Request, View};
-use board::CONSOLES_MAX;
+use board::{CONSOLES_MAX, IS_ARM32};
 
 /// Mode of the socket: the relay's user and its group may connect.
 const MODE: u32 = 0o660;

@@ -42,7 +42,7 @@ pub fn render(out: &mut Text, tls: Option<&PagesTls<'_>>) {
     out.family(
         "sharelinkd_tls_certificate_expiry_seconds",
         Kind::Gauge,
-        "Seconds until the first certificate of a chain expires, negative if it has; certificate is its number in the configuration. None while the clock was never set.",
+        "Seconds until the first certificate of a chain expires, negative if it has; certificate is its number in the configuration. None while the clock was never set, or for one that can't be read.",
     );
     for (number, served) in (1..).zip(tls.map_or(&[][..], |tls| tls.certificates)) {
         let left_s = served.summary.as_ref().and_then(|summary| summary.left_s(tls?.now_s));

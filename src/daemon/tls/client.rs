@@ -18,10 +18,10 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection,
 use super::super::budget::Budget;
 use super::super::stream::Stream;
 use super::verify::{NotItsKey, OtherKey, Verifier, pin_of};
-use crate::clock::date_text;
 use crate::config::ca;
 use crate::config::certificates::load as loaded;
 use crate::config::{Pin, UplinkAddress, UplinkTls};
+use crate::date::date_text;
 
 /// Bytes that wait to be sealed or sent, at most: what the socket doesn't take stays with the
 /// machine, whose buffer is a term of the memory sum.
@@ -31,6 +31,10 @@ const OUT_SIZE_MAX: usize = 16 * 1024;
 /// message of 64 KiB.
 const HANDSHAKE_SIZE_MAX: usize = 16 * 1024;
 
+/// Bytes after that without plaintext, at most: more than one record has, and more than all tickets
+/// that a server sends at once.
+const SILENT_SIZE_MAX: usize = 20 * 1024;
+
 /// A connection's TLS.
 pub struct Client {
     connection: ClientConnection,
@@ -39,8 +43,10 @@ pub struct Client {
     own: Option<Pin>,
     /// Bytes came since the last call of [`take_heard`](Self::take_heard).
     heard: bool,
-    /// Bytes that came while the handshake was under way.
-    handshake_size: usize,
+    /// Whether the handshake is done.
+    is_shaken: bool,
+    /// Bytes that came since the last plaintext, or of the handshake.
+    silent_size: usize,
 }
 
 /// What there is to read.
@@ -118,7 +124,7 @@ impl Client {
         let name = server_name(settings, entry)?;
         let mut connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
         connection.set_buffer_limit(Some(OUT_SIZE_MAX));
-        Ok(Self { connection, verifier, own, heard: false, handshake_size: 0 })
+        Ok(Self { connection, verifier, own, heard: false, is_shaken: false, silent_size: 0 })
     }
 
     /// The relay's own key, if it has a certificate.
@@ -157,7 +163,11 @@ impl Client {
                 }
             };
             self.flush(stream)?;
+            if !self.is_shaken && !self.connection.is_handshaking() {
+                (self.is_shaken, self.silent_size) = (true, 0);
+            }
             if state.plaintext_bytes_to_read() > 0 {
+                self.silent_size = 0;
                 return Ok(Filled::Data);
             }
             if state.peer_has_closed() {
@@ -172,11 +182,14 @@ impl Client {
                 Ok(size) => {
                     self.heard = true;
                     budget.take(size);
-                    if self.connection.is_handshaking() {
-                        self.handshake_size += size;
-                    }
-                    if self.handshake_size > HANDSHAKE_SIZE_MAX {
+                    self.silent_size += size;
+                    if !self.is_shaken && self.silent_size > HANDSHAKE_SIZE_MAX {
                         return Err(Fault::Tls(format!("its handshake has more than {HANDSHAKE_SIZE_MAX} bytes")));
+                    }
+                    if self.silent_size > SILENT_SIZE_MAX {
+                        return Err(Fault::Tls(format!(
+                            "it sent more than {SILENT_SIZE_MAX} bytes with nothing in them"
+                        )));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Filled::Nothing),
@@ -326,7 +339,12 @@ mod tests {
     use std::future::poll_fn;
     use std::task::Poll;
 
+    use super::super::handshake::keys;
     use super::*;
+    use ::tls::record::{self, Content};
+    use ::tls::suite::Version;
+    use rustls::crypto::CryptoProvider;
+    use rustls::crypto::ring::cipher_suite;
 
     /// A directory with the certificates of a test, removed at its end.
     struct Folder(PathBuf);
@@ -695,13 +713,36 @@ mod tests {
             assert_eq!(plain(&hear(&mut client, &stream)), HELLO);
         });
         let pair = loaded(&folder.path("b.pem"), &folder.path("b.key")).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[&TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from((*pair.certified).clone())));
+        let cipher_suites = vec![cipher_suite::TLS13_AES_128_GCM_SHA256];
+        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(CryptoProvider {
+            cipher_suites,
+            ..default_provider()
+        }))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from((*pair.certified).clone())));
+        config.enable_secret_extraction = true;
+        let config = Arc::new(config);
+        let shaking = Arc::clone(&config);
+        // A ticket of the greatest length, in pieces.
+        let (ticket, why) = heap_of(&settings, move |mut stream| {
+            let mut server = rustls::ServerConnection::new(shaking).unwrap();
+            server.complete_io(&mut stream).unwrap();
+            let secrets = server.dangerous_extract_secrets().unwrap();
+            let (suite, mut keys) = keys(Version::Tls13, secrets.tx, [0; 32]).unwrap();
+            let message: Vec<u8> = [4, 0, 0xff, 0xff].into_iter().chain(std::iter::repeat_n(0, 0xffff)).collect();
+            for piece in message.chunks(8 * 1024) {
+                let mut record = vec![0; piece.len() + suite.overhead()];
+                record::seal(suite, &keys, 0, Content::Handshake, &[piece], &mut record).unwrap();
+                keys.advance(1);
+                let _ = stream.write_all(&record);
+            }
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        assert_eq!(plain(&why), Err("it sent more than 20480 bytes with nothing in them"));
         let (honest, why) = heap_of(&settings, move |mut stream| {
-            let mut server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            let mut server = rustls::ServerConnection::new(config).unwrap();
             server.complete_io(&mut stream).unwrap();
             // As fast as the socket takes it, in the largest records.
             for _ in 0..200 {
@@ -712,7 +753,7 @@ mod tests {
             }
         });
         assert_eq!(plain(&why), Err("closed"));
-        let most = [("hostile", hostile), ("large", large.bytes_max), ("honest", honest)];
+        let most = [("hostile", hostile), ("ticket", ticket), ("large", large.bytes_max), ("honest", honest)];
         assert!(most.iter().all(|(_, size)| *size <= board::UPLINK_TLS_SIZE as u64), "{most:?}");
         println!("{most:?}");
     }

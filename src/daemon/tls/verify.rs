@@ -2,7 +2,7 @@
 //!
 //! Owns the two ways of trust, a CA and pins, which must hold both where both are configured, and
 //! the floor of the clock: a box without a battery starts in 1970, and must not be locked out by
-//! that. Every signature, the handshake's too, is verified by rustls's own functions. With pins
+//! that. Signatures, the handshake's too, are verified by rustls's own functions. With pins
 //! alone, names and dates don't count: the key is the identity. Doesn't know connections.
 
 use std::fmt;
