@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::clock;
 use super::load::{from, source};
 use super::tls::Client;
 
@@ -26,7 +27,7 @@ const ANSWER_SIZE: usize = 4096;
 /// The flood's thread.
 pub struct Flood {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<u64, String>>,
+    thread: JoinHandle<f64>,
 }
 
 impl Flood {
@@ -40,7 +41,8 @@ impl Flood {
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let _ = rustix::process::nice(19);
-            let (mut answered, mut number) = (0, 0);
+            let start = clock::now();
+            let (mut answered, mut number) = (0.0, 0);
             while !stopped.load(Ordering::Relaxed) {
                 let mut begun = Vec::with_capacity(UNDER_WAY);
                 for _ in 0..UNDER_WAY {
@@ -50,18 +52,21 @@ impl Flood {
                 for mut stream in begun {
                     // The answer comes in one piece, and its first byte says whether it is one.
                     let mut answer = [0; ANSWER_SIZE];
-                    answered += u64::from(matches!(stream.read(&mut answer), Ok(1..) if answer[0] == HANDSHAKE));
+                    answered += f64::from(matches!(stream.read(&mut answer), Ok(1..) if answer[0] == HANDSHAKE));
                 }
             }
-            Ok(answered)
+            answered / start.elapsed().as_secs_f64()
         });
         Ok(Self { stop, thread })
     }
 
-    /// Ends it. Returns how many hellos were answered.
-    pub fn end(self) -> Result<u64, String> {
+    /// Ends it. Returns how many hellos were answered in a second.
+    ///
+    /// # Errors
+    /// Its thread panicked.
+    pub fn end(self) -> Result<f64, String> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| "the flood: its thread panicked".to_owned())?
+        self.thread.join().map_err(|_| "the flood: its thread panicked".to_owned())
     }
 }
 

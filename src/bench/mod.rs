@@ -59,7 +59,7 @@ pub(crate) struct Figures {
     pub cpu: Cpu,
     pub load_cpu: Cpu,
     pub arrivals: u64,
-    pub handshakes: u64,
+    pub handshakes_per_s: f64,
     pub latency: [u64; 4],
     pub memory_before: u64,
     pub memory_after: u64,
@@ -253,8 +253,8 @@ fn measure_pages(
     }
     let flood = flood.map(|client| Flood::start(relay.address, client)).transpose()?;
     let figures = drive(load, publisher, relay, options)?;
-    let handshakes = flood.map_or(Ok(0), Flood::end)?;
-    Ok(Figures { handshakes, ..figures })
+    let handshakes_per_s = flood.map_or(Ok(0.0), Flood::end)?;
+    Ok(Figures { handshakes_per_s, ..figures })
 }
 
 fn measure_ceiling(options: &Options) -> Result<Figures, String> {

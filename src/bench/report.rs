@@ -139,7 +139,7 @@ fn rows(options: &Options, runs: &[Figures]) -> Rows {
         rows.push(row("growth of queues in the kernel, KiB", &|f| kernel(f) / 1024.0));
     }
     if options.mode == Mode::Flood {
-        rows.push(row("handshakes of the flood a second", &|f| f.handshakes as f64 / f.seconds));
+        rows.push(row("handshakes of the flood a second", &|f| f.handshakes_per_s));
     }
     rows.push(row("told as gaps", &|f| f.gaps as f64));
     rows.push(row("lost and not told", &|f| f.lost as f64));

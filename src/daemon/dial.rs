@@ -33,7 +33,9 @@ static NO_NOTSENT_LOWAT: Once = Once::new();
 
 /// While no address of an entry has answered, the next one is tried after this time: the 16 of a
 /// name fit into a dial.
-const NEXT_AFTER: Duration = Duration::from_millis(250);
+const NEXT_AFTER: Duration = Duration::from_millis(NEXT_AFTER_MS);
+const NEXT_AFTER_MS: u64 = 250;
+const _: () = assert!(16 * NEXT_AFTER_MS < relay::DIAL_MS_MAX);
 /// Addresses that are tried at the same time: a fifth takes the place of the first, which has had a
 /// second. Each takes a descriptor.
 const ATTEMPTS_MAX: usize = 4;
@@ -262,14 +264,14 @@ mod tests {
             let (_, found) = smol::block_on(connect(targets.clone())).unwrap();
             assert_eq!(found, good, "{targets:?}");
         }
-        // Of a name with many addresses the last one is found within the time of a dial.
-        let many = [vec![silent; 15], vec![good.clone()]].concat();
+        // More are silent than are tried at the same time; the last is found within a dial's time.
+        let many = [vec![silent; ATTEMPTS_MAX + 1], vec![good.clone()]].concat();
         let late = async {
             Timer::after(Duration::from_millis(relay::DIAL_MS_MAX)).await;
             Err(io::ErrorKind::TimedOut.into())
         };
         assert_eq!(smol::block_on(smol::future::or(connect(many), late)).unwrap().1, good);
-        // 240.0.0.0 and above is nobody's, and there is no way to it.
+        // There is no way by TCP to a broadcast address.
         let nowhere = Target::Tcp(SocketAddr::from(([255, 255, 255, 255], 9)));
         for targets in [vec![closed.clone(), nowhere.clone()], vec![nowhere, closed.clone(), also_closed]] {
             let error = smol::block_on(connect(targets)).unwrap_err();

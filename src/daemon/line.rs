@@ -1,7 +1,7 @@
 //! The uplink's connection: a stream, with or without TLS on it.
 //!
-//! Owns nothing of its own: both behave alike for whoever reads and writes. No operation waits; a
-//! read takes from the turn's budget. Doesn't know what the bytes mean.
+//! Both kinds have the same interface. No operation blocks; a read takes from the turn's budget.
+//! Doesn't know what the bytes mean.
 
 use std::io;
 use std::task::{Context, Poll};

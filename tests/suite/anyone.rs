@@ -1,4 +1,5 @@
-//! A TLS client that trusts every server, for tests of what a server does and not of who it is.
+//! A TLS client that trusts every server which has the key of its certificate, for tests of what a
+//! server does and not of who it is.
 //!
 //! Shared by path: the daemon's unit tests, this suite and the fuzz targets.
 
@@ -6,6 +7,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion};
 
@@ -16,7 +18,7 @@ pub fn client_of(versions: &[&'static SupportedProtocolVersion]) -> ClientConfig
     builder.with_custom_certificate_verifier(Arc::new(Anyone)).with_no_client_auth()
 }
 
-/// Trusts every server.
+/// Trusts every server whose handshake is signed with its certificate's key.
 #[derive(Debug)]
 struct Anyone;
 
@@ -34,20 +36,20 @@ impl ServerCertVerifier for Anyone {
 
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
+        verify_tls12_signature(message, certificate, signed, &default_provider().signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
+        verify_tls13_signature(message, certificate, signed, &default_provider().signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use crate::config::is_host_name;
 
-/// Name servers that count, as in the C library, and suffixes: it has had no limit of its own since
-/// 2017, but a lookup has only so much time.
+/// Name servers that count, as in the C library.
 const SERVERS_MAX: usize = 3;
+/// Suffixes that are tried. The C library has had no limit since 2017; here the time of a lookup
+/// has one.
 const SUFFIXES_MAX: usize = 6;
 /// Its limits of the options.
 const TIMEOUT_S_MAX: u64 = 30;

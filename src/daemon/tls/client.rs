@@ -2,8 +2,8 @@
 //!
 //! Owns the state of TLS between a socket and the uplink's bytes, with bounded buffers, and the
 //! words for everything that can go wrong. TLS 1.3 alone, no public roots, no resumption: the
-//! uplink is one connection for days. Never waits: whoever calls polls the socket. Doesn't know
-//! what the bytes mean, nor which address it is connected to.
+//! uplink is one connection for days. No operation blocks: the caller polls the socket. Doesn't
+//! know what the bytes mean, nor which address it is connected to.
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
