@@ -50,7 +50,13 @@ impl Authority {
         CertifiedIssuer::self_signed(params, key).map(Self).map_err(|error| error.to_string())
     }
 
-    /// Issues a server's certificate for these names and addresses.
+    /// Its certificate, PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Issues a server's certificate for these names and addresses. The chain ends with the CA's own.
     ///
     /// # Errors
     /// What failed: a name that no certificate can have, or a file that can't be written.
@@ -61,7 +67,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().map_err(said)?;
         let certificate = params.signed_by(&key, &self.0).map_err(said)?;
-        Files::write(&certificate.pem(), &key.serialize_pem())
+        Files::write(&(certificate.pem() + &self.pem()), &key.serialize_pem())
     }
 }
 

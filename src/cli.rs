@@ -7,7 +7,7 @@
 mod help;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use lexopt::Arg;
@@ -61,7 +61,11 @@ const COMMANDS: [About; 10] = [
     About { name: "config", options: &["--help"], help: CONFIG },
     About { name: "status", options: &["--socket", "--json", "--help"], help: STATUS },
     About { name: "console", options: &["--socket", "--serial", "--speed", "--help"], help: CONSOLE },
-    About { name: "demo", options: &["--port", "--host-port", "--origin", "--uplink-tls", "--help"], help: DEMO },
+    About {
+        name: "demo",
+        options: &["--port", "--host-port", "--tls", "--listen", "--origin", "--uplink-tls", "--help"],
+        help: DEMO,
+    },
     About { name: "bench", options: &BENCH_OPTIONS, help: BENCH },
     About { name: "drop-in", options: &["--board", "--config", "--help"], help: DROP_IN },
     About { name: "help", options: &["--help"], help: HELP },
@@ -147,6 +151,8 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
                 once(&mut board, "--board", name.to_string_lossy().into_owned())?;
             }
             ("demo", "-p" | "--port") => once(&mut demo.pages_port, "--port", port(parser, "--port")?)?,
+            ("demo", "--tls") => demo.tls = true,
+            ("demo", "--listen") => once(&mut demo.listen, "--listen", ip(parser, "--listen")?)?,
             ("demo", "--host-port") => once(&mut demo.host_port, "--host-port", port(parser, "--host-port")?)?,
             ("demo", "--origin") => {
                 let origin = value(parser, "--origin", "--origin https://app.example")?;
@@ -342,6 +348,16 @@ fn port(parser: &mut lexopt::Parser, option: &str) -> Result<u16, UsageError> {
     }
 }
 
+fn ip(parser: &mut lexopt::Parser, option: &str) -> Result<IpAddr, UsageError> {
+    let text = value(parser, option, &format!("{option} 0.0.0.0"))?;
+    match text.to_str().and_then(|text| text.parse().ok()) {
+        Some(ip) => Ok(ip),
+        None => wrong(&format!(
+            "{option} {text:?} is not an IP address: write {option} 0.0.0.0 for this machine's own, or one of them"
+        )),
+    }
+}
+
 fn address(parser: &mut lexopt::Parser, option: &str) -> Result<SocketAddr, UsageError> {
     let text = value(parser, option, &format!("{option} 127.0.0.1:8080"))?;
     match text.to_str().and_then(|text| text.parse().ok()) {
@@ -406,6 +422,8 @@ fn wrong<T>(text: &str) -> Result<T, UsageError> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     fn parsed(line: &str) -> Result<Command, String> {
@@ -421,10 +439,12 @@ mod tests {
         assert_eq!(parsed("demo"), Ok(Command::Demo(demo::Options::default())));
         let (port, origins) = (Some(0), vec!["https://app.example".to_owned()]);
         assert_eq!(
-            parsed("demo --port 0 --host-port=0 --origin https://app.example --uplink-tls pki"),
+            parsed("demo --port 0 --host-port=0 --tls --listen :: --origin https://app.example --uplink-tls pki"),
             Ok(Command::Demo(demo::Options {
                 pages_port: port,
                 host_port: port,
+                tls: true,
+                listen: Some(Ipv6Addr::UNSPECIFIED.into()),
                 origins,
                 uplink_tls: Some("pki".into())
             }))
@@ -454,6 +474,7 @@ mod tests {
             ("run a.toml", "unexpected \"a.toml\""),
             ("config --port 1", "unknown option --port of config"),
             ("demo --port 65536", "is not a port: write a number"),
+            ("demo --listen eth0", "is not an IP address: write --listen 0.0.0.0"),
             ("demo --port 9081 --host-port 9081", "can't both have port 9081"),
             ("help rnu", "did you mean run?"),
         ];

@@ -122,12 +122,16 @@ Run a relay and a demo business server in one process, connected by a real
 uplink over loopback, with a room that runs by itself. Prints two addresses:
 the share page for viewers, and the host page, which controls the room.
 
-Usage: sharelinkd demo [--port N] [--host-port N] [--origin ORIGIN]...
-                       [--uplink-tls DIRECTORY]
+Usage: sharelinkd demo [--tls] [--listen ADDRESS] [--port N] [--host-port N]
+                       [--origin ORIGIN]... [--uplink-tls DIRECTORY]
 
 Options:
-  -p, --port N      Port of the share page, on loopback [default: 8080]
-  --host-port N     Port of the host page, on loopback [default: 8081]
+  --tls             Serve both pages by https, with certificates of this run
+  --listen ADDRESS  Serve both pages at this address, so that phones in the
+                    network can open them; 0.0.0.0 is any. Prints QR codes, and
+                    gives the host page a key [default: 127.0.0.1]
+  -p, --port N      Port of the share page [default: 8080]
+  --host-port N     Port of the host page [default: 8081]
   --origin ORIGIN   Also allow pages of this origin to connect, such as your
                     page's http://localhost:3000; may be given several times
   --uplink-tls DIRECTORY

@@ -1,9 +1,9 @@
 //! The host page's server: one small page, and one WebSocket through which the host controls the
 //! room.
 //!
-//! Owns its sockets and the page's files in `host/`. Meant for loopback: it has no authentication,
-//! so it refuses requests for a foreign host name (DNS rebinding) and WebSockets from another
-//! site's page. Text frames are small JSON commands, binary frames are the recording. [`Stage`]
+//! Owns its sockets and the page's files in `host/`. On loopback there is no authentication;
+//! elsewhere a WebSocket has to show the key of this run ([`Door`]). Refuses requests for a foreign
+//! host name (DNS rebinding) and WebSockets from another site's page. Text frames are small JSON commands, binary frames are the recording. [`Stage`]
 //! executes them.
 
 use std::{
@@ -12,6 +12,7 @@ use std::{
     io,
     net::{TcpListener, TcpStream},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,10 +24,12 @@ use async_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
-use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _};
+use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, FutureExt as _, StreamExt as _};
+use futures_rustls::TlsAcceptor;
 use serde_json::json;
 use smol::{Async, LocalExecutor, Timer, channel};
 
+use super::reach::Reach;
 use super::stage::{Refused, Stage};
 use wire::json::Value;
 
@@ -47,6 +50,39 @@ const FILES: [(&str, &str, &[u8]); 4] = [
     ("/host.js", "text/javascript; charset=utf-8", include_bytes!("host/host.js")),
     ("/clip.mp4", "video/mp4", include_bytes!("clip/video.mp4")),
 ];
+
+/// The refusal of a host page without the key, as the browser shows it.
+const NO_KEY: &str = "403 This address lacks the key of the host page: open the one that the demo has printed";
+
+/// How host pages come in.
+pub struct Door {
+    tls: Option<TlsAcceptor>,
+    /// The CA's certificate, PEM, for devices that are to trust it.
+    ca: Option<String>,
+    /// What a WebSocket's query has to be.
+    query: Option<String>,
+}
+
+impl Door {
+    /// As the pages are reached.
+    pub fn new(reach: &Reach) -> Self {
+        Self {
+            tls: reach.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
+            ca: reach.tls.as_ref().map(|tls| tls.ca.clone()),
+            query: reach.key.as_ref().map(|key| format!("key={key}")),
+        }
+    }
+
+    /// Schemes of the page and of its WebSocket.
+    const fn schemes(&self) -> (&'static str, &'static str) {
+        if self.tls.is_some() { ("https", "wss") } else { ("http", "ws") }
+    }
+}
+
+/// What a connection is read from and written to.
+trait Socket: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket for S {}
 
 /// A command from the host page.
 enum Command<'a> {
@@ -79,7 +115,7 @@ fn command(text: &str) -> Option<Command<'_>> {
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve(stage: Rc<Stage>, listener: Async<TcpListener>) -> io::Result<()> {
+pub async fn serve(stage: Rc<Stage>, door: Door, listener: Async<TcpListener>) -> io::Result<()> {
     let (open, count) = (Cell::new(0), Cell::new(0));
     let connections = LocalExecutor::new();
     let accepting = async {
@@ -93,10 +129,10 @@ pub async fn serve(stage: Rc<Stage>, listener: Async<TcpListener>) -> io::Result
             }
             open.set(open.get() + 1);
             count.set(count.get() + 1);
-            let (stage, open, number) = (&stage, &open, count.get());
+            let (stage, door, open, number) = (&stage, &door, &open, count.get());
             connections
                 .spawn(async move {
-                    if let Err(error) = connection(stage, stream, number).await {
+                    if let Err(error) = connection(stage, door, stream, number).await {
                         log::debug!("host page: {error}");
                     }
                     open.set(open.get() - 1);
@@ -107,14 +143,28 @@ pub async fn serve(stage: Rc<Stage>, listener: Async<TcpListener>) -> io::Result
     connections.run(accepting).await
 }
 
-async fn connection(stage: &Stage, stream: Async<TcpStream>, number: u64) -> io::Result<()> {
+async fn connection(stage: &Stage, door: &Door, stream: Async<TcpStream>, number: u64) -> io::Result<()> {
     let _ = stream.get_ref().set_nodelay(true);
+    match &door.tls {
+        Some(tls) => {
+            let late = async {
+                Timer::after(REQUEST_LIMIT).await;
+                Err(io::ErrorKind::TimedOut.into())
+            };
+            let stream = tls.accept(stream).or(late).await?;
+            converse(stage, door, Box::new(stream), number).await
+        }
+        None => converse(stage, door, stream, number).await,
+    }
+}
+
+async fn converse(stage: &Stage, door: &Door, mut stream: impl Socket, number: u64) -> io::Result<()> {
     let mut head = vec![0; HEAD_SIZE_MAX];
     let late = async {
         Timer::after(REQUEST_LIMIT).await;
         Err(io::ErrorKind::TimedOut.into())
     };
-    let upgraded = answer(&stream, &mut head).or(late).await?;
+    let upgraded = answer(door, &mut stream, &mut head).or(late).await?;
     let Some(early) = upgraded else { return Ok(()) };
     let limits = WebSocketConfig::default()
         .read_buffer_size(64 * 1024)
@@ -128,7 +178,7 @@ async fn connection(stage: &Stage, stream: Async<TcpStream>, number: u64) -> io:
 }
 
 /// Reads one request and answers it. For an upgrade, returns the bytes read after the request head.
-async fn answer(mut stream: &Async<TcpStream>, head: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
+async fn answer(door: &Door, stream: &mut impl Socket, head: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
     let mut size = 0;
     loop {
         let read = stream.read(head.get_mut(size..).unwrap_or_default()).await?;
@@ -140,8 +190,9 @@ async fn answer(mut stream: &Async<TcpStream>, head: &mut [u8]) -> io::Result<Op
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         let (response, early) = match request.parse(bytes) {
-            Ok(httparse::Status::Complete(end)) => match route(&request) {
-                Answer::File(kind, body, host) => (file(kind, body, &host), None),
+            Ok(httparse::Status::Complete(end)) => match route(door, &request) {
+                Answer::File(kind, body, host) => (file(kind, body, &format!("{}://{host}", door.schemes().1)), None),
+                Answer::Ca(pem) => (file("application/x-x509-ca-cert", pem.as_bytes(), "'self'"), None),
                 Answer::Upgrade(response) => (response, bytes.get(end..).map(<[u8]>::to_vec)),
                 Answer::Refuse(status) => (refusal(status), None),
             },
@@ -157,13 +208,14 @@ async fn answer(mut stream: &Async<TcpStream>, head: &mut [u8]) -> io::Result<Op
     }
 }
 
-enum Answer {
+enum Answer<'a> {
     File(&'static str, &'static [u8], String),
+    Ca(&'a str),
     Upgrade(Vec<u8>),
     Refuse(&'static str),
 }
 
-fn route(request: &httparse::Request<'_, '_>) -> Answer {
+fn route<'a>(door: &'a Door, request: &httparse::Request<'_, '_>) -> Answer<'a> {
     let header = |name: &str| {
         let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         found.and_then(|header| core::str::from_utf8(header.value).ok()).unwrap_or("")
@@ -176,13 +228,19 @@ fn route(request: &httparse::Request<'_, '_>) -> Answer {
     if request.method != Some("GET") {
         return Answer::Refuse("405 Method Not Allowed");
     }
-    let path = request.path.and_then(|path| path.split('?').next()).unwrap_or("");
+    let (path, query) = request.path.map_or(("", ""), |path| path.split_once('?').unwrap_or((path, "")));
+    if let ("/ca.crt", Some(ca)) = (path, &door.ca) {
+        return Answer::Ca(ca);
+    }
+    if matches!(path, "/" | "/ws") && door.query.as_ref().is_some_and(|expected| expected != query) {
+        return Answer::Refuse(NO_KEY);
+    }
     if path != "/ws" {
         let known = FILES.iter().find(|(known, ..)| *known == path);
         return known
             .map_or(Answer::Refuse("404 Not Found"), |(_, kind, body)| Answer::File(kind, body, host.to_owned()));
     }
-    if header("origin").strip_prefix("http://") != Some(host) {
+    if header("origin") != format!("{}://{host}", door.schemes().0) {
         return Answer::Refuse("403 Forbidden");
     }
     let is_upgrade = header("upgrade").eq_ignore_ascii_case("websocket") && header("sec-websocket-version") == "13";
@@ -207,11 +265,11 @@ fn is_own_name(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || address.parse::<core::net::IpAddr>().is_ok()
 }
 
-fn file(kind: &str, body: &[u8], host: &str) -> Vec<u8> {
+fn file(kind: &str, body: &[u8], socket: &str) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n\
          Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; img-src data:; \
-         connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
+         connect-src 'self' {socket}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
          Permissions-Policy: camera=(self), microphone=(self)\r\nReferrer-Policy: no-referrer\r\n\
          X-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin\r\n\r\n",
         body.len()
@@ -228,7 +286,7 @@ fn refusal(status: &str) -> Vec<u8> {
 }
 
 /// Serves one host page, from its upgrade until it disconnects.
-async fn page(stage: &Stage, socket: WebSocketStream<Async<TcpStream>>, number: u64) {
+async fn page(stage: &Stage, socket: WebSocketStream<impl Socket>, number: u64) {
     let (mut sender, mut receiver) = socket.split();
     let Some(notes) = stage.watch() else { return };
     let (refusals, refused) = channel::bounded(16);
@@ -240,7 +298,7 @@ async fn page(stage: &Stage, socket: WebSocketStream<Async<TcpStream>>, number: 
 
 async fn read(
     stage: &Stage,
-    receiver: &mut WebSocketReceiver<Async<TcpStream>>,
+    receiver: &mut WebSocketReceiver<impl Socket>,
     number: u64,
     refusals: &channel::Sender<Refused>,
 ) {
@@ -282,7 +340,7 @@ fn execute(stage: &Stage, number: u64, command: Command<'_>) -> Result<(), Refus
 }
 
 async fn write(
-    sender: &mut WebSocketSender<Async<TcpStream>>,
+    sender: &mut WebSocketSender<impl Socket>,
     notes: &channel::Receiver<Rc<str>>,
     refused: &channel::Receiver<Refused>,
 ) {
@@ -303,11 +361,17 @@ async fn write(
 mod tests {
     use super::*;
 
-    fn routed(request: &str) -> Answer {
+    const OPEN: Door = Door { tls: None, ca: None, query: None };
+
+    fn routed(request: &str) -> Answer<'static> {
+        routed_by(&OPEN, request)
+    }
+
+    fn routed_by<'a>(door: &'a Door, request: &str) -> Answer<'a> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut headers);
         assert!(parsed.parse(request.as_bytes()).is_ok_and(|status| status.is_complete()));
-        route(&parsed)
+        route(door, &parsed)
     }
 
     #[test]
@@ -352,6 +416,26 @@ mod tests {
         for origin in ["http://evil.example", "http://127.0.0.1:8080", "null", ""] {
             assert!(matches!(upgrade(origin), Answer::Refuse("403 Forbidden")), "{origin}");
         }
+    }
+
+    #[test]
+    fn where_there_is_a_key_it_opens_the_page_and_the_socket() {
+        let door = Door { tls: None, ca: Some("PEM".to_owned()), query: Some("key=7".to_owned()) };
+        let asked = |path: &str| {
+            routed_by(
+                &door,
+                &format!(
+                    "GET {path} HTTP/1.1\r\nHost: 192.0.2.7:8081\r\nOrigin: http://192.0.2.7:8081\r\nUpgrade: websocket\r\n\
+                     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                ),
+            )
+        };
+        assert!(matches!(asked("/ws?key=7"), Answer::Upgrade(_)) && matches!(asked("/?key=7"), Answer::File(..)));
+        for path in ["/ws", "/ws?key=8", "/", "/?key=", "/?key=7&key=8"] {
+            assert!(matches!(asked(path), Answer::Refuse(NO_KEY)), "{path}");
+        }
+        assert!(matches!(asked("/host.css"), Answer::File(..)) && matches!(asked("/ca.crt"), Answer::Ca("PEM")));
+        assert!(matches!(routed("GET /ca.crt HTTP/1.1\r\nHost: localhost\r\n\r\n"), Answer::Refuse("404 Not Found")));
     }
 
     #[test]

@@ -8,8 +8,8 @@
 
 use std::{
     future::pending,
-    io::{self, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    io::{self, IsTerminal as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::ExitCode,
     rc::Rc,
@@ -23,6 +23,7 @@ pub mod clip;
 mod clock;
 mod host;
 mod lines;
+mod reach;
 mod script;
 mod stage;
 mod uplink_tls;
@@ -33,16 +34,21 @@ use crate::{
     daemon,
 };
 use business::{Settings, serve::Server};
+use reach::{Reach, Secure};
 use stage::Stage;
 
 /// The options of the demo.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The share page's port on loopback. 0 is any free one; `None` is the default or, if that is
+    /// The share page's port. 0 is any free one; `None` is the default or, if that is
     /// in use, the next free one.
     pub pages_port: Option<u16>,
     /// The host page's port, likewise.
     pub host_port: Option<u16>,
+    /// Whether both pages are served by TLS.
+    pub tls: bool,
+    /// The address that both pages are served at; `None` is loopback.
+    pub listen: Option<IpAddr>,
     /// Further origins whose pages may connect.
     pub origins: Vec<String>,
     /// The directory with the certificates for TLS on the uplink; `None` is without TLS.
@@ -87,17 +93,19 @@ pub fn run(options: Options) -> ExitCode {
 }
 
 async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<(), String> {
+    let reach = Reach::new(options.listen, options.tls)?;
     // Check a requested port first: if it is in use, print only that error.
     if options.pages_port.is_some() {
-        drop(listen(options.pages_port, PAGES_PORT, 0, "--port")?);
+        drop(listen(reach.ip, options.pages_port, PAGES_PORT, 0, "--port")?);
     }
-    let host_listener = listen(options.host_port, HOST_PORT, options.pages_port.unwrap_or(PAGES_PORT), "--host-port")?;
+    let beside = options.pages_port.unwrap_or(PAGES_PORT);
+    let host_listener = listen(reach.ip, options.host_port, HOST_PORT, beside, "--host-port")?;
     let host = address(&host_listener)?;
     // The relay binds its own listener; this one only finds out which port is free.
-    let pages = address(&listen(options.pages_port, PAGES_PORT, host.port(), "--port")?)?;
-    let uplink_listener = listen(Some(0), 0, 0, "")?;
+    let pages = address(&listen(reach.ip, options.pages_port, PAGES_PORT, host.port(), "--port")?)?;
+    let uplink_listener = listen(Ipv4Addr::LOCALHOST.into(), Some(0), 0, 0, "")?;
     let uplink = address(&uplink_listener)?;
-    let share = format!("http://{pages}/s/{}", stage::LINK);
+    let share = reach.link(pages.port(), &format!("/s/{}", stage::LINK));
 
     let tls = options.uplink_tls.as_deref().map(uplink_tls::load).transpose()?;
     let (server_tls, section) = tls.map_or((None, String::new()), |tls| (Some(tls.server), tls.section));
@@ -115,7 +123,8 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
         Err(format!("the business server has stopped: {served:?}"))
     };
     let host_server = async {
-        let served = host::serve(Rc::clone(&stage), non_blocking(host_listener)?).await;
+        let door = host::Door::new(&reach);
+        let served = host::serve(Rc::clone(&stage), door, non_blocking(host_listener)?).await;
         Err(format!("the host page has stopped: {served:?}"))
     };
     let room = async {
@@ -123,12 +132,12 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
         Err("the room has stopped".to_owned())
     };
     let announced = async {
-        announce(&business, &share, host).await?;
+        announce(&business, &reach, &share, host.port()).await?;
         pending().await
     };
     // The first to end ends the demo: the relay on Ctrl-C, after its drain, or any failure.
     let uplink = format!("addresses = [\"{uplink}\"]\nsecret = \"{secret}\"\n{section}");
-    let relay = relay(executor, pages, &uplink, &options.origins);
+    let relay = relay(executor, &reach, pages, &uplink, &options.origins);
     let servers = Box::pin(business_server).or(Box::pin(host_server)).or(Box::pin(room));
     Box::pin(relay).or(servers).or(Box::pin(announced)).await
 }
@@ -136,13 +145,24 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
 /// The relay, started as `sharelinkd run` starts it, until a signal ends it.
 async fn relay(
     executor: Rc<LocalExecutor<'static>>,
+    reach: &Reach,
     pages: SocketAddr,
     uplink: &str,
     origins: &[String],
 ) -> Result<(), String> {
-    // For every character that an origin may contain, Debug quotes and escapes as TOML does.
-    let text = format!("[pages]\nlisten = \"{pages}\"\norigins = {origins:?}\n[uplink]\n{uplink}");
+    // For every character that an origin or a path may contain, Debug quotes and escapes as TOML
+    // does.
+    let listen = match &reach.tls {
+        Some(Secure { files, .. }) => format!(
+            "[tls]\nlisten = \"{pages}\"\ncertificates = [{{ certificate_file = {:?}, key_file = {:?} }}]\n[pages]\nlisten = \"127.0.0.1:0\"",
+            files.certificate.display().to_string(),
+            files.key.display().to_string()
+        ),
+        None => format!("[pages]\nlisten = \"{pages}\""),
+    };
+    let text = format!("{listen}\norigins = {origins:?}\n[uplink]\n{uplink}");
     let around = Surroundings {
+        check_pair: &crate::config::certificate_notes::check,
         check_client_pair: &crate::config::certificates::check_client,
         ..Surroundings::without_files("demo")
     };
@@ -154,7 +174,7 @@ async fn relay(
 }
 
 /// Waits until the relay is connected, then prints the addresses and how to stop.
-async fn announce(business: &Server, share: &str, host: SocketAddr) -> Result<(), String> {
+async fn announce(business: &Server, reach: &Reach, share: &str, host_port: u16) -> Result<(), String> {
     let connected = async {
         while business.relays() == 0 {
             Timer::after(Duration::from_millis(20)).await;
@@ -166,14 +186,28 @@ async fn announce(business: &Server, share: &str, host: SocketAddr) -> Result<()
         Err(format!("the relay did not connect within {} s", RELAY_LIMIT.as_secs()))
     };
     connected.or(late).await?;
-    let host = format!("http://{host}/");
+    let query = reach.key.as_ref().map_or(String::new(), |key| format!("?key={key}"));
+    let host = reach.link(host_port, &format!("/{query}"));
     let columns = share.len().max(host.len());
     say(&format!(
         "\nA room is live. Open both, side by side:\n\n\
          \x20 share page   {share:<columns$}   (what viewers see)\n\
-         \x20 host page    {host:<columns$}   (where you control the room)\n\n\
-         Press Ctrl-C to stop."
+         \x20 host page    {host:<columns$}   (where you control the room)\n"
     ));
+    if reach.is_public() {
+        let titled = [("share page", share), ("host page: a phone can go live", &host)];
+        say(&reach::codes(&titled, io::stdout().is_terminal()).unwrap_or_default());
+    }
+    if reach.tls.is_some() {
+        let ca = reach.link(host_port, "/ca.crt");
+        say(&format!(
+            "Browsers warn of the certificate, since its CA is of this run alone. Go on all the same; where\n\
+             that is not enough, as on iOS, install the CA from {ca} first.\n"
+        ));
+    } else if reach.is_public() {
+        say("Without --tls browsers have no camera for the host page, except on this machine.\n");
+    }
+    say("Press Ctrl-C to stop.");
     Ok(())
 }
 
@@ -182,16 +216,16 @@ fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// Binds a loopback listener to the chosen port, or to the default one or the next that is free and
+/// Binds a listener to the chosen port, or to the default one or the next that is free and
 /// isn't `other`.
-fn listen(chosen: Option<u16>, default: u16, other: u16, option: &str) -> Result<TcpListener, String> {
+fn listen(ip: IpAddr, chosen: Option<u16>, default: u16, other: u16, option: &str) -> Result<TcpListener, String> {
     let port = chosen.unwrap_or(default);
     let last = if chosen.is_some() { port } else { port.saturating_add(PORTS_TRIED) };
     for tried in port..=last {
         if tried == other && tried != 0 {
             continue;
         }
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, tried)) {
+        match TcpListener::bind((ip, tried)) {
             Ok(listener) => {
                 if tried != port {
                     say(&format!("Port {port} is in use; using {tried} instead ({option} N chooses another)."));
@@ -200,7 +234,10 @@ fn listen(chosen: Option<u16>, default: u16, other: u16, option: &str) -> Result
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && chosen.is_none() => {}
             Err(error) => {
-                return Err(format!("can't listen on 127.0.0.1:{tried}: {error}; choose another with {option} N"));
+                return Err(format!(
+                    "can't listen on {}: {error}; choose another with {option} N",
+                    SocketAddr::from((ip, tried))
+                ));
             }
         }
     }
@@ -226,16 +263,18 @@ fn secret() -> Result<String, String> {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
     #[test]
     fn if_a_port_is_in_use_the_next_one_is_taken() {
-        let taken = listen(Some(0), 0, 0, "--port").unwrap();
+        let taken = listen(HERE, Some(0), 0, 0, "--port").unwrap();
         let port = address(&taken).unwrap().port();
         if port > u16::MAX - PORTS_TRIED {
             return;
         }
-        let next = address(&listen(None, port, 0, "--port").unwrap()).unwrap().port();
+        let next = address(&listen(HERE, None, port, 0, "--port").unwrap()).unwrap().port();
         assert!(next > port && next <= port + PORTS_TRIED);
-        let other = address(&listen(None, port, next, "--port").unwrap()).unwrap().port();
+        let other = address(&listen(HERE, None, port, next, "--port").unwrap()).unwrap().port();
         assert!(other != port && other != next);
     }
 

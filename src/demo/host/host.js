@@ -66,7 +66,7 @@ let noteTimer = 0;
 // -------------------------------------------------------------------------------------- connection
 
 function connect() {
-  socket = new WebSocket(`ws://${location.host}/ws`);
+  socket = new WebSocket(`${location.protocol.replace("http", "ws")}//${location.host}/ws${location.search}`);
   socket.onopen = () => { retry = 0; page.dataset.connected = ""; $.messages.replaceChildren(); show(); };
   socket.onmessage = ({ data }) => {
     const note = JSON.parse(data);
