@@ -9,7 +9,7 @@
  * that a browser refuses to play; `Tab.run` does not.
  *
  * Environment: SHARELINKD the daemon's binary, CHROMIUM a browser other than /usr/bin/chromium, BROWSER_TLS=1 to connect
- * the pages of each `relay` by TLS; `demo` has none.
+ * the pages of each `relay` and `demo` by TLS.
  */
 
 import { execFileSync, spawn } from "node:child_process";
@@ -84,11 +84,13 @@ class Stage {
   #endings = [];
   #logs = [];
   #tabs = [];
+  #hasDemo = false;
 
   /** `sharelinkd demo` on free ports. */
   async demo() {
-    const { said } = this.#daemon(["demo", "--port", "0", "--host-port", "0"]);
-    const [, share, host] = await said(/share page +(http:\S+)[^]*host page +(http:\S+)/);
+    this.#hasDemo = true;
+    const { said } = this.#daemon(["demo", "--port", "0", "--host-port", "0", ...(IS_SECURE ? ["--tls"] : [])]);
+    const [, share, host] = await said(/share page +(https?:\S+)[^]*host page +(https?:\S+)/);
     return { share, host };
   }
 
@@ -138,7 +140,8 @@ class Stage {
    * Playwright's page.
    */
   async tab(browser, address, { locale = "en-US", viewport = PHONE, tolerated = null, before = null, prepare = null } = {}) {
-    const context = await browser.newContext({ locale, viewport });
+    // The demo's certificate is from a CA of its own; a relay's must be the one of this process.
+    const context = await browser.newContext({ locale, viewport, ignoreHTTPSErrors: this.#hasDemo });
     const page = await context.newPage();
     for (const [look, ...args] of before ? [[before].flat()] : []) await page.addInitScript(`(${look})(...${JSON.stringify(args)})`);
     await prepare?.(page);
