@@ -36,7 +36,8 @@ impl Flood {
     /// # Errors
     /// rustls's own.
     pub fn start(relay: SocketAddr, client: &Client) -> Result<Self, String> {
-        let hello = client.hello()?;
+        let mut hello = Vec::new();
+        client.begin(&mut hello)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {

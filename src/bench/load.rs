@@ -219,7 +219,11 @@ impl Load {
                     let bytes = self.buffer.get_mut(..size).unwrap_or_default();
                     let (input, seen) = (&mut page.input, &mut self.seen);
                     match &mut page.tls {
-                        Some(tls) => tls.open(bytes, |plain| take(input, plain, seen))?,
+                        Some(tls) => {
+                            if !tls.open(bytes, |plain| take(input, plain, seen))? {
+                                return Err(format!("page {index} was closed by the relay"));
+                            }
+                        }
                         None => take(input, bytes, seen)?,
                     }
                     for _ in pings..self.seen.pings {

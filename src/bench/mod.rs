@@ -15,7 +15,7 @@ mod options;
 mod probe;
 mod report;
 mod target;
-mod tls;
+pub mod tls;
 mod uplink;
 
 use std::io::{self, Write as _};

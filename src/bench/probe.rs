@@ -97,7 +97,7 @@ impl Page {
         };
         match &mut self.line {
             _ if size == 0 => Err("the probe: the relay closed it".into()),
-            Some(line) => line.open(bytes, take),
+            Some(line) => line.open(bytes, take).map(drop),
             None => take(bytes),
         }
     }

@@ -1,11 +1,12 @@
-//! TLS of the bench's pages: rustls shakes hands, then records are opened where they were read.
+//! TLS of the pages of bench and soak: rustls shakes hands, then records are opened where they were
+//! read.
 //!
 //! Owns a page's keys, the way from records to plaintext and back, and whom to trust: the key that
 //! the relay shows first. Refuses key updates, which are due after 16 million records: a shorter
 //! run measures the same.
 
 use std::borrow::Cow;
-use std::io::Read;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -17,13 +18,16 @@ use rustls::{ClientConfig, ClientConnection};
 
 use crate::config::Pin;
 use crate::daemon::tls::handshake::keys;
-use crate::daemon::tls::verify::Verifier;
+use crate::daemon::tls::verify::{Verifier, pin_of};
 use tls::keys::Keys;
 use tls::record::{self, Content};
-use tls::suite::{HEADER_SIZE, RECORD_SIZE_MAX, Suite, Version};
+use tls::suite::{Suite, Version};
 
 /// Handshake type of a ticket, which is passed over (RFC 8446, 4.6.1).
 const NEW_SESSION_TICKET: u8 = 4;
+
+/// The alert's number (RFC 8446, 6).
+const CLOSE_NOTIFY: u8 = 0;
 
 /// The pages' side of handshakes. Each is a full one.
 #[derive(Clone)]
@@ -37,8 +41,25 @@ pub struct Line {
     suite: Suite,
     read: Keys,
     write: Keys,
+    /// The relay's key.
+    pub shown: Pin,
     /// The record that is not yet whole.
     rest: Vec<u8>,
+}
+
+/// A handshake under way.
+pub struct Shaking {
+    connection: ClientConnection,
+    /// The record that is not yet whole.
+    rest: Vec<u8>,
+}
+
+/// What became of a handshake.
+pub enum Shaken {
+    /// It goes on.
+    Not(Box<Shaking>),
+    /// It is done.
+    Done(Box<Line>),
 }
 
 impl Client {
@@ -53,9 +74,17 @@ impl Client {
         // Refused, but only after the key was shown.
         let refused = stranger.shake(&mut stream).err().unwrap_or_default();
         match verifier.shown() {
-            Some(pin) => Ok(Self::expecting(relay, vec![pin])?.0),
+            Some(pin) => Self::of(relay, vec![pin]),
             None => Err(refused),
         }
+    }
+
+    /// A client that expects one of these keys.
+    ///
+    /// # Errors
+    /// rustls's own.
+    pub fn of(relay: SocketAddr, pins: Vec<Pin>) -> Result<Self, String> {
+        Ok(Self::expecting(relay, pins)?.0)
     }
 
     fn expecting(relay: SocketAddr, pins: Vec<Pin>) -> Result<(Self, Arc<Verifier>), String> {
@@ -72,50 +101,80 @@ impl Client {
         Ok((Self { config: Arc::new(config), name: ServerName::IpAddress(relay.ip().into()) }, verifier))
     }
 
-    /// The first record of a handshake.
+    /// Begins a handshake; appends its first record to `out`.
     ///
     /// # Errors
     /// rustls's own.
-    pub fn hello(&self) -> Result<Vec<u8>, String> {
-        let mut hello = Vec::new();
-        self.begin()?.write_tls(&mut hello).map_err(|error| error.to_string())?;
-        Ok(hello)
+    pub fn begin(&self, out: &mut Vec<u8>) -> Result<Box<Shaking>, String> {
+        let connection =
+            ClientConnection::new(Arc::clone(&self.config), self.name.clone()).map_err(|error| said(&error))?;
+        let mut shaking = Box::new(Shaking { connection, rest: Vec::new() });
+        shaking.write(out);
+        Ok(shaking)
     }
 
-    fn begin(&self) -> Result<ClientConnection, String> {
-        ClientConnection::new(Arc::clone(&self.config), self.name.clone()).map_err(|error| format!("TLS: {error}"))
-    }
-
-    /// Shakes hands on a blocking socket. Reads no byte behind the handshake.
+    /// Shakes hands on a blocking socket.
     ///
     /// # Errors
     /// The socket's or rustls's.
     pub fn shake(&self, stream: &mut TcpStream) -> Result<Line, String> {
-        let said = |error: &dyn std::fmt::Display| format!("TLS: {error}");
-        let mut connection = self.begin()?;
-        let mut record = vec![0; RECORD_SIZE_MAX];
+        let (mut out, mut bytes) = (Vec::new(), [0; 4096]);
+        let mut shaking = self.begin(&mut out)?;
         loop {
-            while connection.wants_write() {
-                connection.write_tls(stream).map_err(|error| said(&error))?;
-            }
-            if !connection.is_handshaking() {
-                break;
-            }
-            let (header, body) = record.split_at_mut(HEADER_SIZE);
-            stream.read_exact(header).map_err(|error| said(&error))?;
-            let size = usize::from(u16::from_be_bytes([header[3], header[4]]));
-            let body = body.get_mut(..size).ok_or("TLS: a record that is too large")?;
-            stream.read_exact(body).map_err(|error| said(&error))?;
-            let mut whole = &record[..HEADER_SIZE + size];
-            while !whole.is_empty() {
-                connection.read_tls(&mut whole).map_err(|error| said(&error))?;
-                connection.process_new_packets().map_err(|error| said(&error))?;
+            stream.write_all(&out).map_err(|error| said(&error))?;
+            out.clear();
+            let size = match stream.read(&mut bytes) {
+                Ok(0) => return Err("TLS: the relay closed the connection during the handshake".to_owned()),
+                read => read.map_err(|error| said(&error))?,
+            };
+            match shaking.take(&bytes[..size], &mut out)? {
+                Shaken::Not(further) => shaking = further,
+                Shaken::Done(line) => {
+                    stream.write_all(&out).map_err(|error| said(&error))?;
+                    return Ok(*line);
+                }
             }
         }
-        let secrets = connection.dangerous_extract_secrets().map_err(|error| said(&error))?;
+    }
+}
+
+fn said(error: &dyn std::fmt::Display) -> String {
+    format!("TLS: {error}")
+}
+
+impl Shaking {
+    /// Takes what the relay sent, and appends what is to be sent to it to `out`.
+    ///
+    /// # Errors
+    /// rustls's own; `out` has the alert.
+    pub fn take(mut self: Box<Self>, bytes: &[u8], out: &mut Vec<u8>) -> Result<Shaken, String> {
+        self.rest.extend_from_slice(bytes);
+        // Whole records, so that rustls has nothing of what comes behind the handshake.
+        while self.connection.is_handshaking() {
+            let size = record::size(&self.rest).map_err(|alert| format!("TLS: {alert:?}"))?;
+            let Some(size) = size.filter(|size| *size <= self.rest.len()) else { return Ok(Shaken::Not(self)) };
+            let record: Vec<u8> = self.rest.drain(..size).collect();
+            let mut unread = &record[..];
+            while !unread.is_empty() {
+                self.connection.read_tls(&mut unread).map_err(|error| said(&error))?;
+                let processed = self.connection.process_new_packets();
+                self.write(out);
+                processed.map_err(|error| said(&error))?;
+            }
+        }
+        let certificate = self.connection.peer_certificates().and_then(<[_]>::first);
+        let shown = certificate.and_then(|certificate| pin_of(certificate).ok()).ok_or("TLS: no certificate")?;
+        let secrets = self.connection.dangerous_extract_secrets().map_err(|error| said(&error))?;
         let keys = |secrets| keys(Version::Tls13, secrets, [0; 32]).ok_or("TLS: a suite that the bench doesn't know");
         let ((suite, write), (_, read)) = (keys(secrets.tx)?, keys(secrets.rx)?);
-        Ok(Line { suite, read, write, rest: Vec::new() })
+        Ok(Shaken::Done(Box::new(Line { suite, read, write, shown, rest: self.rest })))
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            // Writing to a vector can't fail.
+            let _ = self.connection.write_tls(out);
+        }
     }
 }
 
@@ -133,40 +192,42 @@ impl Line {
     }
 
     /// Opens the records in `bytes`, in place, and hands over each one's plaintext. Keeps what is
-    /// not yet a whole record.
+    /// not yet a whole record. Returns whether the relay may send more: `false` behind its
+    /// `close_notify`.
     ///
     /// # Errors
-    /// A record can't be opened, the relay ends the connection, or `take` fails.
-    pub fn open(&mut self, bytes: &mut [u8], take: impl FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+    /// A record can't be opened, or `take` fails.
+    pub fn open(&mut self, bytes: &mut [u8], take: impl FnMut(&[u8]) -> Result<(), String>) -> Result<bool, String> {
         if self.rest.is_empty() {
-            let used = self.records(bytes, take)?;
+            let (used, is_open) = self.records(bytes, take)?;
             self.rest.extend_from_slice(&bytes[used..]);
-            return Ok(());
+            return Ok(is_open);
         }
         let mut whole = std::mem::take(&mut self.rest);
         whole.extend_from_slice(bytes);
-        let used = self.records(&mut whole, take)?;
+        let (used, is_open) = self.records(&mut whole, take)?;
         whole.drain(..used);
         self.rest = whole;
-        Ok(())
+        Ok(is_open)
     }
 
-    /// Opens each whole record. Returns how many bytes they are.
+    /// Opens each whole record. Returns how many bytes they are, and as [`open`](Self::open).
     fn records(
         &mut self,
         bytes: &mut [u8],
         mut take: impl FnMut(&[u8]) -> Result<(), String>,
-    ) -> Result<usize, String> {
+    ) -> Result<(usize, bool), String> {
         let mut used = 0;
         loop {
             let size = record::size(&bytes[used..]).map_err(|alert| format!("TLS: {alert:?}"))?;
-            let Some(record) = size.and_then(|size| bytes.get_mut(used..used + size)) else { return Ok(used) };
+            let Some(record) = size.and_then(|size| bytes.get_mut(used..used + size)) else { return Ok((used, true)) };
             let whole = record.len();
             let (content, plain) =
                 record::open(self.suite, &mut self.read, record).map_err(|alert| format!("TLS: {alert:?}"))?;
             match (content, &record[plain]) {
                 (Content::ApplicationData, plain) => take(plain)?,
                 (Content::Handshake, [NEW_SESSION_TICKET, ..]) => {}
+                (Content::Alert, [_, CLOSE_NOTIFY]) => return Ok((used + whole, false)),
                 (content, plain) => return Err(format!("TLS: the relay sent {content:?} {plain:02x?}")),
             }
             used += whole;

@@ -19,6 +19,8 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use super::business::{Business, Calendar};
 use super::clock;
 use super::page::{Manner, Page, Tally, World};
+use sharelinkd::bench::tls::Client;
+use sharelinkd::config::Pin;
 
 /// Events for each call of epoll.
 const EVENTS_MAX: usize = 1024;
@@ -58,6 +60,8 @@ struct Load {
     business: Business,
     jitter: Jitter,
     tally: Tally,
+    tls: Option<Client>,
+    shown: Vec<Pin>,
     buffer: Vec<u8>,
     room: Vec<u8>,
     wrong: u64,
@@ -80,9 +84,22 @@ pub fn run(plan: Plan) -> Result<(), String> {
         }
     });
     let relay = commands.recv().map_err(|error| error.to_string())?;
-    let relay = relay.parse().map_err(|error| format!("{relay}: {error}"))?;
+    // The address, and the keys that it may show by TLS.
+    let mut words = relay.split(' ');
+    let address = words.next().unwrap_or_default();
+    let relay = address.parse().map_err(|error| format!("{address}: {error}"))?;
+    let pins = words.map(pin).collect::<Option<Vec<_>>>().ok_or("a pin that is none")?;
     let mut load = Load::new(plan, business)?;
+    load.tls = (!pins.is_empty()).then(|| Client::of(relay, pins)).transpose()?;
     load.serve(relay, &commands)
+}
+
+fn pin(digits: &str) -> Option<Pin> {
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(Pin(bytes))
 }
 
 fn say(line: &str) {
@@ -132,6 +149,8 @@ impl Load {
             business,
             jitter: Jitter::new(plan.seed ^ 1),
             tally: Tally::default(),
+            tls: None,
+            shown: Vec::new(),
             buffer: vec![0; BUFFER_SIZE],
             room: Vec::new(),
             wrong: 0,
@@ -197,6 +216,8 @@ impl Load {
         let seconds = now.saturating_duration_since(self.began).as_secs();
         let mut world = World {
             relay,
+            tls: self.tls.as_ref(),
+            shown: &mut self.shown,
             now,
             jitter: &mut self.jitter,
             closed: &self.business.closed,
@@ -296,7 +317,7 @@ impl Load {
             "silence_ms_max": tally.silence_ms_max, "frames": tally.seen.frames, "bytes": tally.seen.bytes,
             "seen": tally.seen.deliveries, "gapped": tally.seen.gapped, "gapped_good": tally.seen.gapped_good,
             "published": done.published, "requests": done.requests, "page_messages": done.page_messages,
-            "connections": done.connections, "is_up": self.business.is_up(),
+            "connections": done.connections, "keys": self.shown.len(), "is_up": self.business.is_up(),
         }).to_string());
         self.tally.silence_ms_max = 0;
     }

@@ -11,6 +11,7 @@
 mod business;
 mod clock;
 mod content;
+mod line;
 mod load;
 mod page;
 mod picture;
@@ -51,11 +52,15 @@ fn main() -> ExitCode {
     }
 }
 
-const USAGE: &str = "watch [--seconds N] [--warm-up N] [--pages N] [--leak BYTES] [--seed N] [--out FOLDER]";
+const USAGE: &str = "watch [--tls] [--seconds N] [--warm-up N] [--pages N] [--leak BYTES] [--seed N] [--out FOLDER]";
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut options = Options::default();
     while let Some(name) = words.next() {
+        if name == "--tls" {
+            options.is_secure = true;
+            continue;
+        }
         let value = words.next().ok_or_else(|| format!("{name} needs a value; {USAGE}"))?;
         let number = || value.parse::<u64>().map_err(|error| format!("{name} {value}: {error}"));
         match name.as_str() {

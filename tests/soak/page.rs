@@ -4,14 +4,17 @@
 //! returns when the page acts next. It is an error if the relay closes a well-behaved page for
 //! misbehaving.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use relay::time::Jitter;
+use sharelinkd::bench::tls::Client;
+use sharelinkd::config::Pin;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::business::ROOMS;
+use super::line::{Line, Read};
 use super::view::{self, Ask, Closed, Notice, Seen, Views};
 
 /// How a page behaves.
@@ -42,6 +45,8 @@ pub enum Manner {
 enum Stage {
     Away,
     Connecting,
+    /// TLS shakes hands.
+    Shaking,
     /// The request head was sent and not answered yet.
     Upgrading,
     Open,
@@ -71,6 +76,10 @@ pub struct Tally {
 /// What a page shares with the others.
 pub struct World<'a> {
     pub relay: SocketAddr,
+    /// For pages that connect by TLS.
+    pub tls: Option<&'a Client>,
+    /// The keys that the relay has shown.
+    pub shown: &'a mut Vec<Pin>,
     pub now: Instant,
     pub jitter: &'a mut Jitter,
     pub closed: &'a Closed,
@@ -93,6 +102,7 @@ pub struct Page {
     pub views: Views,
     stage: Stage,
     number: u32,
+    line: Line,
     carry: Vec<u8>,
     out: Vec<u8>,
     wanted: Vec<Ask>,
@@ -126,6 +136,7 @@ impl Page {
             views: Views::new(is_fast),
             stage: Stage::Away,
             number,
+            line: Line::default(),
             carry: Vec::new(),
             out: Vec::new(),
             wanted: Vec::new(),
@@ -166,13 +177,13 @@ impl Page {
         match self.stage {
             Stage::Away if world.is_quiet => return Ok(now + PATIENCE),
             Stage::Away => self.connect(world)?,
-            Stage::Connecting | Stage::Upgrading if now > self.changed_at + PATIENCE => {
+            Stage::Connecting | Stage::Shaking | Stage::Upgrading if now > self.changed_at + PATIENCE => {
                 return Err(format!("{:?}: no answer to the upgrade within {PATIENCE:?}", self.manner));
             }
             Stage::Leaving if now > self.changed_at + PATIENCE => {
                 return Err(format!("{:?}: the closing handshake was not answered within {PATIENCE:?}", self.manner));
             }
-            Stage::Connecting | Stage::Upgrading | Stage::Leaving => {
+            Stage::Connecting | Stage::Shaking | Stage::Upgrading | Stage::Leaving => {
                 if self.manner == Manner::HalfHead && self.stage == Stage::Upgrading {
                     self.say(b"x");
                 }
@@ -338,10 +349,26 @@ impl Page {
         if let Ok(Some(error)) | Err(error) = stream.take_error() {
             return Err(format!("a page can't connect: {error}"));
         }
+        self.line = Line::begin(world.tls, &mut self.out)?;
+        if !self.line.is_shaking() {
+            return self.greet(world);
+        }
+        (self.stage, self.changed_at) = (Stage::Shaking, world.now);
+        self.flush();
+        if self.manner == Manner::Hasty && world.jitter.below(2) == 0 {
+            self.reset();
+            self.gone(world, 500, 1_000);
+        }
+        Ok(())
+    }
+
+    /// Sends its request.
+    fn greet(&mut self, world: &mut World<'_>) -> Result<(), String> {
         (self.stage, self.changed_at) = (Stage::Upgrading, world.now);
         let host = world.relay;
+        let scheme = if world.tls.is_some() { "https" } else { "http" };
         let head = format!(
-            "GET /ws HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET /ws HTTP/1.1\r\nHost: {host}\r\nOrigin: {scheme}://{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: sharelink.v1\r\n\r\n"
         );
         match self.manner {
@@ -387,7 +414,21 @@ impl Page {
                 Ok(size) => {
                     left -= size;
                     self.heard_at = world.now;
-                    self.carry.extend_from_slice(world.buffer.get(..size).unwrap_or_default());
+                    let bytes = world.buffer.get_mut(..size).unwrap_or_default();
+                    match self.line.take(bytes, &mut self.carry, &mut self.out)? {
+                        Read::Open => {}
+                        Read::Shaken(pin) => {
+                            if !world.shown.contains(&pin) {
+                                world.shown.push(pin);
+                            }
+                            self.greet(world)?;
+                        }
+                        Read::Closed => {
+                            self.take(world)?;
+                            return if self.stream.is_some() { self.ended(world) } else { Ok(()) };
+                        }
+                    }
+                    self.flush();
                     self.take(world)?;
                     if size < room {
                         return Ok(());
@@ -626,7 +667,10 @@ impl Page {
     }
 
     fn say(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        if self.line.say(bytes, &mut self.out).is_err() {
+            // Shows up in the next read.
+            self.reset();
+        }
         self.flush();
     }
 

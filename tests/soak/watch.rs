@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::Value;
+use sharelinkd::config::Pin;
+use sharelinkd::daemon::tls::pin;
 
 use super::business::{Calendar, SECRET};
 use super::clock;
@@ -36,6 +38,8 @@ const ARENA_BLOCKS: u32 = 20_000;
 const SILENCE_S: f64 = 30.0;
 /// Errors in the log that the soak provokes: lost uplinks, an invalid configuration.
 const EXPECTED: [&str; 3] = ["the business server at ", "relay.toml", "the configuration stays as it was"];
+/// Certificates that are in use in turn.
+const CERTIFICATES: usize = 4;
 /// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -43,6 +47,8 @@ const PATIENCE: Duration = Duration::from_secs(150);
 #[derive(Clone, Debug)]
 pub struct Options {
     pub seconds: u64,
+    /// Whether pages connect by TLS, with a certificate that is swapped all the time.
+    pub is_secure: bool,
     pub warm_up: Option<u64>,
     /// Places in the table.
     pub pages: u32,
@@ -54,7 +60,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seconds: 1_800, warm_up: None, pages: 10_000, leak: 0, seed: 1, out: PathBuf::from("target/soak") }
+        Self {
+            seconds: 1_800,
+            is_secure: false,
+            warm_up: None,
+            pages: 10_000,
+            leak: 0,
+            seed: 1,
+            out: PathBuf::from("target/soak"),
+        }
     }
 }
 
@@ -67,6 +81,10 @@ impl Options {
     /// fault has occurred once.
     pub fn warm_up_s(&self) -> u64 {
         self.warm_up.unwrap_or(if self.is_long() { (self.seconds / 4).min(300) } else { self.seconds / 4 })
+    }
+
+    fn swap_every(&self) -> Duration {
+        Duration::from_secs(if self.is_long() { 60 } else { 5 })
     }
 
     pub fn plan(&self) -> Plan {
@@ -224,6 +242,9 @@ struct Watch<'a> {
     leaked_for: f64,
     answered_at: f64,
     reloads: u64,
+    /// The keys of the certificates that are in use in turn.
+    pins: Vec<Pin>,
+    swaps: usize,
 }
 
 /// Runs a soak; whether it passed.
@@ -243,7 +264,8 @@ pub fn run(options: &Options) -> Result<bool, String> {
     let mut watch = Watch::start(options)?;
     let rest_before = watch.rest()?;
     let address = watch.probe.address;
-    watch.load.say(&address.to_string());
+    let pins: String = watch.pins.iter().map(|pin| format!(" {pin}")).collect();
+    watch.load.say(&format!("{address}{pins}"));
     println!(
         "soak: {} s, {} of them warm-up; {} places in the table; the relay is process {} at {address}",
         options.seconds,
@@ -298,13 +320,16 @@ impl<'a> Watch<'a> {
         let (log, console) = (options.out.join("relay.log"), options.out.join("console.sock"));
         let config = options.out.join("relay.toml");
         let _ = fs::remove_file(&console);
+        let pins = if options.is_secure { certificates(&options.out)? } else { Vec::new() };
         configure(options, business, 5)?;
         let words = ["relay".to_owned(), config.display().to_string()];
         let mut relay = Ours::start(&words, Some(&log))?;
         let relay_heard = hear(&mut relay.0)?;
         let address = until("the relay", || {
             let text = fs::read_to_string(&log).ok()?;
-            text.lines().find_map(|line| line.split_once("ready: pages connect to ")?.1.trim().parse().ok())
+            let addresses = text.lines().find_map(|line| line.split_once("ready: pages connect to "))?.1.trim();
+            // The one by TLS, if there is one.
+            addresses.rsplit(' ').next()?.parse().ok()
         })?;
         let probe = Probe { process: relay.0.id(), address, business, console };
         until("the count of the heap", || heap(&relay_heard)[0].is_finite().then_some(()))?;
@@ -321,6 +346,8 @@ impl<'a> Watch<'a> {
             leaked_for: 0.0,
             answered_at: 0.0,
             reloads: 0,
+            pins,
+            swaps: 0,
         })
     }
 
@@ -328,6 +355,7 @@ impl<'a> Watch<'a> {
         self.began = clock::now();
         let mut next = self.began;
         let mut report_at = 30.0;
+        let mut swap_at = self.began + self.options.swap_every();
         let mut reload_at = self.began + Duration::from_secs(RELOAD_S.min(self.options.seconds / 5));
         while self.began.elapsed() < time {
             next += Duration::from_secs(1);
@@ -337,6 +365,11 @@ impl<'a> Watch<'a> {
             self.table.set("late_ms", late.as_secs_f64() * 1000.0);
             // If the machine was stalled, the missed samples are skipped.
             next = next.max(clock::now() - Duration::from_secs(1));
+            if self.options.is_secure && clock::now() >= swap_at {
+                swap_at += self.options.swap_every();
+                self.swaps += 1;
+                install(&self.options.out, self.swaps % CERTIFICATES)?;
+            }
             if clock::now() >= reload_at {
                 reload_at += Duration::from_secs(RELOAD_S.min(self.options.seconds / 5));
                 self.reload()?;
@@ -480,6 +513,10 @@ impl<'a> Watch<'a> {
     fn conclude(mut self, rests: [Rest; 2]) -> Result<bool, String> {
         let out = &self.options.out;
         let log = fs::read_to_string(out.join("relay.log")).unwrap_or_default();
+        let keys = self.table.last("load_keys").unwrap_or(0.0);
+        if self.options.is_secure && keys != f64::from(u8::try_from(CERTIFICATES).unwrap_or(0)) {
+            self.facts.complaints.push(format!("pages saw {keys} of {CERTIFICATES} certificates"));
+        }
         self.facts.log_errors = log
             .lines()
             .filter(|line| line.contains("ERROR") && !EXPECTED.iter().any(|words| line.contains(words)))
@@ -499,11 +536,54 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// Makes the certificates and installs the first; their keys.
+fn certificates(out: &Path) -> Result<Vec<Pin>, String> {
+    let made = |number: usize| {
+        let [file, key] = names(out, &number.to_string());
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"])
+            .args(["-subj", "/CN=soak", "-out"])
+            .arg(&file)
+            .arg("-keyout")
+            .arg(&key)
+            .output()
+            .map_err(|error| format!("openssl: {error}"))?;
+        if !made.status.success() {
+            return Err(format!("openssl: {}", String::from_utf8_lossy(&made.stderr)));
+        }
+        pin(&file, &key).map_err(|(what, _)| what)
+    };
+    let pins: Vec<Pin> = (0..CERTIFICATES).map(made).collect::<Result<_, _>>()?;
+    install(out, 0)?;
+    Ok(pins)
+}
+
+/// Chain and key with this name.
+fn names(out: &Path, name: &str) -> [PathBuf; 2] {
+    ["pem", "key"].map(|kind| out.join(format!("certificate-{name}.{kind}")))
+}
+
+/// Puts a pair in the place of the one in use, one file after the other, as ACME clients do.
+fn install(out: &Path, number: usize) -> Result<(), String> {
+    let said = |error: std::io::Error| format!("{}: {error}", out.display());
+    let (from, new, live) = (names(out, &number.to_string()), names(out, "new"), names(out, "live"));
+    for ((from, new), live) in from.iter().zip(&new).zip(&live) {
+        fs::copy(from, new).map_err(said)?;
+        fs::rename(new, live).map_err(said)?;
+    }
+    Ok(())
+}
+
 fn configure(options: &Options, business: [SocketAddr; 2], linger_s: u64) -> Result<(), String> {
     let path = options.out.join("relay.toml");
     let console = options.out.join("console.sock");
+    let [certificate, key] = names(&options.out, "live").map(|file| file.display().to_string());
+    let tls = format!(
+        "[tls]\nlisten = \"127.0.0.1:0\"\ncertificates = [{{ certificate_file = {certificate:?}, key_file = {key:?} }}]\n"
+    );
+    let tls = if options.is_secure { tls.as_str() } else { "" };
     let text = format!(
-        "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"{}\", \"{}\"]\nsecret = \"{SECRET}\"\nlinger_s = {linger_s}\n\
+        "{tls}[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"{}\", \"{}\"]\nsecret = \"{SECRET}\"\nlinger_s = {linger_s}\n\
          [limits]\npages = {}\narena_blocks = {ARENA_BLOCKS}\n[console]\nsocket = \"{}\"\n",
         business[0],
         business[1],
