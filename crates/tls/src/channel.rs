@@ -18,7 +18,7 @@ use core::ops::Range;
 use super::alert::{Alert, WARNING};
 use super::keys::Keys;
 use super::ledger;
-use super::record::{self, Content};
+use super::record::{self, Content, Sealer};
 use super::suite::{Aead, Suite, TAG_SIZE, Version};
 
 /// Records without application data in a row, at most: empty ones, key updates, warnings.
@@ -111,6 +111,47 @@ pub struct Channel {
     is_ended: bool,
 }
 
+/// The records of one write, with the key expanded once.
+pub struct Sealing<'a> {
+    channel: &'a Channel,
+    sealer: Sealer<'a>,
+}
+
+impl Sealing<'_> {
+    /// Seals a run of one source into the start of `out`, as the record `ahead` of the next;
+    /// returns its size. A record that was begun must be sealed first, and of the same bytes; one
+    /// of the channel's own next.
+    ///
+    /// # Errors
+    /// [`Broken`]; then nothing of `out` may be sent.
+    pub fn seal(&self, ahead: u64, source: Source, run: &[&[u8]], out: &mut [u8]) -> Result<usize, Broken> {
+        let channel = self.channel;
+        let content = match source {
+            Source::KeyUpdate => Content::Handshake,
+            Source::Alert => Content::Alert,
+            Source::Control | Source::Outgoing => Content::ApplicationData,
+        };
+        if channel.is_over || channel.write.sequence().saturating_add(ahead) >= channel.records_max() {
+            return Err(Broken);
+        }
+        let is_begun = channel.begun.is_some() && ahead == 0;
+        if content == Content::ApplicationData && channel.own_waits() && !is_begun {
+            return Err(Broken);
+        }
+        let size = self.sealer.seal(ahead, content, run, out).ok_or(Broken)?;
+        match channel.begun {
+            Some(begun) if ahead == 0 => {
+                let plain: usize = run.iter().map(|slice| slice.len()).sum();
+                let is_same = begun.source == source
+                    && usize::from(begun.plain) == plain
+                    && out.get(..size).map(record::tag) == Some(begun.tag);
+                if is_same { Ok(size) } else { Err(Broken) }
+            }
+            _ => Ok(size),
+        }
+    }
+}
+
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel").field("suite", &self.suite).field("begun", &self.begun).finish_non_exhaustive()
@@ -165,36 +206,20 @@ impl Channel {
         matches!(self.suite.aead, Aead::Aes128Gcm) && (is_writing || self.read.sequence() >= limit)
     }
 
-    /// Seals a run of one source into the start of `out`, as the record `ahead` of the next;
-    /// returns its size. A record that was begun must be sealed first, and of the same bytes; one
-    /// of the channel's own next.
+    /// Begins a write.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn sealing(&self) -> Result<Sealing<'_>, Broken> {
+        Ok(Sealing { channel: self, sealer: Sealer::new(self.suite, &self.write).ok_or(Broken)? })
+    }
+
+    /// Seals one record, as [`Sealing::seal`] does.
     ///
     /// # Errors
     /// [`Broken`]; then nothing of `out` may be sent.
     pub fn seal(&self, ahead: u64, source: Source, run: &[&[u8]], out: &mut [u8]) -> Result<usize, Broken> {
-        let content = match source {
-            Source::KeyUpdate => Content::Handshake,
-            Source::Alert => Content::Alert,
-            Source::Control | Source::Outgoing => Content::ApplicationData,
-        };
-        if self.is_over || self.write.sequence().saturating_add(ahead) >= self.records_max() {
-            return Err(Broken);
-        }
-        let is_begun = self.begun.is_some() && ahead == 0;
-        if content == Content::ApplicationData && self.own_waits() && !is_begun {
-            return Err(Broken);
-        }
-        let size = record::seal(self.suite, &self.write, ahead, content, run, out).ok_or(Broken)?;
-        match self.begun {
-            Some(begun) if ahead == 0 => {
-                let plain: usize = run.iter().map(|slice| slice.len()).sum();
-                let is_same = begun.source == source
-                    && usize::from(begun.plain) == plain
-                    && out.get(..size).map(record::tag) == Some(begun.tag);
-                if is_same { Ok(size) } else { Err(Broken) }
-            }
-            _ => Ok(size),
-        }
+        self.sealing()?.seal(ahead, source, run, out)
     }
 
     const fn records_max(&self) -> u64 {

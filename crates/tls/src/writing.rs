@@ -131,6 +131,7 @@ fn seal_all(
     scratch: &mut [u8],
     mut next: impl FnMut(u64, u64, &mut dyn FnMut(&[&[u8]])) -> u64,
 ) -> Result<usize, Broken> {
+    let sealing = channel.sealing()?;
     let begun = channel.begun();
     let records_max = if channel.own_waits() { 1 } else { u64::MAX };
     let (mut filled, mut ahead, mut at) = (0, 0, 0);
@@ -141,7 +142,7 @@ fn seal_all(
             _ => control.len() - at,
         };
         let run = control.get(at..at + size).ok_or(Broken)?;
-        filled += channel.seal(ahead, Source::Control, &[run], scratch.get_mut(filled..).ok_or(Broken)?)?;
+        filled += sealing.seal(ahead, Source::Control, &[run], scratch.get_mut(filled..).ok_or(Broken)?)?;
         (at, ahead) = (at + size, ahead + 1);
     }
     let size_max = if begun.is_some() { WRITE_AGAIN_SIZE_MAX } else { WRITE_SIZE_MAX };
@@ -155,7 +156,7 @@ fn seal_all(
         let mut sealed = Err(Broken);
         let size = next(at, most, &mut |run| {
             let out = scratch.get_mut(filled..).unwrap_or_default();
-            sealed = channel.seal(ahead, Source::Outgoing, run, out);
+            sealed = sealing.seal(ahead, Source::Outgoing, run, out);
         });
         if size == 0 {
             break;

@@ -309,9 +309,10 @@ impl Secured {
     /// The connection can only be cut.
     pub fn seal_runs(&self, runs: &[&[u8]], out: &mut [u8]) -> Result<usize, Broken> {
         let channel = self.channel.borrow();
+        let sealing = channel.sealing()?;
         let (mut filled, mut ahead) = (0, 0);
         for run in runs {
-            filled += channel.seal(ahead, Source::Outgoing, &[run], out.get_mut(filled..).ok_or(Broken)?)?;
+            filled += sealing.seal(ahead, Source::Outgoing, &[run], out.get_mut(filled..).ok_or(Broken)?)?;
             ahead += 1;
         }
         Ok(filled)
