@@ -81,6 +81,8 @@ pub struct TlsCounts {
     pub half_records: usize,
     /// Connections cut because others needed the place of their half record.
     pub halves_cut: u64,
+    /// Bytes of records that were sealed and not taken by a socket.
+    pub sealed_in_vain: u64,
     /// Times that certificates, or the lowest version, were replaced.
     pub reloads: u64,
     /// Times that the files of a certificate could not be used, and were reported.

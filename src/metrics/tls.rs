@@ -32,6 +32,11 @@ pub fn render(out: &mut Text, tls: Option<&PagesTls<'_>>) {
         "TLS connections cut off because others needed the place of their part of a record.",
         counts.halves_cut,
     );
+    out.counter(
+        "sharelinkd_tls_sealed_in_vain_bytes_total",
+        "Bytes of TLS records that were sealed and that a full socket did not take: they are sealed again.",
+        counts.sealed_in_vain,
+    );
     out.labelled(
         "sharelinkd_tls_reloads_total",
         Kind::Counter,

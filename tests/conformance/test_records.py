@@ -13,6 +13,7 @@ from harness import test
 from inbox import PATIENCE, SLACK
 from records import (ALERT, BAD_RECORD_MAC, CHANGE_CIPHER_SPEC, CLOSE_NOTIFY, DATA, HANDSHAKE, NO_RENEGOTIATION, PLAIN_SIZE_MAX, RECORD_OVERFLOW,
                      UNEXPECTED_MESSAGE, USER_CANCELED)
+from test_metrics import measured, scrape
 from test_pages import alive_by_ping
 from tls import AES, CHACHA20, SUITES, V12, V13
 from websocket import PING, PONG, TEXT, frame
@@ -436,9 +437,9 @@ async def at_random(t):
     assert sum(page.writer.transport.updates for page in pages) > 10
 
 
-@test("a stream of 50 MB to pages that read in fits, by each suite: every byte is right", timeout=240, crowded=True)
+@test("a stream of 50 MB to pages that read in fits, by each suite: every byte is right, and less is sealed in vain than goes out", timeout=240, crowded=True)
 async def fifty_megabytes(t):
-    daemon, business, up = await t.relay()
+    daemon, business, up, metrics = await measured(t)
     link, pages = t.link(), []
     keeper = await t.joined(daemon, up, link)
     keeper.digest = hashlib.sha256()
@@ -469,6 +470,9 @@ async def fifty_megabytes(t):
         assert page.digest.digest() == sent.digest() and page.last == sequence, f"{page.name} has other bytes"
     is_over = True
     await asyncio.gather(*reading)
+    _, rows = await scrape(metrics)
+    in_vain, out = rows["sharelinkd_tls_sealed_in_vain_bytes_total"], rows["sharelinkd_sent_bytes_total"]
+    assert 0 < in_vain < out, f"{in_vain:.0f} bytes were sealed in vain, {out:.0f} sent"
 
 
 def taken(page):

@@ -26,6 +26,8 @@ pub struct Written {
     pub begun: u64,
     /// Bytes that the socket took.
     pub socket: u64,
+    /// Sealed bytes that the socket did not take, or had taken before: sealed in vain.
+    pub vain: u64,
     /// Whether the socket took everything offered.
     pub is_whole: bool,
 }
@@ -79,6 +81,7 @@ pub fn write<E>(
     let of_control = control.len() as u64;
     let source = |at| if at < of_control { Source::Control } else { Source::Outgoing };
     let Sent { whole, begun } = channel.sent(sealed, taken, source);
+    let vain = (sealed.len() - taken) as u64;
     let is_taken = taken == offered.len();
     // One of the channel's own may have waited for the end of a record that was begun.
     let (is_whole, behind) = if is_taken { write_own(channel, scratch, &mut send)? } else { (false, 0) };
@@ -86,7 +89,7 @@ pub fn write<E>(
         Some(of_runs) => (of_runs + begun, begun),
         None => (0, 0),
     };
-    Ok(Written { control: whole.min(of_control), size, begun, socket: own + taken as u64 + behind, is_whole })
+    Ok(Written { control: whole.min(of_control), size, begun, socket: own + taken as u64 + behind, vain, is_whole })
 }
 
 /// Sends the channel's own records; whether they are out, and the bytes that the socket took.

@@ -29,7 +29,7 @@ use self::halves::Halves;
 use self::handshake::{Acceptor, Failed, Kind, Next};
 use self::pacer::Pacer;
 use self::reload::Certificates;
-use self::secured::Secured;
+use self::secured::{Secured, sealed_in_vain};
 use super::budget::Budget;
 use super::exchange::{first_byte, linger, read};
 use super::heads::Place;
@@ -108,7 +108,12 @@ impl Server {
 
     /// Counts since the start.
     pub fn counts(&self) -> TlsCounts {
-        TlsCounts { half_records: self.halves.count(), halves_cut: self.halves.cut(), ..self.counts.get() }
+        TlsCounts {
+            half_records: self.halves.count(),
+            halves_cut: self.halves.cut(),
+            sealed_in_vain: sealed_in_vain(),
+            ..self.counts.get()
+        }
     }
 
     /// The certificates in force.

@@ -30,6 +30,8 @@ pub const SCRATCH_SIZE: usize = 256 * 1024;
 
 thread_local! {
     static OUT: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_SIZE].into_boxed_slice());
+    /// Sealed bytes that no socket took, since the start.
+    static IN_VAIN: Cell<u64> = const { Cell::new(0) };
     static IN: RefCell<Box<[u8]>> = RefCell::new(vec![0; RECORD_SIZE_MAX].into_boxed_slice());
 }
 
@@ -43,6 +45,16 @@ pub fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 pub fn abandon_scratch() {
     let old = OUT.replace(vec![0; SCRATCH_SIZE].into_boxed_slice());
     Box::leak(old);
+}
+
+/// Bytes of records that were sealed and that the socket did not take, since the thread's start:
+/// what they say is sealed again.
+pub fn sealed_in_vain() -> u64 {
+    IN_VAIN.get()
+}
+
+fn add_vain(size: u64) {
+    IN_VAIN.set(IN_VAIN.get() + size);
 }
 
 /// One connection's TLS.
@@ -293,7 +305,8 @@ impl Secured {
         let mut channel = self.channel.borrow_mut();
         let send = |bytes: &[u8]| send(socket, bytes);
         let written = with_scratch(|scratch| writing::write(&mut channel, control, RUN_SIZE_MAX, scratch, send, next));
-        let writing::Written { control, size, begun, socket, is_whole } = written.map_err(errno)?;
+        let writing::Written { control, size, begun, socket, vain, is_whole } = written.map_err(errno)?;
+        add_vain(vain);
         Ok(Written { control: small(control), progress: Progress { size, begun, socket }, is_whole })
     }
 
@@ -325,6 +338,7 @@ impl Secured {
 
     /// The socket took a part of such a write.
     pub fn runs_sent(&self, sealed: &[u8], taken: usize) -> Progress {
+        add_vain((sealed.len() - taken) as u64);
         let Sent { whole, begun } = self.channel.borrow_mut().sent(sealed, taken, |_| Source::Outgoing);
         Progress { size: whole + begun, begun, socket: taken as u64 }
     }
