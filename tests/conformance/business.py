@@ -133,7 +133,8 @@ class Uplink:
 
 class Business:
     def __init__(self, test, secret=b"", unix=None, port=None, tls=None):
-        """`tls`: an SSLContext."""
+        """`tls`: an SSLContext. `others`: secrets that are accepted besides the first."""
+        self.others = []
         self.test, self.secret, self.unix, self.port, self.tls = test, secret, unix, port, tls
         self.auto = None         # called with (uplink, subscribe) for each Subscribe
         self.by_hand = False     # hand out bare (reader, writer) pairs for a handshake by the test
@@ -183,12 +184,13 @@ class Business:
         nonce, hello = await self.challenge(reader, writer)
         if hello.version != wire.VERSION:
             raise Mismatch(f"Hello of version {hello.version}")
-        if hello.proof != wire.proof(self.secret, b"sharelinkd relay", nonce, hello.nonce):
+        fitting = [secret for secret in (self.secret, *self.others) if hello.proof == wire.proof(secret, b"sharelinkd relay", nonce, hello.nonce)]
+        if not fitting:
             raise Mismatch(f"the relay's proof is wrong: {hello!r}, challenge nonce {nonce.hex()}")
         if hello.nonce in self.nonces:
             raise Mismatch("the relay used a nonce twice")
         self.nonces.add(hello.nonce)
-        self.welcome(writer, nonce, hello)
+        self.welcome(writer, nonce, hello, secret=fitting[0])
         return hello
 
     async def challenge(self, reader, writer, version=wire.VERSION):
@@ -199,8 +201,8 @@ class Business:
             raise Mismatch(f"expected Hello, saw {frame!r}")
         return nonce, frame
 
-    def welcome(self, writer, nonce, hello, version=wire.VERSION, proof=None):
-        right = wire.proof(self.secret, b"sharelinkd business", hello.nonce, nonce)
+    def welcome(self, writer, nonce, hello, version=wire.VERSION, proof=None, secret=None):
+        right = wire.proof(self.secret if secret is None else secret, b"sharelinkd business", hello.nonce, nonce)
         writer.write(wire.encode(wire.TO_RELAY, "Welcome", version=version, proof=right if proof is None else proof))
 
     async def uplink(self, timeout=4 * PATIENCE):

@@ -42,6 +42,32 @@ async def address_and_secret(t):
     await business.uplink(timeout=20 * SLACK)
 
 
+@test("while the business server accepts two secrets, relays change from one to the other by a reload each, and no page is cut off")
+async def rotation(t):
+    business = await t.business(secret=b"the old one")
+    relays = []
+    for _ in range(2):
+        daemon = t.daemon([business.address], secret="the old one")
+        await daemon.start()
+        relays.append((daemon, up := await business.uplink(), await t.joined(daemon, up, t.link())))
+    business.others = [b"the new one"]
+    for number, (daemon, up, page) in enumerate(relays):
+        daemon.sections["uplink"]["secret"] = "the new one"
+        daemon.config.write_text(daemon_module.toml(daemon.sections))
+        await reload(daemon, "configuration reloaded")
+        up.message(7, 1)
+        await page.expect("message", sequence=1)  # by the connection that is up
+        up.drop()
+        relays[number] = daemon, await business.uplink(timeout=20 * SLACK), page
+        await page.until("uplink", up=True)
+    business.secret, business.others = b"the new one", []
+    for daemon, up, page in relays:
+        up.drop()
+        await business.uplink(timeout=20 * SLACK)
+        await page.until("uplink", up=True)
+        assert "the new one" not in daemon.log() and "the old one" not in daemon.log()
+
+
 @test("with order = \"spread\" another name is no other list of entries: only its order waits for a restart")
 async def spread(t):
     first, second = await t.business(secret=b"s"), await t.business(secret=b"s")

@@ -13,7 +13,7 @@ from inbox import PATIENCE, SLACK, Mismatch
 
 PLAIN = True
 LINK, TOPIC = "demo", 1
-SECRET = b"correct horse battery staple"
+SECRET, NEXT = b"correct horse battery staple", b"of the next line"
 
 
 def program():
@@ -32,11 +32,12 @@ class Smallest:
         self.t, self.port, self.process, self.said = t, PORTS.take(), None, []
         self.address = f"127.0.0.1:{self.port}"
         (t.directory / "secret").write_bytes(SECRET + b"\n")
+        (t.directory / "secrets").write_bytes(SECRET + b"\n\n" + NEXT + b"\n")
         (t.directory / "smallest.py").write_text(program())
 
     async def __aenter__(self):
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "smallest.py", "secret", self.address, cwd=self.t.directory, stdin=asyncio.subprocess.DEVNULL,
+            sys.executable, "smallest.py", "secrets", self.address, cwd=self.t.directory, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, preexec_fn=ends_with_us)
         await self.says("listening at")
         return self
@@ -121,8 +122,8 @@ class Relay:
         return relay
 
     @classmethod
-    async def connected(cls, smallest):
-        relay = await cls.dial(smallest)
+    async def connected(cls, smallest, **dial):
+        relay = await cls.dial(smallest, **dial)
         welcome = await relay.next()
         assert (welcome.kind, welcome.version, welcome.proof) == ("Welcome", wire.VERSION, relay.right), welcome
         return relay
@@ -212,7 +213,9 @@ async def answers(t):
 @test("the smallest business server: closes the connection of a relay with another secret or version, or with a broken frame", waits=1)
 async def refuses(t):
     async with Smallest(t) as smallest:
-        await (await Relay.dial(smallest, secret=b"another")).gone()
+        await (await Relay.connected(smallest, secret=NEXT)).subscribed(1)
+        for secret in (b"another", b"", SECRET + b"\n" + NEXT):
+            await (await Relay.dial(smallest, secret=secret)).gone()
         await (await Relay.dial(smallest, version=2)).gone()
         stranger = await Relay.dial(smallest)
         for broken in (bytes(4), b"\xff" * 4, wire.framed(b"\xff" * 64), wire.framed(b"\1")):

@@ -159,7 +159,7 @@ impl Business {
         }
         let now = clock::now();
         let limits = Limits { messages_max: HELD.0, messages_size_max: HELD.1, ..Limits::default() };
-        let settings = Settings { secret: SECRET.into(), limits, ..Settings::default() };
+        let settings = Settings { secrets: vec![SECRET.into()], limits, ..Settings::default() };
         let mut business = Self {
             listeners: listeners.map(Some),
             addresses,

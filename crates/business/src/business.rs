@@ -227,6 +227,12 @@ impl Business {
         }
     }
 
+    /// Changes the [secrets](Settings::secrets) for the handshakes to come. Relays that are
+    /// connected stay.
+    pub fn set_secrets(&mut self, secrets: Vec<Vec<u8>>) {
+        self.settings.secrets = secrets;
+    }
+
     /// Adds a connection, with its first frame ready to be written. `challenge` must be random and
     /// new. If the maximum number of connections has not authenticated yet, the oldest of them is
     /// closed: a relay only needs one round trip for it.
@@ -256,7 +262,7 @@ impl Business {
             row.session.filled(first.len());
             bytes = rest;
             while let Some(row) = self.relays.get_mut(&relay) {
-                match row.session.next(now, &self.settings.secret) {
+                match row.session.next(now, &self.settings.secrets) {
                     Ok(Some(input)) => self.handle(relay, input),
                     Ok(None) => break,
                     Err(why) => self.disconnect(relay, why),
@@ -409,7 +415,7 @@ mod tests {
     }
 
     fn settings() -> Settings {
-        Settings { secret: SECRET.to_vec(), ..Settings::default() }
+        Settings { secrets: vec![SECRET.to_vec()], ..Settings::default() }
     }
 
     /// A relay played by the test, without a socket.

@@ -120,6 +120,11 @@ impl Server {
         self.events.1.clone()
     }
 
+    /// See [`Business::set_secrets`].
+    pub fn set_secrets(&self, secrets: Vec<Vec<u8>>) {
+        self.change(|business| business.set_secrets(secrets));
+    }
+
     /// See [`Business::open`].
     #[must_use]
     pub fn open(&self, topic: u32, epoch: u64) -> bool {
@@ -369,6 +374,11 @@ mod tests {
     impl Peer {
         /// Connects and completes the handshake; checks the server's proof.
         async fn join(address: SocketAddr) -> Self {
+            Self::join_with(address, SECRET).await.unwrap()
+        }
+
+        /// The same with this secret; `None` if the server closes the connection.
+        async fn join_with(address: SocketAddr, secret: &[u8]) -> Option<Self> {
             let stream = Async::<TcpStream>::connect(address).await.unwrap();
             let mut peer = Self { stream, deframer: Deframer::new(1 << 20) };
             let challenge = peer.reads(|frame| match frame {
@@ -377,12 +387,12 @@ mod tests {
             });
             let challenge = challenge.await.unwrap();
             let nonce = [7; 16];
-            let proof = relay_proof(SECRET, &challenge, &nonce);
+            let proof = relay_proof(secret, &challenge, &nonce);
             peer.sends(&ToBusiness::Hello { version: VERSION, relay: "by hand", nonce, proof }).await;
-            let own = business_proof(SECRET, &nonce, &challenge);
+            let own = business_proof(secret, &nonce, &challenge);
             let is_right = |frame: &ToRelay<'_>| matches!(frame, ToRelay::Welcome { proof, .. } if *proof == own);
-            assert_eq!(peer.reads(is_right).await, Some(true));
-            peer
+            assert!(peer.reads(is_right).await?, "the server's proof is of another secret");
+            Some(peer)
         }
 
         async fn sends(&self, frame: &ToBusiness<'_>) {
@@ -431,7 +441,7 @@ mod tests {
     ) {
         let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
         let address = listener.get_ref().local_addr().unwrap();
-        let server = Server::new(Settings { secret: SECRET.to_vec(), ..settings }, "no such link");
+        let server = Server::new(Settings { secrets: vec![SECRET.to_vec()], ..settings }, "no such link");
         assert!(server.open(5, 70));
         assert!(server.allow("good", 5, GRANT) && !server.allow("no link", 5, GRANT));
         let served = Rc::clone(&server);
@@ -471,6 +481,29 @@ mod tests {
     }
 
     #[test]
+    fn relays_change_to_the_next_secret_one_after_the_other_and_nobody_is_cut_off() {
+        with_server(Settings::default(), |server, address| async move {
+            let next: &[u8] = b"the next one";
+            server.set_secrets(vec![SECRET.to_vec(), next.to_vec()]);
+            let mut old = Peer::join(address).await;
+            let mut new = Peer::join_with(address, next).await.unwrap();
+            for other in [&b"a third one"[..], b""] {
+                assert!(Peer::join_with(address, other).await.is_none());
+            }
+            assert_eq!(server.relays(), 2);
+            server.set_secrets(vec![next.to_vec()]);
+            for relay in [&mut old, &mut new] {
+                relay.requests(1, "good").await;
+                assert_eq!(relay.name().await, "Accept", "a relay that is connected stays");
+            }
+            assert!(Peer::join_with(address, SECRET).await.is_none());
+            assert!(Peer::join_with(address, next).await.is_some());
+            server.set_secrets(Vec::new());
+            assert!(Peer::join_with(address, next).await.is_none() && Peer::join_with(address, b"").await.is_none());
+        });
+    }
+
+    #[test]
     fn a_relay_that_does_not_read_costs_nobody_anything_and_goes_on_with_what_is_new() {
         let settings =
             Settings { limits: Limits { media_size_max: 2 << 20, ..Limits::default() }, ..Settings::default() };
@@ -497,7 +530,7 @@ mod tests {
 
     #[test]
     fn a_server_that_stops_has_no_relays_and_may_serve_again() {
-        let server = Server::new(Settings { secret: SECRET.to_vec(), ..Settings::default() }, "");
+        let server = Server::new(Settings { secrets: vec![SECRET.to_vec()], ..Settings::default() }, "");
         for _ in 0..2 {
             let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
             let address = listener.get_ref().local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The settings of a business server: secret, limits and timeouts.
+//! The settings of a business server: secrets, limits and timeouts.
 
 use core::time::Duration;
 
@@ -42,9 +42,10 @@ impl Default for Limits {
 /// The settings of a business server.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The secret shared with the relays. It may only be empty if nobody else can reach the
-    /// listener.
-    pub secret: Vec<u8>,
+    /// The secrets shared with the relays: a relay that has any of them may connect, and with none
+    /// nobody may. Two while relays change from one to the next. One may only be empty if nobody
+    /// else can reach the listener; the default is that one.
+    pub secrets: Vec<Vec<u8>>,
     /// The limits.
     pub limits: Limits,
     /// The timeouts.
@@ -58,7 +59,7 @@ impl Default for Settings {
             ping_after: Duration::from_secs(10),
             dead_after: Duration::from_secs(30),
         };
-        Self { secret: Vec::new(), limits: Limits::default(), times }
+        Self { secrets: vec![Vec::new()], limits: Limits::default(), times }
     }
 }
 
