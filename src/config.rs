@@ -36,6 +36,7 @@ use document::{Document, Problem, line_of};
 use file::NoText;
 pub use limits::LIMITS;
 pub use origin::Origins;
+pub use render::changes;
 pub use sections::{PAGES_PER_ADDRESS_AUTO, listen_default};
 pub use uplink_tls::Pin;
 pub use values::{Network, Secret, Serial, Wrong};

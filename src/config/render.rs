@@ -1,14 +1,52 @@
 //! The effective configuration as text, which `check` prints.
 //!
-//! Owns order and format. The output is a valid configuration file that parses to the same
-//! configuration, except for the secret, of which only the size is printed. Refuses nothing.
+//! Owns order and format, and by it which keys differ between two configurations. The output is a
+//! valid configuration file that parses to the same configuration, except for the secret, of which
+//! only the size is printed. Refuses nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use super::limits::LIMITS;
 use super::sections::PAGES_PER_ADDRESS_AUTO;
 use super::{CertificateFiles, Config, MinVersion, Origins, Tls, UplinkTls};
+
+/// The keys whose values differ, such as `pages.origins`: by name alone, since one is the secret.
+#[must_use]
+pub fn changes(before: &Config, after: &Config) -> Vec<String> {
+    let (old, new) = (before.to_string(), after.to_string());
+    let (old, new) = (values(&old), values(&new));
+    let mut keys: Vec<String> = Vec::new();
+    if before.uplink.secret != after.uplink.secret {
+        keys.push("uplink.secret".to_owned());
+    }
+    let differ = |key: &&(&str, &str)| old.get(*key) != new.get(*key);
+    let also_new = new.keys().filter(|key| !old.contains_key(*key));
+    keys.extend(old.keys().chain(also_new).filter(differ).map(|(section, key)| format!("{section}.{key}")));
+    keys.sort_unstable();
+    keys
+}
+
+/// The lines of each key of a printed configuration, by section and key, without comments: these
+/// say what the files of a certificate hold, and that is no configuration.
+fn values(text: &str) -> BTreeMap<(&str, &str), Vec<&str>> {
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let (mut section, mut key) = ("", "");
+    for line in text.lines().filter(|line| !line.is_empty() && !line.trim_start().starts_with('#')) {
+        if let Some((name, _)) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
+            section = name;
+            continue;
+        }
+        if let (true, Some((name, _))) =
+            (line.starts_with(|first: char| first.is_ascii_lowercase()), line.split_once(" = "))
+        {
+            key = name;
+        }
+        found.entry((section, key)).or_default().push(line);
+    }
+    found
+}
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,5 +194,59 @@ impl<T: fmt::Display> fmt::Display for List<'_, T> {
             write!(f, "{comma}{}", Quoted(item))?;
         }
         f.write_str("]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Surroundings;
+    use super::super::certificate_notes::Report;
+    use super::*;
+
+    fn config(text: &str, about: &str) -> Config {
+        let report = |_: &Path, _: &Path| Ok(Report { about: about.to_owned(), ..Report::default() });
+        let around = Surroundings {
+            check_pair: &report,
+            check_client_pair: &|_, _| Ok(Vec::new()),
+            check_ca: &|_| Ok(Vec::new()),
+            ..Surroundings::without_files("box")
+        };
+        Config::parse(text, &board::HOST, &around).unwrap()
+    }
+
+    #[test]
+    fn the_keys_that_changed_are_named_and_never_the_secret() {
+        const TLS: &str =
+            "[tls]\nlisten = \"0.0.0.0:443\"\ncertificates = [{ certificate_file = \"a\", key_file = \"b\" }]\n";
+        let with = |keys: &str| format!("{TLS}{keys}\n");
+        for (before, after, keys) in [
+            ("", "", &[][..]),
+            ("[uplink]\nsecret = \"one\"", "[uplink]\nsecret = \"two\"", &["uplink.secret"]),
+            ("[uplink]\nsecret = \"one\"", "", &["uplink.secret"]),
+            (
+                "",
+                "[uplink]\nname = \"x\"\nlinger_s = 5\ndead_after_s = 9",
+                &["uplink.dead_after_s", "uplink.linger_s", "uplink.name"],
+            ),
+            ("[pages]\norigins = [\"*\"]", "[pages]\norigins = [\"https://a\"]", &["pages.origins"]),
+            ("", "[pages]\nurl = \"https://a\"\ntrusted_proxies = [\"::1\"]", &["pages.trusted_proxies", "pages.url"]),
+            ("", "[pages]\ndrain_s = 5\nrequire_origin = true", &["pages.drain_s", "pages.require_origin"]),
+            ("", "[limits]\npages_per_address = 5\npages = 7", &["limits.pages", "limits.pages_per_address"]),
+            ("", "[log]\nlevel = \"debug\"\n[console]\ncontrol = true", &["console.control", "log.level"]),
+            ("", "[uplink.tls]\nca_file = \"ca\"\nname = \"b\"", &["uplink.tls.ca_file", "uplink.tls.name"]),
+            ("[console]\nserial = \"off\"", "[console]\nserial = \"/dev/ttyS1\"", &["console.serial", "console.speed"]),
+            (
+                TLS,
+                &with("min_version = \"1.3\"\nhsts_s = 5\nredirect = false"),
+                &["tls.hsts_s", "tls.min_version", "tls.redirect"],
+            ),
+            (TLS, &TLS.replace("\"a\"", "\"c\""), &["tls.certificates"]),
+            (TLS, &with("challenge_directory = \"/x\""), &["tls.challenge_directory"]),
+        ] {
+            let found = changes(&config(before, "old"), &config(after, "renewed"));
+            assert_eq!(found, keys, "{before} {after}");
+        }
     }
 }

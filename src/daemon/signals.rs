@@ -122,8 +122,15 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
         entries
     };
     let other_uplink = entries(&running.uplink) != entries(&config.uplink);
-    if !other_uplink && running.uplink.tls != config.uplink.tls && daemon.relay.borrow().is_up() {
-        log::warn!("[uplink.tls] changed: takes effect with the next connection to the business server");
+    let (was, will_be) = (&running.uplink, &config.uplink);
+    for (key, is_other) in [
+        ("uplink.secret", !other_uplink && was.secret != will_be.secret),
+        ("[uplink.tls]", !other_uplink && was.tls != will_be.tls),
+        ("uplink.name", was.name != will_be.name),
+    ] {
+        if is_other && daemon.relay.borrow().is_up() {
+            log::warn!("{key} changed: takes effect with the next connection to the business server");
+        }
     }
     let waits = [
         ("pages.listen", !daemon.is_inherited && other_pages),
@@ -156,12 +163,13 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let kept = Config {
         uplink,
         tls: tls_kept(&running, config.tls),
-        pages: config::Pages { listen: running.pages.listen.clone(), ..config.pages },
+        pages: config::Pages { listen: running.pages.listen.clone(), io_uring: running.pages.io_uring, ..config.pages },
         board: running.board,
         console: config::Console { control: config.console.control, ..running.console.clone() },
         metrics: running.metrics,
         ..config
     };
+    let changes = config::changes(&running, &kept);
     *running = kept;
     for note in running.notes() {
         log::warn!("{note}");
@@ -169,7 +177,8 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let settings = settings(&running);
     drop(running);
     daemon.step(|relay, _| relay.reconfigure(settings));
-    log::info!("configuration reloaded");
+    let changes = if changes.is_empty() { "nothing".to_owned() } else { changes.join(", ") };
+    log::info!("configuration reloaded: {changes} changed");
     waits
 }
 

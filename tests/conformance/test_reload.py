@@ -37,7 +37,7 @@ async def address_and_secret(t):
     daemon.sections["uplink"].update(addresses=[business.address], secret="another for the same")
     daemon.config.write_text(daemon_module.toml(daemon.sections))
     business.secret = b"another for the same"
-    await reload(daemon, "configuration reloaded")
+    await reload(daemon, "configuration reloaded: uplink.secret changed")
     up.drop()
     await business.uplink(timeout=20 * SLACK)
 
@@ -54,7 +54,8 @@ async def rotation(t):
     for number, (daemon, up, page) in enumerate(relays):
         daemon.sections["uplink"]["secret"] = "the new one"
         daemon.config.write_text(daemon_module.toml(daemon.sections))
-        await reload(daemon, "configuration reloaded")
+        await reload(daemon, "uplink.secret changed: takes effect with the next connection to the business server")
+        await reload(daemon, "configuration reloaded: nothing changed")
         up.message(7, 1)
         await page.expect("message", sequence=1)  # by the connection that is up
         up.drop()
