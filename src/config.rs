@@ -162,6 +162,8 @@ pub struct Uplink {
     pub linger_s: u32,
     /// The relay's name in `Hello`, at most 256 bytes.
     pub name: String,
+    /// Remarks on where the secret is kept.
+    pub notes: Vec<String>,
 }
 
 /// How the business server is authenticated, and how it can authenticate the relay: by a CA, by
@@ -223,6 +225,9 @@ pub type Checked = Result<Vec<String>, Wrong>;
 pub struct Surroundings<'a> {
     /// Reads `secret_file`, given its configured path.
     pub read_secret: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    /// A remark if everybody may read where the secret is: in this configured file, or in the
+    /// configuration itself.
+    pub exposed: &'a dyn Fn(Option<&Path>) -> Option<String>,
     /// The path of a certificate's or a key's file, given its configured path.
     pub resolve: &'a dyn Fn(&Path) -> PathBuf,
     /// Reads a certificate chain and its key, given their resolved paths.
@@ -244,6 +249,7 @@ impl<'a> Surroundings<'a> {
     pub fn without_files(hostname: &'a str) -> Self {
         Self {
             read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
+            exposed: &|_| None,
             resolve: &|name| name.to_owned(),
             check_pair: &|certificate, _| Err(does_not_exist(certificate)),
             check_client_pair: &|certificate, _| Err(does_not_exist(certificate)),
@@ -312,9 +318,20 @@ impl Config {
             file::read(&name, SECRET_SIZE_MAX)
                 .map_err(|cause| io::Error::new(cause.kind(), format!("{}: {cause}", name.display())))
         };
+        let exposed = |name: Option<&Path>| match name {
+            Some(name) => {
+                certificates::exposed(&home.join(name), true, "`chmod 600` it, or 640 with the relay's group")
+            }
+            None => certificates::exposed(
+                path,
+                true,
+                "write the secret into a file of its own, and name that by secret_file",
+            ),
+        };
         let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let around = Surroundings {
             read_secret: &read_secret,
+            exposed: &exposed,
             resolve: &resolve,
             check_pair: &certificate_notes::check,
             check_client_pair: &certificates::check_client,
@@ -409,6 +426,7 @@ impl Config {
         if self.uplink.tls.is_some() && self.uplink.plaintext {
             notes.push("[uplink] plaintext = true has no effect: [uplink.tls] encrypts the uplink".to_owned());
         }
+        notes.extend(self.uplink.notes.iter().map(|note| format!("[uplink] {note}")));
         let size = self.uplink.secret.bytes().len();
         let is_plain = self.uplink.tls.is_none();
         if size < SECRET_SIZE_GOOD && is_plain && self.uplink.addresses.iter().any(|address| !address.is_local()) {

@@ -11,7 +11,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
-use super::certificates::unreadable;
+use super::certificates::{exposed, kept, unreadable};
 use super::file::{self, read as contents};
 use super::values::{Wrong, wrong};
 use crate::certificate::{Nearness, Summary};
@@ -70,6 +70,7 @@ pub fn roots(path: &Path) -> Result<RootCertStore, Wrong> {
 pub fn check(path: &Path) -> Result<Vec<String>, Wrong> {
     roots(path)?;
     let mut notes = unreadable(&[path]);
+    notes.extend(exposed(path, false, &kept()));
     let bytes = contents(path, FILE_SIZE_MAX).unwrap_or_default();
     let certificates = CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok);
     for (number, certificate) in (1..).zip(certificates) {

@@ -1,12 +1,12 @@
 //! What an operator should know about a pair of files that can be served with.
 //!
 //! Owns the remarks on a pair, for `check` and for the log when a pair is taken: what its key
-//! costs, what browsers miss in its chain, an end that is near. Refuses nothing; `certificates.rs`
+//! costs, what browsers miss in its chain, an end that is near, who else may read it. Refuses nothing; `certificates.rs`
 //! does. Doesn't know other pairs: `config/tls.rs` compares names.
 
 use std::path::Path;
 
-use super::certificates::{Pair, load, unreadable};
+use super::certificates::{Pair, exposed, kept, load, unreadable};
 use super::values::Wrong;
 use crate::certificate::{Nearness, Summary};
 use crate::clock;
@@ -40,6 +40,7 @@ pub fn check(certificate_file: &Path, key_file: &Path) -> Result<Report, Wrong> 
     let pair = load(certificate_file, key_file)?;
     let mut report = report(&pair, certificate_file, clock::wall_s());
     report.notes.extend(unreadable(&[certificate_file, key_file]));
+    report.notes.extend(exposed(key_file, true, &kept()));
     Ok(report)
 }
 

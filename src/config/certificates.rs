@@ -90,7 +90,9 @@ pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Pair, Wrong> {
 /// As [`load`].
 pub fn check_client(certificate_file: &Path, key_file: &Path) -> Result<Vec<String>, Wrong> {
     load(certificate_file, key_file)?;
-    Ok(unreadable(&[certificate_file, key_file]))
+    let mut notes = unreadable(&[certificate_file, key_file]);
+    notes.extend(exposed(key_file, true, &kept()));
+    Ok(notes)
 }
 
 /// Remarks on files that root reads and the service can't.
@@ -106,6 +108,32 @@ pub fn unreadable(files: &[&Path]) -> Vec<String> {
         )
     });
     found.collect()
+}
+
+/// What everybody on this machine may do with a file and should not: write to it, or also read it
+/// if it is a `secret`. `remedy` says how to keep it.
+pub fn exposed(path: &Path, is_secret: bool, remedy: &str) -> Option<String> {
+    let found = fs::canonicalize(path).ok()?;
+    let mode = |path: &Path| fs::metadata(path).map_or(0, |found| found.mode());
+    let directories = || found.ancestors().skip(1).map(mode);
+    if !directories().all(|mode| mode & 0o1 != 0) {
+        return None;
+    }
+    // Who may write to a directory may put another file there, except if it is sticky as /tmp is.
+    let is_written = mode(&found) & 0o2 != 0 || directories().any(|mode| mode & 0o1002 == 0o2);
+    let is_read = is_secret && mode(&found) & 0o4 != 0;
+    let what = match (is_read, is_written) {
+        (true, true) => "read and changed",
+        (true, false) => "read",
+        (false, true) => "changed",
+        (false, false) => return None,
+    };
+    Some(format!("{} can be {what} by everybody on this machine: {remedy}", path.display()))
+}
+
+/// How a key or a CA is kept, as a remedy.
+pub fn kept() -> String {
+    format!("`chgrp {GROUP}` it and `chmod 640`, and the same with 750 for its directory")
 }
 
 /// The certificates of a file, in their order.
@@ -540,6 +568,34 @@ pub(crate) mod tests {
             assert_eq!(found, (by_group, by_others), "{directory:o} {file:o}");
         }
         assert!(!is_readable(&folder.path("none"), group));
+    }
+
+    #[test]
+    fn what_everybody_may_read_or_write_is_noted() {
+        let folder = Folder::new();
+        create_dir(folder.path("tls")).unwrap();
+        let key = folder.path("tls/key");
+        write(&key, "").unwrap();
+        let set = |path: &str, mode| set_permissions(folder.path(path), PermissionsExt::from_mode(mode)).unwrap();
+        for (directory, file, of_secret, of_other) in [
+            (0o755, 0o640, None, None),
+            (0o755, 0o644, Some("read"), None),
+            (0o755, 0o642, Some("changed"), Some("changed")),
+            (0o755, 0o666, Some("read and changed"), Some("changed")),
+            (0o750, 0o666, None, None),
+            (0o751, 0o644, Some("read"), None),
+            (0o757, 0o640, Some("changed"), Some("changed")),
+            (0o1757, 0o640, None, None),
+        ] {
+            set("tls", directory);
+            set("tls/key", file);
+            for (is_secret, expected) in [(true, of_secret), (false, of_other)] {
+                let expected = expected
+                    .map(|what| format!("{} can be {what} by everybody on this machine: hide it", key.display()));
+                assert_eq!(exposed(&key, is_secret, "hide it"), expected, "{directory:o} {file:o}");
+            }
+        }
+        assert_eq!(exposed(&folder.path("none"), true, ""), None);
     }
 
     #[test]

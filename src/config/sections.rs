@@ -69,7 +69,7 @@ pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink 
     let addresses = some(document, "uplink", "addresses", address::uplink_address)
         .unwrap_or_else(|| uplink_default().map(|value| At { line: 0, value }).into());
     let plaintext = document.flag("uplink", "plaintext").is_some_and(|flag| flag.value);
-    let secret = secret(document, around);
+    let (secret, notes) = secret(document, around);
     let before = document.problem_count();
     let tls = uplink_tls(document, around, &addresses);
     let is_plain = tls.is_none() && document.problem_count() == before;
@@ -116,6 +116,7 @@ pub fn uplink(document: &mut Document<'_>, around: &Surroundings<'_>) -> Uplink 
         dead_after_s: whole(document, "uplink", "dead_after_s", 2, 600).unwrap_or(30),
         linger_s: whole(document, "uplink", "linger_s", 0, 86_400).unwrap_or(30),
         name,
+        notes,
     }
 }
 
@@ -133,20 +134,23 @@ fn order(document: &mut Document<'_>) -> Order {
     }
 }
 
-/// The secret; `None` if it is invalid, which the document then reports.
-fn secret(document: &mut Document<'_>, around: &Surroundings<'_>) -> Option<Secret> {
+/// The secret, and remarks on where it is kept; `None` if it is invalid, which the document then
+/// reports.
+fn secret(document: &mut Document<'_>, around: &Surroundings<'_>) -> (Option<Secret>, Vec<String>) {
     let before = document.problem_count();
     let inline = document.text("uplink", "secret").filter(|secret| !secret.value.is_empty());
     let file = document.text("uplink", "secret_file").filter(|file| !file.value.is_empty());
     if document.problem_count() > before {
-        return None;
+        return (None, Vec::new());
     }
     let Some(At { line, value }) = file else {
-        return Some(Secret::new(inline.map_or_else(Vec::new, |secret| secret.value.into_bytes())));
+        let notes = inline.as_ref().and_then(|_| (around.exposed)(None));
+        let secret = Secret::new(inline.map_or_else(Vec::new, |secret| secret.value.into_bytes()));
+        return (Some(secret), notes.into_iter().map(|note| format!("secret: {note}")).collect());
     };
     if inline.is_some() {
         document.refuse(line, "[uplink] has both secret and secret_file", "keep one of them");
-        return None;
+        return (None, Vec::new());
     }
     let read = match (around.read_secret)(Path::new(&value)) {
         Ok(bytes) => values::secret(&bytes),
@@ -156,10 +160,13 @@ fn secret(document: &mut Document<'_>, around: &Surroundings<'_>) -> Option<Secr
         }
     };
     match read {
-        Ok(secret) => Some(secret),
+        Ok(secret) => {
+            let notes = (around.exposed)(Some(Path::new(&value)));
+            (Some(secret), notes.into_iter().map(|note| format!("secret_file: {note}")).collect())
+        }
         Err((what, remedy)) => {
             document.refuse(line, format!("[uplink] secret_file {value:?} {what}"), remedy);
-            None
+            (None, Vec::new())
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The program as a person uses it: commands, messages, exit codes.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use board::Board;
@@ -96,6 +97,52 @@ fn certificates_are_read_and_matched_beside_the_configuration_or_among_the_crede
     let (code, said, errors) = check("a.key", Some("credentials"));
     assert_eq!(code, Some(0), "{errors}");
     assert!(said.contains(&format!("key_file = {:?}", shown("credentials/a.key"))), "{said}");
+}
+
+#[test]
+fn secrets_and_keys_that_everybody_may_read_are_noted_at_check_and_at_the_start() {
+    let folder = Folder::new("exposed");
+    openssl(
+        &folder,
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=a -addext subjectAltName=DNS:a -keyout key.pem -out chain.pem",
+    );
+    folder.write("secret", "a secret of 16 bytes or more\n");
+    fs::set_permissions(&folder.0, Permissions::from_mode(0o755)).unwrap();
+    let own = "certificate_file = \"chain.pem\"\nkey_file = \"key.pem\"";
+    let inline = "secret = \"a secret of 16 bytes or more\"";
+    let tls = "[tls]\nlisten = \"127.0.0.1:0\"\ncertificates = [{ certificate_file = \"chain.pem\", key_file = \"key.pem\" }]\n";
+    let uplink =
+        |keys: &str| format!("[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"unix:/nowhere\"]\n{keys}\n");
+    let by_uplink = format!(
+        "[pages]\nlisten = \"127.0.0.1:0\"\n[uplink]\naddresses = [\"business.invalid:7400\"]\n{inline}\n[uplink.tls]\nca_file = \"chain.pem\"\n{own}\n"
+    );
+    for (config, file, wrong, right, expected) in [
+        (uplink(inline), "relay.toml", 0o644, 0o600, "[uplink] secret: "),
+        (uplink("secret_file = \"secret\""), "secret", 0o604, 0o640, "[uplink] secret_file: "),
+        (uplink("") + tls, "key.pem", 0o644, 0o640, "[tls] certificates: "),
+        (uplink("") + tls, "key.pem", 0o602, 0o600, "[tls] certificates: "),
+        (by_uplink.clone(), "key.pem", 0o644, 0o640, "[uplink.tls] "),
+        (by_uplink, "chain.pem", 0o646, 0o644, "[uplink.tls] "),
+    ] {
+        let path = folder.write("relay.toml", &config);
+        for name in ["relay.toml", "secret", "key.pem"] {
+            fs::set_permissions(folder.0.join(name), Permissions::from_mode(0o600)).unwrap();
+        }
+        for (mode, is_noted) in [(wrong, true), (right, false)] {
+            fs::set_permissions(folder.0.join(file), Permissions::from_mode(mode)).unwrap();
+            let what = if mode & 2 == 0 { "read" } else { "changed" };
+            let note =
+                format!("{expected}{} can be {what} by everybody on this machine", folder.0.join(file).display());
+            let output = run(program().args(["check", "--config"]).arg(&path));
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert_eq!((output.status.code(), said.contains(&note)), (Some(0), is_noted), "{file} {mode:o}: {said}");
+            assert_eq!(said.contains("by everybody"), is_noted, "{file} {mode:o}: {said}");
+            assert!(!said.contains("a secret of 16"), "{said}");
+        }
+    }
+    fs::set_permissions(folder.0.join("secret"), Permissions::from_mode(0o604)).unwrap();
+    let relay = Process::start_as("exposed-start", &uplink(&format!("secret_file = {:?}", folder.0.join("secret"))));
+    assert!(relay.log.iter().any(|line| line.contains("secret can be read by everybody")), "{:?}", relay.log);
 }
 
 /// With lowered limits the sum is that of the lowered board.
