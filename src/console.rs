@@ -32,7 +32,7 @@ use std::collections::VecDeque;
 pub use self::brief::brief;
 pub use self::command::COMMANDS;
 use self::command::Command;
-pub use self::condition::{CODES, Condition, Health, conditions};
+pub use self::condition::{CODES, Condition, Health, TLS_UNSERVED, conditions};
 use self::editor::{Editor, LINE_SIZE_MAX as TYPED_SIZE_MAX, Spoiled, Typed};
 pub use self::lines::{LINE_SIZE_MAX, LINES_MAX, Lines};
 use self::list::{Kind, List, Next};

@@ -463,6 +463,7 @@ mod tests {
             log_level: LevelFilter::Info,
             unwritten: 3,
             uplink: &UplinkNotes::default(),
+            tls_unserved: &[],
             tls: Some(PagesTls {
                 listening: &[],
                 certificates: &served,

@@ -1,8 +1,8 @@
 //! What an operator should know about a pair of files that can be served with.
 //!
 //! Owns the remarks on a pair, for `check` and for the log when a pair is taken: what its key
-//! costs, what browsers miss in its chain, an end that is near, who else may read it. Refuses nothing; `certificates.rs`
-//! does. Doesn't know other pairs: `config/tls.rs` compares names.
+//! costs, what browsers miss in its chain, an end that is near, who else may read it. Refuses
+//! nothing; `certificates.rs` does. Doesn't know other pairs: `config/tls.rs` compares names.
 
 use std::path::Path;
 

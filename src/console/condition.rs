@@ -41,7 +41,7 @@ pub struct Condition {
 }
 
 /// Every code with its meaning; `docs/console.md` has the same table, with what to do.
-pub const CODES: [(&str, &str); 17] = [
+pub const CODES: [(&str, &str); 18] = [
     ("U1", "the business server is not connected"),
     ("U2", "a name in uplink.addresses does not resolve"),
     ("U3", "the clock was never set, and certificates have dates"),
@@ -51,6 +51,7 @@ pub const CODES: [(&str, &str); 17] = [
     ("C4", "a certificate expires within 14 days, or a quarter of its life if that is shorter"),
     ("C5", "whether certificates have expired is not known"),
     ("C6", "a certificate has a kind of key that is slow on this processor"),
+    ("C7", "the service manager listens for pages by TLS, which is off"),
     ("D1", "the relay is draining"),
     ("T1", "a table is nearly full"),
     ("A1", "media history is evicted early"),
@@ -60,6 +61,10 @@ pub const CODES: [(&str, &str); 17] = [
     ("L1", "log lines were not written"),
     ("M1", "resident memory exceeds the memory sum"),
 ];
+
+/// What to do about listeners by TLS that nobody serves.
+pub const TLS_UNSERVED: &str =
+    "set tls.listen, or run `systemctl disable --now sharelinkd-tls.socket`; then `systemctl restart sharelinkd`";
 
 /// Use of a table from which it counts as nearly full, in percent.
 const FULL_PERCENT: u64 = 90;
@@ -91,6 +96,16 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
     }
     for (code, text) in view.tls.iter().flat_map(tls::conditions) {
         add(code, text);
+    }
+    if !view.tls_unserved.is_empty() {
+        let held: Vec<_> = view.tls_unserved.iter().map(ToString::to_string).collect();
+        add(
+            "C7",
+            format!(
+                "the service manager listens at {} for pages by TLS, which is off: {TLS_UNSERVED}",
+                held.join(", ")
+            ),
+        );
     }
     let used = relay.in_use();
     for (name, used, max) in [

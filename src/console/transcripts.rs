@@ -90,6 +90,7 @@ impl Evening {
             log_level: LevelFilter::Info,
             unwritten: 0,
             uplink: &self.uplink,
+            tls_unserved: &[],
             tls: Some(PagesTls {
                 listening: &["0.0.0.0:443".parse().unwrap()],
                 certificates: &self.served,

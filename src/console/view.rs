@@ -109,6 +109,8 @@ pub struct View<'a> {
     pub unwritten: u64,
     /// The uplink, besides the machine's own state.
     pub uplink: &'a UplinkNotes,
+    /// Where the service manager listens for pages by TLS while it is off: nobody serves them.
+    pub tls_unserved: &'a [SocketAddr],
     /// TLS for pages; none if it is off.
     pub tls: Option<PagesTls<'a>>,
     /// Asks the kernel about the process.

@@ -323,6 +323,7 @@ impl Daemon {
                 log_level: log::max_level(),
                 unwritten,
                 uplink: &self.uplink_notes.borrow(),
+                tls_unserved: &self.tls_unserved,
                 tls,
                 process: &proc::process,
             })

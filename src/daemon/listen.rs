@@ -40,6 +40,8 @@ pub struct Listeners {
     /// The service manager holds them too and keeps them open after this relay: during a drain new
     /// connections are left to the next relay.
     pub are_inherited: bool,
+    /// Where the service manager listens for pages of a kind that is off: closed here.
+    pub unserved: Vec<SocketAddr>,
 }
 
 /// Binds these addresses, or adopts the inherited listeners instead.

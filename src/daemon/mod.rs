@@ -147,11 +147,11 @@ async fn serve_for(
     let signals = signals::signals().map_err(DaemonError::Signals)?;
     let listeners = listen::bind(&config.pages.listen, inherited.pages, &config.board)?;
     let tls_addresses = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
-    if !inherited.tls.is_empty() && config.tls.is_none() {
-        let why = "is for pages by TLS, which is off in the configuration ([tls] listen)";
-        return Err(DaemonError::Inherited("tls".to_owned(), why.to_owned()));
-    }
-    let tls_listeners = listen::bind(tls_addresses, inherited.tls, &config.board)?;
+    let (served, unserved) =
+        if config.tls.is_some() { (inherited.tls, Vec::new()) } else { (Vec::new(), inherited.tls) };
+    let mut tls_listeners = listen::bind(tls_addresses, served, &config.board)?;
+    tls_listeners.unserved = unserved.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    drop(unserved);
     listen::share_backlog([&listeners, &tls_listeners], &config.board)?;
     let console = console::listener(&config, inherited.console)?;
     let metrics = match config.metrics {
@@ -241,6 +241,13 @@ fn addresses_text(addresses: &[SocketAddr]) -> String {
 /// Logs which addresses are in force, when a unit file and the configuration name different ones.
 fn log_addresses_in_force(daemon: &Daemon) {
     let config = daemon.config.borrow();
+    if !daemon.tls_unserved.is_empty() {
+        log::warn!(
+            "nobody serves {}, where the service manager listens for pages by TLS (sharelinkd-tls.socket): TLS is off; {}",
+            addresses_text(&daemon.tls_unserved),
+            crate::console::TLS_UNSERVED
+        );
+    }
     let tls = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
     let kinds = [
         (daemon.is_inherited, &config.pages.listen[..], &daemon.listening, ("", "sharelinkd.socket", "pages.listen")),
@@ -272,6 +279,10 @@ pub(crate) struct Daemon {
     listening: Vec<SocketAddr>,
     /// The addresses that pages connect to by TLS.
     tls_listening: Vec<SocketAddr>,
+    /// Where the service manager passed listeners for pages by TLS, which is off; they are closed
+    /// here, and stay open there. No reason to end: pages without TLS would lose their relay, and
+    /// the service manager would repeat the start every 2 s.
+    tls_unserved: Vec<SocketAddr>,
     /// TLS for pages; none if it is off.
     tls: Option<tls::Server>,
     /// Whether the service manager holds the listeners; then `pages.listen` has no effect.
@@ -322,6 +333,7 @@ impl Daemon {
             path,
             listening: listeners.addresses.clone(),
             tls_listening: tls_listeners.addresses.clone(),
+            tls_unserved: tls_listeners.unserved.clone(),
             tls,
             is_inherited: listeners.are_inherited,
             is_tls_inherited: tls_listeners.are_inherited,

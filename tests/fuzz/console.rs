@@ -194,6 +194,7 @@ impl Session {
                 unresolved: vec![("b.example:7400".into(), "no answer".into())],
                 ..UplinkNotes::default()
             },
+            tls_unserved: &around.config.pages.listen,
             tls: Some(PagesTls {
                 listening: &around.config.pages.listen,
                 certificates: &around.served,

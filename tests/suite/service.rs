@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
@@ -352,17 +352,30 @@ fn request(folder: &Folder) -> fs::File {
 }
 
 #[test]
-fn a_socket_for_tls_that_is_off_is_refused() {
+fn a_socket_for_tls_that_is_off_keeps_no_page_from_the_other_one() {
     let folder = Folder::new("tls-off");
-    let config = folder.write("relay.toml", "[uplink]\naddresses = [\"unix:/nowhere\"]\n");
-    let tls = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
-    let output = activated(&config, &[&tls], "tls").stderr(Stdio::piped()).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("off in the configuration ([tls] listen)") && said.contains("sharelinkd-tls.socket"),
-        "{said}"
-    );
+    let manager = Manager::in_folder(&folder);
+    let console = folder.0.join("console.sock");
+    let off = format!("[console]\nsocket = {console:?}\n[uplink]\naddresses = [\"unix:/nowhere\"]\n");
+    let config = folder.write("relay.toml", &off);
+    let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+    let [plain, held] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    let [plain_socket, tls_socket] = listeners.map(OwnedFd::from);
+    let mut command = activated(&config, &[&tls_socket, &plain_socket], "tls:http");
+    command.stderr(fs::File::create(folder.0.join("log")).unwrap());
+    let relay = start(command, &manager);
+    assert!(get(plain, "/healthz").unwrap().ends_with("ok"));
+    let status = crate::world::program().args(["status", "--socket"]).arg(&console).output().unwrap();
+    let status = String::from_utf8(status.stdout).unwrap().split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    let told = format!("[C7] the service manager listens at {held} for pages by TLS, which is off: set tls.listen, or");
+    assert!(status.contains(&told), "{status}");
+    let log = fs::read_to_string(folder.0.join("log")).unwrap();
+    let told = format!("nobody serves {held}, where the service manager listens for pages by TLS");
+    assert!(log.contains(&told) && log.contains("disable --now sharelinkd-tls.socket"), "{log}");
+    // The relay has closed it: nobody listens once the service manager doesn't either.
+    drop(tls_socket);
+    assert_eq!(TcpStream::connect(held).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(relay.end(), Some(0));
 }
 
 #[test]
