@@ -24,7 +24,7 @@ KINDS = [
 ARM_BINARY_SIZE_MAX = 2304 * 1024
 CONFIGURATION = "etc/sharelinkd/sharelinkd.toml"
 CONTENT = {
-    "usr/bin/sharelinkd", "usr/lib/sharelinkd/line", "lib/systemd/system/serial-getty@.service.d/sharelinkd.conf", CONFIGURATION,
+    "usr/bin/sharelinkd", "usr/lib/sharelinkd/line", "usr/lib/sharelinkd/acme-deploy", "lib/systemd/system/serial-getty@.service.d/sharelinkd.conf", CONFIGURATION,
     "lib/systemd/system/sharelinkd.service", "lib/systemd/system/sharelinkd.socket", "lib/systemd/system/sharelinkd-tls.socket", "lib/systemd/system/sharelinkd-console.socket",
     "lib/systemd/system/sharelinkd.service.d/10-board.conf",
     "usr/share/man/man8/sharelinkd.8.gz", "usr/share/doc/sharelinkd/copyright", "usr/share/doc/sharelinkd/changelog.Debian.gz",
@@ -32,7 +32,7 @@ CONTENT = {
     # Documents for a box without a network, and files for its monitoring.
     *(f"usr/share/doc/sharelinkd/{name}" for name in (
         "README.md", "alerts.yml", "boards.md", "console.md", "grafana.json", "install.md", "metrics.md", "page-client.md", "performance.md",
-        "protocol.md", "proxies.md", "reliability.md", "sharelinkd.8.md", "sizing.md")),
+        "protocol.md", "proxies.md", "reliability.md", "security.md", "sharelinkd.8.md", "sizing.md", "tls.md")),
 }
 # The essential functions: the uplink, the pages, all four tracks, the console on a line, the
 # shutdown.
@@ -76,6 +76,11 @@ def content(folder, arch, board, machine, emulator):
     assert CONTENT <= there, f"missing: {sorted(CONTENT - there)}"
     for line in output("dpkg-deb", "-c", deb(arch)).splitlines():
         assert line.split()[1] in ("root/root", "0/0") and line[8] != "w", line
+    # All of them: a new one belongs in the list.
+    for document in (ROOT / "docs").glob("*.md"):
+        assert f"usr/share/doc/sharelinkd/{document.name}" in CONTENT, document.name
+    for program in ("usr/bin/sharelinkd", "usr/lib/sharelinkd/line", "usr/lib/sharelinkd/acme-deploy"):
+        assert (folder / program).stat().st_mode & 0o777 == 0o755, program
     binary = folder / "usr/bin/sharelinkd"
     head = binary.read_bytes()[:20]
     assert head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], "little") == machine, head
@@ -100,7 +105,7 @@ def control(folder, arch):
     for script in SCRIPTS:
         assert os.access(folder / script, os.X_OK), script
         output("sh", "-n", folder / script)
-    output("shellcheck", *(folder / script for script in SCRIPTS), ROOT / "systemd/install.sh", ROOT / "board/build")
+    output("shellcheck", *(folder / script for script in SCRIPTS), ROOT / "systemd/install.sh", ROOT / "systemd/line", ROOT / "systemd/acme-deploy", ROOT / "board/build")
 
 
 def oldest_library(folder, arch):
