@@ -8,6 +8,7 @@ mod architecture;
 mod cycles;
 mod loops;
 mod prose;
+mod recipes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
