@@ -14,7 +14,7 @@ use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt, future};
 
 use super::{Daemon, settings};
-use crate::config::{self, Config, ConfigError, Tls};
+use crate::config::{self, Config, ConfigError, Tls, UplinkTls};
 use crate::console;
 
 /// Ignored signals that would end the process. SIGPIPE is ignored without a log line: each page
@@ -125,7 +125,7 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let (was, will_be) = (&running.uplink, &config.uplink);
     for (key, is_other) in [
         ("uplink.secret", !other_uplink && was.secret != will_be.secret),
-        ("[uplink.tls]", !other_uplink && was.tls != will_be.tls),
+        ("[uplink.tls]", !other_uplink && without_notes(was) != without_notes(will_be)),
         ("uplink.name", was.name != will_be.name),
     ] {
         if is_other && daemon.relay.borrow().is_up() {
@@ -182,6 +182,11 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     waits
 }
 
+/// `[uplink.tls]` as it is written: what its files hold is noted anew at each reading.
+fn without_notes(uplink: &config::Uplink) -> Option<UplinkTls> {
+    uplink.tls.clone().map(|tls| UplinkTls { notes: Vec::new(), ..tls })
+}
+
 /// Where pages connect by TLS; nowhere without TLS.
 fn tls_listen(config: &Config) -> &[SocketAddr] {
     config.tls.as_ref().map_or(&[], |tls| &tls.listen)
@@ -208,6 +213,19 @@ mod tests {
     use crate::config::Surroundings;
     use crate::config::certificate_notes::Report;
     use board::HOST;
+
+    #[test]
+    fn a_remark_on_a_file_is_no_change_of_the_uplink() {
+        let uplink = |note: &str, pin: &str| {
+            let text = format!("[uplink.tls]\nca_file = \"ca\"\nname = \"b\"\npin = \"{pin}\"\n");
+            let check_ca = |_: &Path| Ok(vec![note.to_owned()]);
+            let around = Surroundings { check_ca: &check_ca, ..Surroundings::without_files("box") };
+            Config::parse(&text, &HOST, &around).unwrap().uplink
+        };
+        let [one, two] = ["1", "2"].map(|digit| digit.repeat(64));
+        assert_eq!(without_notes(&uplink("it expires soon", &one)), without_notes(&uplink("it expired", &one)));
+        assert_ne!(without_notes(&uplink("", &one)), without_notes(&uplink("", &two)));
+    }
 
     /// A configuration with TLS at these addresses; without TLS at none.
     fn config(listen: &[&str], version: &str) -> Config {
