@@ -36,7 +36,7 @@ pub mod pages;
 mod preview;
 mod proc;
 mod request;
-mod resolve;
+pub mod resolve;
 pub mod response;
 mod sending;
 mod serial;

@@ -8,7 +8,7 @@
 //! server that was asked. Refuses to look up loopback's own names anywhere (RFC 6761, 6.3). Doesn't
 //! know ports or what an address is for.
 
-mod query;
+pub mod query;
 mod settings;
 
 use std::fmt;

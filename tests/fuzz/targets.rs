@@ -13,6 +13,8 @@ mod console;
 mod handshakes;
 #[path = "machine.rs"]
 mod machine;
+#[path = "dns.rs"]
+mod name_servers;
 #[path = "reader.rs"]
 mod reader;
 #[path = "tls.rs"]
@@ -32,6 +34,7 @@ use wire::{is_link, json};
 pub use console::console;
 pub use handshakes::handshake;
 pub use machine::machine;
+pub use name_servers::dns;
 pub use tls_records::{certificate, tls_open};
 
 /// The uplink's bytes: the same frames and the same error however they are split, and each value

@@ -13,7 +13,7 @@ type Target = fn(&[u8]);
 #[test]
 fn the_fuzzers_corpora_are_replayed() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
-    let targets: [(&str, Target); 10] = [
+    let targets: [(&str, Target); 11] = [
         ("uplink", targets::uplink),
         ("page_json", targets::page_json),
         ("http_head", targets::http_head),
@@ -24,6 +24,7 @@ fn the_fuzzers_corpora_are_replayed() {
         ("tls_open", targets::tls_open),
         ("handshake", targets::handshake),
         ("certificate", targets::certificate),
+        ("dns", targets::dns),
     ];
     let manifest = fs::read_to_string(corpora.with_file_name("Cargo.toml")).unwrap();
     assert_eq!(manifest.matches("[[bin]]").count(), targets.len(), "every fuzz target is replayed");
