@@ -56,7 +56,8 @@ impl Authority {
         self.0.pem()
     }
 
-    /// Issues a server's certificate for these names and addresses. The chain ends with the CA's own.
+    /// Issues a server's certificate for these names and addresses. The chain ends with the CA's
+    /// own.
     ///
     /// # Errors
     /// What failed: a name that no certificate can have, or a file that can't be written.

@@ -2,9 +2,9 @@
 //! room.
 //!
 //! Owns its sockets and the page's files in `host/`. On loopback there is no authentication;
-//! elsewhere a WebSocket has to show the key of this run ([`Door`]). Refuses requests for a foreign
-//! host name (DNS rebinding) and WebSockets from another site's page. Text frames are small JSON commands, binary frames are the recording. [`Stage`]
-//! executes them.
+//! elsewhere page and WebSocket have to show the key of this run ([`Door`]). Refuses requests for a
+//! foreign host name (DNS rebinding) and WebSockets from another site's page. Text frames are small
+//! JSON commands, binary frames are the recording. [`Stage`] executes them.
 
 use std::{
     borrow::Cow,

@@ -1,5 +1,6 @@
 //! The settings of a business server: secrets, limits and timeouts.
 
+use core::fmt;
 use core::time::Duration;
 
 /// The limits of a business server.
@@ -39,8 +40,8 @@ impl Default for Limits {
     }
 }
 
-/// The settings of a business server.
-#[derive(Clone, Debug)]
+/// The settings of a business server. Printed, they don't show the secrets.
+#[derive(Clone)]
 pub struct Settings {
     /// The secrets shared with the relays: a relay that has any of them may connect, and with none
     /// nobody may. Two while relays change from one to the next. One may only be empty if nobody
@@ -50,6 +51,14 @@ pub struct Settings {
     pub limits: Limits,
     /// The timeouts.
     pub times: Times,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { secrets, limits, times } = self;
+        let mut settings = f.debug_struct("Settings");
+        settings.field("secrets", &secrets.len()).field("limits", limits).field("times", times).finish()
+    }
 }
 
 impl Default for Settings {

@@ -102,9 +102,9 @@ impl<'a> Sealer<'a> {
         Some(Self { suite, keys, key: expanded(suite, keys)? })
     }
 
-    /// Seals one record out of the concatenated `plain` slices into the start of `out`; returns its
-    /// size in bytes. Its sequence is `keys.sequence() + ahead`; the keys are not advanced. The same
-    /// arguments give the same bytes.
+    /// Seals one record out of the concatenated `plain` slices into the start of `out`; returns
+    /// its size in bytes. Its sequence is `keys.sequence() + ahead`; the keys are not advanced. The
+    /// same arguments give the same bytes.
     ///
     /// `None`, with `out` unchanged, if the record doesn't fit `out`, the plaintext is over
     /// [`PLAIN_SIZE_MAX`], the sequences are used up, or the content is one that may not be sent: a
