@@ -268,6 +268,8 @@ impl Bench {
             "--tls" => options.tls = true,
             "--certificate" => self.certificate = Some(value(parser, "--certificate", "--certificate FILE")?.into()),
             "--key" => self.key = Some(value(parser, "--key", "--key FILE")?.into()),
+            "--suite" => options.suites = suites(parser)?,
+            "--resumed" => options.resumes = true,
             "--json" => options.json = true,
             "--relay" => self.relay = Some(address(parser, "--relay")?),
             "--business" => self.business = Some(address(parser, "--business")?),
@@ -291,8 +293,14 @@ impl Bench {
             );
         }
         let is_flood = mode == bench::Mode::Flood;
-        if !self.options.tls && (self.plain || is_flood || self.certificate.is_some() || self.key.is_some()) {
-            return wrong("--plain, --certificate, --key and the mode flood are for TLS: add --tls");
+        let is_of_tls = is_flood || self.options.resumes || self.options.suites != bench::Suites::Both;
+        if !self.options.tls && (self.plain || is_of_tls || self.certificate.is_some() || self.key.is_some()) {
+            return wrong(
+                "--plain, --certificate, --key, --suite, --resumed and the mode flood are for TLS: add --tls",
+            );
+        }
+        if self.options.resumes && !matches!(mode, bench::Mode::Idle | bench::Mode::Arrivals) {
+            return wrong("--resumed is for the modes idle and arrivals");
         }
         let attached = self.options.attached.is_some();
         if attached && (self.plain || self.certificate.is_some() || self.key.is_some()) {
@@ -390,6 +398,14 @@ fn mode(parser: &mut lexopt::Parser) -> Result<bench::Mode, UsageError> {
                 None => wrong(&format!("unknown mode {text:?}: choose one of {}", modes.join(", "))),
             }
         }
+    }
+}
+
+fn suites(parser: &mut lexopt::Parser) -> Result<bench::Suites, UsageError> {
+    match value(parser, "--suite", "--suite chacha20")?.to_str() {
+        Some("aes") => Ok(bench::Suites::Aes),
+        Some("chacha20") => Ok(bench::Suites::Chacha20),
+        _ => wrong("unknown suite: choose one of aes, chacha20"),
     }
 }
 

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::clock;
-use super::load::{from, source};
+use super::source::{from, source};
 use super::tls::Client;
 
 /// Hellos under way at the same time.

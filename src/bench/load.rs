@@ -5,18 +5,17 @@
 //! follow the last one, or a gap notice must cover the difference; otherwise it is counted as lost.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
-use socket2::{Domain, Socket, Type};
-
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use super::clock;
 use super::histogram::Histogram;
-use super::tls::{Client, Line, sealed};
+use super::source::{from, source};
+use super::tls::{Client, Line, Shaking, sealed};
 
 /// The maximum number of publications in flight, whose send times are recorded.
 pub const WINDOW_MAX: usize = 4096;
@@ -37,10 +36,18 @@ pub struct Load {
     /// For pages by TLS.
     tls: Option<Client>,
     pages: Vec<Page>,
+    /// Connections begun so far.
+    begun: usize,
     events: Vec<Event>,
     buffer: Vec<u8>,
     /// What the pages have received.
     pub seen: Seen,
+}
+
+/// A connection that was begun: by TLS, the hello is sent.
+pub struct Begun {
+    stream: TcpStream,
+    shaking: Option<Box<Shaking>>,
 }
 
 struct Page {
@@ -160,6 +167,7 @@ impl Load {
             epoll,
             tls,
             pages: Vec::new(),
+            begun: 0,
             events: Vec::with_capacity(EVENTS_MAX),
             buffer: vec![0; BUFFER_SIZE],
             seen: Seen::new(),
@@ -169,18 +177,34 @@ impl Load {
     /// Connects a page. With a link it upgrades and subscribes; without, it is a plain TCP
     /// connection.
     pub fn connect(&mut self, address: SocketAddr, link: Option<&str>) -> Result<(), String> {
+        let begun = self.begin(address)?;
+        self.end(begun, address, link)
+    }
+
+    /// Begins to connect a page.
+    pub fn begin(&mut self, address: SocketAddr) -> Result<Begun, String> {
+        let number = self.begun;
+        self.begun += 1;
         // The rate of handshakes is limited for each address.
-        let source = self.tls.as_ref().map(|_| source(address, self.pages.len() / PAGES_PER_SOURCE));
-        let mut stream = from(source.flatten(), address, super::PATIENCE)
-            .map_err(|error| format!("page {}: {error}", self.pages.len()))?;
+        let source = self.tls.as_ref().map(|_| source(address, number / PAGES_PER_SOURCE));
+        let mut stream =
+            from(source.flatten(), address, super::PATIENCE).map_err(|error| format!("page {number}: {error}"))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let mut tls = match &self.tls {
-            Some(client) => {
-                stream.set_read_timeout(Some(super::PATIENCE)).map_err(|error| error.to_string())?;
-                Some(client.shake(&mut stream).map_err(|error| format!("page {}: {error}", self.pages.len()))?)
-            }
-            None => None,
-        };
+        let Some(client) = &self.tls else { return Ok(Begun { stream, shaking: None }) };
+        stream.set_read_timeout(Some(super::PATIENCE)).map_err(|error| error.to_string())?;
+        let mut hello = Vec::new();
+        let shaking = Some(client.begin(&mut hello)?);
+        stream.write_all(&hello).map_err(|error| format!("page {number}: {error}"))?;
+        Ok(Begun { stream, shaking })
+    }
+
+    /// Connects a page that was begun, as [`connect`](Self::connect).
+    pub fn end(&mut self, begun: Begun, address: SocketAddr, link: Option<&str>) -> Result<(), String> {
+        let Begun { mut stream, shaking } = begun;
+        let mut tls = shaking
+            .map(|shaking| shaking.end(&mut stream))
+            .transpose()
+            .map_err(|error| format!("page {}: {error}", self.pages.len()))?;
         if let Some(link) = link {
             let request = upgrade(address, link);
             stream.write_all(&sealed(tls.as_mut(), &request)?).map_err(|error| error.to_string())?;
@@ -244,26 +268,6 @@ impl Load {
     pub fn readers(&self) -> u32 {
         u32::try_from(self.pages.iter().filter(|page| page.reads).count()).unwrap_or(u32::MAX)
     }
-}
-
-/// One of the addresses of loopback, for a relay that is there too.
-#[must_use]
-pub fn source(relay: SocketAddr, number: usize) -> Option<Ipv4Addr> {
-    let number = u32::try_from(number).unwrap_or_default();
-    (relay.is_ipv4() && relay.ip().is_loopback()).then(|| Ipv4Addr::from(0x7f02_0001 + number % 0x00fc_0000))
-}
-
-/// Connects, from this address if there is one.
-///
-/// # Errors
-/// The socket's.
-pub fn from(source: Option<Ipv4Addr>, relay: SocketAddr, patience: Duration) -> std::io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(relay), Type::STREAM, None)?;
-    if let Some(source) = source {
-        socket.bind(&SocketAddr::from((source, 0)).into())?;
-    }
-    socket.connect_timeout(&relay.into(), patience)?;
-    Ok(socket.into())
 }
 
 /// The request head of a page's upgrade, followed by a masked `subscribe` frame (the mask is zero).

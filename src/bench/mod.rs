@@ -14,6 +14,7 @@ mod load;
 mod options;
 mod probe;
 mod report;
+mod source;
 mod target;
 pub mod tls;
 mod uplink;
@@ -33,6 +34,7 @@ use probe::Probe;
 use target::Target;
 pub use target::{Cpu, cpu, queued, resident};
 use tls::Client;
+pub use tls::Suites;
 use uplink::{LINK, Uplink};
 
 use crate::authority::{Authority, Files};
@@ -201,7 +203,9 @@ fn measure_relay(options: &Options, pair: Option<(&Path, &Path)>, is_flooded: bo
         None => Target::relay(address, Some(0), pair)?,
     };
     let uplink = Uplink::meet(&listener)?;
-    let client = options.tls.then(|| Client::meet(relay.address)).transpose()?;
+    // One more: the probe.
+    let tickets = if options.resumes { options.pages + 1 } else { 0 };
+    let client = options.tls.then(|| Client::meet(relay.address, options.suites, tickets)).transpose()?;
     let track = if options.mode == Mode::Media { Track::Video } else { Track::Messages };
     let data = if options.mode == Mode::Media { vec![0x5a; MEDIA_SIZE] } else { message(options.size) };
     let mut publisher = Relayed { uplink, data, track };
@@ -222,12 +226,13 @@ fn measure_pages(
     load: &mut Load,
     (client, flood): (Option<&Client>, Option<&Client>),
 ) -> Result<Figures, String> {
+    let at_once = if options.mode == Mode::Arrivals { options.under_way } else { 1 };
     let (probe, first) = match options.mode {
         Mode::Idle | Mode::Arrivals => {
             // The first pages' one-off costs are not counted per page: program text, and the heap
             // of handshakes that are under way at once.
             let first = (options.pages / 4).clamp(1, FIRST_MAX);
-            arrive(load, publisher, relay, first)?;
+            arrive(load, publisher, relay, (first, at_once))?;
             (Some(Probe::start(relay.address, client)?), first)
         }
         _ => (None, 0),
@@ -235,7 +240,7 @@ fn measure_pages(
     let (memory_before, kernel_before) = (relay.memory(), relay.kernel());
     let (cpu_before, start) = (relay.cpu(), clock::now());
     let counted = options.pages.saturating_sub(first);
-    arrive(load, publisher, relay, counted)?;
+    arrive(load, publisher, relay, (counted, at_once))?;
     let arrived = Figures {
         seconds: start.elapsed().as_secs_f64(),
         arrivals: counted as u64,
@@ -284,21 +289,34 @@ fn message(size: usize) -> Vec<u8> {
     format!(r#"{{"from":"bench","text":"{text}"}}"#).into_bytes()
 }
 
-/// Connects pages and waits until each is subscribed.
-fn arrive(load: &mut Load, publisher: &mut Relayed, relay: &Target, pages: usize) -> Result<(), String> {
+/// Connects pages, of which `at_once` connect at the same time, and waits until each is subscribed.
+fn arrive(
+    load: &mut Load,
+    publisher: &mut Relayed,
+    relay: &Target,
+    (pages, at_once): (usize, usize),
+) -> Result<(), String> {
     let before = load.seen.notices;
     let wanted = before + pages as u64;
-    let end = clock::now() + PATIENCE;
+    let mut under_way = Vec::with_capacity(at_once);
     for count in 0..pages {
-        load.connect(relay.address, Some(LINK))?;
+        while under_way.len() < at_once.min(pages - count) {
+            under_way.push(load.begin(relay.address)?);
+        }
+        // Never empty: a page is begun for each that is ended.
+        load.end(under_way.remove(0), relay.address, Some(LINK))?;
         if count % 64 == 63 {
             load.turn(Duration::ZERO)?;
             publisher.attend()?;
         }
     }
+    let end = clock::now() + PATIENCE;
     while load.seen.notices < wanted {
         if clock::now() > end {
-            return Err(format!("only {} of {pages} pages were subscribed in 30 s", load.seen.notices - before));
+            return Err(format!(
+                "only {} of {pages} pages were subscribed, 30 s after the last one had connected",
+                load.seen.notices - before
+            ));
         }
         publisher.attend()?;
         load.turn(Duration::from_millis(5))?;

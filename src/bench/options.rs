@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::tls::Suites;
+
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -58,7 +60,7 @@ pub struct Options {
     pub mode: Mode,
     /// The number of pages.
     pub pages: usize,
-    /// The number of publications in flight.
+    /// The number of publications in flight; of arrivals, connections.
     pub under_way: usize,
     /// The size of a publication's frame, in bytes.
     pub size: usize,
@@ -74,6 +76,10 @@ pub struct Options {
     pub tls: bool,
     /// Chain and key, PEM, that the relay serves with by TLS; `None` is a pair of this run's own.
     pub pair: Option<(PathBuf, PathBuf)>,
+    /// The suites that pages offer.
+    pub suites: Suites,
+    /// Whether pages resume a session, each by a ticket of its own.
+    pub resumes: bool,
     /// Whether to report as JSON.
     pub json: bool,
     /// A running relay to measure, instead of starting one.
@@ -105,6 +111,8 @@ impl Default for Options {
             against: Against::Nothing,
             tls: false,
             pair: None,
+            suites: Suites::Both,
+            resumes: false,
             json: false,
             attached: None,
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::clock;
 use super::histogram::Histogram;
-use super::load::upgrade;
+use super::load::{header, upgrade};
 use super::tls::{Client, Line, sealed};
 use super::uplink::LINK;
 
@@ -20,6 +20,8 @@ use super::uplink::LINK;
 const PERIOD: Duration = Duration::from_millis(10);
 /// A page's ping: final, empty, masked with zeros.
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+/// A notice's opcode.
+const TEXT: u8 = 1;
 /// The pong to it.
 const PONG: [u8; 2] = [0x8a, 0];
 
@@ -51,8 +53,9 @@ impl Probe {
             while !stopped.load(Ordering::Relaxed) {
                 let start = clock::now();
                 page.send(&PING)?;
-                while page.seen.len() < PONG.len() {
+                while page.seen.len() < PONG.len() || page.is_notice() {
                     page.receive()?;
+                    page.skip_notices();
                 }
                 if page.seen != PONG {
                     return Err(format!("the probe: received {:02x?} instead of a pong", page.seen));
@@ -85,6 +88,20 @@ impl Page {
     fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
         let bytes = sealed(self.line.as_mut(), bytes)?;
         self.stream.write_all(&bytes).map_err(|error| format!("the probe: {error}"))
+    }
+
+    /// Whether a notice, such as `alive`, is what has come.
+    fn is_notice(&self) -> bool {
+        header(&self.seen).is_some_and(|(opcode, ..)| opcode == TEXT)
+    }
+
+    /// Takes away whole notices.
+    fn skip_notices(&mut self) {
+        while let Some((TEXT, before, size)) = header(&self.seen)
+            && before + size <= self.seen.len()
+        {
+            self.seen.drain(..before + size);
+        }
     }
 
     fn receive(&mut self) -> Result<(), String> {

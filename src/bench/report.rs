@@ -18,7 +18,7 @@ pub fn render(options: &Options, relay: &[Figures], other: &[Figures]) -> String
     if options.json {
         let mut report = json!({
             "mode": name, "pages": options.pages, "under_way": options.under_way, "size": options.size,
-            "seconds": options.seconds, "runs": options.runs, "tls": options.tls, "relay": object(&relay),
+            "seconds": options.seconds, "runs": options.runs, "tls": options.tls, "resumed": options.resumes, "relay": object(&relay),
         });
         if let (false, Some(report)) = (other.is_empty(), report.as_object_mut()) {
             report.insert(other_name.into(), object(&other));
@@ -52,12 +52,17 @@ pub fn render(options: &Options, relay: &[Figures], other: &[Figures]) -> String
 fn settings(options: &Options) -> String {
     let Options { pages, under_way, size, seconds, rate, runs, .. } = options;
     let runs = if *runs == 1 { "1 run".to_owned() } else { format!("medians of {runs} runs") };
-    let runs = if options.tls { format!("TLS, {runs}") } else { runs };
+    let runs = match (options.tls, options.resumes) {
+        (true, true) => format!("TLS resumed, {runs}"),
+        (true, false) => format!("TLS, {runs}"),
+        (false, _) => runs,
+    };
     match options.mode {
         Mode::Flat | Mode::Stalled => format!("{pages} pages, {under_way} in flight, {size} B, {seconds} s, {runs}"),
         Mode::Rate | Mode::Flood => format!("{pages} pages, {rate} per second, {size} B, {seconds} s, {runs}"),
         Mode::Media => format!("{pages} pages, 1.2 Mbit/s each, {seconds} s, {runs}"),
-        Mode::Idle | Mode::Arrivals => format!("{pages} pages, {runs}"),
+        Mode::Idle => format!("{pages} pages, {runs}"),
+        Mode::Arrivals => format!("{pages} pages, {under_way} at once, {runs}"),
     }
 }
 

@@ -1,23 +1,25 @@
 //! TLS of the pages of bench and soak: rustls shakes hands, then records are opened where they were
 //! read.
 //!
-//! Owns a page's keys, the way from records to plaintext and back, and whom to trust: the key that
-//! the relay shows first. Refuses key updates, which are due after 16 million records: a shorter
-//! run measures the same.
+//! Owns a page's keys, the way from records to plaintext and back, whom to trust (the key that the
+//! relay shows first), and the tickets of pages that resume. Refuses key updates, which are due
+//! after 16 million records: a shorter run measures the same.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::Resumption;
+use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ClientConnection};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, NamedGroup};
 
+use super::source::{from, source};
 use crate::config::Pin;
 use crate::daemon::tls::handshake::keys;
 use crate::daemon::tls::verify::{Verifier, pin_of};
@@ -31,12 +33,39 @@ const NEW_SESSION_TICKET: u8 = 4;
 /// The alert's number (RFC 8446, 6).
 const CLOSE_NOTIFY: u8 = 0;
 
-/// The pages' side of handshakes. Each is a full one.
+/// Tickets that the relay gives for each connection.
+const TICKETS: usize = 2;
+
+/// Addresses of visits for tickets begin here, behind that of the first visit; those of pages are
+/// lower.
+const TICKET_SOURCE: usize = 1 << 16;
+
+/// Which suites of TLS 1.3 pages offer. The relay's order decides among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Suites {
+    /// Both.
+    #[default]
+    Both,
+    /// AES-128-GCM alone.
+    Aes,
+    /// ChaCha20-Poly1305 alone, as on a processor without instructions for AES.
+    Chacha20,
+}
+
+/// The pages' side of handshakes.
 #[derive(Clone)]
 pub struct Client {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    /// Of pages that resume. Without them each handshake is a full one.
+    tickets: Option<Arc<Tickets>>,
+    /// Whether connections are only for their tickets.
+    fetches: bool,
 }
+
+/// Tickets that the relay gave, each for one handshake.
+#[derive(Default)]
+struct Tickets(Mutex<Vec<Tls13ClientSessionValue>>);
 
 /// One connection after its handshake.
 pub struct Line {
@@ -52,6 +81,10 @@ pub struct Line {
 /// A handshake under way.
 pub struct Shaking {
     connection: ClientConnection,
+    /// Set if it has to resume a session.
+    resumes: bool,
+    /// The tickets, and how many of them end the handshake.
+    fetched: Option<(Arc<Tickets>, usize)>,
     /// The record that is not yet whole.
     rest: Vec<u8>,
 }
@@ -65,20 +98,24 @@ pub enum Shaken {
 }
 
 impl Client {
-    /// A client that expects of the relay at this address the key that it shows now.
+    /// A client that expects of the relay at this address the key that it shows now. If `tickets`
+    /// is not 0, it has so many, and each of so many handshakes resumes a session.
     ///
     /// # Errors
-    /// The relay does not speak TLS 1.3.
-    pub fn meet(relay: SocketAddr) -> Result<Self, String> {
-        let (stranger, verifier) = Self::expecting(relay, Vec::new())?;
-        let mut stream = TcpStream::connect(relay).map_err(|error| format!("{relay}: {error}"))?;
-        stream.set_read_timeout(Some(super::PATIENCE)).map_err(|error| error.to_string())?;
+    /// The relay does not speak TLS 1.3, or gives no tickets.
+    pub fn meet(relay: SocketAddr, suites: Suites, tickets: usize) -> Result<Self, String> {
+        let (stranger, verifier) = Self::expecting(relay, Vec::new(), suites, false)?;
         // Refused, but only after the key was shown.
-        let refused = stranger.shake(&mut stream).err().unwrap_or_default();
-        match verifier.shown() {
-            Some(pin) => Self::of(relay, vec![pin]),
-            None => Err(refused),
+        let refused = stranger.visit(relay, TICKET_SOURCE - 1).err().unwrap_or_default();
+        let pin = verifier.shown().ok_or(refused)?;
+        let (mut client, _) = Self::expecting(relay, vec![pin], suites, tickets > 0)?;
+        // A connection that resumes costs a ticket and brings two: so only the first is a full one.
+        while let Some(count) = client.tickets.as_ref().map(|fetched| fetched.count()).filter(|count| *count < tickets)
+        {
+            client.visit(relay, TICKET_SOURCE + count)?;
         }
+        client.fetches = false;
+        Ok(client)
     }
 
     /// A client that expects one of these keys.
@@ -86,12 +123,21 @@ impl Client {
     /// # Errors
     /// rustls's own.
     pub fn of(relay: SocketAddr, pins: Vec<Pin>) -> Result<Self, String> {
-        Ok(Self::expecting(relay, pins)?.0)
+        Ok(Self::expecting(relay, pins, Suites::Both, false)?.0)
     }
 
-    fn expecting(relay: SocketAddr, pins: Vec<Pin>) -> Result<(Self, Arc<Verifier>), String> {
+    fn expecting(
+        relay: SocketAddr,
+        pins: Vec<Pin>,
+        suites: Suites,
+        resumes: bool,
+    ) -> Result<(Self, Arc<Verifier>), String> {
         // AES-256 is opened by nothing here; some servers would choose it.
-        let cipher_suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256];
+        let cipher_suites = match suites {
+            Suites::Both => vec![TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256],
+            Suites::Aes => vec![TLS13_AES_128_GCM_SHA256],
+            Suites::Chacha20 => vec![TLS13_CHACHA20_POLY1305_SHA256],
+        };
         let provider = CryptoProvider { cipher_suites, ..default_provider() };
         let verifier = Arc::new(Verifier::new(None, pins, provider.signature_verification_algorithms));
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
@@ -100,9 +146,21 @@ impl Client {
             .dangerous()
             .with_custom_certificate_verifier(Arc::<Verifier>::clone(&verifier))
             .with_no_client_auth();
-        config.resumption = Resumption::disabled();
+        let tickets = resumes.then(Arc::<Tickets>::default);
+        config.resumption = match &tickets {
+            Some(tickets) => Resumption::store(Arc::<Tickets>::clone(tickets)),
+            None => Resumption::disabled(),
+        };
         config.enable_secret_extraction = true;
-        Ok((Self { config: Arc::new(config), name: ServerName::IpAddress(relay.ip().into()) }, verifier))
+        let name = ServerName::IpAddress(relay.ip().into());
+        Ok((Self { config: Arc::new(config), name, tickets, fetches: resumes }, verifier))
+    }
+
+    /// One handshake and no more, from the address with this number.
+    fn visit(&self, relay: SocketAddr, number: usize) -> Result<(), String> {
+        let mut stream = from(source(relay, number), relay, super::PATIENCE).map_err(|error| said(&error))?;
+        stream.set_read_timeout(Some(super::PATIENCE)).map_err(|error| said(&error))?;
+        self.shake(&mut stream).map(drop)
     }
 
     /// Begins a handshake; appends its first record to `out`.
@@ -112,7 +170,14 @@ impl Client {
     pub fn begin(&self, out: &mut Vec<u8>) -> Result<Box<Shaking>, String> {
         let connection =
             ClientConnection::new(Arc::clone(&self.config), self.name.clone()).map_err(|error| said(&error))?;
-        let mut shaking = Box::new(Shaking { connection, rest: Vec::new() });
+        let resumes = self.tickets.is_some() && !self.fetches;
+        // The connection has taken its own.
+        let fetched = self
+            .tickets
+            .as_ref()
+            .filter(|_| self.fetches)
+            .map(|tickets| (Arc::clone(tickets), tickets.count() + TICKETS));
+        let mut shaking = Box::new(Shaking { connection, resumes, fetched, rest: Vec::new() });
         shaking.write(out);
         Ok(shaking)
     }
@@ -122,23 +187,10 @@ impl Client {
     /// # Errors
     /// The socket's or rustls's.
     pub fn shake(&self, stream: &mut TcpStream) -> Result<Line, String> {
-        let (mut out, mut bytes) = (Vec::new(), [0; 4096]);
-        let mut shaking = self.begin(&mut out)?;
-        loop {
-            stream.write_all(&out).map_err(|error| said(&error))?;
-            out.clear();
-            let size = match stream.read(&mut bytes) {
-                Ok(0) => return Err("TLS: the relay closed the connection during the handshake".to_owned()),
-                read => read.map_err(|error| said(&error))?,
-            };
-            match shaking.take(&bytes[..size], &mut out)? {
-                Shaken::Not(further) => shaking = further,
-                Shaken::Done(line) => {
-                    stream.write_all(&out).map_err(|error| said(&error))?;
-                    return Ok(*line);
-                }
-            }
-        }
+        let mut out = Vec::new();
+        let shaking = self.begin(&mut out)?;
+        stream.write_all(&out).map_err(|error| said(&error))?;
+        shaking.end(stream)
     }
 }
 
@@ -147,6 +199,27 @@ fn said(error: &dyn std::fmt::Display) -> String {
 }
 
 impl Shaking {
+    /// Goes on to the end, on a blocking socket.
+    ///
+    /// # Errors
+    /// The socket's or rustls's.
+    pub fn end(self: Box<Self>, stream: &mut TcpStream) -> Result<Line, String> {
+        let (mut shaking, mut out, mut bytes) = (self, Vec::new(), [0; 4096]);
+        loop {
+            let size = match stream.read(&mut bytes) {
+                Ok(0) => return Err("TLS: the relay closed the connection during the handshake".to_owned()),
+                read => read.map_err(|error| said(&error))?,
+            };
+            let shaken = shaking.take(&bytes[..size], &mut out)?;
+            stream.write_all(&out).map_err(|error| said(&error))?;
+            out.clear();
+            match shaken {
+                Shaken::Not(further) => shaking = further,
+                Shaken::Done(line) => return Ok(*line),
+            }
+        }
+    }
+
     /// Takes what the relay sent, and appends what is to be sent to it to `out`.
     ///
     /// # Errors
@@ -154,7 +227,7 @@ impl Shaking {
     pub fn take(mut self: Box<Self>, bytes: &[u8], out: &mut Vec<u8>) -> Result<Shaken, String> {
         self.rest.extend_from_slice(bytes);
         // Whole records, so that rustls has nothing of what comes behind the handshake.
-        while self.connection.is_handshaking() {
+        while self.connection.is_handshaking() || self.is_fetching() {
             let size = record::size(&self.rest).map_err(|alert| format!("TLS: {alert:?}"))?;
             let Some(size) = size.filter(|size| *size <= self.rest.len()) else { return Ok(Shaken::Not(self)) };
             let record: Vec<u8> = self.rest.drain(..size).collect();
@@ -166,6 +239,9 @@ impl Shaking {
                 processed.map_err(|error| said(&error))?;
             }
         }
+        if self.resumes && self.connection.handshake_kind() != Some(HandshakeKind::Resumed) {
+            return Err("TLS: the relay did not resume the session".to_owned());
+        }
         let certificate = self.connection.peer_certificates().and_then(<[_]>::first);
         let shown = certificate.and_then(|certificate| pin_of(certificate).ok()).ok_or("TLS: no certificate")?;
         let secrets = self.connection.dangerous_extract_secrets().map_err(|error| said(&error))?;
@@ -174,11 +250,52 @@ impl Shaking {
         Ok(Shaken::Done(Box::new(Line { suite, read, write, shown, rest: self.rest })))
     }
 
+    fn is_fetching(&self) -> bool {
+        self.fetched.as_ref().is_some_and(|(tickets, wanted)| tickets.count() < *wanted)
+    }
+
     fn write(&mut self, out: &mut Vec<u8>) {
         while self.connection.wants_write() {
             // Writing to a vector can't fail.
             let _ = self.connection.write_tls(out);
         }
+    }
+}
+
+impl Tickets {
+    fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No secrets, and small.
+        out.write_str("Tickets")
+    }
+}
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 }
 

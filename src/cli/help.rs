@@ -142,7 +142,7 @@ Options:
 Port 0 is any free one. If a default port is in use, the next is tried.
 ";
 
-pub const BENCH_OPTIONS: [&str; 17] = [
+pub const BENCH_OPTIONS: [&str; 19] = [
     "--mode",
     "--pages",
     "--under-way",
@@ -155,6 +155,8 @@ pub const BENCH_OPTIONS: [&str; 17] = [
     "--plain",
     "--certificate",
     "--key",
+    "--suite",
+    "--resumed",
     "--json",
     "--relay",
     "--business",
@@ -180,7 +182,8 @@ Modes:
 Options:
   --mode MODE     What to measure
   --pages N       Pages [default: 1000]
-  --under-way N   Publications in flight at the same time [default: 1]
+  --under-way N   Publications in flight at the same time; in mode arrivals,
+                  connections [default: 1]
   --size N        Size of a publication's frame, in bytes [default: 200]
   --seconds N     Duration of a run [default: 5]
   --rate N        Publications per second, in mode rate [default: 100]
@@ -193,6 +196,9 @@ Options:
                   With --tls: the chain that the relay serves with, PEM;
                   otherwise one is made, for an ECDSA key on P-256
   --key FILE      The chain's key
+  --suite NAME    With --tls: pages offer aes (AES-128-GCM) or chacha20 alone
+  --resumed       With --tls, in the modes idle and arrivals: each page resumes
+                  a session, by a ticket that was fetched before the run
   --json          Report as JSON
   --relay ADDRESS
                   Measure the running relay whose pages connect here, instead

@@ -68,6 +68,13 @@ fn pages_by_tls_are_measured_beside_those_without() {
     let size = |which: &str| report[which]["user memory for each page, B"].as_f64().unwrap();
     // A page's keys take 232 bytes more; built for debugging, the code that was touched is large.
     assert!((200.0..=2000.0).contains(&(size("relay") - size("plain"))), "{report}");
+    for (resumed, arguments) in [(false, &[][..]), (true, &["--resumed"])] {
+        let herd = ["--tls", "--mode", "arrivals", "--pages", "300", "--under-way", "50", "--suite", "chacha20"];
+        // A page whose session is not resumed ends the run.
+        let report = bench(&[&herd[..], arguments].concat());
+        assert_eq!(report["resumed"], resumed, "{report}");
+        assert!(relay(&report, "arrivals a second") > 0.0, "{report}");
+    }
     let report = bench(&["--tls", "--mode", "flood"]);
     assert!(relay(&report, "handshakes of the flood a second") > 0.0, "{report}");
     assert_eq!(report["quiet"]["handshakes of the flood a second"], 0.0, "{report}");
@@ -79,6 +86,9 @@ fn what_does_not_go_together_is_refused() {
     for (arguments, why) in [
         (&["--plain"][..], "add --tls"),
         (&["--mode", "flood"], "add --tls"),
+        (&["--suite", "aes"], "add --tls"),
+        (&["--tls", "--suite", "rc4"], "choose one of aes, chacha20"),
+        (&["--tls", "--resumed"], "modes idle and arrivals"),
         (&["--tls", "--plain", "--ceiling"], "one thing"),
         (&["--tls", "--certificate", "a.pem"], "give both"),
         (&["--tls", "--plain", "--relay", "127.0.0.1:1", "--business", "127.0.0.1:2"], "without --relay"),
