@@ -93,24 +93,29 @@ class Image:
         return command
 
     def make(self):
-        root, boot = self.work / f"root-{self.arch}.tar", self.work / f"boot-{self.arch}"
+        root = self.work / f"root-{self.arch}.tar"
         if not newer(root):
             say(f"a Debian for {self.arch}: some minutes, once")
             part = root.with_suffix(".part.tar")
             debootstrap(f"--architectures={self.arch}", "--variant=minbase", f"--include={PACKAGES}", target=part, emulate=self.foreign)
             part.rename(root)
-        if not boot.exists():
-            say(f"its kernel")
-            part = boot.with_suffix(".part")
-            shutil.rmtree(part, ignore_errors=True)
-            debootstrap(f"--architectures={self.arch}", "--variant=extract", f"--include={self.machine['kernel']},busybox-static", target=part)
-            part.rename(boot)
-        release = next((boot / "lib/modules").iterdir()).name
+        boot, release = self.boot()
         if not newer(self.disk, root, pathlib.Path(__file__)):
             say("its disk")
             shutil.copy(boot / f"boot/vmlinuz-{release}", self.kernel)
             self.pack_disk(root, boot, release)
         return self
+
+    def boot(self):
+        """A folder with its kernel, busybox and the C library, and the kernel's release."""
+        boot = self.work / f"boot-{self.arch}"
+        if not boot.exists():
+            say("its kernel")
+            part = boot.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            debootstrap(f"--architectures={self.arch}", "--variant=extract", f"--include={self.machine['kernel']},busybox-static,libc6,libgcc-s1", target=part)
+            part.rename(boot)
+        return boot, next((boot / "lib/modules").iterdir()).name
 
     def pack_disk(self, root, boot, release):
         tree = self.work / f"tree-{self.arch}"
@@ -169,13 +174,7 @@ class Image:
         steps += ["while ! [ -e /dev/vda ]; do /bin/busybox sleep 0.1; done", "/bin/busybox mount -t ext4 /dev/vda /new",
                   "/bin/busybox mount --move /dev /new/dev", "exec /bin/busybox switch_root /new /sbin/init"]
         files["init"] = (0o755, "\n".join(steps).encode() + b"\n")
-        with open(self.first, "wb") as out:
-            for number, name in enumerate(["bin", "modules", "dev"]):
-                out.write(record(name, stat.S_IFDIR | 0o755, b"", number + 1))
-            out.write(record("dev/console", stat.S_IFCHR | 0o600, b"", 9, (5, 1)))
-            for number, (name, (mode, data)) in enumerate(files.items()):
-                out.write(record(name, stat.S_IFREG | mode, data, number + 10))
-            out.write(record("TRAILER!!!", 0, b"", 0))
+        pack(self.first, ["bin", "modules", "dev"], files)
 
     def files(self, folder, name):
         """A disk with the files of a folder, mounted at /mnt in the guest."""
@@ -184,6 +183,17 @@ class Image:
         size = sum(path.stat().st_size for path in pathlib.Path(folder).rglob("*") if path.is_file())
         run("/sbin/mke2fs", "-q", "-t", "ext4", "-L", "files", "-d", folder, disk, f"{size * 5 // 4 // 2**20 + 8}M", stdout=subprocess.DEVNULL)
         return disk
+
+
+def pack(path, folders, files):
+    """Writes a first file system: `files` by name, each its mode and its bytes."""
+    with open(path, "wb") as out:
+        for number, name in enumerate(folders):
+            out.write(record(name, stat.S_IFDIR | 0o755, b"", number + 100))
+        out.write(record("dev/console", stat.S_IFCHR | 0o600, b"", 99, (5, 1)))
+        for number, (name, (mode, data)) in enumerate(files.items()):
+            out.write(record(name, stat.S_IFREG | mode, data, number + 1000))
+        out.write(record("TRAILER!!!", 0, b"", 0))
 
 
 def record(name, mode, data, inode, device=(0, 0)):
