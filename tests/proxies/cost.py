@@ -53,7 +53,7 @@ def measured(directory, port, business, commands, *options):
         for command in commands[1:]:
             started.append(subprocess.Popen(command, stderr=log))
             answers(port, started[-1])
-        # Once the bench listens, for the relay would come back late; the bench wants to know its number.
+        # Once the bench listens: the relay would come back late. The bench wants its number.
         started.append(subprocess.Popen(["/bin/sh", "-c", 'sleep 1; exec "$@"', "-", *commands[0]], stderr=log))
     try:
         command = [BINARY, "bench", "--tls", "--json", "--relay", f"127.0.0.1:{port}", "--business", f"127.0.0.1:{business}",
