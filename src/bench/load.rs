@@ -178,7 +178,7 @@ impl Load {
     /// connection.
     pub fn connect(&mut self, address: SocketAddr, link: Option<&str>) -> Result<(), String> {
         let begun = self.begin(address)?;
-        self.end(begun, address, link)
+        self.finish(begun, address, link)
     }
 
     /// Begins to connect a page.
@@ -199,10 +199,10 @@ impl Load {
     }
 
     /// Connects a page that was begun, as [`connect`](Self::connect).
-    pub fn end(&mut self, begun: Begun, address: SocketAddr, link: Option<&str>) -> Result<(), String> {
+    pub fn finish(&mut self, begun: Begun, address: SocketAddr, link: Option<&str>) -> Result<(), String> {
         let Begun { mut stream, shaking } = begun;
         let mut tls = shaking
-            .map(|shaking| shaking.end(&mut stream))
+            .map(|shaking| shaking.finish(&mut stream))
             .transpose()
             .map_err(|error| format!("page {}: {error}", self.pages.len()))?;
         if let Some(link) = link {

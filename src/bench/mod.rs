@@ -47,7 +47,7 @@ const MEDIA_SIZE: usize = 37_500;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes; more than the message ring of a topic holds on any board.
 const RING_SIZE: u64 = 512 * 1024;
-/// At most so many pages connect before arrivals are measured.
+/// The most pages that connect before arrivals are measured.
 const FIRST_MAX: usize = 256;
 /// The warm-up before each run.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -231,7 +231,7 @@ fn measure_pages(
         Mode::Idle | Mode::Arrivals => {
             // The first pages' one-off costs are not counted per page: program text, and the heap
             // of handshakes that are under way at once.
-            let first = (options.pages / 4).clamp(1, FIRST_MAX);
+            let first = (options.pages / 4).min(FIRST_MAX);
             arrive(load, publisher, relay, (first, at_once))?;
             (Some(Probe::start(relay.address, client)?), first)
         }
@@ -303,8 +303,8 @@ fn arrive(
         while under_way.len() < at_once.min(pages - count) {
             under_way.push(load.begin(relay.address)?);
         }
-        // Never empty: a page is begun for each that is ended.
-        load.end(under_way.remove(0), relay.address, Some(LINK))?;
+        // Never empty: a connection is begun for each that is finished.
+        load.finish(under_way.remove(0), relay.address, Some(LINK))?;
         if count % 64 == 63 {
             load.turn(Duration::ZERO)?;
             publisher.attend()?;

@@ -98,8 +98,8 @@ pub enum Shaken {
 }
 
 impl Client {
-    /// A client that expects of the relay at this address the key that it shows now. If `tickets`
-    /// is not 0, it has so many, and each of so many handshakes resumes a session.
+    /// A client that expects of the relay at this address the key that it shows now. With `tickets`
+    /// it fetches that many first, and that many handshakes resume a session.
     ///
     /// # Errors
     /// The relay does not speak TLS 1.3, or gives no tickets.
@@ -190,7 +190,7 @@ impl Client {
         let mut out = Vec::new();
         let shaking = self.begin(&mut out)?;
         stream.write_all(&out).map_err(|error| said(&error))?;
-        shaking.end(stream)
+        shaking.finish(stream)
     }
 }
 
@@ -203,7 +203,7 @@ impl Shaking {
     ///
     /// # Errors
     /// The socket's or rustls's.
-    pub fn end(self: Box<Self>, stream: &mut TcpStream) -> Result<Line, String> {
+    pub fn finish(self: Box<Self>, stream: &mut TcpStream) -> Result<Line, String> {
         let (mut shaking, mut out, mut bytes) = (self, Vec::new(), [0; 4096]);
         loop {
             let size = match stream.read(&mut bytes) {

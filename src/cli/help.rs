@@ -181,7 +181,8 @@ Modes:
 
 Options:
   --mode MODE     What to measure
-  --pages N       Pages [default: 1000]
+  --pages N       Pages; of the modes idle and arrivals a quarter, at most
+                  256, comes first and is not measured [default: 1000]
   --under-way N   Publications in flight at the same time; in mode arrivals,
                   connections [default: 1]
   --size N        Size of a publication's frame, in bytes [default: 200]

@@ -81,7 +81,7 @@ pub struct TlsCounts {
     pub half_records: usize,
     /// Connections cut because others needed the place of their half record.
     pub halves_cut: u64,
-    /// Bytes of records that were sealed and not taken by a socket.
+    /// Bytes of records that were sealed beyond those that sockets took.
     pub sealed_in_vain: u64,
     /// Times that certificates, or the lowest version, were replaced.
     pub reloads: u64,

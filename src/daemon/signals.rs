@@ -105,6 +105,7 @@ fn take_certificates(daemon: &Daemon, path: &Path, config: &Config) -> Result<()
 /// Applies what can change while pages are connected; returns the keys that need a restart.
 fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let mut running = daemon.config.borrow_mut();
+    let wanted = config::changes(&running, &config);
     let other_pages = running.pages.listen != config.pages.listen;
     let other_tls = tls_listen(&running) != tls_listen(&config);
     for (key, is_other, is_held, unit) in [
@@ -159,6 +160,7 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     } else {
         // The machine knows them by their places.
         uplink.addresses.clone_from(&running.uplink.addresses);
+        uplink.order = running.uplink.order;
     }
     let kept = Config {
         uplink,
@@ -177,8 +179,10 @@ fn take(daemon: &Daemon, config: Config) -> Vec<&'static str> {
     let settings = settings(&running);
     drop(running);
     daemon.step(|relay, _| relay.reconfigure(settings));
-    let changes = if changes.is_empty() { "nothing".to_owned() } else { changes.join(", ") };
-    log::info!("configuration reloaded: {changes} changed");
+    let later: Vec<&str> = wanted.iter().filter(|key| !changes.contains(key)).map(String::as_str).collect();
+    let now = if changes.is_empty() { "nothing".to_owned() } else { changes.join(", ") };
+    let later = if later.is_empty() { String::new() } else { format!("; not in effect: {}", later.join(", ")) };
+    log::info!("configuration reloaded: {now} changed{later}");
     waits
 }
 

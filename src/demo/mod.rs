@@ -18,6 +18,7 @@ use std::{
 
 use futures_lite::FutureExt as _;
 use smol::{Async, LocalExecutor, Timer};
+use socket2::{Domain, Protocol, Socket, Type};
 
 pub mod clip;
 mod clock;
@@ -203,7 +204,8 @@ async fn announce(business: &Server, reach: &Reach, share: &str, host_port: u16)
         let ca = reach.link(host_port, "/ca.crt");
         say(&format!(
             "Browsers warn of the certificate, since its CA is of this run alone. Go on all the same; where\n\
-             that is not enough, as on iOS, install the CA from {ca} first.\n"
+             that is not enough, as on iOS, install and trust the CA from {ca},\n\
+             and remove it afterwards.\n"
         ));
     } else if reach.is_public() {
         say("Without --tls browsers have no camera for the host page, except on this machine.\n");
@@ -226,7 +228,7 @@ fn listen(ip: IpAddr, chosen: Option<u16>, default: u16, other: u16, option: &st
         if tried == other && tried != 0 {
             continue;
         }
-        match TcpListener::bind((ip, tried)) {
+        match bind(SocketAddr::from((ip, tried))) {
             Ok(listener) => {
                 if tried != port {
                     say(&format!("Port {port} is in use; using {tried} instead ({option} N chooses another)."));
@@ -235,14 +237,29 @@ fn listen(ip: IpAddr, chosen: Option<u16>, default: u16, other: u16, option: &st
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && chosen.is_none() => {}
             Err(error) => {
-                return Err(format!(
-                    "can't listen on {}: {error}; choose another with {option} N",
-                    SocketAddr::from((ip, tried))
-                ));
+                let remedy = match error.kind() {
+                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::InvalidInput => {
+                        "give an address of this machine: --listen ADDRESS".to_owned()
+                    }
+                    _ => format!("choose another with {option} N"),
+                };
+                return Err(format!("can't listen on {}: {error}; {remedy}", SocketAddr::from((ip, tried))));
             }
         }
     }
     Err(format!("the ports {port} to {last} are all in use; choose another with {option} N"))
+}
+
+/// Binds one address family, as the relay does.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
 }
 
 fn non_blocking(listener: TcpListener) -> Result<Async<TcpListener>, String> {
@@ -277,6 +294,23 @@ mod tests {
         assert!(next > port && next <= port + PORTS_TRIED);
         let other = address(&listen(HERE, None, port, next, "--port").unwrap()).unwrap().port();
         assert!(other != port && other != next);
+    }
+
+    #[test]
+    fn what_cannot_be_listened_on_is_said_with_its_remedy() {
+        let port = address(&listen(HERE, Some(0), 0, 0, "--port").unwrap()).unwrap().port();
+        let taken = bind((HERE, port).into()).unwrap();
+        let error = listen(HERE, Some(port), 0, 0, "--port").unwrap_err();
+        assert!(error.ends_with("choose another with --port N"), "{error}");
+        drop(taken);
+        // An address of the documentation is nobody's.
+        let error = listen("192.0.2.99".parse().unwrap(), Some(0), 0, 0, "--port").unwrap_err();
+        assert!(error.ends_with("give an address of this machine: --listen ADDRESS"), "{error}");
+        // Without IPv6 there is nothing to see.
+        if let Ok(listener) = bind("[::]:0".parse().unwrap()) {
+            let (_, port) = (&listener, address(&listener).unwrap().port());
+            assert!(std::net::TcpStream::connect((HERE, port)).is_err(), "the relay's listener has one family too");
+        }
     }
 
     #[test]

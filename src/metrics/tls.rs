@@ -34,7 +34,7 @@ pub fn render(out: &mut Text, tls: Option<&PagesTls<'_>>) {
     );
     out.counter(
         "sharelinkd_tls_sealed_in_vain_bytes_total",
-        "Bytes of TLS records that were sealed and that a full socket did not take: they are sealed again.",
+        "Bytes of TLS records that were sealed beyond those that sockets took: what a full socket did not take is sealed again.",
         counts.sealed_in_vain,
     );
     out.labelled(

@@ -42,6 +42,20 @@ async def address_and_secret(t):
     await business.uplink(timeout=20 * SLACK)
 
 
+@test("a reload names each key that changed, and apart from them those that are not in effect")
+async def named(t):
+    daemon, business, up = await t.relay()
+    daemon.sections.setdefault("limits", {})["head_ms"] = 4321
+    daemon.sections["log"] = {"level": "warn"}
+    daemon.sections["uplink"]["order"] = "spread"
+    daemon.config.write_text(daemon_module.toml(daemon.sections))
+    await reload(daemon, "[limits] changed: takes effect after a restart")
+    daemon.sections["log"] = {"level": "info"}
+    daemon.sections["pages"]["drain_s"] = 7
+    daemon.config.write_text(daemon_module.toml(daemon.sections))
+    await reload(daemon, "configuration reloaded: log.level, pages.drain_s changed; not in effect: limits.head_ms, uplink.order")
+
+
 @test("while the business server accepts two secrets, relays change from one to the other by a reload each, and no page is cut off")
 async def rotation(t):
     business = await t.business(secret=b"the old one")

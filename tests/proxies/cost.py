@@ -49,13 +49,13 @@ def answers(port, process):
 def measured(directory, port, business, commands, *options):
     """Figures of `sharelinkd bench`, with these programs started for it alone."""
     started = []
-    with open(directory / "log", "ab") as log:
-        for command in commands[1:]:
-            started.append(subprocess.Popen(command, stderr=log))
-            answers(port, started[-1])
-        # Once the bench listens: the relay would come back late. The bench wants its number.
-        started.append(subprocess.Popen(["/bin/sh", "-c", 'sleep 1; exec "$@"', "-", *commands[0]], stderr=log))
     try:
+        with open(directory / "log", "ab") as log:
+            for command in commands[1:]:
+                started.append(subprocess.Popen(command, stderr=log))
+                answers(port, started[-1])
+            # Once the bench listens: the relay would come back late. The bench wants its number.
+            started.append(subprocess.Popen(["/bin/sh", "-c", 'sleep 1; exec "$@"', "-", *commands[0]], stderr=log))
         command = [BINARY, "bench", "--tls", "--json", "--relay", f"127.0.0.1:{port}", "--business", f"127.0.0.1:{business}",
                    "--process", ",".join(str(process.pid) for process in started), *options]
         done = subprocess.run(command, capture_output=True, text=True)

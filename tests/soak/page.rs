@@ -558,7 +558,9 @@ impl Page {
             (Manner::HalfHead | Manner::Web | Manner::Hasty, _) => {}
             (_, Stage::Leaving) => world.tally.left += 1,
             (Manner::Garbage, _) if self.offences > 0 => world.tally.garbage += 1,
-            (_, Stage::Upgrading) => return Err("the connection ended without an answer to the upgrade".to_owned()),
+            (_, Stage::Shaking | Stage::Upgrading) => {
+                return Err(format!("the connection ended while it was {:?}", self.stage));
+            }
             _ => world.tally.cut += 1,
         }
         self.stood();

@@ -40,6 +40,8 @@ const SILENCE_S: f64 = 30.0;
 const EXPECTED: [&str; 3] = ["the business server at ", "relay.toml", "the configuration stays as it was"];
 /// Certificates that are in use in turn.
 const CERTIFICATES: usize = 4;
+/// A long soak changes the certificate this often.
+const SWAP: Duration = Duration::from_secs(60);
 /// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -81,10 +83,6 @@ impl Options {
     /// fault has occurred once.
     pub fn warm_up_s(&self) -> u64 {
         self.warm_up.unwrap_or(if self.is_long() { (self.seconds / 4).min(300) } else { self.seconds / 4 })
-    }
-
-    fn swap_every(&self) -> Duration {
-        Duration::from_secs(if self.is_long() { 60 } else { 5 })
     }
 
     pub fn plan(&self) -> Plan {
@@ -355,7 +353,7 @@ impl<'a> Watch<'a> {
         self.began = clock::now();
         let mut next = self.began;
         let mut report_at = 30.0;
-        let mut swap_at = self.began + self.options.swap_every();
+        let mut swap_at = self.began + SWAP;
         let mut reload_at = self.began + Duration::from_secs(RELOAD_S.min(self.options.seconds / 5));
         while self.began.elapsed() < time {
             next += Duration::from_secs(1);
@@ -365,12 +363,15 @@ impl<'a> Watch<'a> {
             self.table.set("late_ms", late.as_secs_f64() * 1000.0);
             // If the machine was stalled, the missed samples are skipped.
             next = next.max(clock::now() - Duration::from_secs(1));
-            if self.options.is_secure && clock::now() >= swap_at {
-                swap_at += self.options.swap_every();
+            let reloads = clock::now() >= reload_at;
+            // A short soak swaps with each reload: it would not last until the relay looks again.
+            let swaps = if self.options.is_long() { clock::now() >= swap_at } else { reloads };
+            if self.options.is_secure && swaps {
+                swap_at += SWAP;
                 self.swaps += 1;
                 install(&self.options.out, self.swaps % CERTIFICATES)?;
             }
-            if clock::now() >= reload_at {
+            if reloads {
                 reload_at += Duration::from_secs(RELOAD_S.min(self.options.seconds / 5));
                 self.reload()?;
             }
@@ -514,8 +515,10 @@ impl<'a> Watch<'a> {
         let out = &self.options.out;
         let log = fs::read_to_string(out.join("relay.log")).unwrap_or_default();
         let keys = self.table.last("load_keys").unwrap_or(0.0);
-        if self.options.is_secure && keys != f64::from(u8::try_from(CERTIFICATES).unwrap_or(0)) {
-            self.facts.complaints.push(format!("pages saw {keys} of {CERTIFICATES} certificates"));
+        // Two of the first three reloads of a short soak are good ones.
+        let expected = if self.options.is_long() { CERTIFICATES } else { 3 };
+        if self.options.is_secure && keys < expected as f64 {
+            self.facts.complaints.push(format!("pages saw {keys} of {CERTIFICATES} certificates, expected {expected}"));
         }
         self.facts.log_errors = log
             .lines()

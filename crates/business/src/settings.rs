@@ -45,7 +45,7 @@ impl Default for Limits {
 pub struct Settings {
     /// The secrets shared with the relays: a relay that has any of them may connect, and with none
     /// nobody may. Two while relays change from one to the next. One may only be empty if nobody
-    /// else can reach the listener; the default is that one.
+    /// else can reach the listener. The default is a single, empty one.
     pub secrets: Vec<Vec<u8>>,
     /// The limits.
     pub limits: Limits,

@@ -87,8 +87,8 @@ pub fn seal(suite: Suite, keys: &Keys, ahead: u64, content: Content, plain: &[&[
     Sealer::new(suite, keys)?.seal(ahead, content, plain, out)
 }
 
-/// Seals records with one direction's keys. Expanding a key takes a third of the time of a record
-/// of 200 bytes, so one is made for each write.
+/// Seals records with one direction's keys. Expanding a key takes half of the time of a record of
+/// 200 bytes, so one is made for each write.
 pub struct Sealer<'a> {
     suite: Suite,
     keys: &'a Keys,

@@ -26,7 +26,7 @@ pub struct Written {
     pub begun: u64,
     /// Bytes that the socket took.
     pub socket: u64,
-    /// Sealed bytes that the socket did not take, or had taken before: sealed in vain.
+    /// Sealed bytes beyond those that the socket took: it took none of them, or had them before.
     pub vain: u64,
     /// Whether the socket took everything offered.
     pub is_whole: bool,

@@ -30,7 +30,7 @@ pub const SCRATCH_SIZE: usize = 256 * 1024;
 
 thread_local! {
     static OUT: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_SIZE].into_boxed_slice());
-    /// Sealed bytes that no socket took, since the start.
+    /// Sealed bytes beyond those that sockets took.
     static IN_VAIN: Cell<u64> = const { Cell::new(0) };
     static IN: RefCell<Box<[u8]>> = RefCell::new(vec![0; RECORD_SIZE_MAX].into_boxed_slice());
 }
@@ -47,8 +47,7 @@ pub fn abandon_scratch() {
     Box::leak(old);
 }
 
-/// Bytes of records that were sealed and that the socket did not take, since the thread's start:
-/// what they say is sealed again.
+/// Bytes of records that were sealed beyond those that sockets took, since the thread's start.
 pub fn sealed_in_vain() -> u64 {
     IN_VAIN.get()
 }
