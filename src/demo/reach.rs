@@ -1,8 +1,8 @@
 //! How browsers reach the demo's two pages: from this machine, or from phones beside it.
 //!
 //! Owns the address that is listened on and the one that is shown, the certificate of this run and
-//! its CA, the host page's key, and QR codes. Beyond loopback the host page has a key: whoever
-//! opens it controls the room. Doesn't know what the pages are.
+//! its CA, the host page's key, and QR codes. Beyond loopback the host page has a key, since it
+//! controls the room. Doesn't know what the pages are.
 
 use std::{
     fmt::Write as _,
