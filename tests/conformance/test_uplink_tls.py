@@ -11,7 +11,6 @@ from inbox import SLACK
 from test_reload import reload
 
 PLAIN = True  # the pages are not what this is about
-FAKETIME = next(iter(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 
 
 async def tls(t, certificate, clients=None, secret=b"s", **keys):
@@ -158,12 +157,11 @@ async def renewed(t):
 
 @test("a clock that was never set: a certificate that begins later is accepted, an old one is not, and a condition says so")
 async def clock_floor(t):
-    assert FAKETIME, "libfaketime is missing: install the package faketime"
     made = pki.certificates()
     keys = {"ca_file": made["ca.pem"], "name": "business.example"}
     for certificate, is_good in (("new", True), ("business", True), ("old", False)):
         _, business, daemon = await tls(t, certificate, **keys)
-        daemon.environment = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": "@1970-01-01 00:01:00", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        daemon.environment = pki.fake_clock("@1970-01-01 00:01:00")
         await daemon.start()
         if is_good:
             await t.joined(daemon, await business.uplink(), t.link())

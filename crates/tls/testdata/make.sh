@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes the certificates of this folder anew, with OpenSSL 3 and faketime: other keys, the same
+# Makes the certificates of this folder anew, with OpenSSL 3 and libfaketime: other keys, the same
 # contents. They are for tests alone; the key is public, so nobody may trust it.
 set -euo pipefail
 cd "$(dirname "$0")"
+library=$(echo /usr/lib/*/faketime/libfaketime.so.1)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -45,7 +46,7 @@ certificate() {
     openssl req -new -config "$scratch/ca.cnf" -key "$scratch/$name.key" -subj "$subject" -out "$scratch/$name.csr"
     if [ -z "$last" ]; then
         # `openssl ca` has no negative serial numbers.
-        TZ=UTC faketime -f "$first" openssl x509 -req -in "$scratch/$name.csr" -signkey "$scratch/$name.key" \
+        TZ=UTC LD_PRELOAD=$library FAKETIME=$first openssl x509 -req -in "$scratch/$name.csr" -signkey "$scratch/$name.key" \
             -set_serial "$serial" -days 12000 -extfile "$scratch/ca.cnf" -extensions "$extensions" \
             -out "$scratch/$name.pem" 2>/dev/null
     else
