@@ -335,6 +335,8 @@ pub(crate) mod tests {
             static COUNT: AtomicU32 = AtomicU32::new(0);
             let name = format!("sharelinkd-pairs-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
             let path = std::env::temp_dir().join(name);
+            // A killed process with this number may have left it.
+            let _ = remove_dir_all(&path);
             create_dir(&path).unwrap();
             Self(path)
         }

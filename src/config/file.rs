@@ -108,6 +108,8 @@ mod tests {
     impl Folder {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("sharelinkd-{name}-{}", std::process::id()));
+            // A killed process with this number may have left it.
+            let _ = remove_dir_all(&path);
             create_dir(&path).unwrap();
             Self(path)
         }

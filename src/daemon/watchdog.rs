@@ -93,6 +93,8 @@ mod tests {
     impl Manager {
         fn begin(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("sharelinkd-watchdog-{}-{name}", std::process::id()));
+            // A killed process with this number may have left it.
+            let _ = std::fs::remove_file(&path);
             let socket = UnixDatagram::bind(&path).unwrap();
             socket.set_nonblocking(true).unwrap();
             Self(socket, path)

@@ -585,6 +585,8 @@ mod tests {
             fn new(test: &str) -> Self {
                 let folder =
                     Self(std::env::temp_dir().join(format!("sharelinkd-business-{test}-{}", std::process::id())));
+                // A killed process with this number may have left it.
+                let _ = std::fs::remove_dir_all(&folder.0);
                 std::fs::create_dir(&folder.0).unwrap();
                 let ec = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
                 for ca in ["ca", "other"] {

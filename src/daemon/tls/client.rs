@@ -360,6 +360,8 @@ mod tests {
         /// and `stranger` of the other, `old` and `bare` (without names), and `box` for a relay.
         fn new(test: &str) -> Self {
             let path = std::env::temp_dir().join(format!("sharelinkd-client-{test}-{}", std::process::id()));
+            // A killed process with this number may have left it.
+            let _ = std::fs::remove_dir_all(&path);
             std::fs::create_dir(&path).unwrap();
             let folder = Self(path);
             let names = "subjectAltName=DNS:b.example,IP:127.0.0.1";
