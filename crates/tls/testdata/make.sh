@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 library=$(echo /usr/lib/*/faketime/libfaketime.so.1)
+# Without it the loader would only warn, and the dates be those of today.
+[ -e "$library" ] || { echo "libfaketime is missing: install the package libfaketime" >&2; exit 1; }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -46,8 +48,9 @@ certificate() {
     openssl req -new -config "$scratch/ca.cnf" -key "$scratch/$name.key" -subj "$subject" -out "$scratch/$name.csr"
     if [ -z "$last" ]; then
         # `openssl ca` has no negative serial numbers.
-        TZ=UTC LD_PRELOAD=$library FAKETIME=$first openssl x509 -req -in "$scratch/$name.csr" -signkey "$scratch/$name.key" \
-            -set_serial "$serial" -days 12000 -extfile "$scratch/ca.cnf" -extensions "$extensions" \
+        TZ=UTC LD_PRELOAD=$library FAKETIME=$first \
+            openssl x509 -req -in "$scratch/$name.csr" -signkey "$scratch/$name.key" -set_serial "$serial" \
+            -days 12000 -extfile "$scratch/ca.cnf" -extensions "$extensions" \
             -out "$scratch/$name.pem" 2>/dev/null
     else
         : >"$scratch/index"
