@@ -32,6 +32,8 @@ const ENDED_MAX: usize = 1024;
 pub struct Business {
     settings: Settings,
     topics: Topics,
+    /// What all topics keep, in bytes.
+    kept_size: usize,
     /// Ended topics with their reason, the oldest first.
     ended: VecDeque<(u32, String)>,
     relays: BTreeMap<RelayId, Relay>,
@@ -50,6 +52,7 @@ impl Business {
         Self {
             settings,
             topics: BTreeMap::new(),
+            kept_size: 0,
             ended: VecDeque::new(),
             relays: BTreeMap::new(),
             relays_up: 0,
@@ -91,10 +94,9 @@ impl Business {
     /// # Errors
     /// See [`PublishError`]; nothing was sent.
     pub fn publish(&mut self, topic: u32, track: Track, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
-        let Some(open) = self.topics.get_mut(&topic) else { return Err(PublishError::Closed) };
-        let sequence = open.publish(track, part, data)?;
-        self.mark_pending(topic);
-        Ok(sequence)
+        let Some(open) = self.topics.get(&topic) else { return Err(PublishError::Closed) };
+        let sequence = open.track(track).next();
+        self.publish_as(topic, track, sequence, part, data).map(|()| sequence)
     }
 
     /// Like [`publish`](Self::publish), with a sequence assigned elsewhere: the next one, or a
@@ -111,9 +113,21 @@ impl Business {
         data: &[u8],
     ) -> Result<(), PublishError> {
         let Some(open) = self.topics.get_mut(&topic) else { return Err(PublishError::Closed) };
+        let size = open.size();
         open.publish_as(track, sequence, part, data)?;
+        self.kept_size = self.kept_size - size + open.size();
         self.mark_pending(topic);
         Ok(())
+    }
+
+    /// Puts other data in the place of a kept publication of state or messages, for relays that
+    /// have not received it yet. Returns whether it was kept.
+    pub fn replace(&mut self, topic: u32, track: Track, sequence: u64, data: &[u8]) -> bool {
+        let Some(open) = self.topics.get_mut(&topic) else { return false };
+        let size = open.size();
+        let was_kept = open.replace(track, sequence, data);
+        self.kept_size = self.kept_size - size + open.size();
+        was_kept
     }
 
     fn mark_pending(&mut self, topic: u32) {
@@ -127,9 +141,8 @@ impl Business {
     /// Ends an open topic. Its pages receive the reason; so do pages that subscribe before it is
     /// reopened.
     pub fn end(&mut self, topic: u32, reason: &str) {
-        if self.topics.remove(&topic).is_none() {
-            return;
-        }
+        let Some(closed) = self.topics.remove(&topic) else { return };
+        self.kept_size -= closed.size();
         let reason = cut(reason, REASON_SIZE_MAX);
         if self.ended.len() >= ENDED_MAX {
             self.ended.pop_front();
@@ -137,7 +150,7 @@ impl Business {
         self.ended.push_back((topic, reason.to_owned()));
         self.audiences.insert(topic);
         let holders: Vec<RelayId> =
-            self.relays.iter_mut().filter_map(|(id, relay)| relay.leave(topic).then_some(*id)).collect();
+            self.relays.iter_mut().filter_map(|(id, relay)| relay.leave(topic).map(|_| *id)).collect();
         for relay in holders {
             self.send(relay, &ToRelay::End { topic, reason });
         }
@@ -184,7 +197,33 @@ impl Business {
     /// The number of pages of a topic, over all relays.
     #[must_use]
     pub fn audience(&self, topic: u32) -> u64 {
-        self.relays.values().map(|relay| u64::from(relay.pages(topic))).sum()
+        self.topics.get(&topic).map_or(0, Topic::pages)
+    }
+
+    /// The memory of what all topics keep for relays, in bytes.
+    #[must_use]
+    pub const fn kept_size(&self) -> usize {
+        self.kept_size
+    }
+
+    /// The relays that have a topic, with the number of their pages in it.
+    pub fn pages_by_relay(&self, topic: u32) -> impl Iterator<Item = (RelayId, u32)> {
+        let holders = self.relays.iter().filter(move |(_, relay)| relay.has(topic));
+        holders.map(move |(id, relay)| (*id, relay.pages(topic)))
+    }
+
+    /// Whether any relay has a topic.
+    #[must_use]
+    pub fn is_held(&self, topic: u32) -> bool {
+        self.topics.get(&topic).is_some_and(|open| open.relays() > 0)
+    }
+
+    /// The number of topics that a relay has, and of its pages in them: one in two topics counts
+    /// twice.
+    #[must_use]
+    pub fn held_by(&self, relay: RelayId) -> (usize, u64) {
+        let Some(row) = self.relays.get(&relay) else { return (0, 0) };
+        row.topics().fold((0, 0), |(topics, pages), (_, more)| (topics + 1, pages + u64::from(more)))
     }
 
     /// The number of authenticated relays.
@@ -206,15 +245,16 @@ impl Business {
         (topic, grant): (u32, Grant),
         since: Option<Since>,
     ) -> Result<(), NotOpen> {
-        let Some(open) = self.topics.get(&topic) else {
+        let Some(open) = self.topics.get_mut(&topic) else {
             let reason = self.ended.iter().find(|(ended, _)| *ended == topic);
             return Err(reason.map_or(NotOpen::Unknown, |(_, reason)| NotOpen::Ended(reason.clone())));
         };
         let Some(row) = self.relays.get_mut(&relay) else { return Ok(()) };
         if row.take_request(request)
             && row.session.push(&ToRelay::Accept { request, topic, epoch: open.epoch(), grant })
+            && row.admit(topic, open.cursors(since, grant.replay))
         {
-            row.admit(topic, open.cursors(since, grant.replay));
+            open.joined();
         }
         self.mark_ready_or_end(relay);
         Ok(())
@@ -276,7 +316,7 @@ impl Business {
     fn handle(&mut self, relay: RelayId, input: Input) {
         let Some(row) = self.relays.get_mut(&relay) else { return };
         match input {
-            Input::Hello(name) => {
+            Input::Hello(name, secret) => {
                 if self.relays_up >= self.settings.limits.relays_max {
                     row.name = name;
                     return self.disconnect(relay, Ended::TooManyRelays);
@@ -284,20 +324,22 @@ impl Business {
                 self.relays_up += 1;
                 row.is_counted = true;
                 row.name.clone_from(&name);
-                self.events.push_back(Event::RelayUp { relay, name });
+                self.events.push_back(Event::RelayUp { relay, name, secret });
             }
             Input::Subscribe { request, link, since, address, origin } => {
                 row.add_request(request, &link);
                 self.events.push_back(Event::Asked { relay, request, link, since, address, origin });
             }
             Input::Unsubscribe { topic } => {
-                if row.leave(topic) {
+                if let Some(pages) = row.leave(topic) {
+                    self.topics.get_mut(&topic).into_iter().for_each(|open| open.left(pages));
                     self.events.push_back(Event::Unsubscribed { relay, topic });
                     self.audiences.insert(topic);
                 }
             }
             Input::Audience { topic, pages } => {
-                if row.set_pages(topic, pages) {
+                if let Some(before) = row.set_pages(topic, pages) {
+                    self.topics.get_mut(&topic).into_iter().for_each(|open| open.repaged(before, pages));
                     self.audiences.insert(topic);
                 }
             }
@@ -333,7 +375,12 @@ impl Business {
             self.ready.push_back(relay);
         }
         self.relays_up -= usize::from(row.is_counted);
-        self.audiences.extend(row.topics().filter(|topic| row.pages(*topic) > 0));
+        for (topic, pages) in row.topics() {
+            self.topics.get_mut(&topic).into_iter().for_each(|open| open.left(pages));
+            if pages > 0 {
+                self.audiences.insert(topic);
+            }
+        }
         self.events.push_back(Event::RelayDown { relay, name: row.name, why });
     }
 
@@ -689,6 +736,35 @@ mod tests {
         let down = Event::RelayDown { relay: one.id, name: "by hand".to_owned(), why };
         assert_eq!(events, [said, down, audience], "the newest number, once");
         assert_eq!(business.relays(), 1);
+    }
+
+    #[test]
+    fn a_topic_is_held_until_its_last_relay_gives_it_up() {
+        let mut business = Business::new(settings());
+        business.open(5, 70);
+        let (mut one, two) = (Peer::join(&mut business), Peer::join(&mut business));
+        // Admitted twice, it has it once.
+        for request in [1, 2] {
+            one.requests(&mut business, request, "good", None);
+            answer(&mut business);
+        }
+        two.requests(&mut business, 1, "good", None);
+        answer(&mut business);
+        for pages in [3, 2] {
+            one.sends(&mut business, &ToBusiness::Audience { topic: 5, pages });
+        }
+        assert_eq!((business.is_held(5), business.audience(5), business.held_by(one.id)), (true, 2, (1, 2)));
+        one.sends(&mut business, &ToBusiness::Unsubscribe { topic: 5 });
+        one.sends(&mut business, &ToBusiness::Unsubscribe { topic: 5 });
+        assert_eq!((business.is_held(5), business.audience(5)), (true, 0));
+        business.disconnect(two.id, Ended::Closed("it left".to_owned()));
+        assert!(!business.is_held(5));
+        one.requests(&mut business, 3, "good", None);
+        answer(&mut business);
+        one.sends(&mut business, &ToBusiness::Audience { topic: 5, pages: 1 });
+        business.open(5, 71);
+        assert_eq!((business.is_held(5), business.audience(5)), (false, 0), "relays have it no more");
+        one.reads(&mut business);
     }
 
     #[test]

@@ -10,6 +10,14 @@ use super::Ended;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelayId(pub(crate) u64);
 
+impl RelayId {
+    /// Its number: 1 for the first connection.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
 impl fmt::Display for RelayId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -25,6 +33,8 @@ pub enum Event {
         relay: RelayId,
         /// Its name.
         name: String,
+        /// The place of its secret in [`Settings::secrets`](super::Settings::secrets).
+        secret: usize,
     },
     /// A relay's connection has ended.
     RelayDown {

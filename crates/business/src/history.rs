@@ -65,6 +65,14 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// Encodes it. `None` if it is too large for a frame.
+    fn new(topic: u32, track: Track, sequence: u64, part: Part<'_>, data: &[u8]) -> Option<Self> {
+        let mut bytes = vec![0; LENGTH_SIZE + PREFIX_SIZE_MAX + data.len()];
+        let size = encode(&ToRelay::Publish { topic, track, sequence, part, data }, &mut bytes)?;
+        let frame = bytes.get(..size)?.into();
+        Some(Self { sequence, frame, data_size: data.len() })
+    }
+
     /// Its sequence on the track.
     #[must_use]
     pub const fn sequence(&self) -> u64 {
@@ -140,6 +148,12 @@ impl History {
         self.init.as_ref()
     }
 
+    /// The memory of what is kept, in bytes: the frames, and 64 for each.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.kept_size + self.init.as_ref().map_or(0, Publication::size)
+    }
+
     /// Publishes with a sequence, [`next`](Self::next) or a later one.
     ///
     /// # Errors
@@ -166,11 +180,8 @@ impl History {
         if !is_in_order {
             return Err(PublishError::OutOfOrder);
         }
-        let mut bytes = vec![0; LENGTH_SIZE + PREFIX_SIZE_MAX + data.len()];
-        let frame = ToRelay::Publish { topic: self.topic, track: self.track, sequence, part, data };
-        let size = encode(&frame, &mut bytes).ok_or(PublishError::TooLarge)?;
-        let frame = bytes.get(..size).unwrap_or_default().into();
-        let publication = Publication { sequence, frame, data_size: data.len() };
+        let publication =
+            Publication::new(self.topic, self.track, sequence, part, data).ok_or(PublishError::TooLarge)?;
         self.next = sequence + 1;
         match part {
             Part::Init { .. } => {
@@ -187,6 +198,18 @@ impl History {
             Part::Whole | Part::Continue => self.keep(publication),
         }
         Ok(())
+    }
+
+    /// Puts other data in the place of a kept publication, not of media. Returns whether it was
+    /// kept.
+    pub(crate) fn replace(&mut self, sequence: u64, data: &[u8]) -> bool {
+        let place = self.kept.binary_search_by_key(&sequence, Publication::sequence);
+        let place = place.ok().filter(|_| !self.track.is_media());
+        let Some(kept) = place.and_then(|place| self.kept.get_mut(place)) else { return false };
+        let Some(new) = Publication::new(self.topic, self.track, sequence, Part::Whole, data) else { return false };
+        let old = core::mem::replace(kept, new);
+        self.kept_size = self.kept_size - old.size() + kept.size();
+        true
     }
 
     fn keep(&mut self, publication: Publication) {

@@ -84,23 +84,26 @@ impl Relay {
     }
 
     /// Admits it to a topic, at the requested cursors. If it has confirmed that it has the topic,
-    /// its cursors stay: it would drop earlier publications as superfluous.
-    pub fn admit(&mut self, topic: u32, requested: Cursors) {
+    /// its cursors stay: it would drop earlier publications as superfluous. Returns whether it did
+    /// not have the topic.
+    pub fn admit(&mut self, topic: u32, requested: Cursors) -> bool {
+        let is_new = !self.has(topic);
         let fresh = Held { cursors: requested, pages: 0, is_confirmed: false, is_pending: false };
         let held = self.topics.entry(topic).or_insert(fresh);
         if !held.is_confirmed {
             held.cursors = requested;
         }
         self.mark_pending(topic);
+        is_new
     }
 
-    /// Removes a topic. Returns whether the relay had it.
-    pub fn leave(&mut self, topic: u32) -> bool {
-        let held = self.topics.remove(&topic);
-        if held.as_ref().is_some_and(|held| held.is_pending) {
+    /// Removes a topic. Returns its pages in it; `None` if the relay did not have it.
+    pub fn leave(&mut self, topic: u32) -> Option<u32> {
+        let held = self.topics.remove(&topic)?;
+        if held.is_pending {
             self.pending.retain(|other| *other != topic);
         }
-        held.is_some()
+        Some(held.pages)
     }
 
     /// Whether it was admitted to a topic.
@@ -108,9 +111,9 @@ impl Relay {
         self.topics.contains_key(&topic)
     }
 
-    /// The topics that it was admitted to.
-    pub fn topics(&self) -> impl Iterator<Item = u32> {
-        self.topics.keys().copied()
+    /// The topics that it was admitted to, with the number of its pages in each.
+    pub fn topics(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.topics.iter().map(|(topic, held)| (*topic, held.pages))
     }
 
     /// The number of its pages in a topic.
@@ -118,9 +121,12 @@ impl Relay {
         self.topics.get(&topic).map_or(0, |held| held.pages)
     }
 
-    /// Sets the number of its pages in a topic. Returns whether it has the topic.
-    pub fn set_pages(&mut self, topic: u32, pages: u32) -> bool {
-        self.topics.get_mut(&topic).map(|held| (held.pages, held.is_confirmed) = (pages, true)).is_some()
+    /// Sets the number of its pages in a topic. Returns the number before; `None` if it does not
+    /// have the topic.
+    pub fn set_pages(&mut self, topic: u32, pages: u32) -> Option<u32> {
+        let held = self.topics.get_mut(&topic)?;
+        held.is_confirmed = true;
+        Some(core::mem::replace(&mut held.pages, pages))
     }
 
     /// Records that a topic may have pending publications. Returns whether it has the topic.

@@ -67,8 +67,8 @@ impl fmt::Display for Ended {
 /// A frame from a relay, except `Ping`, which is answered here.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Input {
-    /// It has authenticated; its name.
-    Hello(String),
+    /// It has authenticated; its name, and the place of its secret in the list.
+    Hello(String, usize),
     Subscribe {
         request: u32,
         link: String,
@@ -158,17 +158,17 @@ impl Session {
                     }
                     let mut fitting = None;
                     // All of them, whichever fits: the time must not depend on it.
-                    for secret in secrets {
+                    for (place, secret) in secrets.iter().enumerate() {
                         if proofs_equal(&proof, &relay_proof(secret, &self.challenge, &nonce)) {
-                            fitting = Some(secret);
+                            fitting = Some((place, secret));
                         }
                     }
-                    let Some(secret) = fitting else { return Err(Ended::Proof) };
+                    let Some((place, secret)) = fitting else { return Err(Ended::Proof) };
                     let name = relay.to_owned();
                     let proof = business_proof(secret, &nonce, &self.challenge);
                     self.push(&ToRelay::Welcome { version: VERSION, proof });
                     self.is_up = true;
-                    Input::Hello(name)
+                    Input::Hello(name, place)
                 }
                 _ if !self.is_up => return Err(Ended::NoHello),
                 ToBusiness::Hello { .. } => return Err(Ended::NoHello),

@@ -1,6 +1,6 @@
 //! One topic: its epoch and its four tracks.
 //!
-//! Owns nothing else. Doesn't know which relays have it.
+//! Owns nothing else. Counts the relays that have it and their pages; doesn't know which they are.
 
 use wire::{
     Track,
@@ -21,6 +21,8 @@ const ORDER: [Track; 4] = [Track::Messages, Track::State, Track::Audio, Track::V
 pub struct Topic {
     epoch: u64,
     tracks: [History; 4],
+    relays: usize,
+    pages: u64,
 }
 
 /// A relay's position in a topic.
@@ -38,7 +40,7 @@ impl Topic {
             };
             History::new(number, track, bounds, next[track.index()].max(1))
         });
-        Self { epoch, tracks }
+        Self { epoch, tracks, relays: 0, pages: 0 }
     }
 
     /// The current epoch.
@@ -47,19 +49,42 @@ impl Topic {
         self.epoch
     }
 
+    /// The number of relays that have it.
+    pub(crate) const fn relays(&self) -> usize {
+        self.relays
+    }
+
+    /// The number of pages that these relays reported.
+    pub(crate) const fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Counts a relay that was admitted, without pages yet.
+    pub(crate) const fn joined(&mut self) {
+        self.relays += 1;
+    }
+
+    /// Counts a relay that is gone, which had this many pages.
+    pub(crate) fn left(&mut self, pages: u32) {
+        self.relays -= 1;
+        self.pages -= u64::from(pages);
+    }
+
+    /// Counts a relay's pages, which were this many before.
+    pub(crate) fn repaged(&mut self, before: u32, pages: u32) {
+        self.pages = self.pages - u64::from(before) + u64::from(pages);
+    }
+
+    /// The memory of what its tracks keep, in bytes: the frames, and 64 for each.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.tracks.iter().map(History::size).sum()
+    }
+
     /// The history of a track.
     #[must_use]
     pub const fn track(&self, track: Track) -> &History {
         &self.tracks[track.index()]
-    }
-
-    /// Publishes with the track's next sequence, which it returns.
-    ///
-    /// # Errors
-    /// The publication is invalid; nothing changed.
-    pub(crate) fn publish(&mut self, track: Track, part: Part<'_>, data: &[u8]) -> Result<u64, PublishError> {
-        let sequence = self.track(track).next();
-        self.publish_as(track, sequence, part, data).map(|()| sequence)
     }
 
     /// Publishes with a sequence assigned elsewhere: the next one, or a later one, which leaves a
@@ -75,6 +100,11 @@ impl Topic {
         data: &[u8],
     ) -> Result<(), PublishError> {
         self.tracks[track.index()].publish(sequence, part, data)
+    }
+
+    /// Puts other data in the place of a kept publication. Returns whether it was kept.
+    pub(crate) fn replace(&mut self, track: Track, sequence: u64, data: &[u8]) -> bool {
+        self.tracks[track.index()].replace(sequence, data)
     }
 
     /// The cursors of a newly admitted relay: where it wants to resume, or those of a late page.
