@@ -6,31 +6,29 @@
 //! configuration, the secret, certificates and their keys) and resolves no host names: that is done
 //! at each dial. Knows nothing of sockets or the machine, or of how a value is used.
 
-mod address;
-pub(crate) mod ca;
+pub mod address;
+pub mod ca;
 pub mod certificate_notes;
 pub mod certificates;
-pub(crate) mod file;
+pub mod file;
 mod limits;
-mod origin;
-mod render;
-mod sections;
+pub mod origin;
+pub mod render;
+pub mod sections;
+mod surroundings;
 mod tls;
 mod uplink_tls;
-mod values;
+pub mod values;
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
-use rustix::system::uname;
 
 pub use address::{Order, UplinkAddress, is_host_name, is_loopback_name};
 use board::Board;
-use certificate_notes::Report;
 pub use document::nearest;
 use document::{Document, Problem, line_of};
 use file::NoText;
@@ -38,6 +36,7 @@ pub use limits::LIMITS;
 pub use origin::Origins;
 pub use render::changes;
 pub use sections::{PAGES_PER_ADDRESS_AUTO, listen_default};
+pub use surroundings::{Checked, Surroundings, with_surroundings};
 pub use uplink_tls::Pin;
 pub use values::{Network, Secret, Serial, Wrong};
 
@@ -218,52 +217,6 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The result of checking a pair of files: remarks on it, or what is wrong and the remedy.
-pub type Checked = Result<Vec<String>, Wrong>;
-
-/// What a configuration depends on besides its text. Injected, so that tests need no files.
-pub struct Surroundings<'a> {
-    /// Reads `secret_file`, given its configured path.
-    pub read_secret: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    /// A remark if everybody may read where the secret is: in this configured file, or in the
-    /// configuration itself.
-    pub exposed: &'a dyn Fn(Option<&Path>) -> Option<String>,
-    /// The path of a certificate's or a key's file, given its configured path.
-    pub resolve: &'a dyn Fn(&Path) -> PathBuf,
-    /// Reads a certificate chain and its key, given their resolved paths.
-    pub check_pair: &'a dyn Fn(&Path, &Path) -> Result<Report, Wrong>,
-    /// Reads the relay's own, which the business server gets to see.
-    pub check_client_pair: &'a dyn Fn(&Path, &Path) -> Checked,
-    /// Reads the certificates of a CA, given the file's resolved path.
-    pub check_ca: &'a dyn Fn(&Path) -> Checked,
-    /// The host name: the default of `[uplink] name`.
-    pub hostname: &'a str,
-    /// The runtime directory created by the service manager: by default the console's socket is
-    /// there.
-    pub runtime_directory: Option<&'a Path>,
-}
-
-impl<'a> Surroundings<'a> {
-    /// Surroundings without any file.
-    #[must_use]
-    pub fn without_files(hostname: &'a str) -> Self {
-        Self {
-            read_secret: &|_| Err(io::ErrorKind::NotFound.into()),
-            exposed: &|_| None,
-            resolve: &|name| name.to_owned(),
-            check_pair: &|certificate, _| Err(does_not_exist(certificate)),
-            check_client_pair: &|certificate, _| Err(does_not_exist(certificate)),
-            check_ca: &|file| Err(does_not_exist(file)),
-            hostname,
-            runtime_directory: None,
-        }
-    }
-}
-
-fn does_not_exist(file: &Path) -> Wrong {
-    (format!("{} does not exist", file.display()), "remove it".to_owned())
-}
-
 impl Config {
     /// Reads and validates a file, for a relay built for `board`.
     ///
@@ -304,42 +257,7 @@ impl Config {
         let text = file::text(&bytes).map_err(|NoText { at, what, remedy }| {
             vec![error(at.map_or(0, |at| line_of(&bytes, at)), what.to_owned(), remedy)]
         })?;
-        let directory = path.parent().unwrap_or(Path::new(""));
-        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        let home = credentials.as_deref().unwrap_or(directory);
-        let resolve = |name: &Path| {
-            let credential = credentials.as_ref().map(|credentials| credentials.join(name));
-            let found = credential.filter(|file| file.exists()).unwrap_or_else(|| directory.join(name));
-            // The daemon opens it again and again; `check` prints it.
-            std::path::absolute(&found).unwrap_or(found)
-        };
-        let read_secret = |name: &Path| {
-            let name = home.join(name);
-            file::read(&name, SECRET_SIZE_MAX)
-                .map_err(|cause| io::Error::new(cause.kind(), format!("{}: {cause}", name.display())))
-        };
-        let exposed = |name: Option<&Path>| match name {
-            Some(name) => {
-                certificates::exposed(&home.join(name), true, "`chmod 600` it, or 640 with the relay's group")
-            }
-            None => certificates::exposed(
-                path,
-                true,
-                "write the secret into a file of its own, and name that by secret_file",
-            ),
-        };
-        let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
-        let around = Surroundings {
-            read_secret: &read_secret,
-            exposed: &exposed,
-            resolve: &resolve,
-            check_pair: &certificate_notes::check,
-            check_client_pair: &certificates::check_client,
-            check_ca: &ca::check,
-            hostname: &hostname(),
-            runtime_directory: runtime_directory.as_deref(),
-        };
-        let config = Self::parse(text, board, &around).map_err(|problems| {
+        let config = with_surroundings(path, |around| Self::parse(text, board, around)).map_err(|problems| {
             let error = |Problem { line, what, remedy }| error(line, what, &remedy);
             problems.into_iter().map(error).collect::<Vec<_>>()
         })?;
@@ -439,15 +357,10 @@ impl Config {
 /// A shorter secret, in bytes, may be guessed offline by someone who recorded a handshake.
 const SECRET_SIZE_GOOD: usize = 16;
 
-/// The host name, or the program's name if the host has none. From `uname`, not from `/proc`: the
-/// unit's sandbox shows only processes there.
-fn hostname() -> String {
-    let name = uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() || name == "(none)" { "sharelinkd".to_owned() } else { name }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use board::HOST;
 

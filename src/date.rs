@@ -26,6 +26,15 @@ pub fn day_text(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// The date and time as RFC 3339 writes it, with milliseconds: `2026-11-28T12:34:56.789Z`.
+#[must_use]
+pub fn timestamp_text(unix_us: u64) -> String {
+    let seconds = i64::try_from(unix_us / 1_000_000).unwrap_or(i64::MAX);
+    let (second, ms) = (seconds.rem_euclid(86_400), unix_us / 1000 % 1000);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z", day_text(seconds))
+}
+
 /// Year, month and day, both from 1, of a number of days since 1970. Years begin in March here, so
 /// that a leap day is the last day of its year.
 pub fn calendar(days: i64) -> (i64, i64, i64) {
@@ -55,6 +64,13 @@ mod tests {
         ] {
             assert_eq!(date_text(seconds), text);
         }
+    }
+
+    #[test]
+    fn timestamps_are_as_rfc_3339_writes_them() {
+        assert_eq!(timestamp_text(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(timestamp_text(951_827_696_789_999), "2000-02-29T12:34:56.789Z");
+        assert!(!timestamp_text(u64::MAX).is_empty());
     }
 
     #[test]

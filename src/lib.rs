@@ -80,7 +80,7 @@ mod clock;
 pub mod config;
 pub mod console;
 pub mod daemon;
-mod date;
+pub mod date;
 pub mod demo;
 pub mod metrics;
 pub mod terminal;

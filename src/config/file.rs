@@ -53,7 +53,7 @@ pub fn read(path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
 pub const fn remedy(kind: ErrorKind, otherwise: &str) -> &str {
     match kind {
         ErrorKind::PermissionDenied => {
-            "give the relay's user read permission on the file, and search permission on every directory above it"
+            "give the program's user read permission on the file, and search permission on every directory above it"
         }
         ErrorKind::IsADirectory | ErrorKind::InvalidInput => "name a regular file, or a link to one",
         ErrorKind::FileTooLarge => "name the right file, or shorten it",

@@ -15,15 +15,22 @@ use super::{CertificateFiles, Config, MinVersion, Origins, Tls, UplinkTls};
 /// The keys whose values differ, such as `pages.origins`: by name alone, since one is the secret.
 #[must_use]
 pub fn changes(before: &Config, after: &Config) -> Vec<String> {
-    let (old, new) = (before.to_string(), after.to_string());
-    let (old, new) = (values(&old), values(&new));
-    let mut keys: Vec<String> = Vec::new();
+    let mut keys = differing(&before.to_string(), &after.to_string());
     if before.uplink.secret != after.uplink.secret {
         keys.push("uplink.secret".to_owned());
+        keys.sort_unstable();
     }
+    keys
+}
+
+/// The keys whose values differ between two printed configurations, in order.
+#[must_use]
+pub fn differing(before: &str, after: &str) -> Vec<String> {
+    let (old, new) = (values(before), values(after));
     let differ = |key: &&(&str, &str)| old.get(*key) != new.get(*key);
     let also_new = new.keys().filter(|key| !old.contains_key(*key));
-    keys.extend(old.keys().chain(also_new).filter(differ).map(|(section, key)| format!("{section}.{key}")));
+    let keys = old.keys().chain(also_new).filter(differ);
+    let mut keys: Vec<String> = keys.map(|(section, key)| format!("{section}.{key}")).collect();
     keys.sort_unstable();
     keys
 }
@@ -167,7 +174,10 @@ impl fmt::Display for MinVersion {
 }
 
 /// A TOML string, with quotes, backslashes and control characters escaped.
-struct Quoted<'a, T>(&'a T);
+pub struct Quoted<'a, T>(
+    /// The text, by its `Display`.
+    pub &'a T,
+);
 
 impl<T: fmt::Display> fmt::Display for Quoted<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,7 +194,10 @@ impl<T: fmt::Display> fmt::Display for Quoted<'_, T> {
 }
 
 /// A TOML array of strings.
-struct List<'a, T>(&'a [T]);
+pub struct List<'a, T>(
+    /// The texts, by their `Display`.
+    pub &'a [T],
+);
 
 impl<T: fmt::Display> fmt::Display for List<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

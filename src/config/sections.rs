@@ -293,7 +293,7 @@ pub fn off_or<T>(
 }
 
 /// Reads a list of values, without those that are invalid; `None` if the key is missing.
-fn list<T>(
+pub fn list<T>(
     document: &mut Document<'_>,
     section: &'static str,
     key: &'static str,
@@ -365,6 +365,7 @@ pub fn pages_per_address(document: &mut Document<'_>, board: &Board) -> Option<u
     u32::try_from(number.value).ok()
 }
 
-fn plain<T>(list: Vec<At<T>>) -> Vec<T> {
+/// The values without their lines.
+pub fn plain<T>(list: Vec<At<T>>) -> Vec<T> {
     list.into_iter().map(|item| item.value).collect()
 }

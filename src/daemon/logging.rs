@@ -121,7 +121,8 @@ impl Logger {
 
 /// Whether standard error would take a line without blocking. A pipe is writable while a whole page
 /// of it is free.
-fn takes_a_line() -> bool {
+#[must_use]
+pub fn takes_a_line() -> bool {
     let stderr = stderr();
     let mut watched = [PollFd::new(&stderr, PollFlags::OUT)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -180,7 +181,8 @@ impl Repeats {
         self.pass(now, &mut emit);
     }
 
-    fn submit(&mut self, level: Level, now: Instant, line: String, emit: &mut dyn FnMut(Level, &str)) {
+    /// Hands a line to `emit`, or holds it back.
+    pub fn submit(&mut self, level: Level, now: Instant, line: String, emit: &mut dyn FnMut(Level, &str)) {
         self.pass(now, emit);
         if let Some(kind) = self.kinds.iter_mut().find(|kind| kind.is_of(level, &line)) {
             let is_same = kind.line == line;
@@ -212,7 +214,8 @@ impl Repeats {
         self.kinds.push(kind);
     }
 
-    fn pass(&mut self, now: Instant, emit: &mut dyn FnMut(Level, &str)) {
+    /// Hands held-back lines whose interval is over to `emit`.
+    pub fn pass(&mut self, now: Instant, emit: &mut dyn FnMut(Level, &str)) {
         self.kinds.retain_mut(|kind| {
             if now.since(kind.since) < KIND_MS {
                 return true;

@@ -135,7 +135,7 @@ impl Notify {
 }
 
 /// Updates the status line for as long as the daemon runs.
-pub async fn keep_status(daemon: Rc<Daemon>) {
+pub(super) async fn keep_status(daemon: Rc<Daemon>) {
     let mut sent = String::new();
     loop {
         Timer::after(STATUS_EVERY).await;

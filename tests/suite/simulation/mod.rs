@@ -2,25 +2,19 @@
 //! receives against docs/protocol.md, [`business`] is the other end of the uplink and checks the
 //! relay's frames, `Relay::check` verifies the machine's invariants after every step, and [`rates`]
 //! checks each rate limit.
-//!
-//! `SIM_SEED=n` runs one seed, `SIM_SEEDS=n` a number of seeds, `SIM_STEPS=n` steps of each;
-//! `SIM_SECONDS=n` runs fresh seeds for that long. A failure prints its seed, its step and the
-//! shortest failing prefix.
+//! Run by `seeds.rs`.
 
 #![expect(clippy::cast_possible_truncation, reason = "numbers of the simulation's own making, all small")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a broken simulation fails its test")]
 
 mod archive;
 mod business;
-mod page;
+pub(crate) mod page;
 mod rates;
 mod sealed;
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
 
 use board::{Board, HOST, TINY, TrackLimits};
 use relay::begun::{Counts, RUN_SIZE_MAX};
@@ -43,6 +37,8 @@ use page::{Ask, Page, Truth};
 use rates::{Passed, network};
 use sealed::Sealed;
 
+use crate::seeds;
+
 macro_rules! ensure {
     ($holds:expr, $($text:tt)*) => {
         if !$holds {
@@ -50,7 +46,7 @@ macro_rules! ensure {
         }
     };
 }
-use ensure;
+pub(crate) use ensure;
 
 const LINGER_MS: u64 = 3_000;
 /// A page's due work is done within this time: each page is visited once a second, and time
@@ -58,7 +54,7 @@ const LINGER_MS: u64 = 3_000;
 const SWEEP_MS: u64 = 3_500;
 
 /// A board on which no ring is ever overtaken: every page gets everything that the relay has.
-const ROOMY: Board = {
+pub(crate) const ROOMY: Board = {
     const fn wide(limits: TrackLimits) -> TrackLimits {
         TrackLimits { blocks_max: 1_000, frames_max: 250, ..limits }
     }
@@ -1310,11 +1306,6 @@ impl World {
     }
 }
 
-thread_local! {
-    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
-    static LAST: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
 /// A relay's start time: usually 0, sometimes just before a counter of milliseconds (32 bits) or of
 /// tenths of a second (a `Stamp`) overflows.
 fn beginning(rng: &mut Jitter) -> Instant {
@@ -1326,74 +1317,19 @@ fn beginning(rng: &mut Jitter) -> Instant {
     })
 }
 
-/// Runs one seed; its result, or the failing step (the number of steps for the final check) and
-/// why.
-fn run(seed: u64, steps: u64, board: &Board, is_roomy: bool) -> Result<Ran, (u64, String)> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let other = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if IS_QUIET.get() {
-                LAST.set(info.to_string());
-            } else {
-                other(info);
-            }
-        }));
-    });
-    IS_QUIET.set(true);
-    let mut step = 0;
-    let result = catch_unwind(AssertUnwindSafe(|| {
+/// Runs the requested seeds; their results.
+fn simulate(board: &Board, is_roomy: bool, seeds: u64, steps: u64) -> Vec<Ran> {
+    seeds::simulate(seeds, steps, |seed, steps, step| {
         let mut world = World::new(seed, board, is_roomy);
-        while step < steps {
-            step += 1;
-            world.note(|_| format!("step {step}"));
+        while step.get() < steps {
+            step.set(step.get() + 1);
+            world.note(|_| format!("step {}", step.get()));
             world.step()?;
         }
         world.quiesce().map_err(|error| format!("at quiescence: {error}"))?;
         world.spent.push(*world.relay.counters());
         Ok(Ran { counters: world.spent, deeds: world.deeds })
-    }));
-    IS_QUIET.set(false);
-    match result {
-        Ok(result) => result.map_err(|error: String| (step, error)),
-        Err(_) => Err((step, LAST.take())),
-    }
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
-
-/// Runs the requested seeds; their results.
-fn simulate(board: &Board, is_roomy: bool, seeds: u64, steps: u64) -> Vec<Ran> {
-    let steps = number("SIM_STEPS").unwrap_or(steps);
-    #[expect(clippy::disallowed_methods, reason = "SIM_SECONDS is real time")]
-    let begun = std::time::Instant::now();
-    let (seeds, seconds) = match (number("SIM_SEED"), number("SIM_SECONDS")) {
-        (Some(seed), _) => (seed..seed + 1, None),
-        // Fresh seeds: a failure prints which.
-        (None, Some(seconds)) => {
-            let first = getrandom::u64().expect("the system gives random bytes") >> 8;
-            (first..u64::MAX, Some(seconds))
-        }
-        (None, None) => (1..1 + number("SIM_SEEDS").unwrap_or(seeds), None),
-    };
-    let run_one = |seed| match run(seed, steps, board, is_roomy) {
-        Ok(counters) => counters,
-        Err((step, error)) => {
-            // A failing step is its own shortest prefix; a failing final check may fail earlier.
-            let shortest =
-                (0..step).find_map(|steps| run(seed, steps, board, is_roomy).err().map(|error| (steps, error.1)));
-            let (prefix, first) = shortest.unwrap_or((step, error.clone()));
-            panic!(
-                "SIM_SEED={seed} fails at step {step}: {error}\nthe shortest prefix that fails is SIM_STEPS={prefix}: {first}"
-            );
-        }
-    };
-    let is_time = |_: &u64| seconds.is_none_or(|seconds| begun.elapsed().as_secs() < seconds);
-    let runs: Vec<_> = seeds.take_while(is_time).map(run_one).collect();
-    println!("{} seeds of {steps} steps in {} s", runs.len(), begun.elapsed().as_secs());
-    runs
+    })
 }
 
 #[test]

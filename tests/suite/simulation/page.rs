@@ -379,7 +379,7 @@ fn verbatim(
 }
 
 /// The opcode, begin and end of the first frame's payload; `None` if it is incomplete.
-fn frame(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, String> {
+pub fn frame(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, String> {
     let [first, second, ..] = *bytes else { return Ok(None) };
     ensure!(first & 0xf0 == 0x80, "no final frame: {first:#x}");
     ensure!(second & 0x80 == 0, "a masked frame");

@@ -1,0 +1,123 @@
+//! Clients that are slow.
+//!
+//! Each is cut off by the real timeout of its phase, so these tests take up to half a minute; they
+//! run beside each other. None measures a time: each waits for what the server does at the end.
+
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::Request;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use super::{DEADLINE, KEY, Server, got, protocol::read_until, rest};
+
+/// Sends a byte now and then, until the server has had enough, and returns what it said.
+async fn drip(server: &Server, head: &str, each: &str) -> String {
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    writer.write_all(head.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    let dripping = async {
+        while writer.write_all(each.as_bytes()).await.is_ok() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        std::future::pending().await
+    };
+    let reading = async { reader.read_to_end(&mut bytes).await };
+    let end = async {
+        tokio::select! { _ = reading => (), () = dripping => () }
+    };
+    timeout(DEADLINE, end).await.unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn post(more: &str) -> String {
+    let head = format!("POST /v1/topics/room/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n");
+    format!("{head}Content-Type: application/json\r\n{more}\r\n")
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_closed() {
+    let server = Server::start().await;
+    assert_eq!(server.raw(b"").await, "");
+}
+
+#[tokio::test]
+async fn a_head_that_stops_or_drips_is_cut_off() {
+    let server = Server::start().await;
+    let stopped = server.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n");
+    let dripping = drip(&server, "GET /healthz HTTP/1.1\r\nX: ", "x");
+    let (stopped, dripping) = tokio::join!(stopped, dripping);
+    assert!(stopped.starts_with("HTTP/1.1 408 "), "{stopped}");
+    assert!(dripping.starts_with("HTTP/1.1 408 "), "{dripping}");
+}
+
+#[tokio::test]
+async fn a_head_behind_another_request_is_cut_off_too() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /hea").await.unwrap();
+    read_until(&mut stream, "{\"status\":\"ok\"}").await;
+    stream.write_all(b"l").await.unwrap();
+    assert!(rest(&mut stream).await.starts_with("HTTP/1.1 408 "));
+}
+
+#[tokio::test]
+async fn a_body_that_stops_or_drips_is_cut_off() {
+    let server = Server::start().await;
+    let stopped_head = post("Content-Length: 5\r\n") + "[1";
+    let stopped = server.raw(stopped_head.as_bytes());
+    // What came fast earns more time than this test waits; each part has its own limit.
+    let paused_head = post("Content-Length: 65500\r\n") + &" ".repeat(65_000);
+    let paused = server.raw(paused_head.as_bytes());
+    let head = post("Content-Length: 60000\r\n");
+    let dripping = drip(&server, &head, " ");
+    let chunked = post("Transfer-Encoding: chunked\r\n");
+    let chunks = drip(&server, &chunked, "1\r\n \r\n");
+    let (stopped, paused, dripping, chunks) = tokio::join!(stopped, paused, dripping, chunks);
+    for text in [stopped, paused, dripping, chunks] {
+        assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("too_slow"), "{text}");
+    }
+    assert_eq!(server.call("GET", "/v1/topics/room", "").await.status, 404, "nothing was published");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let server = Server::start().await;
+    let state = format!("\"{}\"", "x".repeat(60_000));
+    assert_eq!(server.call("PUT", "/v1/topics/room/state", &state).await.status, 200);
+    let get = format!("GET /v1/topics/room/state HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n");
+    let requests = 1000;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // 60 MB of answers, which no socket buffers. The requests themselves fit.
+    let _ = timeout(DEADLINE, stream.write_all(get.repeat(requests).as_bytes())).await.unwrap();
+    server.until_connections(0).await;
+    assert!(rest(&mut stream).await.matches("HTTP/1.1 200 OK").count() < requests);
+}
+
+#[tokio::test]
+async fn a_pause_between_requests_is_longer_than_a_head_may_take() {
+    let server = Server::start().await;
+    let mut connection = server.connect().await;
+    for pause in [0, 7] {
+        sleep(Duration::from_secs(pause)).await;
+        let request = Request::get("/healthz").body(Full::default()).unwrap();
+        let response = timeout(DEADLINE, connection.send_request(request)).await.unwrap();
+        assert_eq!(got(response.unwrap()).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closed_gives_its_place_back() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    read_until(&mut stream, "{\"status\":\"ok\"}").await;
+    server.until_connections(1).await;
+    drop(stream);
+    server.until_connections(0).await;
+}
