@@ -211,6 +211,7 @@ let drawing = 0; // the timer for FRAME_MAX
 let following = true;
 let pinned = 0; // the scroll position when the list last followed
 let unread = 0;
+const numbered = new Map(); // the epoch's messages by sequence, those that were removed from the list included
 
 function enqueue(element) {
   pending.push(element);
@@ -265,7 +266,8 @@ function watchMessages() {
 const KINDS = new Map([["text", textMessage], ["notice", noticeMessage], ["gift", textMessage], ["join", joinMessage]]);
 
 function showMessage(sequence, data) {
-  const { text, from, avatar, at, kind } = record(data);
+  const { text, from, avatar, at, kind, sequence: taken } = record(data);
+  if (kind === "removed") return takeDown(taken);
   const known = KINDS.has(kind) ? kind : "text";
   const message = {
     kind: known,
@@ -279,7 +281,17 @@ function showMessage(sequence, data) {
   const element = make("div", `message ${known}`);
   element.dataset.sequence = sequence;
   KINDS.get(known)(element, message);
+  numbered.set(sequence, element);
+  if (numbered.size > MESSAGES_MAX) numbered.delete(numbered.keys().next().value);
   enqueue(element);
+}
+
+/** The business server took a message down: it goes, drawn or not. */
+function takeDown(sequence) {
+  const element = numbered.get(sequence);
+  numbered.delete(sequence);
+  pending = pending.filter((other) => other !== element);
+  element?.remove();
 }
 
 function textMessage(element, { from, text, avatar, date }) {
@@ -517,6 +529,7 @@ export function start({ ShareLink }) {
     state: ({ data }) => showState(data),
     message: ({ sequence, data }) => showMessage(sequence, data),
     gap: showGap,
+    epoch: () => numbered.clear(),
     media: showMedia,
     sound: arrange,
     connection: standing,

@@ -77,3 +77,27 @@ scene("a refresh during messages loses none and duplicates none", async (stage) 
   assert.deepEqual(flow, Array.from({ length: 30 }, (_, index) => index + 1));
   assert.deepEqual([await stays.gaps(), await refreshes.gaps()], [[], []]);
 });
+
+scene("a message that is taken down goes, also for who comes later", async (stage) => {
+  const business = await stage.business();
+  const room = business.room("room");
+  const relay = await stage.relay(business);
+  const browser = await stage.browser();
+  const tab = await stage.tab(browser, `${relay.origin}/s/room`);
+  await tab.live();
+  for (const text of ["one", "two", "three"]) room.say(text);
+  await tab.until("three messages", () => document.querySelectorAll("#messages .message").length === 3);
+  // One that was drawn, one that nobody has, and one that comes together with its removal.
+  room.tell({ kind: "removed", sequence: 2 });
+  room.tell({ kind: "removed", sequence: 77 });
+  room.say("four");
+  room.tell({ kind: "removed", sequence: 6 });
+  room.say("five");
+  const texts = () => [...document.querySelectorAll("#messages .message .text")].map((element) => element.textContent).join();
+  await tab.until("the rest", () => document.querySelector("#messages .message:last-child .text")?.textContent === "five");
+  assert.equal(await tab.run(texts), "one,three,five");
+  const late = await stage.tab(browser, `${relay.origin}/s/room`);
+  await late.until("the rest", () => document.querySelector("#messages .message:last-child .text")?.textContent === "five");
+  assert.equal(await late.run(texts), "one,three,five");
+  assert.deepEqual(await late.gaps(), []);
+});
