@@ -94,6 +94,7 @@ def value_of(value):
 
 class Daemon:
     """`port` is the pages' port: the one that speaks TLS, if the daemon does; `plain_port` then is the plain one."""
+    program = staticmethod(binary)  # returns the path of what is run
 
     def __init__(self, test, name, port, sections=None, text=None, notify=True, plain_port=None):
         self.test, self.port, self.sections, self.notify = test, port, sections, notify
@@ -117,7 +118,7 @@ class Daemon:
             environment["NOTIFY_SOCKET"] = str(path)
         with open(self.log_path, "ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                binary(), "run", "--config", str(self.config), stdin=asyncio.subprocess.DEVNULL, stdout=log,
+                self.program(), "run", "--config", str(self.config), stdin=asyncio.subprocess.DEVNULL, stdout=log,
                 stderr=log if self.stderr is None else self.stderr, env=environment, preexec_fn=self.before)
         return self
 

@@ -20,8 +20,9 @@ import tls  # noqa: E402
 WAITING_MAX = 12  # concurrent waiting tests: more of them would start in the same second and delay each other
 
 
-async def main(options):
-    for path in sorted(HERE.glob("test_*.py")):
+async def main(options, folder=HERE):
+    """Runs the tests of a folder, which is on the path of modules."""
+    for path in sorted(folder.glob("test_*.py")):
         importlib.import_module(path.stem)
     words, kind = options.k.lower().split("|"), "tls" if options.tls else "plain"
     chosen = [t[:-1] for t in harness.TESTS if any(word in t[0].lower() for word in words) and kind in t[-1]]

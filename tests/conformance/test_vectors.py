@@ -3,28 +3,12 @@ import asyncio
 
 import websocket
 import wire
-from daemon import ROOT
 from harness import test
 from inbox import Mismatch
 from page import Page
+from vectors import VECTORS, cases, octets
 
 PLAIN = True
-VECTORS = ROOT / "tests" / "vectors" / "uplink-v1"
-
-
-def octets(tokens):
-    out = b""
-    for token in tokens.split():
-        value, _, count = token.partition("*")
-        out += bytes.fromhex(value) * int(count or 1)
-    return out
-
-
-def cases(name, folder=VECTORS):
-    for block in (folder / name).read_text().split("\n\n"):
-        case = dict(line.partition(":")[::2] for line in block.splitlines() if line and not line.startswith("#"))
-        if case:
-            yield {key: value[1:] for key, value in case.items()}
 
 
 @test("this suite's own codec agrees with the frozen vectors")
