@@ -68,7 +68,8 @@ fn files(extensions: &[&str]) -> Vec<String> {
 
 /// Whether a file is part of the product rather than of its tests.
 fn is_source(path: &str) -> bool {
-    ["src/", "crates/", "board/"].iter().any(|folder| path.starts_with(folder))
+    let is_test = ["crates/", "hub/"].iter().any(|folder| path.starts_with(folder)) && path.contains("/tests");
+    !is_test && ["src/", "crates/", "board/", "hub/"].iter().any(|folder| path.starts_with(folder))
 }
 
 fn documents() -> Vec<(String, String)> {
@@ -143,7 +144,7 @@ fn every_path_in_a_document_is_there() {
         for span in
             code(&text).filter(|span| !span.contains(char::is_whitespace) && !span.contains(['*', '…', '<', '{']))
         {
-            let is_ours = ["src/", "crates/", "tests/", "board/", "docs/", "systemd/"]
+            let is_ours = ["src/", "crates/", "tests/", "board/", "docs/", "systemd/", "hub/"]
                 .iter()
                 .any(|folder| span.starts_with(folder));
             if is_ours {
@@ -489,9 +490,11 @@ fn the_worked_examples_are_the_vectors() {
 
 /// The dependencies below a heading of any manifest of the workspace (also those for one target
 /// only), without our own crates.
-fn manifests(heading: &str) -> BTreeSet<String> {
+fn manifests(heading: &str, of_hub: bool) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for path in files(&["Cargo.toml"]).iter().filter(|path| !path.starts_with("tests/")) {
+    let is_hubs = |path: &str| path.starts_with("hub/") || path.starts_with("crates/hub/");
+    let manifests = files(&["Cargo.toml"]);
+    for path in manifests.iter().filter(|path| !path.starts_with("tests/") && is_hubs(path) == of_hub) {
         let mut is_inside = false;
         for line in read(path).lines() {
             if line.starts_with('[') {
@@ -502,33 +505,43 @@ fn manifests(heading: &str) -> BTreeSet<String> {
             }
         }
     }
-    names.retain(|name| name != "board" && !root().join("crates").join(name).exists());
+    names.retain(|name| name != "board" && name != "sharelinkd" && !root().join("crates").join(name).exists());
     names
 }
 
 #[test]
 fn the_dependencies_are_the_manifests() {
     let text = read("docs/dependencies.md");
-    let rows: BTreeMap<String, (usize, usize)> = text
-        .lines()
-        .filter_map(cells)
-        .filter(|row| row.len() == 4 && row[0].starts_with('`'))
-        .map(|row| (row[0].trim_matches('`').to_owned(), (row[1].parse().unwrap(), row[2].parse().unwrap())))
-        .collect();
-    assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), manifests("dependencies"));
-    for name in manifests("dev-dependencies") {
-        assert!(text.contains(&format!("`{name}`")), "docs/dependencies.md does not name {name}");
+    let (relay, hub) = text.split_once("| crate of the hub |").unwrap();
+    let rows = |text: &str| -> BTreeMap<String, (usize, usize)> {
+        let rows = text.lines().filter_map(cells).filter(|row| row.len() == 4 && row[0].starts_with('`'));
+        rows.map(|row| (row[0].trim_matches('`').to_owned(), (row[1].parse().unwrap(), row[2].parse().unwrap())))
+            .collect()
+    };
+    let (relay, hub) = (rows(relay), rows(hub));
+    let relays = manifests("dependencies", false);
+    let hubs: BTreeSet<_> = manifests("dependencies", true).difference(&relays).cloned().collect();
+    assert_eq!(relay.keys().cloned().collect::<BTreeSet<_>>(), relays);
+    assert_eq!(hub.keys().cloned().collect::<BTreeSet<_>>(), hubs);
+    for of_hub in [false, true] {
+        for name in manifests("dev-dependencies", of_hub) {
+            assert!(text.contains(&format!("`{name}`")), "docs/dependencies.md does not name {name}");
+        }
+        assert!(manifests("build-dependencies", of_hub).iter().all(|name| relay.contains_key(name)));
     }
-    assert!(manifests("build-dependencies").iter().all(|name| rows.contains_key(name)));
-    assert_eq!(costs(), rows, "docs/dependencies.md: crates below each dependency, and those that only it brings");
+    let what = "docs/dependencies.md: crates below each dependency, and those that only it brings";
+    assert_eq!(costs("sharelinkd"), relay, "{what}");
+    let mut costs = costs("sharelink-hub");
+    costs.retain(|name, _| hubs.contains(name));
+    assert_eq!(costs, hub, "{what}");
 }
 
 /// For each dependency of our crates: the crates that it brings, and those that only it brings.
-fn costs() -> BTreeMap<String, (usize, usize)> {
+fn costs(of: &str) -> BTreeMap<String, (usize, usize)> {
     let options = ["tree", "-e", "normal", "--prefix", "depth", "--no-dedupe", "--locked", "--offline"];
     let output = Command::new(env!("CARGO"))
         .args(options)
-        .args(["--target", "x86_64-unknown-linux-gnu"])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--package", of])
         .current_dir(root())
         .output()
         .unwrap();
@@ -541,7 +554,8 @@ fn costs() -> BTreeMap<String, (usize, usize)> {
         let depth: usize = depth.parse().unwrap();
         if direct.as_ref().is_none_or(|(at, _)| depth <= *at) {
             let crate_name = name.split(' ').next().unwrap();
-            let is_ours = crate_name == "sharelinkd" || crate_name.starts_with("sharelinkd-");
+            let is_ours =
+                ["sharelinkd", "sharelink-hub"].contains(&crate_name) || crate_name.starts_with("sharelinkd-");
             direct = (!is_ours).then(|| (depth, crate_name.to_owned()));
         }
         if let Some((_, direct)) = &direct {
