@@ -31,7 +31,7 @@ use super::{
     rate::{Bucket, Rate},
 };
 
-/// A relay gives up a request after this time, so whoever waits longer waits in vain.
+/// A relay gives up a request after this time. Requests that are older are dropped.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A call without an answer is made again after this time, while somebody waits for it.

@@ -80,7 +80,7 @@ fn secrets(reader: &mut Reader<'_, '_>) -> (Vec<FromFile>, Option<u32>) {
     (secrets, line)
 }
 
-/// Refuses a secret that opens something else too: whoever gets hold of one would have both.
+/// Refuses a secret that is also used elsewhere: a leak of one would be a leak of both.
 pub fn refuse_doubles(document: &mut Document<'_>, config: &Config) {
     let own = config.pusher.iter().flat_map(|pusher| &pusher.secrets);
     let uplink = &config.uplink;

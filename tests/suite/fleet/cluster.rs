@@ -19,7 +19,7 @@ pub struct Cluster {
     deposed: Option<Memory>,
     reign: u64,
     pipes: Vec<Pipe>,
-    /// One doorbell in so many is lost; 0: none.
+    /// On average, one of this many doorbells is lost; with 0 none is.
     pub loses: u64,
     /// No lag: everything arrives at once.
     pub is_prompt: bool,

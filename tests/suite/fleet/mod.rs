@@ -2,9 +2,10 @@
 //! that lags, loses its newest writes at a promotion and numbers on; hubs and relays that die; a
 //! webhook that fails. The machines are the real ones, `hub::Hub` and `relay::Relay`.
 //!
-//! Checked at every step: one content for each (topic, epoch, track, sequence), whoever saw or
-//! published it; each page's order, and that each number is delivered or told as missing; no final
-//! denial without a reason; nothing of another topic; nobody is let in by a link that was revoked.
+//! Checked at every step: all pages and publishers agree on the content of each (topic, epoch,
+//! track, sequence); pages get messages in order, and each number is delivered or reported by a
+//! gap; no final denial without a reason; nothing of another topic; nobody is admitted by a revoked
+//! link.
 //! At the end all faults heal, and every page must show the newest of everything. Run by
 //! `seeds.rs`.
 
