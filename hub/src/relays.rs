@@ -5,7 +5,15 @@
 //! decides nothing: the machine says what is wrong with a relay, and the task closes the
 //! connection.
 
-use std::{collections::VecDeque, future::poll_fn, io, mem::take, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::{pending, poll_fn},
+    io,
+    mem::take,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use business::RelayId;
 use tokio::{
@@ -121,6 +129,14 @@ async fn write<S: AsyncWrite>(shared: &Shared, relay: RelayId, mut writer: Write
         }
         frames.drain(..).for_each(|frame: Arc<[u8]>| bytes.extend_from_slice(&frame));
         if bytes.is_empty() {
+            if shared.is_ending() {
+                // The relay closes its side when it has read all. Closing this side at once could
+                // lose what it has not read: the kernel resets a connection whose own input waits.
+                return match writer.shutdown().await {
+                    Ok(()) => pending().await,
+                    Err(error) => error.to_string(),
+                };
+            }
             wakeup.notified().await;
         } else if let Err(error) = write_all(shared, relay, &mut writer, &bytes, wakeup).await {
             return error.to_string();

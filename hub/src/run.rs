@@ -36,8 +36,9 @@ use crate::{
     tls, webhook,
 };
 
-/// Requests under way have this time at the end.
-const END_TIME: Duration = Duration::from_secs(5);
+/// Requests under way have this time at the end, and relays this time after them.
+const REQUESTS_TIME: Duration = Duration::from_secs(5);
+const RELAYS_TIME: Duration = Duration::from_secs(2);
 /// Connections that wait to be accepted: the kernel may have a lower limit.
 const BACKLOG: u32 = 1024;
 
@@ -56,6 +57,7 @@ pub struct Running {
     api_tls: watch::Sender<Option<TlsAcceptor>>,
     uplink_tls: watch::Sender<Option<TlsAcceptor>>,
     api_tasks: Vec<JoinHandle<()>>,
+    uplink_tasks: Vec<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -109,7 +111,7 @@ async fn serve(config: Config, path: PathBuf) -> Result<(), String> {
         running.reload(&path);
         notify.ready(&running.ready());
     }
-    notify.stopping(END_TIME);
+    notify.stopping(REQUESTS_TIME + RELAYS_TIME);
     running.end().await;
     Ok(())
 }
@@ -181,7 +183,7 @@ impl Running {
         let (uplink_tls, uplink_acceptor) = watch::channel(parts.uplink_tls);
         let addresses = |listeners: &[TcpListener]| listeners.iter().flat_map(TcpListener::local_addr).collect();
         let (api_addresses, uplink_addresses) = (addresses(&api), addresses(&uplink));
-        let mut tasks = vec![
+        let tasks = vec![
             tokio::spawn(logging::keep_on()),
             tokio::spawn({
                 let shared = Arc::clone(&shared);
@@ -189,11 +191,8 @@ impl Running {
             }),
             tokio::spawn(webhook::serve(Arc::clone(&shared), webhook_settings, outgoing)),
         ];
-        tasks.extend(
-            uplink
-                .into_iter()
-                .map(|listener| tokio::spawn(relays::serve(Arc::clone(&shared), listener, uplink_acceptor.clone()))),
-        );
+        let serve = |listener| relays::serve(Arc::clone(&shared), listener, uplink_acceptor.clone());
+        let uplink_tasks = uplink.into_iter().map(|listener| tokio::spawn(serve(listener))).collect();
         // Its limits are over all listeners.
         let of_api = http::Api::new(Arc::clone(&shared), http_settings);
         let serve = |listener| http::serve(Arc::clone(&of_api), listener, api_acceptor.clone());
@@ -208,6 +207,7 @@ impl Running {
             api_tls,
             uplink_tls,
             api_tasks,
+            uplink_tasks,
             tasks,
         })
     }
@@ -231,20 +231,24 @@ impl Running {
         self.http.send_replace(Arc::new(self.config.http()));
     }
 
-    /// Stops accepting, lets requests under way finish, at most for [`END_TIME`], and ends.
+    /// Stops accepting, lets requests under way finish, then relays take what was acknowledged.
     pub async fn end(self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.uplink_tasks.iter().for_each(JoinHandle::abort);
         // That is how the API's tasks learn it.
         drop(self.http);
         let mut api_tasks = self.api_tasks;
-        let finished = async {
+        let requests = async {
             for task in &mut api_tasks {
                 let _ = task.await;
             }
         };
-        if timeout(END_TIME, finished).await.is_err() {
-            log::warn!("requests are still under way after {} s: they are cut off", END_TIME.as_secs());
+        if timeout(REQUESTS_TIME, requests).await.is_err() {
+            log::warn!("requests are still under way after {} s: they are cut off", REQUESTS_TIME.as_secs());
         }
+        if timeout(RELAYS_TIME, self.shared.end_relays()).await.is_err() {
+            log::warn!("relays are still connected after {} s: they are cut off", RELAYS_TIME.as_secs());
+        }
+        self.tasks.iter().for_each(JoinHandle::abort);
         log::info!("ended");
     }
 }

@@ -29,6 +29,8 @@ pub struct Shared {
     start: Instant,
     /// The machine's deadline may be an earlier one.
     rearm: Notify,
+    /// The last relay is gone.
+    no_relay: Notify,
     questions: mpsc::UnboundedSender<(QuestionId, Subscribe)>,
     notices: mpsc::Sender<Notice>,
 }
@@ -40,6 +42,8 @@ struct Inner {
     calls: HashMap<ApiId, oneshot::Sender<Answer>>,
     next_call: u64,
     wakeups: HashMap<RelayId, Arc<Notify>>,
+    /// The hub ends: relays get what they have not taken yet, then the end of the connection.
+    is_ending: bool,
     /// Until when the timekeeper sleeps.
     armed: Duration,
 }
@@ -103,9 +107,11 @@ impl Shared {
             calls: HashMap::new(),
             next_call: 0,
             wakeups: HashMap::new(),
+            is_ending: false,
             armed: Duration::ZERO,
         };
-        let shared = Self { inner: Mutex::new(inner), start, rearm: Notify::new(), questions, notices };
+        let shared =
+            Self { inner: Mutex::new(inner), start, rearm: Notify::new(), no_relay: Notify::new(), questions, notices };
         shared.change(|_, _| ());
         (Arc::new(shared), Outgoing { questions: asked, notices: told })
     }
@@ -223,8 +229,36 @@ impl Shared {
 
     /// Removes a relay's connection.
     pub fn disconnect(&self, relay: RelayId, why: String) {
-        self.lock().wakeups.remove(&relay);
+        if self.forget(relay) {
+            self.no_relay.notify_one();
+        }
         self.change(|hub, now| hub.disconnect(now.at, relay, business::Ended::Closed(why)));
+    }
+
+    /// Returns whether it was the last one.
+    fn forget(&self, relay: RelayId) -> bool {
+        let mut inner = self.lock();
+        inner.wakeups.remove(&relay);
+        inner.wakeups.is_empty()
+    }
+
+    /// Whether the hub ends: see [`Self::end_relays`].
+    pub fn is_ending(&self) -> bool {
+        self.lock().is_ending
+    }
+
+    /// Sends each relay what it has not taken yet, then the end of the connection; returns when all
+    /// have closed theirs. That takes as long as they do.
+    pub async fn end_relays(&self) {
+        let is_none = {
+            let mut inner = self.lock();
+            inner.is_ending = true;
+            inner.wakeups.values().for_each(|wakeup| wakeup.notify_one());
+            inner.wakeups.is_empty()
+        };
+        if !is_none {
+            self.no_relay.notified().await;
+        }
     }
 
     /// See [`Hub::take`].

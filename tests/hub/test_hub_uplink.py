@@ -569,28 +569,32 @@ async def epochs(t):
 
 @test("a hub that is asked to end has sent relays all that it acknowledged, and exits with 0")
 async def ends(t):
-    for _ in range(3):
-        hub = await t.hub()
-        relay = await t.relay_end(hub)
-        ask = await relay.accepted(await hub.link("room"))
-        acknowledged = []
+    hub = await t.hub(topics={"messages": 1000, "messages_kib": 32_768})
+    slow, fast = await t.relay_end(hub, "slow", receive_buffer=4096), await t.relay_end(hub, "fast")
+    link = await hub.link("room")
+    asks = [await relay.accepted(link) for relay in (slow, fast)]
+    # It reads again when the hub is at its end: until then far more waits for it than sockets hold.
+    slow.reading.clear()
+    acknowledged = []
 
-        async def publish(client):
-            while True:
-                status, answer = await client.message("room", {"text": "x" * 1000})
-                if status == 200:
-                    acknowledged.append(answer["sequence"])
-        publishers = [asyncio.ensure_future(publish(Client(hub))) for _ in range(16)]
-        async with asyncio.timeout(30 * SLACK):
-            while len(acknowledged) < 300:
-                await asyncio.sleep(0.01)
-        hub.signal(signal.SIGTERM)
-        assert await hub.exit() == 0
-        await asyncio.gather(*publishers, return_exceptions=True)
+    async def publish(client):
+        while True:
+            status, answer = await client.message("room", {"text": "x" * 32_000})
+            if status == 200:
+                acknowledged.append(answer["sequence"])
+    publishers = [asyncio.ensure_future(publish(Client(hub))) for _ in range(16)]
+    async with asyncio.timeout(60 * SLACK):
+        while len(acknowledged) < 400:
+            await asyncio.sleep(0.01)
+    hub.signal(signal.SIGTERM)
+    await asyncio.gather(*publishers, return_exceptions=True)
+    slow.reading.set()
+    assert await hub.exit() == 0
+    for relay, ask in zip((slow, fast), asks):
         await relay.end()
         got = {f.sequence for f in relay.seen("Publish", topic=ask.topic)}
         lost = sorted(set(acknowledged) - got)
-        assert not lost, f"{len(lost)} of {len(acknowledged)}, {lost[:5]}; the last that came is {max(got)}"
+        assert not lost, f"{relay.name}: {len(lost)} of {len(acknowledged)}, {lost[:5]}; the last that came is {max(got)}"
 
 
 # --- the webhook ---
