@@ -38,7 +38,7 @@ use crate::{
 
 /// Requests under way have this time at the end, and relays this time after them.
 const REQUESTS_TIME: Duration = Duration::from_secs(5);
-const RELAYS_TIME: Duration = Duration::from_secs(2);
+const RELAYS_TIME: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted: the kernel may have a lower limit.
 const BACKLOG: u32 = 1024;
 

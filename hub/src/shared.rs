@@ -250,15 +250,18 @@ impl Shared {
     /// Sends each relay what it has not taken yet, then the end of the connection; returns when all
     /// have closed theirs. That takes as long as they do.
     pub async fn end_relays(&self) {
-        let is_none = {
-            let mut inner = self.lock();
-            inner.is_ending = true;
-            inner.wakeups.values().for_each(|wakeup| wakeup.notify_one());
-            inner.wakeups.is_empty()
-        };
-        if !is_none {
+        while self.ask_to_end() {
+            // It may have been told of an earlier last one, so it looks again.
             self.no_relay.notified().await;
         }
+    }
+
+    /// Returns whether there is a relay.
+    fn ask_to_end(&self) -> bool {
+        let mut inner = self.lock();
+        inner.is_ending = true;
+        inner.wakeups.values().for_each(|wakeup| wakeup.notify_one());
+        !inner.wakeups.is_empty()
     }
 
     /// See [`Hub::take`].

@@ -570,6 +570,11 @@ async def epochs(t):
 @test("a hub that is asked to end has sent relays all that it acknowledged, and exits with 0")
 async def ends(t):
     hub = await t.hub(topics={"messages": 1000, "messages_kib": 32_768})
+    # A relay that came and went before is not the last one.
+    (await t.relay_end(hub, "gone")).drop()
+    async with asyncio.timeout(10 * SLACK):
+        while (await hub.api("GET", "/v1/fleet"))["relays"]:
+            await asyncio.sleep(0.01)
     slow, fast = await t.relay_end(hub, "slow", receive_buffer=4096), await t.relay_end(hub, "fast")
     link = await hub.link("room")
     asks = [await relay.accepted(link) for relay in (slow, fast)]
@@ -584,7 +589,7 @@ async def ends(t):
                 acknowledged.append(answer["sequence"])
     publishers = [asyncio.ensure_future(publish(Client(hub))) for _ in range(16)]
     async with asyncio.timeout(60 * SLACK):
-        while len(acknowledged) < 400:
+        while len(acknowledged) < 200:
             await asyncio.sleep(0.01)
     hub.signal(signal.SIGTERM)
     await asyncio.gather(*publishers, return_exceptions=True)
