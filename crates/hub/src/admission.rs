@@ -433,7 +433,12 @@ impl Admission {
         if self.revoked.is_empty() {
             return None;
         }
-        let (reason, until) = self.revoked.get(&hash(link))?;
+        self.revoked_by(now, &hash(link))
+    }
+
+    /// The same, by the hash of a link or token.
+    pub fn revoked_by(&self, now: Duration, hash: &LinkHash) -> Option<Arc<str>> {
+        let (reason, until) = self.revoked.get(hash)?;
         (*until > now).then(|| Arc::clone(reason))
     }
 }

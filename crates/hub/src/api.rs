@@ -12,9 +12,10 @@ use super::{
     Name,
     admission::hash,
     call::{Answer, ApiId, Call, FleetView, RelayView, TopicView},
-    engine::{Append, Attached, Entry, Part, Refusal, Reply, Request, Room},
+    engine::{Append, Attached, Entry, Part, Refusal, Reply, Request, Room, StreamId},
     hub::Hub,
     memory::Moment,
+    notice::Notice,
     purpose::{Purpose, Step},
 };
 
@@ -35,6 +36,18 @@ impl Hub {
                     return self.answer(id, Answer::Refused(Refusal::Full(Room::Rings)));
                 }
                 self.publishing(topic, append)
+            }
+            Call::Lease { topic, track, lease, token } => {
+                if let Some(reason) = token.and_then(|token| self.admission.revoked_by(now.at, &token)) {
+                    self.stream_ended(topic, track, lease.stream);
+                    return self.answer(id, Answer::Revoked(reason));
+                }
+                let step = Step::Leasing { topic: topic.clone(), track, stream: lease.stream };
+                (step, Request::Lease { topic, track, lease })
+            }
+            Call::Release { topic, track, stream } => {
+                let step = Step::Releasing { topic: topic.clone(), track, stream };
+                (step, Request::Release { topic, track, stream })
             }
             Call::Remove { topic, sequence } => {
                 let tombstone = removed(sequence);
@@ -79,6 +92,22 @@ impl Hub {
     pub(crate) fn stepped(&mut self, now: Moment, id: ApiId, step: Step, reply: Reply) {
         self.calls -= 1;
         let answer = match (step, reply) {
+            (Step::Leasing { topic, track, stream }, Reply::Done) => {
+                if self.streams.insert(stream) {
+                    self.notices.push(Notice::StreamStarted { topic, track });
+                }
+                Answer::Done
+            }
+            // The lease is another's, or the topic has ended: the stream is over.
+            (Step::Leasing { topic, track, stream }, Reply::Refused(refusal)) => {
+                self.stream_ended(topic, track, stream);
+                Answer::Refused(refusal)
+            }
+            // An engine that does not answer lets the lease run out.
+            (Step::Releasing { topic, track, stream }, _) => {
+                self.stream_ended(topic, track, stream);
+                Answer::Done
+            }
             // It is taken down, and nobody is there to be told.
             (Step::Announcing { .. }, Reply::Refused(Refusal::Ended(_))) => Answer::Done,
             (_, Reply::Unavailable) => Answer::Unavailable,
@@ -94,7 +123,7 @@ impl Hub {
             (Step::Removing { topic, sequence }, Reply::Done) => {
                 let (track, data) = (Track::Messages, removed(sequence));
                 let step = Step::Announcing { topic: topic.clone(), data: Arc::clone(&data) };
-                let append = Append { track, part: Part::Whole, data, key: None, replaces: None };
+                let append = Append { track, part: Part::Whole, data, key: None, replaces: None, stream: None };
                 let (_, request) = self.publishing(topic, append);
                 self.calls += 1;
                 self.request(Purpose::Api(id, step), request);
@@ -151,6 +180,12 @@ impl Hub {
         }
         row.rung(track, entry.sequence);
         self.read_on(topic);
+    }
+
+    fn stream_ended(&mut self, topic: Name, track: Track, stream: StreamId) {
+        if self.streams.remove(&stream) {
+            self.notices.push(Notice::StreamEnded { topic, track });
+        }
     }
 
     fn view(&self, topic: &Name, attached: Attached, state: Option<Entry>) -> Answer {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use wire::Track;
+
 use super::{
     Name,
-    engine::{Append, Attached, Entry, Refusal},
+    engine::{Append, Attached, Entry, Lease, LinkHash, Refusal, StreamId},
 };
 
 /// Identifies a call of the API; chosen by the caller.
@@ -20,6 +22,27 @@ pub enum Call {
         topic: Name,
         /// What.
         append: Append,
+    },
+    /// Begin a stream of a media track, or keep its lease. Answered by `Done`, by `Revoked` if its
+    /// token was, and by `Refused` if another stream has the track.
+    Lease {
+        /// The topic, opened if there is none.
+        topic: Name,
+        /// Audio or video.
+        track: Track,
+        /// The stream and its owner.
+        lease: Lease,
+        /// The hash of the token by which it came, if it was one.
+        token: Option<LinkHash>,
+    },
+    /// End a stream, of one track. Answered by `Done`.
+    Release {
+        /// The topic.
+        topic: Name,
+        /// Audio or video.
+        track: Track,
+        /// The stream.
+        stream: StreamId,
     },
     /// Take a message down: late pages don't get it, and a message tells the others to hide it.
     /// Answered by `Published`, with that message's place; by `Done` where the topic has ended, so
@@ -120,6 +143,8 @@ pub enum Answer {
     Missing,
     /// It was refused; nothing changed.
     Refused(Refusal),
+    /// The token was revoked, with this reason.
+    Revoked(Arc<str>),
     /// Too many calls wait: come back.
     Busy,
     /// The engine can't be reached: come back. Whether it was done is not known.

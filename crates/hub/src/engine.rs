@@ -8,6 +8,7 @@
 //! *Reign*: the time in which one process numbers. A new one starts far above the numbers of the
 //! one before, in the same epoch, so that no (epoch, track, sequence) ever names two contents.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use wire::Track;
@@ -82,7 +83,28 @@ pub struct Append {
     pub key: Option<Key>,
     /// Of state alone: published only if this is the newest one's sequence (0: if there is none).
     pub replaces: Option<u64>,
+    /// Of media alone: the stream that it is of. Refused if another one has the track's lease.
+    pub stream: Option<StreamId>,
 }
+
+/// Identifies one stream of media: an HTTP request or a WebSocket. Random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// Who wants to publish a media track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The stream.
+    pub stream: StreamId,
+    /// A hash of the key or token by which it came: another stream of the same one takes the track
+    /// over where the first has published nothing for [`LEASE_QUIET`].
+    pub owner: [u8; 32],
+}
+
+/// A lease ends after this time without a publication and without being asked for again.
+pub const LEASE_TIME: Duration = Duration::from_secs(5);
+/// A stream that has published nothing for this time gives way to another of its owner.
+pub const LEASE_QUIET: Duration = Duration::from_secs(1);
 
 /// Something that the hub asks of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +151,25 @@ pub enum Request {
         sequence: u64,
         /// What is kept in its place.
         tombstone: Arc<[u8]>,
+    },
+    /// Take a media track for one stream, or keep it. Opens a topic that doesn't exist. Answered by
+    /// [`Reply::Done`].
+    Lease {
+        /// The topic.
+        topic: Name,
+        /// Audio or video.
+        track: Track,
+        /// By whom.
+        lease: Lease,
+    },
+    /// Give a media track back, if this stream has it. Answered by [`Reply::Done`].
+    Release {
+        /// The topic.
+        topic: Name,
+        /// Audio or video.
+        track: Track,
+        /// By whom.
+        stream: StreamId,
     },
     /// End a topic: it takes no publications until it is opened. Answered by [`Reply::Done`].
     End {
@@ -192,6 +233,8 @@ pub struct Attached {
     pub first: [u64; 4],
     /// Of audio and video: the init segment.
     pub init: [Option<Entry>; 2],
+    /// Of audio and video: whether a stream has the track.
+    pub is_live: [bool; 2],
     /// It has ended, with this reason.
     pub ended: Option<Arc<str>>,
 }
@@ -248,6 +291,8 @@ pub enum Refusal {
     Missing,
     /// The topic has ended, with this reason.
     Ended(Arc<str>),
+    /// Another stream publishes this track.
+    Leased,
     /// The key was used for another content.
     KeyReused,
     /// The state is another one: its sequence, 0 if there is none.

@@ -7,16 +7,17 @@
 //! written. Nothing waits here; the time is an argument. All queues are bounded.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use business::{Business, Ended, RelayId};
+use wire::Track;
 
 use super::{
     Name,
     admission::{Admission, QuestionId, Subscribe, Verdict},
     call::{Answer, ApiId},
     counters::Counters,
-    engine::{Bell, Doorbell, LinkHash, Position, Reply, Request},
+    engine::{Bell, Doorbell, LinkHash, Position, Reply, Request, StreamId},
     following::Followed,
     memory::Moment,
     note::Note,
@@ -53,6 +54,8 @@ pub struct Hub {
     requests: VecDeque<(Ticket, Request)>,
     under_way: BTreeMap<Ticket, Purpose>,
     next_ticket: u64,
+    /// Streams of media that come to this hub.
+    pub(crate) streams: BTreeSet<StreamId>,
     /// Calls of the API that wait for the engine.
     pub(crate) calls: usize,
     answers: VecDeque<(ApiId, Answer)>,
@@ -85,6 +88,7 @@ impl Hub {
             requests: VecDeque::new(),
             under_way: BTreeMap::new(),
             next_ticket: 0,
+            streams: BTreeSet::new(),
             calls: 0,
             answers: VecDeque::new(),
             notices: Notices::new(settings.limits.notices_max),
@@ -196,7 +200,7 @@ impl Hub {
             Bell::Published(..) => self.attach(&topic),
             Bell::Removed(sequence) => {
                 let request =
-                    Request::Read { topic: topic.clone(), track: wire::Track::Messages, from: sequence, count_max: 1 };
+                    Request::Read { topic: topic.clone(), track: Track::Messages, from: sequence, count_max: 1 };
                 self.request(Purpose::Reread(topic), request);
             }
             Bell::Changed => self.attach(&topic),

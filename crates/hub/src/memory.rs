@@ -24,7 +24,10 @@ use topic::{ENTRY_SIZE, JUMP, KEY_SIZE, TOPIC_SIZE, Topic, Used, check};
 
 use super::{
     Name,
-    engine::{Append, Bell, Doorbell, Key, LinkHash, PARTITIONS, Part, Position, Refusal, Reply, Request, Room, Seen},
+    engine::{
+        Append, Bell, Doorbell, Key, Lease, LinkHash, PARTITIONS, Part, Position, Refusal, Reply, Request, Room, Seen,
+        StreamId,
+    },
 };
 
 /// Expired topics that one call forgets, at most: more than it can open.
@@ -97,9 +100,11 @@ impl Memory {
         let answer = match request {
             Request::Append { topic, append, seen } => self.append(now, topic, append, seen),
             Request::Attach { topic, seen } => self.attach(now, &topic, seen),
-            Request::Look { topic } => Ok(Reply::Attached(self.topics.get(&topic).map(Topic::attached))),
+            Request::Look { topic } => Ok(Reply::Attached(self.topics.get(&topic).map(|topic| topic.attached(now.at)))),
             Request::Read { topic, track, from, count_max } => self.read(&topic, track, from, count_max),
             Request::Remove { topic, sequence, tombstone } => self.remove(topic, sequence, &tombstone),
+            Request::Lease { topic, track, lease } => self.lease(now, &topic, track, lease),
+            Request::Release { topic, track, stream } => Ok(self.release(&topic, track, stream)),
             Request::End { topic, reason } => self.end(now, topic, Some(reason)),
             Request::Open { topic } => self.end(now, topic, None),
             Request::List { after, prefix, count_max } => Ok(self.list(&after, &prefix, count_max)),
@@ -116,8 +121,8 @@ impl Memory {
     }
 
     fn append(&mut self, now: Moment, name: Name, append: Append, seen: Seen) -> Result<Reply, Refusal> {
-        let Append { track, part, data, key, replaces } = append;
-        if let (Some(key), Some(topic)) = (&key, self.topics.get(&name))
+        let track = append.track;
+        if let (Some(key), Some(topic)) = (&append.key, self.topics.get(&name))
             && let Some(used) = topic.keys.get(&key.text)
         {
             return match used.content == key.content && used.track == track {
@@ -126,28 +131,29 @@ impl Memory {
             };
         }
         let (limits, reign) = (self.limits, self.reign);
-        if key.is_some() && self.keys >= limits.keys_max {
+        if append.key.is_some() && self.keys >= limits.keys_max {
             return Err(Refusal::Full(Room::Keys));
         }
         // Before a topic is opened for it: what is wrong in itself opens none.
-        check(track, &part, &data).map_err(Refusal::Publication)?;
-        let wanted = data.len() + ENTRY_SIZE + if key.is_some() { KEY_SIZE } else { 0 };
+        check(track, &append.part, &append.data).map_err(Refusal::Publication)?;
+        let wanted = append.data.len() + ENTRY_SIZE + if append.key.is_some() { KEY_SIZE } else { 0 };
         if self.size + wanted + TOPIC_SIZE > limits.size_max {
             return Err(Refusal::Full(Room::Memory));
         }
         if !self.topics.contains_key(&name) {
             // A chunk needs an init segment, and no topic is opened in vain.
-            if matches!(part, Part::Start | Part::Continue) {
+            if matches!(append.part, Part::Start | Part::Continue) {
                 return Err(Refusal::Publication(PublishError::OutOfOrder));
             }
-            if replaces.is_some_and(|expected| expected != 0) {
+            if append.replaces.is_some_and(|expected| expected != 0) {
                 return Err(Refusal::Replaced(0));
             }
         }
         let topic = self.open(now, &name, seen)?;
         let before = topic.size();
         topic.fence(reign, now.unix_us, seen);
-        let result = topic.append(now.at, &limits, track, part, data, replaces);
+        let key = append.key.clone();
+        let result = topic.append(now.at, &limits, append);
         let epoch = topic.epoch;
         let mut keys_used = 0;
         if let (Ok(sequence), Some(Key { text, content })) = (&result, key) {
@@ -168,7 +174,7 @@ impl Memory {
         let reign = self.reign;
         let topic = self.open(now, name, seen)?;
         topic.fence(reign, now.unix_us, seen);
-        let attached = topic.attached();
+        let attached = topic.attached(now.at);
         self.touch(now.at, name);
         Ok(Reply::Attached(Some(attached)))
     }
@@ -207,6 +213,22 @@ impl Memory {
         self.touch(now.at, &name);
         self.ring(name, Bell::Changed);
         Ok(Reply::Done)
+    }
+
+    fn lease(&mut self, now: Moment, name: &Name, track: Track, lease: Lease) -> Result<Reply, Refusal> {
+        if !track.is_media() {
+            return Err(Refusal::Publication(PublishError::PartOfOtherTrack));
+        }
+        self.open(now, name, Seen::default())?.lease(now.at, track, lease)?;
+        self.touch(now.at, name);
+        Ok(Reply::Done)
+    }
+
+    fn release(&mut self, name: &Name, track: Track, stream: StreamId) -> Reply {
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.release(track, stream);
+        }
+        Reply::Done
     }
 
     fn list(&self, after: &str, prefix: &str, count_max: usize) -> Reply {

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use wire::Track;
+
 use super::Name;
 
 /// Something that happened.
@@ -39,6 +41,20 @@ pub enum Notice {
         topic: Name,
         /// Pages, over all relays.
         pages: u64,
+    },
+    /// A stream of picture or sound began.
+    StreamStarted {
+        /// The topic.
+        topic: Name,
+        /// Audio or video.
+        track: Track,
+    },
+    /// It has ended.
+    StreamEnded {
+        /// The topic.
+        topic: Name,
+        /// Audio or video.
+        track: Track,
     },
 }
 

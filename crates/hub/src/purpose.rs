@@ -10,7 +10,7 @@ use wire::Track;
 use super::{
     Name,
     call::ApiId,
-    engine::{Attached, LinkHash, Part},
+    engine::{Attached, LinkHash, Part, StreamId},
 };
 
 /// Identifies a request to the engine.
@@ -42,6 +42,17 @@ pub(crate) enum Step {
         track: Track,
         part: Part,
         data: Arc<[u8]>,
+    },
+    /// A stream begins, or goes on.
+    Leasing {
+        topic: Name,
+        track: Track,
+        stream: StreamId,
+    },
+    Releasing {
+        topic: Name,
+        track: Track,
+        stream: StreamId,
     },
     /// A message was taken down, and pages are told.
     Announcing {

@@ -81,6 +81,9 @@ pub fn problem(answer: Answer, missing: &str) -> Problem {
             Problem::new(StatusCode::NOT_FOUND, "not_found", missing)
         }
         Answer::Refused(refusal) => refused(refusal),
+        Answer::Revoked(reason) => {
+            Problem::new(StatusCode::FORBIDDEN, "token_revoked", "the token was revoked").with_reason(&reason)
+        }
         Answer::Busy => Problem::busy("busy", "too many calls wait for the engine; send it again"),
         // Any other answer is not one to what was asked, so nobody knows what was done.
         _ => Problem::unavailable(
@@ -97,6 +100,10 @@ fn refused(refusal: Refusal) -> Problem {
         Refusal::Ended(reason) => {
             let detail = "the topic has ended; open it again by POST /v1/topics/{topic}/open";
             Problem::new(StatusCode::CONFLICT, "topic_ended", detail).with_reason(&reason)
+        }
+        Refusal::Leased => {
+            let detail = "another stream publishes this track of the topic; stop it first, or send to another topic";
+            Problem::new(StatusCode::CONFLICT, "already_live", detail)
         }
         Refusal::KeyReused => {
             let detail = "this idempotency key was used for another content on this topic; use a new one for each";
@@ -147,6 +154,7 @@ mod tests {
         for (refusal, status) in [
             (Refusal::Missing, 404),
             (Refusal::Ended("over".into()), 409),
+            (Refusal::Leased, 409),
             (Refusal::KeyReused, 422),
             (Refusal::Replaced(7), 412),
             (Refusal::Publication(Wrong::TooLarge), 413),

@@ -106,7 +106,8 @@ async fn publish(shared: &Shared, publications: Vec<Publication>) -> Result<(), 
         }
     }
     for (done, Publication { topic, data }) in publications.into_iter().enumerate() {
-        let append = Append { track: Track::Messages, part: Part::Whole, data, key: None, replaces: None };
+        let append =
+            Append { track: Track::Messages, part: Part::Whole, data, key: None, replaces: None, stream: None };
         let answer = tokio::select! {
             answer = answers::call(shared, Call::Publish { topic: topic.clone(), append }) => answer,
             () = &mut deadline => Answer::Unavailable,

@@ -109,7 +109,7 @@ pub fn append(track: Track, bytes: &[u8], key: Option<&str>, size_max: usize) ->
         let content = Sha256::new().chain_update([track as u8]).chain_update(data).finalize().into();
         Key { text: text.into(), content }
     });
-    Ok(Append { track, part: Part::Whole, data: data.into(), key, replaces: None })
+    Ok(Append { track, part: Part::Whole, data: data.into(), key, replaces: None, stream: None })
 }
 
 /// The caller's `Idempotency-Key`.

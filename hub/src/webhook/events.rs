@@ -137,6 +137,10 @@ enum What {
     Vacated { topic: String },
     #[serde(rename = "topic.audience")]
     Audience { topic: String, pages: u64 },
+    #[serde(rename = "stream.started")]
+    StreamStarted { topic: String, track: &'static str },
+    #[serde(rename = "stream.ended")]
+    StreamEnded { topic: String, track: &'static str },
 }
 
 impl From<Notice> for What {
@@ -149,6 +153,10 @@ impl From<Notice> for What {
             Notice::Occupied { topic } => Self::Occupied { topic: topic.to_string() },
             Notice::Vacated { topic } => Self::Vacated { topic: topic.to_string() },
             Notice::Audience { topic, pages } => Self::Audience { topic: topic.to_string(), pages },
+            Notice::StreamStarted { topic, track } => {
+                Self::StreamStarted { topic: topic.to_string(), track: track.name() }
+            }
+            Notice::StreamEnded { topic, track } => Self::StreamEnded { topic: topic.to_string(), track: track.name() },
         }
     }
 }
@@ -174,6 +182,8 @@ mod tests {
             Notice::Audience { topic: topic(), pages: 12 },
             Notice::PageMessage { topic: topic(), relay, connection: 3, page: 17, data },
             Notice::Vacated { topic: topic() },
+            Notice::StreamStarted { topic: topic(), track: wire::Track::Video },
+            Notice::StreamEnded { topic: topic(), track: wire::Track::Video },
         ];
         let document = include_str!("../../../docs/webhooks.md").replace(char::is_whitespace, "");
         for (number, notice) in (7..).zip(notices) {

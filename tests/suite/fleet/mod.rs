@@ -324,7 +324,7 @@ impl World {
 
     fn publish_on(&mut self, hub: usize, topic: usize, track: Track, part: Part) {
         let data = self.text(topic);
-        let append = Append { track, part, data: data.clone().into(), key: None, replaces: None };
+        let append = Append { track, part, data: data.clone().into(), key: None, replaces: None, stream: None };
         self.call(hub, Op::Publish { topic, track, data }, Call::Publish { topic: self.names[topic].clone(), append });
     }
 

@@ -13,7 +13,7 @@ use business::PublishError;
 use wire::{DATA_SIZE_MAX, MIME_SIZE_MAX, SEQUENCE_END, Track};
 
 use super::limits::Limits;
-use crate::engine::{Attached, Entry, Part, Refusal, Seen};
+use crate::engine::{Append, Attached, Entry, LEASE_QUIET, LEASE_TIME, Lease, Part, Refusal, Seen, StreamId};
 
 /// By how much a counter jumps where a new reign begins: more than what one reign can have lost.
 pub(super) const JUMP: u64 = 1 << 20;
@@ -33,6 +33,8 @@ pub(super) struct Topic {
     pub messages: VecDeque<Entry>,
     pub messages_size: usize,
     media: [Media; 2],
+    /// Who publishes audio and video.
+    leases: [Option<Held>; 2],
     pub ended: Option<Arc<str>>,
     pub keys: BTreeMap<Arc<str>, Used>,
     /// Keys in the order in which they expire.
@@ -51,6 +53,15 @@ struct Media {
     /// The running group's start; 0: no `Continue` may follow.
     group: u64,
     touched: Duration,
+}
+
+/// A lease that was given.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    lease: Lease,
+    until: Duration,
+    /// When the stream last published, or began.
+    published: Duration,
 }
 
 /// An idempotency key that was used.
@@ -82,6 +93,7 @@ impl Topic {
             messages: VecDeque::new(),
             messages_size: 0,
             media: <[Media; 2]>::default(),
+            leases: [None; 2],
             ended: None,
             keys: BTreeMap::new(),
             keys_by_age: VecDeque::new(),
@@ -125,17 +137,13 @@ impl Topic {
         }
     }
 
-    pub fn append(
-        &mut self,
-        now: Duration,
-        limits: &Limits,
-        track: Track,
-        part: Part,
-        data: Arc<[u8]>,
-        replaces: Option<u64>,
-    ) -> Result<u64, Refusal> {
+    pub fn append(&mut self, now: Duration, limits: &Limits, append: Append) -> Result<u64, Refusal> {
+        let Append { track, part, data, replaces, stream, key: _ } = append;
         if let Some(reason) = &self.ended {
             return Err(Refusal::Ended(Arc::clone(reason)));
+        }
+        if let Some(stream) = stream {
+            self.prolong(now, track, stream)?;
         }
         let newest = self.state.as_ref().map_or(0, |state| state.sequence);
         if replaces.is_some_and(|expected| expected != newest) {
@@ -165,6 +173,52 @@ impl Topic {
         Ok(sequence)
     }
 
+    /// Gives a media track to a stream, or prolongs what it has.
+    pub fn lease(&mut self, now: Duration, track: Track, lease: Lease) -> Result<(), Refusal> {
+        if let Some(reason) = &self.ended {
+            return Err(Refusal::Ended(Arc::clone(reason)));
+        }
+        let place = self.leased(track);
+        let published = match place {
+            Some(held) if held.lease.stream == lease.stream => held.published,
+            Some(held) if now < held.until => {
+                let gives_way = held.lease.owner == lease.owner && now >= held.published.saturating_add(LEASE_QUIET);
+                if !gives_way {
+                    return Err(Refusal::Leased);
+                }
+                now
+            }
+            _ => now,
+        };
+        *place = Some(Held { lease, until: now.saturating_add(LEASE_TIME), published });
+        Ok(())
+    }
+
+    /// Takes a track back from a stream, if it has it.
+    pub fn release(&mut self, track: Track, stream: StreamId) {
+        let place = self.leased(track);
+        if place.is_some_and(|held| held.lease.stream == stream) {
+            *place = None;
+        }
+    }
+
+    /// A publication of the stream that has the track, or had it last.
+    fn prolong(&mut self, now: Duration, track: Track, stream: StreamId) -> Result<(), Refusal> {
+        match self.leased(track) {
+            Some(held) if held.lease.stream == stream => {
+                held.until = now.saturating_add(LEASE_TIME);
+                held.published = now;
+                Ok(())
+            }
+            _ => Err(Refusal::Leased),
+        }
+    }
+
+    const fn leased(&mut self, track: Track) -> &mut Option<Held> {
+        let [audio, video] = &mut self.leases;
+        if matches!(track, Track::Audio) { audio } else { video }
+    }
+
     /// Audio's or video's.
     const fn medium(&mut self, track: Track) -> &mut Media {
         let [audio, video] = &mut self.media;
@@ -184,7 +238,7 @@ impl Topic {
         alone.iter().filter(move |entry| entry.sequence >= from).chain(kept.into_iter().flatten())
     }
 
-    pub fn attached(&self) -> Attached {
+    pub fn attached(&self, now: Duration) -> Attached {
         let mut first = self.next;
         let oldest = [
             self.state.as_ref().map(|state| state.sequence),
@@ -194,7 +248,8 @@ impl Topic {
         ];
         first.iter_mut().zip(oldest).for_each(|(first, oldest)| *first = oldest.unwrap_or(*first));
         let init = [self.media[0].init.clone(), self.media[1].init.clone()];
-        Attached { epoch: self.epoch, next: self.next, first, init, ended: self.ended.clone() }
+        let is_live = self.leases.map(|held| held.is_some_and(|held| now < held.until));
+        Attached { epoch: self.epoch, next: self.next, first, init, is_live, ended: self.ended.clone() }
     }
 
     pub fn forget_media(&mut self) {

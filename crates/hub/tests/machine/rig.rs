@@ -83,6 +83,7 @@ pub fn message(text: &str) -> Append {
         data: format!("{text:?}").into_bytes().into(),
         key: None,
         replaces: None,
+        stream: None,
     }
 }
 
