@@ -13,7 +13,7 @@ import lag
 import tls
 from business import Business
 from daemon import Daemon, Ports
-from inbox import Mismatch
+from inbox import SLACK, Mismatch
 from page import open_page
 from websocket import Refused
 
@@ -188,9 +188,9 @@ async def once(name, function, timeout):
     """(fault or None, logs, whether to restart the test)"""
     t, fault, stalled = Test(name), None, False
     try:
-        await asyncio.wait_for(function(t), timeout)
+        await asyncio.wait_for(function(t), timeout * SLACK)
     except asyncio.TimeoutError:
-        fault = f"not done after {timeout} s"
+        fault = f"not done after {timeout * SLACK} s"
     except lag.Stalled as error:
         fault, stalled = str(error), True
     except Exception as error:  # any exception is a failure of the test

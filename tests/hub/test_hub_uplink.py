@@ -390,6 +390,7 @@ async def slow(t):
         status, answer = await client.message("room", {"n": n, "text": text})
         assert (status, answer["sequence"]) == (200, n), answer
         if n % 10 == 0:  # never further behind than what is kept
+            slow.send("Ping", nonce=n)  # a sign of life
             await fast.messages(ask.topic, n)
     client.close()
     assert [f.sequence for f in fast.seen("Publish", track="messages")] == list(range(1, 501))
@@ -575,7 +576,7 @@ async def ends(t):
     async with asyncio.timeout(10 * SLACK):
         while (await hub.api("GET", "/v1/fleet"))["relays"]:
             await asyncio.sleep(0.01)
-    slow, fast = await t.relay_end(hub, "slow", receive_buffer=4096), await t.relay_end(hub, "fast")
+    slow, fast = await t.relay_end(hub, "slow"), await t.relay_end(hub, "fast")
     link = await hub.link("room")
     asks = [await relay.accepted(link) for relay in (slow, fast)]
     # It reads again when the hub is at its end: until then far more waits for it than sockets hold.
@@ -589,7 +590,7 @@ async def ends(t):
                 acknowledged.append(answer["sequence"])
     publishers = [asyncio.ensure_future(publish(Client(hub))) for _ in range(16)]
     async with asyncio.timeout(60 * SLACK):
-        while len(acknowledged) < 200:
+        while len(acknowledged) < 250:
             await asyncio.sleep(0.01)
     hub.signal(signal.SIGTERM)
     await asyncio.gather(*publishers, return_exceptions=True)
@@ -648,7 +649,7 @@ async def with_webhook(t, verdict):
     receiver = await Receiver(verdict).start()
     write(t, "webhook", "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo=")
     hub = await t.hub(links={"admission": "webhook", "keys": []}, webhook={
-        "url": f"http://127.0.0.1:{receiver.port}/hook", "secret_files": ["webhook"]})
+        "url": f"http://127.0.0.1:{receiver.port}/hook", "secret_files": ["webhook"], "timeout_s": 9})
     return hub, receiver
 
 

@@ -183,7 +183,8 @@ fn count_publications_of<S: Read + Write + Send + 'static>(
         (business, pages)
     });
     println!("{counted:?} for {publications} publications, {} deliveries", publications * PAGES as u64);
-    assert!(counted.blocks.count_current < 50, "{} blocks stayed", counted.blocks.count_current);
+    let stayed = counted.blocks.count_current;
+    assert!(stayed < i64::try_from(publications / 4).unwrap(), "{stayed} blocks stayed");
     counted
 }
 
@@ -262,8 +263,9 @@ fn nothing_is_kept_for_pages_that_stall_by_tls() {
         (business, page, stalled)
     });
     println!("{counted:?} while {PAGES} pages stall");
-    assert!(counted.blocks.count_current < 50, "{} blocks stayed", counted.blocks.count_current);
-    assert!(counted.blocks.bytes_current < 4_096, "{} bytes stayed", counted.blocks.bytes_current);
+    // A record for each of them would be 168 KB.
+    assert!(counted.blocks.count_current < 1_000, "{} blocks stayed", counted.blocks.count_current);
+    assert!(counted.blocks.bytes_current < 65_536, "{} bytes stayed", counted.blocks.bytes_current);
 }
 
 /// A connection by TLS with a tiny receive buffer.
@@ -330,12 +332,14 @@ fn idle(address: SocketAddr) -> wss::Secured {
 #[test]
 fn the_heap_of_a_tls_connection_is_within_its_terms_wherever_it_stops() {
     // Blocks of async-io's are up to 190 bytes for each page, too many or too few (see `count`): so
-    // the highest of the one and the lowest of the other.
-    let plain = (0..3).map(|_| heap_of("", connect)).max().unwrap();
-    let by_tls = (0..3).map(|_| heap_of(&wss::section(), idle)).min().unwrap();
-    println!("an idle page: {plain} bytes of heap, {by_tls} by TLS");
-    assert!(by_tls <= plain + board::TLS_PAGE_SIZE as u64 + 16, "{by_tls} bytes, {plain} without TLS");
-    assert!(by_tls > plain, "a page's box is missing: {by_tls} bytes, {plain} without TLS");
+    // the least of the one is compared with the most of the other.
+    let plain = [(); 3].map(|()| heap_of("", connect));
+    let by_tls = [(); 3].map(|()| heap_of(&wss::section(), idle));
+    println!("an idle page: {plain:?} bytes of heap, {by_tls:?} by TLS");
+    let [plain_least, by_tls_least] = [plain, by_tls].map(|all| all.into_iter().min().unwrap());
+    let [plain_most, by_tls_most] = [plain, by_tls].map(|all| all.into_iter().max().unwrap());
+    assert!(by_tls_least <= plain_most + board::TLS_PAGE_SIZE as u64 + 16, "{by_tls:?} bytes, {plain:?} without TLS");
+    assert!(by_tls_most > plain_least, "a page's box is missing: {by_tls:?} bytes, {plain:?} without TLS");
 
     let cut_hello = heap_of(&wss::section(), |address| {
         let (mut socket, hello) = (TcpStream::connect(address).unwrap(), hello());
@@ -381,14 +385,17 @@ fn the_heap_of_a_tls_connection_is_within_its_terms_wherever_it_stops() {
         println!("{what}: {heap} bytes of heap, of {term}");
         assert!((least..=term).contains(&heap), "{what}: {heap} bytes of heap");
     }
-    let half = heap_of(&wss::section(), |address| {
-        let mut page = idle(address);
-        let record = wss::records(&mut page.conn, &[b'x'; 16_384]);
-        page.sock.write_all(&record[..record.len() - 1]).unwrap();
-        page
+    let half = [(); 3].map(|()| {
+        heap_of(&wss::section(), |address| {
+            let mut page = idle(address);
+            let record = wss::records(&mut page.conn, &[b'x'; 16_384]);
+            page.sock.write_all(&record[..record.len() - 1]).unwrap();
+            page
+        })
     });
+    let half = half.into_iter().min().unwrap();
     println!("a page in the middle of a record: {half} bytes of heap");
-    let term = by_tls + board::TLS_HALF_RECORD_SIZE as u64 + 64;
+    let term = by_tls_most + board::TLS_HALF_RECORD_SIZE as u64 + 64;
     assert!((16_384..=term).contains(&half), "{half} bytes of heap");
 }
 
@@ -441,7 +448,8 @@ fn a_page_that_comes_and_goes_frees_everything() {
     assert!(counted.beyond_turns() < BLOCKS_PER_PAGE * COMINGS as u64, "{counted:?}");
     // async-io's helper thread frees some of it, which is not counted here: 15 of 17 000 bytes were
     // measured. The soak counts both threads.
-    assert!(counted.blocks.count_current < 50, "{} blocks leaked", counted.blocks.count_current);
+    let leaked = counted.blocks.count_current;
+    assert!(leaked < i64::try_from(COMINGS / 4).unwrap(), "{leaked} blocks leaked");
     assert!(counted.blocks.bytes_current < 65_536, "{} bytes leaked", counted.blocks.bytes_current);
 }
 
@@ -454,7 +462,8 @@ fn a_page_that_comes_and_goes_by_tls_frees_everything() {
         page.close(None).unwrap();
         while page.read().is_ok() {}
     });
-    assert!(counted.blocks.count_current < 50, "{} blocks leaked", counted.blocks.count_current);
+    let leaked = counted.blocks.count_current;
+    assert!(leaked < i64::try_from(COMINGS / 4).unwrap(), "{leaked} blocks leaked");
     assert!(counted.blocks.bytes_current < 65_536, "{} bytes leaked", counted.blocks.bytes_current);
 }
 
