@@ -10,7 +10,10 @@
 
 use core::fmt;
 
+use codecs::Codec;
+
 pub mod boxes;
+pub mod codecs;
 pub mod mp4;
 pub mod patch;
 pub mod webm;
@@ -43,6 +46,12 @@ pub enum MediaError {
     UnknownFormat,
     /// An element or a box larger than [`HELD_SIZE_MAX`], or that needs a larger buffer.
     TooLarge,
+    /// An MP4 that is not fragmented.
+    NotFragmented,
+    /// An MP4 whose fragments say where they are in a file, so that no page can begin at one.
+    FileOffsets,
+    /// A codec that pages don't play in this container.
+    Codec(Codec),
     /// The bytes violate the format; the text says how.
     Malformed(&'static str),
 }
@@ -52,6 +61,9 @@ impl fmt::Display for MediaError {
         match self {
             Self::UnknownFormat => f.write_str("the recording is neither WebM nor fragmented MP4"),
             Self::TooLarge => f.write_str("the recording has an element that is too large"),
+            Self::NotFragmented => f.write_str("the recording is an MP4 without fragments"),
+            Self::FileOffsets => f.write_str("the recording's fragments have offsets from the start of a file"),
+            Self::Codec(codec) => write!(f, "browsers don't play {codec} in this container"),
             Self::Malformed(what) => write!(f, "the recording is damaged: {what}"),
         }
     }
@@ -123,7 +135,7 @@ impl Splitter {
 }
 
 fn head_format(head: [u8; 8]) -> Option<Format> {
-    if head.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) {
+    if head.starts_with(&webm::MAGIC) {
         Some(Format::Webm(webm::Splitter::default()))
     } else if head.ends_with(b"ftyp") {
         Some(Format::Mp4(mp4::Splitter::default()))

@@ -7,7 +7,7 @@
 
 use super::{
     HELD_SIZE_MAX, MediaError, Piece,
-    boxes::{box_size, children, find, kind},
+    boxes::{box_size, boxes, children, find, kind},
     patch, u32_at, u64_at,
 };
 
@@ -67,7 +67,8 @@ impl Splitter {
         let mut rest = held.as_slice();
         while let Some(whole) = box_size(rest)? {
             if whole > HELD_SIZE_MAX {
-                return Err(MediaError::TooLarge);
+                let is_file = kind(rest) == b"mdat" && self.fragment.is_none();
+                return Err(if is_file { MediaError::NotFragmented } else { MediaError::TooLarge });
             }
             let Some(raw) = rest.get(..whole) else { break };
             self.whole_box(raw, pieces)?;
@@ -92,6 +93,9 @@ impl Splitter {
                 if self.tracks.is_some() {
                     return Err(MediaError::Malformed("a second header"));
                 }
+                if find(raw, b"mvex")?.is_none() {
+                    return Err(MediaError::NotFragmented);
+                }
                 self.tracks = Some(tracks(raw)?);
                 let mut init = core::mem::take(&mut self.init);
                 init.extend_from_slice(raw);
@@ -106,6 +110,9 @@ impl Splitter {
             }
             b"mdat" => {
                 let Some((mut chunk, start)) = self.fragment.take() else {
+                    if self.tracks.is_none() {
+                        return Err(MediaError::NotFragmented);
+                    }
                     return Err(MediaError::Malformed("media data without a fragment"));
                 };
                 if chunk.len() + raw.len() > HELD_SIZE_MAX {
@@ -203,6 +210,9 @@ fn run(traf: &[u8], tracks: &[MovieTrack]) -> Result<Run, MediaError> {
     let head = find(traf, b"tfhd")?.ok_or(MediaError::Malformed("a track fragment without tfhd"))?;
     let flags = u32_at(head, 8).ok_or(cut)?;
     let id = u32_at(head, 12).ok_or(cut)?;
+    if flags & 0x1 != 0 {
+        return Err(MediaError::FileOffsets);
+    }
     let known = tracks.iter().find(|track| track.id == id);
     let known = known.ok_or(MediaError::Malformed("a fragment of an unknown track"))?;
     let (mut duration, mut sample_flags) = (known.default_duration, known.default_flags);
@@ -275,6 +285,38 @@ fn samples(trun: &[u8], duration: u32, flags: u32, run: &mut Run) -> Result<(), 
     Ok(())
 }
 
+/// Whether a chunk has pictures that are shown in another order than they come in (B-frames): their
+/// composition offsets differ. A player shows them that much later.
+///
+/// # Errors
+/// A box is invalid.
+pub fn is_reordered(chunk: &[u8]) -> Result<bool, MediaError> {
+    let Some(moof) = boxes(chunk).next().transpose()? else { return Ok(false) };
+    for part in children(moof) {
+        let part = part?;
+        for run in if kind(part) == b"traf" { Some(children(part)) } else { None }.into_iter().flatten() {
+            let run = run?;
+            if kind(run) == b"trun" && has_two_offsets(run) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn has_two_offsets(trun: &[u8]) -> bool {
+    let has = u32_at(trun, 8).unwrap_or_default();
+    if has & 0x800 == 0 {
+        return false;
+    }
+    let first = 16 + 4 * (has & 0x5).count_ones() as usize;
+    // The offset is the last field of a row.
+    let row = 4 * (has & 0xf00).count_ones() as usize;
+    let rows = trun.get(first..).unwrap_or_default().chunks_exact(row);
+    let mut offsets = rows.filter_map(|fields| fields.last_chunk::<4>());
+    offsets.next().is_some_and(|one| offsets.any(|other| one != other))
+}
+
 fn decode_time(tfdt: &[u8]) -> Option<u64> {
     if tfdt.get(8) == Some(&1) { u64_at(tfdt, 12) } else { u32_at(tfdt, 12).map(u64::from) }
 }
@@ -328,6 +370,28 @@ mod tests {
     }
 
     #[test]
+    fn pictures_in_another_order_are_seen() {
+        let chunk = |trun: &[u32]| [fragment(&words(trun), true), boxed(b"mdat", &[])].concat();
+        for (trun, expected) in [
+            (&[0x800, 3, 80, 80, 80][..], false),
+            (&[0x800, 3, 80, 160, 0], true),
+            (&[0xf04, 2, 0, 40, 9, 0, 80, 40, 9, 0, 40], true),
+            (&[0x500, 2, 40, 0, 50, 0], false),
+            (&[0x800, 3], false),
+        ] {
+            assert_eq!(is_reordered(&chunk(trun)), Ok(expected), "{trun:x?}");
+        }
+    }
+
+    #[test]
+    fn offsets_from_the_start_of_the_file_are_refused() {
+        let tracks = tracks(&moov()).unwrap();
+        let head = boxed(b"tfhd", &words(&[1, 1, 0, 1000]));
+        let part = boxed(b"traf", &[head, boxed(b"tfdt", &words(&[0, 77]))].concat());
+        assert_eq!(runs(&boxed(b"moof", &part), &tracks), Err(MediaError::FileOffsets));
+    }
+
+    #[test]
     fn a_count_that_the_box_does_not_hold_is_damage() {
         let tracks = tracks(&moov()).unwrap();
         let cut = Err(MediaError::Malformed("a run of samples is truncated"));
@@ -375,6 +439,8 @@ mod tests {
             assert_eq!(Splitter::default().push(&raw, &mut pieces), Err(MediaError::Malformed("a box's size")));
         }
         let claim = [&1_u32.to_be_bytes()[..], b"mdat", &u64::MAX.to_be_bytes()].concat();
+        assert_eq!(Splitter::default().push(&claim, &mut pieces), Err(MediaError::NotFragmented));
+        let claim = [&1_u32.to_be_bytes()[..], b"moof", &u64::MAX.to_be_bytes()].concat();
         assert_eq!(Splitter::default().push(&claim, &mut pieces), Err(MediaError::TooLarge));
     }
 }

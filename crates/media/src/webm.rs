@@ -28,7 +28,12 @@ const SIMPLE_BLOCK: u32 = 0xa3;
 const BLOCK_GROUP: u32 = 0xa0;
 const BLOCK: u32 = 0xa1;
 const REFERENCE_BLOCK: u32 = 0xfb;
-const VIDEO: u64 = 1;
+const CODEC_ID: u32 = 0x86;
+const CODEC_PRIVATE: u32 = 0x63a2;
+/// The type of a video track.
+pub const VIDEO: u64 = 1;
+/// The first bytes of a file: the id of its EBML header.
+pub const MAGIC: [u8; 4] = [0x1a, 0x45, 0xdf, 0xa3];
 
 /// Splits one WebM recording. See [`super::Splitter`].
 #[derive(Debug, Default)]
@@ -268,6 +273,51 @@ fn children(mut body: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8], usize),
         }
         Some(child)
     })
+}
+
+/// A track as its entry describes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrackEntry<'a> {
+    /// 1 is video, 2 audio.
+    pub kind: u64,
+    /// Its codec's name.
+    pub codec: &'a [u8],
+    /// Its codec's configuration.
+    pub private: &'a [u8],
+}
+
+/// The tracks of an init segment.
+///
+/// # Errors
+/// It has no list of tracks, or is invalid; so may be what the iterator returns.
+pub fn entries(mut init: &[u8]) -> Result<impl Iterator<Item = Result<TrackEntry<'_>, MediaError>>, MediaError> {
+    let missing = MediaError::Malformed("a header without tracks");
+    loop {
+        let head = head(init)?.ok_or(missing)?;
+        // Of the segment only the header: the tracks are among its children.
+        let size = if head.id == SEGMENT { 0 } else { head.size.ok_or(missing)? };
+        let end = head.head_size.checked_add(size).ok_or(MediaError::TooLarge)?;
+        let whole = init.get(..end).ok_or(missing)?;
+        if head.id == TRACKS {
+            let body = whole.get(head.head_size..).unwrap_or_default();
+            let rows = children(body).filter(|child| !matches!(child, Ok((id, ..)) if *id != TRACK_ENTRY));
+            return Ok(rows.map(|row| entry(row?.1)));
+        }
+        init = init.get(end..).unwrap_or_default();
+    }
+}
+
+fn entry(fields: &[u8]) -> Result<TrackEntry<'_>, MediaError> {
+    let mut entry = TrackEntry::default();
+    for field in children(fields) {
+        match field? {
+            (TRACK_TYPE, body, _) => entry.kind = unsigned(body)?,
+            (CODEC_ID, body, _) => entry.codec = body,
+            (CODEC_PRIVATE, body, _) => entry.private = body,
+            _ => {}
+        }
+    }
+    Ok(entry)
 }
 
 /// The number of the first video track.
