@@ -154,7 +154,7 @@ fn config(port: u16, key: &str, secret: &str) -> Result<Config, String> {
     let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
     let text = format!(
         "[api]\nlisten = \"127.0.0.1:{port}\"\n\
-         keys = [{{ name = \"dev\", hash = \"sha256:{hash}\", scopes = \"publish read admin\", topics = \"\" }}]\n\
+         keys = [{{ name = \"dev\", hash = \"sha256:{hash}\", scopes = \"publish read admin ingest\", topics = \"\" }}]\n\
          [uplink]\nlisten = \"127.0.0.1:0\"\nsecret = {}\n[links]\nadmission = \"dev\"\n[log]\nlevel = \"warn\"\n",
         Quoted(&secret)
     );

@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod dev;
 mod http;
+mod ingest;
 mod logging;
 mod relays;
 mod revocations;

@@ -194,7 +194,11 @@ impl Running {
         let serve = |listener| relays::serve(Arc::clone(&shared), listener, uplink_acceptor.clone());
         let uplink_tasks = uplink.into_iter().map(|listener| tokio::spawn(serve(listener))).collect();
         // Its limits are over all listeners.
-        let of_api = http::Api::new(Arc::clone(&shared), http_settings);
+        let of_api = http::Api::new(
+            Arc::clone(&shared),
+            http_settings,
+            usize::try_from(config.numbers.streams).unwrap_or(usize::MAX),
+        );
         let serve = |listener| http::serve(Arc::clone(&of_api), listener, api_acceptor.clone());
         let api_tasks = api.into_iter().map(|listener| tokio::spawn(serve(listener))).collect();
         Ok(Self {

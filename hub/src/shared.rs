@@ -16,7 +16,7 @@ use hub::{
     Hub, Memory, Moment, Notice, Settings,
     admission::{QuestionId, Subscribe, Verdict},
     call::{Answer, ApiId, Call},
-    engine::{Reply, Request},
+    engine::{Reply, Request, StreamId},
     memory::Limits,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -180,6 +180,21 @@ impl Shared {
     pub async fn call(&self, call: Call) -> Answer {
         let answer = self.begin_call(call);
         answer.await.unwrap_or(Answer::Unavailable)
+    }
+
+    /// The same, for a caller that doesn't wait for the answer.
+    pub fn tell(&self, call: Call) {
+        drop(self.begin_call(call));
+    }
+
+    /// A stream's number: another one than that of any stream of any hub.
+    pub fn new_stream(&self) -> StreamId {
+        let mut random = [0; 8];
+        // Without random bytes its own count and the clock tell streams apart.
+        if getrandom::fill(&mut random).is_err() {
+            random = (self.lock().next_call << 40 ^ moment_us()).to_be_bytes();
+        }
+        StreamId(u64::from_be_bytes(random))
     }
 
     /// Apart from the wait, so that the lock is given back before it.

@@ -37,13 +37,13 @@ impl Hub {
                 }
                 self.publishing(topic, append)
             }
-            Call::Lease { topic, track, lease, token } => {
+            Call::Lease { topic, track, lease, begins, token } => {
                 if let Some(reason) = token.and_then(|token| self.admission.revoked_by(now.at, &token)) {
                     self.stream_ended(topic, track, lease.stream);
                     return self.answer(id, Answer::Revoked(reason));
                 }
                 let step = Step::Leasing { topic: topic.clone(), track, stream: lease.stream };
-                (step, Request::Lease { topic, track, lease })
+                (step, Request::Lease { topic, track, lease, begins })
             }
             Call::Release { topic, track, stream } => {
                 let step = Step::Releasing { topic: topic.clone(), track, stream };

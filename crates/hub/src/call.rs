@@ -32,6 +32,8 @@ pub enum Call {
         track: Track,
         /// The stream and its owner.
         lease: Lease,
+        /// It begins: it may take the track over from another of its owner.
+        begins: bool,
         /// The hash of the token by which it came, if it was one.
         token: Option<LinkHash>,
     },

@@ -161,6 +161,8 @@ pub enum Request {
         track: Track,
         /// By whom.
         lease: Lease,
+        /// The stream begins: it may take the track over from another of its owner.
+        begins: bool,
     },
     /// Give a media track back, if this stream has it. Answered by [`Reply::Done`].
     Release {

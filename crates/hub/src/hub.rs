@@ -13,7 +13,7 @@ use business::{Business, Ended, RelayId};
 use wire::Track;
 
 use super::{
-    Name,
+    FleetKey, Name,
     admission::{Admission, QuestionId, Subscribe, Verdict},
     call::{Answer, ApiId},
     counters::Counters,
@@ -123,6 +123,18 @@ impl Hub {
     #[must_use]
     pub fn serves(&self, now: Duration) -> bool {
         self.engine_lost.is_none_or(|since| now < since.saturating_add(self.settings.times.engine_lost))
+    }
+
+    /// The key of the fleet: topics' numbers and tokens are made with it.
+    #[must_use]
+    pub const fn fleet_key(&self) -> &FleetKey {
+        &self.settings.fleet_key
+    }
+
+    /// Streams of media that come to this hub.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
     }
 
     /// Whether the webhook rests after too many calls without an answer.

@@ -32,6 +32,7 @@ mod purpose;
 pub mod rate;
 mod relays;
 pub mod settings;
+pub mod token;
 mod topics;
 
 pub use hub::Hub;

@@ -103,7 +103,7 @@ impl Memory {
             Request::Look { topic } => Ok(Reply::Attached(self.topics.get(&topic).map(|topic| topic.attached(now.at)))),
             Request::Read { topic, track, from, count_max } => self.read(&topic, track, from, count_max),
             Request::Remove { topic, sequence, tombstone } => self.remove(topic, sequence, &tombstone),
-            Request::Lease { topic, track, lease } => self.lease(now, &topic, track, lease),
+            Request::Lease { topic, track, lease, begins } => self.lease(now, &topic, track, lease, begins),
             Request::Release { topic, track, stream } => Ok(self.release(&topic, track, stream)),
             Request::End { topic, reason } => self.end(now, topic, Some(reason)),
             Request::Open { topic } => self.end(now, topic, None),
@@ -215,11 +215,11 @@ impl Memory {
         Ok(Reply::Done)
     }
 
-    fn lease(&mut self, now: Moment, name: &Name, track: Track, lease: Lease) -> Result<Reply, Refusal> {
+    fn lease(&mut self, now: Moment, name: &Name, track: Track, lease: Lease, begins: bool) -> Result<Reply, Refusal> {
         if !track.is_media() {
             return Err(Refusal::Publication(PublishError::PartOfOtherTrack));
         }
-        self.open(now, name, Seen::default())?.lease(now.at, track, lease)?;
+        self.open(now, name, Seen::default())?.lease(now.at, track, lease, begins)?;
         self.touch(now.at, name);
         Ok(Reply::Done)
     }

@@ -69,6 +69,10 @@ impl FleetKey {
         Self(mac(&self.0, &[purpose]).to_vec())
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The topic's number on the uplink.
     #[must_use]
     pub fn number(&self, name: &Name) -> u32 {

@@ -45,6 +45,12 @@ pub struct Numbers {
     pub connections: u32,
     /// The same from one address.
     pub connections_per_address: u32,
+    /// Streams of picture and sound that come in at once.
+    pub streams: u32,
+    /// A chunk of picture, in KiB.
+    pub chunk_kib: u32,
+    /// A group of pictures, from a keyframe to the next, in KiB.
+    pub group_kib: u32,
     /// A message or state, in KiB.
     pub json_kib: u32,
     /// The body of a batch, in KiB.
@@ -92,6 +98,9 @@ pub const NUMBERS: &[Number] = numbers! {
     "limits" notices 2..=10_000_000,
     "limits" connections 1..=100_000,
     "limits" connections_per_address 1..=100_000,
+    "limits" streams 1..=10_000,
+    "limits" chunk_kib 16..=1024,
+    "limits" group_kib 64..=65_536,
     "limits" json_kib 1..=1023,
     "limits" batch_kib 1..=65_536,
 };
@@ -117,6 +126,9 @@ impl Default for Numbers {
             notices: 16_384,
             connections: 1024,
             connections_per_address: 256,
+            streams: 64,
+            chunk_kib: 512,
+            group_kib: 1920,
             json_kib: 64,
             batch_kib: 1024,
         }

@@ -145,7 +145,8 @@ impl fmt::Display for Api {
 
 /// The scopes as the configuration has them.
 pub fn scope_words(scopes: &Scopes) -> String {
-    let words = [("publish", scopes.publish), ("read", scopes.read), ("admin", scopes.admin)];
+    let words =
+        [("publish", scopes.publish), ("read", scopes.read), ("admin", scopes.admin), ("ingest", scopes.ingest)];
     let words: Vec<&str> = words.into_iter().filter_map(|(word, is_set)| is_set.then_some(word)).collect();
     words.join(" ")
 }

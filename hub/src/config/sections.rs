@@ -29,7 +29,7 @@ const KEYS_MAX: usize = 256;
 const PROXIES_MAX: usize = 256;
 /// A shorter secret, in bytes, may be guessed by someone who recorded what it protects.
 pub const SECRET_SIZE_GOOD: usize = 16;
-const SCOPES: [&str; 3] = ["publish", "read", "admin"];
+const SCOPES: [&str; 4] = ["publish", "read", "admin", "ingest"];
 
 /// `[api]`.
 pub fn api(reader: &mut Reader<'_, '_>) -> Api {
@@ -122,6 +122,7 @@ fn key_scopes(text: &str) -> Result<Scopes, Wrong> {
             "publish" => scopes.publish = true,
             "read" => scopes.read = true,
             "admin" => scopes.admin = true,
+            "ingest" => scopes.ingest = true,
             _ => {
                 let remedy = match nearest(word, SCOPES) {
                     Some(near) => format!("did you mean {near}?"),

@@ -100,6 +100,8 @@ impl Config {
                 connections_per_address_max: size(numbers.connections_per_address),
                 json_size_max: kib(numbers.json_kib),
                 batch_size_max: kib(numbers.batch_kib),
+                chunk_size_max: kib(numbers.chunk_kib),
+                group_size_max: kib(numbers.group_kib),
             },
         }
     }

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use hub::Name;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hub::{Name, admission::hash, engine::LinkHash, token};
 use hyper::{
     HeaderMap, StatusCode,
     header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
@@ -14,7 +15,7 @@ use hyper::{
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use super::{ApiKey, Scopes, Settings, problem::Problem};
+use super::{Api, ApiKey, Scopes, Settings, problem::Problem};
 
 /// What a route demands of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +26,23 @@ pub enum Scope {
     Read,
     /// Ends, revocations, kicks.
     Admin,
+    /// Picture and sound.
+    Ingest,
 }
 
-/// A caller whose key is known.
+/// A caller whose key or token is known.
 #[derive(Clone)]
 pub struct Caller {
     settings: Arc<Settings>,
-    index: usize,
+    by: By,
+}
+
+#[derive(Clone)]
+enum By {
+    /// A key: its place in the list.
+    Key(usize),
+    /// A token for picture and sound: its topic and hash.
+    Token(Name, LinkHash),
 }
 
 impl Scope {
@@ -40,6 +51,7 @@ impl Scope {
             Self::Publish => scopes.publish,
             Self::Read => scopes.read,
             Self::Admin => scopes.admin,
+            Self::Ingest => scopes.ingest,
         }
     }
 
@@ -48,6 +60,7 @@ impl Scope {
             Self::Publish => "publish",
             Self::Read => "read",
             Self::Admin => "admin",
+            Self::Ingest => "ingest",
         }
     }
 }
@@ -68,6 +81,59 @@ impl Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(unknown("the Authorization header has another scheme: send \"Authorization: Bearer KEY\""));
         }
+        if token::is_token(key) {
+            let detail = "this is a token for picture and sound: this route needs a key";
+            return Err(unknown(detail));
+        }
+        Self::by_key(settings, key)
+    }
+
+    /// Finds who sends picture or sound: by a key or a token, which may also be the password of
+    /// `Basic`, as programs send it that take it out of a URL.
+    pub fn of_stream(api: &Api, settings: &Arc<Settings>, headers: &HeaderMap) -> Result<Self, Problem> {
+        let wanted = || {
+            let problem = unknown(
+                "this route needs a key or a token: send \"Authorization: Bearer TOKEN\", or write it into the URL, \
+                 as in https://user:TOKEN@host",
+            );
+            problem.with(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"sharelink-hub\""))
+        };
+        let mut lines = headers.get_all(AUTHORIZATION).iter();
+        let (Some(line), None) = (lines.next(), lines.next()) else { return Err(wanted()) };
+        let Some((scheme, said)) = line.to_str().ok().and_then(|line| line.split_once(' ')) else {
+            return Err(wanted());
+        };
+        let secret = if scheme.eq_ignore_ascii_case("bearer") {
+            said.trim_matches(' ').to_owned()
+        } else if scheme.eq_ignore_ascii_case("basic") {
+            let pair = STANDARD.decode(said.trim_matches(' ')).ok().and_then(|pair| String::from_utf8(pair).ok());
+            let Some((_, password)) = pair.as_deref().and_then(|pair| pair.split_once(':')) else {
+                return Err(wanted());
+            };
+            password.to_owned()
+        } else {
+            return Err(wanted());
+        };
+        Self::of_secret(api, settings, &secret)
+    }
+
+    /// Finds who has this key or token.
+    pub fn of_secret(api: &Api, settings: &Arc<Settings>, secret: &str) -> Result<Self, Problem> {
+        if !token::is_token(secret) {
+            return Self::by_key(settings, secret);
+        }
+        let now_s = api.shared.moment().unix_us / 1_000_000;
+        let read = api.shared.read(|hub, _, _| token::verify(hub.fleet_key(), secret));
+        match read {
+            Some(token) if u64::from(token.end_s) > now_s => {
+                Ok(Self { settings: Arc::clone(settings), by: By::Token(token.topic, hash(secret)) })
+            }
+            Some(_) => Err(unknown("the token's time is over: make a new one")),
+            None => Err(unknown("the token is not one of this hub: make one by POST /v1/topics/{topic}/ingest-tokens")),
+        }
+    }
+
+    fn by_key(settings: &Arc<Settings>, key: &str) -> Result<Self, Problem> {
         let hash: [u8; 32] = Sha256::digest(key.trim_matches(' ')).into();
         let mut found = u64::MAX;
         for (index, known) in (0_u64..).zip(&settings.keys) {
@@ -75,26 +141,52 @@ impl Caller {
         }
         let index = usize::try_from(found).ok().filter(|index| settings.keys.get(*index).is_some());
         let index = index.ok_or_else(|| unknown("the key is not known here: see [api] keys of the configuration"))?;
-        Ok(Self { settings: Arc::clone(settings), index })
+        Ok(Self { settings: Arc::clone(settings), by: By::Key(index) })
     }
 
     fn key(&self) -> Option<&ApiKey> {
-        self.settings.keys.get(self.index)
+        match self.by {
+            By::Key(index) => self.settings.keys.get(index),
+            By::Token(..) => None,
+        }
     }
 
     /// The key's name, for logs.
     pub fn name(&self) -> &str {
-        self.key().map_or("", |key| &key.name)
+        self.key().map_or("a token", |key| &key.name)
     }
 
-    /// The prefix below which the key's topics are; empty: all topics.
+    /// The prefix below which the caller's topics are; empty: all topics.
     pub fn below(&self) -> &str {
-        self.key().map_or("", |key| &key.below)
+        match &self.by {
+            By::Key(_) => self.key().map_or("", |key| &key.below),
+            By::Token(topic, _) => topic.as_str(),
+        }
+    }
+
+    /// The hash of the key or token.
+    pub fn hash(&self) -> LinkHash {
+        match &self.by {
+            By::Key(_) => self.key().map_or([0; 32], |key| key.hash),
+            By::Token(_, hash) => *hash,
+        }
+    }
+
+    /// The hash of the token, if it came by one.
+    pub fn token(&self) -> Option<LinkHash> {
+        match &self.by {
+            By::Key(_) => None,
+            By::Token(_, hash) => Some(*hash),
+        }
     }
 
     /// Refuses a caller whose key hasn't the scope.
     pub fn demand(&self, scope: Scope) -> Result<(), Problem> {
-        if self.key().is_some_and(|key| scope.is_of(key.scopes)) {
+        let has_scope = match &self.by {
+            By::Key(_) => self.key().is_some_and(|key| scope.is_of(key.scopes)),
+            By::Token(..) => scope == Scope::Ingest,
+        };
+        if has_scope {
             return Ok(());
         }
         let detail = format!("the key {:?} lacks the scope {:?}", self.name(), scope.name());
@@ -103,7 +195,11 @@ impl Caller {
 
     /// Refuses a caller whose key is not for this topic.
     pub fn demand_topic(&self, topic: &Name) -> Result<(), Problem> {
-        if topic.is_below(self.below()) { Ok(()) } else { Err(self.outside("is for topics below")) }
+        let is_inside = match &self.by {
+            By::Key(_) => topic.is_below(self.below()),
+            By::Token(own, _) => topic == own,
+        };
+        if is_inside { Ok(()) } else { Err(self.outside("is for topics below")) }
     }
 
     /// Refuses a caller whose key is not for all topics.

@@ -12,6 +12,7 @@ use hub::{
     admission::Links,
     call::Call,
     link::{self, Signed},
+    token,
 };
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,9 @@ struct Made {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Revoke {
-    link: String,
+    link: Option<String>,
+    /// In place of a link: a token for picture and sound.
+    token: Option<String>,
     reason: Option<String>,
     #[serde(default, deserialize_with = "body::whole")]
     ttl_s: Option<u64>,
@@ -140,8 +143,13 @@ fn random() -> Result<[u8; 4], Problem> {
 pub async fn revoke(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let [] = asked.parameters([])?;
     let body = asked.json(SMALL_SIZE_MAX).await?;
-    let Revoke { link, reason: why, ttl_s } = body::parse(&body.bytes)?;
-    if !wire::is_link(&link) {
+    let Revoke { link, token, reason: why, ttl_s } = body::parse(&body.bytes)?;
+    let (link, is_token) = match (link, token) {
+        (Some(link), None) => (link, false),
+        (None, Some(token)) => (token, true),
+        _ => return Err(Problem::value("name what to revoke: either \"link\" or \"token\"")),
+    };
+    if !is_token && !wire::is_link(&link) {
         let detail = format!("\"link\" has 1 to {} of the characters A-Z a-z 0-9 - _ . ~", wire::LINK_SIZE_MAX);
         return Err(Problem::value(detail));
     }
@@ -151,12 +159,19 @@ pub async fn revoke(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
         return Err(Problem::value(format!("\"ttl_s\" is a number from 1 to {LINK_TTL_S_MAX}, in seconds")));
     }
     let (topic, end_s) = asked.api.shared.read(|hub, _, _| match hub.admission().links {
+        _ if is_token => {
+            let token = token::verify(hub.fleet_key(), &link);
+            token.map_or((None, None), |token| (Some(token.topic), Some(token.end_s)))
+        }
         Links::Dev => (Name::new(&link), None),
         _ => {
             let signed = link::verify(&hub.admission().keys, &link);
             signed.map_or((None, None), |signed| (Some(signed.topic), Some(signed.end_s)))
         }
     });
+    if is_token && topic.is_none() {
+        return Err(Problem::value("\"token\" is none that a hub of this fleet made"));
+    }
     match &topic {
         Some(topic) => asked.caller.demand_topic(topic)?,
         // Which topic it shows, the webhook alone knows.
@@ -169,7 +184,8 @@ pub async fn revoke(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let shown = hub::shown(&link);
     let call = Call::Revoke { link, reason: Arc::clone(&why), ttl_s };
     answers::carry_out(&asked.api.shared, call, "there is no such link").await?;
-    log::info!("the API's key {:?} revoked the link {shown}: {why:?}", asked.caller.name());
+    let what = if is_token { "token" } else { "link" };
+    log::info!("the API's key {:?} revoked the {what} {shown}: {why:?}", asked.caller.name());
     Reply::json(&Revoked { ttl_s })
 }
 

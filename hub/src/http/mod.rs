@@ -14,6 +14,7 @@ mod body;
 mod connection;
 mod fleet;
 mod links;
+mod media;
 mod messages;
 mod places;
 mod problem;
@@ -21,6 +22,7 @@ mod pusher;
 mod routes;
 mod state;
 mod target;
+mod tokens;
 mod topics;
 mod watched;
 
@@ -32,7 +34,12 @@ use hyper::{
     body::{Bytes, Incoming},
 };
 use sharelinkd::config::Network;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::sleep,
+};
 use tokio_rustls::TlsAcceptor;
 
 use self::places::Places;
@@ -81,6 +88,8 @@ pub struct Scopes {
     pub read: bool,
     /// End and open topics, revoke, kick.
     pub admin: bool,
+    /// Send picture and sound, and make tokens for that.
+    pub ingest: bool,
 }
 
 /// The limits of the API.
@@ -95,6 +104,9 @@ pub struct Limits {
     pub json_size_max: usize,
     /// The body of a batch, in bytes.
     pub batch_size_max: usize,
+    /// A chunk of picture, and a group of them, in bytes.
+    pub chunk_size_max: usize,
+    pub group_size_max: usize,
 }
 
 /// What all connections share, those of all listeners.
@@ -104,12 +116,15 @@ pub struct Api {
     places: Arc<Places>,
     /// Room for bodies.
     bodies: body::Bodies,
+    /// Places of streams of media.
+    streams: Arc<Semaphore>,
 }
 
 impl Api {
     /// An API without connections.
-    pub fn new(shared: Arc<Shared>, settings: watch::Receiver<Arc<Settings>>) -> Arc<Self> {
-        Arc::new(Self { shared, settings, places: Arc::default(), bodies: body::Bodies::new() })
+    pub fn new(shared: Arc<Shared>, settings: watch::Receiver<Arc<Settings>>, streams_max: usize) -> Arc<Self> {
+        let streams = Arc::new(Semaphore::new(streams_max));
+        Arc::new(Self { shared, settings, places: Arc::default(), bodies: body::Bodies::new(), streams })
     }
 
     /// The settings as they are now.

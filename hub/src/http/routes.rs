@@ -20,9 +20,9 @@ use super::{
     auth::{self, Caller, Scope},
     batch,
     body::{self, Reply},
-    fleet, links, messages, places,
+    fleet, links, media, messages, places,
     problem::Problem,
-    state, target, topics,
+    state, target, tokens, topics,
 };
 
 /// What a route does.
@@ -46,6 +46,10 @@ pub enum Operation {
     GetTopic,
     /// List topics.
     GetTopics,
+    /// Send picture or sound.
+    Media,
+    /// Make a token for that.
+    IngestToken,
     /// End a topic.
     EndTopic,
     /// Open it again.
@@ -76,6 +80,8 @@ pub const ROUTES: &[Route] = &[
     ("/v1/revoke", &[(Method::POST, Operation::Revoke)]),
     ("/v1/topics", &[(Method::GET, Operation::GetTopics)]),
     ("/v1/topics/{topic}", &[(Method::GET, Operation::GetTopic), (Method::DELETE, Operation::EndTopic)]),
+    ("/v1/topics/{topic}/ingest-tokens", &[(Method::POST, Operation::IngestToken)]),
+    ("/v1/topics/{topic}/media", &[(Method::POST, Operation::Media), (Method::PUT, Operation::Media)]),
     ("/v1/topics/{topic}/messages", &[(Method::GET, Operation::GetMessages), (Method::POST, Operation::PostMessage)]),
     ("/v1/topics/{topic}/messages/{sequence}", &[(Method::DELETE, Operation::DeleteMessage)]),
     ("/v1/topics/{topic}/open", &[(Method::POST, Operation::OpenTopic)]),
@@ -91,6 +97,7 @@ impl Operation {
             }
             Self::GetMessages | Self::GetState | Self::GetTopic | Self::GetTopics | Self::Fleet => Some(Scope::Read),
             Self::EndTopic | Self::OpenTopic | Self::Revoke | Self::Kick => Some(Scope::Admin),
+            Self::Media | Self::IngestToken => Some(Scope::Ingest),
             Self::Batch | Self::Health => None,
         }
     }
@@ -117,7 +124,10 @@ async fn attend(api: &Api, peer: IpAddr, request: Request<Incoming>) -> Result<R
     let settings = api.settings();
     let limits = settings.limits;
     let _place = places::of_request(api, &settings, &head.headers, peer)?;
-    let caller = Caller::of(&settings, &head.headers)?;
+    let caller = match operation {
+        Operation::Media => Caller::of_stream(api, &settings, &head.headers),
+        _ => Caller::of(&settings, &head.headers),
+    }?;
     if let Some(scope) = operation.scope() {
         caller.demand(scope)?;
     }
@@ -138,6 +148,8 @@ async fn attend(api: &Api, peer: IpAddr, request: Request<Incoming>) -> Result<R
         Operation::Batch => batch::batch(&mut asked).await,
         Operation::GetTopic => topics::show(&mut asked).await,
         Operation::GetTopics => topics::list(&mut asked).await,
+        Operation::Media => media::receive(&mut asked).await,
+        Operation::IngestToken => tokens::make(&mut asked).await,
         Operation::EndTopic => topics::end(&mut asked).await,
         Operation::OpenTopic => topics::open(&mut asked).await,
         Operation::MakeLink => links::make(&mut asked).await,

@@ -36,6 +36,7 @@ struct Topic<'a> {
     /// Why it has ended; null if it has not.
     ended: Option<&'a str>,
     messages: Messages,
+    live: Live,
     state: Option<State<'a>>,
     audience: Audience<'a>,
 }
@@ -45,6 +46,13 @@ struct Topic<'a> {
 struct Messages {
     first: u64,
     next: u64,
+}
+
+/// Whether picture and sound come in.
+#[derive(Serialize)]
+struct Live {
+    audio: bool,
+    video: bool,
 }
 
 #[derive(Serialize)]
@@ -102,12 +110,14 @@ fn shown(topic: &Name, view: &TopicView) -> Result<Reply, Problem> {
         .and_then(|state| Some(State { sequence: state.sequence, data: serde_json::from_slice(&state.data).ok()? }));
     let relays: Vec<RelayAudience<'_>> =
         view.audience.iter().map(|(relay, pages)| RelayAudience { relay, pages: *pages }).collect();
+    let [audio, video] = view.attached.is_live;
     let pages = relays.iter().map(|relay| u64::from(relay.pages)).sum();
     Reply::json(&Topic {
         topic: topic.as_str(),
         epoch: view.attached.epoch.to_string(),
         ended: view.attached.ended.as_deref(),
         messages: Messages { first: view.attached.first[place], next: view.attached.next[place] },
+        live: Live { audio, video },
         state,
         audience: Audience { pages, relays },
     })

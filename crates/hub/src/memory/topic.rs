@@ -174,7 +174,7 @@ impl Topic {
     }
 
     /// Gives a media track to a stream, or prolongs what it has.
-    pub fn lease(&mut self, now: Duration, track: Track, lease: Lease) -> Result<(), Refusal> {
+    pub fn lease(&mut self, now: Duration, track: Track, lease: Lease, begins: bool) -> Result<(), Refusal> {
         if let Some(reason) = &self.ended {
             return Err(Refusal::Ended(Arc::clone(reason)));
         }
@@ -182,8 +182,9 @@ impl Topic {
         let published = match place {
             Some(held) if held.lease.stream == lease.stream => held.published,
             Some(held) if now < held.until => {
-                let gives_way = held.lease.owner == lease.owner && now >= held.published.saturating_add(LEASE_QUIET);
-                if !gives_way {
+                let is_quiet = now >= held.published.saturating_add(LEASE_QUIET);
+                // One that was overtaken does not take it back.
+                if !begins || !is_quiet || held.lease.owner != lease.owner {
                     return Err(Refusal::Leased);
                 }
                 now

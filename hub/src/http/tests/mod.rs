@@ -6,6 +6,7 @@
 
 mod documents;
 mod managing;
+mod media;
 mod protocol;
 mod publishing;
 mod pusher;
@@ -89,7 +90,7 @@ pub fn key(name: &str, scopes: &str, below: &str) -> ApiKey {
     ApiKey {
         name: name.to_owned(),
         hash: Sha256::digest(format!("slk_{name}")).into(),
-        scopes: Scopes { publish: has("publish"), read: has("read"), admin: has("admin") },
+        scopes: Scopes { publish: has("publish"), read: has("read"), admin: has("admin"), ingest: has("ingest") },
         below: below.to_owned(),
     }
 }
@@ -100,7 +101,8 @@ pub fn settings() -> Settings {
             key("reader", "read", ""),
             key("publisher", "publish", ""),
             key("tenant", "publish read admin", "app"),
-            key("all", "publish read admin", ""),
+            key("all", "publish read admin ingest", ""),
+            key("studio", "ingest", "app"),
         ],
         trusted_proxies: Vec::new(),
         pages_url: Some("https://pages.example".to_owned()),
@@ -111,6 +113,8 @@ pub fn settings() -> Settings {
             connections_per_address_max: 64,
             json_size_max: 64 << 10,
             batch_size_max: 1 << 20,
+            chunk_size_max: 512 << 10,
+            group_size_max: 1 << 20,
         },
     }
 }
@@ -137,7 +141,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (settings, receiver) = watch::channel(Arc::new(settings));
         let (tls, tls_receiver) = watch::channel(None);
-        let api = Api::new(Arc::clone(&shared), receiver);
+        let api = Api::new(Arc::clone(&shared), receiver, 4);
         let task = tokio::spawn(serve(Arc::clone(&api), listener, tls_receiver));
         Self { shared, api, address, settings: Some(settings), task, _outgoing: outgoing, tls }
     }
@@ -260,6 +264,9 @@ impl Relay {
         while let Some((length, behind)) = rest.split_first_chunk::<4>() {
             let (body, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
             shown.push(match uplink::decode_to_relay(body).unwrap() {
+                ToRelay::Publish { track, part, data, .. } if track.is_media() => {
+                    format!("{} {part:?} of {} bytes", track.name(), data.len())
+                }
                 ToRelay::Publish { track, sequence, data, .. } => {
                     format!("{} {sequence} {}", track.name(), String::from_utf8_lossy(data))
                 }

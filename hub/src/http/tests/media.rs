@@ -1,0 +1,307 @@
+//! Picture and sound: streams on real sockets, with recordings of a browser.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use super::{DEADLINE, KEY, Server, rest};
+
+const MP4: &[u8] = include_bytes!("../../../../crates/media/testdata/h264.mp4");
+const WEBM: &[u8] = include_bytes!("../../../../crates/media/testdata/vp8.webm");
+const SOUND: &[u8] = include_bytes!("../../../../crates/media/testdata/opus.webm");
+const MKV: &[u8] = include_bytes!("../../../../crates/media/testdata/h264.mkv");
+
+/// One request whose body is written bit by bit.
+struct Stream(TcpStream);
+
+impl Stream {
+    async fn open(server: &Server, topic: &str, authorization: &str) -> Self {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let head = format!(
+            "PUT /v1/topics/{topic}/media HTTP/1.1\r\nHost: hub\r\nAuthorization: {authorization}\r\n\
+             Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        Self(stream)
+    }
+
+    /// Sends a chunk. The server may have ended the stream.
+    async fn send(&mut self, bytes: &[u8]) {
+        let head = format!("{:x}\r\n", bytes.len());
+        let _ = self.0.write_all(&[head.as_bytes(), bytes, b"\r\n"].concat()).await;
+    }
+
+    /// Waits until the server asks for the body.
+    async fn continued(&mut self) {
+        let mut said = [0; 25];
+        timeout(DEADLINE, self.0.read_exact(&mut said)).await.unwrap().unwrap();
+        assert_eq!(&said, b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    /// Ends the body.
+    async fn end(mut self) -> (u16, Value) {
+        let _ = self.0.write_all(b"0\r\n\r\n").await;
+        self.answer().await
+    }
+
+    /// The answer, whenever it comes.
+    async fn answer(mut self) -> (u16, Value) {
+        let (mut said, mut part) = (Vec::new(), [0; 4096]);
+        loop {
+            let size = timeout(DEADLINE, self.0.read(&mut part)).await.unwrap().unwrap_or(0);
+            said.extend(&part[..size]);
+            let text = String::from_utf8_lossy(&said).replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+            if let Some((head, body)) = text.split_once("\r\n\r\n")
+                && let Ok(document) = serde_json::from_str(body)
+            {
+                return (head[9..12].parse().unwrap(), document);
+            }
+            assert!(size > 0, "no answer: {text:?}");
+        }
+    }
+}
+
+async fn send(server: &Server, topic: &str, recording: &[u8]) -> (u16, Value) {
+    let mut stream = Stream::open(server, topic, &format!("Bearer {KEY}")).await;
+    for part in recording.chunks(3_000) {
+        stream.send(part).await;
+    }
+    stream.end().await
+}
+
+async fn live(server: &Server, topic: &str) -> (bool, bool) {
+    let got = server.call("GET", &format!("/v1/topics/{topic}"), "").await.json();
+    (got["live"]["video"].as_bool().unwrap(), got["live"]["audio"].as_bool().unwrap())
+}
+
+#[tokio::test]
+async fn a_recording_becomes_an_init_segment_and_groups_under_its_mime_type() {
+    let server = Server::start().await;
+    for (topic, recording, track, mime) in [
+        ("mp4", MP4, "video", "video/mp4; codecs=\"opus,avc1.42C015\""),
+        ("webm", WEBM, "video", "video/webm; codecs=\"vp8,opus\""),
+        ("sound", SOUND, "audio", "audio/webm; codecs=\"opus\""),
+    ] {
+        let relay = server.relay("box");
+        server.shared.change(|hub, _| {
+            let settings = hub::admission::Settings { links: hub::admission::Links::Dev, ..hub.admission().clone() };
+            hub.set_admission(settings);
+        });
+        relay.subscribe(1, topic);
+        let (status, ended) = send(&server, topic, recording).await;
+        assert_eq!((status, &ended["mime"]), (200, &json!(mime)), "{topic}: {ended}");
+        let (groups, chunks) = (ended["groups"].as_u64().unwrap(), ended["chunks"].as_u64().unwrap());
+        assert!((3..=4).contains(&groups) && chunks >= groups, "{topic}: {ended}");
+        let frames = relay.received();
+        let of_track: Vec<&String> = frames.iter().filter(|frame| frame.starts_with(track)).collect();
+        let init = format!("{track} Init {{ mime: {mime:?} }} of");
+        assert!(of_track[0].starts_with(&init) && of_track[1].contains("Start"), "{topic}: {of_track:?}");
+        // A relay that reads late begins at the newest group.
+        let is_chunk = |frame: &&String| frame.contains(" Start of ") || frame.contains(" Continue of ");
+        assert!(of_track.iter().skip(2).all(is_chunk), "{topic}: {of_track:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_topic_is_live_as_long_as_its_stream() {
+    let server = Server::start().await;
+    let mut stream = Stream::open(&server, "room", &format!("Bearer {KEY}")).await;
+    stream.continued().await;
+    for part in MP4.chunks(3_000).take(8) {
+        stream.send(part).await;
+    }
+    until(async || server.call("GET", "/v1/topics/room", "").await.status == 200).await;
+    until(async || live(&server, "room").await == (true, false)).await;
+    drop(stream);
+    until(async || live(&server, "room").await == (false, false)).await;
+    let (status, _) = send(&server, "room", MP4).await;
+    assert_eq!(status, 200, "another one may follow at once");
+    assert_eq!(live(&server, "room").await, (false, false));
+}
+
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !is_so().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, wait).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_or_a_token_opens_it_also_as_a_password() {
+    let server = Server::start().await;
+    let basic = |password: &str| format!("Basic {}", STANDARD.encode(format!("any:{password}")));
+    let made = server.call("POST", "/v1/topics/app%2Froom/ingest-tokens", "{\"ttl_s\":600}").await.json();
+    let token = made["token"].as_str().unwrap();
+    for authorization in [format!("Bearer {KEY}"), basic("slk_studio"), basic(token), format!("bearer {token}")] {
+        let mut stream = Stream::open(&server, "app%2Froom", &authorization).await;
+        stream.continued().await;
+        stream.send(SOUND).await;
+        assert_eq!(stream.end().await.0, 200, "{authorization}");
+    }
+    // Refused before the body is asked for.
+    for (topic, authorization, status, code) in [
+        ("room", basic("slk_studio"), 403, "outside_prefix"),
+        ("app%2Froom%2F2", basic(token), 403, "outside_prefix"),
+        ("room", "Bearer slk_publisher".to_owned(), 403, "missing_scope"),
+        ("room", basic("slk_nobody"), 401, "unknown_key"),
+        ("room", basic(&format!("{token}x")), 401, "unknown_key"),
+        ("room", "Digest x".to_owned(), 401, "unknown_key"),
+    ] {
+        let (got, document) = Stream::open(&server, topic, &authorization).await.answer().await;
+        assert_eq!((got, &document["code"]), (status, &json!(code)), "{authorization}: {document}");
+    }
+    let text = server.raw(b"PUT /v1/topics/room/media HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 401 ") && text.contains("www-authenticate: Basic realm="), "{text}");
+    // A token opens nothing else.
+    let other = server.call_as(token, "GET", "/v1/topics/app%2Froom", &[], "").await;
+    assert_eq!((other.status.as_u16(), other.problem()["code"].as_str()), (401, Some("unknown_key")));
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_ends_its_stream_and_begins_no_other() {
+    let server = Server::start().await;
+    let made = server.call("POST", "/v1/topics/room/ingest-tokens", "").await.json();
+    let token = made["token"].as_str().unwrap();
+    let mut stream = Stream::open(&server, "room", &format!("Bearer {token}")).await;
+    stream.send(&MP4[..20_000]).await;
+    until(async || server.call("GET", "/v1/topics/room", "").await.status == 200).await;
+    let body = json!({ "token": token, "reason": "your time is over" }).to_string();
+    let revoked = server.call("POST", "/v1/revoke", &body).await;
+    assert!(revoked.status == 200 && revoked.json()["ttl_s"].as_u64().unwrap() > 3600, "{revoked:?}");
+    let (status, document) = stream.answer().await;
+    assert_eq!(
+        (status, &document["code"], &document["reason"]),
+        (403, &json!("token_revoked"), &json!("your time is over"))
+    );
+    let mut again = Stream::open(&server, "room", &format!("Bearer {token}")).await;
+    again.send(&MP4[..20_000]).await;
+    assert_eq!(again.answer().await.0, 403);
+    for body in ["{}", &json!({ "token": "slt_x" }).to_string(), &json!({ "token": token, "link": "a" }).to_string()] {
+        assert_eq!(server.call("POST", "/v1/revoke", body).await.status, 422, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn one_stream_has_a_track_and_gives_way_to_its_owner_alone() {
+    let server = Server::start().await;
+    let mut first = Stream::open(&server, "app%2Froom", &format!("Bearer {KEY}")).await;
+    first.send(&MP4[..20_000]).await;
+    until(async || server.call("GET", "/v1/topics/app%2Froom", "").await.status == 200).await;
+    until(async || live(&server, "app%2Froom").await.0).await;
+    let mut other = Stream::open(&server, "app%2Froom", "Bearer slk_studio").await;
+    other.send(&MP4[..20_000]).await;
+    let (status, document) = other.answer().await;
+    assert_eq!((status, &document["code"]), (409, &json!("already_live")), "{document}");
+    // Sound is another track.
+    let mut sound = Stream::open(&server, "app%2Froom", "Bearer slk_studio").await;
+    sound.send(SOUND).await;
+    assert_eq!(sound.end().await.0, 200);
+    // The same key, once the first has sent nothing for a second.
+    let mut again = loop {
+        let mut again = Stream::open(&server, "app%2Froom", &format!("Bearer {KEY}")).await;
+        again.continued().await;
+        again.send(&MP4[..20_000]).await;
+        let mut byte = [0];
+        // Refused at once, or under way.
+        if timeout(Duration::from_millis(300), again.0.peek(&mut byte)).await.is_err() {
+            break again;
+        }
+        assert_eq!(again.answer().await.0, 409);
+    };
+    let (status, document) = first.answer().await;
+    assert_eq!((status, &document["code"]), (409, &json!("already_live")), "the first one is over: {document}");
+    for part in MP4[20_000..].chunks(8_000) {
+        again.send(part).await;
+    }
+    assert_eq!(again.end().await.0, 200);
+}
+
+#[tokio::test]
+async fn what_pages_can_not_play_is_refused_with_its_remedy() {
+    let server = Server::start().await;
+    let mut bare = MP4.to_vec();
+    let place = bare.windows(4).position(|kind| kind == b"mvex").unwrap();
+    bare[place] = b'x';
+    let mut large = MP4.to_vec();
+    large.extend([0, 0x20, 0, 0]);
+    large.extend(b"moof");
+    for (what, bytes, said) in [
+        ("an image", &b"GIF89a................"[..], "neither WebM nor fragmented MP4: send fragmented MP4"),
+        ("no fragments", &bare, "without fragments: add -movflags +frag_keyframe"),
+        ("H.264 in Matroska", MKV, "browsers don't play V_MPEG4/ISO/AVC in this container: use H.264 with AAC"),
+        ("a huge fragment", &large, "too large: use shorter fragments"),
+        ("in the middle", &MP4[2_000..], "neither WebM nor fragmented MP4"),
+    ] {
+        let (status, document) = send(&server, "room", bytes).await;
+        let detail = document["detail"].as_str().unwrap();
+        assert!(status == 422 && document["code"] == "invalid_media" && detail.contains(said), "{what}: {document}");
+    }
+    let (status, document) = send(&server, "room", &MP4[..100]).await;
+    assert!(status == 422 && document["detail"].as_str().unwrap().contains("before its header"), "{document}");
+}
+
+#[tokio::test]
+async fn a_group_or_chunk_that_boxes_would_drop_is_refused_with_its_remedy() {
+    let mut settings = super::settings();
+    settings.limits.group_size_max = 5_000;
+    let server = Server::start_with(super::hub_settings(), hub::memory::Limits::default(), settings).await;
+    let (status, document) = send(&server, "room", MP4).await;
+    assert!(status == 422 && document["detail"].as_str().unwrap().contains("since the last keyframe"), "{document}");
+    let mut settings = super::settings();
+    settings.limits.chunk_size_max = 2_000;
+    server.set(settings);
+    let (status, document) = send(&server, "room", MP4).await;
+    assert!(status == 422 && document["detail"].as_str().unwrap().contains("-frag_duration"), "{document}");
+}
+
+#[tokio::test]
+async fn an_ended_topic_takes_no_stream_and_ends_the_one_it_has() {
+    let server = Server::start().await;
+    let mut stream = Stream::open(&server, "room", &format!("Bearer {KEY}")).await;
+    stream.send(&MP4[..20_000]).await;
+    until(async || server.call("GET", "/v1/topics/room", "").await.status == 200).await;
+    until(async || live(&server, "room").await.0).await;
+    assert_eq!(server.call("DELETE", "/v1/topics/room", "{\"reason\":\"good night\"}").await.status, 204);
+    let (status, document) = stream.answer().await;
+    assert_eq!((status, &document["code"], &document["reason"]), (409, &json!("topic_ended"), &json!("good night")));
+    let (status, _) = send(&server, "room", MP4).await;
+    assert_eq!(status, 409);
+}
+
+#[tokio::test]
+async fn streams_have_places() {
+    let server = Server::start().await;
+    let mut streams = Vec::new();
+    for number in 0..4 {
+        let mut stream = Stream::open(&server, &format!("room-{number}"), &format!("Bearer {KEY}")).await;
+        stream.continued().await;
+        streams.push(stream);
+    }
+    let (status, document) = Stream::open(&server, "room-4", &format!("Bearer {KEY}")).await.answer().await;
+    assert_eq!((status, &document["code"]), (507, &json!("full")));
+    streams.pop();
+    until(async || {
+        let mut stream = Stream::open(&server, "room-4", &format!("Bearer {KEY}")).await;
+        stream.send(SOUND).await;
+        stream.end().await.0 == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_pauses_for_long_is_over() {
+    let server = Server::start().await;
+    let mut stream = Stream::open(&server, "room", &format!("Bearer {KEY}")).await;
+    stream.send(&MP4[..20_000]).await;
+    let text = rest(&mut stream.0).await;
+    assert!(text.contains("HTTP/1.1 408 ") && text.contains("nothing came for 10 s"), "{text}");
+    until(async || live(&server, "room").await == (false, false)).await;
+}
