@@ -124,3 +124,40 @@ fn the_fleet_shows_its_relays() {
     assert_eq!((&*row.name, row.connection, row.up_s, row.pages, row.topics), ("box", relay.id.number(), 7, 4, 2));
     assert!(fleet.engine_up && fleet.topics == 2);
 }
+
+#[test]
+fn streams_are_told_as_they_begin_and_end_once_each() {
+    use hub::Notice;
+    use hub::engine::{Lease, StreamId};
+    let mut rig = Rig::new(settings());
+    let (topic, track, token) = (name("room"), Track::Video, hub::admission::hash("slt_token"));
+    let call = |stream, begins| Call::Lease {
+        topic: topic.clone(),
+        track,
+        lease: Lease { stream: StreamId(stream), owner: [stream as u8; 32] },
+        begins,
+        token: (stream == 2).then_some(token),
+    };
+    let release = |stream| Call::Release { topic: topic.clone(), track, stream: StreamId(stream) };
+    let started = || Notice::StreamStarted { topic: topic.clone(), track };
+    let ended = || Notice::StreamEnded { topic: topic.clone(), track };
+    assert_eq!((rig.call(call(1, true)), rig.call(call(1, false))), (Answer::Done, Answer::Done));
+    assert_eq!(rig.call(call(2, true)), Answer::Refused(Refusal::Leased));
+    assert_eq!(rig.call(release(2)), Answer::Done, "it has nothing");
+    assert_eq!((rig.notices.split_off(0), rig.hub.stream_count()), (vec![started()], 1));
+    assert_eq!((rig.call(release(1)), rig.call(release(1))), (Answer::Done, Answer::Done));
+    assert_eq!(rig.notices.split_off(0), [ended()]);
+    // A token that is revoked ends its stream at the next word.
+    assert_eq!(rig.call(call(2, true)), Answer::Done);
+    let link = "slt_token".to_owned();
+    assert_eq!(rig.call(Call::Revoke { link, reason: "enough".into(), ttl_s: 60 }), Answer::Done);
+    assert_eq!(rig.call(call(2, false)), Answer::Revoked("enough".into()));
+    assert_eq!((rig.notices.split_off(0), rig.hub.stream_count()), (vec![started(), ended()], 0));
+    // So does the end of the topic.
+    assert_eq!(rig.call(call(2, true)), Answer::Revoked("enough".into()));
+    rig.pass(6.0);
+    assert_eq!(rig.call(call(3, true)), Answer::Done);
+    rig.call(Call::End { topic: topic.clone(), reason: "over".into() });
+    assert_eq!(rig.call(call(3, false)), Answer::Refused(Refusal::Ended("over".into())));
+    assert_eq!((rig.notices.split_off(0), rig.hub.stream_count()), (vec![started(), ended()], 0));
+}

@@ -191,3 +191,60 @@ fn topics_are_listed_by_name_below_a_prefix() {
     assert_eq!(list("b/1", "b/", 9), ["b/2 false"]);
     assert_eq!((list("c", "b", 9), list("", "no name", 9)), (vec![], vec![]));
 }
+
+#[test]
+fn a_media_track_has_one_stream_at_a_time() {
+    use hub::engine::{Lease, StreamId};
+    let mut engine = Engine::new(Limits::default());
+    let lease = |engine: &mut Engine, stream: u64, owner: u8, begins: bool| {
+        let lease = Lease { stream: StreamId(stream), owner: [owner; 32] };
+        engine.ask(Request::Lease { topic: name("t"), track: Track::Video, lease, begins })
+    };
+    let init = |engine: &mut Engine, stream: u64| {
+        let part = Part::Init { mime: "video/mp4".into() };
+        let stream = Some(StreamId(stream));
+        engine.append("t", hub::engine::Append { track: Track::Video, part, stream, ..message("") })
+    };
+    let live = |engine: &mut Engine| match engine.ask(Request::Look { topic: name("t") }) {
+        Reply::Attached(Some(attached)) => attached.is_live[1],
+        other => panic!("{other:?}"),
+    };
+    let leased = Reply::Refused(Refusal::Leased);
+    assert_eq!(init(&mut engine, 1), leased, "without a lease");
+    assert_eq!(lease(&mut engine, 1, b'a', true), Reply::Done);
+    assert_eq!((sequence(&init(&mut engine, 1)), live(&mut engine)), (1, true));
+    assert_eq!(lease(&mut engine, 2, b'b', true), leased, "another's");
+    assert_eq!(lease(&mut engine, 3, b'a', true), leased, "its owner's, while it sends");
+    engine.1 += 1;
+    assert_eq!(lease(&mut engine, 2, b'b', true), leased, "another's, whatever it sends");
+    assert_eq!(lease(&mut engine, 3, b'a', true), Reply::Done, "it was quiet for a second");
+    assert_eq!(init(&mut engine, 1), leased, "the first is over");
+    engine.1 += 2;
+    assert_eq!(lease(&mut engine, 1, b'a', false), leased, "and does not take it back");
+    assert_eq!(sequence(&init(&mut engine, 3)), 2);
+    // Without a word it runs out, and is anybody's; who was quiet goes on if nobody came.
+    engine.1 += 5;
+    assert!(!live(&mut engine));
+    assert_eq!(sequence(&init(&mut engine, 3)), 3);
+    assert!(live(&mut engine));
+    engine.1 += 5;
+    assert_eq!(lease(&mut engine, 2, b'b', true), Reply::Done);
+    // Asked for again, it holds without a chunk.
+    (0..3).for_each(|_| {
+        engine.1 += 4;
+        assert_eq!(lease(&mut engine, 2, b'b', false), Reply::Done);
+    });
+    assert!(live(&mut engine));
+    engine.ask(Request::Release { topic: name("t"), track: Track::Video, stream: StreamId(3) });
+    assert!(live(&mut engine), "given back by another");
+    engine.ask(Request::Release { topic: name("t"), track: Track::Video, stream: StreamId(2) });
+    assert!(!live(&mut engine));
+    assert_eq!(lease(&mut engine, 4, b'c', true), Reply::Done, "at once");
+    // Sound is a track of its own; messages have no stream.
+    let other = Lease { stream: StreamId(5), owner: [0; 32] };
+    let ask = |track| Request::Lease { topic: name("t"), track, lease: other, begins: true };
+    assert_eq!(engine.ask(ask(Track::Audio)), Reply::Done);
+    assert!(matches!(engine.ask(ask(Track::Messages)), Reply::Refused(Refusal::Publication(_))));
+    engine.ask(Request::End { topic: name("t"), reason: "over".into() });
+    assert_eq!(lease(&mut engine, 4, b'c', false), Reply::Refused(Refusal::Ended("over".into())));
+}
