@@ -11,7 +11,7 @@ use std::{ffi::OsString, path::PathBuf};
 use document::nearest;
 use lexopt::Arg;
 
-use self::help::{CHECK, CONFIG, DEV, HELP, KEY, RUN, SAY, SECRET, STATUS, VERSION};
+use self::help::{CHECK, CONFIG, DEV, HELP, KEY, PUSH, RUN, SAY, SECRET, STATUS, VERSION};
 use crate::{
     client::{Say, Target},
     dev,
@@ -35,6 +35,8 @@ pub enum Command {
     Dev(dev::Options),
     /// Run the relay of `dev`, with this configuration: its child process.
     DevRelay(PathBuf),
+    /// Send standard input to this topic.
+    Push(Target, String),
     /// Publish a message.
     Say(Target, Say),
     /// Print who is connected; as JSON if `true`.
@@ -56,13 +58,14 @@ struct About {
     help: &'static str,
 }
 
-const COMMANDS: [About; 10] = [
+const COMMANDS: [About; 11] = [
     About { name: "dev", options: &["--port", "--api-port", "--json", "--help"], help: DEV },
     About { name: "config", options: &["--help"], help: CONFIG },
     About { name: "key", options: &["--name", "--scopes", "--topics", "--help"], help: KEY },
     About { name: "secret", options: &["--webhook", "--help"], help: SECRET },
     About { name: "check", options: &["--config", "--help"], help: CHECK },
     About { name: "run", options: &["--config", "--help"], help: RUN },
+    About { name: "push", options: &["--api", "--key-file", "--ca-file", "--help"], help: PUSH },
     About { name: "say", options: &["--from", "--api", "--key-file", "--ca-file", "--help"], help: SAY },
     About { name: "status", options: &["--json", "--api", "--key-file", "--ca-file", "--help"], help: STATUS },
     About { name: "help", options: &["--help"], help: HELP },
@@ -137,6 +140,7 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
     let mut given = Given::default();
     let words_max = match name {
         "say" => 2,
+        "push" => 1,
         "help" => 1,
         _ => 0,
     };
@@ -230,6 +234,10 @@ impl Given {
             ("say", _) => match <[String; 2]>::try_from(self.words) {
                 Ok([topic, text]) => Ok(Command::Say(target, Say { topic, text, from: self.from })),
                 Err(_) => wrong("say needs a topic and a text: sharelink-hub say demo 'hello'"),
+            },
+            ("push", _) => match <[String; 1]>::try_from(self.words) {
+                Ok([topic]) => Ok(Command::Push(target, topic)),
+                Err(_) => wrong("push needs a topic: ffmpeg ... -f mp4 pipe: | sharelink-hub push demo"),
             },
             ("status", _) => Ok(Command::Status(target, self.is_json)),
             ("version", _) => Ok(Command::Version),

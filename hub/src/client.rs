@@ -1,17 +1,19 @@
 //! `sharelink-hub say` and `sharelink-hub status`: a client of the HTTP API.
 //!
-//! Owns one call: dial, TLS, key, answer, all within one timeout and of bounded size. Tells apart
+//! Owns one call: dial, TLS, key, answer, all within one timeout and of bounded size; `push.rs`
+//! makes its calls with the same parts. Tells apart
 //! wrong arguments, a hub that doesn't answer, and one that refuses. Never prints the key. Follows
 //! no redirects, and keeps nothing.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Method, Request, StatusCode, Uri,
-    body::Bytes,
+    body::{Body, Bytes},
     client::conn::http1::handshake,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+    http::request::Builder,
 };
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, crypto::ring::default_provider, pki_types::ServerName};
@@ -20,6 +22,7 @@ use sharelinkd::config::{ca, file, values::secret};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    runtime::Runtime,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -57,7 +60,7 @@ pub struct Say {
 }
 
 /// Why a call has failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Failure {
     /// The arguments are wrong.
     Usage(String),
@@ -65,6 +68,13 @@ pub enum Failure {
     Unreachable(String),
     /// It refuses.
     Refused(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Usage(text) | Self::Unreachable(text) | Self::Refused(text)) = self;
+        f.write_str(text)
+    }
 }
 
 /// Publishes a message.
@@ -112,7 +122,7 @@ fn fleet(answer: &Value) -> String {
 }
 
 /// A topic's name as a part of a path.
-fn encoded(topic: &str) -> String {
+pub fn encoded(topic: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     let part = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     topic.bytes().map(part).collect()
@@ -120,39 +130,92 @@ fn encoded(topic: &str) -> String {
 
 /// Makes a call; returns the answer as text and as JSON.
 fn call(target: &Target, method: &Method, path: &str, body: String) -> Result<(String, Value), Failure> {
-    let key = key(target)?;
-    let uri: Uri = format!("{}{path}", target.api.trim_end_matches('/'))
-        .parse()
-        .map_err(|_| Failure::Usage(format!("{:?} is not a URL: write --api http://127.0.0.1:8090", target.api)))?;
-    let request = Request::builder()
-        .method(method)
-        .uri(uri.path())
-        .header(HOST, uri.authority().map_or("", |authority| authority.as_str()))
-        .header(AUTHORIZATION, format!("Bearer {key}"))
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|_| {
-            Failure::Usage("the key can't stand in a header: it is not one of `sharelink-hub key`".to_owned())
-        })?;
-    let tls = match uri.scheme_str() {
-        Some("http") => None,
-        Some("https") => Some(connector(target)?),
-        _ => return Err(Failure::Usage(format!("{:?} is neither http: nor https:", target.api))),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::Unreachable(error.to_string()))?;
-    let unreachable = |why: &str| Failure::Unreachable(format!("the hub at {} does not answer: {why}", target.api));
-    let (status, body) = runtime
-        .block_on(async { timeout(CALL_TIME, exchange(&uri, tls, request)).await })
-        .map_err(|_| unreachable(&format!("not within {} s", CALL_TIME.as_secs())))?
-        .map_err(|error| unreachable(&error))?;
+    let way = Way::to(target, path)?;
+    let request = way.request(method).header(CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body)));
+    let request = request.map_err(|_| no_key())?;
+    let (status, body) = runtime()?
+        .block_on(async { timeout(CALL_TIME, way.exchange(request)).await })
+        .map_err(|_| way.unreachable(&format!("not within {} s", CALL_TIME.as_secs())))?
+        .map_err(|error| way.unreachable(&error))?;
     let text = String::from_utf8_lossy(&body).trim().to_owned();
     let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-    if status.is_success() {
-        return Ok((text, answer));
-    }
+    if status.is_success() { Ok((text, answer)) } else { Err(refused(status, &answer)) }
+}
+
+/// What the hub says in place of a result.
+pub fn refused(status: StatusCode, answer: &Value) -> Failure {
     let detail = answer["detail"].as_str().or_else(|| answer["title"].as_str()).unwrap_or("it doesn't say why");
-    Err(Failure::Refused(format!("the hub refuses ({status}): {detail}")))
+    Failure::Refused(format!("the hub refuses ({status}): {detail}"))
+}
+
+/// For a request that could not be made: all of it but the key is this program's own.
+pub fn no_key() -> Failure {
+    Failure::Usage("the key can't stand in a header: it is not one of `sharelink-hub key`".to_owned())
+}
+
+/// The runtime of a command that is a client: one thread.
+pub fn runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Unreachable(error.to_string()))
+}
+
+/// The way to a path of the API: its URL, the key, and TLS.
+pub struct Way {
+    api: String,
+    uri: Uri,
+    key: String,
+    tls: Option<TlsConnector>,
+}
+
+impl Way {
+    /// Reads the key and the CA.
+    pub fn to(target: &Target, path: &str) -> Result<Self, Failure> {
+        let (api, key) = (target.api.clone(), key(target)?);
+        let uri: Uri = format!("{}{path}", api.trim_end_matches('/'))
+            .parse()
+            .map_err(|_| Failure::Usage(format!("{api:?} is not a URL: write --api http://127.0.0.1:8090")))?;
+        let tls = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(connector(target)?),
+            _ => return Err(Failure::Usage(format!("{api:?} is neither http: nor https:"))),
+        };
+        Ok(Self { api, uri, key, tls })
+    }
+
+    /// A request, to be given its body.
+    pub fn request(&self, method: &Method) -> Builder {
+        Request::builder()
+            .method(method)
+            .uri(self.uri.path())
+            .header(HOST, self.uri.authority().map_or("", |authority| authority.as_str()))
+            .header(AUTHORIZATION, format!("Bearer {}", self.key))
+    }
+
+    /// The hub does not answer.
+    pub fn unreachable(&self, why: &str) -> Failure {
+        Failure::Unreachable(format!("the hub at {} does not answer: {why}", self.api))
+    }
+
+    /// Sends a request on a connection of its own; returns the answer.
+    pub async fn exchange<B>(&self, request: Request<B>) -> Result<(StatusCode, Bytes), String>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: std::error::Error + Send + Sync,
+    {
+        let host = self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = self.uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
+        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| error.to_string())?;
+        let _ = stream.set_nodelay(true);
+        match &self.tls {
+            None => converse(stream, request).await,
+            Some(tls) => {
+                let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+                let stream = tls.connect(name, stream).await.map_err(|error| error.to_string())?;
+                converse(stream, request).await
+            }
+        }
+    }
 }
 
 fn key(target: &Target) -> Result<String, Failure> {
@@ -182,28 +245,13 @@ fn connector(target: &Target) -> Result<TlsConnector, Failure> {
     Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
 }
 
-async fn exchange(
-    uri: &Uri,
-    tls: Option<TlsConnector>,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), String> {
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| error.to_string())?;
-    match tls {
-        None => converse(stream, request).await,
-        Some(tls) => {
-            let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
-            let stream = tls.connect(name, stream).await.map_err(|error| error.to_string())?;
-            converse(stream, request).await
-        }
-    }
-}
-
-async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), String> {
+async fn converse<S, B>(stream: S, request: Request<B>) -> Result<(StatusCode, Bytes), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: std::error::Error + Send + Sync,
+{
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;

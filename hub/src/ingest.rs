@@ -207,7 +207,7 @@ impl Drop for Ingest {
 }
 
 /// What is wrong with a stream, and how to set the encoder.
-fn remedy(error: MediaError) -> String {
+pub fn remedy(error: MediaError) -> String {
     let remedy = match error {
         MediaError::UnknownFormat => {
             "send fragmented MP4 (ffmpeg: -f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof) or WebM (ffmpeg: -f webm)"

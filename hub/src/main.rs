@@ -13,6 +13,7 @@ mod dev;
 mod http;
 mod ingest;
 mod logging;
+mod push;
 mod relays;
 mod revocations;
 mod run;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Ok(Command::Dev(options)) => dev::run(&options),
         Ok(Command::DevRelay(path)) => dev::relay(path),
         Ok(Command::Say(target, say)) => ended(client::say(&target, &say)),
+        Ok(Command::Push(target, topic)) => ended(push::push(&target, &topic)),
         Ok(Command::Status(target, is_json)) => ended(client::status(&target, is_json)),
         Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(&format!("sharelink-hub {}\n", env!("CARGO_PKG_VERSION"))),

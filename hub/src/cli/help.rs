@@ -16,6 +16,7 @@ Commands:
   secret    Make a secret for relays, links or the webhook
   check     Validate a configuration; print its errors, or its effect and cost
   run       Run the hub
+  push      Send picture and sound from standard input to a topic
   say       Publish a message to a topic
   status    Print who is connected to the running hub
   help      Print this, or the help of a command: sharelink-hub help run
@@ -75,8 +76,8 @@ Usage: sharelink-hub key [--name NAME] [--scopes SCOPES] [--topics PREFIX]
 
 Options:
   --name NAME       What logs call its owner [default: backend]
-  --scopes SCOPES   What it may do, of publish, read, admin
-                    [default: publish read]
+  --scopes SCOPES   What it may do, of publish, read, admin,
+                    ingest [default: publish read]
   --topics PREFIX   For topics below this prefix alone [default: all]
   -h, --help        Print this
 ";
@@ -123,6 +124,23 @@ Options:
   -h, --help        Print this
 
 Exits 69 if the hub does not answer.
+";
+
+pub const PUSH: &str = "\
+Send picture and sound to a topic: fragmented MP4 or WebM from standard input,
+for as long as it comes. Connects again where the connection breaks.
+
+Usage: ENCODER | sharelink-hub push [OPTIONS] TOPIC
+
+Options:
+  --api URL         The hub's API [default: http://127.0.0.1:8090]
+  --key-file FILE   A file with the key or token [default: the variable
+                    SHARELINK_KEY]
+  --ca-file FILE    The CA of the API's certificate, PEM [default: the system's]
+  -h, --help        Print this
+
+The key needs the scope ingest. Exits 0 when the input has ended, 1 if the hub
+refuses it for good or it is none that can be split.
 ";
 
 pub const STATUS: &str = "\
