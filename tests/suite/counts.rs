@@ -53,10 +53,12 @@ struct World {
 /// free what another allocated.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// The most blocks that async-io's reactor takes in a turn: 5 for the vector of wakers (it grows at
-/// 1, 5, 9, 17 and 33 of them, and there are at most 64), and a tree of timers is split twice, by
-/// up to two blocks each time.
-const BLOCKS_PER_TURN: u64 = 9;
+/// The blocks that async-io's reactor takes in a turn: one for the vector of wakers, and one or two
+/// for splitting the tree of timers.
+const BLOCKS_PER_TURN: u64 = 3;
+/// The same where many wake at once, at most: the vector grows at 1, 5, 9, 17 and 33 wakers, and
+/// the tree is split twice, with up to two blocks each time.
+const BLOCKS_PER_CROWDED_TURN: u64 = 9;
 
 /// What was allocated, and in how many turns of the reactor.
 #[derive(Debug)]
@@ -68,8 +70,8 @@ struct Counted {
 impl Counted {
     /// The allocations that the reactor's turns don't explain. How many turns there are depends on
     /// the machine: where pages read late, one for each of them.
-    fn beyond_turns(&self) -> u64 {
-        self.blocks.count_total.saturating_sub(BLOCKS_PER_TURN * self.turns)
+    fn beyond(&self, blocks_per_turn: u64) -> u64 {
+        self.blocks.count_total.saturating_sub(blocks_per_turn * self.turns)
     }
 }
 
@@ -183,36 +185,35 @@ fn count_publications_of<S: Read + Write + Send + 'static>(
         (business, pages)
     });
     println!("{counted:?} for {publications} publications, {} deliveries", publications * PAGES as u64);
-    let stayed = counted.blocks.count_current;
-    assert!(stayed < i64::try_from(publications / 4).unwrap(), "{stayed} blocks stayed");
+    assert!(counted.blocks.count_current < 50, "{} blocks stayed", counted.blocks.count_current);
     counted
 }
 
-/// There are forty deliveries for each publication, and a turn for one or two of them.
+/// There are forty deliveries for each publication, and a turn for one or two publications.
 #[test]
 fn a_delivery_to_a_page_that_keeps_up_allocates_nothing() {
-    assert_eq!(count_publications(1, 1_000).beyond_turns(), 0);
+    assert_eq!(count_publications(1, 1_000).beyond(BLOCKS_PER_TURN), 0);
 }
 
 /// A burst is a few turns.
 #[test]
 fn a_publication_allocates_nothing() {
-    assert_eq!(count_publications(100, 10_000).beyond_turns(), 0);
+    assert_eq!(count_publications(100, 10_000).beyond(BLOCKS_PER_CROWDED_TURN), 0);
 }
 
 /// As without TLS: by one call for all pages, whether a message fills a record or not.
 #[test]
 fn a_delivery_by_tls_allocates_nothing() {
     for data in [DATA, &large()] {
-        assert_eq!(count_publications_by_tls(data, 1, 1_000).beyond_turns(), 0);
+        assert_eq!(count_publications_by_tls(data, 1, 1_000).beyond(BLOCKS_PER_TURN), 0);
     }
 }
 
 /// Bursts larger than a turn of the uplink, so that pages are also written to one at a time.
 #[test]
 fn a_publication_by_tls_allocates_nothing() {
-    assert_eq!(count_publications_by_tls(DATA, 100, 10_000).beyond_turns(), 0);
-    assert_eq!(count_publications_by_tls(&large(), 40, 2_000).beyond_turns(), 0);
+    assert_eq!(count_publications_by_tls(DATA, 100, 10_000).beyond(BLOCKS_PER_CROWDED_TURN), 0);
+    assert_eq!(count_publications_by_tls(&large(), 40, 2_000).beyond(BLOCKS_PER_CROWDED_TURN), 0);
 }
 
 /// More than a record holds of it.
@@ -263,9 +264,8 @@ fn nothing_is_kept_for_pages_that_stall_by_tls() {
         (business, page, stalled)
     });
     println!("{counted:?} while {PAGES} pages stall");
-    // A record for each of them would be 168 KB.
-    assert!(counted.blocks.count_current < 1_000, "{} blocks stayed", counted.blocks.count_current);
-    assert!(counted.blocks.bytes_current < 65_536, "{} bytes stayed", counted.blocks.bytes_current);
+    assert!(counted.blocks.count_current < 50, "{} blocks stayed", counted.blocks.count_current);
+    assert!(counted.blocks.bytes_current < 4_096, "{} bytes stayed", counted.blocks.bytes_current);
 }
 
 /// A connection by TLS with a tiny receive buffer.
@@ -331,15 +331,17 @@ fn idle(address: SocketAddr) -> wss::Secured {
 /// handshake, behind it, and in the middle of a record.
 #[test]
 fn the_heap_of_a_tls_connection_is_within_its_terms_wherever_it_stops() {
-    // Blocks of async-io's are up to 190 bytes for each page, too many or too few (see `count`): so
-    // the least of the one is compared with the most of the other.
-    let plain = [(); 3].map(|()| heap_of("", connect));
-    let by_tls = [(); 3].map(|()| heap_of(&wss::section(), idle));
+    // Blocks of async-io's are now and then up to 190 bytes for each page, too many or too few (see
+    // `count`): so the least of one and the most of the other, or those in the middle.
+    let [plain, by_tls] = [false, true].map(|has_tls| {
+        let mut all = [(); 5].map(|()| if has_tls { heap_of(&wss::section(), idle) } else { heap_of("", connect) });
+        all.sort_unstable();
+        all
+    });
     println!("an idle page: {plain:?} bytes of heap, {by_tls:?} by TLS");
-    let [plain_least, by_tls_least] = [plain, by_tls].map(|all| all.into_iter().min().unwrap());
-    let [plain_most, by_tls_most] = [plain, by_tls].map(|all| all.into_iter().max().unwrap());
-    assert!(by_tls_least <= plain_most + board::TLS_PAGE_SIZE as u64 + 16, "{by_tls:?} bytes, {plain:?} without TLS");
-    assert!(by_tls_most > plain_least, "a page's box is missing: {by_tls:?} bytes, {plain:?} without TLS");
+    let page_size = board::TLS_PAGE_SIZE as u64;
+    assert!(by_tls[0] <= plain[4] + page_size + 16, "{by_tls:?} bytes, {plain:?} without TLS");
+    assert!(by_tls[2] > plain[2] + page_size / 2, "a page's box is missing: {by_tls:?}, {plain:?} without TLS");
 
     let cut_hello = heap_of(&wss::section(), |address| {
         let (mut socket, hello) = (TcpStream::connect(address).unwrap(), hello());
@@ -395,7 +397,7 @@ fn the_heap_of_a_tls_connection_is_within_its_terms_wherever_it_stops() {
     });
     let half = half.into_iter().min().unwrap();
     println!("a page in the middle of a record: {half} bytes of heap");
-    let term = by_tls_most + board::TLS_HALF_RECORD_SIZE as u64 + 64;
+    let term = by_tls[0] + board::TLS_HALF_RECORD_SIZE as u64 + 64;
     assert!((16_384..=term).contains(&half), "{half} bytes of heap");
 }
 
@@ -445,11 +447,10 @@ fn a_page_that_comes_and_goes_frees_everything() {
         page.close(None).unwrap();
         while page.read().is_ok() {}
     });
-    assert!(counted.beyond_turns() < BLOCKS_PER_PAGE * COMINGS as u64, "{counted:?}");
+    assert!(counted.beyond(BLOCKS_PER_TURN) < BLOCKS_PER_PAGE * COMINGS as u64, "{counted:?}");
     // async-io's helper thread frees some of it, which is not counted here: 15 of 17 000 bytes were
     // measured. The soak counts both threads.
-    let leaked = counted.blocks.count_current;
-    assert!(leaked < i64::try_from(COMINGS / 4).unwrap(), "{leaked} blocks leaked");
+    assert!(counted.blocks.count_current < 50, "{} blocks leaked", counted.blocks.count_current);
     assert!(counted.blocks.bytes_current < 65_536, "{} bytes leaked", counted.blocks.bytes_current);
 }
 
@@ -462,8 +463,7 @@ fn a_page_that_comes_and_goes_by_tls_frees_everything() {
         page.close(None).unwrap();
         while page.read().is_ok() {}
     });
-    let leaked = counted.blocks.count_current;
-    assert!(leaked < i64::try_from(COMINGS / 4).unwrap(), "{leaked} blocks leaked");
+    assert!(counted.blocks.count_current < 50, "{} blocks leaked", counted.blocks.count_current);
     assert!(counted.blocks.bytes_current < 65_536, "{} bytes leaked", counted.blocks.bytes_current);
 }
 
@@ -485,7 +485,7 @@ fn a_page_that_comes_and_goes_allocates_a_fixed_number_of_blocks() {
             assert!(String::from_utf8_lossy(&said).contains("subscribed"));
         }
     });
-    let each = counted.beyond_turns() / (ROUNDS * TOGETHER) as u64;
+    let each = counted.beyond(BLOCKS_PER_CROWDED_TURN) / (ROUNDS * TOGETHER) as u64;
     assert!(each <= BLOCKS_PER_PAGE, "{each} allocations for each page");
 }
 

@@ -40,10 +40,10 @@ Options:
                       one
   -h, --help          Print this
 
-SIGTERM and SIGINT finish the requests under way, for at most 5 s, and exit 0.
-SIGHUP reloads the configuration; a wrong one changes nothing. With a wrong
-configuration it does not start: it prints every error with its line, and
-exits 78.
+SIGTERM and SIGINT finish the requests under way, then send relays what was
+acknowledged, each for at most 5 s, and exit 0. SIGHUP reloads the
+configuration; a wrong one changes nothing. With a wrong configuration it does
+not start: it prints every error with its line, and exits 78.
 ";
 
 pub const CHECK: &str = "\
