@@ -180,6 +180,11 @@ pub fn any_value<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<O
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
+/// A text where the field is there at all: never `null`. For `deserialize_with`.
+pub fn text_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
+}
+
 /// A whole number, which may be written as `7.0`, as some languages do; none where it is `null`.
 /// For `deserialize_with`.
 pub fn whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {

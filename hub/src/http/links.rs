@@ -57,8 +57,10 @@ struct Made {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Revoke {
+    #[serde(default, deserialize_with = "body::text_if_there")]
     link: Option<String>,
     /// In place of a link: a token for picture and sound.
+    #[serde(default, deserialize_with = "body::text_if_there")]
     token: Option<String>,
     reason: Option<String>,
     #[serde(default, deserialize_with = "body::whole")]

@@ -14,6 +14,8 @@ use wire::uplink::ToBusiness;
 
 use super::{super::routes::ROUTES, KEY, Relay, Server, hub_settings, settings};
 
+const RECORDING: &[u8] = include_bytes!("../../../../crates/media/testdata/h264.mp4");
+
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -113,7 +115,11 @@ async fn every_example_of_the_specification_holds() {
         let status: u16 = expected.unwrap()[..3].parse().unwrap();
         let example = below.get(&format!("responses|{status}|content|application/json|example"));
         let key = if path == "/healthz" { "" } else { KEY };
-        let got = server.call_as(key, &method, &path, &[], &body("application/json").unwrap_or_default()).await;
+        let got = if below.contains_key("requestBody|content|video/mp4|schema|type") {
+            server.call_with(key, &method, &path, &[("content-type", "video/mp4")], RECORDING).await
+        } else {
+            server.call_as(key, &method, &path, &[], &body("application/json").unwrap_or_default()).await
+        };
         assert_eq!(got.status, status, "{method} {path}: {}", String::from_utf8_lossy(&got.body));
         match example {
             Some(example) => {
@@ -218,13 +224,20 @@ async fn every_line_of_the_document_works() {
     fs::create_dir(&folder).unwrap();
     // An answer of 400 and above is a failure.
     fs::write(folder.join(".curlrc"), "fail-with-body\n").unwrap();
+    fs::write(folder.join("recording.mp4"), RECORDING).unwrap();
     let (mut ran, mut compared) = (0, 0);
     let hub = format!("http://{}", server.address);
     let blocks: Vec<&str> = text.split("\n```").collect();
     for (index, block) in blocks.iter().enumerate().filter(|(_, block)| block.starts_with("sh\n")) {
         let lines = block["sh\n".len()..].to_owned();
         let mut command = Command::new("sh");
-        command.args(["-euc", &lines]).env("CURL_HOME", &folder).env("HUB", &hub).env("KEY", KEY).env_remove("HOME");
+        command
+            .args(["-euc", &lines])
+            .current_dir(&folder)
+            .env("CURL_HOME", &folder)
+            .env("HUB", &hub)
+            .env("KEY", KEY)
+            .env_remove("HOME");
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{lines}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));

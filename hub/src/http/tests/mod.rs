@@ -100,7 +100,7 @@ pub fn settings() -> Settings {
         keys: vec![
             key("reader", "read", ""),
             key("publisher", "publish", ""),
-            key("tenant", "publish read admin", "app"),
+            key("tenant", "publish read admin ingest", "app"),
             key("all", "publish read admin ingest", ""),
             key("studio", "ingest", "app"),
         ],
@@ -176,6 +176,11 @@ impl Server {
 
     /// A call with headers; those of JSON and of the key are added if it has a body or a key.
     pub async fn call_as(&self, key: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Got {
+        self.call_with(key, method, path, headers, body.as_bytes()).await
+    }
+
+    /// The same, with any body.
+    pub async fn call_with(&self, key: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Got {
         let mut request = Request::builder().method(method).uri(path).header("host", "hub");
         if !key.is_empty() {
             request = request.header("authorization", format!("Bearer {key}"));
@@ -186,7 +191,7 @@ impl Server {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::from(body.to_owned())).unwrap();
+        let request = request.body(Full::from(body.to_vec())).unwrap();
         let mut connection = self.connect().await;
         got(timeout(DEADLINE, connection.send_request(request)).await.unwrap().unwrap()).await
     }

@@ -15,7 +15,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use super::{super::routes::ROUTES, KEY, Server, got, hub_settings, rest, settings};
 
 /// Every route, with a body that it takes.
-const CALLS: [(&str, &str, &str, &str); 16] = [
+const CALLS: [(&str, &str, &str, &str); 19] = [
     ("GET", "/v1/fleet", "", "read"),
     ("GET", "/v1/topics", "", "read"),
     ("GET", "/v1/topics/app%2Fa", "", "read"),
@@ -26,6 +26,9 @@ const CALLS: [(&str, &str, &str, &str); 16] = [
     ("PUT", "/v1/topics/app%2Fa/state", "1", "publish"),
     ("POST", "/v1/publish", r#"{"topics":["a"],"message":1}"#, "publish"),
     ("POST", "/v1/links", r#"{"topic":"a"}"#, "publish"),
+    ("PUT", "/v1/topics/app%2Fa/media", "", "ingest"),
+    ("POST", "/v1/topics/app%2Fa/media", "", "ingest"),
+    ("POST", "/v1/topics/app%2Fa/ingest-tokens", "", "ingest"),
     ("POST", "/v1/topics/app%2Fa/open", "", "admin"),
     ("DELETE", "/v1/topics/app%2Fa", "", "admin"),
     ("POST", "/v1/revoke", r#"{"link":"a"}"#, "admin"),
