@@ -311,6 +311,7 @@ fn announce(is_json: bool, place: &Place<'_>) {
 fn text(share: &str, api: &str, key: &str) -> String {
     let headers = format!("-H \"Authorization: Bearer ${KEY_VARIABLE}\" -H 'Content-Type: application/json'");
     let other = if api.ends_with(&format!(":{API_PORT}")) { String::new() } else { format!(" --api {api}") };
+    let live = api.replacen("://", &format!("://x:${KEY_VARIABLE}@"), 1);
     format!(
         "\nA hub and a relay are running. Open the share page:\n\n  {share}\n\n\
          Then paste into another terminal. The first line is the key, which may do everything:\n\n\
@@ -319,6 +320,11 @@ fn text(share: &str, api: &str, key: &str) -> String {
          \x20 curl {headers} \\\n    -d '{{\"text\":\"hello\",\"from\":\"Ann\"}}' {api}/v1/topics/{TOPIC}/messages\n\n\
          Set the title:\n\n\
          \x20 curl -X PUT {headers} \\\n    -d '{{\"title\":\"My room\",\"host\":\"Ann\"}}' {api}/v1/topics/{TOPIC}/state\n\n\
+         Go live with a test picture, by ffmpeg:\n\n\
+         \x20 ffmpeg -re -f lavfi -i testsrc2=size=640x360:rate=30 -f lavfi -i sine=440 \\\n    \
+         -c:v libx264 -preset veryfast -tune zerolatency -g 30 -pix_fmt yuv420p -c:a aac \\\n    \
+         -f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof -frag_duration 100000 \\\n    \
+         -flush_packets 1 -method PUT {live}/v1/topics/{TOPIC}/media\n\n\
          The same in short, and who is connected:\n\n\
          \x20 sharelink-hub say{other} {TOPIC} 'hello again'\n  sharelink-hub status{other}\n\n\
          Every other topic of letters, digits and - _ . ~ is there too: its name is its link.\n\

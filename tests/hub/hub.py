@@ -19,7 +19,7 @@ from harness import PORTS
 from inbox import PATIENCE, SLACK, Mailbox, Mismatch
 
 SECRET = "a secret of relays that nobody guesses"
-SCOPES = ("publish", "read", "admin")
+SCOPES = ("publish", "read", "admin", "ingest")
 
 
 def binary():
