@@ -32,7 +32,7 @@ use crate::{shared::moment_us, tls};
 /// The environment variable that has the key.
 pub const KEY_VARIABLE: &str = "SHARELINK_KEY";
 /// A call has this time as a whole.
-const CALL_TIME: Duration = Duration::from_secs(10);
+pub const CALL_TIME: Duration = Duration::from_secs(10);
 /// The maximum size of an answer, in bytes.
 const ANSWER_SIZE_MAX: usize = 1 << 20;
 const KEY_SIZE_MAX: u64 = 4096;
@@ -205,7 +205,9 @@ impl Way {
     {
         let host = self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = self.uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| error.to_string())?;
+        let dial = timeout(CALL_TIME, TcpStream::connect((host.as_str(), port))).await;
+        let stream = dial.map_err(|_| format!("not within {} s", CALL_TIME.as_secs()))?;
+        let stream = stream.map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true);
         match &self.tls {
             None => converse(stream, request).await,

@@ -12,10 +12,13 @@ use http_body_util::channel::{Channel, Sender};
 use hyper::{Method, StatusCode, body::Bytes};
 use media::{Piece, Splitter};
 use serde_json::Value;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use crate::{
-    client::{self, Failure, Target, Way},
+    client::{self, CALL_TIME, Failure, Target, Way},
     ingest::remedy,
 };
 
@@ -44,12 +47,14 @@ pub fn push(target: &Target, topic: &str) -> Result<String, Failure> {
                 },
                 Err(why) => way.unreachable(&why),
             };
+            wait = if input.sent > sent { WAIT } else { (wait * 2).min(WAIT_MAX) };
+            if input.ended.is_none() {
+                eprintln!("sharelink-hub: {why}; trying again");
+                input.drop_for(wait).await;
+            }
             if let Some(ended) = &input.ended {
                 return Err(ended.clone().map_or(why, |error| Failure::Refused(format!("standard input: {error}"))));
             }
-            wait = if input.sent > sent { WAIT } else { (wait * 2).min(WAIT_MAX) };
-            eprintln!("sharelink-hub: {why}; trying again");
-            input.drop_for(wait).await;
         }
     })
 }
@@ -62,9 +67,13 @@ async fn attempt(way: &Way, input: &mut Input) -> Result<(StatusCode, Value), St
     tokio::pin!(exchange);
     let answered = tokio::select! {
         answered = &mut exchange => answered?,
-        () = input.send_to(&mut sender) => {
+        is_taken = input.send_to(&mut sender) => {
             drop(sender);
-            exchange.await?
+            if !is_taken {
+                return Err(format!("it took nothing for {} s", CALL_TIME.as_secs()));
+            }
+            let answered = timeout(CALL_TIME, exchange).await;
+            answered.map_err(|_| format!("no answer within {} s", CALL_TIME.as_secs()))??
         }
     };
     let (status, body) = answered;
@@ -141,14 +150,14 @@ impl Input {
         }
     }
 
-    /// Sends all that comes, from a header and a group's start on, until the input ends or nobody
-    /// takes it any more.
-    async fn send_to(&mut self, sender: &mut Sender<Bytes>) {
+    /// Sends all that comes, from a header and a group's start on, until the input ends or the
+    /// connection does. `false` if the hub takes nothing any more.
+    async fn send_to(&mut self, sender: &mut Sender<Bytes>) -> bool {
         let mut is_in_group = false;
         if let Some(init) = self.init.clone()
-            && sender.send_data(init).await.is_err()
+            && !sends(sender, init).await
         {
-            return;
+            return false;
         }
         while let Some(piece) = self.next().await {
             match piece {
@@ -156,11 +165,12 @@ impl Input {
                 Piece::Start(_) => is_in_group = true,
                 _ => {}
             }
-            if sender.send_data(piece.bytes().to_vec().into()).await.is_err() {
-                return;
+            if !sends(sender, piece.into_bytes().into()).await {
+                return false;
             }
             self.sent += 1;
         }
+        true
     }
 
     /// Drops what comes for this time.
@@ -173,5 +183,15 @@ impl Input {
                 _ = self.next(), if self.ended.is_none() => {}
             }
         }
+    }
+}
+
+/// Hands bytes to a connection. `false` if it takes none for long; one that is broken says so
+/// itself.
+async fn sends(sender: &mut Sender<Bytes>, bytes: Bytes) -> bool {
+    match timeout(CALL_TIME, sender.send_data(bytes)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(_)) => std::future::pending().await,
+        Err(_) => false,
     }
 }

@@ -495,3 +495,108 @@ fn a_port_that_is_taken_is_told_with_the_option() {
     assert!(!output(&["dev-relay", "/nowhere"]).status.success());
     assert!(Path::new(PROGRAM).exists());
 }
+
+/// A hub played by a test: it takes one stream after the other.
+struct Taker(TcpListener);
+
+impl Taker {
+    /// The next connection, behind the head of its request.
+    fn accept(&self) -> BufReader<TcpStream> {
+        let mut stream = BufReader::new(self.0.accept().unwrap().0);
+        stream.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(stream.read_line(&mut head).unwrap(), 0, "{head}");
+        }
+        assert!(head.starts_with("PUT /v1/topics/app%2Froom/media HTTP/1.1\r\n"), "{head}");
+        assert!(head.to_lowercase().contains("\r\nauthorization: bearer slk_x\r\n"), "{head}");
+        stream
+    }
+}
+
+/// The next chunk of a body; empty at its end.
+fn chunk(stream: &mut BufReader<TcpStream>) -> Vec<u8> {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    let size = usize::from_str_radix(line.trim(), 16).unwrap_or_else(|_| panic!("{line:?}"));
+    let mut bytes = vec![0; size + 2];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes.truncate(size);
+    bytes
+}
+
+fn end_with(mut stream: BufReader<TcpStream>, status: &str, body: &str) {
+    let length = body.len();
+    let text = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    stream.get_mut().write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn push_connects_again_with_the_header_and_goes_on_at_a_keyframe() {
+    const RECORDING: &[u8] = include_bytes!("../../crates/media/testdata/h264.mp4");
+    let taker = Taker(TcpListener::bind("127.0.0.1:0").unwrap());
+    let api = format!("http://{}", taker.0.local_addr().unwrap());
+    let mut push = Command::new(PROGRAM);
+    push.args(["push", "--api", &api, "app/room"]).env("SHARELINK_KEY", "slk_x");
+    let mut push = push.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = push.stdin.take().unwrap();
+    // The recording's boxes: a header, then fragments of a second each, which begin with a keyframe.
+    let place = |from: usize| RECORDING[from..].windows(4).position(|kind| kind == b"moof").map(|at| from + at - 4);
+    let starts: Vec<usize> = std::iter::successors(place(0), |start| place(start + 8)).collect();
+    let [first, second, third, ..] = starts[..] else { panic!("{starts:?}") };
+
+    input.write_all(&RECORDING[..second]).unwrap();
+    let mut taken = taker.accept();
+    assert_eq!(chunk(&mut taken).len(), first, "the header");
+    assert_eq!(chunk(&mut taken).len(), second - first);
+    drop(taken);
+    // It notices at the next chunk or at once; until it has connected again it drops what comes.
+    let mut taken = taker.accept();
+    assert_eq!(chunk(&mut taken).len(), first, "the header again");
+    input.write_all(&RECORDING[second..third]).unwrap();
+    assert_eq!(chunk(&mut taken).len(), third - second);
+    // A hub that restarts, or one whose lease is another's still: it comes back.
+    end_with(taken, "503 Service Unavailable", "{\"detail\":\"not now\"}");
+    let taken = taker.accept();
+    end_with(taken, "409 Conflict", "{\"detail\":\"another stream\",\"code\":\"already_live\"}");
+    let mut taken = taker.accept();
+    assert_eq!(chunk(&mut taken).len(), first);
+    input.write_all(&RECORDING[third..]).unwrap();
+    drop(input);
+    while !chunk(&mut taken).is_empty() {}
+    end_with(taken, "200 OK", "{\"mime\":\"video/mp4\",\"chunks\":3}");
+    let output = push.wait_with_output().unwrap();
+    let (said, complaints) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{complaints}");
+    assert_eq!(said, "the input has ended: 3 chunks of video/mp4 went to app/room\n");
+    assert!(complaints.contains("not now; trying again") && !complaints.contains("slk_x"), "{complaints}");
+}
+
+#[test]
+fn push_gives_up_where_the_hub_refuses_for_good() {
+    let taker = Taker(TcpListener::bind("127.0.0.1:0").unwrap());
+    let api = format!("http://{}", taker.0.local_addr().unwrap());
+    let push = |input: &[u8]| {
+        let mut push = Command::new(PROGRAM);
+        push.args(["push", "--api", &api, "app/room"]).env("SHARELINK_KEY", "slk_x");
+        let mut push = push.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It may end before it has read all.
+        let _ = push.stdin.take().unwrap().write_all(input);
+        push
+    };
+    let ended = |push: Child| {
+        let output = push.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let refused = push(b"");
+    end_with(taker.accept(), "403 Forbidden", "{\"detail\":\"the key lacks the scope \\\"ingest\\\"\"}");
+    let (code, said) = ended(refused);
+    assert!(code == Some(1) && said.contains("403 Forbidden): the key lacks the scope"), "{said}");
+    let refused = push(b"GIF89a.................");
+    // It may have connected before it has read that.
+    drop(taker);
+    let (code, said) = ended(refused);
+    assert!(code == Some(1) && said.contains("neither WebM nor fragmented MP4: send fragmented MP4"), "{said}");
+    assert_eq!(output(&["push", "--api", &api, "app/room"]).status.code(), Some(64), "no key");
+    assert_eq!(output(&["push"]).status.code(), Some(64), "no topic");
+}

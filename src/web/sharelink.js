@@ -597,7 +597,9 @@ export class Subscription extends EventTarget {
 // ========================================================================================= playing
 
 /** Seconds, except for the two playback rates. */
-const JOIN_MARGIN = 0.3; // buffered besides one chunk, so that some network jitter doesn't stall playback
+const MARGIN = 0.3; // buffered besides one chunk, so that some network jitter doesn't stall playback
+const SHORT = 0.2; // of a chunk: up to here the margin shrinks, so that chunk and margin are 0.3 s together
+const MARGIN_MIN = 0.1;
 const KEEP_BEHIND = 4; // media kept behind the playback position
 const AHEAD_MAX = 20; // media ahead of a paused element; beyond that, its position jumps forward
 const SAME_CLOCK = 3; // audio and video whose ends are this close are one recording, and are kept in sync
@@ -653,7 +655,7 @@ class Player {
   #starts = []; // media times at which buffered groups begin
   #startAt = null; // start of the group being appended, until something of it is buffered
   #bursts = []; // the latest bursts: { at, grown, count }
-  #margin = JOIN_MARGIN;
+  #extra = 0; // what stalls have added to the margin
   #grewAt = 0; // when the buffer last grew
   #barren = 0; // since when appends add nothing; 0: they do
   #barrenFor = 0; // ms from then to the last such append: a pause after it doesn't count
@@ -879,7 +881,7 @@ class Player {
     this.#bursts = [];
     this.#hole = this.#clear = this.#started = this.#primed = false;
     this.#queued = this.#barren = this.#barrenFor = 0;
-    this.#margin = JOIN_MARGIN;
+    this.#extra = 0;
     if (!had) return;
     this.#release();
     this.#element.playbackRate = 1;
@@ -990,7 +992,7 @@ class Player {
     const time = now();
     // Stalls increase the margin; smooth delivery slowly decreases it again.
     const passed = Math.min(1, (time - this.#grewAt) / 1000);
-    this.#margin = clamp(this.#margin - 0.005 * passed, JOIN_MARGIN, this.#marginMax());
+    this.#extra = clamp(this.#extra - 0.005 * passed, 0, this.#extraMax());
     this.#grewAt = time;
     this.#barren = this.#barrenFor = 0;
     const burst = this.#bursts[this.#bursts.length - 1];
@@ -1074,12 +1076,14 @@ class Player {
     if (!this.#started || this.#element.seeking) return;
     // If chunks come a little late, increase the margin, as far as the lag allows; not after a gap
     // or a lost connection.
-    if (this.#inGroup && now() - this.#fed < 2_000) this.#margin = Math.min(this.#margin + 0.1, this.#marginMax());
+    if (this.#inGroup && now() - this.#fed < 2_000) this.#extra = Math.min(this.#extra + 0.1, this.#extraMax());
     this.#report("stalled");
     this.#steer(false);
   }
 
-  #marginMax() { return Math.max(JOIN_MARGIN, this.#lag - this.#chunk - 0.3); }
+  #extraMax() { return Math.max(0, this.#lag - this.#chunk - 0.3 - MARGIN); }
+
+  get #margin() { return clamp(MARGIN_MIN + Math.abs(this.#chunk - SHORT), MARGIN_MIN, MARGIN) + this.#extra; }
 
   /**
    * Adjusts playback position and rate. `fed`: called after an append, when the distance to the end

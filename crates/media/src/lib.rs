@@ -30,6 +30,14 @@ pub enum Piece {
 }
 
 impl Piece {
+    /// The piece's bytes, owned.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Init(bytes) | Self::Start(bytes) | Self::Continue(bytes) => bytes,
+        }
+    }
+
     /// The piece's bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
