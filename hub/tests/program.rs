@@ -345,7 +345,7 @@ fn what_check_and_key_print_is_a_configuration() {
     for (wrong, words) in [
         (["--scopes", "publsh"], "did you mean publish?"),
         (["--scopes", ","], "scopes is empty"),
-        (["--name", ""], "is not a name"),
+        (["--name", "a\tb"], "is not a name"),
         (["--topics", "shop/"], "before a /, such as \"shop\""),
     ] {
         let refused = output(&[&["key"][..], &wrong].concat());
