@@ -57,7 +57,7 @@ pub fn random() -> Result<[u8; 32], String> {
 pub fn key(options: &KeyOptions) -> Result<String, String> {
     let key = random_key()?;
     let hash: String = Sha256::digest(&key).iter().map(|byte| format!("{byte:02x}")).collect();
-    let [name, scopes, topics] = [&options.name, &options.scopes, &options.topics].map(|text| Quoted(text));
+    let [name, scopes, topics] = [&options.name, &options.scopes, &options.topics].map(Quoted);
     let row = format!("{{ name = {name}, hash = \"sha256:{hash}\", scopes = {scopes}, topics = {topics} }}");
     Config::parse(&format!("[api]\nkeys = [{row}]\n"), &Surroundings::without_files("key")).map_err(|problems| {
         problems.iter().map(|it| format!("{}; {}", it.what, it.remedy)).collect::<Vec<_>>().join("\n")

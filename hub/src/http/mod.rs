@@ -43,7 +43,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use self::places::Places;
-pub use self::{body::BODIES_SIZE_MAX, links::LINK_TTL_S_MAX, pusher::App};
+pub use self::{body::BODIES_SIZE_MAX, connection::converse, links::LINK_TTL_S_MAX, pusher::App};
 use crate::shared::Shared;
 
 /// The wait after an `accept` that failed: file descriptors are short.
@@ -104,8 +104,9 @@ pub struct Limits {
     pub json_size_max: usize,
     /// The body of a batch, in bytes.
     pub batch_size_max: usize,
-    /// A chunk of picture, and a group of them, in bytes.
+    /// A chunk of picture, in bytes.
     pub chunk_size_max: usize,
+    /// A group of pictures, in bytes.
     pub group_size_max: usize,
 }
 
