@@ -13,6 +13,7 @@ mod dev;
 pub mod http;
 mod ingest;
 mod logging;
+mod metrics;
 mod push;
 mod relays;
 mod revocations;

@@ -1,5 +1,5 @@
-//! Replays the corpus of the fuzz target `api` as a regression test. `tests/fuzz/README.md` says how
-//! it grows.
+//! Replays the corpus of the fuzz target `api` as a regression test. `tests/fuzz/README.md` says
+//! how it grows.
 
 #[path = "../../tests/fuzz/api.rs"]
 mod api;

@@ -12,6 +12,7 @@ mod auth;
 mod batch;
 mod body;
 mod connection;
+mod figures;
 mod fleet;
 mod links;
 mod media;
@@ -117,15 +118,18 @@ pub struct Api {
     places: Arc<Places>,
     /// Room for bodies.
     bodies: body::Bodies,
-    /// Places of streams of media.
+    /// Places of streams of media, and how many there are in all.
     streams: Arc<Semaphore>,
+    streams_max: usize,
+    answered: figures::Answered,
 }
 
 impl Api {
     /// An API without connections.
     pub fn new(shared: Arc<Shared>, settings: watch::Receiver<Arc<Settings>>, streams_max: usize) -> Arc<Self> {
         let streams = Arc::new(Semaphore::new(streams_max));
-        Arc::new(Self { shared, settings, places: Arc::default(), bodies: body::Bodies::new(), streams })
+        let (places, bodies, answered) = (Arc::default(), body::Bodies::new(), figures::Answered::default());
+        Arc::new(Self { shared, settings, places, bodies, streams, streams_max, answered })
     }
 
     /// The settings as they are now.
@@ -175,9 +179,11 @@ mod tests;
 
 /// Answers a request: one of Pusher's API, or of the hub's own.
 async fn answer(api: &Api, peer: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    if apps::is_here(request.uri().path()) {
+    let response = if apps::is_here(request.uri().path()) {
         apps::answer(api, peer, request).await
     } else {
         routes::answer(api, peer, request).await
-    }
+    };
+    api.answered.count(response.status());
+    response
 }
