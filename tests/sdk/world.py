@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """A development hub, and a gate before it that loses, delays and refuses requests, for one command.
 
-    tests/sdk/world.py --hub PROGRAM COMMAND ...
+    tests/sdk/world.py --hub PROGRAM [--covers docs/openapi.yaml] COMMAND ...
+
+With `--covers`, the command fails unless it has called each route of the document by the gate, but for picture
+and sound, which encoders send.
 
 The command finds HUB_URL, HUB_KEY, SHARE_URL, GATE_URL and CLOSED_URL (nothing listens there) in its environment.
 
@@ -22,6 +25,8 @@ import http.client
 import http.server
 import json
 import os
+import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -107,9 +112,25 @@ class Server(http.server.ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+def missing(document):
+    """The routes of the document that nobody has called."""
+    path, left = None, []
+    for line in document.splitlines():
+        if line.startswith("  /"):
+            path = line.strip().rstrip(":")
+        elif line in ("components:", ""):
+            path = None
+        elif path and not path.endswith("/media") and re.fullmatch("    (get|post|put|delete):", line):
+            method, pattern = line.strip().rstrip(":").upper(), re.sub("{[a-z]+}", "[^/]+", path)
+            if not any(it["method"] == method and re.fullmatch(pattern, it["path"].split("?")[0]) for it in Gate.seen):
+                left.append(f"{method} {path}")
+    return left
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hub", required=True)
+    parser.add_argument("--covers", type=pathlib.Path)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     command = [options.hub, "dev", "--json", "--port", "0", "--api-port", "0"]
@@ -125,7 +146,11 @@ def main():
         environment = {
             **os.environ, "CLOSED_URL": f"http://127.0.0.1:{closed.getsockname()[1]}", "HUB_URL": place["api"], "HUB_KEY": place["key"], "SHARE_URL": place["share"],
             "GATE_URL": f"http://127.0.0.1:{server.server_address[1]}"}
-        return subprocess.run(options.command, env=environment).returncode
+        status = subprocess.run(options.command, env=environment).returncode
+        left = missing(options.covers.read_text()) if options.covers and not status else []
+        if left:
+            print(f"the library was not seen to call {', '.join(left)}", file=sys.stderr)
+        return status or bool(left)
     finally:
         hub.terminate()
         hub.wait()
