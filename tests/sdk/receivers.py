@@ -143,7 +143,7 @@ def first_steps(hub, out):
         environment = {**os.environ, "SHARELINK_KEY": place["key"]}
         room = Hub(place["api"], place["key"]).topic("demo")
         for count, (name, ending) in enumerate((("node", "mjs"), ("python", "py")), 1):
-            # All examples but the receivers, one after the other; the one of settings has names to fill in.
+            # All but the receivers, one after the other; the one of settings has names to fill in.
             parts = [code for code in blocks(name) if "verify(" not in code and "retries" not in code]
             assert len(parts) == 4, parts
             code = "\n".join(parts).replace("http://127.0.0.1:8090", place["api"]).replace("order-4711-left", f"left-{name}")
