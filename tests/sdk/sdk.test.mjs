@@ -170,6 +170,12 @@ test("what may have taken effect is said, and can be sent again by hand", async 
   while ((await texts(topic).catch(() => [])).length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
   const again = await real.topic(topic.name).say("slow", { idempotencyKey: error.idempotencyKey });
   assert.deepEqual([again.repeated, await texts(topic)], [true, ["slow"]]);
+  const operations = ["a", "b"].map((text) => ({ op: "message", topic: topic.name, data: { text } }));
+  await gate({ do: "drop" });
+  const batch = await fails(once.batch(operations));
+  assert.match(batch.message, /not known whether it took effect: .* "[0-9a-f-]{36}"/);
+  const results = await real.batch(operations, { idempotencyKey: batch.idempotencyKey });
+  assert.deepEqual([results.map(({ repeated }) => repeated), await texts(topic)], [[true, true], ["slow", "a", "b"]]);
   await gate({ do: "hang" });
   assert.equal((await fails(topic.info())).isUnknown, false, "reading changes nothing");
   await gate({ do: "drop" });

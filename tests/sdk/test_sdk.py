@@ -205,6 +205,12 @@ class Sdk(unittest.TestCase):
             self.assertLess(time.monotonic(), until)
         again = REAL.topic(topic.name).say("slow", idempotency_key=error.idempotency_key)
         self.assertEqual((again["repeated"], texts(topic)), (True, ["slow"]))
+        operations = [{"op": "message", "topic": topic.name, "data": {"text": text}} for text in "ab"]
+        gate({"do": "drop"})
+        error = self.fails(once.batch, operations)
+        self.assertRegex(str(error), 'not known whether it took effect: .* "[0-9a-f-]{36}"')
+        again = REAL.batch(operations, idempotency_key=error.idempotency_key)
+        self.assertEqual(([result["repeated"] for result in again], texts(topic)), ([True, True], ["slow", "a", "b"]))
         gate({"do": "hang"})
         self.assertFalse(self.fails(topic.info).is_unknown, "reading changes nothing")
         gate({"do": "drop"})

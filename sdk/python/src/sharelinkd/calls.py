@@ -186,7 +186,9 @@ class Calls:
             return None
         except ssl.SSLError as error:
             detail = f"the TLS handshake with {self.url} failed ({_shown(error)}); for a private CA give ssl_context"
-            return Failure("tls", detail, False, False, cause=error)
+            # A connection that broke meanwhile may do better next time.
+            is_broken = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+            return Failure("tls", detail, is_broken, False, cause=error)
         except OSError as error:
             where = f"can't connect to {self.url} ({_shown(error)})"
             detail = f"{where}: does the hub run there, and is its [api] listen this address?"
