@@ -120,7 +120,7 @@ def missing(document):
             path = line.strip().rstrip(":")
         elif line in ("components:", ""):
             path = None
-        elif path and not path.endswith("/media") and re.fullmatch("    (get|post|put|delete):", line):
+        elif path and not path.endswith(("/media", "/metrics")) and re.fullmatch("    (get|post|put|delete):", line):
             method, pattern = line.strip().rstrip(":").upper(), re.sub("{[a-z]+}", "[^/]+", path)
             if not any(it["method"] == method and re.fullmatch(pattern, it["path"].split("?")[0]) for it in Gate.seen):
                 left.append(f"{method} {path}")
