@@ -214,11 +214,15 @@ pub fn remedy(error: MediaError) -> String {
         }
         MediaError::NotFragmented => "add -movflags +frag_keyframe+empty_moov+default_base_moof to ffmpeg's options",
         MediaError::FileOffsets => "add +default_base_moof to ffmpeg's -movflags",
+        MediaError::NoConfiguration => "let the encoder write it there (ffmpeg: -flags +global_header, and -f mp4)",
         MediaError::TooLarge => "use shorter fragments (ffmpeg: -frag_duration 200000) or a lower bitrate",
         MediaError::Codec(_) => {
             "use H.264 with AAC or Opus in MP4 (ffmpeg: -c:v libx264 -c:a aac), or VP8 or VP9 with Opus in WebM"
         }
-        MediaError::Malformed(_) => "send what an encoder writes, from its beginning and unchanged",
+        MediaError::Malformed(_) => {
+            "send what an encoder writes as fragmented MP4 (ffmpeg: -f mp4 -movflags \
+             +frag_keyframe+empty_moov+default_base_moof) or WebM, from its beginning and unchanged"
+        }
     };
     format!("{error}: {remedy}")
 }
