@@ -94,7 +94,7 @@ impl Caller {
         let wanted = || {
             let problem = unknown(
                 "this route needs a key or a token: send \"Authorization: Bearer TOKEN\", or write it into the URL, \
-                 as in https://user:TOKEN@host",
+                 as in https://user:TOKEN@host (ffmpeg behind a proxy: also -auth_type basic)",
             );
             problem.with(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"sharelink-hub\""))
         };
