@@ -1,13 +1,14 @@
 """Picture and sound from real encoders: the commands and recipes of docs/ingest.md, against a real hub and a real relay."""
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
 import types
 
 from daemon import ROOT
-from harness import test
+from harness import PORTS, test
 from hub import binary
 from inbox import SLACK, Mismatch
 
@@ -71,35 +72,38 @@ async def plays(page, track="video"):
 
 async def whole(hub, page, topic, track="video"):
     """The chunks of a stream that has ended, as (part, data), beginning with its header; and what the hub counted."""
-    await hub.logs(f"{track} has ended after", LONG)
+    await hub.logs(f"{track} has ended after", 30)
     groups, chunks = map(int, re.search(rf"{track} has ended after (\d+) groups, (\d+) chunks", hub.log()).groups())
     seen = await page.track(topic, track, 1 + chunks, timeout=LONG)
     got = [(e["part"], e["data"]) for _, e in page.events.history if e["type"] == "media" and e["track"] == track]
     return got, groups, any(one.startswith("gap") for one in seen)
 
 
-def packets(t, chunks, medium):
-    """What ffprobe finds in a stream: (time, is_key) of each packet. It must find no fault."""
-    path = t.directory / "stream"
-    path.write_bytes(b"".join(chunks))
-    out = subprocess.run(["ffprobe", "-v", "error", "-select_streams", medium, "-show_entries", "packet=pts_time,flags", "-of", "json", path],
-                         check=True, capture_output=True, text=True)
-    assert not out.stderr, out.stderr
-    return [(float(packet["pts_time"]), packet["flags"].startswith("K")) for packet in json.loads(out.stdout)["packets"]]
+async def looked_at(program, chunks, *options):
+    """What a program of ffmpeg says of a stream. It must find no fault."""
+    command = [program, "-v", "error", "-i", "-", *options]
+    out = await asyncio.to_thread(subprocess.run, command, input=b"".join(chunks), capture_output=True)
+    assert out.returncode == 0 and not out.stderr, out.stderr
+    return out.stdout
 
 
-def begins_with_keyframes(t, got):
+async def packets(chunks, medium):
+    """What ffprobe finds in a stream: (time, is_key) of each packet."""
+    out = await looked_at("ffprobe", chunks, "-select_streams", medium, "-show_entries", "packet=pts_time,flags", "-of", "json")
+    return [(float(packet["pts_time"]), packet["flags"].startswith("K")) for packet in json.loads(out)["packets"]]
+
+
+async def begins_with_keyframes(got):
     """The times of the first pictures of all groups."""
     init, times, at = got[0][1], [], 0
     assert got[0][0] == "init" and got[1][0] == "start", [part for part, _ in got[:3]]
     for part, data in got[1:]:
         at += part == "start"
         if part == "start":
-            (time, is_key), *_ = packets(t, [init, data], "v")
+            (time, is_key), *_ = await packets([init, data], "v")
             assert is_key, f"group {at} begins with no keyframe"
             times.append(time)
-    decoded = subprocess.run(["ffmpeg", "-v", "error", "-i", "-", "-f", "null", "-"], input=b"".join(data for _, data in got), capture_output=True)
-    assert decoded.returncode == 0 and not decoded.stderr, decoded.stderr
+    await looked_at("ffmpeg", [data for _, data in got], "-f", "null", "-")
     return times
 
 
@@ -171,9 +175,9 @@ async def live(t):
     assert (status, groups, ended["groups"]) == (200, 3, 3), (status, groups, ended)
     mime = next(e["mime"] for _, e in page.events.history if e.get("part") == "init")
     assert mime == ended["mime"] and re.fullmatch(r'video/mp4; codecs="avc1\.42[0-9A-F]{4},mp4a\.40\.2"', mime), (mime, ended)
-    times = begins_with_keyframes(t, got)
+    times = await begins_with_keyframes(got)
     assert [round(time) for time in times] == [0, 1, 2] or has_gap, times
-    sound = packets(t, [data for _, data in got], "a")
+    sound = await packets([data for _, data in got], "a")
     assert has_gap or 2.9 < sound[-1][0] < 3.1, sound[-1]
     wire.server.close()
 
@@ -200,7 +204,7 @@ async def webm(t):
     assert await encoder.exit() == 0, encoder.said()
     got, groups, has_gap = await whole(hub, page, topic)
     assert groups == 3 and page.events.history, groups
-    times = begins_with_keyframes(t, got)
+    times = await begins_with_keyframes(got)
     assert [round(time) for time in times] == [0, 1, 2] or has_gap, times
     for codec, container in (("libvpx-vp9", "webm"), ("libvpx", "matroska")):
         changed = (("-c:v libvpx", f"-t 2 -c:v {codec}"), ("-f webm", f"-f {container}"))
@@ -222,7 +226,7 @@ async def sound(t):
     speaker.signal(signal.SIGINT)
     await speaker.exit()
     got, groups, _ = await whole(hub, page, topic, "audio")
-    assert groups >= 1 and packets(t, [data for _, data in got], "a")
+    assert groups >= 1 and await packets([data for _, data in got], "a")
     await not_live(hub, audio=False, video=True)
     camera.signal(signal.SIGINT)
     await camera.exit()
@@ -233,3 +237,277 @@ async def not_live(hub, **tracks):
     async with asyncio.timeout(LONG):
         while (await hub.api("GET", "/v1/topics/demo"))["live"] != tracks:
             await asyncio.sleep(0.05)
+
+
+# --- cuts ---
+
+@test("ffmpeg with the fifo muxer comes back by itself after a cut and after a hub that was killed, and the page plays on", timeout=120)
+async def fifo(t):
+    hub, page, _ = await room(t)
+    wire = await Wire(hub.port).start()
+    encoder = await t.command(line(FIFO, wire.port), KEY=hub.key)
+    await plays(page)
+    wire.cut()
+    await plays(page)
+    hub.signal(signal.SIGKILL)
+    await hub.exit()
+    await hub.start(LONG)
+    await page.until("epoch", timeout=LONG)
+    await plays(page)
+    encoder.signal(signal.SIGINT)
+    await encoder.exit()
+    assert "Recovery successful" in encoder.said(), encoder.said()
+    wire.server.close()
+
+
+@test("`ffmpeg | sharelink-hub push` goes on after the hub was killed, and says at the end what came", timeout=120)
+async def push(t):
+    hub, page, _ = await room(t)
+    command = replaced(PUSH, ("sharelink-hub push demo", f"{binary()} push --api http://127.0.0.1:{hub.port} demo"))
+    encoder = await t.command(line(f"# 127.0.0.1:8090\n{command}", hub.port), KEY=hub.key)
+    await plays(page)
+    hub.signal(signal.SIGKILL)
+    await hub.exit()
+    await encoder.says("trying again")
+    await hub.start(LONG)
+    await page.until("epoch", timeout=LONG)
+    await plays(page)
+    os.kill(encoder.child("ffmpeg"), signal.SIGINT)
+    await encoder.exit()
+    await encoder.says("the input has ended: ")
+
+
+# --- one stream at a time ---
+
+@test("another encoder with the same key takes over from one that stands still", timeout=120)
+async def takeover(t):
+    hub, page, _ = await room(t)
+    first = await t.command(line(LIVE, hub.port), KEY=hub.key)
+    await plays(page)
+    os.kill(first.process.pid, signal.SIGSTOP)
+    while True:
+        second = await t.command(line(LIVE, hub.port), KEY=hub.key)
+        playing, over = asyncio.ensure_future(plays(page)), asyncio.ensure_future(second.process.wait())
+        await asyncio.wait({playing, over}, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        if playing.done():
+            playing.result()
+            break
+        # Refused within the first second.
+        playing.cancel()
+        assert second.process.returncode, second.said()
+    os.kill(first.process.pid, signal.SIGCONT)
+    assert await first.exit(), first.said()
+    await hub.logs("was refused with 409: another stream", 30)
+    assert second.process.returncode is None
+    await page.until("media", track="video", part="start", timeout=LONG)
+
+
+@test("an encoder with another token is refused while a stream comes in, and gets in once that has ended", timeout=120)
+async def other_token(t):
+    hub, page, _ = await room(t)
+    token = (await hub.api("POST", "/v1/topics/demo/ingest-tokens", {"ttl_s": 600}))["token"]
+    first = await t.command(line(LIVE, hub.port), KEY=hub.key)
+    await plays(page)
+    other = await t.command(line(LIVE, hub.port), KEY=token)
+    assert await other.exit(), other.said()
+    await hub.logs("demo: the stream from 127.0.0.1 was refused with 409: another stream", 30)
+    assert "Broken pipe" in other.said() or "reset by peer" in other.said(), other.said()
+    first.signal(signal.SIGINT)
+    await first.exit()
+    await t.command(line(LIVE, hub.port), KEY=token)
+    await plays(page)
+
+
+# --- ends ---
+
+@test("the end of a topic ends its stream, and its encoder; opened again, it takes the next one", timeout=120)
+async def topic_ends(t):
+    hub, page, _ = await room(t)
+    encoder = await t.command(line(LIVE, hub.port), KEY=hub.key)
+    await plays(page)
+    await hub.api("DELETE", "/v1/topics/demo", {"reason": "good night"}, status=204)
+    await page.until("end", reason="good night", timeout=LONG)
+    assert await encoder.exit(), encoder.said()
+    await hub.logs("demo: the stream from 127.0.0.1 was refused with 409: ", 30)
+    await hub.api("POST", "/v1/topics/demo/open", status=204)
+    await page.join(await hub.link("demo"), timeout=LONG)
+    encoder = await t.command(line(LIVE, hub.port), KEY=hub.key)
+    await plays(page)
+
+
+@test("a token that is revoked ends its stream and its encoder, and another one gets in at once", timeout=120)
+async def revoked(t):
+    hub, page, _ = await room(t)
+    token = (await hub.api("POST", "/v1/topics/demo/ingest-tokens", {"ttl_s": 600}))["token"]
+    encoder = await t.command(line(LIVE, hub.port), KEY=token)
+    await plays(page)
+    await hub.api("POST", "/v1/revoke", {"token": token, "reason": "over"})
+    assert await encoder.exit(), encoder.said()
+    await hub.logs("demo: the stream from 127.0.0.1 was refused with 403: the token was revoked", 30)
+    again = await t.command(line(LIVE, hub.port), KEY=token)
+    assert await again.exit(), again.said()
+    await t.command(line(LIVE, hub.port), KEY=hub.key)
+    await plays(page)
+
+
+@test("a hub that is asked to end ends its streams at once and cuts nothing off", timeout=120)
+async def drained(t):
+    hub, page, _ = await room(t)
+    encoder = await t.command(line(LIVE, hub.port), KEY=hub.key)
+    await plays(page)
+    hub.signal(signal.SIGTERM)
+    assert await hub.exit(LONG) == 0
+    assert "the stream from 127.0.0.1 has ended: the hub ends or restarts" in hub.log() and "cut off" not in hub.log(), hub.log()
+    assert await encoder.exit(), encoder.said()
+
+
+@test("with streams = 1 a second encoder is refused, says so, and gets in after the first", timeout=120)
+async def places(t):
+    hub, page, _ = await room(t, limits={"streams": 1})
+    first = await t.command(line(LIVE, hub.port), KEY=hub.key)
+    await plays(page)
+    second = await t.command(line(LIVE, hub.port, ("/demo/", "/other/")), KEY=hub.key)
+    assert await second.exit(), second.said()
+    await hub.logs("other: the stream from 127.0.0.1 was refused with 507: there is no room", 30)
+    assert "5XX Server Error" in second.said(), second.said()
+    first.signal(signal.SIGINT)
+    await first.exit()
+    await not_live(hub, audio=False, video=False)
+    await t.command(line(LIVE, hub.port), KEY=hub.key)
+    await plays(page)
+
+
+# --- what is refused ---
+
+FRAGMENTS = "-movflags +frag_keyframe+empty_moov+default_base_moof"
+MP4 = f"-f mp4 {FRAGMENTS} -frag_duration 100000"
+NO_CONTAINER = "neither WebM nor fragmented MP4: send fragmented MP4 (ffmpeg: -f mp4 -movflags +frag_keyframe+"
+# What is changed in the command, what the hub's log says, and what ffmpeg does.
+REFUSED = {
+    "whole": (f"{FRAGMENTS} -frag_duration 100000 ", "", "", "muxer does not support non seekable output"),
+    "first": ("+empty_moov", "", "does not begin with fragments: add -movflags +frag_keyframe+empty_moov", ""),
+    "offsets": ("+default_base_moof", "", "offsets from the start of a file: add +default_base_moof to ffmpeg's -movflags", ""),
+    "group": ("-g 30", "-g 600", "since the last keyframe: send a keyframe each second or two (ffmpeg: -g 30", ""),
+    "chunk": ("-frag_duration 100000 ", "", "use shorter fragments (ffmpeg: -frag_duration 200000) or a lower bitrate", ""),
+    "mpegts": (MP4, "-f mpegts", NO_CONTAINER, ""),
+    "flv": (MP4, "-f flv", NO_CONTAINER, ""),
+    "matroska": (MP4, "-f matroska", "don't play V_MPEG4/ISO/AVC in this container: use H.264 with AAC or Opus in MP4 (ffmpeg: -c:v", ""),
+    "mjpeg": ("-c:v libx264 -preset veryfast -tune zerolatency -g 30 -pix_fmt yuv420p", "-c:v mjpeg -pix_fmt yuvj420p",
+              "browsers don't play mp4v in this container: use H.264 with AAC", ""),
+    "key": ("$KEY", "wrong", "401: the key is not known here: see [api] keys", "Server returned 401 Unauthorized"),
+}
+
+
+@test("what pages can't play is refused: the encoder ends with an error, and the hub's log has the remedy", timeout=240)
+async def refused(t):
+    hub = await t.hub(limits={"group_kib": 64, "chunk_kib": 32})
+    turns = asyncio.Semaphore(4)
+
+    async def one(name, old, new, logged, said):
+        async with turns:
+            encoder = await t.command(line(LIVE, hub.port, (old, new), ("/demo/", f"/{name}/")), KEY=hub.key)
+            assert await encoder.exit(2 * LONG), f"{name}: {encoder.said()}"
+        if logged:
+            await hub.logs(f" {name}: the stream from 127.0.0.1 was refused with ")
+            found = [one for one in hub.log().splitlines() if f" {name}: the stream from" in one]
+            assert any(logged in one for one in found), f"{name}: {found}"
+        assert said in encoder.said(), f"{name}: {encoder.said()}"
+    await asyncio.gather(*(one(name, *row) for name, row in REFUSED.items()))
+
+
+@test("curl prints why a stream of ffmpeg is refused, and what the fifo muxer lacks is said", timeout=120)
+async def why(t):
+    hub = await t.hub()
+    encoder = await t.command(line(WHY, hub.port), KEY=hub.key)
+    assert await encoder.exit(), encoder.said()
+    assert "add +default_base_moof to ffmpeg's -movflags" in encoder.said(), encoder.said()
+    await t.command(line(FIFO, hub.port, ("-flags +global_header ", ""), ("/demo/", "/fifo/")), KEY=hub.key)
+    await hub.logs("fifo: the stream from 127.0.0.1 was refused with 422: the recording's header lacks a codec's configuration: let the "
+                   "encoder write it there (ffmpeg: -flags +global_header", LONG)
+    # It never gives up, but says why where the answer comes before the stream.
+    wrong = await t.command(line(FIFO, hub.port, ("$KEY", "wrong")), KEY=hub.key)
+    await wrong.says("HTTP error 401 Unauthorized")
+
+
+# --- through other servers ---
+
+def nginx(t, text, module=""):
+    """Starts nginx in one process, with this configuration beside its own paths."""
+    paths = "".join(f"{key}_temp_path {t.directory}/{key};" for key in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    config = t.directory / "nginx.conf"
+    config.write_text(f"{module}daemon off; master_process off; pid {t.directory}/pid; events {{}}\n" + text.replace("PATHS", f"{paths} access_log off;"))
+    return t.command(f"exec /usr/sbin/nginx -c {config} -p {t.directory} -e stderr")
+
+
+async def answers(port):
+    async with asyncio.timeout(LONG):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                return writer.close()
+            except OSError:
+                await asyncio.sleep(0.05)
+
+
+@test("RTMP through nginx: copied, and whoever has no token is refused", timeout=120)
+async def rtmp(t):
+    hub, page, topic = await room(t)
+    port = PORTS.take()
+    text = replaced(RTMP, ("listen 1935", f"listen 127.0.0.1:{port}"), (":1935/live", f":{port}/live"), ("127.0.0.1:8090", f"127.0.0.1:{hub.port}"))
+    await nginx(t, text, "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;")
+    await answers(port)
+    token = (await hub.api("POST", "/v1/topics/demo/ingest-tokens", {"ttl_s": 600}))["token"]
+    command = replaced(TO_RTMP, ("127.0.0.1:1935", f"127.0.0.1:{port}"))
+    stranger = await t.command(line(f"{command} # 127.0.0.1:8090", hub.port, ("live/demo", "live/other")), TOKEN=token)
+    await hub.logs("other: the stream from 127.0.0.1 was refused with 403", 30)
+    stranger.signal(signal.SIGINT)
+    await stranger.exit()
+    encoder = await t.command(line(f"{command} # 127.0.0.1:8090", hub.port), TOKEN=token)
+    assert re.fullmatch(r'video/mp4; codecs="avc1\.42[0-9A-F]{4},mp4a\.40\.2"', await plays(page))
+    await page.until("media", track="video", part="start", timeout=LONG)
+    encoder.signal(signal.SIGINT)
+    await encoder.exit()
+    got, groups, has_gap = await whole(hub, page, topic)
+    assert groups >= 2
+    times = await begins_with_keyframes(got)
+    assert has_gap or all(0.9 < later - time < 1.1 for time, later in zip(times, times[1:])), times
+
+
+async def through(t, name):
+    """A stream reaches the page while it is sent, for longer than the proxy's own timeouts; and its refusal reaches ffmpeg."""
+    hub, page, _ = await room(t)
+    port = PORTS.take()
+    config = t.directory / name
+    if name == "nginx":
+        text = replaced(NGINX, ("127.0.0.1:8090", f"127.0.0.1:{hub.port}"))
+        short = "proxy_read_timeout 1s; client_body_timeout 60s;"
+        proxy = await nginx(t, f"http {{ PATHS server {{ listen 127.0.0.1:{port}; {short}\n{text}}} }}")
+    elif name == "haproxy":
+        text = replaced(HAPROXY, ("127.0.0.1:8090", f"127.0.0.1:{hub.port}"), ("bind :8443 ssl crt /etc/ssl/api.pem", f"bind 127.0.0.1:{port}"))
+        config.write_text(replaced(text, ("timeout server 60s", "timeout server 1s")))
+        proxy = await t.command(f"exec /usr/sbin/haproxy -db -f {config}")
+    else:
+        text = replaced(CADDY, ("127.0.0.1:8090", f"127.0.0.1:{hub.port}"), ("api.example {", f"http://127.0.0.1:{port} {{"))
+        config.write_text("{\n    admin off\n    auto_https off\n}\n" + text)
+        proxy = await t.command(f"exec caddy run --adapter caddyfile --config {config}", HOME=str(t.directory))
+    await answers(port)
+    encoder = await t.command(line(LIVE, port), KEY=hub.key)
+    await plays(page)
+    for _ in range(3):
+        await page.until("media", track="video", part="start", timeout=LONG)
+    assert encoder.process.returncode is None, encoder.said()
+    encoder.signal(signal.SIGINT)
+    await encoder.exit()
+    await hub.logs("video has ended after", 30)
+    assert "broke off" not in hub.log(), hub.log()
+    for changed in (("$KEY", "wrong"), ("+default_base_moof", "")):
+        refused = await t.command(line(LIVE, port, changed), KEY=hub.key)
+        assert await refused.exit(), refused.said()
+    await hub.logs("was refused with 401: the key is not known", 30)
+    await hub.logs("add +default_base_moof", 30)
+    proxy.signal(signal.SIGTERM)
+
+
+for proxy in ("nginx", "haproxy", "caddy"):
+    test(f"a stream through {proxy} as docs/ingest.md says", timeout=120)(lambda t, proxy=proxy: through(t, proxy))
