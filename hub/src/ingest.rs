@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hub::{
     Name,
     call::{Answer, Call},
-    engine::{Append, Lease, LinkHash, Part},
+    engine::{Append, Lease, LinkHash, Part, Refusal},
 };
 use media::{MediaError, Piece, Splitter, codecs, mp4};
 use wire::Track;
@@ -83,6 +83,25 @@ impl Ingest {
             group_size: 0,
             is_reordered: false,
             told: Told::default(),
+        }
+    }
+
+    /// Whether a stream may begin, before anything of it has come. [`push`](Self::push) asks again.
+    ///
+    /// # Errors
+    /// The token was revoked, or the topic has ended.
+    pub async fn may_begin(&self) -> Result<(), Fault> {
+        let token = self.token.as_ref();
+        if let Some(reason) = token.and_then(|token| self.shared.read(|hub, _, now| hub.revoked_by(now, token))) {
+            return Err(Fault::Answer(Answer::Revoked(reason)));
+        }
+        match self.shared.call(Call::Topic { topic: self.topic.clone() }).await {
+            Answer::Topic(view) => match view.attached.ended {
+                Some(reason) => Err(Fault::Answer(Answer::Refused(Refusal::Ended(reason)))),
+                None => Ok(()),
+            },
+            // The stream itself opens a topic, and finds out why the engine doesn't answer.
+            _ => Ok(()),
         }
     }
 

@@ -80,6 +80,7 @@ async def whole(hub, page, topic, track="video"):
             if max((e.get("sequence") or e["to"] for e in events), default=0) > chunks:
                 break
             await asyncio.sleep(0.05)
+    page.events.items.clear()
     got = [(e["part"], e["data"]) for e in events if e["type"] == "media"]
     return got, groups, any(e["type"] == "gap" for e in events)
 
@@ -335,6 +336,8 @@ async def topic_ends(t):
     await page.until("end", reason="good night", timeout=LONG)
     assert await encoder.exit(), encoder.said()
     await hub.logs("demo: the stream from 127.0.0.1 was refused with 409: ", 30)
+    again = await t.command(line(LIVE, hub.port), KEY=hub.key)
+    assert await again.exit() and "HTTP error 409 Conflict" in again.said(), again.said()
     await hub.api("POST", "/v1/topics/demo/open", status=204)
     await page.join(await hub.link("demo"), timeout=LONG)
     encoder = await t.command(line(LIVE, hub.port), KEY=hub.key)
@@ -351,7 +354,7 @@ async def revoked(t):
     assert await encoder.exit(), encoder.said()
     await hub.logs("demo: the stream from 127.0.0.1 was refused with 403: the token was revoked", 30)
     again = await t.command(line(LIVE, hub.port), KEY=token)
-    assert await again.exit(), again.said()
+    assert await again.exit() and "Server returned 403 Forbidden" in again.said(), again.said()
     await t.command(line(LIVE, hub.port), KEY=hub.key)
     await plays(page)
 

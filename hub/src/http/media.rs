@@ -48,6 +48,8 @@ pub async fn receive(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let limits = Limits { chunk_size_max: asked.limits.chunk_size_max, group_size_max: asked.limits.group_size_max };
     let (shared, caller) = (Arc::clone(&asked.api.shared), &asked.caller);
     let mut ingest = Ingest::new(shared, topic, caller.hash(), caller.token(), limits);
+    // Nothing was read yet: an encoder that waits for `100 Continue` gets this answer instead.
+    ingest.may_begin().await.map_err(problem)?;
     let mut keep = interval(KEEP_EVERY);
     keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pause = sleep(PAUSE_MAX);
