@@ -1,9 +1,9 @@
 //! Picture and sound in one request: `PUT` or `POST /v1/topics/{topic}/media`.
 //!
 //! Owns the body without end: it is read as it comes, and each chunk is published before more is
-//! read. A pause of 10 s ends the request, so does the hub's own end; an encoder that has ended ends
-//! it well. Refuses more streams than have a place, and logs each refusal, since encoders don't show
-//! the answer. Doesn't know containers: `ingest.rs` and [`media`] do.
+//! read. A pause of 10 s ends the request, so does the hub's own end; an encoder that has ended
+//! ends it well. Logs each refusal, since encoders don't show the answer. Refuses more streams than
+//! have a place. Doesn't know containers: `ingest.rs` and [`media`] do.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
