@@ -468,7 +468,7 @@ async def rtmp(t):
     token = (await hub.api("POST", "/v1/topics/demo/ingest-tokens", {"ttl_s": 600}))["token"]
     command = replaced(TO_RTMP, ("127.0.0.1:1935", f"127.0.0.1:{port}"))
     stranger = await t.command(line(f"{command} # 127.0.0.1:8090", hub.port, ("live/demo", "live/other")), TOKEN=token)
-    await hub.logs("other: the stream from 127.0.0.1 was refused with 403", 30)
+    await hub.logs("other: the stream from 127.0.0.1 was refused with 403: the token is for the topic \"demo\" alone", 30)
     stranger.signal(signal.SIGINT)
     await stranger.exit()
     encoder = await t.command(line(f"{command} # 127.0.0.1:8090", hub.port), TOKEN=token)
