@@ -324,7 +324,7 @@ fn text(share: &str, api: &str, key: &str) -> String {
          \x20 ffmpeg -re -f lavfi -i testsrc2=size=640x360:rate=30 -f lavfi -i sine=440 \\\n    \
          -c:v libx264 -preset veryfast -tune zerolatency -g 30 -pix_fmt yuv420p -c:a aac \\\n    \
          -f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof -frag_duration 100000 \\\n    \
-         -flush_packets 1 -method PUT {live}/v1/topics/{TOPIC}/media\n\n\
+         -flush_packets 1 -method PUT -auth_type basic -send_expect_100 1 \\\n    {live}/v1/topics/{TOPIC}/media\n\n\
          The same in short, and who is connected:\n\n\
          \x20 sharelink-hub say{other} {TOPIC} 'hello again'\n  sharelink-hub status{other}\n\n\
          Every other topic of letters, digits and - _ . ~ is there too: its name is its link.\n\

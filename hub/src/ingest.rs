@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hub::{
     Name,
     call::{Answer, Call},
-    engine::{Append, Lease, LinkHash, Part},
+    engine::{Append, Lease, LinkHash, Part, Refusal},
 };
 use media::{MediaError, Piece, Splitter, codecs, mp4};
 use wire::Track;
@@ -83,6 +83,25 @@ impl Ingest {
             group_size: 0,
             is_reordered: false,
             told: Told::default(),
+        }
+    }
+
+    /// Whether a stream may begin, before anything of it has come. [`push`](Self::push) asks again.
+    ///
+    /// # Errors
+    /// The token was revoked, or the topic has ended.
+    pub async fn may_begin(&self) -> Result<(), Fault> {
+        let token = self.token.as_ref();
+        if let Some(reason) = token.and_then(|token| self.shared.read(|hub, _, now| hub.revoked_by(now, token))) {
+            return Err(Fault::Answer(Answer::Revoked(reason)));
+        }
+        match self.shared.call(Call::Topic { topic: self.topic.clone() }).await {
+            Answer::Topic(view) => match view.attached.ended {
+                Some(reason) => Err(Fault::Answer(Answer::Refused(Refusal::Ended(reason)))),
+                None => Ok(()),
+            },
+            // The stream itself opens a topic, and finds out why the engine doesn't answer.
+            _ => Ok(()),
         }
     }
 
@@ -214,11 +233,15 @@ pub fn remedy(error: MediaError) -> String {
         }
         MediaError::NotFragmented => "add -movflags +frag_keyframe+empty_moov+default_base_moof to ffmpeg's options",
         MediaError::FileOffsets => "add +default_base_moof to ffmpeg's -movflags",
+        MediaError::NoConfiguration => "let the encoder write it there (ffmpeg: -flags +global_header, and -f mp4)",
         MediaError::TooLarge => "use shorter fragments (ffmpeg: -frag_duration 200000) or a lower bitrate",
         MediaError::Codec(_) => {
             "use H.264 with AAC or Opus in MP4 (ffmpeg: -c:v libx264 -c:a aac), or VP8 or VP9 with Opus in WebM"
         }
-        MediaError::Malformed(_) => "send what an encoder writes, from its beginning and unchanged",
+        MediaError::Malformed(_) => {
+            "send what an encoder writes as fragmented MP4 (ffmpeg: -f mp4 -movflags \
+             +frag_keyframe+empty_moov+default_base_moof) or WebM, from its beginning and unchanged"
+        }
     };
     format!("{error}: {remedy}")
 }

@@ -1,5 +1,6 @@
 """A hub with its own configuration, ports and process; what a back end and a relay do with it; and `Test`, which has both."""
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import certificates
 import harness
 import websocket
 import wire
-from daemon import ROOT, Daemon, toml
+from daemon import ROOT, Daemon, ends_with_us, toml
 from harness import PORTS
 from inbox import PATIENCE, SLACK, Mailbox, Mismatch
 
@@ -262,7 +263,7 @@ class Relay:
 class Test(harness.Test):
     def __init__(self, name):
         super().__init__(name)
-        self.relays = []
+        self.relays, self.commands = [], []
 
     async def hub(self, **sections):
         hub = Hub(self, f"hub{len(self.daemons)}", sections)
@@ -294,12 +295,69 @@ class Test(harness.Test):
     async def close(self):
         for relay in self.relays:
             relay.drop()
+        for command in self.commands:
+            await command.end()
         for daemon in self.daemons:
             log = daemon.log()
             for secret in {SECRET, getattr(daemon, "key", SECRET)}:
                 if secret in log:
                     self.broken("the log shows a secret")
         await super().close()
+
+    async def command(self, line, **environment):
+        """A command line that runs beside the test."""
+        command = Command(self.directory / f"command{len(self.commands)}.log", line)
+        self.commands.append(command)
+        return await command.start(environment)
+
+    def logs(self):
+        return "\n".join([super().logs(), *(f"--- {c.line}\n{c.said()[-3000:]}" for c in self.commands)])
+
+
+class Command:
+    """A command line, in a session of its own: all processes of a pipe can be ended."""
+
+    def __init__(self, log, line):
+        self.log, self.line, self.process = log, line, None
+
+    async def start(self, environment):
+        with open(self.log, "wb") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                "bash", "-o", "pipefail", "-c", self.line, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, **environment}, start_new_session=True, preexec_fn=ends_with_us)
+        return self
+
+    def said(self):
+        return self.log.read_text(errors="replace").replace("\r", "\n")
+
+    def signal(self, number):
+        os.killpg(self.process.pid, number)
+
+    def child(self, name):
+        """The process of this name in a pipe."""
+        pids = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return next(int(pid) for pid in pids if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == name)
+
+    async def says(self, text, timeout=30 * SLACK):
+        until = time.monotonic() + timeout
+        while text not in self.said():
+            if time.monotonic() > until:
+                raise Mismatch(f"no {text!r} from {self.line}: {self.said()[-800:]}")
+            await asyncio.sleep(0.05)
+
+    async def exit(self, timeout=30 * SLACK):
+        try:
+            async with asyncio.timeout(timeout):
+                return await self.process.wait()
+        except asyncio.TimeoutError:
+            raise Mismatch(f"not over after {timeout:.0f} s: {self.line}: {self.said()[-800:]}") from None
+
+    async def end(self):
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):  # all are gone
+            self.signal(signal.SIGKILL)
+        await self.process.wait()
 
 
 def client_tls():

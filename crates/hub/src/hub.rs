@@ -7,7 +7,10 @@
 //! written. Nothing waits here; the time is an argument. All queues are bounded.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use business::{Business, Ended, RelayId};
 use wire::Track;
@@ -129,6 +132,12 @@ impl Hub {
     #[must_use]
     pub const fn fleet_key(&self) -> &FleetKey {
         &self.settings.fleet_key
+    }
+
+    /// Why the token or link with this hash was revoked, if it was.
+    #[must_use]
+    pub fn revoked_by(&self, now: Duration, hash: &LinkHash) -> Option<Arc<str>> {
+        self.admission.revoked_by(now, hash)
     }
 
     /// Streams of media that come to this hub.

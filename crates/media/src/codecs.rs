@@ -71,10 +71,11 @@ fn mp4_track(trak: &[u8]) -> Result<(bool, String), MediaError> {
         for child in boxes(entry.get(8 + fields..).unwrap_or_default()) {
             let child = child?;
             if kind(child) == wanted {
-                return Ok(child.get(8..).unwrap_or_default());
+                let config = child.get(8..).unwrap_or_default();
+                return if config.is_empty() { Err(MediaError::NoConfiguration) } else { Ok(config) };
             }
         }
-        Err(MediaError::Malformed("a sample entry without its codec's configuration"))
+        Err(MediaError::NoConfiguration)
     };
     let name = four(kind(entry));
     let codec = match name.as_str() {
@@ -246,6 +247,22 @@ mod tests {
         ] {
             assert_eq!(mime_of(recording), expected);
         }
+    }
+
+    #[test]
+    fn a_header_without_a_configuration_has_no_type() {
+        // `ffmpeg -f fifo` writes an empty avcC, a MOV may have none.
+        let whole = include_bytes!("../testdata/h264.mp4");
+        let place = whole.windows(4).position(|kind| kind == b"avcC").unwrap();
+        let mut without = whole.to_vec();
+        without[place] = b'x';
+        assert_eq!(mime_of(&without), Err(MediaError::NoConfiguration));
+        let size = u32::from_be_bytes(whole[place - 4..place].try_into().unwrap());
+        let mut empty = whole.to_vec();
+        // An empty box, and another one for what was in it.
+        empty[place - 4..place].copy_from_slice(&8_u32.to_be_bytes());
+        empty[place + 4..place + 8].copy_from_slice(&(size - 8).to_be_bytes());
+        assert_eq!(mime_of(&empty), Err(MediaError::NoConfiguration));
     }
 
     #[test]

@@ -54,10 +54,12 @@ pub enum MediaError {
     UnknownFormat,
     /// An element or a box larger than [`HELD_SIZE_MAX`], or that needs a larger buffer.
     TooLarge,
-    /// An MP4 that is not fragmented.
+    /// An MP4 that is not fragmented, or not from its beginning.
     NotFragmented,
     /// An MP4 whose fragments say where they are in a file, so that no page can begin at one.
     FileOffsets,
+    /// An MP4 whose header lacks a codec's configuration, which the encoder may have put elsewhere.
+    NoConfiguration,
     /// A codec that pages don't play in this container.
     Codec(Codec),
     /// The bytes violate the format; the text says how.
@@ -69,8 +71,9 @@ impl fmt::Display for MediaError {
         match self {
             Self::UnknownFormat => f.write_str("the recording is neither WebM nor fragmented MP4"),
             Self::TooLarge => f.write_str("the recording has an element that is too large"),
-            Self::NotFragmented => f.write_str("the recording is an MP4 without fragments"),
+            Self::NotFragmented => f.write_str("the recording is an MP4 that does not begin with fragments"),
             Self::FileOffsets => f.write_str("the recording's fragments have offsets from the start of a file"),
+            Self::NoConfiguration => f.write_str("the recording's header lacks a codec's configuration"),
             Self::Codec(codec) => write!(f, "browsers don't play {codec} in this container"),
             Self::Malformed(what) => write!(f, "the recording is damaged: {what}"),
         }

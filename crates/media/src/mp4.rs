@@ -110,10 +110,8 @@ impl Splitter {
             }
             b"mdat" => {
                 let Some((mut chunk, start)) = self.fragment.take() else {
-                    if self.tracks.is_none() {
-                        return Err(MediaError::NotFragmented);
-                    }
-                    return Err(MediaError::Malformed("media data without a fragment"));
+                    // Behind a header it is what that has in place of a first fragment.
+                    return Err(MediaError::NotFragmented);
                 };
                 if chunk.len() + raw.len() > HELD_SIZE_MAX {
                     return Err(MediaError::TooLarge);
@@ -389,6 +387,16 @@ mod tests {
         let head = boxed(b"tfhd", &words(&[1, 1, 0, 1000]));
         let part = boxed(b"traf", &[head, boxed(b"tfdt", &words(&[0, 77]))].concat());
         assert_eq!(runs(&boxed(b"moof", &part), &tracks), Err(MediaError::FileOffsets));
+    }
+
+    #[test]
+    fn media_data_without_a_fragment_are_those_of_a_file() {
+        for head in [&[][..], &moov()] {
+            let mut pieces = Vec::new();
+            let mut splitter = Splitter::default();
+            splitter.push(head, &mut pieces).unwrap();
+            assert_eq!(splitter.push(&boxed(b"mdat", &[0; 4]), &mut pieces), Err(MediaError::NotFragmented));
+        }
     }
 
     #[test]

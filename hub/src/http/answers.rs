@@ -82,7 +82,8 @@ pub fn problem(answer: Answer, missing: &str) -> Problem {
         }
         Answer::Refused(refusal) => refused(refusal),
         Answer::Revoked(reason) => {
-            Problem::new(StatusCode::FORBIDDEN, "token_revoked", "the token was revoked").with_reason(&reason)
+            Problem::new(StatusCode::FORBIDDEN, "token_revoked", "the token was revoked: make a new one")
+                .with_reason(&reason)
         }
         Answer::Busy => Problem::busy("busy", "too many calls wait for the engine; send it again"),
         // Any other answer is not one to what was asked, so nobody knows what was done.
@@ -102,7 +103,8 @@ fn refused(refusal: Refusal) -> Problem {
             Problem::new(StatusCode::CONFLICT, "topic_ended", detail).with_reason(&reason)
         }
         Refusal::Leased => {
-            let detail = "another stream publishes this track of the topic; stop it first, or send to another topic";
+            let detail = "another stream publishes this track of the topic: stop it first, or send to another topic; one of \
+                          the same key or token gives way once it has sent nothing for 1 s";
             Problem::new(StatusCode::CONFLICT, "already_live", detail)
         }
         Refusal::KeyReused => {

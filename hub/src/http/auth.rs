@@ -94,7 +94,7 @@ impl Caller {
         let wanted = || {
             let problem = unknown(
                 "this route needs a key or a token: send \"Authorization: Bearer TOKEN\", or write it into the URL, \
-                 as in https://user:TOKEN@host",
+                 as in https://user:TOKEN@host (ffmpeg behind a proxy: also -auth_type basic)",
             );
             problem.with(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"sharelink-hub\""))
         };
@@ -195,11 +195,15 @@ impl Caller {
 
     /// Refuses a caller whose key is not for this topic.
     pub fn demand_topic(&self, topic: &Name) -> Result<(), Problem> {
-        let is_inside = match &self.by {
-            By::Key(_) => topic.is_below(self.below()),
-            By::Token(own, _) => topic == own,
-        };
-        if is_inside { Ok(()) } else { Err(self.outside("is for topics below")) }
+        match &self.by {
+            By::Key(_) if topic.is_below(self.below()) => Ok(()),
+            By::Key(_) => Err(self.outside("is for topics below")),
+            By::Token(own, _) if topic == own => Ok(()),
+            By::Token(own, _) => {
+                let detail = format!("the token is for the topic {:?} alone: make one for this topic", own.as_str());
+                Err(Problem::new(StatusCode::FORBIDDEN, "outside_prefix", detail))
+            }
+        }
     }
 
     /// Refuses a caller whose key is not for all topics.

@@ -1,20 +1,30 @@
 //! Picture and sound in one request: `PUT` or `POST /v1/topics/{topic}/media`.
 //!
 //! Owns the body without end: it is read as it comes, and each chunk is published before more is
-//! read. A pause of 10 s ends the request, an encoder that has ended ends it well. Refuses more
-//! streams than have a place. Doesn't know containers: `ingest.rs` and [`media`] do.
+//! read. A pause of 10 s ends the request, so does the hub's own end; an encoder that has ended
+//! ends it well. Logs each refusal, since encoders don't show the answer. Refuses more streams than
+//! have a place. Doesn't know containers: `ingest.rs` and [`media`] do.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
-use hyper::StatusCode;
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, EXPECT},
+};
 use serde::Serialize;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::{Api, answers, asked::Asked, body::Reply, problem::Problem};
+use super::{
+    Api, answers,
+    asked::{self, Asked},
+    body::Reply,
+    places,
+    problem::Problem,
+};
 use crate::ingest::{Fault, Ingest, Limits};
 
 /// The next bytes must come within this time.
@@ -38,14 +48,18 @@ pub async fn receive(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let limits = Limits { chunk_size_max: asked.limits.chunk_size_max, group_size_max: asked.limits.group_size_max };
     let (shared, caller) = (Arc::clone(&asked.api.shared), &asked.caller);
     let mut ingest = Ingest::new(shared, topic, caller.hash(), caller.token(), limits);
+    // Nothing was read yet: an encoder that waits for `100 Continue` gets this answer instead.
+    ingest.may_begin().await.map_err(problem)?;
     let mut keep = interval(KEEP_EVERY);
     keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pause = sleep(PAUSE_MAX);
-    tokio::pin!(pause);
+    let ended = asked.api.ended();
+    tokio::pin!(pause, ended);
     loop {
         let part = tokio::select! {
             part = asked.body.frame() => part,
             () = &mut pause => return Err(paused()),
+            () = &mut ended => return Err(ending()),
             _ = keep.tick() => {
                 ingest.keep().await.map_err(problem)?;
                 continue;
@@ -81,6 +95,39 @@ pub fn problem(fault: Fault) -> Problem {
         Fault::Answer(answer) => answers::problem(answer, "there is no such topic"),
     }
     .closing()
+}
+
+/// Who asks to send a stream, for the log.
+pub struct Sender {
+    topic: String,
+    client: IpAddr,
+    /// It asks which key is wanted, as programs do that have it from their URL.
+    is_asking: bool,
+}
+
+impl Sender {
+    /// Of a request. A topic that can't be one is not repeated.
+    pub fn of(api: &Api, peer: IpAddr, headers: &HeaderMap, topic: Option<&str>) -> Self {
+        let topic = topic.filter(|topic| asked::topic(topic).is_ok()).unwrap_or("(no topic)").to_owned();
+        let client = places::client(headers, &api.settings().trusted_proxies, peer);
+        Self { topic, client, is_asking: !headers.contains_key(AUTHORIZATION) && headers.contains_key(EXPECT) }
+    }
+
+    /// Logs why the stream was refused, or has ended.
+    pub fn tell(&self, problem: &Problem) {
+        let Self { topic, client, is_asking } = self;
+        let (status, detail) = (problem.status().as_u16(), problem.detail());
+        match problem.code() {
+            "unknown_key" if *is_asking => {}
+            // Nobody's mistake.
+            "broken_body" | "ending" => log::info!("{topic}: the stream from {client} has ended: {detail}"),
+            _ => log::warn!("{topic}: the stream from {client} was refused with {status}: {detail}"),
+        }
+    }
+}
+
+fn ending() -> Problem {
+    Problem::unavailable("ending", "the hub ends or restarts; connect again").closing()
 }
 
 fn paused() -> Problem {

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
+    http::request::Parts,
 };
 
 use super::{
@@ -126,6 +127,22 @@ async fn attend(api: &Api, peer: IpAddr, request: Request<Incoming>) -> Result<R
         let [] = target::parameters(head.uri.query(), [])?;
         return fleet::health(api);
     }
+    let stream = (*operation == Operation::Media).then(|| media::Sender::of(api, peer, &head.headers, topic));
+    let answered = serve(api, peer, *operation, (topic, sequence), head, body).await;
+    if let (Some(stream), Err(problem)) = (stream, &answered) {
+        stream.tell(problem);
+    }
+    answered
+}
+
+async fn serve(
+    api: &Api,
+    peer: IpAddr,
+    operation: Operation,
+    (topic, sequence): (Option<&str>, Option<&str>),
+    head: Parts,
+    body: Incoming,
+) -> Result<Reply, Problem> {
     let settings = api.settings();
     let limits = settings.limits;
     let _place = places::of_request(api, &settings, &head.headers, peer)?;

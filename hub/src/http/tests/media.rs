@@ -181,9 +181,8 @@ async fn a_token_that_is_revoked_ends_its_stream_and_begins_no_other() {
         (status, &document["code"], &document["reason"]),
         (403, &json!("token_revoked"), &json!("your time is over"))
     );
-    let mut again = Stream::open(&server, "room", &format!("Bearer {token}")).await;
-    again.send(&MP4[..20_000]).await;
-    assert_eq!(again.answer().await.0, 403);
+    // Before the body is asked for.
+    assert_eq!(Stream::open(&server, "room", &format!("Bearer {token}")).await.answer().await.0, 403);
     for body in ["{}", &json!({ "token": "slt_x" }).to_string(), &json!({ "token": token, "link": "a" }).to_string()] {
         assert_eq!(server.call("POST", "/v1/revoke", body).await.status, 422, "{body}");
     }
@@ -233,9 +232,18 @@ async fn what_pages_can_not_play_is_refused_with_its_remedy() {
     let mut large = MP4.to_vec();
     large.extend([0, 0x20, 0, 0]);
     large.extend(b"moof");
+    // What `ffmpeg -f fifo` sends without -flags +global_header.
+    let mut empty = MP4.to_vec();
+    let place = empty.windows(4).position(|kind| kind == b"avcC").unwrap();
+    empty[place] = b'x';
+    // What ffmpeg sends without +empty_moov: the first pictures stand in the header.
+    let begin = MP4.windows(4).position(|kind| kind == b"moof").unwrap() - 4;
+    let first = [&MP4[..begin], &[0, 0, 0, 12][..], b"mdat", &[0; 4]].concat();
     for (what, bytes, said) in [
         ("an image", &b"GIF89a................"[..], "neither WebM nor fragmented MP4: send fragmented MP4"),
-        ("no fragments", &bare, "without fragments: add -movflags +frag_keyframe"),
+        ("no fragments", &bare, "does not begin with fragments: add -movflags +frag_keyframe"),
+        ("no fragment at first", &first, "does not begin with fragments: add -movflags +frag_keyframe+empty_moov"),
+        ("no configuration", &empty, "lacks a codec's configuration: let the encoder write it there"),
         ("H.264 in Matroska", MKV, "browsers don't play V_MPEG4/ISO/AVC in this container: use H.264 with AAC"),
         ("a huge fragment", &large, "too large: use shorter fragments"),
         ("in the middle", &MP4[2_000..], "neither WebM nor fragmented MP4"),
@@ -272,8 +280,21 @@ async fn an_ended_topic_takes_no_stream_and_ends_the_one_it_has() {
     assert_eq!(server.call("DELETE", "/v1/topics/room", "{\"reason\":\"good night\"}").await.status, 204);
     let (status, document) = stream.answer().await;
     assert_eq!((status, &document["code"], &document["reason"]), (409, &json!("topic_ended"), &json!("good night")));
-    let (status, _) = send(&server, "room", MP4).await;
-    assert_eq!(status, 409);
+    // Before the body is asked for.
+    let (status, document) = Stream::open(&server, "room", &format!("Bearer {KEY}")).await.answer().await;
+    assert_eq!((status, &document["code"], &document["reason"]), (409, &json!("topic_ended"), &json!("good night")));
+}
+
+#[tokio::test]
+async fn a_hub_that_ends_ends_its_streams_at_once() {
+    let mut server = Server::start().await;
+    let mut stream = Stream::open(&server, "room", &format!("Bearer {KEY}")).await;
+    stream.send(&MP4[..20_000]).await;
+    until(async || server.call("GET", "/v1/topics/room", "").await.status == 200).await;
+    server.end();
+    let (status, document) = stream.answer().await;
+    assert_eq!((status, &document["code"]), (503, &json!("ending")));
+    timeout(DEADLINE, server.ended()).await.unwrap();
 }
 
 #[tokio::test]
