@@ -339,7 +339,8 @@ mod tests {
         let cases = [
             ("", "no command: `sharelink-hub dev`"),
             ("rnu", "unknown command \"rnu\": did you mean run?"),
-            ("push room", "unknown command \"push\": see `sharelink-hub --help`"),
+            ("push", "push needs a topic: ffmpeg"),
+            ("frobnicate", "unknown command \"frobnicate\": see `sharelink-hub --help`"),
             ("--hepl", "did you mean --help?"),
             ("run", "`sharelink-hub config > FILE`"),
             ("run --config", "write --config FILE"),

@@ -15,7 +15,8 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use super::{super::routes::ROUTES, KEY, Server, got, hub_settings, rest, settings};
 
 /// Every route, with a body that it takes.
-const CALLS: [(&str, &str, &str, &str); 19] = [
+const CALLS: [(&str, &str, &str, &str); 20] = [
+    ("GET", "/metrics", "", "read"),
     ("GET", "/v1/fleet", "", "read"),
     ("GET", "/v1/topics", "", "read"),
     ("GET", "/v1/topics/app%2Fa", "", "read"),
