@@ -185,6 +185,19 @@ impl Business {
         self.send(relay, &ToRelay::Kick { page, reason: cut(reason, REASON_SIZE_MAX) });
     }
 
+    /// Asks every relay that knows how to connect to another business server within this time.
+    /// Returns how many were asked; the others notice when their connections end. They still get
+    /// all that is published, until they are connected elsewhere.
+    pub fn send_away(&mut self, within: Duration) -> usize {
+        let within_s = u32::try_from(within.as_secs()).unwrap_or(u32::MAX);
+        let asked: Vec<RelayId> =
+            self.relays.iter().filter(|(_, row)| row.session.features().away).map(|(relay, _)| *relay).collect();
+        for relay in &asked {
+            self.send(*relay, &ToRelay::Away { within_s });
+        }
+        asked.len()
+    }
+
     /// Sends a `Ping` to a relay, and returns its nonce, which the `Pong` repeats. `None` if the
     /// relay is gone. The `Ping` overtakes publications that were not [`take`](Self::take)n yet.
     pub fn ping(&mut self, relay: RelayId) -> Option<u32> {
@@ -451,7 +464,9 @@ fn mark_ready(ready: &mut VecDeque<RelayId>, id: RelayId, relay: &mut Relay) {
 mod tests {
     use super::*;
     use crate::Limits;
-    use wire::uplink::{Deframer, Incoming, PageInfo, ToBusiness, VERSION, business_proof, encode, relay_proof};
+    use wire::uplink::{
+        Deframer, FEATURES_NONCE, Incoming, PageInfo, ToBusiness, VERSION, business_proof, encode, relay_proof,
+    };
 
     const GRANT: Grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 2 };
     const SECRET: &[u8] = b"s3cret";
@@ -473,7 +488,7 @@ mod tests {
 
     impl Peer {
         fn connect(business: &mut Business) -> Self {
-            Self { id: business.connect(Duration::ZERO, CHALLENGE), deframer: Deframer::new(1 << 20) }
+            Self { id: business.connect(Duration::ZERO, CHALLENGE), deframer: Deframer::new(1 << 20).with_extensions() }
         }
 
         fn join(business: &mut Business) -> Self {
@@ -525,6 +540,8 @@ mod tests {
                     ToRelay::Kick { page, reason } => format!("Kick {page} {reason}"),
                     ToRelay::Ping { nonce } => format!("Ping {nonce}"),
                     ToRelay::Pong { nonce } => format!("Pong {nonce}"),
+                    ToRelay::Features { words } => format!("Features {words}"),
+                    ToRelay::Away { within_s } => format!("Away {within_s}"),
                 });
             }
             texts
@@ -649,6 +666,27 @@ mod tests {
         business.accept(relay.id, 2, (5, GRANT), None).unwrap();
         let expected = ["Revoke good taken back", "Deny 1 taken back", "Accept 2 topic 5 epoch 70"];
         assert_eq!(relay.reads(&mut business), expected, "each request is answered once");
+    }
+
+    #[test]
+    fn only_a_relay_that_knows_extensions_gets_them() {
+        let mut business = Business::new(settings());
+        let (mut old, mut new, mut other) =
+            (Peer::join(&mut business), Peer::join(&mut business), Peer::join(&mut business));
+        old.sends(&mut business, &ToBusiness::Ping { nonce: 1 });
+        assert_eq!(old.reads(&mut business), ["Pong 1"]);
+        for relay in [&mut new, &mut other] {
+            relay.sends(&mut business, &ToBusiness::Ping { nonce: FEATURES_NONCE });
+            assert_eq!(relay.reads(&mut business), [format!("Pong {FEATURES_NONCE}"), "Features away".to_owned()]);
+        }
+        assert_eq!(business.send_away(Duration::from_secs(9)), 0, "nobody has named it");
+        assert!(new.sends(&mut business, &ToBusiness::Features { words: "later away" }));
+        assert!(other.sends(&mut business, &ToBusiness::Features { words: "later" }));
+        assert_eq!(business.send_away(Duration::from_secs(9)), 1);
+        assert_eq!(new.reads(&mut business), ["Away 9"]);
+        assert!(old.reads(&mut business).is_empty() && other.reads(&mut business).is_empty());
+        // Who has not begun with the Ping sends version 1 alone.
+        assert!(!old.sends(&mut business, &ToBusiness::Features { words: "away" }));
     }
 
     #[test]

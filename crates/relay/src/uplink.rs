@@ -5,7 +5,9 @@
 //! The connection itself is `uplink_connection.rs`.
 
 use super::{Relay, event::Event, fault::PeerError, time::Instant, uplink_connection::State};
-use wire::uplink::{Incoming, ToBusiness, ToRelay, VERSION, business_proof, proofs_equal, relay_proof};
+use wire::uplink::{
+    AWAY, FEATURES_NONCE, Incoming, ToBusiness, ToRelay, VERSION, business_proof, features, proofs_equal, relay_proof,
+};
 
 impl Relay {
     /// Whether the business server is connected and authenticated.
@@ -64,19 +66,19 @@ impl Relay {
         }
     }
 
-    /// Whether to try the first entry now, beside the connection to another one. If it
-    /// answers, the caller calls [`handle_uplink_returned`](Self::handle_uplink_returned);
-    /// otherwise nothing.
-    pub fn poll_return(&mut self, now: Instant) -> bool {
-        !self.draining && self.uplink.take_return(now, &mut self.jitter)
+    /// The rank of the entry to try now, beside the connection: the first one while another one
+    /// serves, or each in turn once the business server asked the relay to leave. If it answers,
+    /// the caller calls [`handle_uplink_moved`](Self::handle_uplink_moved); otherwise nothing.
+    pub fn poll_knock(&mut self, now: Instant) -> Option<usize> {
+        if self.draining { None } else { self.uplink.take_knock(now, &mut self.jitter) }
     }
 
-    /// The first entry answers again: the connection to the other one ends. The caller owes
+    /// Another entry answers: the connection to the present one ends. The caller owes
     /// [`handle_uplink_connected`](Self::handle_uplink_connected) or
     /// [`handle_uplink_lost`](Self::handle_uplink_lost).
-    pub fn handle_uplink_returned(&mut self, now: Instant) {
+    pub fn handle_uplink_moved(&mut self, now: Instant, entry: usize) {
         let was_up = self.is_up();
-        self.uplink.returned(now);
+        self.uplink.moved(now, entry);
         if was_up {
             self.counters.uplink_losses += 1;
             self.drop_requests(now);
@@ -127,6 +129,8 @@ impl Relay {
                     return Err(PeerError::Proof);
                 }
                 self.uplink.welcomed(now, &mut self.jitter);
+                // The first frame on it: that this relay knows extensions.
+                let _ = self.uplink.send_reserved(&ToBusiness::Ping { nonce: FEATURES_NONCE });
                 self.events.add(Event::UplinkUp);
                 self.tell_uplink();
                 self.ask_everything_again(now);
@@ -205,6 +209,17 @@ impl Relay {
                 let _ = self.uplink.send_reserved(&ToBusiness::Pong { nonce });
             }
             ToRelay::Pong { .. } => {}
+            ToRelay::Features { words } => {
+                self.uplink.knows_away = features(words).any(|word| word == AWAY);
+                let _ = self.uplink.send_reserved(&ToBusiness::Features { words: AWAY });
+            }
+            ToRelay::Away { within_s } if self.uplink.knows_away => {
+                self.events.add(Event::UplinkAway { within_s });
+                self.uplink.leave(now, u64::from(within_s) * 1000, &mut self.jitter);
+            }
+            ToRelay::Away { .. } => {
+                return Err(PeerError::OutOfPlace { name: frame.name(), expected: "Features with away" });
+            }
             ToRelay::Challenge { .. } | ToRelay::Welcome { .. } => {
                 return Err(PeerError::OutOfPlace { name: frame.name(), expected: "anything else" });
             }
@@ -225,7 +240,7 @@ mod tests {
     use super::*;
     use wire::{
         Track,
-        uplink::{Grant, Part},
+        uplink::{Grant, Part, encode},
     };
 
     #[test]
@@ -239,6 +254,36 @@ mod tests {
         assert!(!rig.relay.uplink_transmit().is_empty() && rig.relay.uplink_queued() == queued + 1);
         rig.relay.handle_uplink_lost(rig.now);
         assert!(rig.relay.uplink_transmit().is_empty());
+    }
+
+    #[test]
+    fn extensions_are_named_and_then_used() {
+        let mut rig = Rig::down(&BOARD);
+        let frames = |rig: &mut Rig| {
+            let bytes = rig.relay.uplink_transmit().to_vec();
+            rig.relay.uplink_wrote(rig.now, bytes.len());
+            bytes
+        };
+        rig.connect();
+        // The first frame after `Welcome`.
+        let bytes = frames(&mut rig);
+        let mut expected = [0; 16];
+        let size = encode(&ToBusiness::Ping { nonce: FEATURES_NONCE }, &mut expected).unwrap();
+        assert_eq!(bytes[..size], expected[..size]);
+        let away = Incoming::Frame(ToRelay::Away { within_s: 4 });
+        let unasked = PeerError::OutOfPlace { name: "Away", expected: "Features with away" };
+        assert_eq!(rig.relay.handle_uplink(rig.now, away), Err(unasked.clone()));
+        rig.tell(ToRelay::Features { words: "later" });
+        assert_eq!(rig.said(), ["Features away"]);
+        assert_eq!(rig.relay.handle_uplink(rig.now, away), Err(unasked));
+        rig.tell(ToRelay::Features { words: "later away" });
+        assert_eq!(rig.relay.poll_knock(rig.now.after(60_000)), None, "nobody asked it to leave");
+        rig.tell(ToRelay::Away { within_s: 4 });
+        assert!(rig.relay.uplink_deadline() <= rig.now.after(2_000));
+        let entry = rig.relay.poll_knock(rig.now.after(2_000)).unwrap();
+        rig.relay.handle_uplink_moved(rig.now, entry);
+        rig.relay.handle_uplink_connected(rig.now, [1; 16]);
+        assert_eq!(rig.relay.counters().uplink_losses, 1);
     }
 
     #[test]

@@ -28,6 +28,21 @@ pub const LENGTH_SIZE: usize = 4;
 /// The largest is `Subscribe` with the longest link (128), address (45), origin (256) and numbers.
 pub const PREFIX_SIZE_MAX: usize = 640;
 
+/// The nonce of the `Ping` by which a relay says that it knows extensions: its first frame after
+/// `Welcome`. Every business server answers it by `Pong`; one that knows extensions goes on with
+/// `Features`, and the relay answers with its own. Frames that were appended to version 1 go either
+/// way only after that, and only those that both named.
+pub const FEATURES_NONCE: u32 = 0x5348_4152;
+/// The maximum size of the words of `Features`, in bytes.
+pub const FEATURES_SIZE_MAX: usize = 256;
+/// The extension by which a business server asks relays to leave.
+pub const AWAY: &str = "away";
+
+/// The words of `Features`, which are separated by spaces. Words that aren't known mean nothing.
+pub fn features(words: &str) -> impl Iterator<Item = &str> {
+    words.split(' ').filter(|word| !word.is_empty())
+}
+
 /// A frame from the relay to the business server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToBusiness<'a> {
@@ -83,6 +98,11 @@ pub enum ToBusiness<'a> {
     Pong {
         /// The `Ping`'s.
         nonce: u32,
+    },
+    /// The extensions that the relay knows; answers the business server's.
+    Features {
+        /// See [`features`].
+        words: &'a str,
     },
 }
 
@@ -165,6 +185,18 @@ pub enum ToRelay<'a> {
         /// For the viewer, at most 256 bytes.
         reason: &'a str,
     },
+    /// The extensions that the business server knows; sent after the `Pong` for a `Ping` with
+    /// [`FEATURES_NONCE`].
+    Features {
+        /// See [`features`].
+        words: &'a str,
+    },
+    /// The business server will close this connection: the relay connects elsewhere before. Only
+    /// where both named [`AWAY`].
+    Away {
+        /// Within this time, in seconds.
+        within_s: u32,
+    },
 }
 
 /// Where a subscriber wants to resume each track of a topic.
@@ -229,6 +261,8 @@ impl ToRelay<'_> {
             Self::Ping { .. } => "Ping",
             Self::Pong { .. } => "Pong",
             Self::Kick { .. } => "Kick",
+            Self::Features { .. } => "Features",
+            Self::Away { .. } => "Away",
         }
     }
 }
@@ -328,13 +362,21 @@ pub struct Deframer {
     end: usize,
     skip: usize,
     frames: u64,
+    has_extensions: bool,
 }
 
 impl Deframer {
     /// Creates a deframer for publications of at most `data_size_max` bytes of data.
     #[must_use]
     pub fn new(data_size_max: usize) -> Self {
-        Self { buffer: vec![0; Self::size(data_size_max)].into_boxed_slice(), start: 0, end: 0, skip: 0, frames: 0 }
+        let buffer = vec![0; Self::size(data_size_max)].into_boxed_slice();
+        Self { buffer, start: 0, end: 0, skip: 0, frames: 0, has_extensions: false }
+    }
+
+    /// Takes the frames of extensions too: for a peer that may have been asked for them.
+    #[must_use]
+    pub fn with_extensions(self) -> Self {
+        Self { has_extensions: true, ..self }
     }
 
     /// The size of the buffer that [`new`](Self::new) allocates, in bytes.
@@ -404,7 +446,8 @@ impl Deframer {
             self.start = body + size;
             self.frames = number;
             let bytes = self.buffer.get(body..body + size).unwrap_or_default();
-            return decode_to_relay(bytes).map(|frame| Some(Incoming::Frame(frame))).map_err(located);
+            let frame = if self.has_extensions { decode_any_to_relay(bytes) } else { decode_to_relay(bytes) };
+            return frame.map(|frame| Some(Incoming::Frame(frame))).map_err(located);
         }
         if held < PREFIX_SIZE_MAX {
             return Ok(None);
@@ -437,11 +480,20 @@ impl Deframer {
     }
 }
 
-/// Decodes one frame from the business server, and validates it.
+/// Decodes one frame of plain version 1 from the business server, and validates it.
+///
+/// # Errors
+/// The byte offset and what is wrong there. A frame of an extension is an unknown variant.
+pub fn decode_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
+    refuse_extensions(bytes, RELAY_VARIANTS)?;
+    decode_any_to_relay(bytes)
+}
+
+/// Decodes one frame from the business server, of version 1 or of an extension, and validates it.
 ///
 /// # Errors
 /// The byte offset and what is wrong there.
-pub fn decode_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
+pub fn decode_any_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
     let frame: ToRelay<'_> = decode(bytes)?;
     let text = |field, text: &str, max| at_most(bytes, field, text.as_bytes(), max);
     match frame {
@@ -452,25 +504,48 @@ pub fn decode_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
             text("link", link, LINK_SIZE_MAX)?;
             text("reason", reason, REASON_SIZE_MAX)?;
         }
+        ToRelay::Features { words } => text("words", words, FEATURES_SIZE_MAX)?,
         ToRelay::Publish { track, sequence, part, .. } => check_publication(bytes, track, sequence, part)?,
         _ => {}
     }
     Ok(frame)
 }
 
-/// Decodes one frame from a relay, for business servers, and checks its lengths.
+/// Decodes one frame of plain version 1 from a relay, for business servers, and checks its lengths.
+///
+/// # Errors
+/// The byte offset and what is wrong there. A frame of an extension is an unknown variant.
+pub fn decode_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fault)> {
+    refuse_extensions(bytes, BUSINESS_VARIANTS)?;
+    decode_any_to_business(bytes)
+}
+
+/// Decodes one frame from a relay, of version 1 or of an extension, and checks its lengths.
 ///
 /// # Errors
 /// The byte offset and what is wrong there.
-pub fn decode_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fault)> {
+pub fn decode_any_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fault)> {
     let frame: ToBusiness<'_> = decode(bytes)?;
     match frame {
         ToBusiness::Hello { relay, .. } => at_most(bytes, "relay", relay.as_bytes(), REASON_SIZE_MAX)?,
         ToBusiness::Subscribe { link, .. } => at_most(bytes, "link", link.as_bytes(), LINK_SIZE_MAX)?,
         ToBusiness::PageMessage { data, .. } => at_most(bytes, "data", data.as_bytes(), PAGE_DATA_SIZE_MAX)?,
+        ToBusiness::Features { words } => at_most(bytes, "words", words.as_bytes(), FEATURES_SIZE_MAX)?,
         _ => {}
     }
     Ok(frame)
+}
+
+/// The frames of version 1 in each direction; variants from here on are of extensions.
+const RELAY_VARIANTS: u32 = 10;
+const BUSINESS_VARIANTS: u32 = 7;
+
+fn refuse_extensions(bytes: &[u8], variants: u32) -> Result<(), (usize, Fault)> {
+    match postcard::take_from_bytes::<u32>(bytes) {
+        Ok((variant, _)) if variant >= variants => Err((0, Fault::Postcard(postcard::Error::SerdeDeCustom))),
+        // What is no number either is told by the decoder.
+        _ => Ok(()),
+    }
 }
 
 /// Encodes a frame with its length prefix to the front of `out`, and returns the number of bytes
@@ -769,6 +844,36 @@ mod tests {
         let long = "x".repeat(257);
         let too_long = Fault::TooLong { field: "reason", size: 257, max: 256 };
         assert_eq!(refused(ToRelay::End { topic: 1, reason: &long }).1, too_long);
+    }
+
+    #[test]
+    fn extensions_are_frames_only_for_those_who_negotiate_them() {
+        let unknown = Err((0, Fault::Postcard(postcard::Error::SerdeDeCustom)));
+        let long = "x".repeat(FEATURES_SIZE_MAX + 1);
+        let too_long = Fault::TooLong { field: "words", size: 257, max: 256 };
+        for frame in [ToRelay::Features { words: "away" }, ToRelay::Away { within_s: 9 }] {
+            let bytes = bytes(&frame);
+            assert_eq!(decode_to_relay(&bytes[LENGTH_SIZE..]).map(|_| ()), unknown);
+            assert_eq!(decode_any_to_relay(&bytes[LENGTH_SIZE..]), Ok(frame));
+            let mut plain = Deframer::new(100);
+            feed(&mut plain, &bytes);
+            assert!(plain.next_frame().is_err());
+            let mut extended = Deframer::new(100).with_extensions();
+            feed(&mut extended, &bytes);
+            assert_eq!(extended.next_frame(), Ok(Some(Incoming::Frame(frame))));
+        }
+        assert_eq!(
+            decode_any_to_relay(&bytes(&ToRelay::Features { words: &long })[LENGTH_SIZE..]).unwrap_err().1,
+            too_long
+        );
+        let frame = ToBusiness::Features { words: "away" };
+        assert_eq!(decode_to_business(&bytes(&frame)[LENGTH_SIZE..]).map(|_| ()), unknown);
+        assert_eq!(decode_any_to_business(&bytes(&frame)[LENGTH_SIZE..]), Ok(frame));
+        let frame = ToBusiness::Features { words: &long };
+        assert_eq!(decode_any_to_business(&bytes(&frame)[LENGTH_SIZE..]).unwrap_err().1, too_long);
+        // A variant in two bytes is the same variant.
+        assert!(decode_to_relay(&[0x8a, 0x00, 0x00]).is_err());
+        assert_eq!(features(" away  next ").collect::<Vec<_>>(), ["away", "next"]);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use relay::time::Jitter;
 use wire::Track;
 use wire::uplink::{
-    Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode, relay_proof,
+    AWAY, FEATURES_NONCE, Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_any_to_business,
+    encode, relay_proof,
 };
 
 use super::archive::{Archive, Item, What};
@@ -121,6 +122,11 @@ pub struct Server {
     /// Links accepted on this connection: as shared, or for which address.
     pub shared: HashSet<String>,
     pub own: HashSet<(String, String)>,
+    /// Whether it named extensions, whether `away` was among them, and whether it asked the relay
+    /// to leave.
+    pub has_named: bool,
+    pub knows_away: bool,
+    pub wants_to_end: bool,
 }
 
 fn encoded(frame: &ToRelay<'_>) -> Vec<u8> {
@@ -144,7 +150,7 @@ impl World {
         let framed = |body: &[u8]| [&u32::try_from(body.len()).unwrap().to_le_bytes()[..], body].concat();
         let mime = "m".repeat(300);
         let whole = encoded(&ToRelay::Pong { nonce: 1 });
-        let bytes = match self.rng.below(12) {
+        let bytes = match self.rng.below(12 + u64::from(!self.server.knows_away)) {
             0 => vec![0; 4],
             1 => vec![0xff; 9],
             2 => framed(&[&whole[4..], b"x"].concat()),
@@ -156,6 +162,7 @@ impl World {
             8 => publish(Track::Messages, sequence, Part::Start),
             9 => framed(&[3, 1, 2, 0xff, 0xfe]),
             10 => framed(&[5, 200, 1]),
+            12 => encoded(&ToRelay::Away { within_s: 5 }),
             _ => {
                 // A MIME type that is too long is a fault of the publication, not of the frame:
                 // only the publication is dropped. So cut it.
@@ -175,7 +182,7 @@ impl World {
                 return Ok(());
             }
             let body: Vec<u8> = self.server.inbox.drain(..4 + size).skip(4).collect();
-            let frame = decode_to_business(&body).map_err(|error| format!("a frame of the relay: {error:?}"))?;
+            let frame = decode_any_to_business(&body).map_err(|error| format!("a frame of the relay: {error:?}"))?;
             self.process_frame(frame)?;
         }
         Ok(())
@@ -201,7 +208,22 @@ impl World {
                 let now = self.now.0;
                 self.server.audience.insert(topic, (pages, now));
             }
-            ToBusiness::Ping { nonce } => self.push(&ToRelay::Pong { nonce }, Effect::None),
+            ToBusiness::Ping { nonce } => {
+                self.push(&ToRelay::Pong { nonce }, Effect::None);
+                if nonce == FEATURES_NONCE && self.rng.below(2) == 0 {
+                    let words = ["away", "away later", "later", ""][self.rng.below(4) as usize];
+                    (self.server.has_named, self.server.knows_away) = (true, words.starts_with(AWAY));
+                    self.push(&ToRelay::Features { words }, Effect::None);
+                }
+            }
+            ToBusiness::Features { .. } => {
+                if self.server.knows_away && self.rng.below(4) == 0 {
+                    self.did("a relay asked to leave");
+                    self.server.wants_to_end = true;
+                    let within_s = self.rng.below(20) as u32;
+                    self.push(&ToRelay::Away { within_s }, Effect::None);
+                }
+            }
             ToBusiness::PageMessage { .. } | ToBusiness::Pong { .. } => {}
         }
         Ok(())
@@ -413,7 +435,7 @@ impl World {
         while let Some((length, behind)) = rest.split_first_chunk::<4>() {
             let (body, behind) =
                 behind.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or("half a frame was encoded")?;
-            let frame = decode_to_business(body).map_err(|error| format!("a frame of the relay: {error:?}"))?;
+            let frame = decode_any_to_business(body).map_err(|error| format!("a frame of the relay: {error:?}"))?;
             self.note(|_| format!("relay says {frame:?}"));
             self.observe_frame(frame).map_err(|error| format!("{error}: {frame:?}"))?;
             rest = behind;
@@ -473,6 +495,9 @@ impl World {
                 let takes = self.links.iter().any(|link| link.page_messages && sender.asked.contains(&link.name));
                 ensure!(takes, "the link takes no messages");
                 sender.sends_passed.add(self.now.0, self.board.sends_burst, 1, "sends of a page")?;
+            }
+            ToBusiness::Features { words } => {
+                ensure!(self.server.has_named && words == AWAY, "nobody asked for them");
             }
             ToBusiness::Ping { .. } | ToBusiness::Pong { .. } => {}
         }
