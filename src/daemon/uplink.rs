@@ -16,7 +16,8 @@ use smol::Timer;
 
 use super::budget::Budget;
 use super::dial::{self, Avoided, NoTarget, Peer, Target};
-use super::line::{Client, Fault, Filled, Line};
+use super::ending::Ending;
+use super::line::{Client, Filled, Line};
 use super::resolve::{Resolver, Unresolved};
 use super::watchdog::Part;
 use super::{Daemon, socket_queues};
@@ -205,44 +206,6 @@ fn poll_spoken(line: &mut Line, context: &mut Context<'_>) -> Poll<Result<(), En
     match flush(line, context) {
         Ok(()) => Poll::Pending,
         Err(ending) => Poll::Ready(Err(ending)),
-    }
-}
-
-/// Why a connection, or an attempt, ended.
-enum Ending {
-    NoTarget(NoTarget),
-    Dial(io::Error),
-    Io(io::Error),
-    /// TLS can't begin, or can't go on.
-    Tls(String),
-    Closed,
-    Fault(PeerError),
-    /// Another entry answers, on this connection from this address: its rank, and the entry.
-    Moves(Line, Target, usize, UplinkAddress),
-}
-
-impl From<Fault> for Ending {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Io(error) => Self::Io(error),
-            Fault::Tls(why) => Self::Tls(why),
-        }
-    }
-}
-
-impl std::fmt::Display for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoTarget(NoTarget::Name(why)) => write!(f, "its name does not resolve: {why}"),
-            Self::NoTarget(NoTarget::Interface(error)) => write!(f, "it can't be reached: {error}"),
-            Self::Dial(error) if error.kind() == io::ErrorKind::TimedOut => f.write_str("it did not answer within 5 s"),
-            Self::Dial(error) => write!(f, "it can't be reached: {error}"),
-            Self::Io(error) => write!(f, "the connection broke: {error}"),
-            Self::Tls(why) => write!(f, "TLS failed: {why}"),
-            Self::Closed => f.write_str("it closed the connection"),
-            Self::Fault(fault) => write!(f, "the connection was ended: {fault}"),
-            Self::Moves(_, _, _, next) => write!(f, "{next} answers"),
-        }
     }
 }
 

@@ -31,13 +31,13 @@ const ENDED_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Business {
     settings: Settings,
-    topics: Topics,
+    pub(super) topics: Topics,
     /// What all topics keep, in bytes.
-    kept_size: usize,
+    pub(super) kept_size: usize,
     /// Ended topics with their reason, the oldest first.
     ended: VecDeque<(u32, String)>,
-    relays: BTreeMap<RelayId, Relay>,
-    relays_up: usize,
+    pub(super) relays: BTreeMap<RelayId, Relay>,
+    pub(super) relays_up: usize,
     next_relay: u64,
     events: VecDeque<Event>,
     /// Topics whose audience has changed since it was last reported.
@@ -205,44 +205,6 @@ impl Business {
         let nonce = row.session.ping();
         self.mark_ready_or_end(relay);
         Some(nonce)
-    }
-
-    /// The number of pages of a topic, over all relays.
-    #[must_use]
-    pub fn audience(&self, topic: u32) -> u64 {
-        self.topics.get(&topic).map_or(0, Topic::pages)
-    }
-
-    /// The memory of what all topics keep for relays, in bytes.
-    #[must_use]
-    pub const fn kept_size(&self) -> usize {
-        self.kept_size
-    }
-
-    /// The relays that have a topic, with the number of their pages in it.
-    pub fn pages_by_relay(&self, topic: u32) -> impl Iterator<Item = (RelayId, u32)> {
-        let holders = self.relays.iter().filter(move |(_, relay)| relay.has(topic));
-        holders.map(move |(id, relay)| (*id, relay.pages(topic)))
-    }
-
-    /// Whether any relay has a topic.
-    #[must_use]
-    pub fn is_held(&self, topic: u32) -> bool {
-        self.topics.get(&topic).is_some_and(|open| open.relays() > 0)
-    }
-
-    /// The number of topics that a relay has, and of its pages in them: one in two topics counts
-    /// twice.
-    #[must_use]
-    pub fn held_by(&self, relay: RelayId) -> (usize, u64) {
-        let Some(row) = self.relays.get(&relay) else { return (0, 0) };
-        row.topics().fold((0, 0), |(topics, pages), (_, more)| (topics + 1, pages + u64::from(more)))
-    }
-
-    /// The number of authenticated relays.
-    #[must_use]
-    pub const fn relays(&self) -> usize {
-        self.relays_up
     }
 
     /// Accepts a request. The relay then receives what it lacks of the topic, and all new

@@ -1,20 +1,21 @@
 //! The uplink's frames: a `u32` little-endian length, then that many bytes of postcard.
 //!
-//! Owns the encoding of both directions, the handshake's proofs, and the [`Deframer`], which splits
-//! a byte stream into frames in a buffer of fixed size and skips the data of publications that are
-//! too large for it. Refuses every frame that the protocol doesn't allow, with the frame's number
+//! Owns the encoding of both directions and the [`Deframer`], which splits a byte stream into
+//! frames in a buffer of fixed size and skips the data of publications that are too large for it.
+//! Refuses every frame that the protocol doesn't allow, with the frame's number
 //! and the byte offset. Knows nothing of topics, requests or connections: frames are interpreted by
 //! the relay and the business server.
 
-use alloc::boxed::Box;
-use alloc::rc::Rc;
-use alloc::vec;
-use core::{cell::Cell, fmt};
+mod located;
+mod proof;
 
-use hmac::{Hmac, KeyInit, Mac};
-use postcard::de_flavors::Flavor;
+use alloc::boxed::Box;
+use alloc::vec;
+use core::fmt;
+
+use located::byte_of_error;
+pub use proof::{business_proof, proofs_equal, relay_proof};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
 use super::{LINK_SIZE_MAX, PAGE_DATA_SIZE_MAX, REASON_SIZE_MAX, SEQUENCE_END, Track};
 
@@ -558,36 +559,6 @@ pub fn encode<T: Serialize>(frame: &T, out: &mut [u8]) -> Option<usize> {
     Some(LENGTH_SIZE + size)
 }
 
-/// The relay's proof in `Hello` that it knows the secret.
-#[must_use]
-pub fn relay_proof(secret: &[u8], challenge_nonce: &[u8; 16], hello_nonce: &[u8; 16]) -> [u8; 32] {
-    proof(secret, b"sharelinkd relay", challenge_nonce, hello_nonce)
-}
-
-/// The business server's proof in `Welcome` that it knows the secret.
-#[must_use]
-pub fn business_proof(secret: &[u8], hello_nonce: &[u8; 16], challenge_nonce: &[u8; 16]) -> [u8; 32] {
-    proof(secret, b"sharelinkd business", hello_nonce, challenge_nonce)
-}
-
-/// Compares two proofs in constant time.
-#[must_use]
-pub fn proofs_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
-}
-
-/// HMAC-SHA256 (RFC 2104) over the label and both nonces.
-fn proof(secret: &[u8], label: &[u8], first: &[u8; 16], second: &[u8; 16]) -> [u8; 32] {
-    let mut mac = match Hmac::<Sha256>::new_from_slice(secret) {
-        Ok(mac) => mac,
-        Err(_) => unreachable!("HMAC takes a key of any length"),
-    };
-    mac.update(label);
-    mac.update(first);
-    mac.update(second);
-    mac.finalize().into_bytes().into()
-}
-
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, (usize, Fault)> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
@@ -675,50 +646,6 @@ fn at_most(frame: &[u8], field: &'static str, value: &[u8], max: usize) -> Resul
 /// The offset of a field that borrows from the frame.
 fn offset(frame: &[u8], field: &[u8]) -> usize {
     (field.as_ptr() as usize).saturating_sub(frame.as_ptr() as usize)
-}
-
-/// The offset of the value at which decoding failed. postcard's errors don't report it, so the
-/// bytes are decoded again and counted.
-fn byte_of_error<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> usize {
-    let last = Rc::new(Cell::new(0));
-    let mut decoder = postcard::Deserializer::from_flavor(Counted { bytes, at: 0, last: Rc::clone(&last) });
-    let _ = T::deserialize(&mut decoder);
-    last.get()
-}
-
-/// A source for postcard that records the offset of the last read.
-struct Counted<'de> {
-    bytes: &'de [u8],
-    at: usize,
-    /// The offset of the last read, or of the first missing byte.
-    last: Rc<Cell<usize>>,
-}
-
-impl<'de> Flavor<'de> for Counted<'de> {
-    type Remainder = ();
-    type Source = ();
-
-    fn pop(&mut self) -> postcard::Result<u8> {
-        self.last.set(self.at);
-        let byte = self.bytes.get(self.at).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
-        self.at += 1;
-        Ok(*byte)
-    }
-
-    fn try_take_n(&mut self, size: usize) -> postcard::Result<&'de [u8]> {
-        self.last.set(self.at);
-        let end = self.at.checked_add(size).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
-        let Some(taken) = self.bytes.get(self.at..end) else {
-            self.last.set(self.bytes.len());
-            return Err(postcard::Error::DeserializeUnexpectedEnd);
-        };
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
 }
 
 /// Buffer space beyond the largest frame, in bytes: 64 KiB, about what a socket returns per read.

@@ -25,7 +25,7 @@ def away(within_s):
 
 
 WORDS = [("one word", "away"), ("two words", "receipts away"), ("none", ""), ("words that nobody knows", "x-later  y"),
-         ("the longest", "w" * 256)]
+         ("not ASCII", "\u79d8"), ("the longest", "w" * 256)]
 
 
 def faults(variant):
