@@ -249,7 +249,7 @@ impl Business {
     }
 
     /// Adds a connection, with its first frame ready to be written. `challenge` must be random and
-    /// new. If the maximum number of connections has not authenticated yet, the oldest of them is
+    /// new; one of [`wire::uplink::challenge`] offers extensions. If the maximum number of connections has not authenticated yet, the oldest of them is
     /// closed: a relay only needs one round trip for it.
     pub fn connect(&mut self, now: Duration, challenge: [u8; 16]) -> RelayId {
         let limits = self.settings.limits;
@@ -427,7 +427,7 @@ mod tests {
     use super::*;
     use crate::Limits;
     use wire::uplink::{
-        Deframer, FEATURES_NONCE, Incoming, PageInfo, ToBusiness, VERSION, business_proof, encode, relay_proof,
+        Deframer, Incoming, PageInfo, ToBusiness, VERSION, business_proof, challenge, encode, relay_proof,
     };
 
     const GRANT: Grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 2 };
@@ -454,12 +454,17 @@ mod tests {
         }
 
         fn join(business: &mut Business) -> Self {
-            let mut peer = Self::connect(business);
-            assert_eq!(peer.reads(business), [format!("Challenge {VERSION} {CHALLENGE:?}")]);
+            Self::join_by(business, CHALLENGE)
+        }
+
+        fn join_by(business: &mut Business, challenge: [u8; 16]) -> Self {
+            let id = business.connect(Duration::ZERO, challenge);
+            let mut peer = Self { id, deframer: Deframer::new(1 << 20).with_extensions() };
+            assert_eq!(peer.reads(business), [format!("Challenge {VERSION} {challenge:?}")]);
             let nonce = [7; 16];
-            let proof = relay_proof(SECRET, &CHALLENGE, &nonce);
+            let proof = relay_proof(SECRET, &challenge, &nonce);
             peer.sends(business, &ToBusiness::Hello { version: VERSION, relay: "by hand", nonce, proof });
-            let proof = business_proof(SECRET, &nonce, &CHALLENGE);
+            let proof = business_proof(SECRET, &nonce, &challenge);
             assert_eq!(peer.reads(business), [format!("Welcome {VERSION} {proof:?}")]);
             peer
         }
@@ -633,22 +638,19 @@ mod tests {
     #[test]
     fn only_a_relay_that_knows_extensions_gets_them() {
         let mut business = Business::new(settings());
-        let (mut old, mut new, mut other) =
-            (Peer::join(&mut business), Peer::join(&mut business), Peer::join(&mut business));
-        old.sends(&mut business, &ToBusiness::Ping { nonce: 1 });
-        assert_eq!(old.reads(&mut business), ["Pong 1"]);
-        for relay in [&mut new, &mut other] {
-            relay.sends(&mut business, &ToBusiness::Ping { nonce: FEATURES_NONCE });
-            assert_eq!(relay.reads(&mut business), [format!("Pong {FEATURES_NONCE}"), "Features away".to_owned()]);
-        }
+        let [mut old, mut new, mut other] = [(); 3].map(|()| Peer::join_by(&mut business, challenge([5; 12])));
         assert_eq!(business.send_away(Duration::from_secs(9)), 0, "nobody has named it");
         assert!(new.sends(&mut business, &ToBusiness::Features { words: "later away" }));
         assert!(other.sends(&mut business, &ToBusiness::Features { words: "later" }));
+        for relay in [&mut new, &mut other] {
+            assert_eq!(relay.reads(&mut business), ["Features away"]);
+        }
         assert_eq!(business.send_away(Duration::from_secs(9)), 1);
         assert_eq!(new.reads(&mut business), ["Away 9"]);
         assert!(old.reads(&mut business).is_empty() && other.reads(&mut business).is_empty());
-        // Who has not begun with the Ping sends version 1 alone.
-        assert!(!old.sends(&mut business, &ToBusiness::Features { words: "away" }));
+        // Where extensions were not offered, one is no frame.
+        let stranger = Peer::join(&mut business);
+        assert!(!stranger.sends(&mut business, &ToBusiness::Features { words: "away" }));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::{Relay, event::Event, fault::PeerError, time::Instant, uplink_connection::State};
 use wire::uplink::{
-    AWAY, FEATURES_NONCE, Incoming, ToBusiness, ToRelay, VERSION, business_proof, features, proofs_equal, relay_proof,
+    AWAY, Incoming, ToBusiness, ToRelay, VERSION, business_proof, features, has_extensions, proofs_equal, relay_proof,
 };
 
 impl Relay {
@@ -129,8 +129,10 @@ impl Relay {
                     return Err(PeerError::Proof);
                 }
                 self.uplink.welcomed(now, &mut self.jitter);
-                // The first frame on it: that this relay knows extensions.
-                let _ = self.uplink.send_reserved(&ToBusiness::Ping { nonce: FEATURES_NONCE });
+                if has_extensions(&challenge) {
+                    self.uplink.knows_extensions = true;
+                    let _ = self.uplink.send_reserved(&ToBusiness::Features { words: AWAY });
+                }
                 self.events.add(Event::UplinkUp);
                 self.tell_uplink();
                 self.ask_everything_again(now);
@@ -209,16 +211,15 @@ impl Relay {
                 let _ = self.uplink.send_reserved(&ToBusiness::Pong { nonce });
             }
             ToRelay::Pong { .. } => {}
-            ToRelay::Features { words } => {
+            ToRelay::Features { words } if self.uplink.knows_extensions => {
                 self.uplink.knows_away = features(words).any(|word| word == AWAY);
-                let _ = self.uplink.send_reserved(&ToBusiness::Features { words: AWAY });
             }
             ToRelay::Away { within_s } if self.uplink.knows_away => {
                 self.events.add(Event::UplinkAway { within_s });
                 self.uplink.leave(now, u64::from(within_s) * 1000, &mut self.jitter);
             }
-            ToRelay::Away { .. } => {
-                return Err(PeerError::OutOfPlace { name: frame.name(), expected: "Features with away" });
+            ToRelay::Features { .. } | ToRelay::Away { .. } => {
+                return Err(PeerError::OutOfPlace { name: frame.name(), expected: "a frame that both sides know" });
             }
             ToRelay::Challenge { .. } | ToRelay::Welcome { .. } => {
                 return Err(PeerError::OutOfPlace { name: frame.name(), expected: "anything else" });
@@ -240,7 +241,7 @@ mod tests {
     use super::*;
     use wire::{
         Track,
-        uplink::{Grant, Part, encode},
+        uplink::{EXTENSIONS_MARK, Grant, Part},
     };
 
     #[test]
@@ -259,31 +260,28 @@ mod tests {
     #[test]
     fn extensions_are_named_and_then_used() {
         let mut rig = Rig::down(&BOARD);
-        let frames = |rig: &mut Rig| {
-            let bytes = rig.relay.uplink_transmit().to_vec();
-            rig.relay.uplink_wrote(rig.now, bytes.len());
-            bytes
-        };
         rig.connect();
-        // The first frame after `Welcome`.
-        let bytes = frames(&mut rig);
-        let mut expected = [0; 16];
-        let size = encode(&ToBusiness::Ping { nonce: FEATURES_NONCE }, &mut expected).unwrap();
-        assert_eq!(bytes[..size], expected[..size]);
+        assert!(rig.said().is_empty(), "this business server knows none");
+        let named = Incoming::Frame(ToRelay::Features { words: "away" });
+        assert!(rig.relay.handle_uplink(rig.now, named).is_err());
+        rig.relay.handle_uplink_lost(rig.now);
+        let mut challenge = [2; 16];
+        challenge[12..].copy_from_slice(&EXTENSIONS_MARK);
+        rig.connect_by(challenge);
+        assert_eq!(rig.said(), ["Features away"]);
         let away = Incoming::Frame(ToRelay::Away { within_s: 4 });
-        let unasked = PeerError::OutOfPlace { name: "Away", expected: "Features with away" };
+        let unasked = PeerError::OutOfPlace { name: "Away", expected: "a frame that both sides know" };
         assert_eq!(rig.relay.handle_uplink(rig.now, away), Err(unasked.clone()));
         rig.tell(ToRelay::Features { words: "later" });
-        assert_eq!(rig.said(), ["Features away"]);
         assert_eq!(rig.relay.handle_uplink(rig.now, away), Err(unasked));
         rig.tell(ToRelay::Features { words: "later away" });
-        assert_eq!(rig.relay.poll_knock(rig.now.after(60_000)), None, "nobody asked it to leave");
+        assert_eq!(rig.relay.poll_knock(rig.now.after(20_000)), None, "nobody asked it to leave");
         rig.tell(ToRelay::Away { within_s: 4 });
         assert!(rig.relay.uplink_deadline() <= rig.now.after(2_000));
-        let entry = rig.relay.poll_knock(rig.now.after(2_000)).unwrap();
+        let (entry, losses) = (rig.relay.poll_knock(rig.now.after(2_000)).unwrap(), rig.relay.counters().uplink_losses);
         rig.relay.handle_uplink_moved(rig.now, entry);
         rig.relay.handle_uplink_connected(rig.now, [1; 16]);
-        assert_eq!(rig.relay.counters().uplink_losses, 1);
+        assert_eq!(rig.relay.counters().uplink_losses, losses + 1);
     }
 
     #[test]

@@ -68,7 +68,8 @@ pub struct Uplink {
     returns: u32,
     /// The business server wants the relay to leave: the entry to try next, and when.
     leaving: Option<(u32, Instant)>,
-    /// What the business server of this connection knows besides version 1.
+    /// Whether the business server of this connection knows extensions, and which.
+    pub(super) knows_extensions: bool,
     pub(super) knows_away: bool,
     nonce: [u8; 16],
     /// After this time without a sign of life a connection is dead, milliseconds.
@@ -124,6 +125,7 @@ impl Uplink {
             return_at: Instant::NEVER,
             returns: 0,
             leaving: None,
+            knows_extensions: false,
             knows_away: false,
             nonce: [0; 16],
             dead_ms,
@@ -227,7 +229,7 @@ impl Uplink {
         self.connection += 1;
         self.order = 0;
         self.unsubscribed.clear();
-        (self.leaving, self.knows_away) = (None, false);
+        (self.leaving, self.knows_extensions, self.knows_away) = (None, false, false);
     }
 
     /// The business server ends this connection within a time: other entries are tried from now on,

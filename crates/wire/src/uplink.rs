@@ -29,15 +29,32 @@ pub const LENGTH_SIZE: usize = 4;
 /// The largest is `Subscribe` with the longest link (128), address (45), origin (256) and numbers.
 pub const PREFIX_SIZE_MAX: usize = 640;
 
-/// The nonce of the `Ping` by which a relay says that it knows extensions: its first frame after
-/// `Welcome`. Every business server answers it by `Pong`; one that knows extensions goes on with
-/// `Features`, and the relay answers with its own. Frames that were appended to version 1 go either
-/// way only after that, and only those that both named.
-pub const FEATURES_NONCE: u32 = 0x5348_4152;
+/// The last bytes of the nonce in `Challenge` of a business server that knows extensions. A relay
+/// that knows them too then sends `Features` as its first frame after `Welcome`, and the business
+/// server answers with its own. Frames that were appended to version 1 go either way only after
+/// that, and only those that both named. So to a peer of plain version 1 nothing changes, not even
+/// by a frame.
+pub const EXTENSIONS_MARK: [u8; 4] = *b"+ext";
 /// The maximum size of the words of `Features`, in bytes.
 pub const FEATURES_SIZE_MAX: usize = 256;
 /// The extension by which a business server asks relays to leave.
 pub const AWAY: &str = "away";
+
+/// The nonce of a business server that knows extensions. `random` must be random and new.
+#[must_use]
+pub fn challenge(random: [u8; 12]) -> [u8; 16] {
+    let mut nonce = [0; 16];
+    for (byte, from) in nonce.iter_mut().zip(random.into_iter().chain(EXTENSIONS_MARK)) {
+        *byte = from;
+    }
+    nonce
+}
+
+/// Whether a business server with this nonce in its `Challenge` knows extensions.
+#[must_use]
+pub fn has_extensions(challenge_nonce: &[u8; 16]) -> bool {
+    challenge_nonce.ends_with(&EXTENSIONS_MARK)
+}
 
 /// The words of `Features`, which are separated by spaces. Words that aren't known mean nothing.
 pub fn features(words: &str) -> impl Iterator<Item = &str> {
@@ -100,7 +117,8 @@ pub enum ToBusiness<'a> {
         /// The `Ping`'s.
         nonce: u32,
     },
-    /// The extensions that the relay knows; answers the business server's.
+    /// The extensions that the relay knows. Only where the business server's nonce has
+    /// [`EXTENSIONS_MARK`].
     Features {
         /// See [`features`].
         words: &'a str,
@@ -114,7 +132,7 @@ pub enum ToRelay<'a> {
     Challenge {
         /// [`VERSION`].
         version: u16,
-        /// Random, new for each connection.
+        /// Random, new for each connection; see [`EXTENSIONS_MARK`].
         nonce: [u8; 16],
     },
     /// Answers `Hello`; `proof` is [`business_proof`].
@@ -186,8 +204,7 @@ pub enum ToRelay<'a> {
         /// For the viewer, at most 256 bytes.
         reason: &'a str,
     },
-    /// The extensions that the business server knows; sent after the `Pong` for a `Ping` with
-    /// [`FEATURES_NONCE`].
+    /// The extensions that the business server knows; answers the relay's.
     Features {
         /// See [`features`].
         words: &'a str,

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use relay::time::Jitter;
 use wire::Track;
 use wire::uplink::{
-    AWAY, FEATURES_NONCE, Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_any_to_business,
-    encode, relay_proof,
+    AWAY, Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_any_to_business, encode,
+    has_extensions, relay_proof,
 };
 
 use super::archive::{Archive, Item, What};
@@ -122,9 +122,7 @@ pub struct Server {
     /// Links accepted on this connection: as shared, or for which address.
     pub shared: HashSet<String>,
     pub own: HashSet<(String, String)>,
-    /// Whether it named extensions, whether `away` was among them, and whether it asked the relay
-    /// to leave.
-    pub has_named: bool,
+    /// Whether it named `away`, and whether it asked the relay to leave.
     pub knows_away: bool,
     pub wants_to_end: bool,
 }
@@ -150,7 +148,8 @@ impl World {
         let framed = |body: &[u8]| [&u32::try_from(body.len()).unwrap().to_le_bytes()[..], body].concat();
         let mime = "m".repeat(300);
         let whole = encoded(&ToRelay::Pong { nonce: 1 });
-        let bytes = match self.rng.below(12 + u64::from(!self.server.knows_away)) {
+        let known = [self.server.knows_away, has_extensions(&self.server.nonce)];
+        let bytes = match self.rng.below(12 + known.iter().filter(|known| !**known).count() as u64) {
             0 => vec![0; 4],
             1 => vec![0xff; 9],
             2 => framed(&[&whole[4..], b"x"].concat()),
@@ -163,6 +162,7 @@ impl World {
             9 => framed(&[3, 1, 2, 0xff, 0xfe]),
             10 => framed(&[5, 200, 1]),
             12 => encoded(&ToRelay::Away { within_s: 5 }),
+            13 => encoded(&ToRelay::Features { words: AWAY }),
             _ => {
                 // A MIME type that is too long is a fault of the publication, not of the frame:
                 // only the publication is dropped. So cut it.
@@ -208,15 +208,11 @@ impl World {
                 let now = self.now.0;
                 self.server.audience.insert(topic, (pages, now));
             }
-            ToBusiness::Ping { nonce } => {
-                self.push(&ToRelay::Pong { nonce }, Effect::None);
-                if nonce == FEATURES_NONCE && self.rng.below(2) == 0 {
-                    let words = ["away", "away later", "later", ""][self.rng.below(4) as usize];
-                    (self.server.has_named, self.server.knows_away) = (true, words.starts_with(AWAY));
-                    self.push(&ToRelay::Features { words }, Effect::None);
-                }
-            }
+            ToBusiness::Ping { nonce } => self.push(&ToRelay::Pong { nonce }, Effect::None),
             ToBusiness::Features { .. } => {
+                let words = ["away", "away later", "later", ""][self.rng.below(4) as usize];
+                self.server.knows_away = words.starts_with(AWAY);
+                self.push(&ToRelay::Features { words }, Effect::None);
                 if self.server.knows_away && self.rng.below(4) == 0 {
                     self.did("a relay asked to leave");
                     self.server.wants_to_end = true;
@@ -497,7 +493,7 @@ impl World {
                 sender.sends_passed.add(self.now.0, self.board.sends_burst, 1, "sends of a page")?;
             }
             ToBusiness::Features { words } => {
-                ensure!(self.server.has_named && words == AWAY, "nobody asked for them");
+                ensure!(has_extensions(&self.server.nonce) && words == AWAY, "nobody asked for them");
             }
             ToBusiness::Ping { .. } | ToBusiness::Pong { .. } => {}
         }

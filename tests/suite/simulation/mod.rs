@@ -29,7 +29,7 @@ use relay::topic::DropReason;
 use relay::transmit::{Progress, Slices};
 use relay::{Counters, Relay, Settings};
 use wire::Track;
-use wire::uplink::{Deframer, ToRelay, VERSION};
+use wire::uplink::{Deframer, EXTENSIONS_MARK, ToRelay, VERSION};
 
 use archive::{Archive, What};
 use business::{Effect, Link, Room, SECRET, Server};
@@ -591,6 +591,9 @@ impl World {
     fn connect(&mut self) {
         (self.wire, self.is_half_open) = (Wire::Connected, false);
         self.server = Server { nonce: [self.rng.below(256) as u8; 16], ..Server::default() };
+        if self.one_in(2) {
+            self.server.nonce[12..].copy_from_slice(&EXTENSIONS_MARK);
+        }
         (self.observed, self.written) = (0, 0);
         self.audience_at.clear();
         self.deframer.reset();
