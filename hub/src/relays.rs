@@ -92,12 +92,12 @@ async fn attend(shared: Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>
 }
 
 async fn converse<S: AsyncRead + AsyncWrite>(shared: &Shared, stream: S) {
-    let mut challenge = [0; 16];
-    if let Err(error) = getrandom::fill(&mut challenge) {
+    let mut random = [0; 12];
+    if let Err(error) = getrandom::fill(&mut random) {
         return log::error!("can't get random bytes, so a relay was refused: {error}");
     }
     let (reader, writer) = tokio::io::split(stream);
-    let (relay, wakeup) = shared.connect(challenge);
+    let (relay, wakeup) = shared.connect(wire::uplink::challenge(random));
     let why = tokio::select! {
         why = read(shared, relay, reader) => why,
         why = write(shared, relay, writer, &wakeup) => why,

@@ -20,6 +20,7 @@ pub mod connection;
 mod console;
 mod delivery;
 mod dial;
+mod ending;
 mod error;
 mod exchange;
 mod fanout;

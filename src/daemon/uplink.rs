@@ -16,7 +16,8 @@ use smol::Timer;
 
 use super::budget::Budget;
 use super::dial::{self, Avoided, NoTarget, Peer, Target};
-use super::line::{Client, Fault, Filled, Line};
+use super::ending::Ending;
+use super::line::{Client, Filled, Line};
 use super::resolve::{Resolver, Unresolved};
 use super::watchdog::Part;
 use super::{Daemon, socket_queues};
@@ -31,7 +32,7 @@ const KNOCK_TIME_MAX: Duration = Duration::from_secs(5);
 /// Keeps the uplink connected for as long as the daemon runs.
 pub async fn run(daemon: Rc<Daemon>) {
     let data_size_max = daemon.config.borrow().board.data_size_max() as usize;
-    let mut deframer = Deframer::new(data_size_max);
+    let mut deframer = Deframer::new(data_size_max).with_extensions();
     let mut avoided = Avoided::default();
     loop {
         let entry = poll_fn(|context| poll_dial(&daemon, context)).await;
@@ -45,11 +46,15 @@ pub async fn run(daemon: Rc<Daemon>) {
             }
             Err(ending) => ending,
         };
-        while let Ending::Returns(line, answered, first) = ending {
-            daemon.step(|relay, now| relay.handle_uplink_returned(now));
-            let (to, from) = (Peer(&first, Some(&answered)), Peer(&entry, target.as_ref()));
-            log::info!("the business server at {to} answers again: back from {from}");
-            (entry, target) = (first, Some(answered));
+        while let Ending::Moves(line, answered, place, next) = ending {
+            daemon.step(|relay, now| relay.handle_uplink_moved(now, place));
+            let (to, from) = (Peer(&next, Some(&answered)), Peer(&entry, target.as_ref()));
+            if place == 0 {
+                log::info!("the business server at {to} answers again: back from {from}");
+            } else {
+                log::info!("the business server at {to} answers: moved there from {from}");
+            }
+            (entry, target) = (next, Some(answered));
             deframer.reset();
             ending = converse(&daemon, line, &mut deframer, &mut avoided).await;
         }
@@ -204,44 +209,6 @@ fn poll_spoken(line: &mut Line, context: &mut Context<'_>) -> Poll<Result<(), En
     }
 }
 
-/// Why a connection, or an attempt, ended.
-enum Ending {
-    NoTarget(NoTarget),
-    Dial(io::Error),
-    Io(io::Error),
-    /// TLS can't begin, or can't go on.
-    Tls(String),
-    Closed,
-    Fault(PeerError),
-    /// The first entry answers again, on this connection from this address.
-    Returns(Line, Target, UplinkAddress),
-}
-
-impl From<Fault> for Ending {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Io(error) => Self::Io(error),
-            Fault::Tls(why) => Self::Tls(why),
-        }
-    }
-}
-
-impl std::fmt::Display for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoTarget(NoTarget::Name(why)) => write!(f, "its name does not resolve: {why}"),
-            Self::NoTarget(NoTarget::Interface(error)) => write!(f, "it can't be reached: {error}"),
-            Self::Dial(error) if error.kind() == io::ErrorKind::TimedOut => f.write_str("it did not answer within 5 s"),
-            Self::Dial(error) => write!(f, "it can't be reached: {error}"),
-            Self::Io(error) => write!(f, "the connection broke: {error}"),
-            Self::Tls(why) => write!(f, "TLS failed: {why}"),
-            Self::Closed => f.write_str("it closed the connection"),
-            Self::Fault(fault) => write!(f, "the connection was ended: {fault}"),
-            Self::Returns(_, _, first) => write!(f, "{first} answers again"),
-        }
-    }
-}
-
 /// Reads and writes until the connection ends.
 async fn converse(daemon: &Daemon, mut line: Line, deframer: &mut Deframer, avoided: &mut Avoided) -> Ending {
     let mut nonce = [0; 16];
@@ -249,7 +216,7 @@ async fn converse(daemon: &Daemon, mut line: Line, deframer: &mut Deframer, avoi
         return Ending::Io(io::Error::other(error));
     }
     daemon.step(|relay, now| relay.handle_uplink_connected(now, nonce));
-    let mut knocking: Option<Pin<Box<dyn Future<Output = Knocked>>>> = None;
+    let mut knocking = None;
     let mut is_behind = false;
     // Unread bytes in the kernel at the last look; none while the uplink is not quiet.
     let mut untaken = None;
@@ -273,7 +240,7 @@ async fn converse(daemon: &Daemon, mut line: Line, deframer: &mut Deframer, avoi
             return Poll::Ready(ending);
         }
         untaken = if is_quiet { socket_queues::untaken(line.stream()) } else { None };
-        if let Some(ending) = poll_return(daemon, &mut knocking, avoided, context) {
+        if let Some(ending) = poll_knock(daemon, &mut knocking, avoided, context) {
             return Poll::Ready(ending);
         }
         match poll_frames(daemon, &mut line, deframer, &mut is_behind, &mut budget, context) {
@@ -313,32 +280,43 @@ fn takes(before: Option<u32>, now: Option<u32>) -> bool {
     before.zip(now).is_some_and(|(before, now)| 0 < now && now < before)
 }
 
-/// Probes the first entry if the machine requests it; returns the end of this connection once that
-/// entry answers.
-fn poll_return(
+/// A knock under way: the entry's rank, the entry, and what comes of it.
+struct Knocking {
+    place: usize,
+    entry: UplinkAddress,
+    future: Pin<Box<dyn Future<Output = Knocked>>>,
+}
+
+/// Probes an entry if the machine requests it; returns the end of this connection once that entry
+/// answers.
+fn poll_knock(
     daemon: &Daemon,
-    knocking: &mut Option<Pin<Box<dyn Future<Output = Knocked>>>>,
+    knocking: &mut Option<Knocking>,
     avoided: &mut Avoided,
     context: &mut Context<'_>,
 ) -> Option<Ending> {
-    let first = daemon.config.borrow().uplink.addresses.first()?.clone();
-    if knocking.is_none() && daemon.step(|relay, now| relay.poll_return(now)) {
+    if knocking.is_none()
+        && let Some(place) = daemon.step(|relay, now| relay.poll_knock(now))
+    {
+        let entry = daemon.config.borrow().uplink.addresses.get(place)?.clone();
         let tls = daemon.config.borrow().uplink.tls.clone();
-        *knocking = Some(Box::pin(knock(daemon.resolver.clone(), first.clone(), tls, avoided.clone())));
+        let future = Box::pin(knock(daemon.resolver.clone(), entry.clone(), tls, avoided.clone()));
+        *knocking = Some(Knocking { place, entry, future });
     }
-    let Poll::Ready((targets, answer)) = knocking.as_mut()?.as_mut().poll(context) else { return None };
-    *knocking = None;
-    note(daemon, &first, &targets);
+    let Poll::Ready((targets, answer)) = knocking.as_mut()?.future.as_mut().poll(context) else { return None };
+    let Knocking { place, entry, .. } = knocking.take()?;
+    note(daemon, &entry, &targets);
     match answer {
-        Ok((line, target)) => Some(Ending::Returns(line, target, first)),
+        Ok((line, target)) => Some(Ending::Moves(line, target, place, entry)),
         Err((answered, why)) => {
             if let Some(target) = &answered {
                 avoided.add(target);
             }
             // That it is still away is no news; that it is there and can't be used is.
             if matches!(why, Ending::Tls(_)) {
-                let peer = Peer(&first, answered.as_ref());
-                let line = format!("the business server at {peer} can't be returned to: {why}");
+                let peer = Peer(&entry, answered.as_ref());
+                let verb = if place == 0 { "returned" } else { "moved" };
+                let line = format!("the business server at {peer} can't be {verb} to: {why}");
                 daemon.logged.borrow_mut().log(log::Level::Warn, daemon.clock.now(), &line);
             }
             None

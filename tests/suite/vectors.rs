@@ -10,8 +10,8 @@ use std::fs;
 
 use wire::page::{Encoded, Notice};
 use wire::uplink::{
-    Deframer, Fault, Incoming, LENGTH_SIZE, Part, ToBusiness, ToRelay, business_proof, decode_to_business, encode,
-    relay_proof,
+    Deframer, Fault, Incoming, LENGTH_SIZE, Part, ToBusiness, ToRelay, business_proof, decode_any_to_business,
+    decode_to_business, encode, relay_proof,
 };
 use wire::{DATA_SIZE_MAX, MIME_SIZE_MAX, Track};
 
@@ -99,6 +99,7 @@ fn render_to_business(frame: &ToBusiness<'_>) -> String {
         }
         ToBusiness::Ping { nonce } => format!("Ping nonce={nonce}"),
         ToBusiness::Pong { nonce } => format!("Pong nonce={nonce}"),
+        ToBusiness::Features { words } => format!("Features words={}", text(words)),
     }
 }
 
@@ -127,13 +128,16 @@ fn render_to_relay(frame: &ToRelay<'_>) -> String {
         ToRelay::Ping { nonce } => format!("Ping nonce={nonce}"),
         ToRelay::Pong { nonce } => format!("Pong nonce={nonce}"),
         ToRelay::Kick { page, reason } => format!("Kick page={page} reason={}", text(reason)),
+        ToRelay::Features { words } => format!("Features words={}", text(words)),
+        ToRelay::Away { within_s } => format!("Away within_s={within_s}"),
     }
 }
 
 /// Decodes the single frame in the bytes, in one read or byte by byte: its text and its encoding,
 /// or its fault.
-fn read_to_relay(frame: &[u8], step: usize) -> Result<(String, Vec<u8>), Fault> {
-    let mut deframer = Deframer::new(DATA_SIZE_MAX);
+fn read_to_relay(frame: &[u8], step: usize, is_extended: bool) -> Result<(String, Vec<u8>), Fault> {
+    let deframer = Deframer::new(DATA_SIZE_MAX);
+    let mut deframer = if is_extended { deframer.with_extensions() } else { deframer };
     for piece in frame.chunks(step) {
         deframer.space()[..piece.len()].copy_from_slice(piece);
         deframer.filled(piece.len());
@@ -150,13 +154,14 @@ fn read_to_relay(frame: &[u8], step: usize) -> Result<(String, Vec<u8>), Fault> 
     panic!("the frame never became whole");
 }
 
-fn read_to_business(frame: &[u8]) -> Result<(String, Vec<u8>), Fault> {
+fn read_to_business(frame: &[u8], is_extended: bool) -> Result<(String, Vec<u8>), Fault> {
     let mut deframer = Deframer::new(DATA_SIZE_MAX);
     for piece in frame.chunks(1000) {
         deframer.space()[..piece.len()].copy_from_slice(piece);
         deframer.filled(piece.len());
         if let Some(body) = deframer.next_body().map_err(|error| error.fault)? {
-            let frame = decode_to_business(body).map_err(|(_, fault)| fault)?;
+            let decode = if is_extended { decode_any_to_business } else { decode_to_business };
+            let frame = decode(body).map_err(|(_, fault)| fault)?;
             let mut out = vec![0; 4096];
             let size = encode(&frame, &mut out).unwrap();
             return Ok((render_to_business(&frame), out[..size].to_vec()));
@@ -184,25 +189,32 @@ fn class(fault: &Fault) -> &'static str {
     }
 }
 
+/// The directories, and whether their frames are of extensions.
+const UPLINK: [(&str, bool); 2] = [("uplink-v1", false), ("uplink-v1-extensions", true)];
+
 #[test]
 fn every_frame_of_the_uplink_decodes_and_encodes_to_the_same_bytes() {
-    for file in ["to-relay.txt", "to-business.txt"] {
-        for case in cases(&format!("uplink-v1/{file}")) {
-            let frame = bytes(&case["hex"]);
-            let mut readings = Vec::new();
-            if file == "to-relay.txt" {
-                readings.push(read_to_relay(&frame, 60_000));
-                if frame.len() < 2000 {
-                    readings.push(read_to_relay(&frame, 1));
+    for (directory, is_extended) in UPLINK {
+        for file in ["to-relay.txt", "to-business.txt"] {
+            for case in cases(&format!("{directory}/{file}")) {
+                let name = format!("{directory}: {file}: {}", case["name"]);
+                let frame = bytes(&case["hex"]);
+                let read = |step, is_extended| match file {
+                    "to-relay.txt" => read_to_relay(&frame, step, is_extended),
+                    _ => read_to_business(&frame, is_extended),
+                };
+                let steps = if frame.len() < 2000 { &[60_000, 1][..] } else { &[60_000] };
+                for step in steps {
+                    let (value, encoded) = read(*step, is_extended).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
+                    assert_eq!(value, case["is"], "{name}");
+                    if !case.contains_key("only") {
+                        assert!(encoded == frame, "{name} is written differently");
+                    }
                 }
-            } else {
-                readings.push(read_to_business(&frame));
-            }
-            for reading in readings {
-                let (value, encoded) = reading.unwrap_or_else(|fault| panic!("{file}: {}: {fault:?}", case["name"]));
-                assert_eq!(value, case["is"], "{file}: {}", case["name"]);
-                if !case.contains_key("only") {
-                    assert!(encoded == frame, "{file}: {} is written differently", case["name"]);
+                match read(60_000, !is_extended) {
+                    // Who knows extensions reads version 1 as before.
+                    Ok((value, _)) => assert!(!is_extended && value == case["is"], "{name}"),
+                    Err(fault) => assert!(is_extended && class(&fault) == "variant", "{name}: {fault:?}"),
                 }
             }
         }
@@ -211,24 +223,27 @@ fn every_frame_of_the_uplink_decodes_and_encodes_to_the_same_bytes() {
 
 #[test]
 fn every_wrong_frame_of_the_uplink_is_refused_for_what_is_wrong_with_it() {
-    for file in ["to-relay-invalid.txt", "to-business-invalid.txt"] {
-        for case in cases(&format!("uplink-v1/{file}")) {
-            let frame = bytes(&case["hex"]);
-            let reading =
-                if file == "to-relay-invalid.txt" { read_to_relay(&frame, 60_000) } else { read_to_business(&frame) };
-            match (case.get("error"), reading) {
-                (Some(classes), Err(fault)) => {
-                    let is_named = classes.split('|').any(|expected| expected.trim() == class(&fault));
-                    assert!(is_named, "{file}: {}: {fault:?} is not {classes}", case["name"]);
+    for (directory, is_extended) in UPLINK {
+        for file in ["to-relay-invalid.txt", "to-business-invalid.txt"] {
+            for case in cases(&format!("{directory}/{file}")) {
+                let name = format!("{directory}: {file}: {}", case["name"]);
+                let frame = bytes(&case["hex"]);
+                let reading = match file {
+                    "to-relay-invalid.txt" => read_to_relay(&frame, 60_000, is_extended),
+                    _ => read_to_business(&frame, is_extended),
+                };
+                match (case.get("error"), reading) {
+                    (Some(classes), Err(fault)) => {
+                        let is_named = classes.split('|').any(|expected| expected.trim() == class(&fault));
+                        assert!(is_named, "{name}: {fault:?} is not {classes}");
+                    }
+                    // A publication beyond a limit is the machine's to drop: here it is decoded, or
+                    // reported as oversize.
+                    (None, Ok((value, _))) => {
+                        assert!(value.starts_with("Publish") || value.starts_with("oversize"), "{name}: {value}");
+                    }
+                    (_, reading) => panic!("{name}: {reading:?}"),
                 }
-                // A publication beyond a limit is the machine's to drop: here it is decoded, or
-                // reported as oversize.
-                (None, Ok((value, _))) => assert!(
-                    value.starts_with("Publish") || value.starts_with("oversize"),
-                    "{file}: {}: {value}",
-                    case["name"]
-                ),
-                (_, reading) => panic!("{file}: {}: {reading:?}", case["name"]),
             }
         }
     }

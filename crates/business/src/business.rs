@@ -31,13 +31,13 @@ const ENDED_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Business {
     settings: Settings,
-    topics: Topics,
+    pub(super) topics: Topics,
     /// What all topics keep, in bytes.
-    kept_size: usize,
+    pub(super) kept_size: usize,
     /// Ended topics with their reason, the oldest first.
     ended: VecDeque<(u32, String)>,
-    relays: BTreeMap<RelayId, Relay>,
-    relays_up: usize,
+    pub(super) relays: BTreeMap<RelayId, Relay>,
+    pub(super) relays_up: usize,
     next_relay: u64,
     events: VecDeque<Event>,
     /// Topics whose audience has changed since it was last reported.
@@ -185,6 +185,19 @@ impl Business {
         self.send(relay, &ToRelay::Kick { page, reason: cut(reason, REASON_SIZE_MAX) });
     }
 
+    /// Asks every relay that knows how to connect to another business server within this time.
+    /// Returns how many were asked; the others notice when their connections end. They still get
+    /// all that is published, until they are connected elsewhere.
+    pub fn send_away(&mut self, within: Duration) -> usize {
+        let within_s = u32::try_from(within.as_secs()).unwrap_or(u32::MAX);
+        let asked: Vec<RelayId> =
+            self.relays.iter().filter(|(_, row)| row.session.features().away).map(|(relay, _)| *relay).collect();
+        for relay in &asked {
+            self.send(*relay, &ToRelay::Away { within_s });
+        }
+        asked.len()
+    }
+
     /// Sends a `Ping` to a relay, and returns its nonce, which the `Pong` repeats. `None` if the
     /// relay is gone. The `Ping` overtakes publications that were not [`take`](Self::take)n yet.
     pub fn ping(&mut self, relay: RelayId) -> Option<u32> {
@@ -192,44 +205,6 @@ impl Business {
         let nonce = row.session.ping();
         self.mark_ready_or_end(relay);
         Some(nonce)
-    }
-
-    /// The number of pages of a topic, over all relays.
-    #[must_use]
-    pub fn audience(&self, topic: u32) -> u64 {
-        self.topics.get(&topic).map_or(0, Topic::pages)
-    }
-
-    /// The memory of what all topics keep for relays, in bytes.
-    #[must_use]
-    pub const fn kept_size(&self) -> usize {
-        self.kept_size
-    }
-
-    /// The relays that have a topic, with the number of their pages in it.
-    pub fn pages_by_relay(&self, topic: u32) -> impl Iterator<Item = (RelayId, u32)> {
-        let holders = self.relays.iter().filter(move |(_, relay)| relay.has(topic));
-        holders.map(move |(id, relay)| (*id, relay.pages(topic)))
-    }
-
-    /// Whether any relay has a topic.
-    #[must_use]
-    pub fn is_held(&self, topic: u32) -> bool {
-        self.topics.get(&topic).is_some_and(|open| open.relays() > 0)
-    }
-
-    /// The number of topics that a relay has, and of its pages in them: one in two topics counts
-    /// twice.
-    #[must_use]
-    pub fn held_by(&self, relay: RelayId) -> (usize, u64) {
-        let Some(row) = self.relays.get(&relay) else { return (0, 0) };
-        row.topics().fold((0, 0), |(topics, pages), (_, more)| (topics + 1, pages + u64::from(more)))
-    }
-
-    /// The number of authenticated relays.
-    #[must_use]
-    pub const fn relays(&self) -> usize {
-        self.relays_up
     }
 
     /// Accepts a request. The relay then receives what it lacks of the topic, and all new
@@ -274,7 +249,7 @@ impl Business {
     }
 
     /// Adds a connection, with its first frame ready to be written. `challenge` must be random and
-    /// new. If the maximum number of connections has not authenticated yet, the oldest of them is
+    /// new; one of [`wire::uplink::challenge`] offers extensions. If the maximum number of connections has not authenticated yet, the oldest of them is
     /// closed: a relay only needs one round trip for it.
     pub fn connect(&mut self, now: Duration, challenge: [u8; 16]) -> RelayId {
         let limits = self.settings.limits;
@@ -451,7 +426,9 @@ fn mark_ready(ready: &mut VecDeque<RelayId>, id: RelayId, relay: &mut Relay) {
 mod tests {
     use super::*;
     use crate::Limits;
-    use wire::uplink::{Deframer, Incoming, PageInfo, ToBusiness, VERSION, business_proof, encode, relay_proof};
+    use wire::uplink::{
+        Deframer, Incoming, PageInfo, ToBusiness, VERSION, business_proof, challenge, encode, relay_proof,
+    };
 
     const GRANT: Grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 2 };
     const SECRET: &[u8] = b"s3cret";
@@ -473,16 +450,21 @@ mod tests {
 
     impl Peer {
         fn connect(business: &mut Business) -> Self {
-            Self { id: business.connect(Duration::ZERO, CHALLENGE), deframer: Deframer::new(1 << 20) }
+            Self { id: business.connect(Duration::ZERO, CHALLENGE), deframer: Deframer::new(1 << 20).with_extensions() }
         }
 
         fn join(business: &mut Business) -> Self {
-            let mut peer = Self::connect(business);
-            assert_eq!(peer.reads(business), [format!("Challenge {VERSION} {CHALLENGE:?}")]);
+            Self::join_by(business, CHALLENGE)
+        }
+
+        fn join_by(business: &mut Business, challenge: [u8; 16]) -> Self {
+            let id = business.connect(Duration::ZERO, challenge);
+            let mut peer = Self { id, deframer: Deframer::new(1 << 20).with_extensions() };
+            assert_eq!(peer.reads(business), [format!("Challenge {VERSION} {challenge:?}")]);
             let nonce = [7; 16];
-            let proof = relay_proof(SECRET, &CHALLENGE, &nonce);
+            let proof = relay_proof(SECRET, &challenge, &nonce);
             peer.sends(business, &ToBusiness::Hello { version: VERSION, relay: "by hand", nonce, proof });
-            let proof = business_proof(SECRET, &nonce, &CHALLENGE);
+            let proof = business_proof(SECRET, &nonce, &challenge);
             assert_eq!(peer.reads(business), [format!("Welcome {VERSION} {proof:?}")]);
             peer
         }
@@ -525,6 +507,8 @@ mod tests {
                     ToRelay::Kick { page, reason } => format!("Kick {page} {reason}"),
                     ToRelay::Ping { nonce } => format!("Ping {nonce}"),
                     ToRelay::Pong { nonce } => format!("Pong {nonce}"),
+                    ToRelay::Features { words } => format!("Features {words}"),
+                    ToRelay::Away { within_s } => format!("Away {within_s}"),
                 });
             }
             texts
@@ -649,6 +633,24 @@ mod tests {
         business.accept(relay.id, 2, (5, GRANT), None).unwrap();
         let expected = ["Revoke good taken back", "Deny 1 taken back", "Accept 2 topic 5 epoch 70"];
         assert_eq!(relay.reads(&mut business), expected, "each request is answered once");
+    }
+
+    #[test]
+    fn only_a_relay_that_knows_extensions_gets_them() {
+        let mut business = Business::new(settings());
+        let [mut old, mut new, mut other] = [(); 3].map(|()| Peer::join_by(&mut business, challenge([5; 12])));
+        assert_eq!(business.send_away(Duration::from_secs(9)), 0, "nobody has named it");
+        assert!(new.sends(&mut business, &ToBusiness::Features { words: "later away" }));
+        assert!(other.sends(&mut business, &ToBusiness::Features { words: "later" }));
+        for relay in [&mut new, &mut other] {
+            assert_eq!(relay.reads(&mut business), ["Features away"]);
+        }
+        assert_eq!(business.send_away(Duration::from_secs(9)), 1);
+        assert_eq!(new.reads(&mut business), ["Away 9"]);
+        assert!(old.reads(&mut business).is_empty() && other.reads(&mut business).is_empty());
+        // Where extensions were not offered, one is no frame.
+        let stranger = Peer::join(&mut business);
+        assert!(!stranger.sends(&mut business, &ToBusiness::Features { words: "away" }));
     }
 
     #[test]

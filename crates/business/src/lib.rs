@@ -20,6 +20,7 @@
 mod business;
 mod event;
 mod history;
+mod inspect;
 #[cfg(feature = "smol")]
 mod line;
 mod links;

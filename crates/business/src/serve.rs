@@ -19,7 +19,7 @@ use futures_lite::FutureExt as _;
 use smol::{Async, LocalExecutor, Timer, channel};
 use wire::{
     Track,
-    uplink::{Grant, Part},
+    uplink::{Grant, Part, challenge},
 };
 
 use super::line::Line;
@@ -222,11 +222,11 @@ impl Server {
 
     /// Serves one relay's connection until it ends.
     async fn attend(self: Rc<Self>, line: Line, address: SocketAddr) {
-        let mut challenge = [0; 16];
-        if let Err(error) = getrandom::fill(&mut challenge) {
+        let mut random = [0; 12];
+        if let Err(error) = getrandom::fill(&mut random) {
             return log::error!("business server: can't get random bytes, so a relay was refused: {error}");
         }
-        let relay = self.business.borrow_mut().connect(self.now(), challenge);
+        let relay = self.business.borrow_mut().connect(self.now(), challenge(random));
         let (wakeup, woken) = channel::bounded(1);
         self.wakeups.borrow_mut().insert(relay, wakeup);
         // Also runs if the future of `serve` is dropped.

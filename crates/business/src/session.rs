@@ -8,8 +8,8 @@ use core::time::Duration;
 use std::{collections::VecDeque, fmt, sync::Arc};
 
 use wire::uplink::{
-    Deframer, LENGTH_SIZE, PREFIX_SIZE_MAX, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business,
-    encode, proofs_equal, relay_proof,
+    AWAY, Deframer, LENGTH_SIZE, PREFIX_SIZE_MAX, Since, ToBusiness, ToRelay, VERSION, business_proof,
+    decode_any_to_business, decode_to_business, encode, features, has_extensions, proofs_equal, relay_proof,
 };
 
 use super::Times;
@@ -93,6 +93,12 @@ pub(crate) enum Input {
     },
 }
 
+/// What a relay knows besides version 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Features {
+    pub(crate) away: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     times: Times,
@@ -101,6 +107,8 @@ pub(crate) struct Session {
     challenge: [u8; 16],
     is_up: bool,
     is_full: bool,
+    /// Those that the relay has named.
+    features: Features,
     opened: Duration,
     /// The times of the last sign of life, and of the last frame.
     heard: Duration,
@@ -112,7 +120,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A new connection, with the challenge queued. `challenge` must be random and new.
+    /// A new connection, with the challenge queued. `challenge` must be random and new; with the
+    /// mark of [`challenge`](wire::uplink::challenge) it offers extensions.
     pub(crate) fn new(now: Duration, challenge: [u8; 16], times: Times, out_size_max: usize) -> Self {
         let mut session = Self {
             times,
@@ -121,6 +130,7 @@ impl Session {
             challenge,
             is_up: false,
             is_full: false,
+            features: Features::default(),
             opened: now,
             heard: now,
             framed: now,
@@ -148,8 +158,10 @@ impl Session {
         loop {
             let body = self.deframer.next_body().map_err(|error| Ended::Frame(error.to_string()))?;
             let Some(body) = body else { return Ok(None) };
-            let frame = decode_to_business(body)
-                .map_err(|(byte, fault)| Ended::Frame(format!("invalid frame at byte {byte}: {fault:?}")))?;
+            let is_extended = has_extensions(&self.challenge);
+            let frame = if is_extended { decode_any_to_business(body) } else { decode_to_business(body) };
+            let frame =
+                frame.map_err(|(byte, fault)| Ended::Frame(format!("invalid frame at byte {byte}: {fault:?}")))?;
             (self.heard, self.framed) = (now, now);
             let input = match frame {
                 ToBusiness::Hello { version, relay, nonce, proof } if !self.is_up => {
@@ -174,6 +186,11 @@ impl Session {
                 ToBusiness::Hello { .. } => return Err(Ended::NoHello),
                 ToBusiness::Ping { nonce } => {
                     self.push(&ToRelay::Pong { nonce });
+                    continue;
+                }
+                ToBusiness::Features { words } => {
+                    self.features = Features { away: features(words).any(|word| word == AWAY) };
+                    self.push(&ToRelay::Features { words: AWAY });
                     continue;
                 }
                 ToBusiness::Pong { nonce } => Input::Pong { nonce },
@@ -211,6 +228,11 @@ impl Session {
             self.out.push_back(frame.into());
         }
         !self.is_full
+    }
+
+    /// What the relay knows besides version 1, as far as it has said.
+    pub(crate) const fn features(&self) -> Features {
+        self.features
     }
 
     /// Queues a `Ping`, and returns its nonce, which the `Pong` repeats.

@@ -61,6 +61,11 @@ pub enum Event {
     },
     /// The handshake with the business server is complete.
     UplinkUp,
+    /// The business server asked the relay to connect elsewhere.
+    UplinkAway {
+        /// Within this time, in seconds.
+        within_s: u32,
+    },
 }
 
 impl Event {
@@ -70,7 +75,7 @@ impl Event {
         match self {
             Self::Dropped { why, .. } => !matches!(why, DropReason::Superfluous | DropReason::Undecodable),
             Self::TopicsFull { .. } | Self::Unanswered { .. } | Self::KernelFull { .. } => true,
-            Self::Epoch { .. } | Self::Ended { .. } | Self::UplinkUp => false,
+            Self::Epoch { .. } | Self::Ended { .. } | Self::UplinkUp | Self::UplinkAway { .. } => false,
         }
     }
 }
@@ -104,6 +109,9 @@ impl fmt::Display for Event {
                 write!(f, "{held} wait in the kernel for pages: the {pages} slowest were closed (limit: kernel_size)")
             }
             Self::UplinkUp => f.write_str("the business server is connected"),
+            Self::UplinkAway { within_s } => {
+                write!(f, "the business server ends within {within_s} s: another one is looked for")
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use super::{
 use board::{Board, TINY};
 use wire::{
     Track,
-    uplink::{Grant, Incoming, Part, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business},
+    uplink::{Grant, Incoming, Part, ToBusiness, ToRelay, VERSION, business_proof, decode_any_to_business},
 };
 
 /// A shared grant for a minute.
@@ -77,13 +77,18 @@ impl Rig {
 
     /// Brings the uplink up.
     pub fn connect(&mut self) {
+        self.connect_by([2; 16]);
+    }
+
+    /// The same, with this nonce of the business server.
+    pub fn connect_by(&mut self, challenge: [u8; 16]) {
         while self.relay.poll_dial(self.now).is_none() {
             self.now = self.now.after(100);
         }
         self.relay.handle_uplink_connected(self.now, [1; 16]);
-        self.tell(ToRelay::Challenge { version: VERSION, nonce: [2; 16] });
+        self.tell(ToRelay::Challenge { version: VERSION, nonce: challenge });
         assert_eq!(self.said(), ["Hello"]);
-        self.tell(ToRelay::Welcome { version: VERSION, proof: business_proof(b"secret", &[1; 16], &[2; 16]) });
+        self.tell(ToRelay::Welcome { version: VERSION, proof: business_proof(b"secret", &[1; 16], &challenge) });
         assert!(self.relay.is_up());
     }
 
@@ -120,7 +125,7 @@ impl Rig {
         let mut said = Vec::new();
         while let Some((length, behind)) = rest.split_first_chunk::<4>() {
             let (body, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
-            said.push(match decode_to_business(body).unwrap() {
+            said.push(match decode_any_to_business(body).unwrap() {
                 ToBusiness::Hello { .. } => "Hello".to_owned(),
                 ToBusiness::Subscribe { request, link, since, page } => {
                     let by = if page.address.is_empty() { String::new() } else { format!(" by {}", page.address) };
@@ -134,6 +139,7 @@ impl Rig {
                 ToBusiness::PageMessage { page, data, .. } => format!("PageMessage {page} {data}"),
                 ToBusiness::Ping { .. } => "Ping".to_owned(),
                 ToBusiness::Pong { nonce } => format!("Pong {nonce}"),
+                ToBusiness::Features { words } => format!("Features {words}"),
             });
             rest = behind;
         }

@@ -5,7 +5,9 @@
 //! The connection itself is `uplink_connection.rs`.
 
 use super::{Relay, event::Event, fault::PeerError, time::Instant, uplink_connection::State};
-use wire::uplink::{Incoming, ToBusiness, ToRelay, VERSION, business_proof, proofs_equal, relay_proof};
+use wire::uplink::{
+    AWAY, Incoming, ToBusiness, ToRelay, VERSION, business_proof, features, has_extensions, proofs_equal, relay_proof,
+};
 
 impl Relay {
     /// Whether the business server is connected and authenticated.
@@ -64,19 +66,19 @@ impl Relay {
         }
     }
 
-    /// Whether to try the first entry now, beside the connection to another one. If it
-    /// answers, the caller calls [`handle_uplink_returned`](Self::handle_uplink_returned);
-    /// otherwise nothing.
-    pub fn poll_return(&mut self, now: Instant) -> bool {
-        !self.draining && self.uplink.take_return(now, &mut self.jitter)
+    /// The rank of the entry to try now, beside the connection: the first one while another one
+    /// serves, or each in turn once the business server asked the relay to leave. If it answers,
+    /// the caller calls [`handle_uplink_moved`](Self::handle_uplink_moved); otherwise nothing.
+    pub fn poll_knock(&mut self, now: Instant) -> Option<usize> {
+        if self.draining { None } else { self.uplink.take_knock(now, &mut self.jitter) }
     }
 
-    /// The first entry answers again: the connection to the other one ends. The caller owes
+    /// Another entry answers: the connection to the present one ends. The caller owes
     /// [`handle_uplink_connected`](Self::handle_uplink_connected) or
     /// [`handle_uplink_lost`](Self::handle_uplink_lost).
-    pub fn handle_uplink_returned(&mut self, now: Instant) {
+    pub fn handle_uplink_moved(&mut self, now: Instant, entry: usize) {
         let was_up = self.is_up();
-        self.uplink.returned(now);
+        self.uplink.moved(now, entry);
         if was_up {
             self.counters.uplink_losses += 1;
             self.drop_requests(now);
@@ -127,6 +129,10 @@ impl Relay {
                     return Err(PeerError::Proof);
                 }
                 self.uplink.welcomed(now, &mut self.jitter);
+                if has_extensions(&challenge) {
+                    self.uplink.knows_extensions = true;
+                    let _ = self.uplink.send_reserved(&ToBusiness::Features { words: AWAY });
+                }
                 self.events.add(Event::UplinkUp);
                 self.tell_uplink();
                 self.ask_everything_again(now);
@@ -205,6 +211,16 @@ impl Relay {
                 let _ = self.uplink.send_reserved(&ToBusiness::Pong { nonce });
             }
             ToRelay::Pong { .. } => {}
+            ToRelay::Features { words } if self.uplink.knows_extensions => {
+                self.uplink.knows_away = features(words).any(|word| word == AWAY);
+            }
+            ToRelay::Away { within_s } if self.uplink.knows_away => {
+                self.events.add(Event::UplinkAway { within_s });
+                self.uplink.leave(now, u64::from(within_s) * 1000, &mut self.jitter);
+            }
+            ToRelay::Features { .. } | ToRelay::Away { .. } => {
+                return Err(PeerError::OutOfPlace { name: frame.name(), expected: "a frame that both sides know" });
+            }
             ToRelay::Challenge { .. } | ToRelay::Welcome { .. } => {
                 return Err(PeerError::OutOfPlace { name: frame.name(), expected: "anything else" });
             }
@@ -225,7 +241,7 @@ mod tests {
     use super::*;
     use wire::{
         Track,
-        uplink::{Grant, Part},
+        uplink::{EXTENSIONS_MARK, Grant, Part},
     };
 
     #[test]
@@ -239,6 +255,33 @@ mod tests {
         assert!(!rig.relay.uplink_transmit().is_empty() && rig.relay.uplink_queued() == queued + 1);
         rig.relay.handle_uplink_lost(rig.now);
         assert!(rig.relay.uplink_transmit().is_empty());
+    }
+
+    #[test]
+    fn extensions_are_named_and_then_used() {
+        let mut rig = Rig::down(&BOARD);
+        rig.connect();
+        assert!(rig.said().is_empty(), "this business server knows none");
+        let named = Incoming::Frame(ToRelay::Features { words: "away" });
+        assert!(rig.relay.handle_uplink(rig.now, named).is_err());
+        rig.relay.handle_uplink_lost(rig.now);
+        let mut challenge = [2; 16];
+        challenge[12..].copy_from_slice(&EXTENSIONS_MARK);
+        rig.connect_by(challenge);
+        assert_eq!(rig.said(), ["Features away"]);
+        let away = Incoming::Frame(ToRelay::Away { within_s: 4 });
+        let unasked = PeerError::OutOfPlace { name: "Away", expected: "a frame that both sides know" };
+        assert_eq!(rig.relay.handle_uplink(rig.now, away), Err(unasked.clone()));
+        rig.tell(ToRelay::Features { words: "later" });
+        assert_eq!(rig.relay.handle_uplink(rig.now, away), Err(unasked));
+        rig.tell(ToRelay::Features { words: "later away" });
+        assert_eq!(rig.relay.poll_knock(rig.now.after(20_000)), None, "nobody asked it to leave");
+        rig.tell(ToRelay::Away { within_s: 4 });
+        assert!(rig.relay.uplink_deadline() <= rig.now.after(2_000));
+        let (entry, losses) = (rig.relay.poll_knock(rig.now.after(2_000)).unwrap(), rig.relay.counters().uplink_losses);
+        rig.relay.handle_uplink_moved(rig.now, entry);
+        rig.relay.handle_uplink_connected(rig.now, [1; 16]);
+        assert_eq!(rig.relay.counters().uplink_losses, losses + 1);
     }
 
     #[test]

@@ -32,6 +32,9 @@ const HELD_MS: u64 = 10_000;
 /// suffer from a server that comes and goes.
 const RETURN_MS: u64 = 30_000;
 const RETURN_DOUBLINGS_MAX: u32 = 5;
+/// While a business server wants the relay to leave, an entry is tried after this time, or up to
+/// twice as much.
+const LEAVE_MS: u64 = 500;
 /// Part of the buffer reserved for frames that can't wait for room: pings, pongs, unsubscribes. A
 /// small buffer reserves less, so that the largest frame always fits into an empty one.
 const RESERVE_SIZE_MAX: usize = 1024;
@@ -63,6 +66,11 @@ pub struct Uplink {
     /// When the first entry is tried again, and how many such tries have failed.
     return_at: Instant,
     returns: u32,
+    /// The business server wants the relay to leave: the entry to try next, and when.
+    leaving: Option<(u32, Instant)>,
+    /// Whether the business server of this connection knows extensions, and which.
+    pub(super) knows_extensions: bool,
+    pub(super) knows_away: bool,
     nonce: [u8; 16],
     /// After this time without a sign of life a connection is dead, milliseconds.
     dead_ms: u64,
@@ -116,6 +124,9 @@ impl Uplink {
             entry: 0,
             return_at: Instant::NEVER,
             returns: 0,
+            leaving: None,
+            knows_extensions: false,
+            knows_away: false,
             nonce: [0; 16],
             dead_ms,
             liveness: Liveness::new(now, dead_ms),
@@ -146,7 +157,10 @@ impl Uplink {
         match self.state {
             State::Down { retry_at } => retry_at,
             State::Dialing { .. } | State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.ends_at(),
-            State::Up { .. } => self.return_at.min(self.liveness.ping_at()).min(self.ends_at()),
+            State::Up { .. } => {
+                let knock_at = self.leaving.map_or(self.return_at, |(_, at)| at);
+                knock_at.min(self.liveness.ping_at()).min(self.ends_at())
+            }
         }
     }
 
@@ -215,22 +229,41 @@ impl Uplink {
         self.connection += 1;
         self.order = 0;
         self.unsubscribed.clear();
+        (self.leaving, self.knows_extensions, self.knows_away) = (None, false, false);
     }
 
-    /// Whether to try the first entry now, beside the connection to another one; if so, schedules
-    /// the next try.
-    pub(super) fn take_return(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
-        let is_due = self.is_up() && self.return_at <= now;
-        if is_due {
-            self.returns = self.returns.saturating_add(1);
-            self.plan_return(now, jitter);
+    /// The business server ends this connection within a time: other entries are tried from now on,
+    /// and at last this one, behind whose name another server may be. Relays that are told at once
+    /// don't leave at once: the first try is in the first half of the time.
+    pub(super) fn leave(&mut self, now: Instant, within_ms: u64, jitter: &mut Jitter) {
+        let entry = (self.entry + 1) % self.entries;
+        self.leaving.get_or_insert((entry, now.after(jitter.below(within_ms / 2 + 1))));
+    }
+
+    /// The entry to try now beside the connection: the first one, if another one serves; where the
+    /// business server wants the relay to leave, each in turn. Schedules the next try.
+    pub(super) fn take_knock(&mut self, now: Instant, jitter: &mut Jitter) -> Option<usize> {
+        if !self.is_up() {
+            return None;
         }
-        is_due
+        if let Some((entry, at)) = self.leaving {
+            if now < at {
+                return None;
+            }
+            self.leaving = Some(((entry + 1) % self.entries, now.after(LEAVE_MS + jitter.below(LEAVE_MS))));
+            return Some(entry as usize);
+        }
+        if now < self.return_at {
+            return None;
+        }
+        self.returns = self.returns.saturating_add(1);
+        self.plan_return(now, jitter);
+        Some(0)
     }
 
-    /// The first entry answers again: its connection replaces the current one.
-    pub(super) const fn returned(&mut self, now: Instant) {
-        (self.failures, self.entry) = (0, 0);
+    /// Another entry answers: its connection replaces the current one.
+    pub(super) fn moved(&mut self, now: Instant, entry: usize) {
+        (self.failures, self.entry) = (0, u32::try_from(entry).unwrap_or(0) % self.entries);
         self.state = State::Dialing { since: now, ends_at: now.after(DIAL_MS_MAX) };
         self.forget_out();
     }
@@ -417,15 +450,14 @@ mod tests {
                     held_ms -= step_ms;
                     now = now.after(step_ms);
                     uplink.heard(now);
-                    if !uplink.take_return(now, &mut jitter) {
-                        continue;
-                    }
+                    let Some(entry) = uplink.take_knock(now, &mut jitter) else { continue };
+                    assert_eq!(entry, 0, "seed {seed}");
                     assert_ne!(expected, 0, "seed {seed}: the first entry was left for itself");
                     assert!(now.since(up_since) >= RETURN_MS, "seed {seed}");
                     returns += 1;
                     if rng.below(2) == 0 {
                         // It answers, and serves from now on.
-                        uplink.returned(now);
+                        uplink.moved(now, 0);
                         uplink.begin(now, [0; 16]);
                         uplink.welcomed(now, &mut jitter);
                         (expected, up_since) = (0, now);
@@ -438,6 +470,36 @@ mod tests {
             assert!(entries == 1 || returns > 0, "seed {seed}: no return was tried");
             assert!(entries > 1 || returns == 0, "seed {seed}");
         }
+    }
+
+    #[test]
+    fn who_is_asked_to_leave_tries_every_entry_and_its_own_last() {
+        let mut jitter = Jitter::new(7);
+        let mut uplink = Uplink::new(Instant(0), 3, 30_000, 1_024);
+        assert_eq!(uplink.dial(Instant(0)), Some(0));
+        uplink.begin(Instant(0), [0; 16]);
+        uplink.welcomed(Instant(0), &mut jitter);
+        assert_eq!(uplink.take_knock(Instant(60_000), &mut jitter), None);
+        uplink.leave(Instant(60_000), 10_000, &mut jitter);
+        let (mut now, mut tried) = (Instant(60_000), Vec::new());
+        while tried.len() < 6 {
+            now = now.max(uplink.deadline());
+            uplink.heard(now);
+            uplink.leave(now, 0, &mut jitter);
+            if let Some(entry) = uplink.take_knock(now, &mut jitter) {
+                assert!(!tried.is_empty() || now.since(Instant(60_000)) <= 5_000);
+                tried.push(entry);
+            } else if uplink.take_ping(now) {
+                uplink.framed(now);
+            }
+        }
+        assert_eq!(tried, [1, 2, 0, 1, 2, 0]);
+        uplink.moved(now, 2);
+        uplink.begin(now, [0; 16]);
+        uplink.welcomed(now, &mut jitter);
+        // It serves, and the first one is tried again as ever.
+        assert_eq!(uplink.take_knock(now.after(RETURN_MS - 1), &mut jitter), None);
+        assert_eq!(uplink.take_knock(now.after(2 * RETURN_MS), &mut jitter), Some(0));
     }
 
     #[test]

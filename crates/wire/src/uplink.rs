@@ -1,20 +1,21 @@
 //! The uplink's frames: a `u32` little-endian length, then that many bytes of postcard.
 //!
-//! Owns the encoding of both directions, the handshake's proofs, and the [`Deframer`], which splits
-//! a byte stream into frames in a buffer of fixed size and skips the data of publications that are
-//! too large for it. Refuses every frame that the protocol doesn't allow, with the frame's number
+//! Owns the encoding of both directions and the [`Deframer`], which splits a byte stream into
+//! frames in a buffer of fixed size and skips the data of publications that are too large for it.
+//! Refuses every frame that the protocol doesn't allow, with the frame's number
 //! and the byte offset. Knows nothing of topics, requests or connections: frames are interpreted by
 //! the relay and the business server.
 
-use alloc::boxed::Box;
-use alloc::rc::Rc;
-use alloc::vec;
-use core::{cell::Cell, fmt};
+mod located;
+mod proof;
 
-use hmac::{Hmac, KeyInit, Mac};
-use postcard::de_flavors::Flavor;
+use alloc::boxed::Box;
+use alloc::vec;
+use core::fmt;
+
+use located::byte_of_error;
+pub use proof::{business_proof, proofs_equal, relay_proof};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
 use super::{LINK_SIZE_MAX, PAGE_DATA_SIZE_MAX, REASON_SIZE_MAX, SEQUENCE_END, Track};
 
@@ -27,6 +28,38 @@ pub const LENGTH_SIZE: usize = 4;
 /// The maximum size of a frame other than `Publish`, and of a `Publish` before its data, in bytes.
 /// The largest is `Subscribe` with the longest link (128), address (45), origin (256) and numbers.
 pub const PREFIX_SIZE_MAX: usize = 640;
+
+/// The last bytes of the nonce in `Challenge` of a business server that knows extensions. A relay
+/// that knows them too then sends `Features` as its first frame after `Welcome`, and the business
+/// server answers with its own. Frames that were appended to version 1 go either way only after
+/// that, and only those that both named. So to a peer of plain version 1 nothing changes, not even
+/// by a frame.
+pub const EXTENSIONS_MARK: [u8; 4] = *b"+ext";
+/// The maximum size of the words of `Features`, in bytes.
+pub const FEATURES_SIZE_MAX: usize = 256;
+/// The extension by which a business server asks relays to leave.
+pub const AWAY: &str = "away";
+
+/// The nonce of a business server that knows extensions. `random` must be random and new.
+#[must_use]
+pub fn challenge(random: [u8; 12]) -> [u8; 16] {
+    let mut nonce = [0; 16];
+    for (byte, from) in nonce.iter_mut().zip(random.into_iter().chain(EXTENSIONS_MARK)) {
+        *byte = from;
+    }
+    nonce
+}
+
+/// Whether a business server with this nonce in its `Challenge` knows extensions.
+#[must_use]
+pub fn has_extensions(challenge_nonce: &[u8; 16]) -> bool {
+    challenge_nonce.ends_with(&EXTENSIONS_MARK)
+}
+
+/// The words of `Features`, which are separated by spaces. Words that aren't known mean nothing.
+pub fn features(words: &str) -> impl Iterator<Item = &str> {
+    words.split(' ').filter(|word| !word.is_empty())
+}
 
 /// A frame from the relay to the business server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +117,12 @@ pub enum ToBusiness<'a> {
         /// The `Ping`'s.
         nonce: u32,
     },
+    /// The extensions that the relay knows. Only where the business server's nonce has
+    /// [`EXTENSIONS_MARK`].
+    Features {
+        /// See [`features`].
+        words: &'a str,
+    },
 }
 
 /// A frame from the business server to the relay.
@@ -93,7 +132,7 @@ pub enum ToRelay<'a> {
     Challenge {
         /// [`VERSION`].
         version: u16,
-        /// Random, new for each connection.
+        /// Random, new for each connection; see [`EXTENSIONS_MARK`].
         nonce: [u8; 16],
     },
     /// Answers `Hello`; `proof` is [`business_proof`].
@@ -165,6 +204,17 @@ pub enum ToRelay<'a> {
         /// For the viewer, at most 256 bytes.
         reason: &'a str,
     },
+    /// The extensions that the business server knows; answers the relay's.
+    Features {
+        /// See [`features`].
+        words: &'a str,
+    },
+    /// The business server will close this connection: the relay connects elsewhere before. Only
+    /// where both named [`AWAY`].
+    Away {
+        /// Within this time, in seconds.
+        within_s: u32,
+    },
 }
 
 /// Where a subscriber wants to resume each track of a topic.
@@ -229,6 +279,8 @@ impl ToRelay<'_> {
             Self::Ping { .. } => "Ping",
             Self::Pong { .. } => "Pong",
             Self::Kick { .. } => "Kick",
+            Self::Features { .. } => "Features",
+            Self::Away { .. } => "Away",
         }
     }
 }
@@ -328,13 +380,21 @@ pub struct Deframer {
     end: usize,
     skip: usize,
     frames: u64,
+    has_extensions: bool,
 }
 
 impl Deframer {
     /// Creates a deframer for publications of at most `data_size_max` bytes of data.
     #[must_use]
     pub fn new(data_size_max: usize) -> Self {
-        Self { buffer: vec![0; Self::size(data_size_max)].into_boxed_slice(), start: 0, end: 0, skip: 0, frames: 0 }
+        let buffer = vec![0; Self::size(data_size_max)].into_boxed_slice();
+        Self { buffer, start: 0, end: 0, skip: 0, frames: 0, has_extensions: false }
+    }
+
+    /// Takes the frames of extensions too: for a peer that may have been asked for them.
+    #[must_use]
+    pub fn with_extensions(self) -> Self {
+        Self { has_extensions: true, ..self }
     }
 
     /// The size of the buffer that [`new`](Self::new) allocates, in bytes.
@@ -404,7 +464,8 @@ impl Deframer {
             self.start = body + size;
             self.frames = number;
             let bytes = self.buffer.get(body..body + size).unwrap_or_default();
-            return decode_to_relay(bytes).map(|frame| Some(Incoming::Frame(frame))).map_err(located);
+            let frame = if self.has_extensions { decode_any_to_relay(bytes) } else { decode_to_relay(bytes) };
+            return frame.map(|frame| Some(Incoming::Frame(frame))).map_err(located);
         }
         if held < PREFIX_SIZE_MAX {
             return Ok(None);
@@ -437,11 +498,20 @@ impl Deframer {
     }
 }
 
-/// Decodes one frame from the business server, and validates it.
+/// Decodes one frame of plain version 1 from the business server, and validates it.
+///
+/// # Errors
+/// The byte offset and what is wrong there. A frame of an extension is an unknown variant.
+pub fn decode_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
+    refuse_extensions(bytes, RELAY_VARIANTS)?;
+    decode_any_to_relay(bytes)
+}
+
+/// Decodes one frame from the business server, of version 1 or of an extension, and validates it.
 ///
 /// # Errors
 /// The byte offset and what is wrong there.
-pub fn decode_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
+pub fn decode_any_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
     let frame: ToRelay<'_> = decode(bytes)?;
     let text = |field, text: &str, max| at_most(bytes, field, text.as_bytes(), max);
     match frame {
@@ -452,25 +522,48 @@ pub fn decode_to_relay(bytes: &[u8]) -> Result<ToRelay<'_>, (usize, Fault)> {
             text("link", link, LINK_SIZE_MAX)?;
             text("reason", reason, REASON_SIZE_MAX)?;
         }
+        ToRelay::Features { words } => text("words", words, FEATURES_SIZE_MAX)?,
         ToRelay::Publish { track, sequence, part, .. } => check_publication(bytes, track, sequence, part)?,
         _ => {}
     }
     Ok(frame)
 }
 
-/// Decodes one frame from a relay, for business servers, and checks its lengths.
+/// Decodes one frame of plain version 1 from a relay, for business servers, and checks its lengths.
+///
+/// # Errors
+/// The byte offset and what is wrong there. A frame of an extension is an unknown variant.
+pub fn decode_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fault)> {
+    refuse_extensions(bytes, BUSINESS_VARIANTS)?;
+    decode_any_to_business(bytes)
+}
+
+/// Decodes one frame from a relay, of version 1 or of an extension, and checks its lengths.
 ///
 /// # Errors
 /// The byte offset and what is wrong there.
-pub fn decode_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fault)> {
+pub fn decode_any_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fault)> {
     let frame: ToBusiness<'_> = decode(bytes)?;
     match frame {
         ToBusiness::Hello { relay, .. } => at_most(bytes, "relay", relay.as_bytes(), REASON_SIZE_MAX)?,
         ToBusiness::Subscribe { link, .. } => at_most(bytes, "link", link.as_bytes(), LINK_SIZE_MAX)?,
         ToBusiness::PageMessage { data, .. } => at_most(bytes, "data", data.as_bytes(), PAGE_DATA_SIZE_MAX)?,
+        ToBusiness::Features { words } => at_most(bytes, "words", words.as_bytes(), FEATURES_SIZE_MAX)?,
         _ => {}
     }
     Ok(frame)
+}
+
+/// The frames of version 1 in each direction; variants from here on are of extensions.
+const RELAY_VARIANTS: u32 = 10;
+const BUSINESS_VARIANTS: u32 = 7;
+
+fn refuse_extensions(bytes: &[u8], variants: u32) -> Result<(), (usize, Fault)> {
+    match postcard::take_from_bytes::<u32>(bytes) {
+        Ok((variant, _)) if variant >= variants => Err((0, Fault::Postcard(postcard::Error::SerdeDeCustom))),
+        // What is no number either is told by the decoder.
+        _ => Ok(()),
+    }
 }
 
 /// Encodes a frame with its length prefix to the front of `out`, and returns the number of bytes
@@ -481,36 +574,6 @@ pub fn encode<T: Serialize>(frame: &T, out: &mut [u8]) -> Option<usize> {
     let size = postcard::to_slice(frame, body).ok()?.len();
     *length = u32::try_from(size).ok()?.to_le_bytes();
     Some(LENGTH_SIZE + size)
-}
-
-/// The relay's proof in `Hello` that it knows the secret.
-#[must_use]
-pub fn relay_proof(secret: &[u8], challenge_nonce: &[u8; 16], hello_nonce: &[u8; 16]) -> [u8; 32] {
-    proof(secret, b"sharelinkd relay", challenge_nonce, hello_nonce)
-}
-
-/// The business server's proof in `Welcome` that it knows the secret.
-#[must_use]
-pub fn business_proof(secret: &[u8], hello_nonce: &[u8; 16], challenge_nonce: &[u8; 16]) -> [u8; 32] {
-    proof(secret, b"sharelinkd business", hello_nonce, challenge_nonce)
-}
-
-/// Compares two proofs in constant time.
-#[must_use]
-pub fn proofs_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
-}
-
-/// HMAC-SHA256 (RFC 2104) over the label and both nonces.
-fn proof(secret: &[u8], label: &[u8], first: &[u8; 16], second: &[u8; 16]) -> [u8; 32] {
-    let mut mac = match Hmac::<Sha256>::new_from_slice(secret) {
-        Ok(mac) => mac,
-        Err(_) => unreachable!("HMAC takes a key of any length"),
-    };
-    mac.update(label);
-    mac.update(first);
-    mac.update(second);
-    mac.finalize().into_bytes().into()
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, (usize, Fault)> {
@@ -600,50 +663,6 @@ fn at_most(frame: &[u8], field: &'static str, value: &[u8], max: usize) -> Resul
 /// The offset of a field that borrows from the frame.
 fn offset(frame: &[u8], field: &[u8]) -> usize {
     (field.as_ptr() as usize).saturating_sub(frame.as_ptr() as usize)
-}
-
-/// The offset of the value at which decoding failed. postcard's errors don't report it, so the
-/// bytes are decoded again and counted.
-fn byte_of_error<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> usize {
-    let last = Rc::new(Cell::new(0));
-    let mut decoder = postcard::Deserializer::from_flavor(Counted { bytes, at: 0, last: Rc::clone(&last) });
-    let _ = T::deserialize(&mut decoder);
-    last.get()
-}
-
-/// A source for postcard that records the offset of the last read.
-struct Counted<'de> {
-    bytes: &'de [u8],
-    at: usize,
-    /// The offset of the last read, or of the first missing byte.
-    last: Rc<Cell<usize>>,
-}
-
-impl<'de> Flavor<'de> for Counted<'de> {
-    type Remainder = ();
-    type Source = ();
-
-    fn pop(&mut self) -> postcard::Result<u8> {
-        self.last.set(self.at);
-        let byte = self.bytes.get(self.at).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
-        self.at += 1;
-        Ok(*byte)
-    }
-
-    fn try_take_n(&mut self, size: usize) -> postcard::Result<&'de [u8]> {
-        self.last.set(self.at);
-        let end = self.at.checked_add(size).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
-        let Some(taken) = self.bytes.get(self.at..end) else {
-            self.last.set(self.bytes.len());
-            return Err(postcard::Error::DeserializeUnexpectedEnd);
-        };
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
 }
 
 /// Buffer space beyond the largest frame, in bytes: 64 KiB, about what a socket returns per read.
@@ -769,6 +788,36 @@ mod tests {
         let long = "x".repeat(257);
         let too_long = Fault::TooLong { field: "reason", size: 257, max: 256 };
         assert_eq!(refused(ToRelay::End { topic: 1, reason: &long }).1, too_long);
+    }
+
+    #[test]
+    fn extensions_are_frames_only_for_those_who_negotiate_them() {
+        let unknown = Err((0, Fault::Postcard(postcard::Error::SerdeDeCustom)));
+        let long = "x".repeat(FEATURES_SIZE_MAX + 1);
+        let too_long = Fault::TooLong { field: "words", size: 257, max: 256 };
+        for frame in [ToRelay::Features { words: "away" }, ToRelay::Away { within_s: 9 }] {
+            let bytes = bytes(&frame);
+            assert_eq!(decode_to_relay(&bytes[LENGTH_SIZE..]).map(|_| ()), unknown);
+            assert_eq!(decode_any_to_relay(&bytes[LENGTH_SIZE..]), Ok(frame));
+            let mut plain = Deframer::new(100);
+            feed(&mut plain, &bytes);
+            assert!(plain.next_frame().is_err());
+            let mut extended = Deframer::new(100).with_extensions();
+            feed(&mut extended, &bytes);
+            assert_eq!(extended.next_frame(), Ok(Some(Incoming::Frame(frame))));
+        }
+        assert_eq!(
+            decode_any_to_relay(&bytes(&ToRelay::Features { words: &long })[LENGTH_SIZE..]).unwrap_err().1,
+            too_long
+        );
+        let frame = ToBusiness::Features { words: "away" };
+        assert_eq!(decode_to_business(&bytes(&frame)[LENGTH_SIZE..]).map(|_| ()), unknown);
+        assert_eq!(decode_any_to_business(&bytes(&frame)[LENGTH_SIZE..]), Ok(frame));
+        let frame = ToBusiness::Features { words: &long };
+        assert_eq!(decode_any_to_business(&bytes(&frame)[LENGTH_SIZE..]).unwrap_err().1, too_long);
+        // A variant in two bytes is the same variant.
+        assert!(decode_to_relay(&[0x8a, 0x00, 0x00]).is_err());
+        assert_eq!(features(" away  next ").collect::<Vec<_>>(), ["away", "next"]);
     }
 
     #[test]

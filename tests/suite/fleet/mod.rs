@@ -146,7 +146,7 @@ impl World {
             RelaySide {
                 relay: Relay::new(&BOARD, settings, rng.bits(), Instant(0)),
                 draft: Draft::default(),
-                deframer: Deframer::new(BOARD.data_size_max() as usize),
+                deframer: Deframer::new(BOARD.data_size_max() as usize).with_extensions(),
                 line: None,
                 lines: 0,
                 viewers: Vec::new(),
@@ -524,12 +524,16 @@ impl World {
         let side = &mut self.relays[at];
         if side.line.is_some() {
             // At the end none moves, so that counts can be compared.
-            if !self.is_counted && side.relay.poll_return(now) && self.one_in(2) && self.hubs[0].hub.is_some() {
+            if !self.is_counted
+                && let Some(entry) = side.relay.poll_knock(now)
+                && self.one_in(2)
+                && self.hubs[entry].hub.is_some()
+            {
                 self.hang_up(at);
                 self.relays[at].line = None;
                 self.relays[at].deframer.reset();
-                self.relays[at].relay.handle_uplink_returned(now);
-                self.connect(at, 0, nonce);
+                self.relays[at].relay.handle_uplink_moved(now, entry);
+                self.connect(at, entry, nonce);
             }
             return;
         }

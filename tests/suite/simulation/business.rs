@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use relay::time::Jitter;
 use wire::Track;
 use wire::uplink::{
-    Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_to_business, encode, relay_proof,
+    AWAY, Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_any_to_business, encode,
+    has_extensions, relay_proof,
 };
 
 use super::archive::{Archive, Item, What};
@@ -121,6 +122,9 @@ pub struct Server {
     /// Links accepted on this connection: as shared, or for which address.
     pub shared: HashSet<String>,
     pub own: HashSet<(String, String)>,
+    /// Whether it named `away`, and whether it asked the relay to leave.
+    pub knows_away: bool,
+    pub wants_to_end: bool,
 }
 
 fn encoded(frame: &ToRelay<'_>) -> Vec<u8> {
@@ -144,7 +148,8 @@ impl World {
         let framed = |body: &[u8]| [&u32::try_from(body.len()).unwrap().to_le_bytes()[..], body].concat();
         let mime = "m".repeat(300);
         let whole = encoded(&ToRelay::Pong { nonce: 1 });
-        let bytes = match self.rng.below(12) {
+        let known = [self.server.knows_away, has_extensions(&self.server.nonce)];
+        let bytes = match self.rng.below(12 + known.iter().filter(|known| !**known).count() as u64) {
             0 => vec![0; 4],
             1 => vec![0xff; 9],
             2 => framed(&[&whole[4..], b"x"].concat()),
@@ -156,6 +161,8 @@ impl World {
             8 => publish(Track::Messages, sequence, Part::Start),
             9 => framed(&[3, 1, 2, 0xff, 0xfe]),
             10 => framed(&[5, 200, 1]),
+            12 => encoded(&ToRelay::Away { within_s: 5 }),
+            13 => encoded(&ToRelay::Features { words: AWAY }),
             _ => {
                 // A MIME type that is too long is a fault of the publication, not of the frame:
                 // only the publication is dropped. So cut it.
@@ -175,7 +182,7 @@ impl World {
                 return Ok(());
             }
             let body: Vec<u8> = self.server.inbox.drain(..4 + size).skip(4).collect();
-            let frame = decode_to_business(&body).map_err(|error| format!("a frame of the relay: {error:?}"))?;
+            let frame = decode_any_to_business(&body).map_err(|error| format!("a frame of the relay: {error:?}"))?;
             self.process_frame(frame)?;
         }
         Ok(())
@@ -202,6 +209,17 @@ impl World {
                 self.server.audience.insert(topic, (pages, now));
             }
             ToBusiness::Ping { nonce } => self.push(&ToRelay::Pong { nonce }, Effect::None),
+            ToBusiness::Features { .. } => {
+                let words = ["away", "away later", "later", ""][self.rng.below(4) as usize];
+                self.server.knows_away = words.starts_with(AWAY);
+                self.push(&ToRelay::Features { words }, Effect::None);
+                if self.server.knows_away && self.rng.below(4) == 0 {
+                    self.did("a relay asked to leave");
+                    self.server.wants_to_end = true;
+                    let within_s = self.rng.below(20) as u32;
+                    self.push(&ToRelay::Away { within_s }, Effect::None);
+                }
+            }
             ToBusiness::PageMessage { .. } | ToBusiness::Pong { .. } => {}
         }
         Ok(())
@@ -413,7 +431,7 @@ impl World {
         while let Some((length, behind)) = rest.split_first_chunk::<4>() {
             let (body, behind) =
                 behind.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or("half a frame was encoded")?;
-            let frame = decode_to_business(body).map_err(|error| format!("a frame of the relay: {error:?}"))?;
+            let frame = decode_any_to_business(body).map_err(|error| format!("a frame of the relay: {error:?}"))?;
             self.note(|_| format!("relay says {frame:?}"));
             self.observe_frame(frame).map_err(|error| format!("{error}: {frame:?}"))?;
             rest = behind;
@@ -473,6 +491,9 @@ impl World {
                 let takes = self.links.iter().any(|link| link.page_messages && sender.asked.contains(&link.name));
                 ensure!(takes, "the link takes no messages");
                 sender.sends_passed.add(self.now.0, self.board.sends_burst, 1, "sends of a page")?;
+            }
+            ToBusiness::Features { words } => {
+                ensure!(has_extensions(&self.server.nonce) && words == AWAY, "nobody asked for them");
             }
             ToBusiness::Ping { .. } | ToBusiness::Pong { .. } => {}
         }

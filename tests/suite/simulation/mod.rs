@@ -29,7 +29,7 @@ use relay::topic::DropReason;
 use relay::transmit::{Progress, Slices};
 use relay::{Counters, Relay, Settings};
 use wire::Track;
-use wire::uplink::{Deframer, ToRelay, VERSION};
+use wire::uplink::{Deframer, EXTENSIONS_MARK, ToRelay, VERSION};
 
 use archive::{Archive, What};
 use business::{Effect, Link, Room, SECRET, Server};
@@ -222,7 +222,7 @@ impl World {
             links,
             server: Server::default(),
             wire: Wire::Down,
-            deframer: Deframer::new(board.data_size_max() as usize),
+            deframer: Deframer::new(board.data_size_max() as usize).with_extensions(),
             observed: 0,
             written: 0,
             audience_at: HashMap::new(),
@@ -561,12 +561,21 @@ impl World {
                 self.relay.uplink_wrote(self.now, size);
             }
         }
-        if self.wire == Wire::Connected && self.relay.poll_return(self.now) && !self.is_prompt && self.one_in(2) {
-            self.did("a return to the first entry");
-            ensure!(self.relay.uplink_row(self.now).entry != 0, "the first entry is left for itself");
+        if self.wire == Wire::Connected
+            && let Some(entry) = self.relay.poll_knock(self.now)
+            && !self.is_prompt
+            && self.one_in(2)
+        {
+            if self.server.wants_to_end {
+                self.did("a move to another entry");
+            } else {
+                self.did("a return to the first entry");
+                ensure!(self.relay.uplink_row(self.now).entry != 0, "the first entry is left for itself");
+                ensure!(entry == 0, "a return to another entry");
+            }
             self.lose_wire();
-            self.relay.handle_uplink_returned(self.now);
-            ensure!(self.relay.uplink_row(self.now).entry == 0, "a return to another entry");
+            self.relay.handle_uplink_moved(self.now, entry);
+            ensure!(self.relay.uplink_row(self.now).entry as usize == entry, "a move to another entry");
             self.forget_wire();
             self.wire = Wire::Dialing;
         }
@@ -582,6 +591,9 @@ impl World {
     fn connect(&mut self) {
         (self.wire, self.is_half_open) = (Wire::Connected, false);
         self.server = Server { nonce: [self.rng.below(256) as u8; 16], ..Server::default() };
+        if self.one_in(2) {
+            self.server.nonce[12..].copy_from_slice(&EXTENSIONS_MARK);
+        }
         (self.observed, self.written) = (0, 0);
         self.audience_at.clear();
         self.deframer.reset();
@@ -1373,6 +1385,8 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
             "an uplink given up in silence",
             "nonsense from the business server",
             "a return to the first entry",
+            "a relay asked to leave",
+            "a move to another entry",
             "an answer given twice",
             "an answer given late",
             "a business server that is busy",
