@@ -66,11 +66,10 @@ pub use self::exchange::{read_head, timely};
 use self::fanout::Connections;
 use self::inherited::Inherited;
 pub use self::listen::listener;
-use crate::clock::Clock;
-
 use self::systemd::Notify;
 use self::wake::{News, Signal};
 use self::watchdog::{Part, Turns};
+use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::console::{UplinkNotes, brief};
 use relay::draft::Draft;

@@ -249,8 +249,9 @@ impl Business {
     }
 
     /// Adds a connection, with its first frame ready to be written. `challenge` must be random and
-    /// new; one of [`wire::uplink::challenge`] offers extensions. If the maximum number of connections has not authenticated yet, the oldest of them is
-    /// closed: a relay only needs one round trip for it.
+    /// new; one of [`wire::uplink::challenge`] offers extensions. If the maximum number of
+    /// connections has not authenticated yet, the oldest of them is closed: a relay only needs one
+    /// round trip for it.
     pub fn connect(&mut self, now: Duration, challenge: [u8; 16]) -> RelayId {
         let limits = self.settings.limits;
         if self.relays.len() - self.relays_up >= limits.strangers_max
