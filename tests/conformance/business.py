@@ -24,7 +24,7 @@ class Uplink:
                 size = wire.length(await self.reader.readexactly(4))
                 payload = await self.reader.readexactly(size)
                 try:
-                    self.frame(wire.decode(wire.TO_BUSINESS, payload))
+                    self.frame(wire.decode(wire.TO_BUSINESS_EXTENDED if self.business.extended else wire.TO_BUSINESS, payload))
                 except wire.WireError as error:
                     raise wire.WireError(f"{error} in {payload[:80].hex()}") from None
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
@@ -54,7 +54,7 @@ class Uplink:
         self.writer.write(data)
 
     def send(self, kind, **fields):
-        self.raw(wire.encode(wire.TO_RELAY, kind, **fields))
+        self.raw(wire.encode(wire.TO_RELAY_EXTENDED, kind, **fields))
 
     def accept(self, subscribe, topic=7, epoch=7, shared=True, ttl_s=300, page_messages=False, replay=50):
         self.outstanding.discard(subscribe.request)
@@ -137,6 +137,7 @@ class Business:
         self.others = []
         self.test, self.secret, self.unix, self.port, self.tls = test, secret, unix, port, tls
         self.auto = None         # called with (uplink, subscribe) for each Subscribe
+        self.extended = False    # offers extensions
         self.by_hand = False     # hand out bare (reader, writer) pairs for a handshake by the test
         self.gate = asyncio.Event()  # closed: connections are accepted, but nothing is sent
         self.gate.set()
@@ -194,7 +195,7 @@ class Business:
         return hello
 
     async def challenge(self, reader, writer, version=wire.VERSION):
-        nonce = os.urandom(16)
+        nonce = os.urandom(12) + wire.MARK if self.extended else os.urandom(16)
         writer.write(wire.encode(wire.TO_RELAY, "Challenge", version=version, nonce=nonce))
         frame = wire.decode(wire.TO_BUSINESS, await reader.readexactly(wire.length(await reader.readexactly(4))))
         if frame.kind != "Hello":

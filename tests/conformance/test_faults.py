@@ -519,6 +519,55 @@ async def first_returns(t):
     assert not any(viewer.returns for viewer in viewers), "a page was lost"
 
 
+@test("a business server that ends asks the relay to leave: it moves to the next one before the end, and no message is lost or doubled")
+async def away(t):
+    room, first, second = Room(), await t.business(), await t.business()
+    first.auto = second.auto = room.admit
+    first.extended = True
+    daemon = await t.daemon([first.address, second.address]).start()
+    up = await first.uplink()
+    named = await up.expect("Features")
+    assert "away" in named.words.split(), named
+    up.send("Features", words="away x-other")
+    viewers = await crowd(t, daemon, room, t.link(), 5)
+    up.send("Away", within_s=4)
+    moved = asyncio.ensure_future(second.uplink(timeout=30 * SLACK))
+    while not moved.done():
+        room.say()
+        await asyncio.sleep(0.1)
+    moved.result()
+    await up.end()
+    await goes_on(room, viewers)
+    await daemon.logs("moved there from")
+    assert not any(viewer.returns for viewer in viewers), "a page was lost"
+    assert moved.result().seen("Features") == 0, "the second one knows no extensions"
+
+
+@test("a business server that ends, and nowhere to go: all goes on until its end; frames that nobody named end the connection", crowded=True)
+async def away_alone(t):
+    room, business = Room(), await t.business()
+    business.auto, business.extended = room.admit, True
+    daemon = await t.daemon([business.address]).start()
+    up = await business.uplink()
+    up.send("Features", words="away")
+    viewers = await crowd(t, daemon, room, t.link(), 3)
+    business.server.close()
+    up.send("Away", within_s=1)
+    for _ in range(20):
+        room.say()
+        await asyncio.sleep(0.1)
+    await goes_on(room, viewers)
+    assert up.open, "it left for nowhere"
+    business.extended = False
+    business.stop()
+    await business.start()
+    for frame in ({"kind": "Features", "words": "away"}, {"kind": "Away", "within_s": 1}):
+        up = await business.uplink(timeout=20 * SLACK)
+        up.send(**frame)
+        await up.end()
+    await daemon.logs("a frame that both sides know")
+
+
 @test("publications faster than anyone can carry them: pings, health, the console, the watchdog and other topics' pages go on, and TCP holds the business server back", timeout=240, crowded=True)
 async def overload(t):
     busy_room, room, business = Room(), Room(8), await t.business()

@@ -35,6 +35,10 @@ TO_RELAY = [
     ("Pong", [("nonce", "u32")]),
     ("Kick", [("page", "u32"), ("reason", "str256")]),
 ]
+# With the frames of extensions, which go only where both sides named them.
+MARK = b"+ext"
+TO_BUSINESS_EXTENDED = TO_BUSINESS + [("Features", [("words", "str256")])]
+TO_RELAY_EXTENDED = TO_RELAY + [("Features", [("words", "str256")]), ("Away", [("within_s", "u32")])]
 
 
 class WireError(Exception):
