@@ -519,7 +519,7 @@ async def first_returns(t):
     assert not any(viewer.returns for viewer in viewers), "a page was lost"
 
 
-@test("a business server that ends asks the relay to leave: it moves to the next one before the end, and no message is lost or doubled")
+@test("a business server that ends asks the relay to leave, which moves before the end, and no message is lost or doubled")
 async def away(t):
     room, first, second = Room(), await t.business(), await t.business()
     first.auto = second.auto = room.admit
