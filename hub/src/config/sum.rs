@@ -39,7 +39,7 @@ pub fn sum(config: &Config) -> String {
         ("relays: queues and buffers", times(numbers.relays, relay).saturating_add(STRANGERS * relay)),
         ("API: connections", times(numbers.connections, CONNECTION)),
         ("API: bodies", BODIES_SIZE_MAX),
-        ("API: streams of picture and sound", times(numbers.streams, 3 * kib(numbers.chunk_kib) + ROW)),
+        ("API: streams of picture and sound", times(numbers.streams, 4 * kib(numbers.chunk_kib) + CONNECTION)),
         ("requests of relays that wait", times(numbers.waiting, 2 * ROW + LINK_SIZE_MAX)),
         ("grants and denials", times(numbers.grants, 2 * ROW).saturating_add(10_000 * (ROW + REASON_SIZE_MAX))),
         ("events for the webhook", times(numbers.notices, ROW + PAGE_DATA_SIZE_MAX)),

@@ -1,30 +1,43 @@
 //! Picture and sound in one request: `PUT` or `POST /v1/topics/{topic}/media`.
 //!
 //! Owns the body without end: it is read as it comes, and each chunk is published before more is
-//! read. A pause of 10 s ends the request, an encoder that has ended ends it well. Refuses more
-//! streams than have a place. Doesn't know containers: `ingest.rs` and [`media`] do.
+//! read. A pause of 10 s ends the request, an encoder that has ended ends it well. The studio's
+//! WebSocket is carried by the same code, as another [`Source`]. Refuses more streams than have a
+//! place. Doesn't know containers: `ingest.rs` and [`media`] do.
 
 use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
-use hyper::StatusCode;
+use hyper::{
+    StatusCode,
+    body::{Bytes, Incoming},
+};
 use serde::Serialize;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::{Api, answers, asked::Asked, body::Reply, problem::Problem};
-use crate::ingest::{Fault, Ingest, Limits};
+use super::{Api, Limits, answers, asked::Asked, auth::Caller, body::Reply, problem::Problem};
+use crate::ingest::{self, Fault, Ingest, Told};
 
 /// The next bytes must come within this time.
 pub const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often a stream asks for its lease.
-pub const KEEP_EVERY: Duration = Duration::from_secs(1);
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Where a stream's bytes come from.
+pub trait Source {
+    /// The next bytes, cut anywhere; `None` at the stream's end. Loses nothing if it is dropped.
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem>;
+
+    /// Learns what came of the bytes so far.
+    async fn took(&mut self, _told: &Told) {}
+}
 
 /// What a stream came to.
 #[derive(Serialize)]
-struct Ended {
+pub struct Ended {
     mime: String,
     groups: u64,
     chunks: u64,
@@ -35,35 +48,55 @@ pub async fn receive(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let [] = asked.parameters([])?;
     let topic = asked.topic()?;
     let _place = place(asked.api)?;
-    let limits = Limits { chunk_size_max: asked.limits.chunk_size_max, group_size_max: asked.limits.group_size_max };
-    let (shared, caller) = (Arc::clone(&asked.api.shared), &asked.caller);
-    let mut ingest = Ingest::new(shared, topic, caller.hash(), caller.token(), limits);
+    let mut ingest = ingest(asked.api, topic, &asked.caller, asked.limits);
+    Reply::json(&carry(&mut ingest, &mut asked.body).await?)
+}
+
+impl Source for Incoming {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        while let Some(part) = self.frame().await {
+            let part =
+                part.map_err(|error| Problem::bad("broken_body", format!("the stream broke off: {error}")).closing())?;
+            // Trailers mean nothing here.
+            if let Ok(bytes) = part.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A caller's stream to a topic.
+pub fn ingest(api: &Api, topic: hub::Name, caller: &Caller, limits: Limits) -> Ingest {
+    let limits = ingest::Limits { chunk_size_max: limits.chunk_size_max, group_size_max: limits.group_size_max };
+    Ingest::new(Arc::clone(&api.shared), topic, caller.hash(), caller.token(), limits)
+}
+
+/// Publishes all that comes from a source, and keeps the lease meanwhile.
+pub async fn carry(ingest: &mut Ingest, source: &mut impl Source) -> Result<Ended, Problem> {
     let mut keep = interval(KEEP_EVERY);
     keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pause = sleep(PAUSE_MAX);
     tokio::pin!(pause);
     loop {
-        let part = tokio::select! {
-            part = asked.body.frame() => part,
+        let bytes = tokio::select! {
+            bytes = source.next() => bytes?,
             () = &mut pause => return Err(paused()),
             _ = keep.tick() => {
                 ingest.keep().await.map_err(problem)?;
                 continue;
             }
         };
-        let Some(part) = part else { break };
-        let part =
-            part.map_err(|error| Problem::bad("broken_body", format!("the stream broke off: {error}")).closing())?;
-        // Trailers mean nothing here.
-        let Ok(bytes) = part.into_data() else { continue };
+        let Some(bytes) = bytes else { break };
         ingest.push(&bytes).await.map_err(problem)?;
+        source.took(ingest.told()).await;
         pause.as_mut().reset(Instant::now() + PAUSE_MAX);
     }
-    let told = ingest.told();
-    if told.mime.is_empty() {
+    let Told { mime, groups, chunks } = ingest.told().clone();
+    if mime.is_empty() {
         return Err(Problem::value("the stream ended before its header was whole").closing());
     }
-    Reply::json(&Ended { mime: told.mime.clone(), groups: told.groups, chunks: told.chunks })
+    Ok(Ended { mime, groups, chunks })
 }
 
 /// The place of a stream.
@@ -75,7 +108,7 @@ pub fn place(api: &Api) -> Result<OwnedSemaphorePermit, Problem> {
 }
 
 /// Why a stream ended before its end.
-pub fn problem(fault: Fault) -> Problem {
+fn problem(fault: Fault) -> Problem {
     match fault {
         Fault::Media(detail) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_media", detail),
         Fault::Answer(answer) => answers::problem(answer, "there is no such topic"),

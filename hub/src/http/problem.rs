@@ -95,6 +95,11 @@ impl Problem {
         self.status
     }
 
+    /// What is wrong, for programs.
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// What is wrong, for people.
     pub fn detail(&self) -> &str {
         &self.detail

@@ -1,0 +1,91 @@
+/**
+ * muxing.js: from encoded pictures and sound to fragmented MP4, as the hub takes it.
+ *
+ * Owns: mediabunny's muxer, and where a fragment ends: each FRAGMENT, and before each keyframe, so that a group starts
+ * with it. mediabunny by itself ends fragments at keyframes alone; its inner `forceFragmentFinalization` ends one
+ * anywhere. That is no public name, so the version is pinned (vendor/README.md), and a test looks for it.
+ * Does not know: encoders. Pure: tests/hub/studio/ runs it in Node.
+ */
+import { EncodedAudioPacketSource, EncodedPacket, EncodedVideoPacketSource, Mp4OutputFormat, NullTarget, Output } from "./mediabunny.js";
+
+export const FRAGMENT = 100_000; // us
+
+export class Muxer {
+  #queue = Promise.resolve();
+  #output;
+  #inner;
+  #sources = {};
+  #last = {};
+  #pending = 0;
+  #from = null;
+  #moof = null;
+  #header = [];
+
+  /** `video`, `audio`: mediabunny's names of codecs, or none. `emit(bytes, startsGroup)`: the header first, no group. */
+  constructor({ video, audio, emit }) {
+    const format = new Mp4OutputFormat({
+      fastStart: "fragmented",
+      minimumFragmentDuration: 1e9, // never by itself
+      onFtyp: (data) => this.#header.push(data.slice()),
+      onMoov: (data) => emit(joined(...this.#header, data), false),
+      onMoof: (data) => { this.#moof = data.slice(); },
+      onMdat: (data) => emit(joined(this.#moof, data), this.#startsGroup),
+    });
+    this.#output = new Output({ format, target: new NullTarget() });
+    if (video) this.#output.addVideoTrack(this.#sources.video = new EncodedVideoPacketSource(video));
+    if (audio) this.#output.addAudioTrack(this.#sources.audio = new EncodedAudioPacketSource(audio));
+    this.#inner = this.#output._muxer;
+    if (typeof this.#inner?.forceFragmentFinalization !== "function") throw new Error("this is another mediabunny than muxing.js is written for");
+    this.#do(() => this.#output.start());
+  }
+
+  #startsGroup = false;
+
+  /** A piece of a track: {kind: "video" or "audio", data, isKey, at, duration (us), meta}. */
+  add({ kind, data, isKey, at, duration, meta }) {
+    const source = this.#sources[kind];
+    // Clocks are set, sources change: a track's time never goes back.
+    if (!source || at < 0 || at <= (this.#last[kind] ?? -1)) return;
+    this.#last[kind] = at;
+    const isStart = kind === "video" ? isKey : !this.#sources.video && this.#from === null;
+    if (this.#pending > 0 && ((kind === "video" && isKey) || at - this.#from >= FRAGMENT)) this.flush();
+    if (this.#pending === 0) {
+      this.#from = at;
+      this.#do(() => { this.#startsGroup = false; });
+    }
+    this.#pending += 1;
+    if (isStart) this.#do(() => { this.#startsGroup = true; });
+    this.#do(() => source.add(new EncodedPacket(data, isKey ? "key" : "delta", at / 1e6, duration / 1e6), meta));
+  }
+
+  /** Ends the fragment. */
+  flush() {
+    this.#pending = 0;
+    this.#do(async () => {
+      await this.#inner.forceFragmentFinalization();
+      // It keeps a row of each sample for an index at the end, which a live stream never gets.
+      this.#inner.finalizedChunks.length = 0;
+      for (const track of this.#inner.trackDatas) track.finalizedChunks.length = 0;
+    });
+  }
+
+  /** When all that was added has been emitted. Rejects where mediabunny refuses something. */
+  settled() {
+    return this.#queue;
+  }
+
+  #do(task) {
+    this.#queue = this.#queue.then(task);
+    this.#queue.catch(() => {});
+  }
+}
+
+function joined(...parts) {
+  const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
