@@ -228,13 +228,20 @@ export class Codecs {
       if (this.origin === null && !(piece.kind === "video" && piece.isKey)) return;
       this.origin ??= piece.at;
       this.held.push(piece);
-      const waits = this.plan.sound && this.stops.length > 1 && !this.audioMeta && performance.now() - this.begun < WAIT_FOR_SOUND;
+      // Sound from before the first picture is dropped, so it is none yet.
+      const hasSound = this.audioMeta && this.held.some(({ kind, at }) => kind === "audio" && at >= this.origin);
+      const waits = this.plan.sound && this.stops.length > 1 && !hasSound && performance.now() - this.begun < WAIT_FOR_SOUND;
       if (!this.videoMeta || waits) {
         if (this.held.length > HELD_MAX) this.begin();
         return;
       }
       const { picture, sound } = this.plan;
-      this.muxer = new Muxer({ video: picture.name, audio: this.audioMeta ? sound.name : null, emit: (bytes, startsGroup) => this.on.bytes(bytes, startsGroup) });
+      const muxer = new Muxer({
+        video: picture.name, audio: hasSound ? sound.name : null,
+        // What is left of a stream that has ended is none of the next one's.
+        emit: (bytes, startsGroup) => { if (this.muxer === muxer) this.on.bytes(bytes, startsGroup); },
+      });
+      this.muxer = muxer;
       const held = this.held;
       this.held = [];
       for (const one of held) this.#add(one);

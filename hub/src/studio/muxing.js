@@ -41,14 +41,16 @@ export class Muxer {
 
   #startsGroup = false;
 
-  /** A piece of a track: {kind: "video" or "audio", data, isKey, at, duration (us), meta}. */
+  /** A piece of a track, of each of which one must come soon: {kind: "video" or "audio", data, isKey, at, duration (us), meta}. */
   add({ kind, data, isKey, at, duration, meta }) {
     const source = this.#sources[kind];
     // Clocks are set, sources change: a track's time never goes back.
     if (!source || at < 0 || at <= (this.#last[kind] ?? -1)) return;
-    this.#last[kind] = at;
     const isStart = kind === "video" ? isKey : !this.#sources.video && this.#from === null;
-    if (this.#pending > 0 && ((kind === "video" && isKey) || at - this.#from >= FRAGMENT)) this.flush();
+    // The header names the tracks that have come: the first fragment waits for all.
+    const isWhole = Object.keys(this.#sources).every((one) => one in this.#last);
+    this.#last[kind] = at;
+    if (isWhole && this.#pending > 0 && ((kind === "video" && isKey) || at - this.#from >= FRAGMENT)) this.flush();
     if (this.#pending === 0) {
       this.#from = at;
       this.#do(() => { this.#startsGroup = false; });

@@ -134,7 +134,7 @@ async function list() {
   };
   const [picture] = stream?.getVideoTracks() ?? [];
   const [sound] = stream?.getAudioTracks() ?? [];
-  fill($.camera, cameras, words.cameraNumber, picture?.getSettings().deviceId);
+  if (chosen.source === "camera") fill($.camera, cameras, words.cameraNumber, picture?.getSettings().deviceId);
   fill($.microphone, microphones, words.microphoneNumber, sound ? sound.getSettings().deviceId : chosen.microphone);
   // Two cameras on a computer are chosen by name.
   $.flip.hidden = chosen.source !== "camera" || cameras.length < 2 || !matchMedia("(pointer: coarse)").matches;
@@ -271,8 +271,8 @@ function use(source) {
 
 $["use-camera"].onclick = $["source-camera"].onclick = () => use("camera");
 $["use-screen"].onclick = $["source-screen"].onclick = () => use("screen");
-$.camera.onchange = () => { chosen.device = $.camera.value; open(); };
-$.microphone.onchange = () => { chosen.microphone = $.microphone.value; open(); };
+$.camera.onchange = () => { chosen.device = $.camera.value; if (stream) open(); };
+$.microphone.onchange = () => { chosen.microphone = $.microphone.value; if (stream) open(); };
 $.quality.onchange = () => { chosen.quality = $.quality.value; if (stream) open(); };
 $.flip.onclick = () => {
   chosen.facing = chosen.facing === "user" ? "environment" : "user";
@@ -298,6 +298,8 @@ document.addEventListener("visibilitychange", () => {
 // ---------------------------------------------------------------- the beginning
 
 $["use-screen"].hidden = $["source-screen"].hidden = !hasScreen();
+for (const select of [$.camera, $.microphone]) select.append(new Option(words.usual, ""));
+$.microphone.append(new Option(words.noSound, "off"));
 become("empty");
 const blocked = !link ? "noLink" : !isSecureContext ? "insecure" : !navigator.mediaDevices?.getUserMedia ? "noDevices" : null;
 if (blocked) {

@@ -9,12 +9,12 @@ const english = {
   page: "Studio", about: "Go live from this device", preview: "Preview", desk: "Controls", curtain: "Nothing is sent before you press “Go live”.",
   useCamera: "Use the camera", useScreen: "Share a screen", flip: "Other camera", go: "Go live", stop: "Stop", mute: "Mute", unmute: "Unmute", silent: "No sound",
   sent: "Sent", behind: "Behind", dropped: "Dropped", source: "Picture", camera: "Camera", screen: "Screen", microphone: "Microphone", quality: "Quality",
-  noSound: "No sound", cameraNumber: (n) => `Camera ${n}`, microphoneNumber: (n) => `Microphone ${n}`, kbits: (n) => `${n} kbit/s`, seconds: (n) => `${n} s`, groups: (n) => `${n}`,
+  noSound: "No sound", usual: "Default", hubSays: (detail) => `The hub says: ${detail}.`, cameraNumber: (n) => `Camera ${n}`, microphoneNumber: (n) => `Microphone ${n}`, kbits: (n) => `${n} kbit/s`, seconds: (n) => `${n} s`, groups: (n) => `${n}`,
   lowered: (n) => `lowered to ${n} kbit/s`,
   states: { empty: "Not live", ready: "Not live", connecting: "Connecting…", live: "Live", waiting: "Reconnecting…", refused: "Not live" },
   lacks: {
-    h264: "This browser can’t encode H.264. Some iPhones and older Safari will not see the picture.",
-    aac: "This browser can’t encode AAC; sound goes out as Opus. Older iPhones and Safari will see and hear nothing: choose “No sound”, or go live from Safari, or Chrome on Windows, macOS or Android.",
+    h264: "The picture goes out without H.264, which this browser can’t encode. Some iPhones and older Safari don’t show it.",
+    aac: "Sound goes out as Opus, since this browser can’t encode AAC. Older iPhones and Safari see and hear nothing: choose “No sound” for them, or go live from another browser.",
   },
   problems: {
     noLink: ["This address has no token.", "Open the whole link that you were given, with what stands behind the #."],
@@ -53,12 +53,12 @@ const chinese = {
   page: "直播台", about: "用这台设备开播", preview: "预览", desk: "控制", curtain: "点击“开播”之前不会发送任何内容。",
   useCamera: "使用摄像头", useScreen: "共享屏幕", flip: "切换摄像头", go: "开播", stop: "停止", mute: "静音", unmute: "取消静音", silent: "无声音",
   sent: "发送", behind: "落后", dropped: "丢弃", source: "画面", camera: "摄像头", screen: "屏幕", microphone: "麦克风", quality: "清晰度",
-  noSound: "无声音", cameraNumber: (n) => `摄像头 ${n}`, microphoneNumber: (n) => `麦克风 ${n}`, kbits: (n) => `${n} kbit/s`, seconds: (n) => `${n} 秒`, groups: (n) => `${n}`,
+  noSound: "无声音", usual: "默认", hubSays: (detail) => `服务器说：${detail}。`, cameraNumber: (n) => `摄像头 ${n}`, microphoneNumber: (n) => `麦克风 ${n}`, kbits: (n) => `${n} kbit/s`, seconds: (n) => `${n} 秒`, groups: (n) => `${n}`,
   lowered: (n) => `已降到 ${n} kbit/s`,
   states: { empty: "未开播", ready: "未开播", connecting: "正在连接…", live: "直播中", waiting: "正在重新连接…", refused: "未开播" },
   lacks: {
-    h264: "这个浏览器不能编码 H.264。部分 iPhone 和旧版 Safari 看不到画面。",
-    aac: "这个浏览器不能编码 AAC，声音以 Opus 发送。旧版 iPhone 和 Safari 看不到也听不到：请选择“无声音”，或改用 Safari，或 Windows、macOS、Android 上的 Chrome 开播。",
+    h264: "这个浏览器不能编码 H.264，部分 iPhone 和旧版 Safari 看不到画面。",
+    aac: "这个浏览器不能编码 AAC，声音以 Opus 发送。旧版 iPhone 和 Safari 看不到也听不到：请选择“无声音”，或改用其他浏览器开播。",
   },
   problems: {
     noLink: ["这个地址没有令牌。", "请打开收到的完整链接，包括 # 后面的部分。"],
@@ -93,11 +93,17 @@ const chinese = {
   },
 };
 
+// Where whoever revoked it gave none.
+const USUAL_REASON = "this link was revoked";
+
 /** The texts of a language, as browsers name it. */
 export const words = (language) => (/^zh\b/i.test(language) ? chinese : english);
 
 /** What is wrong, and what to do; `reason` is whoever's who did it. */
 export function explained(all, { code, detail, reason }) {
-  const [text, help] = all.problems[code] ?? [detail ?? all.problems.cut[0], all.problems[code] ? "" : detail ? "" : all.problems.cut[1]];
-  return { text: reason ? `${text} (${reason})` : text, help };
+  if (!all.problems[code]) return { text: detail ?? code, help: "" };
+  const [text, help] = all.problems[code];
+  // What an encoder did wrong only the hub knows.
+  const more = code === "invalid_media" && detail ? ` ${all.hubSays(detail)}` : "";
+  return { text: reason && reason !== USUAL_REASON ? `${text} (${reason})` : text, help: help + more };
 }

@@ -258,6 +258,23 @@ test("the muxer ends a fragment each 100 ms and before each keyframe", async () 
   }
 });
 
+test("the muxer's header names both tracks, whichever comes first", async () => {
+  for (const late of ["video", "audio"]) {
+    const out = [];
+    const muxer = new Muxer({ video: "vp9", audio: "opus", emit: (bytes) => out.push(bytes) });
+    const piece = { video: { kind: "video", data: new Uint8Array(200), isKey: true, duration: 50_000, meta: VP9 }, audio: { kind: "audio", data: new Uint8Array(50), isKey: true, duration: 50_000, meta: OPUS } };
+    const early = late === "video" ? "audio" : "video";
+    muxer.add({ ...piece[late], at: -1 }); // from before the beginning: dropped
+    for (let n = 0; n < 8; n += 1) muxer.add({ ...piece[early], at: n * 50_000 });
+    muxer.add({ ...piece[late], at: 380_000 });
+    muxer.flush();
+    await muxer.settled();
+    const [header, first] = out;
+    assert.equal(boxes(boxes(header)[1][1]).filter(([kind]) => kind === "trak").length, 2, late);
+    assert.equal(boxes(first)[0][0], "moof");
+  }
+});
+
 test("the muxer says what it can't take", async () => {
   const muxer = new Muxer({ video: "avc", emit: () => {} });
   muxer.add({ kind: "video", data: new Uint8Array(9), isKey: true, at: 0, duration: 1, meta: undefined });
