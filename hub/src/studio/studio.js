@@ -109,7 +109,7 @@ async function open() {
   $.stage.toggleAttribute("data-tall", height > width);
   encoder?.replace(fresh);
   for (const track of old?.getTracks() ?? []) track.stop();
-  if (!isOnAir()) become("ready");
+  if (!isOnAir()) focusing($.curtain, $.go, () => become("ready"));
   else show();
   await list();
 }
@@ -158,7 +158,7 @@ function size() {
 
 async function goLive() {
   trouble(null);
-  become("connecting");
+  focusing($.go, $.stop, () => become("connecting"));
   const { bitrate, rate: pictures } = QUALITIES[chosen.quality];
   making = await plan({ ...size(), rate: pictures, bitrate, hasSound: stream.getAudioTracks().length > 0 });
   if (state() !== "connecting") return;
@@ -234,7 +234,14 @@ function halt(then) {
   for (const name of ["sent", "behind", "dropped"]) $[name].textContent = "–";
   $.label.textContent = "";
   for (const name of ["behind", "dropped"]) delete $[name].parentElement.dataset.tone;
-  become(then);
+  focusing($.stop, $.go, () => become(then));
+}
+
+/** Changes what is there; whoever has pressed what is gone now finds its counterpart. */
+function focusing(from, to, change) {
+  const isThere = from.contains(document.activeElement);
+  change();
+  if (isThere) to.focus();
 }
 
 const twoDigits = (n) => String(n).padStart(2, "0");

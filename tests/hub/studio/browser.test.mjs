@@ -174,6 +174,8 @@ test("a slow line gets less, then whole groups are dropped, and all is well agai
       for (const [socket, what] of globalThis.line.held.splice(0)) send.call(socket, what);
     };
   });
+  let sockets = 0;
+  page.on("websocket", () => { sockets += 1; });
   await goLive(page, (await link(place, "slow")).url);
   const share = await tab(place);
   await share.goto(place.share.replace("demo", "slow"));
@@ -187,7 +189,52 @@ test("a slow line gets less, then whole groups are dropped, and all is well agai
   await share.waitForFunction((then) => document.querySelector("#video").currentTime > then + 2, from);
   await page.waitForFunction(() => document.querySelector("#behind").textContent === "0.0 s");
   assert.equal(await page.getAttribute("html", "data-state"), "live");
+  assert.equal(sockets, 1, "another bitrate is no other stream");
   assert.deepEqual(page.complaints, []);
+  await page.context().close();
+  await share.context().close();
+});
+
+test("a screen goes live, and in its place a picture of another shape, at the same size", async () => {
+  const page = await tab(place);
+  await page.addInitScript(() => {
+    MediaDevices.prototype.getUserMedia = async () => {
+      const canvas = Object.assign(document.createElement("canvas"), { width: 360, height: 640 });
+      const context = canvas.getContext("2d");
+      setInterval(() => {
+        context.fillStyle = `hsl(${(performance.now() / 10) % 360} 80% 50%)`;
+        context.fillRect(0, 0, 360, 640);
+      }, 40);
+      return canvas.captureStream(25);
+    };
+  });
+  let sockets = 0;
+  page.on("websocket", () => { sockets += 1; });
+  await page.goto((await link(place, "screen")).url);
+  await page.selectOption("#microphone", "off");
+  await page.click("#use-screen");
+  await until(page, "ready");
+  assert.equal(await page.isVisible("#camera-field"), false);
+  await page.click("#go");
+  await until(page, "live");
+  const share = await tab(place);
+  await share.goto(place.share.replace("demo", "screen"));
+  await plays(share);
+  const size = () => share.evaluate(() => { const { videoWidth, videoHeight } = document.querySelector("#video"); return `${videoWidth}x${videoHeight}`; });
+  const before = await size();
+  await page.click("#source-camera");
+  // The middle is coloured, and beside it are bars.
+  await share.waitForFunction(() => {
+    const video = document.querySelector("#video");
+    const context = new OffscreenCanvas(video.videoWidth, video.videoHeight).getContext("2d");
+    context.drawImage(video, 0, 0);
+    const spread = (x) => { const [r, g, b] = context.getImageData(x, video.videoHeight / 2, 1, 1).data; return Math.max(r, g, b) - Math.min(r, g, b); };
+    return spread(video.videoWidth / 2) > 80 && spread(4) < 30;
+  });
+  assert.equal(await size(), before);
+  // At most one new stream: the encoder writes other colours into its header.
+  assert.ok(sockets <= 2, `${sockets} streams`);
+  assert.deepEqual([...page.complaints, ...share.complaints], []);
   await page.context().close();
   await share.context().close();
 });

@@ -15,11 +15,17 @@ const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-ru
   "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
 export const PATIENCE = 30_000; // ms; generous: others use the machine
 
-export async function start({ program = process.env.SHARELINK_HUB ?? fileURLToPath(new URL("../../../target/debug/sharelink-hub", import.meta.url)), flags = [] } = {}) {
+/** Starts hub, relay and browser; `browserOnly`: another browser. */
+export async function start({ program = process.env.SHARELINK_HUB ?? fileURLToPath(new URL("../../../target/debug/sharelink-hub", import.meta.url)), flags = [], browserOnly = false } = {}) {
   assert.ok(existsSync(program), `${program} is missing: build it, or name it by SHARELINK_HUB`);
+  const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: [...FLAGS, ...flags] });
+  if (browserOnly) {
+    const browser = await launch();
+    return { browser, end: () => browser.close() };
+  }
   const hub = spawn(program, ["dev", "--json", "--port", "0", "--api-port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
   const place = JSON.parse((await once(hub.stdout, "data"))[0]);
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: [...FLAGS, ...flags] });
+  const browser = await launch();
   const end = async () => {
     await browser.close();
     hub.kill("SIGTERM");
