@@ -217,9 +217,7 @@ export class Codecs {
     const data = new Uint8Array(chunk.byteLength);
     chunk.copyTo(data);
     const at = kind === "video" ? chunk.timestamp : this.clocks.audio.at(chunk.timestamp);
-    const usual = kind === "video" ? Math.min(Math.max(at - (this.videoAt ?? at), 10_000), 100_000) : 20_000;
-    if (kind === "video") this.videoAt = at;
-    this.#mux({ kind, data, isKey: chunk.type === "key", at, duration: chunk.duration || usual });
+    this.#mux({ kind, data, isKey: chunk.type === "key", at });
   }
 
   #mux(piece) {

@@ -15,9 +15,10 @@ export class Muxer {
   #output;
   #inner;
   #sources = {};
-  #last = {};
+  #held = {};
+  #missing;
   #pending = 0;
-  #from = null;
+  #from = 0;
   #moof = null;
   #header = [];
 
@@ -34,6 +35,7 @@ export class Muxer {
     this.#output = new Output({ format, target: new NullTarget() });
     if (video) this.#output.addVideoTrack(this.#sources.video = new EncodedVideoPacketSource(video));
     if (audio) this.#output.addAudioTrack(this.#sources.audio = new EncodedAudioPacketSource(audio));
+    this.#missing = new Set(Object.keys(this.#sources));
     this.#inner = this.#output._muxer;
     if (typeof this.#inner?.forceFragmentFinalization !== "function") throw new Error("this is another mediabunny than muxing.js is written for");
     this.#do(() => this.#output.start());
@@ -41,23 +43,35 @@ export class Muxer {
 
   #startsGroup = false;
 
-  /** A piece of a track, of each of which one must come soon: {kind: "video" or "audio", data, isKey, at, duration (us), meta}. */
-  add({ kind, data, isKey, at, duration, meta }) {
-    const source = this.#sources[kind];
+  /**
+   * A piece of a track, of each of which one must come soon: {kind: "video" or "audio", data, isKey, at (us), meta}. It
+   * is held until the next one of its track shows how long it lasts: where players see a gap between two pieces, they
+   * throw away all pictures up to the next keyframe.
+   */
+  add(piece) {
+    const { kind, isKey, at } = piece;
+    if (!this.#sources[kind]) return;
+    const before = this.#held[kind];
     // Clocks are set, sources change: a track's time never goes back.
-    if (!source || at < 0 || at <= (this.#last[kind] ?? -1)) return;
-    const isStart = kind === "video" ? isKey : !this.#sources.video && this.#from === null;
-    // The header names the tracks that have come: the first fragment waits for all.
-    const isWhole = Object.keys(this.#sources).every((one) => one in this.#last);
-    this.#last[kind] = at;
-    if (isWhole && this.#pending > 0 && ((kind === "video" && isKey) || at - this.#from >= FRAGMENT)) this.flush();
+    if (at < 0 || at <= (before?.at ?? -1)) return;
+    this.#held[kind] = piece;
+    if (before) this.#put(before, at - before.at);
+    // The header names the tracks that have come: the first fragment waits for all. A fragment ends with a picture, as
+    // long as there are any.
+    if (this.#pending === 0 || this.#missing.size > 0) return;
+    const isPicture = kind === "video" || !this.#sources.video;
+    if ((kind === "video" && isKey) || at - this.#from >= (isPicture ? 1 : 3) * FRAGMENT) this.flush();
+  }
+
+  #put({ kind, data, isKey, at, meta }, duration) {
     if (this.#pending === 0) {
       this.#from = at;
       this.#do(() => { this.#startsGroup = false; });
     }
     this.#pending += 1;
-    if (isStart) this.#do(() => { this.#startsGroup = true; });
-    this.#do(() => source.add(new EncodedPacket(data, isKey ? "key" : "delta", at / 1e6, duration / 1e6), meta));
+    this.#missing.delete(kind);
+    if (kind === "video" && isKey) this.#do(() => { this.#startsGroup = true; });
+    this.#do(() => this.#sources[kind].add(new EncodedPacket(data, isKey ? "key" : "delta", at / 1e6, duration / 1e6), meta));
   }
 
   /** Ends the fragment. */

@@ -110,8 +110,8 @@ test("a token that is revoked ends it with words, and so does one whose time is 
   await shoot(page, "refused-phone-light");
   const short = await link(place, "expired", { ttl_s: 1 });
   await sleep(2100);
+  await page.goto("about:blank");
   await page.goto(short.url);
-  await page.reload();
   await page.click("#use-camera");
   await until(page, "ready");
   await page.click("#go");
@@ -226,7 +226,7 @@ test("a screen goes live, and in its place a picture of another shape, at the sa
   // The middle is coloured, and beside it are bars.
   await share.waitForFunction(() => {
     const video = document.querySelector("#video");
-    const context = new OffscreenCanvas(video.videoWidth, video.videoHeight).getContext("2d");
+    const context = new OffscreenCanvas(video.videoWidth, video.videoHeight).getContext("2d", { willReadFrequently: true });
     context.drawImage(video, 0, 0);
     const spread = (x) => { const [r, g, b] = context.getImageData(x, video.videoHeight / 2, 1, 1).data; return Math.max(r, g, b) - Math.min(r, g, b); };
     return spread(video.videoWidth / 2) > 80 && spread(4) < 30;

@@ -217,6 +217,19 @@ test("every text is there in both languages, and each code of the hub has one", 
   assert.deepEqual(explained(english, { code: "new_code", detail: "the hub's own words" }), { text: "the hub's own words", help: "" });
 });
 
+/** When a track's samples of a fragment begin and end, in units of its timescale: a default-base-is-moof `traf` of mediabunny. */
+function times(traf) {
+  const [head, time, run] = boxes(traf).map(([, body]) => new DataView(body.buffer, body.byteOffset, body.byteLength));
+  const has = run.getUint32(0) & 0xffffff;
+  const each = [0x100, 0x200, 0x400, 0x800].filter((bit) => has & bit).length * 4;
+  let at = 8 + (has & 1 ? 4 : 0) + (has & 4 ? 4 : 0);
+  const start = time.getUint8(0) ? Number(time.getBigUint64(4)) : time.getUint32(4);
+  let end = start;
+  const usual = head.getUint32(0) & 8 ? head.getUint32(8) : 0;
+  for (let n = run.getUint32(4); n > 0; n -= 1, at += each) end += has & 0x100 ? run.getUint32(at) : usual;
+  return { track: head.getUint32(4), start, end };
+}
+
 /** The boxes of bytes, as [kind, body]. */
 function boxes(bytes) {
   const found = [];
@@ -236,8 +249,8 @@ test("the muxer ends a fragment each 100 ms and before each keyframe", async () 
   const out = [];
   const muxer = new Muxer({ video: "vp9", audio: "opus", emit: (bytes, startsGroup) => out.push([bytes, startsGroup]) });
   const pieces = [];
-  for (let n = 0; n < 90; n += 1) pieces.push({ kind: "video", data: new Uint8Array(200), isKey: n % 30 === 0, at: n * 33_333, duration: 33_333, meta: VP9 });
-  for (let n = 0; n < 150; n += 1) pieces.push({ kind: "audio", data: new Uint8Array(50), isKey: true, at: n * 20_000, duration: 20_000, meta: OPUS });
+  for (let n = 0; n < 90; n += 1) pieces.push({ kind: "video", data: new Uint8Array(200), isKey: n % 30 === 0, at: n * 33_333, meta: VP9 });
+  for (let n = 0; n < 150; n += 1) pieces.push({ kind: "audio", data: new Uint8Array(50), isKey: true, at: n * 20_000, meta: OPUS });
   pieces.sort((one, other) => one.at - other.at);
   for (const piece of pieces) muxer.add(piece);
   muxer.add({ ...pieces[0], at: 5 }); // back in time: dropped
@@ -262,11 +275,12 @@ test("the muxer's header names both tracks, whichever comes first", async () => 
   for (const late of ["video", "audio"]) {
     const out = [];
     const muxer = new Muxer({ video: "vp9", audio: "opus", emit: (bytes) => out.push(bytes) });
-    const piece = { video: { kind: "video", data: new Uint8Array(200), isKey: true, duration: 50_000, meta: VP9 }, audio: { kind: "audio", data: new Uint8Array(50), isKey: true, duration: 50_000, meta: OPUS } };
+    const piece = { video: { kind: "video", data: new Uint8Array(200), isKey: true, meta: VP9 }, audio: { kind: "audio", data: new Uint8Array(50), isKey: true, meta: OPUS } };
     const early = late === "video" ? "audio" : "video";
     muxer.add({ ...piece[late], at: -1 }); // from before the beginning: dropped
     for (let n = 0; n < 8; n += 1) muxer.add({ ...piece[early], at: n * 50_000 });
     muxer.add({ ...piece[late], at: 380_000 });
+    muxer.add({ ...piece[late], at: 390_000 });
     muxer.flush();
     await muxer.settled();
     const [header, first] = out;
@@ -275,9 +289,34 @@ test("the muxer's header names both tracks, whichever comes first", async () => 
   }
 });
 
+test("the muxer leaves no gap between fragments, however unevenly pictures and sound come", async () => {
+  const ends = {};
+  let [count, worst] = [0, 0];
+  const emit = (bytes) => {
+    for (const [kind, body] of boxes(boxes(bytes)[0][1])) {
+      if (kind !== "traf") continue;
+      const { track, start, end } = times(body);
+      if (track in ends) worst = Math.max(worst, Math.abs(start - ends[track]));
+      ends[track] = end;
+      count += 1;
+    }
+  };
+  const muxer = new Muxer({ video: "vp9", audio: "opus", emit });
+  let [at, sound] = [0, 0];
+  for (let n = 0; n < 200; n += 1) {
+    at += n % 13 === 0 ? 400_000 : 20_000 + 7_001 * (n % 5);
+    for (; sound < at; sound += n === 50 ? 90_000 : 20_000) muxer.add({ kind: "audio", data: new Uint8Array(50), isKey: true, at: sound, meta: OPUS });
+    muxer.add({ kind: "video", data: new Uint8Array(200), isKey: n % 30 === 0, at, meta: VP9 });
+  }
+  muxer.flush();
+  await muxer.settled();
+  assert.ok(count > 100, `${count} runs`);
+  assert.ok(worst <= 2, `a gap of ${worst} units`);
+});
+
 test("the muxer says what it can't take", async () => {
   const muxer = new Muxer({ video: "avc", emit: () => {} });
-  muxer.add({ kind: "video", data: new Uint8Array(9), isKey: true, at: 0, duration: 1, meta: undefined });
+  for (const at of [0, 10]) muxer.add({ kind: "video", data: new Uint8Array(9), isKey: true, at, meta: undefined });
   await assert.rejects(muxer.settled());
 });
 
