@@ -56,8 +56,8 @@ export class Muxer {
     if (at < 0 || at <= (before?.at ?? -1)) return;
     this.#held[kind] = piece;
     if (before) this.#put(before, at - before.at);
-    // The header names the tracks that have come: the first fragment waits for all. A fragment ends with a picture, as
-    // long as there are any.
+    // The header names the tracks that have come: the first fragment waits for all. A fragment
+    // ends with a picture, as long as there are any.
     if (this.#pending === 0 || this.#missing.size > 0) return;
     const isPicture = kind === "video" || !this.#sources.video;
     if ((kind === "video" && isKey) || at - this.#from >= (isPicture ? 1 : 3) * FRAGMENT) this.flush();
