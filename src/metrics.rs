@@ -6,12 +6,12 @@
 //! their number is fixed at build time, and nothing is exported about a single page, topic or link.
 //! Refuses nothing and counts nothing itself.
 
-mod text;
+pub mod text;
 mod tls;
 
 use self::text::{Kind, Seconds, Text};
 use crate::console::{self, View};
-use board::memory_sum;
+use board::{METRICS_SIZE, memory_sum};
 use relay::traffic::BOUNDS_MS;
 use relay::{CLOSE_CODES, InUse};
 use wire::Track;
@@ -40,7 +40,7 @@ pub struct Figures<'a> {
 /// Renders all metrics, as of now.
 #[must_use]
 pub fn render(view: &View<'_>, figures: &Figures<'_>) -> String {
-    let mut out = Text::new();
+    let mut out = Text::with_capacity(METRICS_SIZE);
     whole(&mut out, view);
     pages(&mut out, view, figures);
     subscriptions(&mut out, view);
@@ -438,7 +438,7 @@ mod tests {
     use crate::certificate::{Served, Summary};
     use crate::config::{Config, Surroundings};
     use crate::console::{Lines, PagesTls, Process, TlsCounts, UplinkNotes};
-    use board::{HOST, METRICS_SIZE};
+    use board::HOST;
     use relay::rig::Rig;
     use wire::uplink::Part;
 

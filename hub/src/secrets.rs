@@ -1,14 +1,17 @@
 //! Makes API keys and secrets: `sharelink-hub key` and `sharelink-hub secret`.
 //!
 //! Owns their forms. What is made is printed once and kept nowhere: of a key the configuration has
-//! the hash alone. Fails only where the system has no random bytes.
+//! the hash alone. Refuses a row that the configuration would refuse, and a system without random
+//! bytes.
 
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use sha2::{Digest as _, Sha256};
-use sharelinkd::config::render::Quoted;
+use sharelinkd::config::{Surroundings, render::Quoted};
+
+use crate::config::Config;
 
 /// What `key` is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,18 +53,18 @@ pub fn random() -> Result<[u8; 32], String> {
 /// The output of `key`.
 ///
 /// # Errors
-/// The system has no random bytes.
+/// The row would be none for the configuration, or the system has no random bytes.
 pub fn key(options: &KeyOptions) -> Result<String, String> {
     let key = random_key()?;
     let hash: String = Sha256::digest(&key).iter().map(|byte| format!("{byte:02x}")).collect();
-    let KeyOptions { name, scopes, topics } = options;
+    let [name, scopes, topics] = [&options.name, &options.scopes, &options.topics].map(Quoted);
+    let row = format!("{{ name = {name}, hash = \"sha256:{hash}\", scopes = {scopes}, topics = {topics} }}");
+    Config::parse(&format!("[api]\nkeys = [{row}]\n"), &Surroundings::without_files("key")).map_err(|problems| {
+        problems.iter().map(|it| format!("{}; {}", it.what, it.remedy)).collect::<Vec<_>>().join("\n")
+    })?;
     Ok(format!(
         "# The key, for the caller. It is shown once and stored nowhere:\n{key}\n\n\
-         # Its row for [api] keys = [ ... ] in the hub's configuration:\n    \
-         {{ name = {}, hash = \"sha256:{hash}\", scopes = {}, topics = {} }},\n",
-        Quoted(name),
-        Quoted(scopes),
-        Quoted(topics)
+         # Its row for [api] keys = [ ... ] in the hub's configuration:\n    {row},\n"
     ))
 }
 

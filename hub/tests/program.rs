@@ -342,6 +342,16 @@ fn what_check_and_key_print_is_a_configuration() {
     let row = made.lines().last().unwrap();
     let key = made.lines().find(|line| line.starts_with("slk_")).unwrap();
     assert_eq!(key.len(), 4 + 43);
+    for (wrong, words) in [
+        (["--scopes", "publsh"], "did you mean publish?"),
+        (["--scopes", ","], "scopes is empty"),
+        (["--name", "a\tb"], "is not a name"),
+        (["--topics", "shop/"], "before a /, such as \"shop\""),
+    ] {
+        let refused = output(&[&["key"][..], &wrong].concat());
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && refused.stdout.is_empty() && text.contains(words), "{wrong:?}: {text}");
+    }
     let third = check("key.toml", &format!("[api]\nkeys = [\n{row}\n]\n"));
     assert!(third.contains(row) && !third.contains(key), "{third}");
     folder.write("secret", &stdout(&["secret"]));
@@ -540,7 +550,7 @@ fn push_connects_again_with_the_header_and_goes_on_at_a_keyframe() {
     push.args(["push", "--api", &api, "app/room"]).env("SHARELINK_KEY", "slk_x");
     let mut push = push.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut input = push.stdin.take().unwrap();
-    // The recording's boxes: a header, then fragments of a second each, which begin with a keyframe.
+    // The recording: a header, then fragments of a second each, which begin with a keyframe.
     let place = |from: usize| RECORDING[from..].windows(4).position(|kind| kind == b"moof").map(|at| from + at - 4);
     let starts: Vec<usize> = std::iter::successors(place(0), |start| place(start + 8)).collect();
     let [first, second, third, ..] = starts[..] else { panic!("{starts:?}") };

@@ -34,7 +34,7 @@ mod metrics;
 mod options;
 pub mod pages;
 mod preview;
-mod proc;
+pub mod proc;
 mod request;
 pub mod resolve;
 pub mod response;

@@ -6,13 +6,15 @@
 use core::fmt::{self, Display, Write as _};
 
 use super::Track;
-use board::METRICS_SIZE;
 
 /// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Only goes up.
     Counter,
+    /// Goes up and down.
     Gauge,
+    /// Buckets, their sum and their count.
     Histogram,
 }
 
@@ -46,9 +48,10 @@ pub struct Text {
 }
 
 impl Text {
-    /// An empty text. Allocates the maximum size at once.
-    pub fn new() -> Self {
-        Self { out: String::with_capacity(METRICS_SIZE), family: "" }
+    /// An empty text with room for this many bytes, allocated at once.
+    #[must_use]
+    pub fn with_capacity(size: usize) -> Self {
+        Self { out: String::with_capacity(size), family: "" }
     }
 
     /// Begins a family.
@@ -137,7 +140,7 @@ mod tests {
         for (ms, text) in [(0, "0"), (1, "0.001"), (20, "0.02"), (1_000, "1"), (12_340, "12.34"), (5_005, "5.005")] {
             assert_eq!(Seconds(ms).to_string(), text);
         }
-        let mut text = Text::new();
+        let mut text = Text::with_capacity(64);
         text.family("a", Kind::Gauge, "What it is.");
         text.row(&[("b", "c\"d\\e\nf"), ("g", "h")], 3);
         assert_eq!(text.finish(), "# HELP a What it is.\n# TYPE a gauge\na{b=\"c\\\"d\\\\e\\nf\",g=\"h\"} 3\n");

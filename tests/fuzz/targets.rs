@@ -357,3 +357,68 @@ fn is_readers_own(error: &serde_json::Error) -> bool {
         .iter()
         .any(|known| text.contains(known))
 }
+
+/// An encoder's stream: the same init segment, the same groups and the same end however it is cut,
+/// and of MP4 the same chunks; nothing is invented and nothing grows; its codecs are words that a
+/// page can ask for.
+pub fn media(data: &[u8]) {
+    let (pieces, end) = split(data, &[usize::MAX]);
+    let cuts: Vec<usize> = data.iter().rev().take(16).map(|byte| usize::from(*byte % 61) + 1).collect();
+    for sizes in [&cuts[..], &[1]] {
+        let (cut, its_end) = split(data, sizes);
+        assert_eq!(its_end, end, "cut at {sizes:?}");
+        match pieces.first().map(|piece| piece.bytes().starts_with(&media::webm::MAGIC)) {
+            // What comes at once is one chunk.
+            Some(true) => assert_eq!(groups(&cut), groups(&pieces), "cut at {sizes:?}"),
+            _ => assert_eq!(cut, pieces, "cut at {sizes:?}"),
+        }
+    }
+    for (index, piece) in pieces.iter().enumerate() {
+        let bytes = piece.bytes();
+        assert!(!bytes.is_empty() && bytes.len() <= 2 * media::HELD_SIZE_MAX);
+        match piece {
+            media::Piece::Init(init) => {
+                if let Ok(mime) = media::codecs::mime(init) {
+                    assert!(mime.len() < 512 && mime.starts_with(['v', 'a']) && mime.ends_with('"'), "{mime}");
+                    let is_plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+                    assert!(mime.bytes().all(is_plain) && mime.matches('"').count() == 2, "{mime}");
+                }
+            }
+            media::Piece::Start(chunk) | media::Piece::Continue(chunk) => {
+                assert!(index > 0, "no init segment");
+                let _ = media::mp4::is_reordered(chunk);
+            }
+        }
+    }
+    // The parsers of parts take anything.
+    let _ = (media::codecs::mime(data), media::mp4::is_reordered(data));
+}
+
+/// The init segments of a stream, and how many groups each has.
+fn groups(pieces: &[media::Piece]) -> Vec<(&[u8], usize)> {
+    let mut groups = Vec::new();
+    for piece in pieces {
+        match piece {
+            media::Piece::Init(init) => groups.push((&init[..], 0)),
+            media::Piece::Start(_) => groups.last_mut().expect("an init segment").1 += 1,
+            media::Piece::Continue(_) => {}
+        }
+    }
+    groups
+}
+
+/// The pieces of a stream, and its error, when it is read in pieces of these sizes in turn.
+fn split(data: &[u8], sizes: &[usize]) -> (Vec<media::Piece>, Option<String>) {
+    let (mut splitter, mut pieces, mut rest) = (media::Splitter::default(), Vec::new(), data);
+    for size in sizes.iter().cycle() {
+        let (part, behind) = rest.split_at((*size).min(rest.len()));
+        if let Err(error) = splitter.push(part, &mut pieces) {
+            return (pieces, Some(error.to_string()));
+        }
+        rest = behind;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    (pieces, None)
+}

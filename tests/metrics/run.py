@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Checks the metrics with Prometheus's promtool: the alert rules and their tests, the dashboard's expressions, and a scrape
-of a live relay. Needs Debian's package prometheus and a release build."""
+"""Checks the metrics with Prometheus's promtool: the alert rules and their tests, the dashboards' expressions, and scrapes of
+a live relay and a live hub. Needs Debian's package prometheus and a release build."""
 import asyncio
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+HUB = ROOT / "target" / "release" / "sharelink-hub"
 sys.path.insert(0, str(ROOT / "tests" / "conformance"))
 sys.dont_write_bytecode = True
 
@@ -44,11 +46,30 @@ async def scraped(t):
     promtool("check", "metrics", given=answer.body)
 
 
+def scraped_hub():
+    """Hub and relay on free ports, as a new user starts them."""
+    hub = subprocess.Popen([HUB, "dev", "--port", "0", "--api-port", "0", "--json"], stdout=subprocess.PIPE, text=True)
+    try:
+        place = json.loads(hub.stdout.readline())
+        request = urllib.request.Request(place["api"] + "/metrics", headers={"Authorization": "Bearer " + place["key"]})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read()
+    finally:
+        hub.terminate()
+        hub.wait(60)
+    assert b"\nsharelink_hub_relays 1\n" in text, text.decode()
+    promtool("check", "metrics", given=text)
+
+
 def main():
-    promtool("check", "rules", ROOT / "docs" / "alerts.yml")
-    promtool("test", "rules", ROOT / "tests" / "metrics" / "alerts.yml")
-    found = list(expressions(json.loads((ROOT / "docs" / "grafana.json").read_text())))
-    assert len(found) > 50, f"only {len(found)} expressions were found"
+    found = []
+    for alerts, dashboard, least in (("alerts.yml", "grafana.json", 50), ("hub-alerts.yml", "hub-grafana.json", 20)):
+        promtool("check", "rules", ROOT / "docs" / alerts)
+        promtool("test", "rules", ROOT / "tests" / "metrics" / alerts)
+        its = list(expressions(json.loads((ROOT / "docs" / dashboard).read_text())))
+        assert len(its) >= least, f"{dashboard}: only {len(its)} expressions were found"
+        found += its
+    scraped_hub()
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as rules:
         json.dump({"groups": [{"name": "dashboard", "rules": [{"record": f"panel:{n}", "expr": expr} for n, expr in enumerate(found)]}]}, rules)
         rules.flush()
@@ -56,7 +77,7 @@ def main():
     fault, logs = asyncio.run(harness.run("metrics", scraped, 60))
     if fault:
         sys.exit(f"{fault}\n{logs}")
-    print(f"promtool: alert rules, their tests, {len(found)} expressions of the dashboard and a live scrape are in order")
+    print(f"promtool: alert rules, their tests, {len(found)} expressions of the dashboards and live scrapes of relay and hub are in order")
 
 
 main()

@@ -31,7 +31,7 @@ CONTENT = {
     "usr/share/doc/sharelinkd/changelog.gz", "usr/share/doc/sharelinkd/third-party.txt.gz", "usr/share/lintian/overrides/sharelinkd",
     # Documents for a box without a network, and files for its monitoring.
     *(f"usr/share/doc/sharelinkd/{name}" for name in (
-        "README.md", "alerts.yml", "api.md", "boards.md", "console.md", "dependencies.md", "grafana.json", "hub.md", "install.md", "metrics.md", "openapi.yaml",
+        "README.md", "alerts.yml", "api.md", "boards.md", "console.md", "dependencies.md", "grafana.json", "hub-metrics.md", "hub.md", "ingest.md", "install.md", "metrics.md", "openapi.yaml",
         "page-client.md", "performance.md", "protocol.md", "proxies.md", "reliability.md", "security.md", "sharelinkd.8.md", "sizing.md", "tls.md",
         "webhooks.md")),
 }

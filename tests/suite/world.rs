@@ -119,22 +119,31 @@ impl Business {
         }
     }
 
-    /// Reads and discards what the relay has sent, without waiting; answers pings.
-    pub fn attend(&mut self) {
+    /// Reads what the relay has sent, without waiting; answers pings, and returns the requests.
+    pub fn attend(&mut self) -> Vec<u32> {
         self.stream.set_nonblocking(true).unwrap();
         let read = self.stream.read(self.deframer.space());
         self.stream.set_nonblocking(false).unwrap();
-        let Ok(size) = read else { return };
+        let Ok(size) = read else { return Vec::new() };
         self.deframer.filled(size);
-        let mut nonces = Vec::new();
+        let (mut nonces, mut requests) = (Vec::new(), Vec::new());
         while let Some(body) = self.deframer.next_body().unwrap() {
-            if let ToBusiness::Ping { nonce } = decode_to_business(body).unwrap() {
-                nonces.push(nonce);
+            match decode_to_business(body).unwrap() {
+                ToBusiness::Ping { nonce } => nonces.push(nonce),
+                ToBusiness::Subscribe { request, .. } => requests.push(request),
+                _ => {}
             }
         }
         for nonce in nonces {
             self.send(&ToRelay::Pong { nonce });
         }
+        requests
+    }
+
+    /// Answers a `Subscribe` with a shared grant.
+    pub fn grant(&mut self, request: u32, topic: u32) {
+        let grant = Grant { shared: true, ttl_s: 3600, page_messages: true, replay: 50 };
+        self.send(&ToRelay::Accept { request, topic, epoch: 1, grant });
     }
 
     /// Answers the next `Subscribe` with a shared grant.
@@ -143,8 +152,7 @@ impl Business {
             ToBusiness::Subscribe { request, .. } => Some(*request),
             _ => None,
         });
-        let grant = Grant { shared: true, ttl_s: 3600, page_messages: true, replay: 50 };
-        self.send(&ToRelay::Accept { request, topic, epoch: 1, grant });
+        self.grant(request, topic);
     }
 }
 

@@ -430,10 +430,7 @@ impl Admission {
     /// Whether a link was revoked, and why.
     #[must_use]
     pub fn revoked_for(&self, now: Duration, link: &str) -> Option<Arc<str>> {
-        if self.revoked.is_empty() {
-            return None;
-        }
-        self.revoked_by(now, &hash(link))
+        if self.revoked.is_empty() { None } else { self.revoked_by(now, &hash(link)) }
     }
 
     /// The same, by the hash of a link or token.

@@ -82,6 +82,12 @@ impl Memory {
         self.reign = reign;
     }
 
+    /// Its limits.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// The topics that it has.
     #[must_use]
     pub fn topic_count(&self) -> usize {

@@ -79,6 +79,14 @@ impl Splitter {
     /// # Errors
     /// The recording is invalid or has an element that is too large.
     pub fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<(), MediaError> {
+        let result = self.elements(bytes, pieces);
+        // What came before a fault is good.
+        self.flush(pieces);
+        result
+    }
+
+    /// Takes all elements that are complete.
+    fn elements(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<(), MediaError> {
         let mut held = core::mem::take(&mut self.held);
         held.extend_from_slice(bytes);
         let mut rest = held.as_slice();
@@ -91,7 +99,6 @@ impl Splitter {
         let left = rest.len();
         held.drain(..held.len() - left);
         self.held = held;
-        self.flush(pieces);
         Ok(())
     }
 
@@ -452,5 +459,13 @@ mod tests {
         let (mut splitter, mut pieces) = (Splitter::default(), Vec::new());
         let claim = [header(), cluster(0), vec![0xa3, 0x08, 0xff, 0xff, 0xff, 0xff]].concat();
         assert_eq!(splitter.push(&claim, &mut pieces), Err(MediaError::TooLarge));
+    }
+
+    #[test]
+    fn what_came_before_a_fault_is_kept() {
+        let (mut splitter, mut pieces) = (Splitter::default(), Vec::new());
+        let recording = [header(), cluster(0), simple(1, 0, 0x80), vec![0]].concat();
+        assert!(splitter.push(&recording, &mut pieces).is_err());
+        assert!(matches!(&pieces[..], [Piece::Init(_), Piece::Start(_)]), "{pieces:?}");
     }
 }

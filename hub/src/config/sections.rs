@@ -83,8 +83,8 @@ fn keys(document: &mut Document<'_>) -> Vec<ApiKey> {
         }
         let hash = key_hash(&hash).map_err(&mut refuse).unwrap_or_default();
         let scopes = key_scopes(&scopes).map_err(&mut refuse).unwrap_or_default();
-        if !below.is_empty() && Name::new(&below).is_none() {
-            let remedy = "write the beginning of topics' names up to a /, such as \"shop\", or \"\" for all topics";
+        if !below.is_empty() && (Name::new(&below).is_none() || below.ends_with('/')) {
+            let remedy = "write the beginning of topics' names before a /, such as \"shop\", or \"\" for all topics";
             refuse((format!("topics = {below:?} can't begin a topic's name"), remedy.to_owned()));
         }
         if document.problem_count() > before {

@@ -18,6 +18,8 @@ use crate::http::BODIES_SIZE_MAX;
 const ROW: usize = 512;
 /// Read and write buffers of a connection to the API, and its TLS, in bytes.
 const CONNECTION: usize = 256 << 10;
+/// What a stream holds until it is a chunk, and its row, in bytes.
+const STREAM: usize = media::HELD_SIZE_MAX + ROW;
 /// Read and write buffers of a relay, in bytes: `relays.rs`.
 const RELAY: usize = 384 << 10;
 /// One frame and its row beside a track's bound: the newest is kept whatever its size.
@@ -39,7 +41,8 @@ pub fn sum(config: &Config) -> String {
         ("relays: queues and buffers", times(numbers.relays, relay).saturating_add(STRANGERS * relay)),
         ("API: connections", times(numbers.connections, CONNECTION)),
         ("API: bodies", BODIES_SIZE_MAX),
-        ("API: streams of picture and sound", times(numbers.streams, 4 * kib(numbers.chunk_kib) + CONNECTION)),
+        // A WebSocket holds a message besides.
+        ("API: streams of picture and sound", times(numbers.streams, STREAM + CONNECTION + 3 * kib(numbers.chunk_kib))),
         ("requests of relays that wait", times(numbers.waiting, 2 * ROW + LINK_SIZE_MAX)),
         ("grants and denials", times(numbers.grants, 2 * ROW).saturating_add(10_000 * (ROW + REASON_SIZE_MAX))),
         ("events for the webhook", times(numbers.notices, ROW + PAGE_DATA_SIZE_MAX)),

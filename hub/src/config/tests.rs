@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use sharelinkd::config::certificate_notes::Report;
 
 use super::{numbers::NUMBERS, *};
+use crate::ingest::{INIT_SIZE_MAX, SOUND_SIZE_MAX};
 
 /// 32 characters, which are 24 bytes in base64.
 const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -373,9 +374,10 @@ fn the_sum_has_every_limit_in_it() {
     let figures = |config: &Config| sum(config);
     let before = good("");
     for number in NUMBERS {
-        // Not memory of their own: times, parts of the engine's bound, and queues of the machine
-        // that hold what others count.
-        let queues = ["topics", "idempotency_keys", "calls", "connections_per_address", "json_kib", "batch_kib"];
+        // Not memory of their own: times, parts of the engine's bound, what nothing is kept of, and
+        // queues of the machine that hold what others count.
+        let queues =
+            ["topics", "idempotency_keys", "calls", "connections_per_address", "group_kib", "json_kib", "batch_kib"];
         let is_elsewhere = number.section == "topics" || queues.contains(&number.key);
         let text = format!("[{}]\n{} = {}\n", number.section, number.key, number.of(&before.numbers) / 2);
         let changes = figures(&good(&text)) != figures(&before);
@@ -456,4 +458,18 @@ fn every_configuration_and_command_in_the_document_is_good() {
         calls += 1;
     }
     assert!(calls >= 8, "{calls}");
+}
+
+#[test]
+fn what_comes_in_as_shipped_fits_every_box() {
+    let numbers = Numbers::default();
+    let [chunk, group] = [numbers.chunk_kib, numbers.group_kib].map(|kib| kib << 10);
+    for board in board::ALL.iter().filter(|board| board.name != "tiny") {
+        assert!(chunk <= board.video.data_size_max, "{}", board.name);
+        assert!(SOUND_SIZE_MAX <= board.audio.data_size_max as usize, "{}", board.name);
+        assert!(INIT_SIZE_MAX <= board.init.data_size_max as usize, "{}", board.name);
+        // Two seconds with a chunk each 50 ms, none of which fills its last block.
+        let rounding = 40 * board.block_size / 2;
+        assert!(group + rounding <= board.video.blocks_max * board.block_size, "{}", board.name);
+    }
 }

@@ -199,6 +199,7 @@ pub fn whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> Res
 #[derive(Debug)]
 pub struct Reply {
     status: StatusCode,
+    media: &'static str,
     body: Vec<u8>,
     sequence: Option<u64>,
 }
@@ -209,12 +210,17 @@ impl Reply {
         let body = serde_json::to_vec(document).map_err(|error| {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("no answer could be made: {error}"))
         })?;
-        Ok(Self { status: StatusCode::OK, body, sequence: None })
+        Ok(Self { status: StatusCode::OK, media: "application/json", body, sequence: None })
+    }
+
+    /// A text of this media type.
+    pub fn text(media: &'static str, text: String) -> Self {
+        Self { status: StatusCode::OK, media, body: text.into_bytes(), sequence: None }
     }
 
     /// Done, and nothing to say.
     pub const fn done() -> Self {
-        Self { status: StatusCode::NO_CONTENT, body: Vec::new(), sequence: None }
+        Self { status: StatusCode::NO_CONTENT, media: "application/json", body: Vec::new(), sequence: None }
     }
 
     /// With another status.
@@ -234,7 +240,7 @@ impl Reply {
 pub fn response(result: Result<Reply, Problem>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     let (status, media, body, sequence) = match result {
-        Ok(Reply { status, body, sequence }) => (status, "application/json", body, sequence),
+        Ok(Reply { status, media, body, sequence }) => (status, media, body, sequence),
         Err(problem) => {
             for (name, value) in problem.headers() {
                 response.headers_mut().append(name, value.clone());

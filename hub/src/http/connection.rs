@@ -96,7 +96,8 @@ pub async fn attend(api: Arc<Api>, stream: TcpStream, peer: IpAddr, tls: Option<
     }
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(api: Arc<Api>, stream: S, peer: IpAddr) {
+/// Serves requests on a stream until its end.
+pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(api: Arc<Api>, stream: S, peer: IpAddr) {
     let phase = Arc::new(watch::Sender::new(Phase::Fresh));
     let mut phases = phase.subscribe();
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase)));

@@ -12,6 +12,7 @@ mod auth;
 mod batch;
 mod body;
 mod connection;
+mod figures;
 mod fleet;
 mod links;
 mod media;
@@ -45,7 +46,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use self::places::Places;
-pub use self::{body::BODIES_SIZE_MAX, links::LINK_TTL_S_MAX, pusher::App, tokens::new_studio};
+pub use self::{body::BODIES_SIZE_MAX, connection::converse, links::LINK_TTL_S_MAX, pusher::App, tokens::new_studio};
 use crate::shared::Shared;
 
 /// The wait after an `accept` that failed: file descriptors are short.
@@ -106,8 +107,9 @@ pub struct Limits {
     pub json_size_max: usize,
     /// The body of a batch, in bytes.
     pub batch_size_max: usize,
-    /// A chunk of picture, and a group of them, in bytes.
+    /// A chunk of picture, in bytes.
     pub chunk_size_max: usize,
+    /// A group of pictures, in bytes.
     pub group_size_max: usize,
 }
 
@@ -118,15 +120,18 @@ pub struct Api {
     places: Arc<Places>,
     /// Room for bodies.
     bodies: body::Bodies,
-    /// Places of streams of media.
+    /// Places of streams of media, and how many there are in all.
     streams: Arc<Semaphore>,
+    streams_max: usize,
+    answered: figures::Answered,
 }
 
 impl Api {
     /// An API without connections.
     pub fn new(shared: Arc<Shared>, settings: watch::Receiver<Arc<Settings>>, streams_max: usize) -> Arc<Self> {
         let streams = Arc::new(Semaphore::new(streams_max));
-        Arc::new(Self { shared, settings, places: Arc::default(), bodies: body::Bodies::new(), streams })
+        let (places, bodies, answered) = (Arc::default(), body::Bodies::new(), figures::Answered::default());
+        Arc::new(Self { shared, settings, places, bodies, streams, streams_max, answered })
     }
 
     /// The settings as they are now.
@@ -176,11 +181,13 @@ mod tests;
 
 /// Answers a request: one of Pusher's API, of the studio, or of the hub's own API.
 async fn answer(api: &Api, peer: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    if apps::is_here(request.uri().path()) {
+    let response = if apps::is_here(request.uri().path()) {
         apps::answer(api, peer, request).await
     } else if studio::is_here(request.uri().path()) {
         studio::answer(api, peer, &request)
     } else {
         routes::answer(api, peer, request).await
-    }
+    };
+    api.answered.count(response.status());
+    response
 }

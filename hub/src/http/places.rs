@@ -91,6 +91,11 @@ impl Places {
         Ok(Place { places: Arc::clone(self), kind, client })
     }
 
+    /// How many there are.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).of(kind).whole
+    }
+
     /// Whether a refusal should be logged.
     pub fn complains(&self, now: Duration) -> bool {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,13 +190,6 @@ mod tests {
     use sharelinkd::config::values::network as parsed;
 
     use super::*;
-
-    impl Places {
-        /// How many there are.
-        pub fn count(&self, kind: Kind) -> usize {
-            self.inner.lock().unwrap().of(kind).whole
-        }
-    }
 
     #[test]
     fn places_are_bounded_in_all_and_by_client() {

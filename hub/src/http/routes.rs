@@ -20,7 +20,7 @@ use super::{
     auth::{self, Caller, Scope},
     batch,
     body::{self, Reply},
-    fleet, links, media, messages, places,
+    figures, fleet, links, media, messages, places,
     problem::Problem,
     state, target, tokens, topics,
 };
@@ -62,6 +62,8 @@ pub enum Operation {
     Kick,
     /// Show who is connected.
     Fleet,
+    /// Show what is counted.
+    Metrics,
     /// Whether the hub works.
     Health,
 }
@@ -72,6 +74,7 @@ pub type Route = (&'static str, &'static [(Method, Operation)]);
 /// All routes. `HEAD` is `GET` without a body.
 pub const ROUTES: &[Route] = &[
     ("/healthz", &[(Method::GET, Operation::Health)]),
+    ("/metrics", &[(Method::GET, Operation::Metrics)]),
     ("/v1/batch", &[(Method::POST, Operation::Batch)]),
     ("/v1/fleet", &[(Method::GET, Operation::Fleet)]),
     ("/v1/kick", &[(Method::POST, Operation::Kick)]),
@@ -95,7 +98,9 @@ impl Operation {
             Self::PostMessage | Self::DeleteMessage | Self::PutState | Self::Publish | Self::MakeLink => {
                 Some(Scope::Publish)
             }
-            Self::GetMessages | Self::GetState | Self::GetTopic | Self::GetTopics | Self::Fleet => Some(Scope::Read),
+            Self::GetMessages | Self::GetState | Self::GetTopic | Self::GetTopics | Self::Fleet | Self::Metrics => {
+                Some(Scope::Read)
+            }
             Self::EndTopic | Self::OpenTopic | Self::Revoke | Self::Kick => Some(Scope::Admin),
             Self::Media | Self::IngestToken => Some(Scope::Ingest),
             Self::Batch | Self::Health => None,
@@ -156,6 +161,7 @@ async fn attend(api: &Api, peer: IpAddr, request: Request<Incoming>) -> Result<R
         Operation::Revoke => links::revoke(&mut asked).await,
         Operation::Kick => links::kick(&mut asked).await,
         Operation::Fleet => fleet::show(&mut asked).await,
+        Operation::Metrics => figures::show(&mut asked).await,
         Operation::Health => fleet::health(api),
     }
 }

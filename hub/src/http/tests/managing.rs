@@ -50,6 +50,38 @@ async fn a_topic_is_shown_with_its_audience() {
 }
 
 #[tokio::test]
+async fn prometheus_reads_what_is_counted() {
+    let server = Server::start().await;
+    let relay = server.relay("hall");
+    relay.subscribe(1, "room");
+    let number = hub_settings().fleet_key.number(&hub::Name::new("room").unwrap());
+    relay.send(&ToBusiness::Audience { topic: number, pages: 5 });
+    server.call("POST", "/v1/topics/room/messages", "1").await;
+    server.call("GET", "/v1/nothing", "").await;
+    let got = server.call_as("slk_reader", "GET", "/metrics", &[], "").await;
+    assert_eq!(got.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let text = String::from_utf8(got.body).unwrap();
+    for row in [
+        "sharelink_hub_serving 1",
+        "sharelink_hub_relays 1",
+        "sharelink_hub_pages 5",
+        "sharelink_hub_topics_held 1",
+        "sharelink_hub_links_decided_total{decision=\"accepted\"} 1",
+        "sharelink_hub_publications_total 1",
+        "sharelink_hub_used{of=\"engine_topics\"} 1",
+        "sharelink_hub_limit{of=\"streams\"} 4",
+        "sharelink_hub_http_answers_total{code=\"200\"} 1",
+        "sharelink_hub_http_answers_total{code=\"404\"} 1",
+    ] {
+        assert!(text.lines().any(|line| line == row), "{row}:\n{text}");
+    }
+    for key in ["", "slk_publisher", "slk_tenant"] {
+        let status = server.call_as(key, "GET", "/metrics", &[], "").await.status.as_u16();
+        assert_eq!(status, if key.is_empty() { 401 } else { 403 }, "{key}");
+    }
+}
+
+#[tokio::test]
 async fn topics_are_listed_by_name_with_a_cursor() {
     let server = Server::start().await;
     for topic in ["app%2Fa", "app%2Fb", "apple", "zoo"] {

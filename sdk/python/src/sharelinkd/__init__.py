@@ -1,0 +1,58 @@
+"""Publishes to share pages by a hub's HTTP API, and answers its webhook (`sharelinkd.webhooks`)."""
+
+from . import webhooks
+from .answers import (
+    Audience,
+    Engine,
+    Fleet,
+    Health,
+    Link,
+    Listed,
+    Live,
+    Message,
+    Messages,
+    Operation,
+    Problem,
+    Published,
+    Relay,
+    RelayAudience,
+    Result,
+    Revoked,
+    Span,
+    State,
+    StateView,
+    Token,
+    TopicInfo,
+    Topics,
+)
+from .errors import HubError
+from .hub import Hub, Topic
+
+__all__ = [
+    "Audience",
+    "Engine",
+    "Fleet",
+    "Health",
+    "Hub",
+    "HubError",
+    "Link",
+    "Listed",
+    "Live",
+    "Message",
+    "Messages",
+    "Operation",
+    "Problem",
+    "Published",
+    "Relay",
+    "RelayAudience",
+    "Result",
+    "Revoked",
+    "Span",
+    "State",
+    "StateView",
+    "Token",
+    "Topic",
+    "TopicInfo",
+    "Topics",
+    "webhooks",
+]
