@@ -77,6 +77,8 @@ async function firstSupported(Encoder, tries) {
 export class Codecs {
   constructor({ plan, stream, on }) {
     Object.assign(this, { plan, on, isMuted: false, stops: [], clocks: { video: new Clock(), audio: new Clock() }, muxer: null });
+    this.pace = plan.rate; // pictures a second
+    this.full = plan.picture.config.bitrate;
     const fault = (error) => { if (this.isOpen) this.on.fault(error); };
     this.isOpen = true;
     this.fault = fault;
@@ -101,6 +103,8 @@ export class Codecs {
   }
 
   rate(bitrate) {
+    // Encoders have a floor: fewer pictures are better than none.
+    this.pace = this.plan.rate / (bitrate < this.full / 2 ? 2 : 1);
     this.plan.picture.config = { ...this.plan.picture.config, bitrate };
     this.video.configure(this.plan.picture.config);
     // Some encoders begin anew.
@@ -142,7 +146,7 @@ export class Codecs {
     this.clocks.video.look(frame.timestamp, now);
     const at = this.clocks.video.at(frame.timestamp);
     // A camera may give more than was asked for.
-    const interval = 1e6 / this.plan.rate;
+    const interval = 1e6 / this.pace;
     this.due ??= at;
     if (at < this.due - interval / 2) return frame.close();
     this.due = Math.max(this.due + interval, at - interval);

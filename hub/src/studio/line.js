@@ -12,6 +12,8 @@
 const OPEN_MAX = 10_000; // ms
 const SILENCE_MAX = 8_000; // ms in which the hub takes nothing that it was sent: the network has changed
 const USUAL = 0.5; // s on its way before the hub says that it has it: its word comes each 200 ms
+const SPEED_MIN = 350; // ms over which the speed is measured, at least and at most
+const SPEED_MAX = 1_500;
 const WAIT = 400;
 const WAIT_MAX = 8_000;
 const END_MAX = 2_000; // for the hub to take what is on its way
@@ -76,11 +78,23 @@ export class Line {
   /** How far the hub is behind, in s: how old the oldest byte is that the browser still holds, or, beyond the usual, that is on its way. */
   get behind() {
     if (!this.isOpen) return 0;
-    const age = (taken) => {
-      const oldest = this.unheard.find(({ end }) => end > taken);
-      return oldest ? (this.now() - oldest.at) / 1000 : 0;
-    };
-    return Math.max(age(this.sent - this.socket.bufferedAmount), age(this.taken) - USUAL, 0);
+    const onItsWay = this.#age(this.taken) - USUAL;
+    // Once it is late, how long all of it takes says sooner how late it will be.
+    const whole = onItsWay > 0 && this.speed > 0 ? (8 * (this.sent - this.taken)) / this.speed - USUAL : 0;
+    return Math.max(this.#age(this.sent - this.socket.bufferedAmount), onItsWay, whole, 0);
+  }
+
+  /** What the hub takes, in bit/s; 0 where that is not known. It is the line's speed while the hub is behind. */
+  get speed() {
+    const [first, last] = [this.gots[0], this.gots.at(-1)];
+    const ms = this.gots.length > 1 ? last.at - first.at : 0;
+    return ms < SPEED_MIN ? 0 : ((last.bytes - first.bytes) * 8000) / ms;
+  }
+
+  /** How old the oldest byte is that follows so many, in s. */
+  #age(taken) {
+    const oldest = this.unheard.find(({ end }) => end > taken);
+    return oldest ? (this.now() - oldest.at) / 1000 : 0;
   }
 
   #become(state, why = null) {
@@ -98,7 +112,7 @@ export class Line {
 
   #connect() {
     this.#leave();
-    Object.assign(this, { sent: 0, taken: 0, unheard: [], heard: this.now(), why: null, wasLive: false });
+    Object.assign(this, { sent: 0, taken: 0, unheard: [], gots: [], heard: this.now(), why: null, wasLive: false });
     const socket = this.open(this.url);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
@@ -123,6 +137,7 @@ export class Line {
     } else if (said.type === "got") {
       this.taken = said.bytes;
       this.unheard = this.unheard.filter(({ end }) => end > said.bytes);
+      this.gots = [...this.gots, { at: this.heard, bytes: said.bytes }].filter(({ at }) => this.heard - at <= SPEED_MAX);
     } else if (said.type === "error") {
       this.why = said;
     }

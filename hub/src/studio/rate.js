@@ -11,9 +11,11 @@ export const LATE = 0.5; // s behind
 export const LOST = 2;
 const CAUGHT_UP = 0.3; // s behind, below which a new group is sent again, and the bitrate may go up
 const DOWN = 0.7;
-const UP = 1.15;
+const SHARE = 0.85; // of what the line was seen to take
+const STEEPEST = 0.25;
+const UP = 1.2;
 const DOWN_EVERY = 1500; // ms: what a step changes is seen only once the line has drained
-const UP_EVERY = 5000;
+const UP_EVERY = 4000;
 const FLOOR = 150_000; // bit/s: below it a picture is none
 
 export class Rate {
@@ -23,16 +25,23 @@ export class Rate {
     this.bitrate = target;
     this.dropped = 0; // groups
     this.isDropping = false;
+    this.hasLowered = false; // since it drops
     this.changed = -Infinity;
     this.fine = null; // since when the line keeps up
   }
 
-  /** Looks at the line; returns whether the bitrate is another one than before. */
-  look(now, behind) {
+  /** Looks at the line, whose speed is in bit/s or 0; returns whether the bitrate is another one than before. */
+  look(now, behind, speed = 0) {
     const before = this.bitrate;
     if (behind > CAUGHT_UP) {
       this.fine = null;
-      if (behind > LATE && now - this.changed >= DOWN_EVERY) this.set(now, Math.max(Math.min(FLOOR, this.target), before * DOWN));
+      // While groups are dropped nothing of this bitrate is sent, so what is late says nothing about it.
+      const isDue = behind > LATE && now - this.changed >= DOWN_EVERY && !(this.isDropping && this.hasLowered);
+      if (isDue) {
+        const lower = Math.max(Math.min(before * DOWN, speed > 0 ? SHARE * speed : Infinity), before * STEEPEST);
+        this.hasLowered = this.isDropping;
+        this.set(now, Math.max(Math.min(FLOOR, this.target), lower));
+      }
     } else {
       this.fine ??= now;
       if (now - Math.max(this.fine, this.changed) >= UP_EVERY) this.set(now, Math.min(this.target, before * UP));
@@ -48,7 +57,7 @@ export class Rate {
   /** Whether the next fragment is sent. Call it for each, in order. */
   admits(startsGroup, behind) {
     if (this.isDropping) {
-      if (startsGroup && behind <= CAUGHT_UP) this.isDropping = false;
+      if (startsGroup && behind <= CAUGHT_UP) this.isDropping = this.hasLowered = false;
       else if (startsGroup) this.dropped += 1;
     } else if (behind > LOST) {
       this.isDropping = true;
@@ -59,7 +68,7 @@ export class Rate {
 
   /** A new stream begins on a new line. */
   renew() {
-    this.isDropping = false;
+    this.isDropping = this.hasLowered = false;
     this.fine = null;
   }
 }

@@ -249,7 +249,7 @@ const twoDigits = (n) => String(n).padStart(2, "0");
 setInterval(() => {
   if (!line) return;
   const behind = line.behind;
-  if (state() === "live" && rate.look(performance.now(), behind)) encoder.rate(rate.bitrate);
+  if (state() === "live" && rate.look(performance.now(), behind, line.speed)) encoder.rate(rate.bitrate);
   // A recording can't be thinned: the next one is smaller.
   if (state() === "live" && making.way === "recorder" && behind > LOST) {
     rate.dropped += 1;

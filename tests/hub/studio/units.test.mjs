@@ -47,13 +47,29 @@ test("a line that is late gets less, by steps, and more again once it keeps up",
   for (let at = 2000; at < 60_000; at += 500) rate.look(at, 1);
   assert.equal(rate.bitrate, 150_000, "not below a picture");
   let last = rate.bitrate;
-  for (let at = 60_000; at < 65_000; at += 500) assert.equal(rate.look(at, 0), false, "it is not sure yet");
-  for (let at = 65_000; at < 400_000; at += 500) {
+  for (let at = 60_000; at < 64_000; at += 500) assert.equal(rate.look(at, 0), false, "it is not sure yet");
+  for (let at = 64_000; at < 400_000; at += 500) {
     rate.look(at, 0);
-    assert.ok(rate.bitrate >= last && rate.bitrate <= last * 1.151);
+    assert.ok(rate.bitrate >= last && rate.bitrate <= last * 1.201);
     last = rate.bitrate;
   }
   assert.equal(rate.bitrate, 2_000_000);
+});
+
+test("where the line's speed is known the bitrate goes there, and while groups are dropped no further", () => {
+  const rate = new Rate(2_000_000);
+  rate.look(0, 1, 1_000_000);
+  assert.equal(rate.bitrate, 850_000);
+  rate.look(2000, 1, 100_000);
+  assert.equal(rate.bitrate, 212_500, "not by more than a step");
+  assert.equal(rate.admits(false, 3), false);
+  const other = new Rate(2_000_000);
+  other.admits(true, 3);
+  for (let at = 0; at < 20_000; at += 500) other.look(at, 3, 1_000_000);
+  assert.equal(other.bitrate, 850_000);
+  assert.equal(other.admits(true, 0), true);
+  other.look(30_000, 1, 0);
+  assert.equal(other.bitrate, 595_000);
 });
 
 test("a line that is lost gets whole groups, or none", () => {
@@ -189,6 +205,22 @@ test("what the hub has not taken counts as behind, and its silence as a broken l
   it.pass(2000);
   it.line.send(new Uint8Array(10));
   assert.equal(it.states.at(-1), "waiting silent");
+});
+
+test("once it is late, the line's speed says how late it will be", () => {
+  const it = stage();
+  it.line.start();
+  it.live();
+  for (let n = 1; n <= 10; n += 1) {
+    it.line.send(new Uint8Array(50_000));
+    it.pass(100);
+    if (n % 2 === 0) it.says({ type: "got", bytes: n * 5_000 });
+  }
+  // 5 000 bytes each 100 ms were taken, 450 000 are on their way.
+  assert.equal(it.line.speed, 400_000);
+  assert.equal(it.line.behind, 8.5);
+  it.says({ type: "got", bytes: 490_000 });
+  assert.equal(it.line.behind, 0, "a burst on a line that is fast is not late");
 });
 
 test("one that never opens is given up, and a renewed one begins soon", () => {
