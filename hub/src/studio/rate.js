@@ -30,7 +30,7 @@ export class Rate {
     this.fine = null; // since when the line keeps up
   }
 
-  /** Looks at the line, whose speed is in bit/s or 0; returns whether the bitrate is another one than before. */
+  /** Looks at the line, whose speed is in bit/s or 0; returns whether the bitrate has changed. */
   look(now, behind, speed = 0) {
     const before = this.bitrate;
     if (behind > CAUGHT_UP) {
