@@ -35,7 +35,7 @@ export class Rate {
     const before = this.bitrate;
     if (behind > CAUGHT_UP) {
       this.fine = null;
-      // While groups are dropped nothing of this bitrate is sent, so what is late says nothing about it.
+      // Of what is dropped nothing is sent, so what is late says nothing about its bitrate.
       const isDue = behind > LATE && now - this.changed >= DOWN_EVERY && !(this.isDropping && this.hasLowered);
       if (isDue) {
         const lower = Math.max(Math.min(before * DOWN, speed > 0 ? SHARE * speed : Infinity), before * STEEPEST);
