@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use hub::call::{Answer, Call};
+use hub::{
+    Name,
+    call::{Answer, Call},
+};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -29,6 +32,7 @@ use tokio::{
 use crate::{
     client::KEY_VARIABLE,
     config::Config,
+    http::new_studio,
     logging,
     run::{Asked, Running, Signals, block_on},
     secrets::{random_key, random_secret},
@@ -121,7 +125,9 @@ async fn develop(options: &Options) -> Result<(), String> {
             () = ended(&mut signals) => return Ok(()),
         };
         running.set_pages_url(&format!("http://{pages}"));
-        announce(options.is_json, &Place { pages, api, uplink, key: &key });
+        let topic = Name::new(TOPIC).ok_or("the topic has no name")?;
+        let studio = new_studio(&running.shared, topic).map_err(|error| error.to_string())?;
+        announce(options.is_json, &Place { pages, api, uplink, key: &key, studio: &studio });
         tokio::select! {
             why = relay.forward() => Err(why),
             () = ended(&mut signals) => Ok(()),
@@ -292,28 +298,34 @@ struct Place<'a> {
     api: SocketAddr,
     uplink: SocketAddr,
     key: &'a str,
+    /// A path of the API.
+    studio: &'a str,
 }
 
 fn announce(is_json: bool, place: &Place<'_>) {
-    let Place { pages, api, uplink, key } = place;
+    let Place { pages, api, uplink, key, studio } = place;
     let share = format!("http://{pages}/s/{TOPIC}");
     let text = if is_json {
-        let api = format!("http://{api}");
-        json!({ "share": share, "api": api, "key": key, "topic": TOPIC, "uplink": uplink.to_string() }).to_string()
+        json!({
+            "share": share, "api": format!("http://{api}"), "key": key, "topic": TOPIC, "uplink": uplink.to_string(),
+            "studio": format!("http://{api}{studio}"),
+        })
+        .to_string()
     } else {
-        text(&share, &format!("http://{api}"), key)
+        text(&share, &format!("http://{api}"), key, studio)
     };
     // It goes on if the reader has gone.
     let mut out = io::stdout();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-fn text(share: &str, api: &str, key: &str) -> String {
+fn text(share: &str, api: &str, key: &str, studio: &str) -> String {
     let headers = format!("-H \"Authorization: Bearer ${KEY_VARIABLE}\" -H 'Content-Type: application/json'");
     let other = if api.ends_with(&format!(":{API_PORT}")) { String::new() } else { format!(" --api {api}") };
     let live = api.replacen("://", &format!("://x:${KEY_VARIABLE}@"), 1);
     format!(
         "\nA hub and a relay are running. Open the share page:\n\n  {share}\n\n\
+         Go live with a camera, in the browser:\n\n  {api}{studio}\n\n\
          Then paste into another terminal. The first line is the key, which may do everything:\n\n\
          \x20 export {KEY_VARIABLE}={key}\n\n\
          Say something:\n\n\

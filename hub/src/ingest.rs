@@ -3,7 +3,7 @@
 //! Owns the way of a stream: its track, its lease, its chunks, its end. [`media`] splits the bytes;
 //! each piece is published before the next one is looked at, so that an engine which is slow slows
 //! the encoder and nothing is held. Refuses what the smallest box would drop, and says how to set
-//! the encoder. Doesn't know where the bytes come from: `http/media.rs` and `http/studio.rs` do.
+//! the encoder. Doesn't know where the bytes come from: `http/media.rs` and `http/socket.rs` do.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use hub::{
     call::{Answer, Call},
     engine::{Append, Lease, LinkHash, Part, Refusal},
 };
+use hyper::StatusCode;
 use media::{MediaError, Piece, Splitter, codecs, mp4};
 use wire::Track;
 
@@ -223,6 +224,14 @@ impl Drop for Ingest {
         log::info!("{}: {} has ended after {groups} groups, {chunks} chunks", self.topic, track.name());
         self.shared.tell(Call::Release { topic: self.topic.clone(), track, stream: self.lease.stream });
     }
+}
+
+/// Whether another attempt would be in vain after a problem with this status and code. Another
+/// stream's lease runs out, and a hub that is busy or restarts comes back.
+pub fn is_final(status: StatusCode, code: &str) -> bool {
+    status.is_client_error()
+        && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+        && code != "already_live"
 }
 
 /// What is wrong with a stream, and how to set the encoder.

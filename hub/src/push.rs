@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     client::{self, CALL_TIME, Failure, Target, Way},
-    ingest::remedy,
+    ingest::{is_final, remedy},
 };
 
 /// Pieces that were read and not sent yet: the encoder waits while there are more.
@@ -42,7 +42,7 @@ pub fn push(target: &Target, topic: &str) -> Result<String, Failure> {
             let why = match attempt(&way, &mut input).await {
                 Ok((status, answer)) if status.is_success() => return Ok(summary(topic, &answer)),
                 Ok((status, answer)) => match client::refused(status, &answer) {
-                    refused if is_final(status, &answer) => return Err(refused),
+                    refused if is_final(status, answer["code"].as_str().unwrap_or_default()) => return Err(refused),
                     refused => refused,
                 },
                 Err(why) => way.unreachable(&why),
@@ -78,14 +78,6 @@ async fn attempt(way: &Way, input: &mut Input) -> Result<(StatusCode, Value), St
     };
     let (status, body) = answered;
     Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
-}
-
-/// Whether another attempt is in vain. Another stream's lease runs out, and a hub that is busy or
-/// restarts comes back.
-fn is_final(status: StatusCode, answer: &Value) -> bool {
-    status.is_client_error()
-        && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-        && answer["code"] != "already_live"
 }
 
 fn summary(topic: &str, answer: &Value) -> String {

@@ -445,7 +445,7 @@ fn dev_starts_a_hub_and_a_relay_and_ends_both() {
     for signal in [Signal::TERM, Signal::INT] {
         let (dev, told) = dev();
         let keys: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["api", "key", "share", "topic", "uplink"]);
+        assert_eq!(keys, ["api", "key", "share", "studio", "topic", "uplink"]);
         assert!(told["key"].as_str().unwrap().starts_with("slk_"));
         let [pages, api] = [&told["share"], &told["api"]].map(place);
         let mut page = TcpStream::connect(pages).unwrap();

@@ -1092,9 +1092,14 @@ class Player {
   #steer(fed) {
     const element = this.#element;
     const end = this.end;
-    if (!end || element.seeking) return;
+    if (!end) return;
     const { buffered } = this.#buffer;
     const last = buffered.length - 1;
+    if (element.seeking) {
+      // A seek into a few pictures before a hole never ends: there are too few to begin with.
+      if (element.currentTime < buffered.start(last) && now() - this.#sought > 2_000) this.#seek(this.#best());
+      return;
+    }
     if (!this.#started) {
       if (!fed) return;
       this.#started = true;

@@ -41,7 +41,8 @@ pub fn sum(config: &Config) -> String {
         ("relays: queues and buffers", times(numbers.relays, relay).saturating_add(STRANGERS * relay)),
         ("API: connections", times(numbers.connections, CONNECTION)),
         ("API: bodies", BODIES_SIZE_MAX),
-        ("API: streams of picture and sound", times(numbers.streams, STREAM + 2 * kib(numbers.chunk_kib))),
+        // A WebSocket holds a message besides.
+        ("API: streams of picture and sound", times(numbers.streams, STREAM + CONNECTION + 3 * kib(numbers.chunk_kib))),
         ("requests of relays that wait", times(numbers.waiting, 2 * ROW + LINK_SIZE_MAX)),
         ("grants and denials", times(numbers.grants, 2 * ROW).saturating_add(10_000 * (ROW + REASON_SIZE_MAX))),
         ("events for the webhook", times(numbers.notices, ROW + PAGE_DATA_SIZE_MAX)),

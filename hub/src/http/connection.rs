@@ -2,9 +2,17 @@
 //!
 //! Owns the socket from `accept` to its end. A head has 5 s and 16 KiB; an answer must make
 //! progress; between two requests the client may pause. Refuses connections that have no place. The
-//! time of a body is `body.rs`'s, since a route may take bodies without end. Doesn't know routes.
+//! time of a body is `body.rs`'s, since a route may take bodies without end; a connection that
+//! becomes a WebSocket is `socket.rs`'s from there on. Doesn't know routes.
 
-use std::{convert::Infallible, net::IpAddr, pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    net::IpAddr,
+    pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -19,6 +27,8 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     Api,
     places::{Full, Kind, Place, is_trusted},
+    socket,
+    studio::Upgrade,
     watched::{Phase, Watched},
 };
 
@@ -92,14 +102,20 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(api: Arc<Api>, stream: 
     let mut phases = phase.subscribe();
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase)));
     let served = Arc::clone(&api);
+    // Set by the answer after which this is a WebSocket.
+    let upgrade = Arc::new(OnceLock::new());
+    let upgrades = Arc::clone(&upgrade);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         phase.send_replace(Phase::Serving);
-        let (api, phase) = (Arc::clone(&served), Arc::clone(&phase));
-        async move {
-            let response = super::answer(&api, peer, request).await;
+        let (api, phase, upgrades) = (Arc::clone(&served), Arc::clone(&phase), Arc::clone(&upgrades));
+        Box::pin(async move {
+            let mut response = super::answer(&api, peer, request).await;
+            if let Some(upgrade) = response.extensions_mut().remove::<Upgrade>() {
+                let _ = upgrades.set(upgrade);
+            }
             phase.send_replace(Phase::Answering);
             Ok::<_, Infallible>(response)
-        }
+        })
     });
     let mut connection = http1::Builder::new()
         .max_header_size(HEAD_SIZE_MAX)
@@ -113,11 +129,12 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(api: Arc<Api>, stream: 
     loop {
         let phase = *phases.borrow_and_update();
         tokio::select! {
-            ended = &mut connection => {
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
                 if let Err(error) = ended {
                     log::debug!("a connection of {peer} with the API has ended: {error}");
+                    return;
                 }
-                return;
+                break;
             }
             _ = phases.changed() => {}
             () = &mut ended, if !is_ending => {
@@ -135,6 +152,12 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(api: Arc<Api>, stream: 
                 return;
             }
         }
+    }
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner();
+    match upgrade.get() {
+        Some(_place) => socket::serve(&api, io.into_inner(), &parts.read_buf, peer).await,
+        None => drop(timeout(LINGER_TIME, io.shutdown()).await),
     }
 }
 

@@ -17,8 +17,10 @@ use crate::metrics::{self, Figures};
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The statuses that are counted each by itself, in their order. 0 stands for every other one.
-const STATUSES: [u16; 22] =
-    [0, 101, 200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 429, 500, 501, 503, 507];
+const STATUSES: [u16; 24] = [
+    0, 101, 200, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 426, 429, 500, 501, 503,
+    507,
+];
 
 /// How many answers had which status.
 #[derive(Default)]

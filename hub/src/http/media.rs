@@ -2,14 +2,16 @@
 //!
 //! Owns the body without end: it is read as it comes, and each chunk is published before more is
 //! read. A pause of 10 s ends the request, so does the hub's own end; an encoder that has ended
-//! ends it well. Logs each refusal, since encoders don't show the answer. Refuses more streams than
-//! have a place. Doesn't know containers: `ingest.rs` and [`media`] do.
+//! ends it well. The studio's WebSocket is carried by the same code, as another [`Source`]. Logs
+//! each refusal, since encoders don't show the answer. Refuses more streams than have a place.
+//! Doesn't know containers: `ingest.rs` and [`media`] do.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap, StatusCode,
+    body::{Bytes, Incoming},
     header::{AUTHORIZATION, EXPECT},
 };
 use serde::Serialize;
@@ -19,22 +21,32 @@ use tokio::{
 };
 
 use super::{
-    Api, answers,
+    Api, Limits, answers,
     asked::{self, Asked},
+    auth::Caller,
     body::Reply,
     places,
     problem::Problem,
 };
-use crate::ingest::{Fault, Ingest, Limits};
+use crate::ingest::{self, Fault, Ingest, Told};
 
 /// The next bytes must come within this time.
 pub const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often a stream asks for its lease.
-pub const KEEP_EVERY: Duration = Duration::from_secs(1);
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Where a stream's bytes come from.
+pub trait Source {
+    /// The next bytes, cut anywhere; `None` at the stream's end. Loses nothing if it is dropped.
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem>;
+
+    /// Learns what came of the bytes so far.
+    async fn took(&mut self, _told: &Told) {}
+}
 
 /// What a stream came to.
 #[derive(Serialize)]
-struct Ended {
+pub struct Ended {
     mime: String,
     groups: u64,
     chunks: u64,
@@ -45,19 +57,42 @@ pub async fn receive(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let [] = asked.parameters([])?;
     let topic = asked.topic()?;
     let _place = place(asked.api)?;
-    let limits = Limits { chunk_size_max: asked.limits.chunk_size_max, group_size_max: asked.limits.group_size_max };
-    let (shared, caller) = (Arc::clone(&asked.api.shared), &asked.caller);
-    let mut ingest = Ingest::new(shared, topic, caller.hash(), caller.token(), limits);
+    let mut ingest = ingest(asked.api, topic, &asked.caller, asked.limits);
+    Reply::json(&carry(asked.api, &mut ingest, &mut asked.body).await?)
+}
+
+impl Source for Incoming {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        while let Some(part) = self.frame().await {
+            let part =
+                part.map_err(|error| Problem::bad("broken_body", format!("the stream broke off: {error}")).closing())?;
+            // Trailers mean nothing here.
+            if let Ok(bytes) = part.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A caller's stream to a topic.
+pub fn ingest(api: &Api, topic: hub::Name, caller: &Caller, limits: Limits) -> Ingest {
+    let limits = ingest::Limits { chunk_size_max: limits.chunk_size_max, group_size_max: limits.group_size_max };
+    Ingest::new(Arc::clone(&api.shared), topic, caller.hash(), caller.token(), limits)
+}
+
+/// Publishes all that comes from a source, and keeps the lease meanwhile.
+pub async fn carry(api: &Api, ingest: &mut Ingest, source: &mut impl Source) -> Result<Ended, Problem> {
     // Nothing was read yet: an encoder that waits for `100 Continue` gets this answer instead.
     ingest.may_begin().await.map_err(problem)?;
     let mut keep = interval(KEEP_EVERY);
     keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pause = sleep(PAUSE_MAX);
-    let ended = asked.api.ended();
+    let ended = api.ended();
     tokio::pin!(pause, ended);
     loop {
-        let part = tokio::select! {
-            part = asked.body.frame() => part,
+        let bytes = tokio::select! {
+            bytes = source.next() => bytes?,
             () = &mut pause => return Err(paused()),
             () = &mut ended => return Err(ending()),
             _ = keep.tick() => {
@@ -65,19 +100,16 @@ pub async fn receive(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
                 continue;
             }
         };
-        let Some(part) = part else { break };
-        let part =
-            part.map_err(|error| Problem::bad("broken_body", format!("the stream broke off: {error}")).closing())?;
-        // Trailers mean nothing here.
-        let Ok(bytes) = part.into_data() else { continue };
+        let Some(bytes) = bytes else { break };
         ingest.push(&bytes).await.map_err(problem)?;
+        source.took(ingest.told()).await;
         pause.as_mut().reset(Instant::now() + PAUSE_MAX);
     }
-    let told = ingest.told();
-    if told.mime.is_empty() {
+    let Told { mime, groups, chunks } = ingest.told().clone();
+    if mime.is_empty() {
         return Err(Problem::value("the stream ended before its header was whole").closing());
     }
-    Reply::json(&Ended { mime: told.mime.clone(), groups: told.groups, chunks: told.chunks })
+    Ok(Ended { mime, groups, chunks })
 }
 
 /// The place of a stream.
@@ -89,7 +121,7 @@ pub fn place(api: &Api) -> Result<OwnedSemaphorePermit, Problem> {
 }
 
 /// Why a stream ended before its end.
-pub fn problem(fault: Fault) -> Problem {
+fn problem(fault: Fault) -> Problem {
     match fault {
         Fault::Media(detail) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_media", detail),
         Fault::Answer(answer) => answers::problem(answer, "there is no such topic"),
@@ -126,7 +158,8 @@ impl Sender {
     }
 }
 
-fn ending() -> Problem {
+/// The hub ends.
+pub fn ending() -> Problem {
     Problem::unavailable("ending", "the hub ends or restarts; connect again").closing()
 }
 

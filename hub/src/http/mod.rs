@@ -21,7 +21,9 @@ mod places;
 mod problem;
 mod pusher;
 mod routes;
+mod socket;
 mod state;
+mod studio;
 mod target;
 mod tokens;
 mod topics;
@@ -44,7 +46,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use self::places::Places;
-pub use self::{body::BODIES_SIZE_MAX, connection::converse, links::LINK_TTL_S_MAX, pusher::App};
+pub use self::{body::BODIES_SIZE_MAX, connection::converse, links::LINK_TTL_S_MAX, pusher::App, tokens::new_studio};
 use crate::shared::Shared;
 
 /// The wait after an `accept` that failed: file descriptors are short.
@@ -177,10 +179,12 @@ pub async fn serve(api: Arc<Api>, listener: TcpListener, tls: watch::Receiver<Op
 #[cfg(test)]
 mod tests;
 
-/// Answers a request: one of Pusher's API, or of the hub's own.
+/// Answers a request: one of Pusher's API, of the studio, or of the hub's own API.
 async fn answer(api: &Api, peer: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let response = if apps::is_here(request.uri().path()) {
         apps::answer(api, peer, request).await
+    } else if studio::is_here(request.uri().path()) {
+        studio::answer(api, peer, &request)
     } else {
         routes::answer(api, peer, request).await
     };

@@ -4,7 +4,10 @@
 //! on the back end. It is revoked as a link is, by `POST /v1/revoke`. Refuses topics that the
 //! caller's key is not for. The format is the machine's.
 
-use hub::token::{self, Token};
+use hub::{
+    Name,
+    token::{self, Token},
+};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +15,9 @@ use super::{
     asked::{Asked, SMALL_SIZE_MAX},
     body::{self, Reply},
     problem::Problem,
+    studio,
 };
+use crate::shared::Shared;
 
 /// The time to live of a token where the caller says none, and at most: 12 hours and 10 years.
 const TTL_S: u64 = 12 * 3600;
@@ -30,6 +35,8 @@ struct Made {
     token: String,
     /// When it ends, in seconds since 1970.
     end: u32,
+    /// The page that goes live with it, as a path of the API.
+    studio: String,
 }
 
 /// `POST /v1/topics/{topic}/ingest-tokens`.
@@ -42,13 +49,29 @@ pub async fn make(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     if !(1..=TTL_S_MAX).contains(&ttl_s) {
         return Err(Problem::value(format!("\"ttl_s\" is a number from 1 to {TTL_S_MAX}, in seconds")));
     }
-    let now_s = asked.api.shared.moment().unix_us / 1_000_000;
-    let end_s = u32::try_from(now_s.saturating_add(ttl_s)).unwrap_or(u32::MAX);
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|error| {
+    let made = Made::new(&asked.api.shared, topic, ttl_s).map_err(|error| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("there are no random bytes: {error}"))
     })?;
-    let said = Token { topic, end_s };
-    let token = asked.api.shared.read(|hub, _, _| token::sign(hub.fleet_key(), &said, random));
-    Reply::json(&Made { token, end: end_s })
+    Reply::json(&made)
+}
+
+/// The studio of a topic, with a new token, as a path of the API.
+///
+/// # Errors
+/// There are no random bytes.
+pub fn new_studio(shared: &Shared, topic: Name) -> Result<String, getrandom::Error> {
+    Made::new(shared, topic, TTL_S).map(|made| made.studio)
+}
+
+impl Made {
+    fn new(shared: &Shared, topic: Name, ttl_s: u64) -> Result<Self, getrandom::Error> {
+        let now_s = shared.moment().unix_us / 1_000_000;
+        let end_s = u32::try_from(now_s.saturating_add(ttl_s)).unwrap_or(u32::MAX);
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)?;
+        let said = Token { topic, end_s };
+        let token = shared.read(|hub, _, _| token::sign(hub.fleet_key(), &said, random));
+        let studio = studio::link(&said.topic, &token);
+        Ok(Self { token, end: end_s, studio })
+    }
 }

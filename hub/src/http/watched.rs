@@ -50,6 +50,11 @@ impl<S> Watched<S> {
         Self { stream, phase, lingered_size: 0 }
     }
 
+    /// The stream itself, no longer watched.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+
     fn phase(&self) -> Phase {
         *self.phase.borrow()
     }

@@ -12,6 +12,7 @@ mod publishing;
 mod pusher;
 mod refusing;
 mod slow;
+mod studio;
 mod tls;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

@@ -5,14 +5,19 @@
 
 use std::sync::Arc;
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use http_body_util::Full;
 use hyper::Request;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{Message, client::IntoClientRequest as _},
+};
 
-use super::{Server, got};
+use super::{DEADLINE, Server, got};
 
 /// An acceptor with a new certificate, and a client that trusts it alone.
 fn pair() -> (TlsAcceptor, TlsConnector) {
@@ -46,6 +51,21 @@ async fn a_new_certificate_holds_from_the_next_connection_on() {
     server.tls.send_replace(Some(second.0));
     assert_eq!(health(&server, &second.1).await.unwrap(), 200);
     assert!(health(&server, &first.1).await.is_err());
+}
+
+#[tokio::test]
+async fn the_studios_websocket_goes_through_it() {
+    let server = Server::start().await;
+    let (acceptor, connector) = pair();
+    server.tls.send_replace(Some(acceptor));
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let stream = connector.connect("hub.example".try_into().unwrap(), stream).await.unwrap();
+    let mut request = "wss://hub.example/studio/ws".into_client_request().unwrap();
+    request.headers_mut().insert("origin", "https://hub.example".parse().unwrap());
+    let (mut socket, _) = client_async(request, stream).await.unwrap();
+    socket.send(Message::text(r#"{"token":"slt_x","topic":"room"}"#)).await.unwrap();
+    let said = timeout(DEADLINE, socket.next()).await.unwrap().unwrap().unwrap();
+    assert!(said.to_text().unwrap().contains("unknown_key"), "{said}");
 }
 
 #[tokio::test]

@@ -1,0 +1,302 @@
+/**
+ * browser.test.mjs: the studio in a real Chromium with a made-up camera, against a real hub and a real relay.
+ *
+ * Needs Playwright in tests/browser. SHOTS=DIRECTORY writes pictures of the page in its states.
+ */
+import { after, before, test } from "node:test";
+
+import { assert, call, goLive, isLive, link, plays, sleep, start, tab, until } from "./stage.mjs";
+
+let place;
+before(async () => { place = await start(); });
+after(() => place?.end());
+
+const problem = (page, code) => page.waitForSelector(`html[data-problem="${code}"]`, { state: "attached" });
+const shown = (page) => page.textContent("#problem");
+const eventually = async (is, what) => {
+  for (let n = 0; n < 300; n += 1) {
+    if (await is()) return;
+    await sleep(100);
+  }
+  assert.fail(what);
+};
+const shoot = async (page, name) => {
+  if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${name}.png`, fullPage: true });
+};
+
+test("the camera goes live, a share page plays it, and stops", async () => {
+  const page = await tab(place);
+  const { url } = await link(place, "camera");
+  await page.goto(url);
+  await shoot(page, "empty-phone-light");
+  await page.click("#use-camera");
+  await until(page, "ready");
+  assert.equal(await page.evaluate(() => document.querySelector("#preview").srcObject.getTracks().length), 2);
+  await shoot(page, "ready-phone-light");
+  await page.click("#go");
+  await until(page, "live");
+  assert.equal(await page.getAttribute("html", "data-way"), "codecs");
+  assert.equal(await isLive(place, "camera"), true);
+  const share = await tab(place);
+  await share.goto(place.share.replace("demo", "camera"));
+  await plays(share);
+  assert.deepEqual(await share.evaluate(() => [document.querySelector("#video").videoWidth, document.querySelector("#video").videoHeight]), [1280, 720]);
+  await page.waitForFunction(() => /[1-9]\d* kbit/.test(document.querySelector("#sent").textContent));
+  assert.match(await page.textContent("#label"), /1280×720 · H\.264/);
+  // What is muted, changed and shared goes on in the same stream.
+  await page.click("#mute");
+  assert.equal(await page.evaluate(() => document.querySelector("#preview").srcObject.getAudioTracks()[0].enabled), false);
+  await page.click("#mute");
+  const from = await share.evaluate(() => document.querySelector("#video").currentTime);
+  await page.selectOption("#camera", { index: 0 });
+  await share.waitForFunction((then) => document.querySelector("#video").currentTime > then + 3, from);
+  assert.equal(await page.getAttribute("html", "data-state"), "live");
+  await shoot(page, "live-phone-light");
+  await page.click("#stop");
+  await until(page, "ready");
+  await eventually(async () => !(await isLive(place, "camera")), "the stream has not ended");
+  // And once more, with the same link.
+  await page.click("#go");
+  await until(page, "live");
+  await plays(share);
+  assert.deepEqual([...page.complaints, ...share.complaints], []);
+  await page.context().close();
+  await share.context().close();
+});
+
+test("a browser without WebCodecs records", async () => {
+  const page = await tab(place);
+  await page.addInitScript(() => { delete globalThis.VideoEncoder; delete globalThis.AudioEncoder; delete globalThis.MediaStreamTrackProcessor; });
+  await goLive(page, (await link(place, "recorder")).url);
+  assert.equal(await page.getAttribute("html", "data-way"), "recorder");
+  const share = await tab(place);
+  await share.goto(place.share.replace("demo", "recorder"));
+  await plays(share);
+  // Another source is another recording.
+  await page.selectOption("#microphone", "off");
+  await plays(share);
+  await until(page, "live");
+  assert.deepEqual([...page.complaints, ...share.complaints], []);
+  await page.context().close();
+  await share.context().close();
+});
+
+test("a browser without track processors encodes all the same", async () => {
+  const page = await tab(place);
+  await page.addInitScript(() => { delete globalThis.MediaStreamTrackProcessor; });
+  await goLive(page, (await link(place, "worklet")).url);
+  assert.equal(await page.getAttribute("html", "data-way"), "codecs");
+  assert.match(await page.evaluate(async () => {
+    while (!document.querySelector("#label").textContent) await new Promise((done) => { setTimeout(done, 50); });
+    return document.querySelector("#label").textContent;
+  }), /Opus|AAC/);
+  const share = await tab(place);
+  await share.goto(place.share.replace("demo", "worklet"));
+  await plays(share);
+  assert.ok(await share.evaluate(() => document.querySelector("#video").webkitAudioDecodedByteCount > 0), "there is no sound");
+  assert.deepEqual([...page.complaints, ...share.complaints], []);
+  await page.context().close();
+  await share.context().close();
+});
+
+test("a token that is revoked ends it with words, and so does one whose time is over", async () => {
+  const page = await tab(place);
+  const { url, token } = await link(place, "revoked");
+  await goLive(page, url);
+  await call(place, "POST", "/v1/revoke", { token, reason: "the show is over" });
+  await until(page, "refused");
+  await problem(page, "token_revoked");
+  assert.match(await shown(page), /taken back.*the show is over.*new one/);
+  await shoot(page, "refused-phone-light");
+  const short = await link(place, "expired", { ttl_s: 1 });
+  await sleep(2100);
+  await page.goto("about:blank");
+  await page.goto(short.url);
+  await page.click("#use-camera");
+  await until(page, "ready");
+  await page.click("#go");
+  await problem(page, "unknown_key");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("a hub that is gone and comes back is found again, and viewers go on", async () => {
+  const page = await tab(place);
+  const sockets = [];
+  await page.routeWebSocket(/studio\/ws/, (socket) => { sockets.push({ socket, server: socket.connectToServer() }); });
+  await goLive(page, (await link(place, "again")).url);
+  const share = await tab(place);
+  await share.goto(place.share.replace("demo", "again"));
+  await plays(share);
+  await sockets[0].socket.close({ code: 1012, reason: "dropped" });
+  await sockets[0].server.close();
+  await until(page, "waiting");
+  await shoot(page, "waiting-phone-light");
+  await until(page, "live");
+  assert.equal(sockets.length, 2);
+  await plays(share);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+  await share.context().close();
+});
+
+test("one encoder at a time: the other waits for its turn", async () => {
+  const [one, other] = [await tab(place), await tab(place)];
+  await goLive(one, (await link(place, "turns")).url);
+  await other.goto((await link(place, "turns")).url);
+  await other.click("#use-camera");
+  await until(other, "ready");
+  await other.click("#go");
+  await problem(other, "already_live");
+  assert.match(await shown(other), /Somebody else is live/);
+  assert.equal(await one.getAttribute("html", "data-state"), "live");
+  await one.click("#stop");
+  await until(other, "live");
+  assert.equal(await other.isVisible("#problem"), false);
+  assert.deepEqual([...one.complaints, ...other.complaints], []);
+  await one.context().close();
+  await other.context().close();
+});
+
+test("a slow line gets less, then whole groups are dropped, and all is well again after it", async () => {
+  const page = await tab(place);
+  // The hub takes nothing for a while: what is sent waits in front of it.
+  await page.addInitScript(() => {
+    const { send } = WebSocket.prototype;
+    globalThis.line = { isShut: false, held: [] };
+    Object.defineProperty(WebSocket.prototype, "bufferedAmount", { get() { return globalThis.line.held.reduce((size, [, what]) => size + what.byteLength, 0); } });
+    WebSocket.prototype.send = function (what) {
+      if (globalThis.line.isShut && typeof what !== "string") globalThis.line.held.push([this, what]);
+      else send.call(this, what);
+    };
+    globalThis.line.open = () => {
+      globalThis.line.isShut = false;
+      for (const [socket, what] of globalThis.line.held.splice(0)) send.call(socket, what);
+    };
+  });
+  let sockets = 0;
+  page.on("websocket", () => { sockets += 1; });
+  await goLive(page, (await link(place, "slow")).url);
+  const share = await tab(place);
+  await share.goto(place.share.replace("demo", "slow"));
+  await plays(share);
+  await page.evaluate(() => { globalThis.line.isShut = true; });
+  await page.waitForFunction(() => Number(document.querySelector("#dropped").textContent) >= 1);
+  assert.match(await page.textContent("#label"), /lowered to \d+ kbit/);
+  await shoot(page, "slow-phone-light");
+  await page.evaluate(() => { globalThis.line.open(); });
+  const from = await share.evaluate(() => document.querySelector("#video").currentTime);
+  await share.waitForFunction((then) => document.querySelector("#video").currentTime > then + 2, from);
+  await page.waitForFunction(() => document.querySelector("#behind").textContent === "0.0 s");
+  assert.equal(await page.getAttribute("html", "data-state"), "live");
+  assert.equal(sockets, 1, "another bitrate is no other stream");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+  await share.context().close();
+});
+
+test("a screen goes live, and in its place a picture of another shape, at the same size", async () => {
+  const page = await tab(place);
+  await page.addInitScript(() => {
+    MediaDevices.prototype.getUserMedia = async () => {
+      const canvas = Object.assign(document.createElement("canvas"), { width: 360, height: 640 });
+      const context = canvas.getContext("2d");
+      setInterval(() => {
+        context.fillStyle = `hsl(${(performance.now() / 10) % 360} 80% 50%)`;
+        context.fillRect(0, 0, 360, 640);
+      }, 40);
+      return canvas.captureStream(25);
+    };
+  });
+  let sockets = 0;
+  page.on("websocket", () => { sockets += 1; });
+  await page.goto((await link(place, "screen")).url);
+  await page.selectOption("#microphone", "off");
+  await page.click("#use-screen");
+  await until(page, "ready");
+  assert.equal(await page.isVisible("#camera-field"), false);
+  await page.click("#go");
+  await until(page, "live");
+  const share = await tab(place);
+  await share.goto(place.share.replace("demo", "screen"));
+  await plays(share);
+  const size = () => share.evaluate(() => { const { videoWidth, videoHeight } = document.querySelector("#video"); return `${videoWidth}x${videoHeight}`; });
+  const before = await size();
+  await page.click("#source-camera");
+  // The middle is coloured, and beside it are bars.
+  await share.waitForFunction(() => {
+    const video = document.querySelector("#video");
+    const context = new OffscreenCanvas(video.videoWidth, video.videoHeight).getContext("2d", { willReadFrequently: true });
+    context.drawImage(video, 0, 0);
+    const spread = (x) => { const [r, g, b] = context.getImageData(x, video.videoHeight / 2, 1, 1).data; return Math.max(r, g, b) - Math.min(r, g, b); };
+    return spread(video.videoWidth / 2) > 80 && spread(4) < 30;
+  });
+  assert.equal(await size(), before);
+  // At most one new stream: the encoder writes other colours into its header.
+  assert.ok(sockets <= 2, `${sockets} streams`);
+  assert.deepEqual([...page.complaints, ...share.complaints], []);
+  await page.context().close();
+  await share.context().close();
+});
+
+test("a link without its fragment, a camera that is refused, and an ended topic are explained", async () => {
+  const bare = await tab(place);
+  await bare.goto(`${place.api}/studio`);
+  await problem(bare, "noLink");
+  assert.match(await shown(bare), /whole link/);
+  assert.equal(await bare.isDisabled("#go"), true);
+  await shoot(bare, "nolink-phone-light");
+  await bare.context().close();
+  const refused = await tab(place);
+  await refused.addInitScript(() => { MediaDevices.prototype.getUserMedia = async () => { throw new DOMException("no", "NotAllowedError"); }; });
+  await refused.goto((await link(place, "refused")).url);
+  await refused.click("#use-camera");
+  await problem(refused, "denied");
+  await refused.context().close();
+  const page = await tab(place);
+  await goLive(page, (await link(place, "ended")).url);
+  await call(place, "DELETE", "/v1/topics/ended", { reason: "good night" });
+  await problem(page, "topic_ended");
+  assert.match(await shown(page), /good night/);
+  assert.deepEqual([...bare.complaints, ...refused.complaints, ...page.complaints], []);
+  await page.context().close();
+});
+
+test("nothing is wider than a small phone, and every control has a name", async () => {
+  const page = await tab(place, { viewport: { width: 320, height: 640 } });
+  await goLive(page, (await link(place, "small")).url);
+  await page.waitForFunction(() => document.querySelector("#label").textContent);
+  const found = await page.evaluate(() => ({
+    wide: document.documentElement.scrollWidth,
+    cut: [...document.querySelectorAll("button, dd")].filter((one) => one.offsetWidth && one.scrollWidth > one.clientWidth + 1).map((one) => one.id || one.textContent),
+    nameless: [...document.querySelectorAll("button, select")].filter((one) => !one.textContent.trim() && !one.getAttribute("aria-label") && !one.labels?.length).map((one) => one.id),
+    inline: document.querySelectorAll("[style], style, script:not([src])").length,
+  }));
+  assert.deepEqual(found, { wide: 320, cut: [], nameless: [], inline: 0 });
+  await shoot(page, "small-light");
+  await page.context().close();
+});
+
+if (process.env.SHOTS) test("pictures", async () => {
+  for (const colorScheme of ["light", "dark"]) for (const [device, viewport] of [["phone", { width: 390, height: 844 }], ["desktop", { width: 1280, height: 800 }]]) {
+    const page = await tab(place, { viewport, colorScheme });
+    const { url, token } = await link(place, "Late-show");
+    const name = (state) => `${state}-${device}-${colorScheme}`;
+    await page.goto(url);
+    await shoot(page, name("empty"));
+    await page.click("#use-camera");
+    await until(page, "ready");
+    await shoot(page, name("ready"));
+    await page.click("#go");
+    await until(page, "live");
+    await sleep(2500);
+    await shoot(page, name("live"));
+    await call(place, "POST", "/v1/revoke", { token });
+    await until(page, "refused");
+    await shoot(page, name("refused"));
+    await page.goto("about:blank");
+    await page.goto(`${place.api}/studio`);
+    await shoot(page, name("nolink"));
+    await page.context().close();
+  }
+});
