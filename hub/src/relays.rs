@@ -97,7 +97,7 @@ async fn converse<S: AsyncRead + AsyncWrite>(shared: &Shared, stream: S) {
         return log::error!("can't get random bytes, so a relay was refused: {error}");
     }
     let (reader, writer) = tokio::io::split(stream);
-    let (relay, wakeup) = shared.connect(wire::uplink::challenge(random));
+    let (relay, wakeup) = shared.connect(wire::uplink::marked(random));
     let why = tokio::select! {
         why = read(shared, relay, reader) => why,
         why = write(shared, relay, writer, &wakeup) => why,

@@ -15,6 +15,7 @@ class Uplink:
         self.business, self.test, self.reader, self.writer, self.hello = business, business.test, reader, writer, hello
         self.frames, self.answers_pings, self.open = Mailbox("uplink"), True, True
         self.outstanding, self.last_sent_at = set(), time.monotonic()
+        self.extended = business.extended and hello.nonce.endswith(wire.MARK)
         self.ended = asyncio.Event()
         self.task = asyncio.ensure_future(self.run())
 
@@ -24,7 +25,7 @@ class Uplink:
                 size = wire.length(await self.reader.readexactly(4))
                 payload = await self.reader.readexactly(size)
                 try:
-                    self.frame(wire.decode(wire.TO_BUSINESS_EXTENDED if self.business.extended else wire.TO_BUSINESS, payload))
+                    self.frame(wire.decode(wire.TO_BUSINESS_EXTENDED if self.extended else wire.TO_BUSINESS, payload))
                 except wire.WireError as error:
                     raise wire.WireError(f"{error} in {payload[:80].hex()}") from None
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
@@ -190,6 +191,8 @@ class Business:
             raise Mismatch(f"the relay's proof is wrong: {hello!r}, challenge nonce {nonce.hex()}")
         if hello.nonce in self.nonces:
             raise Mismatch("the relay used a nonce twice")
+        if hello.nonce.endswith(wire.MARK) != self.extended:
+            raise Mismatch("extensions are for those who offer them")
         self.nonces.add(hello.nonce)
         self.welcome(writer, nonce, hello, secret=fitting[0])
         return hello

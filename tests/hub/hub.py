@@ -153,16 +153,17 @@ class Relay:
     def __init__(self, test, reader, writer, name):
         self.test, self.reader, self.writer, self.name = test, reader, writer, name
         self.frames, self.answers_pings, self.request, self.answered = Mailbox(f"relay {name}"), True, 0, set()
-        self.checks_answers = True
+        self.checks_answers, self.extended = True, False
         self.open, self.ended, self.reading, self.task = True, asyncio.Event(), asyncio.Event(), None
         self.reading.set()
 
     async def read(self):
-        return wire.decode(wire.TO_RELAY, await self.reader.readexactly(wire.length(await self.reader.readexactly(4))))
+        return wire.decode(wire.TO_RELAY_EXTENDED if self.extended else wire.TO_RELAY, await self.reader.readexactly(wire.length(await self.reader.readexactly(4))))
 
-    async def shake_hands(self, secret=SECRET, version=wire.VERSION):
-        """Sends `Hello`, and checks the hub's own proof."""
-        challenge, nonce = await self.read(), os.urandom(16)
+    async def shake_hands(self, secret=SECRET, version=wire.VERSION, extended=False):
+        """Sends `Hello`, and checks the hub's own proof. `extended`: as a relay that knows extensions."""
+        challenge, nonce = await self.read(), os.urandom(12) + wire.MARK if extended else os.urandom(16)
+        self.extended = extended and challenge.nonce.endswith(wire.MARK)
         assert (challenge.kind, challenge.version) == ("Challenge", 1), challenge
         secret = secret.encode()
         said = wire.proof(secret, b"sharelinkd relay", challenge.nonce, nonce)
@@ -200,7 +201,7 @@ class Relay:
         self.writer.write(data)
 
     def send(self, kind, **fields):
-        self.raw(wire.encode(wire.TO_BUSINESS, kind, **fields))
+        self.raw(wire.encode(wire.TO_BUSINESS_EXTENDED, kind, **fields))
 
     def subscribe(self, link, since=None, address="", origin=""):
         """`since`: (epoch, [state, messages, audio, video]). Returns the request's number."""

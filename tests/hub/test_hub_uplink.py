@@ -217,6 +217,20 @@ async def invalid(t):
     await other.barrier()
 
 
+@test("extensions: the hub names its own to a relay that knows them, and to no other one")
+async def extensions(t):
+    hub = await t.hub()
+    relay = await (await t.dial(hub)).shake_hands(extended=True)
+    assert relay.extended, "the hub offers none"
+    relay.send("Features", words="x-later away")
+    assert "away" in (await relay.expect("Features")).words.split()
+    await relay.barrier()
+    plain = await t.relay_end(hub, "plain")
+    await plain.barrier()
+    plain.send("Features", words="away")
+    await plain.end()
+
+
 @test("each Ping is answered by a Pong with its nonce")
 async def pings(t):
     hub = await t.hub()

@@ -249,7 +249,7 @@ impl Business {
     }
 
     /// Adds a connection, with its first frame ready to be written. `challenge` must be random and
-    /// new; one of [`wire::uplink::challenge`] offers extensions. If the maximum number of
+    /// new; one of [`wire::uplink::marked`] offers extensions. If the maximum number of
     /// connections has not authenticated yet, the oldest of them is closed: a relay only needs one
     /// round trip for it.
     pub fn connect(&mut self, now: Duration, challenge: [u8; 16]) -> RelayId {
@@ -428,7 +428,7 @@ mod tests {
     use super::*;
     use crate::Limits;
     use wire::uplink::{
-        Deframer, Incoming, PageInfo, ToBusiness, VERSION, business_proof, challenge, encode, relay_proof,
+        Deframer, Incoming, PageInfo, ToBusiness, VERSION, business_proof, encode, marked, relay_proof,
     };
 
     const GRANT: Grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 2 };
@@ -455,14 +455,13 @@ mod tests {
         }
 
         fn join(business: &mut Business) -> Self {
-            Self::join_by(business, CHALLENGE)
+            Self::join_by(business, CHALLENGE, [7; 16])
         }
 
-        fn join_by(business: &mut Business, challenge: [u8; 16]) -> Self {
+        fn join_by(business: &mut Business, challenge: [u8; 16], nonce: [u8; 16]) -> Self {
             let id = business.connect(Duration::ZERO, challenge);
             let mut peer = Self { id, deframer: Deframer::new(1 << 20).with_extensions() };
             assert_eq!(peer.reads(business), [format!("Challenge {VERSION} {challenge:?}")]);
-            let nonce = [7; 16];
             let proof = relay_proof(SECRET, &challenge, &nonce);
             peer.sends(business, &ToBusiness::Hello { version: VERSION, relay: "by hand", nonce, proof });
             let proof = business_proof(SECRET, &nonce, &challenge);
@@ -639,7 +638,8 @@ mod tests {
     #[test]
     fn only_a_relay_that_knows_extensions_gets_them() {
         let mut business = Business::new(settings());
-        let [mut old, mut new, mut other] = [(); 3].map(|()| Peer::join_by(&mut business, challenge([5; 12])));
+        let nonces = [[7; 16], marked([7; 12]), marked([7; 12])];
+        let [mut old, mut new, mut other] = nonces.map(|nonce| Peer::join_by(&mut business, marked([5; 12]), nonce));
         assert_eq!(business.send_away(Duration::from_secs(9)), 0, "nobody has named it");
         assert!(new.sends(&mut business, &ToBusiness::Features { words: "later away" }));
         assert!(other.sends(&mut business, &ToBusiness::Features { words: "later" }));
@@ -649,9 +649,11 @@ mod tests {
         assert_eq!(business.send_away(Duration::from_secs(9)), 1);
         assert_eq!(new.reads(&mut business), ["Away 9"]);
         assert!(old.reads(&mut business).is_empty() && other.reads(&mut business).is_empty());
-        // Where extensions were not offered, one is no frame.
-        let stranger = Peer::join(&mut business);
-        assert!(!stranger.sends(&mut business, &ToBusiness::Features { words: "away" }));
+        // To those of plain version 1 it is no frame, whichever side that is.
+        let plain = Peer::join_by(&mut business, CHALLENGE, marked([7; 12]));
+        for relay in [old, plain] {
+            assert!(!relay.sends(&mut business, &ToBusiness::Features { words: "away" }));
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use futures_lite::FutureExt as _;
 use smol::{Async, LocalExecutor, Timer, channel};
 use wire::{
     Track,
-    uplink::{Grant, Part, challenge},
+    uplink::{Grant, Part, marked},
 };
 
 use super::line::Line;
@@ -226,7 +226,7 @@ impl Server {
         if let Err(error) = getrandom::fill(&mut random) {
             return log::error!("business server: can't get random bytes, so a relay was refused: {error}");
         }
-        let relay = self.business.borrow_mut().connect(self.now(), challenge(random));
+        let relay = self.business.borrow_mut().connect(self.now(), marked(random));
         let (wakeup, woken) = channel::bounded(1);
         self.wakeups.borrow_mut().insert(relay, wakeup);
         // Also runs if the future of `serve` is dropped.

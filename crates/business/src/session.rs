@@ -9,7 +9,7 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 
 use wire::uplink::{
     AWAY, Deframer, LENGTH_SIZE, PREFIX_SIZE_MAX, Since, ToBusiness, ToRelay, VERSION, business_proof,
-    decode_any_to_business, decode_to_business, encode, features, has_extensions, proofs_equal, relay_proof,
+    decode_any_to_business, decode_to_business, encode, features, is_marked, proofs_equal, relay_proof,
 };
 
 use super::Times;
@@ -107,7 +107,8 @@ pub(crate) struct Session {
     challenge: [u8; 16],
     is_up: bool,
     is_full: bool,
-    /// Those that the relay has named.
+    /// Whether both sides know extensions, and those that the relay has named.
+    knows_extensions: bool,
     features: Features,
     opened: Duration,
     /// The times of the last sign of life, and of the last frame.
@@ -121,7 +122,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// A new connection, with the challenge queued. `challenge` must be random and new; with the
-    /// mark of [`challenge`](wire::uplink::challenge) it offers extensions.
+    /// mark of [`marked`](wire::uplink::marked) it offers extensions.
     pub(crate) fn new(now: Duration, challenge: [u8; 16], times: Times, out_size_max: usize) -> Self {
         let mut session = Self {
             times,
@@ -130,6 +131,7 @@ impl Session {
             challenge,
             is_up: false,
             is_full: false,
+            knows_extensions: false,
             features: Features::default(),
             opened: now,
             heard: now,
@@ -158,8 +160,7 @@ impl Session {
         loop {
             let body = self.deframer.next_body().map_err(|error| Ended::Frame(error.to_string()))?;
             let Some(body) = body else { return Ok(None) };
-            let is_extended = has_extensions(&self.challenge);
-            let frame = if is_extended { decode_any_to_business(body) } else { decode_to_business(body) };
+            let frame = if self.knows_extensions { decode_any_to_business(body) } else { decode_to_business(body) };
             let frame =
                 frame.map_err(|(byte, fault)| Ended::Frame(format!("invalid frame at byte {byte}: {fault:?}")))?;
             (self.heard, self.framed) = (now, now);
@@ -180,6 +181,7 @@ impl Session {
                     let proof = business_proof(secret, &nonce, &self.challenge);
                     self.push(&ToRelay::Welcome { version: VERSION, proof });
                     self.is_up = true;
+                    self.knows_extensions = is_marked(&self.challenge) && is_marked(&nonce);
                     Input::Hello(name, place)
                 }
                 _ if !self.is_up => return Err(Ended::NoHello),

@@ -88,7 +88,10 @@ impl Rig {
         self.relay.handle_uplink_connected(self.now, [1; 16]);
         self.tell(ToRelay::Challenge { version: VERSION, nonce: challenge });
         assert_eq!(self.said(), ["Hello"]);
-        self.tell(ToRelay::Welcome { version: VERSION, proof: business_proof(b"secret", &[1; 16], &challenge) });
+        self.tell(ToRelay::Welcome {
+            version: VERSION,
+            proof: business_proof(b"secret", &self.relay.uplink.nonce(), &challenge),
+        });
         assert!(self.relay.is_up());
     }
 

@@ -6,7 +6,7 @@
 
 use super::{Relay, event::Event, fault::PeerError, time::Instant, uplink_connection::State};
 use wire::uplink::{
-    AWAY, Incoming, ToBusiness, ToRelay, VERSION, business_proof, features, has_extensions, proofs_equal, relay_proof,
+    AWAY, Incoming, ToBusiness, ToRelay, VERSION, business_proof, features, is_marked, proofs_equal, relay_proof,
 };
 
 impl Relay {
@@ -111,6 +111,9 @@ impl Relay {
             }
             (State::AwaitsChallenge, Incoming::Frame(ToRelay::Challenge { version, nonce })) => {
                 check_version(version)?;
+                if is_marked(&nonce) {
+                    self.uplink.mark_nonce();
+                }
                 let proof = relay_proof(&self.settings.secret, &nonce, &self.uplink.nonce());
                 let hello = ToBusiness::Hello {
                     version: VERSION,
@@ -129,7 +132,7 @@ impl Relay {
                     return Err(PeerError::Proof);
                 }
                 self.uplink.welcomed(now, &mut self.jitter);
-                if has_extensions(&challenge) {
+                if is_marked(&challenge) {
                     self.uplink.knows_extensions = true;
                     let _ = self.uplink.send_reserved(&ToBusiness::Features { words: AWAY });
                 }

@@ -15,7 +15,7 @@ use super::{
 use alloc::boxed::Box;
 use alloc::vec;
 use heapless::Deque;
-use wire::uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, ToBusiness, encode};
+use wire::uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, ToBusiness, encode, marked};
 
 /// Timeout of a dial, for all addresses of an entry.
 pub const DIAL_MS_MAX: u64 = 5_000;
@@ -182,6 +182,13 @@ impl Uplink {
     /// Our nonce in the handshake.
     pub(super) const fn nonce(&self) -> [u8; 16] {
         self.nonce
+    }
+
+    /// The business server knows extensions: our nonce says that we do too.
+    pub(super) fn mark_nonce(&mut self) {
+        let mut random = [0; 12];
+        random.copy_from_slice(&self.nonce[..12]);
+        self.nonce = marked(random);
     }
 
     /// Sets the time after which a connection is dead, for the present one too.

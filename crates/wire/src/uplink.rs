@@ -29,20 +29,20 @@ pub const LENGTH_SIZE: usize = 4;
 /// The largest is `Subscribe` with the longest link (128), address (45), origin (256) and numbers.
 pub const PREFIX_SIZE_MAX: usize = 640;
 
-/// The last bytes of the nonce in `Challenge` of a business server that knows extensions. A relay
-/// that knows them too then sends `Features` as its first frame after `Welcome`, and the business
-/// server answers with its own. Frames that were appended to version 1 go either way only after
-/// that, and only those that both named. So to a peer of plain version 1 nothing changes, not even
-/// by a frame.
+/// The last bytes of the nonce in `Challenge` of a business server that knows extensions, and of
+/// the nonce in `Hello` of a relay that knows them too and answers such a challenge. It then sends
+/// `Features` as its first frame after `Welcome`, and the business server answers with its own.
+/// Frames that were appended to version 1 go either way only after that, and only those that both
+/// named. To a peer of plain version 1 nothing changes, not even by a frame.
 pub const EXTENSIONS_MARK: [u8; 4] = *b"+ext";
 /// The maximum size of the words of `Features`, in bytes.
 pub const FEATURES_SIZE_MAX: usize = 256;
 /// The extension by which a business server asks relays to leave.
 pub const AWAY: &str = "away";
 
-/// The nonce of a business server that knows extensions. `random` must be random and new.
+/// A nonce with the mark of who knows extensions. `random` must be random and new.
 #[must_use]
-pub fn challenge(random: [u8; 12]) -> [u8; 16] {
+pub fn marked(random: [u8; 12]) -> [u8; 16] {
     let mut nonce = [0; 16];
     for (byte, from) in nonce.iter_mut().zip(random.into_iter().chain(EXTENSIONS_MARK)) {
         *byte = from;
@@ -50,10 +50,10 @@ pub fn challenge(random: [u8; 12]) -> [u8; 16] {
     nonce
 }
 
-/// Whether a business server with this nonce in its `Challenge` knows extensions.
+/// Whether a nonce is from one who knows extensions.
 #[must_use]
-pub fn has_extensions(challenge_nonce: &[u8; 16]) -> bool {
-    challenge_nonce.ends_with(&EXTENSIONS_MARK)
+pub fn is_marked(nonce: &[u8; 16]) -> bool {
+    nonce.ends_with(&EXTENSIONS_MARK)
 }
 
 /// The words of `Features`, which are separated by spaces. Words that aren't known mean nothing.
@@ -70,7 +70,7 @@ pub enum ToBusiness<'a> {
         version: u16,
         /// The relay's name, at most 256 bytes.
         relay: &'a str,
-        /// Random, new for each connection.
+        /// Random, new for each connection; see [`EXTENSIONS_MARK`].
         nonce: [u8; 16],
         /// [`relay_proof`].
         proof: [u8; 32],
@@ -117,8 +117,7 @@ pub enum ToBusiness<'a> {
         /// The `Ping`'s.
         nonce: u32,
     },
-    /// The extensions that the relay knows. Only where the business server's nonce has
-    /// [`EXTENSIONS_MARK`].
+    /// The extensions that the relay knows. Only where both nonces have [`EXTENSIONS_MARK`].
     Features {
         /// See [`features`].
         words: &'a str,

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use relay::time::Jitter;
 use wire::Track;
 use wire::uplink::{
-    AWAY, Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_any_to_business, encode,
-    has_extensions, relay_proof,
+    AWAY, Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_any_to_business, encode, is_marked,
+    relay_proof,
 };
 
 use super::archive::{Archive, Item, What};
@@ -148,7 +148,7 @@ impl World {
         let framed = |body: &[u8]| [&u32::try_from(body.len()).unwrap().to_le_bytes()[..], body].concat();
         let mime = "m".repeat(300);
         let whole = encoded(&ToRelay::Pong { nonce: 1 });
-        let known = [self.server.knows_away, has_extensions(&self.server.nonce)];
+        let known = [self.server.knows_away, is_marked(&self.server.nonce)];
         let bytes = match self.rng.below(12 + known.iter().filter(|known| !**known).count() as u64) {
             0 => vec![0; 4],
             1 => vec![0xff; 9],
@@ -493,7 +493,7 @@ impl World {
                 sender.sends_passed.add(self.now.0, self.board.sends_burst, 1, "sends of a page")?;
             }
             ToBusiness::Features { words } => {
-                ensure!(has_extensions(&self.server.nonce) && words == AWAY, "nobody asked for them");
+                ensure!(is_marked(&self.server.nonce) && words == AWAY, "nobody asked for them");
             }
             ToBusiness::Ping { .. } | ToBusiness::Pong { .. } => {}
         }
