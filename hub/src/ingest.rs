@@ -38,6 +38,17 @@ pub enum Fault {
     Media(String),
     /// The machine's answer.
     Answer(Answer),
+    /// The token's time is over.
+    Expired,
+}
+
+/// A token that a stream came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Token {
+    /// Its hash, by which it is revoked.
+    pub hash: LinkHash,
+    /// Its end, in seconds since 1970.
+    pub end_s: u32,
 }
 
 /// What came of a stream.
@@ -56,7 +67,7 @@ pub struct Ingest {
     shared: Arc<Shared>,
     topic: Name,
     lease: Lease,
-    token: Option<LinkHash>,
+    token: Option<Token>,
     limits: Limits,
     splitter: Splitter,
     pieces: Vec<Piece>,
@@ -69,7 +80,7 @@ pub struct Ingest {
 
 impl Ingest {
     /// A stream to this topic, by a key or token with this hash.
-    pub fn new(shared: Arc<Shared>, topic: Name, owner: LinkHash, token: Option<LinkHash>, limits: Limits) -> Self {
+    pub fn new(shared: Arc<Shared>, topic: Name, owner: LinkHash, token: Option<Token>, limits: Limits) -> Self {
         let lease = Lease { stream: shared.new_stream(), owner };
         let (splitter, pieces) = (Splitter::default(), Vec::new());
         Self {
@@ -92,8 +103,9 @@ impl Ingest {
     /// # Errors
     /// The token was revoked, or the topic has ended.
     pub async fn may_begin(&self) -> Result<(), Fault> {
+        self.may_go_on()?;
         let token = self.token.as_ref();
-        if let Some(reason) = token.and_then(|token| self.shared.read(|hub, _, now| hub.revoked_by(now, token))) {
+        if let Some(reason) = token.and_then(|it| self.shared.read(|hub, _, now| hub.revoked_by(now, &it.hash))) {
             return Err(Fault::Answer(Answer::Revoked(reason)));
         }
         match self.shared.call(Call::Topic { topic: self.topic.clone() }).await {
@@ -104,6 +116,12 @@ impl Ingest {
             // The stream itself opens a topic, and finds out why the engine doesn't answer.
             _ => Ok(()),
         }
+    }
+
+    fn may_go_on(&self) -> Result<(), Fault> {
+        let now_s = self.shared.moment().unix_us / 1_000_000;
+        let is_over = self.token.is_some_and(|token| u64::from(token.end_s) <= now_s);
+        if is_over { Err(Fault::Expired) } else { Ok(()) }
     }
 
     /// What came so far.
@@ -129,10 +147,11 @@ impl Ingest {
     /// Keeps the lease, once a second.
     ///
     /// # Errors
-    /// Another stream has the track, the token was revoked, or the topic has ended.
+    /// Another stream has the track, the token was revoked or has ended, or the topic has.
     pub async fn keep(&self) -> Result<(), Fault> {
-        let Some(track) = self.track else { return Ok(()) };
-        let (topic, lease, token) = (self.topic.clone(), self.lease, self.token);
+        let Some(track) = self.track else { return self.may_begin().await };
+        self.may_go_on()?;
+        let (topic, lease, token) = (self.topic.clone(), self.lease, self.token.map(|token| token.hash));
         match self.shared.call(Call::Lease { topic, track, lease, begins: false, token }).await {
             // An engine that does not answer may have kept it.
             Answer::Done | Answer::Busy | Answer::Unavailable => Ok(()),
@@ -177,12 +196,13 @@ impl Ingest {
         }
         let mime = codecs::mime(init).map_err(|error| Fault::Media(remedy(error)))?;
         let track = if self.splitter.has_video() == Some(true) { Track::Video } else { Track::Audio };
-        let (topic, lease, token) = (self.topic.clone(), self.lease, self.token);
+        let (topic, lease, token) = (self.topic.clone(), self.lease, self.token.map(|token| token.hash));
+        // From here on it is given back, whatever becomes of the answer.
+        self.track = Some(track);
         match self.shared.call(Call::Lease { topic, track, lease, begins: true, token }).await {
             Answer::Done => {}
             answer => return Err(Fault::Answer(answer)),
         }
-        self.track = Some(track);
         log::info!("{}: {} begins, {mime}", self.topic, track.name());
         self.told.mime.clone_from(&mime);
         Ok(Part::Init { mime: mime.into() })
@@ -220,8 +240,10 @@ impl Ingest {
 impl Drop for Ingest {
     fn drop(&mut self) {
         let Some(track) = self.track else { return };
-        let Told { groups, chunks, .. } = self.told;
-        log::info!("{}: {} has ended after {groups} groups, {chunks} chunks", self.topic, track.name());
+        let Told { mime, groups, chunks } = &self.told;
+        if !mime.is_empty() {
+            log::info!("{}: {} has ended after {groups} groups, {chunks} chunks", self.topic, track.name());
+        }
         self.shared.tell(Call::Release { topic: self.topic.clone(), track, stream: self.lease.stream });
     }
 }

@@ -34,12 +34,19 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// The hub refuses for good, or the input can't be split.
 pub fn push(target: &Target, topic: &str) -> Result<String, Failure> {
     let way = Way::to(target, &format!("/v1/topics/{}/media", client::encoded(topic)))?;
+    // The key must stand in a header, now and at each attempt.
+    way.request(&Method::PUT).body(()).map_err(|_| client::no_key())?;
     client::runtime()?.block_on(async {
         let mut input = Input::open(io::stdin());
         let mut wait = WAIT;
         loop {
             let sent = input.sent;
-            let why = match attempt(&way, &mut input).await {
+            let attempted = attempt(&way, &mut input).await;
+            // The hub's word on an input that broke off says less.
+            if let Some(Some(error)) = &input.ended {
+                return Err(Failure::Refused(format!("standard input: {error}")));
+            }
+            let why = match attempted {
                 Ok((status, answer)) if status.is_success() => return Ok(summary(topic, &answer)),
                 Ok((status, answer)) => match client::refused(status, &answer) {
                     refused if is_final(status, answer["code"].as_str().unwrap_or_default()) => return Err(refused),

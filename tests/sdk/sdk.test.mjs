@@ -158,6 +158,10 @@ test("every write can be sent again", async () => {
   await gate({ do: "spoil", status: 200, body: JSON.stringify(partial) });
   const again = await hub.publish({ topics: [topic.name, other.name], state: 2 });
   assert.deepEqual(again.map(({ status, repeated }) => [status, repeated]), [[200, true], [200, true]]);
+  // The hub goes away after the first half: what was done is still told.
+  await gate({ do: "spoil", status: 200, body: JSON.stringify(partial) }, ...Array(2).fill({ do: "refuse", status: 503 }));
+  const half = await new Hub({ url: GATE_URL, key: HUB_KEY, retries: 2 }).publish({ topics: [topic.name, other.name], state: 3 });
+  assert.deepEqual(half.map(({ status }) => status), [200, 503]);
 });
 
 test("what may have taken effect is said, and can be sent again by hand", async () => {

@@ -192,6 +192,10 @@ class Sdk(unittest.TestCase):
         gate({"do": "spoil", "status": 200, "body": json.dumps(partial)})
         again = HUB.publish([topic.name, other.name], state=2)
         self.assertEqual([(r["status"], r["repeated"]) for r in again], [(200, True), (200, True)])
+        # The hub goes away after the first half: what was done is still told.
+        gate({"do": "spoil", "status": 200, "body": json.dumps(partial)}, *[{"do": "refuse", "status": 503}] * 2)
+        half = Hub(GATE_URL, HUB_KEY, retries=2).publish([topic.name, other.name], state=3)
+        self.assertEqual([r["status"] for r in half], [200, 503])
 
     def test_what_may_have_taken_effect_is_said_and_can_be_sent_again_by_hand(self):
         once = Hub(GATE_URL, HUB_KEY, timeout=0.3, retries=0)

@@ -27,7 +27,9 @@ fn removed(sequence: u64) -> Arc<[u8]> {
 impl Hub {
     /// Carries out a call of the API, which is answered by [`poll_answer`](Self::poll_answer).
     pub fn handle_call(&mut self, now: Moment, id: ApiId, call: Call) {
-        if self.calls >= self.settings.limits.calls_max {
+        // What gives something back is always taken.
+        let is_release = matches!(call, Call::Release { .. });
+        if self.calls >= self.settings.limits.calls_max && !is_release {
             return self.answer(id, Answer::Busy);
         }
         let (step, request) = match call {
@@ -98,7 +100,12 @@ impl Hub {
                 }
                 Answer::Done
             }
-            // The lease is another's, or the topic has ended: the stream is over.
+            // Another stream has the track: it was told to have started, and the topic is live.
+            (Step::Leasing { stream, .. }, Reply::Refused(Refusal::Leased)) => {
+                self.streams.remove(&stream);
+                Answer::Refused(Refusal::Leased)
+            }
+            // The topic has ended: the stream is over.
             (Step::Leasing { topic, track, stream }, Reply::Refused(refusal)) => {
                 self.stream_ended(topic, track, stream);
                 Answer::Refused(refusal)

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use super::{Api, ApiKey, Scopes, Settings, problem::Problem};
+use crate::ingest::Token;
 
 /// What a route demands of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +42,8 @@ pub struct Caller {
 enum By {
     /// A key: its place in the list.
     Key(usize),
-    /// A token for picture and sound: its topic and hash.
-    Token(Name, LinkHash),
+    /// A token for picture and sound, with its topic.
+    Token(Name, Token),
 }
 
 impl Scope {
@@ -63,6 +64,11 @@ impl Scope {
             Self::Ingest => "ingest",
         }
     }
+}
+
+/// The token's time is over.
+pub fn expired() -> Problem {
+    unknown("the token's time is over: make a new one")
 }
 
 impl Caller {
@@ -125,10 +131,11 @@ impl Caller {
         let now_s = api.shared.moment().unix_us / 1_000_000;
         let read = api.shared.read(|hub, _, _| token::verify(hub.fleet_key(), secret));
         match read {
-            Some(token) if u64::from(token.end_s) > now_s => {
-                Ok(Self { settings: Arc::clone(settings), by: By::Token(token.topic, hash(secret)) })
-            }
-            Some(_) => Err(unknown("the token's time is over: make a new one")),
+            Some(token) if u64::from(token.end_s) > now_s => Ok(Self {
+                settings: Arc::clone(settings),
+                by: By::Token(token.topic, Token { hash: hash(secret), end_s: token.end_s }),
+            }),
+            Some(_) => Err(expired()),
             None => Err(unknown("the token is not one of this hub: make one by POST /v1/topics/{topic}/ingest-tokens")),
         }
     }
@@ -168,15 +175,15 @@ impl Caller {
     pub fn hash(&self) -> LinkHash {
         match &self.by {
             By::Key(_) => self.key().map_or([0; 32], |key| key.hash),
-            By::Token(_, hash) => *hash,
+            By::Token(_, token) => token.hash,
         }
     }
 
-    /// The hash of the token, if it came by one.
-    pub fn token(&self) -> Option<LinkHash> {
+    /// The token, if it came by one.
+    pub const fn token(&self) -> Option<Token> {
         match &self.by {
             By::Key(_) => None,
-            By::Token(_, hash) => Some(*hash),
+            By::Token(_, token) => Some(*token),
         }
     }
 

@@ -6,9 +6,15 @@
 //! each refusal, since encoders don't show the answer. Refuses more streams than have a place.
 //! Doesn't know containers: `ingest.rs` and [`media`] do.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http_body_util::BodyExt as _;
+use hub::engine::LinkHash;
 use hyper::{
     HeaderMap, StatusCode,
     body::{Bytes, Incoming},
@@ -23,7 +29,7 @@ use tokio::{
 use super::{
     Api, Limits, answers,
     asked::{self, Asked},
-    auth::Caller,
+    auth::{self, Caller},
     body::Reply,
     places,
     problem::Problem,
@@ -32,6 +38,8 @@ use crate::ingest::{self, Fault, Ingest, Told};
 
 /// The next bytes must come within this time.
 pub const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// The streams of one key or token to one topic: a picture and a sound, and their successors.
+const OWN_MAX: usize = 4;
 /// How often a stream asks for its lease.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -56,7 +64,7 @@ pub struct Ended {
 pub async fn receive(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let [] = asked.parameters([])?;
     let topic = asked.topic()?;
-    let _place = place(asked.api)?;
+    let _place = place(asked.api, &asked.caller, &topic)?;
     let mut ingest = ingest(asked.api, topic, &asked.caller, asked.limits);
     Reply::json(&carry(asked.api, &mut ingest, &mut asked.body).await?)
 }
@@ -87,13 +95,15 @@ pub async fn carry(api: &Api, ingest: &mut Ingest, source: &mut impl Source) -> 
     ingest.may_begin().await.map_err(problem)?;
     let mut keep = interval(KEEP_EVERY);
     keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let pause = sleep(PAUSE_MAX);
+    let (pause, header) = (sleep(PAUSE_MAX), sleep(PAUSE_MAX));
     let ended = api.ended();
-    tokio::pin!(pause, ended);
+    tokio::pin!(pause, header, ended);
     loop {
         let bytes = tokio::select! {
             bytes = source.next() => bytes?,
             () = &mut pause => return Err(paused()),
+            // Bytes that drip don't hold a place.
+            () = &mut header, if ingest.told().mime.is_empty() => return Err(headless()),
             () = &mut ended => return Err(ending()),
             _ = keep.tick() => {
                 ingest.keep().await.map_err(problem)?;
@@ -112,12 +122,33 @@ pub async fn carry(api: &Api, ingest: &mut Ingest, source: &mut impl Source) -> 
     Ok(Ended { mime, groups, chunks })
 }
 
-/// The place of a stream.
-pub fn place(api: &Api) -> Result<OwnedSemaphorePermit, Problem> {
-    Arc::clone(&api.streams).try_acquire_owned().map_err(|_| {
+/// The place of a stream, until it is dropped.
+pub struct Place {
+    _whole: OwnedSemaphorePermit,
+    _own: Arc<()>,
+}
+
+/// How many streams come from each key or token to each topic.
+#[derive(Default)]
+pub struct Own(Mutex<HashMap<(LinkHash, hub::Name), Arc<()>>>);
+
+/// A place for a stream of this caller to this topic.
+pub fn place(api: &Api, caller: &Caller, topic: &hub::Name) -> Result<Place, Problem> {
+    let own = {
+        let mut rows = api.own_streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.retain(|_, own| Arc::strong_count(own) > 1);
+        Arc::clone(rows.entry((caller.hash(), topic.clone())).or_default())
+    };
+    // The row and this one count too.
+    if Arc::strong_count(&own) > OWN_MAX + 1 {
+        let detail = format!("{OWN_MAX} streams of this key or token come to this topic; end one of them");
+        return Err(Problem::busy("too_many_requests", detail).closing());
+    }
+    let whole = Arc::clone(&api.streams).try_acquire_owned().map_err(|_| {
         let detail = "there is no room: streams reached their limit; end one, or raise [limits] streams";
         Problem::new(StatusCode::INSUFFICIENT_STORAGE, "full", detail).closing()
-    })
+    })?;
+    Ok(Place { _whole: whole, _own: own })
 }
 
 /// Why a stream ended before its end.
@@ -125,6 +156,7 @@ fn problem(fault: Fault) -> Problem {
     match fault {
         Fault::Media(detail) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_media", detail),
         Fault::Answer(answer) => answers::problem(answer, "there is no such topic"),
+        Fault::Expired => auth::expired(),
     }
     .closing()
 }
@@ -151,6 +183,8 @@ impl Sender {
         let (status, detail) = (problem.status().as_u16(), problem.detail());
         match problem.code() {
             "unknown_key" if *is_asking => {}
+            // Anybody can do this: one kind of line, which is written now and then.
+            "unknown_key" => log::warn!("a stream from {client} was refused with {status}: {detail}"),
             // Nobody's mistake.
             "broken_body" | "ending" => log::info!("{topic}: the stream from {client} has ended: {detail}"),
             _ => log::warn!("{topic}: the stream from {client} was refused with {status}: {detail}"),
@@ -161,6 +195,11 @@ impl Sender {
 /// The hub ends.
 pub fn ending() -> Problem {
     Problem::unavailable("ending", "the hub ends or restarts; connect again").closing()
+}
+
+fn headless() -> Problem {
+    let detail = format!("the stream's header was not whole within {} s; connect again", PAUSE_MAX.as_secs());
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail).closing()
 }
 
 fn paused() -> Problem {

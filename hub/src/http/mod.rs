@@ -123,6 +123,7 @@ pub struct Api {
     /// Places of streams of media, and how many there are in all.
     streams: Arc<Semaphore>,
     streams_max: usize,
+    own_streams: media::Own,
     answered: figures::Answered,
 }
 
@@ -131,7 +132,16 @@ impl Api {
     pub fn new(shared: Arc<Shared>, settings: watch::Receiver<Arc<Settings>>, streams_max: usize) -> Arc<Self> {
         let streams = Arc::new(Semaphore::new(streams_max));
         let (places, bodies, answered) = (Arc::default(), body::Bodies::new(), figures::Answered::default());
-        Arc::new(Self { shared, settings, places, bodies, streams, streams_max, answered })
+        Arc::new(Self {
+            shared,
+            settings,
+            places,
+            bodies,
+            streams,
+            streams_max,
+            own_streams: media::Own::default(),
+            answered,
+        })
     }
 
     /// The settings as they are now.

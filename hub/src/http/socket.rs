@@ -20,7 +20,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    sync::OwnedSemaphorePermit,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_tungstenite::{
@@ -94,7 +93,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(api: &Api, stream: S, earl
 async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
     api: &Api,
     socket: &mut Socket<S>,
-) -> Result<(OwnedSemaphorePermit, Ingest), Problem> {
+) -> Result<(media::Place, Ingest), Problem> {
     let First { token, topic } = timeout(FIRST_TIME, socket.first()).await.map_err(|_| {
         let detail = format!("no message came for {} s: send {{\"token\",\"topic\"}} first", FIRST_TIME.as_secs());
         Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail)
@@ -108,7 +107,7 @@ async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
     caller.demand(Scope::Ingest)?;
     let topic = asked::topic(&topic)?;
     caller.demand_topic(&topic)?;
-    let place = media::place(api)?;
+    let place = media::place(api, &caller, &topic)?;
     socket.open_wide();
     Ok((place, media::ingest(api, topic, &caller, settings.limits)))
 }

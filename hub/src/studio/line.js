@@ -57,9 +57,14 @@ export class Line {
     this.#wait({ code: "renewed" }, 150);
   }
 
-  /** There may be a network again. */
+  /** There may be a network again. An attempt that is under way goes on. */
   hurry() {
-    if (this.state === "waiting") this.#connect();
+    if (this.state === "waiting" && this.socket === null) this.#connect();
+  }
+
+  /** Twice a second: a line on which the hub takes nothing for long is dead, whatever the browser says. */
+  look() {
+    if (this.isOpen && this.sent > this.taken && this.now() - this.heard > SILENCE_MAX) this.#lost({ code: "silent" });
   }
 
   get isOpen() {
@@ -72,7 +77,6 @@ export class Line {
     this.socket.send(bytes);
     this.sent += bytes.byteLength;
     this.unheard.push({ end: this.sent, at: this.now() });
-    if (this.now() - this.heard > SILENCE_MAX) this.#lost({ code: "silent" });
   }
 
   /** How far the hub is behind, in s: how old the oldest byte is that the browser still holds, or, beyond the usual, that is on its way. */

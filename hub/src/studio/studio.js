@@ -32,6 +32,7 @@ let since = 0; // when it went live first, in ms
 let counted = 0; // bytes sent since the last look
 let slow = 0; // the timer of a problem that may mend itself
 let lock = null;
+let runs = 0; // how often it went live
 
 page.lang = words === wordsOf("zh") ? "zh-Hans" : "en";
 for (const element of document.querySelectorAll("[data-i18n]")) element.textContent = words[element.dataset.i18n];
@@ -157,11 +158,16 @@ function size() {
 }
 
 async function goLive() {
+  // A camera that was let go of, and no other one yet.
+  if (!stream) await open();
+  if (!stream || isOnAir()) return;
+  const run = ++runs;
   trouble(null);
   focusing($.go, $.stop, () => become("connecting"));
   const { bitrate, rate: pictures } = QUALITIES[chosen.quality];
   making = await plan({ ...size(), rate: pictures, bitrate, hasSound: stream.getAudioTracks().length > 0 });
-  if (state() !== "connecting") return;
+  // Stopped meanwhile, and perhaps begun again.
+  if (run !== runs || state() !== "connecting") return;
   if (!making) {
     become("ready");
     return trouble({ code: "noEncoder" });
@@ -247,6 +253,7 @@ function focusing(from, to, change) {
 const twoDigits = (n) => String(n).padStart(2, "0");
 
 setInterval(() => {
+  line?.look();
   if (!line) return;
   const behind = line.behind;
   if (state() === "live" && rate.look(performance.now(), behind, line.speed)) encoder.rate(rate.bitrate);

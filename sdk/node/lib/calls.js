@@ -31,6 +31,7 @@ export class Calls {
   async call(request) {
     const until = performance.now() + this.deadline * 1000;
     let isUnknown = false;
+    let partial; // what an attempt has done, if the others can't finish it
     for (let attempts = 1; ; attempts++) {
       const left = (until - performance.now()) / 1000;
       const answer = await this.#attempt(request, Math.max(Math.min(request.timeout ?? this.timeout, left), 0.001));
@@ -40,7 +41,9 @@ export class Calls {
       const isOver = attempts > this.retries || performance.now() + wait * 1000 >= until;
       if (!failure) {
         if (isOver || !request.isPartial?.(answer.value)) return answer.value;
+        partial = answer;
       } else if (isOver || !failure.isTransient) {
+        if (partial) return partial.value;
         const call = `${request.method} ${request.path}`;
         const { cause, ...fields } = failure;
         throw new HubError({ ...fields, call, attempts, isUnknown, idempotencyKey: request.idempotencyKey }, cause);

@@ -200,11 +200,29 @@ test("what the hub has not taken counts as behind, and its silence as a broken l
   it.pass(400);
   assert.equal(it.line.behind, 0.4);
   it.pass(6600);
-  it.line.send(new Uint8Array(10));
+  it.line.look();
   assert.equal(it.line.state, "live");
   it.pass(2000);
-  it.line.send(new Uint8Array(10));
+  // Nothing is sent any more: all groups are dropped while the hub is this far behind.
+  it.line.look();
   assert.equal(it.states.at(-1), "waiting silent");
+});
+
+test("a quiet line is not a dead one, and an attempt that is under way is not begun again", () => {
+  const it = stage();
+  it.line.start();
+  it.live();
+  it.line.send(new Uint8Array(10));
+  it.says({ type: "got", bytes: 10 });
+  it.pass(60_000);
+  it.line.look();
+  assert.equal(it.line.state, "live");
+  it.sockets[0].onclose({ code: 1006 });
+  it.pass(10_000);
+  const { length } = it.sockets;
+  assert.ok(length > 1 && it.line.state === "waiting");
+  it.line.hurry();
+  assert.equal(it.sockets.length, length);
 });
 
 test("once it is late, the line's speed says how late it will be", () => {

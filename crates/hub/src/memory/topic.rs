@@ -189,6 +189,8 @@ impl Topic {
                 }
                 now
             }
+            // What it had has run out, and perhaps another one was here.
+            _ if !begins => return Err(Refusal::Leased),
             _ => now,
         };
         *place = Some(Held { lease, until: now.saturating_add(LEASE_TIME), published });

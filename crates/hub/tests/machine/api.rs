@@ -161,3 +161,28 @@ fn streams_are_told_as_they_begin_and_end_once_each() {
     assert_eq!(rig.call(call(3, false)), Answer::Refused(Refusal::Ended("over".into())));
     assert_eq!((rig.notices.split_off(0), rig.hub.stream_count()), (vec![started(), ended()], 0));
 }
+
+#[test]
+fn where_a_stream_takes_over_from_another_the_topic_stays_live() {
+    use hub::Notice;
+    use hub::engine::{Lease, StreamId};
+    let mut limits = settings();
+    limits.limits.calls_max = 1;
+    let mut rig = Rig::new(limits);
+    let (topic, track) = (name("room"), Track::Video);
+    let call = |stream, begins| {
+        let lease = Lease { stream: StreamId(stream), owner: [7; 32] };
+        Call::Lease { topic: topic.clone(), track, lease, begins, token: None }
+    };
+    let release = |stream| Call::Release { topic: topic.clone(), track, stream: StreamId(stream) };
+    assert_eq!(rig.call(call(1, true)), Answer::Done);
+    rig.pass(2.0);
+    assert_eq!(rig.call(call(2, true)), Answer::Done, "the first one was quiet");
+    assert_eq!(rig.call(call(1, false)), Answer::Refused(Refusal::Leased));
+    assert_eq!(rig.call(release(1)), Answer::Done);
+    let started = Notice::StreamStarted { topic: topic.clone(), track };
+    assert_eq!(rig.notices.split_off(0), [started.clone(), started]);
+    assert_eq!(rig.call(release(2)), Answer::Done);
+    assert_eq!(rig.notices.split_off(0), [Notice::StreamEnded { topic: topic.clone(), track }]);
+    assert_eq!(rig.hub.stream_count(), 0);
+}

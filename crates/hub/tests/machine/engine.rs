@@ -239,6 +239,7 @@ fn a_media_track_has_one_stream_at_a_time() {
     assert!(live(&mut engine), "given back by another");
     engine.ask(Request::Release { topic: name("t"), track: Track::Video, stream: StreamId(2) });
     assert!(!live(&mut engine));
+    assert_eq!(lease(&mut engine, 3, b'a', false), leased, "what is gone is not kept");
     assert_eq!(lease(&mut engine, 4, b'c', true), Reply::Done, "at once");
     // Sound is a track of its own; messages have no stream.
     let other = Lease { stream: StreamId(5), owner: [0; 32] };

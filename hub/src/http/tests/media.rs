@@ -326,3 +326,68 @@ async fn a_stream_that_pauses_for_long_is_over() {
     assert!(text.contains("HTTP/1.1 408 ") && text.contains("nothing came for 10 s"), "{text}");
     until(async || live(&server, "room").await == (false, false)).await;
 }
+
+#[tokio::test]
+async fn one_token_has_few_places_of_its_topic() {
+    let server = Server::start_with_streams(8).await;
+    let made = server.call("POST", "/v1/topics/room/ingest-tokens", "").await.json();
+    let token = format!("Bearer {}", made["token"].as_str().unwrap());
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = Stream::open(&server, "room", &token).await;
+        stream.continued().await;
+        streams.push(stream);
+    }
+    let (status, document) = Stream::open(&server, "room", &token).await.answer().await;
+    assert_eq!((status, &document["code"]), (429, &json!("too_many_requests")), "{document}");
+    // It keeps nobody else out.
+    assert_eq!(send(&server, "room", SOUND).await.0, 200);
+    streams.pop();
+    until(async || {
+        let mut stream = Stream::open(&server, "room", &token).await;
+        stream.send(SOUND).await;
+        stream.end().await.0 == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_header_that_drips_is_over() {
+    let server = Server::start().await;
+    let mut stream = Stream::open(&server, "room", &format!("Bearer {KEY}")).await;
+    stream.continued().await;
+    for byte in MP4.chunks(1) {
+        stream.send(byte).await;
+        sleep(Duration::from_millis(500)).await;
+        let mut said = [0];
+        if timeout(Duration::from_millis(1), stream.0.peek(&mut said)).await.is_ok() {
+            break;
+        }
+    }
+    let (status, document) = stream.answer().await;
+    assert!(status == 408 && document["detail"].as_str().unwrap().contains("header was not whole"), "{document}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let server = Server::start().await;
+    let made = server.call("POST", "/v1/topics/room/ingest-tokens", "{\"ttl_s\":3}").await.json();
+    let token = format!("Bearer {}", made["token"].as_str().unwrap());
+    let mut stream = Stream::open(&server, "room", &token).await;
+    stream.continued().await;
+    stream.send(&MP4[..20_000]).await;
+    let (status, document) = stream.answer().await;
+    assert!(status == 401 && document["detail"].as_str().unwrap().contains("time is over"), "{document}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_ends_a_stream_without_a_header_too() {
+    let server = Server::start().await;
+    let made = server.call("POST", "/v1/topics/room/ingest-tokens", "").await.json();
+    let token = made["token"].as_str().unwrap();
+    let mut stream = Stream::open(&server, "room", &format!("Bearer {token}")).await;
+    stream.continued().await;
+    stream.send(&MP4[..8]).await;
+    assert_eq!(server.call("POST", "/v1/revoke", &json!({ "token": token }).to_string()).await.status, 200);
+    assert_eq!(stream.answer().await.0, 403);
+}

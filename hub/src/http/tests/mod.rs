@@ -136,13 +136,22 @@ impl Server {
         Self::start_with(hub_settings(), memory::Limits::default(), settings()).await
     }
 
+    /// With places for this many streams.
+    pub async fn start_with_streams(streams_max: usize) -> Self {
+        Self::start_as(hub_settings(), memory::Limits::default(), settings(), streams_max).await
+    }
+
     pub async fn start_with(hub: hub::Settings, engine: memory::Limits, settings: Settings) -> Self {
+        Self::start_as(hub, engine, settings, 4).await
+    }
+
+    async fn start_as(hub: hub::Settings, engine: memory::Limits, settings: Settings, streams_max: usize) -> Self {
         let (shared, outgoing) = Shared::new(hub, engine, None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (settings, receiver) = watch::channel(Arc::new(settings));
         let (tls, tls_receiver) = watch::channel(None);
-        let api = Api::new(Arc::clone(&shared), receiver, 4);
+        let api = Api::new(Arc::clone(&shared), receiver, streams_max);
         let task = tokio::spawn(serve(Arc::clone(&api), listener, tls_receiver));
         Self { shared, api, address, settings: Some(settings), task, _outgoing: outgoing, tls }
     }

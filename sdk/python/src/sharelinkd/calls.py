@@ -106,6 +106,8 @@ class Calls:
         """
         until = time.monotonic() + self._deadline
         is_unknown, attempts = False, 0
+        # What an attempt has done, if the others can't finish it.
+        partial: Optional[Tuple[Any]] = None
         fields = {"Accept": "application/json", **(headers or {})}
         if body is not None:
             fields["Content-Type"] = "application/json"
@@ -121,7 +123,10 @@ class Calls:
             if failure is None:
                 if is_over or not (is_partial and is_partial(value)):
                     return value
+                partial = (value,)
             elif is_over or not failure.is_transient:
+                if partial:
+                    return partial[0]
                 call = f"{method} {path}"
                 raise HubError(
                     call, failure, attempts=attempts, is_unknown=is_unknown, idempotency_key=idempotency_key
