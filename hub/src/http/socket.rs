@@ -272,7 +272,7 @@ fn too_large(size_max: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 
-/// A stream of which only so much is read.
+/// A stream that is read up to a limit.
 struct Bounded<S> {
     stream: S,
     /// Bytes that may still be read; `None`: all.

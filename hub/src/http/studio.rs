@@ -82,8 +82,8 @@ pub fn is_here(path: &str) -> bool {
     path == PAGE || path.starts_with("/studio/")
 }
 
-/// The studio of a topic, for whoever has the token: a path of the API with a secret fragment,
-/// which browsers send to nobody.
+/// The studio's link for a topic: a path of the API with the token in its fragment, which browsers
+/// don't send.
 pub fn link(topic: &Name, token: &str) -> String {
     format!("{PAGE}#{}/{token}", encoded(topic.as_str()))
 }

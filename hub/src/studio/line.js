@@ -95,7 +95,7 @@ export class Line {
     return ms < SPEED_MIN ? 0 : ((last.bytes - first.bytes) * 8000) / ms;
   }
 
-  /** How old the oldest byte is that follows so many, in s. */
+  /** The age of the oldest byte beyond the first `taken` ones, in s. */
   #age(taken) {
     const oldest = this.unheard.find(({ end }) => end > taken);
     return oldest ? (this.now() - oldest.at) / 1000 : 0;

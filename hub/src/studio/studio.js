@@ -243,7 +243,7 @@ function halt(then) {
   focusing($.stop, $.go, () => become(then));
 }
 
-/** Changes what is there; whoever has pressed what is gone now finds its counterpart. */
+/** Changes what is shown. If the button that has the focus disappears, the other one gets it. */
 function focusing(from, to, change) {
   const isThere = from.contains(document.activeElement);
   change();

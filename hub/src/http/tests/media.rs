@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{DEADLINE, KEY, Server, rest};
+use super::{DEADLINE, KEY, Server, rest, until};
 
 const MP4: &[u8] = include_bytes!("../../../../crates/media/testdata/h264.mp4");
 const WEBM: &[u8] = include_bytes!("../../../../crates/media/testdata/vp8.webm");
@@ -123,15 +123,6 @@ async fn a_topic_is_live_as_long_as_its_stream() {
     let (status, _) = send(&server, "room", MP4).await;
     assert_eq!(status, 200, "another one may follow at once");
     assert_eq!(live(&server, "room").await, (false, false));
-}
-
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !is_so().await {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(DEADLINE, wait).await.unwrap();
 }
 
 #[tokio::test]

@@ -235,6 +235,16 @@ impl Server {
     }
 }
 
+/// Waits until something is so.
+pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !is_so().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, wait).await.unwrap();
+}
+
 /// Reads until the server closes; a reset is an end too.
 pub async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();

@@ -15,7 +15,7 @@ use tokio_tungstenite::{
     tungstenite::{self, Message, protocol::frame::coding::CloseCode},
 };
 
-use super::{super::Settings, DEADLINE, KEY, Server, rest};
+use super::{super::Settings, DEADLINE, KEY, Server, rest, until};
 
 const MP4: &[u8] = include_bytes!("../../../../crates/media/testdata/h264.mp4");
 
@@ -105,15 +105,6 @@ async fn token(server: &Server, topic: &str) -> String {
 async fn live(server: &Server, topic: &str) -> bool {
     let got = server.call("GET", &format!("/v1/topics/{topic}"), "").await;
     got.status == 200 && got.json()["live"]["video"] == true
-}
-
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !is_so().await {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(DEADLINE, wait).await.unwrap();
 }
 
 #[tokio::test]
@@ -251,7 +242,7 @@ async fn a_token_that_is_revoked_ends_its_stream_with_the_reason() {
 }
 
 #[tokio::test]
-async fn whoever_names_no_token_or_something_else_is_refused() {
+async fn a_first_message_without_a_good_token_is_refused() {
     let server = Server::start().await;
     let good = token(&server, "room").await;
     let first = json!({ "token": good, "topic": "room" }).to_string();
@@ -301,7 +292,7 @@ async fn whoever_names_no_token_or_something_else_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_says_nothing_is_asked_to_leave() {
+async fn a_silent_connection_is_closed() {
     let server = Server::start().await;
     let mut studio = Studio::open(&server).await;
     let mut slow = Studio::begin(&server, &token(&server, "room").await, "room").await;
