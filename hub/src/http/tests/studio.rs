@@ -1,14 +1,12 @@
 //! The studio: its files, and streams by WebSockets on real sockets.
 
-use std::time::Duration;
-
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
