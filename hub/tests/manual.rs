@@ -1,7 +1,8 @@
-//! The manual page against the program: every command, option, exit code and environment variable.
+//! The manual page against the program: commands, options, exit codes, environment variables.
 //!
-//! Owns the comparison with `--help` and with what the sources read. Whether the page is well formed
-//! is `tests/run`'s, whether it is in the packages `tests/packages`'. Knows no sockets.
+//! Owns the comparison with `--help` and with what the sources read. Whether the page is well
+//! formed is checked by `tests/run`, whether it is in the packages by `tests/packages`. Knows no
+//! sockets.
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::{
@@ -35,7 +36,10 @@ fn options(text: &str) -> BTreeSet<&str> {
 fn sources(folder: &Path, found: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("tests") {
+        if path.file_stem().is_some_and(|name| name == "tests") {
+            continue;
+        }
+        if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
