@@ -266,6 +266,7 @@ def scene(folder):
     roots = {program: unpacked(folder, program, "amd64") for program in VERSIONS}
     hub, relay = roots["sharelink-hub"], roots["sharelinkd"]
     secrets = {name: output(hub / "sharelink-hub", "secret") for name in ("uplink", "links")}
+    secrets["webhook"] = output(hub / "sharelink-hub", "secret", "--webhook")
     key = output(hub / "sharelink-hub", "key", "--scopes", "publish read")
     (folder / "key").write_text(re.search(r"^slk_\S+$", key, re.MULTILINE).group(0))
     row = re.search(r"\{.*\},", key).group(0)
@@ -278,7 +279,10 @@ def scene(folder):
             os.chown(file, USER, USER)
         # In place of the engine's name server.
         (root / "etc/hosts").write_text("127.0.0.1 hub localhost\n")
-    (hub / CONFIGURATION).write_text((COMPOSE / "hub.toml").read_text().replace("keys = [\n]", f"keys = [{row}]"))
+    text = (COMPOSE / "hub.toml").read_text().replace("keys = [\n]", f"keys = [{row}]")
+    # With a webhook by https the hub starts only if the image has CAs. Nobody is called here.
+    text += '[webhook]\nurl = "https://api.example/"\nsecret_files = ["/run/secrets/webhook"]\n'
+    (hub / CONFIGURATION).write_text(text)
     (relay / "etc/sharelinkd/sharelinkd.toml").write_text((COMPOSE / "sharelinkd.toml").read_text())
     said = output("unshare", "--net", sys.executable, __file__, "--in-namespace", hub, relay, folder / "key")
     assert said.endswith("all is well\n"), said
@@ -297,6 +301,7 @@ def in_namespace(hub, relay, key):
             running.append(subprocess.Popen(as_user(root, program, "run", "--config", file), env={}))
         last = time.monotonic() + PATIENCE
         while subprocess.run(as_user(relay, "/sharelinkd", "status"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+            assert all(process.poll() is None for process in running), "hub or relay has ended"
             assert time.monotonic() < last, "the relay is not connected to the hub"
             time.sleep(0.1)
         call = as_user(hub, "/sharelink-hub")
