@@ -136,6 +136,23 @@ def user_and_directory(folder, arch):
     directory = folder / "etc/sharelink-hub"
     there = directory.stat()
     assert (there.st_mode & 0o7777, there.st_uid, there.st_gid) == (0o750, 0, int(found.group(2))), (oct(there.st_mode), there.st_gid)
+    if arch == "amd64":
+        # As the unit does: the user may read its configuration and its secrets, and another may not.
+        configuration, secret = folder / CONFIGURATION, directory / "links.1"
+        configuration.write_text(configuration.read_text().replace("#keys = []\n\n# How long", 'keys = [{ id = "1", key_file = "links.1" }]\n\n# How long', 1))
+        secret.write_text(output(folder / "usr/bin/sharelink-hub", "secret"))
+        secret.chmod(0o640)
+        folder.chmod(0o755)
+        os.chown(secret, 0, there.st_gid)
+        command = ["/usr/bin/sharelink-hub", "check", "--config", f"/{CONFIGURATION}"]
+        said = output(*in_tree(folder, int(found.group(1)), int(found.group(2))), *command)
+        assert "key_file = " in said and "links.1" in said, said
+        try:
+            output(*in_tree(folder, 65534, 65534), *command)
+        except AssertionError as refused:
+            assert "exit 78" in str(refused) and "Permission denied" in str(refused), refused
+        else:
+            raise AssertionError("everybody may read the configuration")
     directory.chmod(0o700)
     before = [(folder / "etc" / name).read_text() for name in ("passwd", "group")]
     dpkg(folder, "-i", deb(arch))
@@ -143,6 +160,11 @@ def user_and_directory(folder, arch):
     dpkg(folder, "--purge", "sharelink-hub")
     assert not directory.exists()
     assert [(folder / "etc" / name).read_text() for name in ("passwd", "group")] == before
+
+
+def in_tree(root, user, group):
+    """The beginning of a command that runs in a tree, as a user. The binaries are static: they need nothing there."""
+    return [shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin"), f"--userspec={user}:{group}", str(root)]
 
 
 class Hub:
@@ -291,8 +313,7 @@ def scene(folder):
 def in_namespace(hub, relay, key):
     """In a network namespace of its own: the ports are those of the files."""
     output("ip", "link", "set", "lo", "up")
-    chroot = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin")
-    as_user = lambda root, *words: [chroot, f"--userspec={USER}:{USER}", str(root), *words]  # noqa: E731
+    as_user = lambda root, *words: [*in_tree(root, USER, USER), *words]  # noqa: E731
     environment = {"SHARELINK_KEY": pathlib.Path(key).read_text()}
     running = []
     try:
