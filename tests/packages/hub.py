@@ -137,7 +137,7 @@ def user_and_directory(folder, arch):
     there = directory.stat()
     assert (there.st_mode & 0o7777, there.st_uid, there.st_gid) == (0o750, 0, int(found.group(2))), (oct(there.st_mode), there.st_gid)
     if arch == "amd64":
-        # As the unit does: the user may read its configuration and its secrets, and another may not.
+        # As the unit does: the user may read configuration and secrets, and another may not.
         configuration, secret = folder / CONFIGURATION, directory / "links.1"
         configuration.write_text(configuration.read_text().replace("#keys = []\n\n# How long", 'keys = [{ id = "1", key_file = "links.1" }]\n\n# How long', 1))
         secret.write_text(output(folder / "usr/bin/sharelink-hub", "secret"))
