@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """The licences of everything that is linked into the binary for a target: a list, then each text once.
 
-    board/licences.py TARGET
+    board/licences.py TARGET [MANIFEST]
 
+MANIFEST is the Cargo.toml of the program, by default the relay's.
 Reads Cargo's resolved dependencies and the crates' own licence files, also those of code that a crate took from others
 and keeps in a folder. Fails if a crate has no licence, or none of
 those that this project accepts: such a crate can't be shipped."""
@@ -60,9 +61,11 @@ def licence_texts(folder, licence):
     return texts
 
 
-def main(target):
-    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target]
-    packages = linked(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+def main(target, manifest="Cargo.toml"):
+    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target, "--manifest-path", manifest]
+    metadata = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    packages = linked(metadata)
+    program = next(package["name"] for package in metadata["packages"] if package["id"] == metadata["resolve"]["root"])
     rows, texts = [], {}
     for package in sorted(packages, key=lambda package: package["name"]):
         label = f"{package['name']} {package['version']}"
@@ -78,13 +81,13 @@ def main(target):
     rows.append(f"{'the Rust standard library':<32}MIT OR Apache-2.0")
     if target.endswith("musl"):
         rows.append(f"{'musl, the C library':<32}MIT")
-    print(f"Software linked into sharelinkd for {target}, and its licences.\n")
+    print(f"Software linked into {program} for {target}, and its licences.\n")
     print("\n".join(rows))
     for text, owners in texts.items():
         print(f"\n{'=' * 78}\n{', '.join(owners)}\n{'=' * 78}\n\n{text}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: board/licences.py TARGET")
-    main(sys.argv[1])
+    if len(sys.argv) not in (2, 3):
+        raise SystemExit("usage: board/licences.py TARGET [MANIFEST]")
+    main(*sys.argv[1:])

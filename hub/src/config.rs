@@ -22,7 +22,9 @@ use std::{
 
 use document::{Document, Problem, line_of};
 use log::LevelFilter;
-use sharelinkd::config::{ConfigError, FILE_SIZE_MAX, Network, Secret, Surroundings, file, with_surroundings};
+use sharelinkd::config::{
+    ConfigError, FILE_SIZE_MAX, Network, Secret, Surroundings, certificates::GROUP, file, with_surroundings,
+};
 
 pub use numbers::Numbers;
 pub use sum::sum;
@@ -253,13 +255,17 @@ impl Config {
             log: sections::log(reader.document),
             file_notes: Vec::new(),
         };
-        config.file_notes = reader.notes;
+        // Whether the group of the relay's service may read a file is nothing to the hub's.
+        config.file_notes = reader.notes.into_iter().filter(|note| !note.contains(GROUP)).collect();
         sections::refuse_contradictions(&mut document, &config);
         pusher::refuse_doubles(&mut document, &config);
         let mut problems = document.finish();
         for problem in &mut problems {
-            // The reader of documents is the relay's.
-            problem.remedy = problem.remedy.replace("`sharelinkd config`", "`sharelink-hub config`");
+            // The reader of documents and of certificates is the relay's.
+            problem.remedy = problem.remedy.replace("`sharelinkd config`", "`sharelink-hub config`").replace(
+                &format!("{GROUP}` and `chmod 640`, as in /etc/sharelinkd/tls"),
+                "sharelink-hub` and `chmod 640`",
+            );
         }
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }

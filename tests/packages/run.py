@@ -5,16 +5,15 @@ Checks a package's contents, and its installation, upgrade, removal and purge by
 tarball's install.sh; lintian. The ARM binaries run under qemu-user, with a part of the conformance suite against each.
 Nothing is installed on this machine or needs systemd: the units are tested elsewhere."""
 import os
-import pathlib
 import re
-import subprocess
 import sys
-import tempfile
-import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PACKAGES = ROOT / "target" / "packages"
-VERSION = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE).group(1)
+from tools import (
+    DOCUMENTS, PACKAGES, ROOT, SCRIPTS, check, documents_are_there, dpkg, end, fields, files_below, lintian, machine_of, names_no_path_of_this_machine,
+    output, owners_and_modes, version,
+)
+
+VERSION = version("Cargo.toml")
 # Debian's name, board, ELF machine, emulator.
 KINDS = [
     ("amd64", "host", 62, []),
@@ -30,44 +29,17 @@ CONTENT = {
     "usr/share/man/man8/sharelinkd.8.gz", "usr/share/doc/sharelinkd/copyright", "usr/share/doc/sharelinkd/changelog.Debian.gz",
     "usr/share/doc/sharelinkd/changelog.gz", "usr/share/doc/sharelinkd/third-party.txt.gz", "usr/share/lintian/overrides/sharelinkd",
     # Documents for a box without a network, and files for its monitoring.
-    *(f"usr/share/doc/sharelinkd/{name}" for name in (
-        "README.md", "alerts.yml", "api.md", "boards.md", "console.md", "dependencies.md", "grafana.json", "hub-metrics.md", "hub.md", "ingest.md", "install.md", "metrics.md", "openapi.yaml",
-        "page-client.md", "performance.md", "protocol.md", "proxies.md", "reliability.md", "security.md", "sharelinkd.8.md", "sizing.md", "tls.md",
-        "webhooks.md")),
+    *(f"usr/share/doc/sharelinkd/{name}" for name in ("README.md", "alerts.yml", "boards.md", "grafana.json", "openapi.yaml", *DOCUMENTS)),
 }
 # The essential functions: the uplink, the pages, all four tracks, the console on a line, the
 # shutdown.
 MAIN_FLOW = "tracks:|handshake: with a secret|uplink_loss: a resubscription|http: GET|console: the line is greeted|console: every command's|process: SIGTERM|process: SIGHUP"
 # The group of the service that may read keys; `tests/suite/service.rs` compares it with the unit.
 GROUP = "sharelinkd-tls"
-SCRIPTS = ("postinst", "prerm", "postrm")
-failures = []
-
-
-def output(*command, **options):
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
-    if done.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}")
-    return done.stdout
 
 
 def deb(arch):
     return PACKAGES / f"sharelinkd_{VERSION}-1_{arch}.deb"
-
-
-def files_below(folder):
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
-
-
-def check(name, function, *arguments):
-    started = time.monotonic()
-    try:
-        with tempfile.TemporaryDirectory(prefix="sharelinkd-packages-") as folder:
-            function(pathlib.Path(folder), *arguments)
-        print(f"ok   {name} ({time.monotonic() - started:.1f} s)", flush=True)
-    except (AssertionError, OSError) as error:
-        failures.append(name)
-        print(f"FAIL {name}\n{error}", flush=True)
 
 
 def content(folder, arch, board, machine, emulator):
@@ -75,16 +47,12 @@ def content(folder, arch, board, machine, emulator):
     output("dpkg-deb", "-x", deb(arch), folder)
     there = files_below(folder)
     assert CONTENT <= there, f"missing: {sorted(CONTENT - there)}"
-    for line in output("dpkg-deb", "-c", deb(arch)).splitlines():
-        assert line.split()[1] in ("root/root", "0/0") and line[8] != "w", line
-    # All of them: a new one belongs in the list.
-    for document in (ROOT / "docs").glob("*.md"):
-        assert f"usr/share/doc/sharelinkd/{document.name}" in CONTENT, document.name
+    owners_and_modes(deb(arch))
+    documents_are_there("sharelinkd", there)
     for program in ("usr/bin/sharelinkd", "usr/lib/sharelinkd/line", "usr/lib/sharelinkd/acme-deploy"):
         assert (folder / program).stat().st_mode & 0o777 == 0o755, program
     binary = folder / "usr/bin/sharelinkd"
-    head = binary.read_bytes()[:20]
-    assert head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], "little") == machine, head
+    assert machine_of(binary) == machine
     if emulator:
         assert binary.stat().st_size <= ARM_BINARY_SIZE_MAX, f"{binary.stat().st_size} bytes"
     assert f"board {board}" in output(*emulator, binary, "--version")
@@ -92,21 +60,21 @@ def content(folder, arch, board, machine, emulator):
     # The default configuration is valid there, and says what is left to do.
     output(*emulator, binary, "check", "--config", folder / CONFIGURATION)
     assert output(*emulator, binary, "config") == (folder / CONFIGURATION).read_text()
-    for word in (str(ROOT), os.path.expanduser("~/.cargo")):
-        assert word.encode() not in binary.read_bytes(), f"the binary names {word}"
+    names_no_path_of_this_machine(binary)
 
 
 def control(folder, arch):
     """The fields, the configuration file, the scripts."""
-    fields = dict(line.split(": ", 1) for line in output("dpkg-deb", "-f", deb(arch)).splitlines() if re.match(r"^[A-Z][\w-]*: ", line))
-    assert (fields["Package"], fields["Version"], fields["Architecture"]) == ("sharelinkd", f"{VERSION}-1", arch), fields
-    assert ("libc6" in fields["Depends"]) == (arch != "arm64"), fields
+    there = fields(deb(arch))
+    assert (there["Package"], there["Version"], there["Architecture"]) == ("sharelinkd", f"{VERSION}-1", arch), there
+    assert ("libc6" in there["Depends"]) == (arch != "arm64"), there
     output("dpkg-deb", "-e", deb(arch), folder)
     assert (folder / "conffiles").read_text() == f"/{CONFIGURATION}\n"
     for script in SCRIPTS:
         assert os.access(folder / script, os.X_OK), script
         output("sh", "-n", folder / script)
-    output("shellcheck", *(folder / script for script in SCRIPTS), ROOT / "systemd/install.sh", ROOT / "systemd/line", ROOT / "systemd/acme-deploy", ROOT / "board/build")
+    shipped = [ROOT / name for name in ("systemd/install.sh", "systemd/line", "systemd/acme-deploy", "board/build", "board/recipe.sh")]
+    output("shellcheck", "-x", *(folder / script for script in SCRIPTS), *shipped, cwd=ROOT)
 
 
 def oldest_library(folder, arch):
@@ -118,22 +86,6 @@ def oldest_library(folder, arch):
     depends = output("dpkg-deb", "-f", deb(arch), "Depends")
     said = tuple(map(int, re.search(r"libc6 \(>= (\d+\.\d+)\)", depends).group(1).split(".")))
     assert newest <= said, f"the binary needs {newest}, its package says {said}"
-
-
-def lintian(folder, arch):
-    print(output("lintian", "--allow-root", "--fail-on", "error", deb(arch)), end="")
-
-
-def dpkg(folder, *arguments):
-    database = folder / "var/lib/dpkg"
-    for name in ("info", "updates", "triggers"):
-        (database / name).mkdir(parents=True, exist_ok=True)
-    for name in ("status", "available"):
-        (database / name).touch()
-    # In a separate tree: the scripts run with DPKG_ROOT set, without the package's dependencies.
-    environment = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
-    options = ["--force-script-chrootless", "--force-not-root", "--force-depends", "--force-architecture", "--force-confold", f"--root={folder}", "--log=/dev/null"]
-    return output("dpkg", *options, *arguments, env=environment)
 
 
 def by_dpkg(folder, arch):
@@ -234,7 +186,7 @@ def main_flow(folder, arch, emulator):
 for arch, board, machine, emulator in KINDS:
     check(f"{arch}: what is in the package", content, arch, board, machine, emulator)
     check(f"{arch}: its fields and scripts", control, arch)
-    check(f"{arch}: lintian finds no errors", lintian, arch)
+    check(f"{arch}: lintian finds no errors", lintian, deb(arch))
     check(f"{arch}: installed, upgraded, removed and purged by dpkg", by_dpkg, arch)
     check(f"{arch}: installed, upgraded, removed and purged by install.sh", by_script, arch)
     if os.geteuid() == 0:
@@ -245,5 +197,4 @@ for arch, board, machine, emulator in KINDS:
         check(f"{arch}: the C library that it asks for", oldest_library, arch)
     if emulator:
         check(f"{arch}: the main flow under {emulator[0]}", main_flow, arch, emulator)
-if failures:
-    sys.exit(f"{len(failures)} failed: {', '.join(failures)}")
+end()

@@ -778,4 +778,7 @@ fn the_arithmetic_of_the_sizes_is_the_boards() {
 fn the_packages_have_the_version_of_the_program() {
     let version = env!("CARGO_PKG_VERSION");
     assert!(read("systemd/debian/changelog").starts_with(&format!("sharelinkd ({version}-1) ")));
+    let manifest = read("hub/Cargo.toml");
+    let version = manifest.split("\nversion = \"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(read("hub/debian/changelog").starts_with(&format!("sharelink-hub ({version}-1) ")));
 }

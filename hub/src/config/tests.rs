@@ -15,6 +15,9 @@ use crate::ingest::{INIT_SIZE_MAX, SOUND_SIZE_MAX};
 const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const HASH: &str = "sha256:00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF";
 
+/// What the relay's reader of certificates says of a file that it may not read, in its own words.
+const CLOSED: &str = "under systemd: `chgrp {GROUP}` and `chmod 640`, as in /etc/sharelinkd/tls";
+
 /// On a machine with secrets, certificates and CAs of these names.
 fn parse(text: &str) -> Result<Config, Vec<String>> {
     let read_secret = |path: &Path| match path.file_name().and_then(|name| name.to_str()) {
@@ -30,8 +33,15 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
     let around = Surroundings {
         read_secret: &read_secret,
         resolve: &|name| Path::new("/etc/hub").join(name),
-        check_pair: &|chain, _| {
-            if chain.ends_with("chain") { Ok(Report::default()) } else { wrong(chain).map(|()| Report::default()) }
+        check_pair: &|chain, _| match chain.file_name().and_then(|name| name.to_str()) {
+            Some("chain") => Ok(Report::default()),
+            // As the relay's reader says it.
+            Some("foreign") => Ok(Report {
+                notes: vec![format!("it can't be read by the group {GROUP}"), "it is old".to_owned()],
+                ..Report::default()
+            }),
+            Some("closed") => Err(("it can't be read".to_owned(), CLOSED.replace("{GROUP}", GROUP))),
+            _ => wrong(chain).map(|()| Report::default()),
         },
         check_ca: &|file| {
             if file.ends_with("ca") { Ok(vec!["the CA is old".to_owned()]) } else { wrong(file).map(|()| Vec::new()) }
@@ -458,6 +468,15 @@ fn every_configuration_and_command_in_the_document_is_good() {
         calls += 1;
     }
     assert!(calls >= 8, "{calls}");
+}
+
+#[test]
+fn the_group_of_the_relays_service_is_not_the_hubs() {
+    let api = |chain: &str| parse(&format!("[api]\ncertificate_file = \"{chain}\"\nkey_file = \"key\"\n"));
+    assert_eq!(api("foreign").unwrap().file_notes, ["[api] it is old"]);
+    let refused = api("closed").unwrap_err().concat();
+    assert!(refused.ends_with("; under systemd: `chgrp sharelink-hub` and `chmod 640`"), "{refused}");
+    assert!(include_str!("../../../src/config/certificates.rs").contains(CLOSED));
 }
 
 #[test]
