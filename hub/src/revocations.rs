@@ -95,6 +95,12 @@ impl Revocations {
         self.size = if written.is_ok() { self.size + line.len() as u64 } else { u64::MAX };
         written
     }
+
+    /// From now on nothing can be written to it, as on a full disk.
+    #[cfg(test)]
+    pub fn fill(&mut self) {
+        self.file = File::open("/dev/full").unwrap();
+    }
 }
 
 fn line((link, reason, end_s): &Row) -> String {
@@ -190,5 +196,18 @@ mod tests {
     fn a_file_that_cannot_be_written_is_an_error() {
         assert!(Revocations::open(Path::new("/nowhere/revocations"), 0).is_err());
         assert!(Revocations::open(Path::new("/dev/null"), 0).is_err());
+    }
+
+    #[test]
+    fn after_a_write_that_failed_the_next_one_begins_a_new_file() {
+        let folder = folder("full");
+        let path = folder.join("revocations");
+        let (mut file, _) = Revocations::open(&path, 100).unwrap();
+        file.keep(&row(1, 300), 100).unwrap();
+        file.fill();
+        assert!(file.keep(&row(2, 300), 100).is_err());
+        file.keep(&row(3, 300), 100).unwrap();
+        assert_eq!(Revocations::open(&path, 100).unwrap().1, [row(1, 300), row(3, 300)]);
+        fs::remove_dir_all(folder).unwrap();
     }
 }

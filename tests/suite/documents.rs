@@ -201,7 +201,8 @@ fn every_fault_is_proved_by_an_existing_test() {
         assert!(!cited.is_empty(), "nothing proves: {}", row[0]);
         for cited in cited {
             if let Some((file, sentence)) = cited.split_once(": ") {
-                let tests = read(&format!("tests/conformance/test_{file}.py"));
+                let folder = if file.starts_with("hub_") { "hub" } else { "conformance" };
+                let tests = read(&format!("tests/{folder}/test_{file}.py"));
                 // A decorator, or a function that makes tests.
                 assert!(tests.contains(&format!("(\"{sentence}\"")), "test_{file}.py has no test {sentence:?}");
                 sentences += 1;

@@ -424,6 +424,26 @@ async fn a_revoked_link_stays_revoked_over_a_restart() {
 }
 
 #[tokio::test]
+async fn a_revocation_that_could_not_be_written_holds_and_is_not_acknowledged() {
+    let folder = std::env::temp_dir().join(format!("sharelink-hub-unwritten-{}", std::process::id()));
+    // A killed process with this number may have left it.
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).unwrap();
+    let server = Server::start(None).await;
+    let (mut file, rows) = Revocations::open(&folder.join("revoked"), moment_us() / 1_000_000).unwrap();
+    file.fill();
+    let world = World::with_revocations(webhook(&server.url()), |_| (), Some((file, rows)));
+    let revoke = ApiCall::Revoke { link: "link-1".to_owned(), reason: "it leaked".into(), ttl_s: 3600 };
+    assert_eq!(world.shared.call(revoke.clone()).await, Answer::Unavailable);
+    let mut relay = Relay::join(&world, "box");
+    relay.ask(1, "link-1", "");
+    assert_eq!(relay.reads().await, [Said::Deny(1, "it leaked".to_owned())]);
+    // Sent again, it is in a new file.
+    assert_eq!(world.shared.call(revoke).await, Answer::Done);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
 async fn a_call_that_is_cancelled_is_answered() {
     let (mut server, world, mut relay) = world().await;
     relay.ask(1, "link-1", "");
