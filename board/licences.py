@@ -42,6 +42,9 @@ def is_accepted(expression):
     return True
 
 
+# What a program contains that is no crate, by the program's name: label, licence, folder with its text.
+VENDORED = {"sharelink-hub": [("mediabunny 1.61.0", "MPL-2.0", "hub/src/studio/vendor")]}
+
 # Folders of a package that are not compiled into a program.
 UNUSED = {"tests", "benches", "examples", "fuzz"}
 
@@ -78,6 +81,10 @@ def main(target, manifest="Cargo.toml"):
             texts.setdefault(text, []).append(label)
         if not own:
             rows[-1] += f"; no text in its package; by {', '.join(package['authors']) or 'its authors'}"
+    for label, licence, folder in VENDORED.get(program, []):
+        rows.append(f"{label:<32}{licence}")
+        for text in licence_texts(pathlib.Path(__file__).resolve().parents[1] / folder, licence):
+            texts.setdefault(text, []).append(label)
     rows.append(f"{'the Rust standard library':<32}MIT OR Apache-2.0")
     if target.endswith("musl"):
         rows.append(f"{'musl, the C library':<32}MIT")

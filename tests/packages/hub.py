@@ -76,6 +76,10 @@ def content(folder, arch, machine, emulator):
     names_no_path_of_this_machine(binary)
     licences = output("zcat", folder / DOC / "third-party.txt.gz")
     assert "linked into sharelink-hub for" in licences and "\nhyper " in licences and "\nmusl, " in licences, licences[:2000]
+    # What is vendored is in both, in the version that is there.
+    vendored = re.search(r"npm package `mediabunny` (\S+) ", (ROOT / "hub/src/studio/vendor/README.md").read_text()).group(1)
+    assert f"\nmediabunny {vendored} " in licences and "Mozilla Public License Version 2.0" in licences
+    assert f"mediabunny, version {vendored}," in (folder / DOC / "copyright").read_text()
     page = output("zcat", folder / "usr/share/man/man8/sharelink-hub.8.gz")
     assert page == output("go-md2man", "-in", ROOT / "docs/sharelink-hub.8.md"), page[:500]
 
