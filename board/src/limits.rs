@@ -166,6 +166,13 @@ impl Board {
         self.audio.blocks_max as u64 + self.video.blocks_max as u64 + 2 * self.init.blocks_max as u64
     }
 
+    /// Answers to pages' messages that may wait for their pages' sockets at once.
+    #[must_use]
+    pub const fn receipts_max(&self) -> u32 {
+        let share = self.pages_max / 8;
+        if share < 8 { 8 } else { share }
+    }
+
     /// Blocks of the arena that are reserved for the `state` and `messages` rings of all topics.
     #[must_use]
     pub const fn guaranteed_blocks(&self) -> u64 {

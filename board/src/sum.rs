@@ -9,7 +9,7 @@
 use super::limits::{Board, TrackLimits};
 
 /// One page's row in the session table: address, state, times, token buckets, pending notices.
-pub const SESSION_SIZE: usize = 208;
+pub const SESSION_SIZE: usize = 224;
 /// One subscription: a cursor for each of the four tracks, its link, its topic, list links.
 pub const SUBSCRIPTION_SIZE: usize = 112;
 /// One share link: its text (128), grant, times, lists of waiting and of admitted subscriptions.
@@ -27,6 +27,10 @@ pub const REQUEST_SIZE: usize = 96;
 pub const UNANSWERED_SIZE: usize = 96;
 /// One page that was denied by name.
 pub const DENIAL_SIZE: usize = 72;
+/// One answer to a page's message that waits for the page's socket.
+pub const RECEIPT_SIZE: usize = 24;
+/// One page's number, to find it by.
+pub const NUMBER_SIZE: usize = 4;
 /// One pending preview.
 pub const PREVIEW_SIZE: usize = 32;
 /// One reason that still has to be sent: 256 bytes and a count.
@@ -175,7 +179,7 @@ impl Term {
 }
 
 /// The number of terms of the memory sum.
-pub const TERM_COUNT: usize = 43;
+pub const TERM_COUNT: usize = 45;
 
 /// The maximum memory of the process and its sockets, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,6 +253,8 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             own("request rows", board.requests_max as u64, REQUEST_SIZE, Row, "Request"),
             own("given-up requests", board.requests_max as u64, UNANSWERED_SIZE, Row, "Unanswered"),
             own("denied pages", board.denials_max as u64, DENIAL_SIZE, Row, "Denials"),
+            own("receipts", board.receipts_max() as u64, RECEIPT_SIZE, Row, "Receipts"),
+            own("page numbers", pages, NUMBER_SIZE, Row, "u32"),
             own("previews", board.heads_max.div_ceil(8) as u64, PREVIEW_SIZE, Row, "Preview"),
             // A row for each page, so that neither table can run full before the page table.
             own("networks", pages, NETWORK_SIZE, Row, "Counted<Network>"),

@@ -63,7 +63,9 @@ impl Relay {
 
     fn check_sessions(&self) {
         let mut chained = 0;
+        self.sessions.receipts().check(self.sessions.iter().map(|(_, session)| &session.receipts));
         for (page, session) in self.sessions.iter() {
+            assert_eq!(self.sessions.by_number(session.number()), Some(page), "page {page} has another's number");
             let (mut wanted, mut live, mut last) = (0_u16, 0_u16, NONE);
             for (at, row) in self.subscriptions.of(&session.chain) {
                 assert_eq!(row.page(), page, "NAME: subscription {at} is in page {page}'s chain and is another's");

@@ -22,6 +22,7 @@ pub struct Counters {
     pub page_faults: u64,
     pub page_messages: u64,
     pub sends_limited: u64,
+    pub receipts_dropped: u64,
     pub asks_limited: u64,
     pub asked: u64,
     pub subscribed: u64,
@@ -66,7 +67,7 @@ impl Counters {
 
     /// Every counter with its name; counters by track have one row for each track.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 57] {
+    pub fn rows(&self) -> [(&'static str, u64); 58] {
         // No `..` here: a new counter must be added to the list below, or this doesn't compile.
         let Self {
             pages_opened,
@@ -78,6 +79,7 @@ impl Counters {
             page_faults,
             page_messages,
             sends_limited,
+            receipts_dropped,
             asks_limited,
             asked,
             subscribed,
@@ -120,6 +122,7 @@ impl Counters {
             ("page_faults", *page_faults),
             ("page_messages", *page_messages),
             ("sends_limited", *sends_limited),
+            ("receipts_dropped", *receipts_dropped),
             ("asks_limited", *asks_limited),
             ("asked", *asked),
             ("subscribed", *subscribed),

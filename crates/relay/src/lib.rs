@@ -55,6 +55,7 @@ mod previews;
 mod publish;
 pub mod rate;
 mod ready;
+mod receipts;
 mod requests;
 mod reserve;
 mod retry;
@@ -95,6 +96,7 @@ use self::{
     log::Store,
     previews::{Preview, Previews},
     rate::Bucket,
+    receipts::Receipts,
     requests::{Request, Requests},
     session::Session,
     sessions::Sessions,
@@ -385,6 +387,7 @@ const DRAIN_MS_PER_PAGE: u64 = 2;
 
 // The memory sum is calculated with these row sizes: if a row grows, the sum must be updated.
 const _: () = {
+    assert!(Receipts::ROW_SIZE <= board::RECEIPT_SIZE);
     assert!(Table::<Session>::ROW_SIZE <= board::SESSION_SIZE);
     assert!(Table::<Subscription>::ROW_SIZE <= board::SUBSCRIPTION_SIZE);
     assert!(Table::<Topic>::ROW_SIZE <= board::TOPIC_SIZE);

@@ -7,23 +7,27 @@
 
 use heapless::Vec;
 
-use super::texts::{Reason, Texts};
+use super::{
+    receipts::Receipt,
+    texts::{Reason, Texts},
+};
 use wire::{
     Track,
-    page::{NOTICE_SIZE_MAX, Notice},
+    page::{MessageId, NOTICE_SIZE_MAX, Notice, Standing},
 };
 
 /// What a page receives besides publications; each is a [`Notice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are those of `wire::page::Notice`")]
 pub enum OwnNotice {
-    Subscribed { id: u32, topic: u32, epoch: u64, page_messages: bool },
+    Subscribed { id: u32, topic: u32, epoch: u64, page_messages: bool, standing: Standing },
     Denied { id: u32, reason: Reason, retry_ms: Option<u32> },
     Gap { topic: u32, track: Track, from: u64, to: u64 },
     Epoch { topic: u32, epoch: u64 },
     End { topic: u32, reason: Reason },
-    Uplink { up: bool },
+    Uplink { standing: Option<Standing> },
     Alive,
+    Receipt { id: MessageId, receipt: Receipt },
     Error { reason: &'static str },
     Ping,
 }
@@ -33,16 +37,20 @@ impl OwnNotice {
     #[must_use]
     pub fn encode(&self, reasons: &Texts) -> Vec<u8, NOTICE_SIZE_MAX> {
         let notice = match *self {
-            Self::Subscribed { id, topic, epoch, page_messages } => {
-                Notice::Subscribed { id, topic, epoch, page_messages }
+            Self::Subscribed { id, topic, epoch, page_messages, standing } => {
+                Notice::Subscribed { id, topic, epoch, page_messages, standing: Some(standing) }
             }
             Self::Denied { id, reason, retry_ms } => Notice::Denied { id, reason: reasons.reason(reason), retry_ms },
             Self::Gap { topic, track, from, to } => Notice::Gap { topic, track, from, to },
             Self::Epoch { topic, epoch } => Notice::Epoch { topic, epoch },
             Self::End { topic, reason } => Notice::End { topic, reason: reasons.reason(reason) },
-            Self::Uplink { up } => Notice::Uplink { up },
+            Self::Uplink { standing } => Notice::Uplink { up: standing.is_some(), standing },
             Self::Alive => Notice::Alive,
-            Self::Error { reason } => Notice::Error { reason },
+            Self::Receipt { id, receipt: Receipt::Sent } => Notice::Sent { id },
+            Self::Receipt { id, receipt: Receipt::Unsent(why) } => {
+                Notice::Error { reason: why.reason(), id: Some(id) }
+            }
+            Self::Error { reason } => Notice::Error { reason, id: None },
             Self::Ping => Notice::Ping,
         };
         notice.encode()

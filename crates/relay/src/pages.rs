@@ -12,15 +12,17 @@ use heapless::String;
 use super::{
     Relay,
     rate::Rate,
+    receipts::{Receipt, Unsent},
     session::{Close, Half, Session},
     subscription::Live,
     table::Id,
     texts::{Reason, shortened},
     time::Instant,
+    uplink_connection::DOWN,
 };
 use wire::{
     PAGE_DATA_SIZE_MAX,
-    page::{Request, Seconds, decode_request},
+    page::{MessageId, Request, Seconds, decode_request},
     uplink::ToBusiness,
 };
 
@@ -138,7 +140,11 @@ impl Relay {
         match decode_request(text) {
             Ok(Request::Subscribe { id, link, since }) => self.subscribe(now, page, id, &link, since),
             Ok(Request::Unsubscribe { topic }) => self.unsubscribe(now, page, topic),
-            Ok(Request::Send { topic, data }) => self.send(now, page, topic, &data),
+            Ok(Request::Send { topic, data, id }) => self.send(now, page, topic, &data, id),
+            Ok(Request::Ping) => {
+                self.sessions[page].alive_due = true;
+                self.push_ready(page);
+            }
             Err(reason) => self.fault(now, page, reason),
         }
     }
@@ -202,8 +208,7 @@ impl Relay {
 
     /// The business server wants a page closed.
     pub(super) fn kicked(&mut self, now: Instant, number: u32, reason: &str) {
-        let page = self.sessions.iter().find(|(_, session)| session.number() == number).map(|(page, _)| page);
-        let Some(page) = page else { return };
+        let Some(page) = self.sessions.by_number(number) else { return };
         let reason = self.reasons.keep_reason(reason, "the business server closed this page");
         self.close_page(now, page, 1008, reason, None);
     }
@@ -233,31 +238,60 @@ impl Relay {
         }
     }
 
-    fn send(&mut self, now: Instant, page: u32, number: u32, data: &str) {
-        let Some(subscription) = self.page_subscription(page, number) else {
-            self.report_error(page, "this page has no subscription to that topic");
-            return;
-        };
+    /// Forwards a page's message. Where it has an id, its refusal names it.
+    fn send(&mut self, now: Instant, page: u32, number: u32, data: &str, id: Option<MessageId>) {
+        match (self.forward(now, page, number, data, id), id) {
+            (Ok(()), _) => self.counters.page_messages += 1,
+            (Err(why), None) => self.report_error(page, why.reason()),
+            (Err(why), Some(id)) => self.answer(page, id, Receipt::Unsent(why)),
+        }
+    }
+
+    fn forward(
+        &mut self,
+        now: Instant,
+        page: u32,
+        topic: u32,
+        data: &str,
+        id: Option<MessageId>,
+    ) -> Result<(), Unsent> {
+        let subscription = self.page_subscription(page, topic).ok_or(Unsent::NoSubscription)?;
         if data.len() > PAGE_DATA_SIZE_MAX {
-            self.report_error(page, "data has more than 512 bytes");
-            return;
+            return Err(Unsent::TooLong);
         }
         if !self.links[self.subscriptions[subscription].link()].grant().page_messages {
-            self.report_error(page, "this link takes no messages from pages");
-            return;
+            return Err(Unsent::NotTaken);
         }
         let rate = Rate { burst: self.board.sends_burst, per_s: 1 };
         if !self.sessions[page].sends.take(rate, now) {
             self.counters.sends_limited += 1;
-            self.report_error(page, "too many messages: one a second");
-            return;
+            return Err(Unsent::TooOften);
         }
-        let frame = ToBusiness::PageMessage { topic: number, page: self.sessions[page].number(), data };
-        if self.is_up() && self.uplink.send_of_page(&frame).is_some() {
-            self.counters.page_messages += 1;
-        } else {
-            self.report_error(page, "the business server can't be reached now: the message was not sent");
+        // Until pages are told of it, nobody knows whether this connection has receipts.
+        if self.uplink.told() == DOWN {
+            return Err(Unsent::Unreachable);
         }
+        let page = self.sessions[page].number();
+        let frame = match id {
+            None => ToBusiness::PageMessage { topic, page, data },
+            Some(_) if !self.uplink.knows_receipts => return Err(Unsent::NoReceipts),
+            Some(id) => ToBusiness::Send { topic, page, id, data },
+        };
+        self.uplink.send_of_page(&frame).map(|_| ()).ok_or(Unsent::Unreachable)
+    }
+
+    /// The business server has a page's message.
+    pub(super) fn received(&mut self, number: u32, id: MessageId) {
+        if let Some(page) = self.sessions.by_number(number) {
+            self.answer(page, id, Receipt::Sent);
+        }
+    }
+
+    fn answer(&mut self, page: u32, id: MessageId, receipt: Receipt) {
+        if !self.sessions.push_receipt(page, id, receipt) {
+            self.counters.receipts_dropped += 1;
+        }
+        self.push_ready(page);
     }
 
     fn page_subscription(&self, page: u32, number: u32) -> Option<u32> {
@@ -320,10 +354,10 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rig::{BOARD, OWN, Rig};
+    use super::super::rig::{BOARD, OWN, Rig, SHARED, message};
     use super::*;
     use board::Board;
-    use wire::uplink::{Grant, ToRelay};
+    use wire::uplink::{Author, Grant, Incoming, ToRelay, author, marked};
 
     #[test]
     fn beyond_the_table_a_page_is_refused() {
@@ -452,6 +486,109 @@ mod tests {
         rig.read(muted);
         rig.say(muted, r#"{"type":"send","topic":7,"data":"c"}"#);
         assert!(rig.read(muted)[0].contains("error"));
+    }
+
+    /// A `send` whose id is this byte, 16 times.
+    fn send(id: u8, data: &str) -> std::string::String {
+        format!(r#"{{"type":"send","topic":7,"id":"{}","data":"{data}"}}"#, format!("{id:02x}").repeat(16))
+    }
+
+    fn sent(id: u8) -> std::string::String {
+        format!(r#"{{"type":"sent","id":"{}"}}"#, format!("{id:02x}").repeat(16))
+    }
+
+    #[test]
+    fn a_message_with_an_id_is_answered_by_sent_or_by_an_error_that_names_it() {
+        let mut rig = Rig::down(&Board { sends_burst: 2, ..BOARD });
+        rig.connect_by(marked([2; 12]));
+        rig.tell(ToRelay::Features { words: "receipts" });
+        rig.said();
+        let page = rig.viewer();
+        rig.said();
+        rig.say(page, &send(1, "a"));
+        rig.say(page, &send(0xab, "b"));
+        rig.say(page, &send(3, "c"));
+        assert_eq!(rig.said(), ["Send 1 1 a", "Send 1 171 b"]);
+        let refused = rig.read(page);
+        assert!(refused.len() == 1 && refused[0].contains("too many") && refused[0].contains(&"03".repeat(16)));
+        rig.tell(ToRelay::Sent { page: 1, id: [0xab; 16] });
+        rig.tell(ToRelay::Sent { page: 1, id: [1; 16] });
+        rig.tell(ToRelay::Sent { page: 9, id: [1; 16] });
+        assert_eq!(rig.read(page), [sent(0xab), sent(1)]);
+        for text in [r#""id":"1""#, r#""id":7"#, &format!(r#""id":"{}""#, "0g".repeat(16))] {
+            let other = rig.page();
+            rig.say(other, &format!(r#"{{"type":"send","topic":7,"data":"a",{text}}}"#));
+            assert!(rig.read(other)[0].contains("128 random bits"), "{text}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_gives_receipts_a_message_with_an_id_is_not_sent() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.said();
+        rig.say(page, &send(1, "a"));
+        assert!(rig.said().is_empty());
+        let refused = rig.read(page);
+        assert!(refused[0].contains("no receipts") && refused[0].contains(&"01".repeat(16)), "{refused:?}");
+        let receipt = ToRelay::Sent { page: 1, id: [1; 16] };
+        assert!(rig.relay.handle_uplink(rig.now, Incoming::Frame(receipt)).is_err(), "nobody asked for it");
+    }
+
+    #[test]
+    fn answers_wait_for_their_page_up_to_a_number_and_go_with_it() {
+        let mut rig = Rig::down(&BOARD);
+        rig.connect_by(marked([2; 12]));
+        rig.tell(ToRelay::Features { words: "receipts" });
+        rig.said();
+        let (page, other) = (rig.viewer(), rig.page());
+        rig.subscribe(other, 1, "link");
+        rig.read(other);
+        for id in 1..=9 {
+            rig.tell(ToRelay::Sent { page: 1, id: [id; 16] });
+        }
+        assert_eq!(rig.relay.counters().receipts_dropped, 5);
+        rig.tell(ToRelay::Sent { page: 2, id: [7; 16] });
+        assert_eq!(rig.read(other), [sent(7)]);
+        rig.relay.handle_page_closed(rig.now, page);
+        rig.relay.check();
+    }
+
+    #[test]
+    fn a_page_knows_who_it_is_on_each_connection_of_the_uplink() {
+        let mut rig = Rig::down(&BOARD);
+        let is = |text: &str, features: &str, author: Author| {
+            let digits: std::string::String = author.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(text.contains(&format!(r#""features":[{features}],"author":"{digits}""#)), "{text}");
+        };
+        rig.connect_by([9; 16]);
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.accept(1, 7, 1, SHARED);
+        is(&rig.read(page)[0], r#""ping""#, author(&[9; 16], &rig.relay.uplink.nonce(), 1));
+        // It reads nothing while the uplink goes and comes back.
+        rig.relay.handle_uplink_lost(rig.now);
+        rig.connect_by(marked([2; 12]));
+        assert!(rig.read(page)[0].contains(r#""up":false"#), "not before it is known what the new one can do");
+        rig.tell(ToRelay::Features { words: "receipts" });
+        is(&rig.read(page)[0], r#""ping","receipts""#, author(&marked([2; 12]), &rig.relay.uplink.nonce(), 1));
+        rig.relay.handle_uplink_lost(rig.now);
+        rig.connect_by([7; 16]);
+        is(&rig.read(page)[0], r#""ping""#, author(&[7; 16], &rig.relay.uplink.nonce(), 1));
+        assert!(rig.read(page).is_empty());
+    }
+
+    #[test]
+    fn a_ping_is_answered_by_whatever_comes_next() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.viewer();
+        rig.say(page, r#"{"type":"ping"}"#);
+        rig.say(page, r#"{"type":"ping"}"#);
+        assert_eq!(rig.read(page), [r#"{"type":"alive"}"#]);
+        rig.say(page, r#"{"type":"ping"}"#);
+        rig.messages(1..=1);
+        assert_eq!(rig.read(page), [message(1)]);
+        assert!(rig.read(page).is_empty());
     }
 
     #[test]

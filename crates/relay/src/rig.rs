@@ -143,6 +143,7 @@ impl Rig {
                 ToBusiness::Ping { .. } => "Ping".to_owned(),
                 ToBusiness::Pong { nonce } => format!("Pong {nonce}"),
                 ToBusiness::Features { words } => format!("Features {words}"),
+                ToBusiness::Send { page, id, data, .. } => format!("Send {page} {} {data}", id[0]),
             });
             rest = behind;
         }

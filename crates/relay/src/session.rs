@@ -12,10 +12,12 @@ use super::{
     notice::OwnNotice,
     rate::Bucket,
     ready::{InQueue, ReadyLink},
+    receipts::Waiting,
     subscription::Chain,
     table::NONE,
     texts::Reason,
     time::{Instant, Stamp},
+    uplink_connection::ANY,
 };
 use board::Board;
 
@@ -40,8 +42,10 @@ pub struct Session {
     pub refused: Option<u32>,
     /// Protocol errors so far.
     pub faults: u8,
-    /// The uplink state that the page knows.
-    pub known_up: bool,
+    /// The uplink's connection that the page knows, `DOWN` or `ANY`.
+    pub known_uplink: u32,
+    /// Answers to its messages.
+    pub receipts: Waiting,
     /// A ping is due.
     pub ping_due: bool,
     /// An `alive` is due.
@@ -159,7 +163,8 @@ impl Session {
             error: None,
             refused: None,
             faults: 0,
-            known_up: true,
+            known_uplink: ANY,
+            receipts: Waiting::NONE,
             ping_due: false,
             alive_due: false,
             blocked: false,

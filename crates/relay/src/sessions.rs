@@ -4,7 +4,7 @@
 //! and origins that the rows share, and the token buckets for each network's requests. Removing a
 //! row removes all that belongs to it. Doesn't know which pages may connect: that is `pages.rs`.
 
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use core::net::IpAddr;
 
 use super::{
@@ -12,11 +12,13 @@ use super::{
     kernel_memory::KernelMemory,
     rate::{Bucket, Rate},
     ready::ReadyQueue,
+    receipts::{Receipt, Receipts},
     session::Session,
     table::{Id, NONE, Table},
     time::Instant,
 };
 use board::Board;
+use wire::page::MessageId;
 
 /// The table of sessions.
 #[derive(Debug)]
@@ -31,6 +33,9 @@ pub struct Sessions {
     asks: Vec<Bucket>,
     seed: u64,
     next_number: u32,
+    /// Each row's number, 0 for an empty row: compact, so that a page is found by its number.
+    numbers: Box<[u32]>,
+    receipts: Receipts,
 }
 
 /// The rows, to read. Rows come and go only by the methods here.
@@ -55,6 +60,8 @@ impl Sessions {
             asks: vec![Bucket::default(); board.addresses_max as usize],
             seed,
             next_number: 0,
+            numbers: vec![0; board.pages_max as usize].into_boxed_slice(),
+            receipts: Receipts::new(board),
         }
     }
 
@@ -94,8 +101,11 @@ impl Sessions {
             "" => NONE,
             origin => self.origins.keep(Origin::of(origin)).unwrap_or(NONE),
         };
-        self.next_number = self.next_number.wrapping_add(1);
+        self.next_number = self.next_number.wrapping_add(1).max(1);
         let page = self.rows.insert(Session::new(now, self.next_number, address, network, origin)).ok()?;
+        if let Some(number) = self.numbers.get_mut(page as usize) {
+            *number = self.next_number;
+        }
         self.rows.id(page)
     }
 
@@ -104,13 +114,40 @@ impl Sessions {
         let row = self.rows.get_mut(page)?;
         debug_assert_eq!(row.chain.first(), NONE, "page {page} goes and leaves a subscription");
         self.kernel.forget(&mut row.kernel);
+        self.receipts.clear(&mut row.receipts);
         self.ready.leave(&mut self.rows, page);
         let session = self.rows.remove(page)?;
+        if let Some(number) = self.numbers.get_mut(page as usize) {
+            *number = 0;
+        }
         self.networks.release(session.network());
         if session.origin() != NONE {
             self.origins.release(session.origin());
         }
         Some(session)
+    }
+
+    /// The page with a number.
+    #[must_use]
+    pub fn by_number(&self, number: u32) -> Option<u32> {
+        let at = self.numbers.iter().position(|other| *other == number && number != 0)?;
+        u32::try_from(at).ok()
+    }
+
+    /// The answers to pages' messages.
+    #[must_use]
+    pub const fn receipts(&self) -> &Receipts {
+        &self.receipts
+    }
+
+    /// Adds an answer to a page's message; `false` if there is no room.
+    pub fn push_receipt(&mut self, page: u32, id: MessageId, receipt: Receipt) -> bool {
+        self.receipts.push(&mut self.rows[page].receipts, id, receipt)
+    }
+
+    /// A page was sent its oldest answer.
+    pub fn pop_receipt(&mut self, page: u32) {
+        self.receipts.pop(&mut self.rows[page].receipts);
     }
 
     /// Queues a page that has something of its own to send.

@@ -19,12 +19,13 @@ use super::{
     log::Kind,
     notice::OwnNotice,
     position::Cursor,
-    session::{Half, Pace},
+    session::{Half, Pace, Session},
     subscription::{Live, Stage},
     texts::Reason,
     time::Instant,
     topic::{init_log_index, log_track},
     traffic::Share,
+    uplink_connection::{ANY, DOWN},
 };
 use wire::Track;
 
@@ -83,10 +84,17 @@ impl Relay {
             && !session.ping_due
             && session.error.is_none()
             && session.refused.is_none()
-            && session.known_up == self.is_up()
+            && session.receipts.is_empty()
+            && self.knows_uplink(session)
             && session.pace == Pace::KeepsUp;
         let row = if is_plain { self.subscriptions.only(&session.chain)? } else { return None };
         row.live().filter(|live| !live.unconfirmed && !live.behind_epoch)
+    }
+
+    /// Whether a page knows the state of the uplink, and who it is there.
+    fn knows_uplink(&self, session: &Session) -> bool {
+        let told = self.uplink.told();
+        session.known_uplink == told || (session.known_uplink == ANY && told != DOWN)
     }
 
     /// What a steady page's draft means for all pages at the same place.
@@ -243,6 +251,10 @@ impl Relay {
                 if let Some(live) = self.subscriptions.live_mut(subscription) {
                     live.unconfirmed = false;
                 }
+                // `subscribed` said who the page is on this connection.
+                if session.known_uplink == ANY && self.uplink.told() != DOWN {
+                    session.known_uplink = self.uplink.told();
+                }
             }
             Effect::Over { subscription } => self.forget_subscription(subscription),
             Effect::Gap { subscription, track, after, missed } => {
@@ -255,7 +267,8 @@ impl Relay {
             Effect::Epoch { subscription } => {
                 self.pass_epoch(subscription, Cursor::UNSET);
             }
-            Effect::Uplink { up } => session.known_up = up,
+            Effect::Uplink { known } => session.known_uplink = known,
+            Effect::Receipt => self.sessions.pop_receipt(page),
             Effect::Error => session.error = None,
             Effect::Refused => session.refused = None,
             Effect::Ping => session.pinged(now),
@@ -398,8 +411,8 @@ impl Planning<'_> {
         // What arrived before the uplink was lost goes before the notice that it is down, and what
         // arrives once it is up again goes after the notice that it is up.
         let has_subscription = session.chain.wanted() > 0;
-        if has_subscription && session.known_up && !relay.is_up() {
-            self.notice(OwnNotice::Uplink { up: false }, Effect::Uplink { up: false });
+        if has_subscription && relay.uplink.told() == DOWN && session.known_uplink != DOWN {
+            self.notice(OwnNotice::Uplink { standing: None }, Effect::Uplink { known: DOWN });
         }
         if session.alive_due && self.draft.is_empty() {
             self.notice(OwnNotice::Alive, Effect::Alive);
@@ -447,7 +460,8 @@ impl Planning<'_> {
                 let topic = &relay.topics[live.topic()];
                 let page_messages = relay.links[row.link()].grant().page_messages;
                 let (id, topic, epoch) = (row.id(), topic.number(), topic.epoch());
-                let notice = OwnNotice::Subscribed { id, topic, epoch, page_messages };
+                let standing = relay.uplink.standing(session.number());
+                let notice = OwnNotice::Subscribed { id, topic, epoch, page_messages, standing };
                 all = self.notice(notice, Effect::Subscribed { subscription });
             }
         }
@@ -456,11 +470,16 @@ impl Planning<'_> {
             let retry_ms = Some(relay.refused_retry_ms(session));
             all = self.notice(OwnNotice::Denied { id, reason, retry_ms }, Effect::Refused);
         }
+        for (id, receipt) in relay.sessions.receipts().of(&session.receipts) {
+            all = all && self.notice(OwnNotice::Receipt { id, receipt }, Effect::Receipt);
+        }
         if all && let Some(reason) = session.error {
             all = self.notice(OwnNotice::Error { reason }, Effect::Error);
         }
-        if all && has_subscription && !session.known_up && relay.is_up() {
-            all = self.notice(OwnNotice::Uplink { up: true }, Effect::Uplink { up: true });
+        let told = relay.uplink.told();
+        if all && has_subscription && told != DOWN && !relay.knows_uplink(session) {
+            let standing = Some(relay.uplink.standing(session.number()));
+            all = self.notice(OwnNotice::Uplink { standing }, Effect::Uplink { known: told });
         }
         all
     }

@@ -6,8 +6,12 @@
 
 use super::{Relay, event::Event, fault::PeerError, time::Instant, uplink_connection::State};
 use wire::uplink::{
-    AWAY, Incoming, ToBusiness, ToRelay, VERSION, business_proof, features, is_marked, proofs_equal, relay_proof,
+    AWAY, Incoming, RECEIPTS, ToBusiness, ToRelay, VERSION, business_proof, features, is_marked, proofs_equal,
+    relay_proof,
 };
+
+/// The extensions that the relay knows.
+const WORDS: &str = "away receipts";
 
 impl Relay {
     /// Whether the business server is connected and authenticated.
@@ -19,7 +23,7 @@ impl Relay {
     /// Whether the business server got the relay's proof and has not answered it.
     #[must_use]
     pub const fn awaits_welcome(&self) -> bool {
-        matches!(self.uplink.state(), State::AwaitsWelcome { .. })
+        matches!(self.uplink.state(), State::AwaitsWelcome)
     }
 
     /// When the connection next has something due: a dial, a ping, or its end.
@@ -103,7 +107,14 @@ impl Relay {
         self.uplink.framed(now);
         self.counters.uplink_frames_in += 1;
         match (self.uplink.state(), incoming) {
-            (State::Up { .. }, Incoming::Frame(frame)) => self.handle_frame(now, frame),
+            (State::Up { .. }, Incoming::Frame(frame)) => {
+                self.handle_frame(now, frame)?;
+                // `Features` comes first; another frame in its place says as much.
+                if core::mem::take(&mut self.uplink.awaits_features) {
+                    self.tell_uplink();
+                }
+                Ok(())
+            }
             (State::Up { .. }, Incoming::Oversize(oversize)) => {
                 let (topic, track, sequence) = (oversize.topic, oversize.track, oversize.sequence);
                 self.handle_oversize(topic, track, sequence, oversize.part, oversize.size);
@@ -125,16 +136,17 @@ impl Relay {
                 self.uplink.challenged(nonce);
                 Ok(())
             }
-            (State::AwaitsWelcome { challenge }, Incoming::Frame(ToRelay::Welcome { version, proof })) => {
+            (State::AwaitsWelcome, Incoming::Frame(ToRelay::Welcome { version, proof })) => {
                 check_version(version)?;
+                let challenge = self.uplink.challenge();
                 let expected = business_proof(&self.settings.secret, &self.uplink.nonce(), &challenge);
                 if !proofs_equal(&expected, &proof) {
                     return Err(PeerError::Proof);
                 }
                 self.uplink.welcomed(now, &mut self.jitter);
                 if is_marked(&challenge) {
-                    self.uplink.knows_extensions = true;
-                    let _ = self.uplink.send_reserved(&ToBusiness::Features { words: AWAY });
+                    (self.uplink.knows_extensions, self.uplink.awaits_features) = (true, true);
+                    let _ = self.uplink.send_reserved(&ToBusiness::Features { words: WORDS });
                 }
                 self.events.add(Event::UplinkUp);
                 self.tell_uplink();
@@ -216,12 +228,14 @@ impl Relay {
             ToRelay::Pong { .. } => {}
             ToRelay::Features { words } if self.uplink.knows_extensions => {
                 self.uplink.knows_away = features(words).any(|word| word == AWAY);
+                self.uplink.knows_receipts = features(words).any(|word| word == RECEIPTS);
             }
             ToRelay::Away { within_s } if self.uplink.knows_away => {
                 self.events.add(Event::UplinkAway { within_s });
                 self.uplink.leave(now, u64::from(within_s) * 1000, &mut self.jitter);
             }
-            ToRelay::Features { .. } | ToRelay::Away { .. } => {
+            ToRelay::Sent { page, id } if self.uplink.knows_receipts => self.received(page, id),
+            ToRelay::Features { .. } | ToRelay::Away { .. } | ToRelay::Sent { .. } => {
                 return Err(PeerError::OutOfPlace { name: frame.name(), expected: "a frame that both sides know" });
             }
             ToRelay::Challenge { .. } | ToRelay::Welcome { .. } => {
@@ -271,7 +285,7 @@ mod tests {
         let mut challenge = [2; 16];
         challenge[12..].copy_from_slice(&EXTENSIONS_MARK);
         rig.connect_by(challenge);
-        assert_eq!(rig.said(), ["Features away"]);
+        assert_eq!(rig.said(), ["Features away receipts"]);
         let away = Incoming::Frame(ToRelay::Away { within_s: 4 });
         let unasked = PeerError::OutOfPlace { name: "Away", expected: "a frame that both sides know" };
         assert_eq!(rig.relay.handle_uplink(rig.now, away), Err(unasked.clone()));
@@ -389,7 +403,7 @@ mod tests {
         assert!(rig.read(page).contains(&r#"{"type":"uplink","up":false}"#.to_owned()));
         rig.connect();
         assert_eq!(rig.said(), ["Subscribe 2 link since 1 [0, 6, 0, 0]"]);
-        assert_eq!(rig.read(page), [r#"{"type":"uplink","up":true}"#]);
+        assert_eq!(rig.read(page), [r#"{"type":"uplink","up":true,"features":["ping"],"author":"3772b288b28a8e8c"}"#]);
         rig.messages(6..=6);
         assert_eq!(rig.relay.counters().unknown_topic, 1, "not accepted by this connection yet");
         rig.accept(2, 7, 1, super::super::rig::SHARED);

@@ -15,7 +15,10 @@ use super::{
 use alloc::boxed::Box;
 use alloc::vec;
 use heapless::Deque;
-use wire::uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, ToBusiness, encode, marked};
+use wire::{
+    page::Standing,
+    uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, ToBusiness, author, encode, marked},
+};
 
 /// Timeout of a dial, for all addresses of an entry.
 pub const DIAL_MS_MAX: u64 = 5_000;
@@ -43,13 +46,18 @@ const RESERVE_SIZE_MAX: usize = 1024;
 /// `Unsubscribe`.
 const UNSUBSCRIBED_MAX: usize = 128;
 
+/// In place of a connection's number, for what a page knows of the uplink: it is down.
+pub(super) const DOWN: u32 = 0;
+/// The same: the page was told nothing, and takes it for up.
+pub(super) const ANY: u32 = u32::MAX;
+
 /// The connection's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Down { retry_at: Instant },
     Dialing { since: Instant, ends_at: Instant },
     AwaitsChallenge,
-    AwaitsWelcome { challenge: [u8; 16] },
+    AwaitsWelcome,
     Up { since: Instant },
 }
 
@@ -71,7 +79,11 @@ pub struct Uplink {
     /// Whether the business server of this connection knows extensions, and which.
     pub(super) knows_extensions: bool,
     pub(super) knows_away: bool,
+    pub(super) knows_receipts: bool,
+    /// It knows some, and has not said which. Pages hear that it is back once it has.
+    pub(super) awaits_features: bool,
     nonce: [u8; 16],
+    challenge: [u8; 16],
     /// After this time without a sign of life a connection is dead, milliseconds.
     dead_ms: u64,
     liveness: Liveness,
@@ -95,7 +107,7 @@ impl Uplink {
         let (state, for_ms, retry_ms) = match self.state {
             State::Down { retry_at } => ("down", None, Some(retry_at.since(now))),
             State::Dialing { since, .. } => ("dialing", Some(now.since(since)), None),
-            State::AwaitsChallenge | State::AwaitsWelcome { .. } => ("handshake", None, None),
+            State::AwaitsChallenge | State::AwaitsWelcome => ("handshake", None, None),
             State::Up { since } => ("up", Some(now.since(since)), None),
         };
         let returns = self.is_up() && self.return_at != Instant::NEVER;
@@ -127,7 +139,10 @@ impl Uplink {
             leaving: None,
             knows_extensions: false,
             knows_away: false,
+            knows_receipts: false,
+            awaits_features: false,
             nonce: [0; 16],
+            challenge: [0; 16],
             dead_ms,
             liveness: Liveness::new(now, dead_ms),
             out: vec![0; out_size as usize].into_boxed_slice(),
@@ -156,7 +171,7 @@ impl Uplink {
     pub fn deadline(&self) -> Instant {
         match self.state {
             State::Down { retry_at } => retry_at,
-            State::Dialing { .. } | State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.ends_at(),
+            State::Dialing { .. } | State::AwaitsChallenge | State::AwaitsWelcome => self.ends_at(),
             State::Up { .. } => {
                 let knock_at = self.leaving.map_or(self.return_at, |(_, at)| at);
                 knock_at.min(self.liveness.ping_at()).min(self.ends_at())
@@ -169,7 +184,7 @@ impl Uplink {
         match self.state {
             State::Down { .. } => Instant::NEVER,
             State::Dialing { ends_at, .. } => ends_at,
-            State::AwaitsChallenge | State::AwaitsWelcome { .. } => self.liveness.handshake_ends_at(),
+            State::AwaitsChallenge | State::AwaitsWelcome => self.liveness.handshake_ends_at(),
             State::Up { .. } => self.liveness.ends_at(),
         }
     }
@@ -224,9 +239,29 @@ impl Uplink {
         }
     }
 
+    /// The business server's nonce in the handshake.
+    pub(super) const fn challenge(&self) -> [u8; 16] {
+        self.challenge
+    }
+
     /// The challenge was received and answered.
     pub(super) const fn challenged(&mut self, challenge: [u8; 16]) {
-        self.state = State::AwaitsWelcome { challenge };
+        self.state = State::AwaitsWelcome;
+        self.challenge = challenge;
+    }
+
+    /// The connection that pages are told of; [`DOWN`] if there is none.
+    pub(super) fn told(&self) -> u32 {
+        let is_told = self.is_up() && !self.awaits_features;
+        // Neither `DOWN` nor `ANY`: that many connections are not made.
+        if is_told { u32::try_from(self.connection).unwrap_or(u32::MAX - 1) } else { DOWN }
+    }
+
+    /// What a page may use on this connection, and who it is there.
+    pub(super) fn standing(&self, page: u32) -> Standing {
+        let is_up = self.told() != DOWN;
+        let author = is_up.then(|| author(&self.challenge, &self.nonce, page));
+        Standing { receipts: is_up && self.knows_receipts, author }
     }
 
     /// The handshake is complete.
@@ -236,7 +271,9 @@ impl Uplink {
         self.connection += 1;
         self.order = 0;
         self.unsubscribed.clear();
-        (self.leaving, self.knows_extensions, self.knows_away) = (None, false, false);
+        self.leaving = None;
+        (self.knows_extensions, self.awaits_features) = (false, false);
+        (self.knows_away, self.knows_receipts) = (false, false);
     }
 
     /// The business server ends this connection within a time: other entries are tried from now on,

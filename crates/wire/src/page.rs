@@ -15,7 +15,7 @@ use heapless::Vec;
 use super::{
     Track,
     json::Value,
-    uplink::{Part, Since},
+    uplink::{Author, Part, Since},
 };
 
 /// The WebSocket subprotocol of the page protocol.
@@ -106,6 +106,18 @@ impl<'a> Encoded<'a> {
     }
 }
 
+/// A page's name for a message of its own: random, and the same each time that it sends it.
+pub type MessageId = [u8; 16];
+
+/// What a page may use besides what every relay has, and who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether a `send` with an id is answered.
+    pub receipts: bool,
+    /// The page as an author; `None` while there is no business server.
+    pub author: Option<Author>,
+}
+
 /// A notice to one page: everything sent to it besides publications.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Notice<'a> {
@@ -119,6 +131,8 @@ pub enum Notice<'a> {
         epoch: u64,
         /// Whether `send` is forwarded.
         page_messages: bool,
+        /// What else the page may use; `None` as from a relay before them.
+        standing: Option<Standing>,
     },
     /// The answer to any other `subscribe`.
     Denied {
@@ -158,13 +172,22 @@ pub enum Notice<'a> {
     Uplink {
         /// Whether it is up.
         up: bool,
+        /// Where it is up: what else the page may use now.
+        standing: Option<Standing>,
     },
-    /// Sent if nothing else was sent for a while.
+    /// Sent if nothing else was sent for a while, and in answer to a `ping`.
     Alive,
+    /// The business server has a message of the page's.
+    Sent {
+        /// The message's id.
+        id: MessageId,
+    },
     /// A request of the page was refused.
     Error {
         /// Why, and how to fix it.
         reason: &'a str,
+        /// The id of the message that was refused, if it has one.
+        id: Option<MessageId>,
     },
     /// A WebSocket ping.
     Ping,
@@ -178,9 +201,10 @@ impl Notice<'_> {
         let mut out = Bytes(&mut text);
         // Every variant fits: a reason is at most 256 bytes and no other field has a variable size.
         let _ = match *self {
-            Self::Subscribed { id, topic, epoch, page_messages } => write!(
+            Self::Subscribed { id, topic, epoch, page_messages, standing } => write!(
                 out,
-                r#"{{"type":"subscribed","id":{id},"topic":{topic},"epoch":"{epoch}","page_messages":{page_messages}}}"#
+                r#"{{"type":"subscribed","id":{id},"topic":{topic},"epoch":"{epoch}","page_messages":{page_messages}{}}}"#,
+                Members(standing)
             ),
             Self::Denied { id, reason, retry_ms: None } => {
                 write!(out, r#"{{"type":"denied","id":{id},"reason":"{}"}}"#, Escaped(reason))
@@ -197,15 +221,41 @@ impl Notice<'_> {
             Self::End { topic, reason } => {
                 write!(out, r#"{{"type":"end","topic":{topic},"reason":"{}"}}"#, Escaped(reason))
             }
-            Self::Uplink { up } => write!(out, r#"{{"type":"uplink","up":{up}}}"#),
+            Self::Uplink { up, standing } => write!(out, r#"{{"type":"uplink","up":{up}{}}}"#, Members(standing)),
             Self::Alive => write!(out, r#"{{"type":"alive"}}"#),
-            Self::Error { reason } => write!(out, r#"{{"type":"error","reason":"{}"}}"#, Escaped(reason)),
+            Self::Sent { id } => write!(out, r#"{{"type":"sent","id":"{}"}}"#, Hex(&id)),
+            Self::Error { reason, id: None } => {
+                write!(out, r#"{{"type":"error","reason":"{}"}}"#, Escaped(reason))
+            }
+            Self::Error { reason, id: Some(id) } => {
+                write!(out, r#"{{"type":"error","reason":"{}","id":"{}"}}"#, Escaped(reason), Hex(&id))
+            }
             Self::Ping => Ok(()),
         };
         let opcode = if *self == Self::Ping { Opcode::Ping } else { Opcode::Text };
         let mut frame = header(opcode, text.len());
         let _ = frame.extend_from_slice(&text);
         frame
+    }
+}
+
+/// A page's standing, as the last members of a notice.
+struct Members(Option<Standing>);
+
+impl fmt::Display for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Standing { receipts, author }) = self.0 else { return Ok(()) };
+        f.write_str(if receipts { r#","features":["ping","receipts"]"# } else { r#","features":["ping"]"# })?;
+        author.map_or(Ok(()), |author| write!(f, r#","author":"{}""#, Hex(&author)))
+    }
+}
+
+/// Bytes as lowercase digits.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -242,7 +292,11 @@ pub enum Request<'a> {
         topic: u32,
         /// The text; its size is not checked.
         data: Cow<'a, str>,
+        /// Where the page wants an answer.
+        id: Option<MessageId>,
     },
+    /// Asks for an `alive`.
+    Ping,
 }
 
 /// Parses a text frame from a page. Ignores unknown fields, whatever JSON they have. If a field
@@ -266,10 +320,27 @@ pub fn decode_request(text: &str) -> Result<Request<'_>, &'static str> {
     } else if kind.is("send") {
         const NEEDS: &str = "send needs topic, the number from subscribed, and data, a string";
         let data = data.and_then(Value::text).ok_or(NEEDS)?.resolved();
-        Ok(Request::Send { topic: number(topic).ok_or(NEEDS)?, data })
+        let id = id.filter(|id| !id.is_null()).map(|id| message_id(id).ok_or(NEEDS_ID)).transpose()?;
+        Ok(Request::Send { topic: number(topic).ok_or(NEEDS)?, data, id })
+    } else if kind.is("ping") {
+        Ok(Request::Ping)
     } else {
-        Err("unknown type: use subscribe, unsubscribe or send")
+        Err("unknown type: use subscribe, unsubscribe, send or ping")
     }
+}
+
+const NEEDS_ID: &str = "the id of a send, if any, is 128 random bits as 32 digits from 0-9 and a-f, a string";
+
+fn message_id(value: Value<'_>) -> Option<MessageId> {
+    let text = value.text()?.resolved();
+    let mut id = [0; 16];
+    if text.len() != 2 * id.len() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (place, byte) in id.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2)?, 16).ok()?;
+    }
+    Some(id)
 }
 
 fn number(value: Option<Value<'_>>) -> Option<u32> {

@@ -6,6 +6,7 @@
 //! and the byte offset. Knows nothing of topics, requests or connections: frames are interpreted by
 //! the relay and the business server.
 
+mod extensions;
 mod located;
 mod proof;
 
@@ -13,8 +14,9 @@ use alloc::boxed::Box;
 use alloc::vec;
 use core::fmt;
 
+pub use extensions::{AWAY, EXTENSIONS_MARK, FEATURES_SIZE_MAX, RECEIPTS, features, is_marked, marked};
 use located::byte_of_error;
-pub use proof::{business_proof, proofs_equal, relay_proof};
+pub use proof::{Author, author, business_proof, proofs_equal, relay_proof};
 use serde::{Deserialize, Serialize};
 
 use super::{LINK_SIZE_MAX, PAGE_DATA_SIZE_MAX, REASON_SIZE_MAX, SEQUENCE_END, Track};
@@ -28,38 +30,6 @@ pub const LENGTH_SIZE: usize = 4;
 /// The maximum size of a frame other than `Publish`, and of a `Publish` before its data, in bytes.
 /// The largest is `Subscribe` with the longest link (128), address (45), origin (256) and numbers.
 pub const PREFIX_SIZE_MAX: usize = 640;
-
-/// The last bytes of the nonce in `Challenge` of a business server that knows extensions, and of
-/// the nonce in `Hello` of a relay that knows them too and answers such a challenge. It then sends
-/// `Features` as its first frame after `Welcome`, and the business server answers with its own.
-/// Frames that were appended to version 1 go either way only after that, and only those that both
-/// named. To a peer of plain version 1 nothing changes, not even by a frame.
-pub const EXTENSIONS_MARK: [u8; 4] = *b"+ext";
-/// The maximum size of the words of `Features`, in bytes.
-pub const FEATURES_SIZE_MAX: usize = 256;
-/// The extension by which a business server asks relays to leave.
-pub const AWAY: &str = "away";
-
-/// A nonce with the mark of who knows extensions. `random` must be random and new.
-#[must_use]
-pub fn marked(random: [u8; 12]) -> [u8; 16] {
-    let mut nonce = [0; 16];
-    for (byte, from) in nonce.iter_mut().zip(random.into_iter().chain(EXTENSIONS_MARK)) {
-        *byte = from;
-    }
-    nonce
-}
-
-/// Whether a nonce is from one who knows extensions.
-#[must_use]
-pub fn is_marked(nonce: &[u8; 16]) -> bool {
-    nonce.ends_with(&EXTENSIONS_MARK)
-}
-
-/// The words of `Features`, which are separated by spaces. Words that aren't known mean nothing.
-pub fn features(words: &str) -> impl Iterator<Item = &str> {
-    words.split(' ').filter(|word| !word.is_empty())
-}
 
 /// A frame from the relay to the business server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +91,17 @@ pub enum ToBusiness<'a> {
     Features {
         /// See [`features`].
         words: &'a str,
+    },
+    /// A message from a page that wants a `Sent`. Only where both named [`RECEIPTS`].
+    Send {
+        /// The topic's number.
+        topic: u32,
+        /// The page's number, not reused within one connection.
+        page: u32,
+        /// Random, chosen by the page. A message that is sent again has the same.
+        id: [u8; 16],
+        /// At most 512 bytes.
+        data: &'a str,
     },
 }
 
@@ -214,6 +195,13 @@ pub enum ToRelay<'a> {
         /// Within this time, in seconds.
         within_s: u32,
     },
+    /// The business server has a page's message. Only where both named [`RECEIPTS`].
+    Sent {
+        /// The page's number.
+        page: u32,
+        /// The `Send`'s.
+        id: [u8; 16],
+    },
 }
 
 /// Where a subscriber wants to resume each track of a topic.
@@ -280,6 +268,7 @@ impl ToRelay<'_> {
             Self::Kick { .. } => "Kick",
             Self::Features { .. } => "Features",
             Self::Away { .. } => "Away",
+            Self::Sent { .. } => "Sent",
         }
     }
 }
@@ -546,7 +535,7 @@ pub fn decode_any_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fa
     match frame {
         ToBusiness::Hello { relay, .. } => at_most(bytes, "relay", relay.as_bytes(), REASON_SIZE_MAX)?,
         ToBusiness::Subscribe { link, .. } => at_most(bytes, "link", link.as_bytes(), LINK_SIZE_MAX)?,
-        ToBusiness::PageMessage { data, .. } => at_most(bytes, "data", data.as_bytes(), PAGE_DATA_SIZE_MAX)?,
+        ToBusiness::PageMessage { data, .. } | ToBusiness::Send { data, .. } => at_most(bytes, "data", data.as_bytes(), PAGE_DATA_SIZE_MAX)?,
         ToBusiness::Features { words } => at_most(bytes, "words", words.as_bytes(), FEATURES_SIZE_MAX)?,
         _ => {}
     }

@@ -1,10 +1,15 @@
-//! The handshake's proofs: who has the secret can say so, and no one learns it.
+//! What is computed from the handshake: proofs that the other side has the secret, and the names
+//! of pages as authors.
 //!
 //! Owns what is signed: a label for each side, and both nonces in the order in which that side got
 //! them. HMAC-SHA256. Compares in constant time. Knows no frames and refuses nothing itself.
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
+
+/// A page as the author of its messages: the same for relay and business server, different on each
+/// connection of theirs. It says nothing about the page and is no secret.
+pub type Author = [u8; 8];
 
 /// The relay's proof in `Hello` that it knows the secret.
 #[must_use]
@@ -34,4 +39,19 @@ fn proof(secret: &[u8], label: &[u8], first: &[u8; 16], second: &[u8; 16]) -> [u
     mac.update(first);
     mac.update(second);
     mac.finalize().into_bytes().into()
+}
+
+/// A page as an author on the connection with these nonces: the beginning of the SHA-256 of a
+/// label, the nonces of `Challenge` and `Hello`, and the page's number, little-endian.
+#[must_use]
+pub fn author(challenge_nonce: &[u8; 16], hello_nonce: &[u8; 16], page: u32) -> Author {
+    let hash = Sha256::new()
+        .chain_update(b"sharelinkd author")
+        .chain_update(challenge_nonce)
+        .chain_update(hello_nonce)
+        .chain_update(page.to_le_bytes())
+        .finalize();
+    let mut author = [0; 8];
+    author.iter_mut().zip(hash).for_each(|(byte, from)| *byte = from);
+    author
 }
