@@ -20,6 +20,7 @@ use super::{
     PublishError, Settings, cut,
     event::{Event, NotOpen, RelayId},
     relay::{Relay, Topics},
+    receipts::Receipts,
     session::{Ended, Input, Session},
     topic::Topic,
 };
@@ -30,7 +31,7 @@ const ENDED_MAX: usize = 1024;
 /// The topics, and the relays of one business server.
 #[derive(Debug)]
 pub struct Business {
-    settings: Settings,
+    pub(super) settings: Settings,
     pub(super) topics: Topics,
     /// What all topics keep, in bytes.
     pub(super) kept_size: usize,
@@ -43,12 +44,13 @@ pub struct Business {
     /// Topics whose audience has changed since it was last reported.
     audiences: BTreeSet<u32>,
     ready: VecDeque<RelayId>,
+    pub(super) receipts: Receipts,
 }
 
 impl Business {
     /// A business server without topics.
     #[must_use]
-    pub const fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
             settings,
             topics: BTreeMap::new(),
@@ -60,6 +62,7 @@ impl Business {
             events: VecDeque::new(),
             audiences: BTreeSet::new(),
             ready: VecDeque::new(),
+            receipts: Receipts::default(),
         }
     }
 
@@ -261,7 +264,7 @@ impl Business {
         }
         self.next_relay += 1;
         let id = RelayId(self.next_relay);
-        let session = Session::new(now, challenge, self.settings.times, limits.answers_size_max);
+        let session = Session::new(now, challenge, self.settings.times, &limits);
         let relay = self.relays.entry(id).or_insert(Relay::new(session));
         mark_ready(&mut self.ready, id, relay);
         id
@@ -279,7 +282,7 @@ impl Business {
             bytes = rest;
             while let Some(row) = self.relays.get_mut(&relay) {
                 match row.session.next(now, &self.settings.secrets) {
-                    Ok(Some(input)) => self.handle(relay, input),
+                    Ok(Some(input)) => self.handle(now, relay, input),
                     Ok(None) => break,
                     Err(why) => self.disconnect(relay, why),
                 }
@@ -289,7 +292,7 @@ impl Business {
         self.relays.contains_key(&relay)
     }
 
-    fn handle(&mut self, relay: RelayId, input: Input) {
+    fn handle(&mut self, now: Duration, relay: RelayId, input: Input) {
         let Some(row) = self.relays.get_mut(&relay) else { return };
         match input {
             Input::Hello(name, secret) => {
@@ -319,12 +322,14 @@ impl Business {
                     self.audiences.insert(topic);
                 }
             }
-            Input::PageMessage { topic, page, data } => {
-                // Drop what was in flight when the topic ended or was unsubscribed.
-                if row.has(topic) {
-                    self.events.push_back(Event::PageMessage { topic, relay, page, data });
+            // What was in flight when the topic ended or was unsubscribed is dropped.
+            Input::PageMessage { topic, page, data, id } if row.has(topic) => {
+                let author = row.session.author(page);
+                if self.is_new(now, id, (topic, relay, page)) {
+                    self.events.push_back(Event::PageMessage { topic, relay, page, data, author, id });
                 }
             }
+            Input::PageMessage { .. } => {}
             Input::Pong { nonce } => self.events.push_back(Event::Pong { relay, nonce }),
         }
     }
@@ -400,7 +405,7 @@ impl Business {
         Some(relay)
     }
 
-    fn send(&mut self, relay: RelayId, frame: &ToRelay<'_>) {
+    pub(super) fn send(&mut self, relay: RelayId, frame: &ToRelay<'_>) {
         let Some(row) = self.relays.get_mut(&relay).filter(|row| row.is_counted) else { return };
         row.session.push(frame);
         self.mark_ready_or_end(relay);
@@ -428,7 +433,7 @@ mod tests {
     use super::*;
     use crate::Limits;
     use wire::uplink::{
-        Deframer, Incoming, PageInfo, ToBusiness, VERSION, business_proof, encode, marked, relay_proof,
+        Deframer, Incoming, PageInfo, ToBusiness, VERSION, author, business_proof, encode, marked, relay_proof,
     };
 
     const GRANT: Grant = Grant { shared: true, ttl_s: 60, page_messages: true, replay: 2 };
@@ -493,6 +498,7 @@ mod tests {
                 let Ok(Some(Incoming::Frame(frame))) = self.deframer.next_frame() else { panic!("a whole frame") };
                 texts.push(match frame {
                     ToRelay::Challenge { version, nonce } => format!("Challenge {version} {nonce:?}"),
+                    ToRelay::Sent { page, id } => format!("Sent {page} {}", id[0]),
                     ToRelay::Welcome { version, proof } => format!("Welcome {version} {proof:?}"),
                     ToRelay::Accept { request, topic, epoch, .. } => {
                         format!("Accept {request} topic {topic} epoch {epoch}")
@@ -736,7 +742,8 @@ mod tests {
         business.disconnect(one.id, Ended::Closed("it left".to_owned()));
         let events = answer(&mut business);
         let audience = Event::Audience { topic: 5, pages: 4 };
-        let said = Event::PageMessage { topic: 5, relay: two.id, page: 12, data: "hi".to_owned() };
+        let (author, id) = (author(&CHALLENGE, &[7; 16], 12), None);
+        let said = Event::PageMessage { topic: 5, relay: two.id, page: 12, data: "hi".to_owned(), author, id };
         let why = Ended::Closed("it left".to_owned());
         let down = Event::RelayDown { relay: one.id, name: "by hand".to_owned(), why };
         assert_eq!(events, [said, down, audience], "the newest number, once");
@@ -827,6 +834,45 @@ mod tests {
         let mute = Peer::connect(&mut business);
         business.handle_timeout(seconds(5), mute.id);
         assert!(matches!(answer(&mut business)[..], [Event::RelayDown { why: Ended::NoHandshake(_), .. }]));
+    }
+
+    #[test]
+    fn a_message_with_an_id_is_an_event_once_and_its_page_is_told() {
+        let limits = Limits { receipts_max: 9, ..Limits::default() };
+        let mut business = Business::new(Settings { limits, ..settings() });
+        business.open(5, 70);
+        let mut relays = [7, 8].map(|n| Peer::join_by(&mut business, marked([n; 12]), marked([n; 12])));
+        for relay in &mut relays {
+            relay.sends(&mut business, &ToBusiness::Features { words: "away receipts" });
+            relay.requests(&mut business, 1, "good", None);
+            answer(&mut business);
+            assert_eq!(relay.reads(&mut business), ["Features away receipts", "Accept 1 topic 5 epoch 70"]);
+        }
+        let send = |page, id: u8| ToBusiness::Send { topic: 5, page, id: [id; 16], data: "hi" };
+        let [one, two] = &mut relays;
+        one.sends(&mut business, &send(12, 1));
+        two.sends(&mut business, &send(4, 1));
+        let (author, id) = (author(&marked([7; 12]), &marked([7; 12]), 12), Some([1; 16]));
+        let said = Event::PageMessage { topic: 5, relay: one.id, page: 12, data: "hi".to_owned(), author, id };
+        assert_eq!(answer(&mut business), [said]);
+        business.confirm(&[1; 16]);
+        business.confirm(&[1; 16]);
+        assert_eq!((one.reads(&mut business), two.reads(&mut business)), (vec![], vec!["Sent 4 1".to_owned()]));
+        one.sends(&mut business, &send(12, 1));
+        assert_eq!((answer(&mut business), one.reads(&mut business)), (vec![], vec!["Sent 12 1".to_owned()]));
+        one.sends(&mut business, &send(12, 2));
+        business.forget_message(&[2; 16]);
+        one.sends(&mut business, &send(12, 2));
+        assert_eq!(answer(&mut business).len(), 2, "what was lost may come again");
+    }
+
+    #[test]
+    fn who_gives_no_receipts_is_sent_none_of_their_frames() {
+        let mut business = Business::new(settings());
+        let mut relay = Peer::join_by(&mut business, marked([7; 12]), marked([7; 12]));
+        relay.sends(&mut business, &ToBusiness::Features { words: "away receipts" });
+        assert_eq!(relay.reads(&mut business), ["Features away"]);
+        assert!(!relay.sends(&mut business, &ToBusiness::Send { topic: 5, page: 1, id: [1; 16], data: "hi" }));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use wire::uplink::Since;
+use wire::{
+    page::MessageId,
+    uplink::{Author, Since},
+};
 
 use super::Ended;
 
@@ -87,6 +90,12 @@ pub enum Event {
         page: u32,
         /// The message: at most 512 bytes, untrusted.
         data: String,
+        /// The page as an author, which it knows of itself: different on each connection of the
+        /// relay.
+        author: Author,
+        /// If the page wants to know that the message was received: see
+        /// [`confirm`](super::Business::confirm).
+        id: Option<MessageId>,
     },
     /// A relay answered a [`ping`](super::Business::ping), or the machine's own.
     Pong {

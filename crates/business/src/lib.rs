@@ -24,6 +24,7 @@ mod inspect;
 #[cfg(feature = "smol")]
 mod line;
 mod links;
+mod receipts;
 mod relay;
 #[cfg(feature = "smol")]
 pub mod serve;

@@ -7,12 +7,16 @@
 use core::time::Duration;
 use std::{collections::VecDeque, fmt, sync::Arc};
 
-use wire::uplink::{
-    AWAY, Deframer, LENGTH_SIZE, PREFIX_SIZE_MAX, Since, ToBusiness, ToRelay, VERSION, business_proof,
-    decode_any_to_business, decode_to_business, encode, features, is_marked, proofs_equal, relay_proof,
+use wire::{
+    page::MessageId,
+    uplink::{
+        AWAY, Author, Deframer, LENGTH_SIZE, PREFIX_SIZE_MAX, RECEIPTS, Since, ToBusiness, ToRelay, VERSION, author,
+        business_proof, decode_any_to_business, decode_to_business, encode, features, is_marked, proofs_equal,
+        relay_proof,
+    },
 };
 
-use super::Times;
+use super::{Limits, Times};
 
 /// A relay that sends no complete frame for this time is dead, even if it reads.
 const FRAMELESS_MAX: Duration = Duration::from_secs(300);
@@ -87,6 +91,7 @@ pub(crate) enum Input {
         topic: u32,
         page: u32,
         data: String,
+        id: Option<MessageId>,
     },
     Pong {
         nonce: u32,
@@ -97,6 +102,7 @@ pub(crate) enum Input {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Features {
     pub(crate) away: bool,
+    pub(crate) receipts: bool,
 }
 
 #[derive(Debug)]
@@ -105,6 +111,9 @@ pub(crate) struct Session {
     out_size_max: usize,
     deframer: Deframer,
     challenge: [u8; 16],
+    hello: [u8; 16],
+    /// Whether this side gives receipts.
+    has_receipts: bool,
     is_up: bool,
     is_full: bool,
     /// Whether both sides know extensions, and those that the relay has named.
@@ -123,12 +132,14 @@ pub(crate) struct Session {
 impl Session {
     /// A new connection, with the challenge queued. `challenge` must be random and new; with the
     /// mark of [`marked`](wire::uplink::marked) it offers extensions.
-    pub(crate) fn new(now: Duration, challenge: [u8; 16], times: Times, out_size_max: usize) -> Self {
+    pub(crate) fn new(now: Duration, challenge: [u8; 16], times: Times, limits: &Limits) -> Self {
         let mut session = Self {
             times,
-            out_size_max,
+            out_size_max: limits.answers_size_max,
             deframer: Deframer::new(DATA_SIZE_MAX),
             challenge,
+            hello: [0; 16],
+            has_receipts: limits.receipts_max > 0,
             is_up: false,
             is_full: false,
             knows_extensions: false,
@@ -180,7 +191,7 @@ impl Session {
                     let name = relay.to_owned();
                     let proof = business_proof(secret, &nonce, &self.challenge);
                     self.push(&ToRelay::Welcome { version: VERSION, proof });
-                    self.is_up = true;
+                    (self.is_up, self.hello) = (true, nonce);
                     self.knows_extensions = is_marked(&self.challenge) && is_marked(&nonce);
                     Input::Hello(name, place)
                 }
@@ -191,8 +202,10 @@ impl Session {
                     continue;
                 }
                 ToBusiness::Features { words } => {
-                    self.features = Features { away: features(words).any(|word| word == AWAY) };
-                    self.push(&ToRelay::Features { words: AWAY });
+                    let knows = |extension| features(words).any(|word| word == extension);
+                    self.features = Features { away: knows(AWAY), receipts: self.has_receipts && knows(RECEIPTS) };
+                    let words = if self.has_receipts { "away receipts" } else { AWAY };
+                    self.push(&ToRelay::Features { words });
                     continue;
                 }
                 ToBusiness::Pong { nonce } => Input::Pong { nonce },
@@ -206,8 +219,12 @@ impl Session {
                 ToBusiness::Unsubscribe { topic } => Input::Unsubscribe { topic },
                 ToBusiness::Audience { topic, pages } => Input::Audience { topic, pages },
                 ToBusiness::PageMessage { topic, page, data } => {
-                    Input::PageMessage { topic, page, data: data.to_owned() }
+                    Input::PageMessage { topic, page, data: data.to_owned(), id: None }
                 }
+                ToBusiness::Send { topic, page, id, data } if self.features.receipts => {
+                    Input::PageMessage { topic, page, data: data.to_owned(), id: Some(id) }
+                }
+                ToBusiness::Send { .. } => return Err(Ended::Frame("a Send that nobody asked for".to_owned())),
             };
             return Ok(Some(input));
         }
@@ -230,6 +247,11 @@ impl Session {
             self.out.push_back(frame.into());
         }
         !self.is_full
+    }
+
+    /// A page of the relay as an author.
+    pub(crate) fn author(&self, page: u32) -> Author {
+        author(&self.challenge, &self.hello, page)
     }
 
     /// What the relay knows besides version 1, as far as it has said.

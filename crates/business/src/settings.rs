@@ -24,6 +24,9 @@ pub struct Limits {
     /// more slowly is cut off. A caller that ends thousands of topics must let relays read in
     /// between.
     pub answers_size_max: usize,
+    /// Pages' messages of the last 10 minutes that are known if they come again; with more, the
+    /// oldest are forgotten. 0: no receipts are offered to relays.
+    pub receipts_max: usize,
 }
 
 impl Default for Limits {
@@ -36,6 +39,7 @@ impl Default for Limits {
             messages_size_max: 256 * 1024,
             media_size_max: 4 * 1024 * 1024,
             answers_size_max: 1024 * 1024,
+            receipts_max: 0,
         }
     }
 }

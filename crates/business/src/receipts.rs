@@ -1,0 +1,151 @@
+//! Pages' messages with an id: which came already, and who is to be told that they did.
+//!
+//! Owns a row for each message of the last 10 minutes, up to a number; the oldest give way. A page
+//! that got no answer sends its message again under the same id, perhaps through another relay:
+//! that is no new message. Knows no frames, and does not decide when a message counts as received.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use wire::{page::MessageId, uplink::ToRelay};
+
+use super::{Business, event::RelayId};
+
+/// For so long a message that comes again is known.
+const KNOWN: Duration = Duration::from_secs(600);
+
+/// What became of a message that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// It is new.
+    First,
+    /// It came before, and nobody has said yet that it was received.
+    Again,
+    /// It was received before: the page is to be told at once.
+    Received,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    topic: u32,
+    /// Where it came from last: the answer goes there.
+    relay: RelayId,
+    page: u32,
+    is_received: bool,
+}
+
+/// The messages.
+#[derive(Debug, Default)]
+pub(crate) struct Receipts {
+    rows: BTreeMap<MessageId, Row>,
+    /// Their ids with the time when they first came, oldest first.
+    order: VecDeque<(Duration, MessageId)>,
+}
+
+impl Receipts {
+    /// A message came. One of another topic is another one, whatever its id.
+    pub fn come(&mut self, now: Duration, rows_max: usize, id: MessageId, from: (u32, RelayId, u32)) -> Came {
+        while let Some((at, oldest)) = self.order.front()
+            && (now.saturating_sub(*at) >= KNOWN || self.order.len() >= rows_max.max(1))
+        {
+            self.rows.remove(oldest);
+            self.order.pop_front();
+        }
+        let (topic, relay, page) = from;
+        match self.rows.get_mut(&id) {
+            Some(row) if row.topic == topic => {
+                (row.relay, row.page) = (relay, page);
+                if row.is_received { Came::Received } else { Came::Again }
+            }
+            Some(row) => {
+                *row = Row { topic, relay, page, is_received: false };
+                Came::First
+            }
+            None => {
+                self.rows.insert(id, Row { topic, relay, page, is_received: false });
+                self.order.push_back((now, id));
+                Came::First
+            }
+        }
+    }
+
+    /// A message was received: the page to be told, if the message is known and was not received
+    /// before.
+    pub fn received(&mut self, id: &MessageId) -> Option<(RelayId, u32)> {
+        let row = self.rows.get_mut(id).filter(|row| !row.is_received)?;
+        row.is_received = true;
+        Some((row.relay, row.page))
+    }
+
+    /// A message was not received after all: if it comes again, it is new.
+    pub fn forget(&mut self, id: &MessageId) {
+        if self.rows.remove(id).is_some() {
+            self.order.retain(|(_, other)| other != id);
+        }
+    }
+}
+
+impl Business {
+    /// Whether a page's message is a new one. One that was received before is confirmed again.
+    pub(crate) fn is_new(&mut self, now: Duration, id: Option<MessageId>, from: (u32, RelayId, u32)) -> bool {
+        let Some(id) = id else { return true };
+        let came = self.receipts.come(now, self.settings.limits.receipts_max, id, from);
+        if came == Came::Received {
+            let (_, relay, page) = from;
+            self.send(relay, &ToRelay::Sent { page, id });
+        }
+        came == Came::First
+    }
+
+    /// A page's message was received: the page is told, where its relay is still connected.
+    /// From now on the page is told at once if it sends the message again. Nothing happens if the
+    /// message is not known any more.
+    pub fn confirm(&mut self, id: &MessageId) {
+        if let Some((relay, page)) = self.receipts.received(id) {
+            self.send(relay, &ToRelay::Sent { page, id: *id });
+        }
+    }
+
+    /// A page's message can't be received after all, and the page hears nothing. If it sends it
+    /// again, it is a new one.
+    pub fn forget_message(&mut self, id: &MessageId) {
+        self.receipts.forget(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[test]
+    fn a_message_is_new_once_and_its_answer_goes_where_it_came_from_last() {
+        let mut receipts = Receipts::default();
+        let from = |relay, page| (7, RelayId(relay), page);
+        assert_eq!(receipts.come(at(0), 9, [1; 16], from(1, 5)), Came::First);
+        assert_eq!(receipts.come(at(1), 9, [1; 16], from(2, 6)), Came::Again);
+        assert_eq!(receipts.received(&[1; 16]), Some((RelayId(2), 6)));
+        assert_eq!(receipts.received(&[1; 16]), None, "it was told");
+        assert_eq!(receipts.come(at(2), 9, [1; 16], from(1, 5)), Came::Received);
+        assert_eq!(receipts.come(at(3), 9, [1; 16], (8, RelayId(1), 5)), Came::First, "another topic's");
+        assert_eq!(receipts.come(at(4), 9, [2; 16], from(1, 5)), Came::First);
+        receipts.forget(&[2; 16]);
+        assert_eq!((receipts.received(&[2; 16]), receipts.order.len()), (None, 1));
+        assert_eq!(receipts.come(at(5), 9, [2; 16], from(1, 5)), Came::First);
+    }
+
+    #[test]
+    fn messages_are_known_for_ten_minutes_and_up_to_a_number() {
+        let mut receipts = Receipts::default();
+        let mut come = |s, n: u8| receipts.come(at(s), 3, [n; 16], (7, RelayId(1), 5));
+        assert_eq!([1, 2, 3].map(|n| come(0, n)), [Came::First; 3]);
+        assert_eq!(come(1, 3), Came::Again);
+        assert_eq!(come(2, 4), Came::First);
+        assert_eq!(come(599, 4), Came::Again);
+        assert_eq!(come(602, 4), Came::First, "ten minutes have passed");
+        assert_eq!((receipts.rows.len(), receipts.order.len()), (1, 1));
+    }
+}
