@@ -272,10 +272,13 @@ const fickle = (error) => {
   };
 };
 
-/** The page's WebSockets, from now on. */
+/** The page's WebSockets, from now on; `last` is what it sent last by one. */
 function sockets(page) {
   const all = [];
-  page.on("websocket", (socket) => all.push(socket));
+  page.on("websocket", (socket) => {
+    all.push(socket);
+    socket.on("framesent", ({ payload }) => { socket.last = String(payload); });
+  });
   return all;
 }
 
@@ -340,6 +343,7 @@ test("stop and go in quick succession is one stream, which goes live again", asy
     await press("stop", "go");
     assert.equal(await page.getAttribute("html", "data-state"), "connecting");
     await until(page, "live");
+    assert.deepEqual(all.slice(0, -1).filter(({ last }) => last !== '{"type":"end"}'), [], "the page did not end its old stream");
     await eventually(async () => all.filter((socket) => !socket.isClosed()).length === 1, "an old connection stays");
     await eventually(async () => (await streams(place)) === 1, "an old stream stays");
     assert.equal(await isLive(place, "quick"), true);
