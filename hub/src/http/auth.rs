@@ -221,8 +221,8 @@ impl Caller {
         if self.below().is_empty() { Ok(()) } else { Err(self.outside("can't do this: it is for topics below")) }
     }
 
-    /// Refuses a caller whose key is gone since it called, or is no more for this. Tokens stay: they
-    /// are revoked.
+    /// Refuses a caller whose key has gone since it called, or is no longer for this. Tokens stay:
+    /// they are revoked.
     pub fn demand_still(&self, settings: &Arc<Settings>, scope: Scope, topic: &Name) -> Result<(), Problem> {
         if matches!(self.by, By::Token(..)) || Arc::ptr_eq(&self.settings, settings) {
             return Ok(());

@@ -89,7 +89,8 @@ pub fn ingest(api: &Api, topic: hub::Name, caller: &Caller, limits: Limits) -> I
     Ingest::new(Arc::clone(&api.shared), topic, caller.hash(), caller.token(), limits)
 }
 
-/// Publishes all that comes from a source, and keeps the lease meanwhile, as long as the caller may.
+/// Publishes all that comes from a source, and keeps the lease meanwhile, as long as the caller
+/// may.
 pub async fn carry(
     api: &Api,
     caller: &Caller,
