@@ -623,3 +623,29 @@ fn push_gives_up_where_the_hub_refuses_for_good() {
     assert_eq!(output(&["push", "--api", &api, "app/room"]).status.code(), Some(64), "no key");
     assert_eq!(output(&["push"]).status.code(), Some(64), "no topic");
 }
+
+#[test]
+fn a_key_that_no_header_can_hold_is_refused_at_once_and_not_shown() {
+    let folder = Folder::new("header");
+    // A hub that is never asked.
+    let taker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let api = format!("http://{}", taker.local_addr().unwrap());
+    let file = folder.write("key", "slk_be\u{1}fore\n");
+    for command in [&["push", "app/room"][..], &["say", "app/room", "hello"], &["status"]] {
+        for (key, words) in [(None, "key has control characters"), (Some("slk_be\nfore"), "can't stand in a header")] {
+            let mut program = Command::new(PROGRAM);
+            program.args(command).args(["--api", &api]).env_remove("SHARELINK_KEY");
+            match key {
+                None => program.arg("--key-file").arg(&file),
+                Some(key) => program.env("SHARELINK_KEY", key),
+            };
+            // Its input has ended: one that tries again ends too.
+            let output = program.stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(64) && said.contains(words), "{command:?}: {said}");
+            assert!(!said.contains("slk_be") && !said.contains("trying again"), "{command:?}: {said}");
+        }
+    }
+    taker.set_nonblocking(true).unwrap();
+    assert!(taker.accept().is_err(), "it has connected");
+}

@@ -140,12 +140,6 @@ impl Hub {
         self.admission.revoked_by(now, hash)
     }
 
-    /// Streams of media that come to this hub.
-    #[must_use]
-    pub fn stream_count(&self) -> usize {
-        self.streams.len()
-    }
-
     /// Whether the webhook rests after too many calls without an answer.
     #[must_use]
     pub const fn webhook_rests(&self) -> bool {
