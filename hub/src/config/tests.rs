@@ -384,8 +384,8 @@ fn the_sum_has_every_limit_in_it() {
     let figures = |config: &Config| sum(config);
     let before = good("");
     for number in NUMBERS {
-        // Not memory of their own: times, parts of the engine's bound, what nothing is kept of, and
-        // queues of the machine that hold what others count.
+        // Not memory of their own: times, parts of the engine's bound and of the room of answers,
+        // what nothing is kept of, and queues of the machine that hold what others count.
         let queues =
             ["topics", "idempotency_keys", "calls", "connections_per_address", "group_kib", "json_kib", "batch_kib"];
         let is_elsewhere = number.section == "topics" || queues.contains(&number.key);
@@ -393,6 +393,26 @@ fn the_sum_has_every_limit_in_it() {
         let changes = figures(&good(&text)) != figures(&before);
         assert_eq!(changes, !is_elsewhere, "{}", number.key);
     }
+    // What is there only where it is configured.
+    let hook = "[webhook]\nurl = \"https://api.example\"\nsecret_files = \"hook\"\n";
+    let tls = "certificate_file = \"chain\"\nkey_file = \"key\"";
+    for (before, after) in [
+        (String::new(), format!("{hook}events = false")),
+        (format!("{hook}events = false"), hook.to_owned()),
+        (format!("{hook}calls_max = 32"), format!("{hook}calls_max = 64")),
+        (String::new(), "[topics]\nrevocations_file = \"revoked\"".to_owned()),
+        (String::new(), format!("[uplink.tls]\n{tls}")),
+        (
+            format!("[uplink.tls]\n{tls}"),
+            format!("[uplink]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n[uplink.tls]\n{tls}"),
+        ),
+    ] {
+        let total = |text: &str| sum::terms(&good(text)).iter().map(|(_, bytes)| bytes).sum::<usize>();
+        assert!(total(&after) > total(&before), "{before:?} {after:?}");
+    }
+    // An answer is made in the room of all answers.
+    let numbers = Numbers { messages_kib: 1024, ..Numbers::default() };
+    assert!(numbers.answer_size_max() > 2 << 20, "as it is and as JSON: {}", numbers.answer_size_max());
 }
 
 #[test]

@@ -93,6 +93,14 @@ pub const ROUTES: &[Route] = &[
 ];
 
 impl Operation {
+    /// Whether the answer may be large.
+    const fn makes_much(self) -> bool {
+        matches!(
+            self,
+            Self::GetMessages | Self::GetState | Self::GetTopic | Self::GetTopics | Self::Fleet | Self::Metrics
+        )
+    }
+
     /// The scope that it demands. A batch demands that of each of its operations.
     const fn scope(self) -> Option<Scope> {
         match self {
@@ -159,8 +167,13 @@ async fn serve(
     }
     let sequence = sequence.map(str::to_owned);
     let query = head.uri.query().map(str::to_owned);
+    // What an answer is made of, until it is made. A batch knows what its own needs.
+    let room = match operation.makes_much() {
+        true => Some(api.answers.wait(caller.name(), limits.answer_size_max).await?),
+        false => None,
+    };
     let mut asked = Asked { api, caller, limits, topic, sequence, query, headers: head.headers, body };
-    match operation {
+    let reply = match operation {
         Operation::PostMessage => messages::post(&mut asked).await,
         Operation::GetMessages => messages::list(&mut asked).await,
         Operation::DeleteMessage => messages::remove(&mut asked).await,
@@ -180,7 +193,13 @@ async fn serve(
         Operation::Fleet => fleet::show(&mut asked).await,
         Operation::Metrics => figures::show(&mut asked).await,
         Operation::Health => fleet::health(api),
+    }?;
+    if room.is_none() {
+        return Ok(reply);
     }
+    drop(room);
+    let size = reply.size();
+    Ok(reply.with_room(api.answers.wait(asked.caller.name(), size).await?))
 }
 
 /// The methods of a path, and what stands in it for the topic and the sequence.
