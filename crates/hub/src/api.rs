@@ -141,6 +141,9 @@ impl Hub {
                 self.request(Purpose::Api(id, step), request);
                 return;
             }
+            (Step::Removing { .. }, Reply::Appended { epoch, sequence, .. }) => {
+                Answer::Published { epoch, sequence, is_repeated: true }
+            }
             (Step::Announcing { topic, data }, Reply::Appended { epoch, sequence, .. }) => {
                 self.published(&topic, epoch, Track::Messages, Entry { sequence, part: Part::Whole, data });
                 Answer::Published { epoch, sequence, is_repeated: false }
