@@ -356,7 +356,7 @@ fn what_check_and_key_print_is_a_configuration() {
     assert!(third.contains(row) && !third.contains(key), "{third}");
     folder.write("secret", &stdout(&["secret"]));
     folder.write("hook", &stdout(&["secret", "--webhook"]));
-    let text = "[links]\nkeys = [{ id = \"1\", key_file = \"secret\" }]\n[webhook]\nurl = \"https://a.example\"\nsecret_files = \"hook\"\n";
+    let text = "[links]\nkeys = [{ id = \"1\", key_file = \"secret\" }]\n[webhook]\nurl = \"http://127.0.0.1:3000\"\nsecret_files = \"hook\"\n";
     let fourth = check("secrets.toml", text);
     assert!(fourth.contains(&format!("secret_files = [\"{}\"]", folder.0.join("hook").display())), "{fourth}");
 }

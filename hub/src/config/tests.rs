@@ -167,7 +167,14 @@ fn the_file_as_shipped_is_the_default_commented_or_not() {
 fn what_is_printed_reads_back_and_keeps_the_secrets() {
     let config = good(&full());
     let printed = config.to_string();
-    assert_eq!(parse(&printed), Ok(config.clone()), "{printed}");
+    assert!(!printed.contains("hook?x=1"), "a path may hold a secret: {printed}");
+    let whole = printed.replace("url = \"https://api.example\"", "url = \"https://api.example/hook?x=1\"");
+    assert_eq!(parse(&whole), Ok(config.clone()), "{printed}");
+    let other = Config {
+        webhook: config.webhook.clone().map(|hook| Webhook { url: hook.url + "2", ..hook }),
+        ..config.clone()
+    };
+    assert_eq!(config.changes(&other), ["webhook.url"]);
     assert_eq!(config.links.pages_url.as_deref(), Some("https://share.example"));
     let secrets = ["0123456789abcdef", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"];
     let inline = good("[uplink]\nsecret = \"0123456789abcdef\"\n");
@@ -270,7 +277,8 @@ fn each_error_has_its_remedy() {
         ),
         ("[uplink]\nrelays = [{ name = \"\", secret_file = \"one\" }]".to_owned(), 2, "the relay's own [uplink] name"),
         ("[uplink.tls]\nca_file = \"ca\"".to_owned(), 2, "add certificate_file and key_file"),
-        ("[uplink]\nlisten = \"127.0.0.1:8090\"".to_owned(), 1, "different ports"),
+        ("[uplink]\nlisten = \"127.0.0.1:8090\"".to_owned(), 2, "different ports"),
+        ("[log]\n[api]\nlisten = \"127.0.0.1:7400\"".to_owned(), 3, "different ports"),
         ("[links]\nadmission = \"sined\"".to_owned(), 2, "did you mean \"signed\"?"),
         ("[links]\nadmission = \"open\"".to_owned(), 2, "choose one of \"signed\", \"webhook\""),
         ("[links]\nadmission = \"webhook\"".to_owned(), 1, "set url and secret_files below [webhook]"),
@@ -346,6 +354,19 @@ fn private_addresses_and_names_may_be_called_in_clear() {
     ] {
         let config = good(&format!("[webhook]\nsecret_files = \"hook\"\nurl = {url:?}"));
         assert_eq!(config.webhook.unwrap().url, url);
+    }
+}
+
+#[test]
+fn a_name_that_is_called_in_clear_is_told_of() {
+    let is_told = |url: &str| {
+        let notes = good(&format!("[webhook]\nsecret_files = \"hook\"\nurl = {url:?}")).notes();
+        notes.iter().any(|note| note.contains("public address it is never called") && !note.contains("/hook"))
+    };
+    assert!(is_told("http://api.example.com/hook"));
+    for url in ["http://api:3000/hook", "http://localhost/hook", "http://10.1.2.3/hook", "https://api.example.com/hook"]
+    {
+        assert!(!is_told(url), "{url}");
     }
 }
 
