@@ -419,6 +419,20 @@ fn say_and_status_call_the_api() {
     assert_eq!(output.status.code(), Some(69));
 }
 
+#[test]
+fn dev_tells_of_both_ports_that_are_taken() {
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = held.each_ref().map(|held| held.local_addr().unwrap().port().to_string());
+    let output = output(&["dev", "--port", &ports[0], "--api-port", &ports[1]]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for (port, whose) in ports.iter().zip(["share pages", "API"]) {
+        let line =
+            format!("sharelink-hub dev: port {port} for the {whose} can't be used: another program listens there");
+        assert!(stderr.lines().any(|said| said.starts_with(&line)), "{stderr}");
+    }
+}
+
 /// `dev --json` with any free ports, and what it has printed.
 fn dev() -> (Process, Value) {
     let mut dev = Process::start(&["dev", "--json", "--port", "0", "--api-port", "0"]);

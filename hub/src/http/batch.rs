@@ -166,19 +166,27 @@ pub async fn batch(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let is_lines = media.is_some_and(|line| body::is_type(line, NDJSON));
     let media = if is_lines { NDJSON } else { "application/json" };
     let body = asked.read(media, asked.limits.batch_size_max).await?;
-    let operations: Vec<&[u8]> = if is_lines {
-        let lines = body.bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-        lines.filter(|line| !line.is_empty()).take(OPERATIONS_MAX + 1).collect()
+    // Each with its line, where it has one.
+    let operations: Vec<(Option<usize>, &[u8])> = if is_lines {
+        let lines = (1..).zip(body.bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii));
+        let lines = lines.filter(|(_, text)| !text.is_empty()).take(OPERATIONS_MAX + 1);
+        lines.map(|(line, text)| (Some(line), text)).collect()
     } else {
-        body::parse::<Batch<'_>>(&body.bytes)?.operations.into_iter().map(|value| value.get().as_bytes()).collect()
+        let values = body::parse::<Batch<'_>>(&body.bytes)?.operations;
+        values.into_iter().map(|value| (None, value.get().as_bytes())).collect()
     };
     if !(1..=OPERATIONS_MAX).contains(&operations.len()) {
         return Err(Problem::value(format!("a batch has 1 to {OPERATIONS_MAX} operations")));
     }
     let room = asked.answer_room(operations.len().saturating_mul(RESULT_SIZE_MAX)).await?;
     let size_max = asked.limits.json_size_max;
-    let planned = operations.into_iter().map(|operation| plan(&asked.caller, operation, size_max));
-    let results = carry_out(asked, planned.collect()).await;
+    let planned = operations.iter().map(|(_, operation)| plan(&asked.caller, operation, size_max));
+    let mut results = carry_out(asked, planned.collect()).await;
+    for (outcome, (line, _)) in results.iter_mut().zip(operations) {
+        if let (Some(problem), Some(line)) = (&mut outcome.problem, line) {
+            problem.at_line(line);
+        }
+    }
     Ok(Reply::json(&Results { results })?.with_room(room))
 }
 

@@ -193,10 +193,32 @@ fn too_slow() -> Problem {
 /// Reads a JSON object: fields that are not known or come twice are refused by name.
 pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-        Category::Data => Problem::bad("invalid_body", format!("the body is not what this route takes: {error}")),
+        Category::Data => {
+            Problem::bad("invalid_body", format!("the body is not what this route takes: {}", said(&error.to_string())))
+        }
         _ => Problem::bad("invalid_json", format!("the body is no JSON: {error}")),
     })
 }
+
+/// What serde says, in the words of JSON in place of Rust's. What was sent stands before them.
+fn said(error: &str) -> String {
+    let (begin, end) = error.split_at(error.rfind(", expected ").unwrap_or(error.len()));
+    let mut begin = begin.to_owned();
+    for (rust, json) in [("map", "an object"), ("sequence", "an array"), ("unit value", "null")] {
+        if begin == format!("invalid type: {rust}") {
+            begin = format!("invalid type: {json}");
+        }
+    }
+    let expected = match end.strip_prefix(", expected ").map(|end| end.split_once(" at line ").unwrap_or((end, ""))) {
+        Some((what, at)) if what.starts_with("struct ") => format!(", expected an object at line {at}"),
+        Some((what, at)) if WHOLE.contains(&what) => format!(", expected a whole number of 0 or more at line {at}"),
+        _ => end.to_owned(),
+    };
+    begin + &expected
+}
+
+/// What serde calls a whole number; other numbers are not taken anywhere.
+const WHOLE: [&str; 4] = ["a JSON number", "u64", "u32", "u16"];
 
 /// A field that may be any JSON value, `null` included. For `deserialize_with`.
 pub fn any_value<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
@@ -215,7 +237,7 @@ pub fn whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> Res
     let text = number.to_string();
     let digits = text.strip_suffix(".0").unwrap_or(&text);
     let whole = digits.parse().ok().and_then(|whole: u64| T::try_from(whole).ok());
-    whole.map(Some).ok_or_else(|| D::Error::custom(format!("{text} is no whole number, or too large")))
+    whole.map(Some).ok_or_else(|| D::Error::custom(format!("{text} is not a whole number of 0 or more, or too large")))
 }
 
 /// What a route answers where nothing went wrong.
@@ -232,9 +254,11 @@ pub struct Reply {
 impl Reply {
     /// A JSON document.
     pub fn json(document: &impl Serialize) -> Result<Self, Problem> {
-        let body = serde_json::to_vec(document).map_err(|error| {
+        let mut body = serde_json::to_vec(document).map_err(|error| {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("no answer could be made: {error}"))
         })?;
+        // For people at a terminal.
+        body.push(b'\n');
         Ok(Self { status: StatusCode::OK, media: "application/json", body, sequence: None, room: None })
     }
 
@@ -283,7 +307,8 @@ pub fn response(result: Result<Reply, Problem>) -> Response<Full<Bytes>> {
                 response.headers_mut().append(name, value.clone());
             }
             let status = problem.status();
-            let document = serde_json::to_vec(&problem.document()).unwrap_or_default();
+            let mut document = serde_json::to_vec(&problem.document()).unwrap_or_default();
+            document.push(b'\n');
             (status, "application/problem+json", document, None, None)
         }
     };
@@ -357,6 +382,34 @@ mod tests {
         assert!(bodies.take("greedy", MIB).is_none());
         drop(all);
         assert!(bodies.take("greedy", MIB).is_some());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_words_of_json() {
+        #[derive(Debug, Deserialize)]
+        struct Said {
+            #[serde(default, deserialize_with = "whole")]
+            number: Option<u16>,
+            plain: Option<u64>,
+            flag: Option<bool>,
+        }
+        for (body, words) in [
+            (
+                r#"{"number":"7"}"#,
+                "invalid type: string \"7\", expected a whole number of 0 or more at line 1 column 13",
+            ),
+            (r#"{"plain":[]}"#, "invalid type: an array, expected a whole number of 0 or more at line 1 column 9"),
+            (r#"{"plain":-1}"#, "invalid value: integer `-1`, expected a whole number of 0 or more at line"),
+            (r#"{"number":65536}"#, "65536 is not a whole number of 0 or more, or too large at line 1"),
+            (r#"{"number":1.5}"#, "1.5 is not a whole number of 0 or more, or too large at line 1"),
+            (r#"{"flag":{}}"#, "invalid type: an object, expected a boolean at line"),
+            ("7", "invalid type: integer `7`, expected an object at line 1 column 1"),
+            (r#"{"flag":", expected u64"}"#, "string \", expected u64\", expected a boolean at"),
+        ] {
+            let problem = parse::<Said>(body.as_bytes()).unwrap_err();
+            assert!(problem.detail().contains(words), "{body}: {}", problem.detail());
+        }
+        let Said { number: Some(7), plain: None, flag: None } = parse(br#"{"number":7.0}"#).unwrap() else { panic!() };
     }
 
     #[test]

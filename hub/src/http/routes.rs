@@ -212,7 +212,7 @@ fn find(segments: &[String]) -> Result<Found<'_>, Problem> {
         for segment in segments {
             match parts.next()? {
                 "{topic}" => topic = Some(segment.as_str()),
-                "{sequence}" => sequence = Some(segment.as_str()),
+                "{sequence}" if !segment.is_empty() => sequence = Some(segment.as_str()),
                 part if part == segment => {}
                 _ => return None,
             }
@@ -220,7 +220,11 @@ fn find(segments: &[String]) -> Result<Found<'_>, Problem> {
         parts.next().is_none().then_some((*methods, topic, sequence))
     };
     ROUTES.iter().find_map(is_there).ok_or_else(|| {
-        let detail = "there is no such path; in a path, write a / of a topic's name as %2F";
+        let detail = match segments {
+            // In `/v1/topics/x/` as in `/v1/topics/`.
+            [_, .., last] if last.is_empty() => "there is no such path: leave out the / at its end",
+            _ => "there is no such path; in a path, write a / of a topic's name as %2F",
+        };
         Problem::new(StatusCode::NOT_FOUND, "no_such_route", detail)
     })
 }

@@ -61,7 +61,7 @@ async fn a_head_behind_another_request_is_cut_off_too() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /hea").await.unwrap();
-    read_until(&mut stream, "{\"status\":\"ok\"}").await;
+    read_until(&mut stream, "{\"status\":\"ok\"}\n").await;
     stream.write_all(b"l").await.unwrap();
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 408 "));
 }
@@ -116,7 +116,7 @@ async fn a_client_that_closed_gives_its_place_back() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    read_until(&mut stream, "{\"status\":\"ok\"}").await;
+    read_until(&mut stream, "{\"status\":\"ok\"}\n").await;
     server.until_connections(1).await;
     drop(stream);
     server.until_connections(0).await;
