@@ -143,7 +143,7 @@ pub enum Request {
         count_max: usize,
     },
     /// Take a message down: what is kept becomes a tombstone under the same number. Answered by
-    /// [`Reply::Done`]; by [`Reply::Appended`] where it was taken down before, with the place of the
+    /// [`Reply::Done`]; where it was taken down before, by [`Reply::Appended`] with the place of the
     /// message that has said so, if that is kept.
     Remove {
         /// The topic.

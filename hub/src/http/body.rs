@@ -2,9 +2,9 @@
 //! made.
 //!
 //! Owns the limits on a body's progress: 10 s for each next part, and 1 KiB/s on average; and the
-//! room that all bodies have together, and all answers. Refuses other media types than the route's (415), bodies
-//! that are too large (413) or too slow (408), and JSON with fields that are not known or come
-//! twice, by name (400). Doesn't know what a body means.
+//! room that all bodies have together, and all answers. Refuses other media types than the route's
+//! (415), bodies that are too large (413) or too slow (408), and JSON with fields that are not
+//! known or come twice, by name (400). Doesn't know what a body means.
 
 use std::{
     collections::HashMap,

@@ -185,8 +185,7 @@ pub async fn revoke(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
         // Which topic it shows, the webhook alone knows.
         None => asked.caller.demand_all_topics()?,
     }
-    // Only a webhook may know it: otherwise it opens nothing, and is perhaps only a part of one that
-    // does.
+    // Only a webhook may know it: otherwise it opens nothing, and may be a part of one that does.
     if !is_token && topic.is_none() && way == Links::Signed {
         let detail = "\"link\" is none that a key of [links] keys has signed, so nobody may watch by it: \
                       send the whole part of the share URL behind /s/";

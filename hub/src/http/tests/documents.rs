@@ -21,7 +21,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A hub as the documents expect it: signed links beside the webhook's, and a relay that holds the topic `demo`.
+/// A hub as the documents expect it: signed links beside the webhook's, and a relay that holds the
+/// topic `demo`.
 async fn prepared() -> (Server, Relay) {
     let mut hub = hub_settings();
     hub.admission.links = Links::SignedOrWebhook;
