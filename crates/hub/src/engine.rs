@@ -143,8 +143,8 @@ pub enum Request {
         count_max: usize,
     },
     /// Take a message down: what is kept becomes a tombstone under the same number. Answered by
-    /// [`Reply::Done`]; where it was taken down before, by [`Reply::Appended`] with the place of the
-    /// message that has said so, if that is kept.
+    /// [`Reply::Done`]. Where it was taken down before, and the message that said so is kept, by
+    /// [`Reply::Appended`] with that one's place.
     Remove {
         /// The topic.
         topic: Name,
