@@ -356,7 +356,7 @@ fn what_check_and_key_print_is_a_configuration() {
     assert!(third.contains(row) && !third.contains(key), "{third}");
     folder.write("secret", &stdout(&["secret"]));
     folder.write("hook", &stdout(&["secret", "--webhook"]));
-    let text = "[links]\nkeys = [{ id = \"1\", key_file = \"secret\" }]\n[webhook]\nurl = \"https://a.example\"\nsecret_files = \"hook\"\n";
+    let text = "[links]\nkeys = [{ id = \"1\", key_file = \"secret\" }]\n[webhook]\nurl = \"http://127.0.0.1:3000\"\nsecret_files = \"hook\"\n";
     let fourth = check("secrets.toml", text);
     assert!(fourth.contains(&format!("secret_files = [\"{}\"]", folder.0.join("hook").display())), "{fourth}");
 }
@@ -417,6 +417,20 @@ fn say_and_status_call_the_api() {
     let api = format!("http://{}", held.local_addr().unwrap());
     let output = output(&["status", "--api", &api, "--key-file", key]);
     assert_eq!(output.status.code(), Some(69));
+}
+
+#[test]
+fn dev_tells_of_both_ports_that_are_taken() {
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = held.each_ref().map(|held| held.local_addr().unwrap().port().to_string());
+    let output = output(&["dev", "--port", &ports[0], "--api-port", &ports[1]]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for (port, whose) in ports.iter().zip(["share pages", "API"]) {
+        let line =
+            format!("sharelink-hub dev: port {port} for the {whose} can't be used: another program listens there");
+        assert!(stderr.lines().any(|said| said.starts_with(&line)), "{stderr}");
+    }
 }
 
 /// `dev --json` with any free ports, and what it has printed.

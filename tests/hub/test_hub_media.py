@@ -158,7 +158,7 @@ class Wire:
     async def answer(self):
         """The document at the end of an answer."""
         async with asyncio.timeout(LONG):
-            while not self.answers or not self.answers[-1].endswith(b"}"):
+            while not self.answers or not self.answers[-1].endswith(b"}\n"):
                 await asyncio.sleep(0.05)
         head, _, body = bytes(self.answers[-1]).rpartition(b"\r\n\r\n")
         return int(head.rpartition(b"HTTP/1.1 ")[2][:3]), json.loads(body)

@@ -2,6 +2,7 @@
 
 use hub::call::{Answer, Call};
 use hub::engine::Refusal;
+use hub::memory::Limits;
 use wire::Track;
 use wire::uplink::ToBusiness;
 
@@ -49,6 +50,42 @@ fn a_message_that_is_taken_down_is_gone_for_late_pages_and_told_to_others() {
     };
     assert_eq!(entries[0].data[..], *br#"{"kind":"removed","sequence":3}"#);
     assert_eq!(rig.call(Call::Remove { topic: name("nowhere"), sequence: 1 }), Answer::Missing);
+}
+
+#[test]
+fn a_message_that_is_taken_down_twice_is_told_once() {
+    let mut rig = Rig::new(settings());
+    let mut relay = rig.connect("box", SECRET);
+    rig.ask(&mut relay, "room");
+    for text in ["one", "two"] {
+        rig.say("room", text);
+    }
+    let remove = |sequence| Call::Remove { topic: name("room"), sequence };
+    let place = |answer| match answer {
+        Answer::Published { sequence, is_repeated, .. } => (sequence, is_repeated),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(place(rig.call(remove(1))), (3, false));
+    assert_eq!(place(rig.call(remove(2))), (4, false), "another one");
+    rig.hear(&mut relay);
+    assert_eq!(place(rig.call(remove(1))), (3, true));
+    assert_eq!(rig.hear(&mut relay), []);
+    // What says so may be taken down itself; then nobody was told.
+    rig.call(remove(3));
+    assert_eq!(place(rig.call(remove(1))), (6, false));
+}
+
+#[test]
+fn a_message_that_the_history_has_lost_is_taken_down_once_too() {
+    let mut rig = Rig::with(settings(), Limits { messages_max: 2, ..Limits::default() });
+    for text in ["one", "two", "three"] {
+        rig.say("room", text);
+    }
+    let mut remove = || match rig.call(Call::Remove { topic: name("room"), sequence: 1 }) {
+        Answer::Published { sequence, is_repeated, .. } => (sequence, is_repeated),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([remove(), remove()], [(4, false), (4, true)]);
 }
 
 #[test]
