@@ -346,3 +346,21 @@ fn text(share: &str, api: &str, key: &str, studio: &str) -> String {
          Press Ctrl-C to stop."
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_to_paste_show_errors_and_no_progress() {
+        let text = text("http://a/s/demo", "http://a", "slk_a", "/studio");
+        let calls: Vec<&str> = text.lines().filter(|line| line.contains("curl ")).collect();
+        assert!(calls.len() == 2 && calls.iter().all(|line| line.contains(" curl -sS ")), "{calls:#?}");
+        for document in
+            [include_str!("../../docs/api.md"), include_str!("../../docs/hub.md"), include_str!("../../docs/ingest.md")]
+        {
+            let calls = document.lines().filter(|line| line.trim_start().starts_with("curl -"));
+            calls.for_each(|line| assert!(line.contains("curl -sS"), "{line}"));
+        }
+    }
+}

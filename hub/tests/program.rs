@@ -420,6 +420,26 @@ fn say_and_status_call_the_api() {
 }
 
 #[test]
+fn check_looks_at_the_file_of_revocations_and_makes_none() {
+    let folder = Folder::new("looks");
+    let path = folder.write("hub.toml", "[topics]\nrevocations_file = \"revoked\"\n");
+    let path = path.to_str().unwrap();
+    let said = stdout(&["check", "--config", path]);
+    assert!(!folder.0.join("revoked").exists());
+    assert_eq!(said.contains("# note: checked as root, who may write anywhere"), rustix::process::geteuid().is_root());
+    fs::create_dir(folder.0.join("revoked")).unwrap();
+    for command in ["check", "run"] {
+        let output = output(&[command, "--config", path]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{stderr}");
+        assert!(
+            stderr.contains("hub.toml:2: [topics] revocations_file: ") && stderr.contains("not a regular file"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
 fn dev_tells_of_both_ports_that_are_taken() {
     let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = held.each_ref().map(|held| held.local_addr().unwrap().port().to_string());

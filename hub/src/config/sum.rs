@@ -54,6 +54,12 @@ pub fn sum(config: &Config) -> String {
     text
 }
 
+/// All bodies, or all answers, where the largest has this size. The large ones have half of the
+/// room; one that is larger than that takes all of it.
+fn bodies(largest: usize) -> usize {
+    BODIES_SIZE_MAX.saturating_add(largest.saturating_sub(BODIES_SIZE_MAX / 2))
+}
+
 /// What holds memory, and how much at most, in bytes.
 pub(super) fn terms(config: &Config) -> [(&'static str, usize); 16] {
     let numbers = &config.numbers;
@@ -84,8 +90,8 @@ pub(super) fn terms(config: &Config) -> [(&'static str, usize); 16] {
         ("relays: TLS handshakes", handshakes.saturating_mul(TLS)),
         ("API: connections", times(numbers.connections, CONNECTION)),
         // What is published is copied out of the body.
-        ("API: bodies, and what is made of them", 2 * BODIES_SIZE_MAX),
-        ("API: answers", BODIES_SIZE_MAX),
+        ("API: bodies, and what is made of them", bodies(kib(numbers.batch_kib)).saturating_mul(2)),
+        ("API: answers", bodies(numbers.answer_size_max())),
         // A WebSocket holds a message besides.
         ("API: streams of picture and sound", times(numbers.streams, STREAM + CONNECTION + 3 * kib(numbers.chunk_kib))),
         ("requests of relays that wait", times(numbers.waiting, 2 * ROW + LINK_SIZE_MAX)),

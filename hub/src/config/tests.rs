@@ -421,6 +421,8 @@ fn the_sum_has_every_limit_in_it() {
         (String::new(), format!("{hook}events = false")),
         (format!("{hook}events = false"), hook.to_owned()),
         (format!("{hook}calls_max = 32"), format!("{hook}calls_max = 64")),
+        (String::new(), "[topics]\nmessages_kib = 100000".to_owned()),
+        (String::new(), "[limits]\nbatch_kib = 65536".to_owned()),
         (String::new(), "[topics]\nrevocations_file = \"revoked\"".to_owned()),
         (String::new(), format!("[uplink.tls]\n{tls}")),
         (

@@ -278,16 +278,19 @@ impl Reply {
         self
     }
 
-    /// With the room that its body takes, given back once that was written.
-    pub fn with_room(mut self, room: Room) -> Self {
+    /// With the room in which it was made. What it takes of that is given back once it is written,
+    /// the rest now.
+    pub fn with_room(mut self, (mut whole, own): Room) -> Self {
         self.body.shrink_to_fit();
-        self.room = Some(room);
+        let size = self.body.len();
+        let part = |room: &mut OwnedSemaphorePermit| {
+            // One that is larger than its room keeps all of it.
+            let size_kib = usize::try_from(size_kib(size, ROOM_SIZE)).unwrap_or(usize::MAX);
+            room.split(size_kib.min(room.num_permits()))
+        };
+        let own = own.and_then(|mut own| part(&mut own));
+        self.room = part(&mut whole).map(|whole| (whole, own));
         self
-    }
-
-    /// The size of its body, in bytes.
-    pub const fn size(&self) -> usize {
-        self.body.len()
     }
 
     /// With a state's sequence as `ETag`.
@@ -416,10 +419,17 @@ mod tests {
     fn an_answer_holds_its_room_until_it_is_written() {
         let answers = Bodies::new();
         let room = answers.take("a", 1 << 20).unwrap();
-        let response = response(Reply::json(&"x".repeat(1 << 20)).map(|reply| reply.with_room(room)));
-        let free = || answers.large.available_permits();
-        assert!(free() < ROOM_SIZE >> 10);
+        let response = response(Reply::json(&"x".repeat(200 << 10)).map(|reply| reply.with_room(room)));
+        let taken = || (ROOM_SIZE >> 10) - answers.large.available_permits();
+        assert_eq!(taken(), 201, "its own size");
+        assert_eq!(answers.of_caller("a").available_permits(), (CALLER_SIZE_MAX >> 10) - 201);
         drop(response);
-        assert_eq!(free(), ROOM_SIZE >> 10);
+        assert_eq!(taken(), 0);
+        // Larger than all of it.
+        let room = answers.take("a", usize::MAX - 1).unwrap();
+        let reply = Reply::json(&"x".repeat(ROOM_SIZE + 1)).unwrap().with_room(room);
+        assert_eq!(taken(), ROOM_SIZE >> 10);
+        drop(reply);
+        assert_eq!(taken(), 0);
     }
 }

@@ -194,12 +194,10 @@ async fn serve(
         Operation::Metrics => figures::show(&mut asked).await,
         Operation::Health => fleet::health(api),
     }?;
-    if room.is_none() {
-        return Ok(reply);
-    }
-    drop(room);
-    let size = reply.size();
-    Ok(reply.with_room(api.answers.wait(asked.caller.name(), size).await?))
+    Ok(match room {
+        Some(room) => reply.with_room(room),
+        None => reply,
+    })
 }
 
 /// The methods of a path, and what stands in it for the topic and the sequence.
