@@ -154,6 +154,9 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
             Word::Value(value) if name == "say" => {
                 return wrong(&format!("unexpected {value:?}: put the text in quotes: say TOPIC 'a text'"));
             }
+            Word::Value(value) if about.options.contains(&"--config") => {
+                return wrong(&format!("unexpected {value:?}: write --config {value}"));
+            }
             Word::Value(value) => return wrong(&format!("unexpected {value:?}: see `sharelink-hub {name} --help`")),
         };
         let full = match option.as_str() {
@@ -232,6 +235,9 @@ impl Given {
                 Ok(Command::Dev(dev::Options { pages_port, api_port, is_json: self.is_json }))
             }
             ("say", _) => match <[String; 2]>::try_from(self.words) {
+                Ok([_, text]) if text.trim().is_empty() => {
+                    wrong("say needs a text that is not empty: sharelink-hub say demo 'hello'")
+                }
                 Ok([topic, text]) => Ok(Command::Say(target, Say { topic, text, from: self.from })),
                 Err(_) => wrong("say needs a topic and a text: sharelink-hub say demo 'hello'"),
             },
@@ -346,7 +352,8 @@ mod tests {
             ("run --config", "write --config FILE"),
             ("run --conifg x", "did you mean --config?"),
             ("run --config a --config b", "given twice"),
-            ("run a.toml", "unexpected \"a.toml\""),
+            ("run a.toml", "unexpected \"a.toml\": write --config a.toml"),
+            ("check hub.toml", "unexpected \"hub.toml\": write --config hub.toml"),
             ("config --port 1", "unknown option --port of config"),
             ("dev --port 65536", "is not a port: write a number"),
             ("dev --port 9081 --api-port 9081", "can't both have port 9081"),
@@ -356,6 +363,14 @@ mod tests {
         ];
         for (line, text) in cases {
             assert!(matches!(parsed(line), Err(error) if error.contains(text)), "{line}: {:?}", parsed(line));
+        }
+    }
+
+    #[test]
+    fn nothing_is_not_said() {
+        for text in ["", " "] {
+            let said = parse(["say", "room", text].map(OsString::from));
+            assert!(matches!(&said, Err(UsageError(error)) if error.contains("a text that is not empty")), "{said:?}");
         }
     }
 

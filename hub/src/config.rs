@@ -11,6 +11,7 @@ mod pusher;
 mod render;
 mod sections;
 mod settings;
+mod start;
 mod sum;
 mod uplink;
 mod webhook;
@@ -29,7 +30,7 @@ use sharelinkd::config::{
 pub use numbers::Numbers;
 pub use sum::sum;
 
-use crate::http::ApiKey;
+use crate::{http::ApiKey, tls};
 
 /// The complete configuration, typed and validated.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,15 +206,10 @@ impl Config {
         let config = with_surroundings(path, |around| Self::parse(text, around)).map_err(|problems| {
             problems.into_iter().map(|Problem { line, what, remedy }| error(line, what, &remedy)).collect::<Vec<_>>()
         })?;
-        // The file is made at the start, but not its directory.
-        let directory = config.revocations_file.as_deref().and_then(Path::parent);
-        if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
-            let mut lines = (1..).zip(text.lines());
-            let line = lines.find(|(_, text)| text.trim_start().starts_with("revocations_file")).map_or(0, |row| row.0);
-            let what = format!("[topics] revocations_file: there is no directory {}", directory.display());
-            return Err(vec![error(line, what, "make it, and let the hub's user own it")]);
-        }
-        Ok(config)
+        let problems = start::refuse(&config, text, || tls::system_roots().map(|_| ()));
+        let errors = problems.into_iter().map(|Problem { line, what, remedy }| error(line, what, &remedy));
+        let errors: Vec<_> = errors.collect();
+        if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
 
     /// Reads and validates the file for a reload, in a hub that runs with `running`.
@@ -257,7 +253,7 @@ impl Config {
         };
         // Whether the group of the relay's service may read a file is nothing to the hub's.
         config.file_notes = reader.notes.into_iter().filter(|note| !note.contains(GROUP)).collect();
-        sections::refuse_contradictions(&mut document, &config);
+        sections::refuse_contradictions(&mut document, &config, text);
         pusher::refuse_doubles(&mut document, &config);
         let mut problems = document.finish();
         for problem in &mut problems {

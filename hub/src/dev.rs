@@ -102,11 +102,14 @@ async fn develop(options: &Options) -> Result<(), String> {
     let config = config(options.api_port, &key, &secret)?;
     logging::set(config.log);
     let mut signals = Signals::new().map_err(|error| format!("can't install signal handlers: {error}"))?;
-    if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, options.pages_port)) {
-        return Err(taken("share pages", options.pages_port, "--port", &error));
-    }
-    if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, options.api_port)) {
-        return Err(taken("API", options.api_port, "--api-port", &error));
+    let ports = [("share pages", options.pages_port, "--port"), ("API", options.api_port, "--api-port")];
+    let taken = ports.into_iter().filter_map(|(whose, port, option)| {
+        let error = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).err()?;
+        Some(taken(whose, port, option, &error))
+    });
+    let taken: Vec<String> = taken.collect();
+    if !taken.is_empty() {
+        return Err(taken.join("\nsharelink-hub dev: "));
     }
     let mut running = Running::start(config)?;
     let [api, uplink] = [&running.api, &running.uplink].map(|addresses| addresses.first().copied());
@@ -329,9 +332,9 @@ fn text(share: &str, api: &str, key: &str, studio: &str) -> String {
          Then paste into another terminal. The first line is the key, which may do everything:\n\n\
          \x20 export {KEY_VARIABLE}={key}\n\n\
          Say something:\n\n\
-         \x20 curl {headers} \\\n    -d '{{\"text\":\"hello\",\"from\":\"Ann\"}}' {api}/v1/topics/{TOPIC}/messages\n\n\
+         \x20 curl -sS {headers} \\\n    -d '{{\"text\":\"hello\",\"from\":\"Ann\"}}' {api}/v1/topics/{TOPIC}/messages\n\n\
          Set the title:\n\n\
-         \x20 curl -X PUT {headers} \\\n    -d '{{\"title\":\"My room\",\"host\":\"Ann\"}}' {api}/v1/topics/{TOPIC}/state\n\n\
+         \x20 curl -sS -X PUT {headers} \\\n    -d '{{\"title\":\"My room\",\"host\":\"Ann\"}}' {api}/v1/topics/{TOPIC}/state\n\n\
          Go live with a test picture, by ffmpeg:\n\n\
          \x20 ffmpeg -re -f lavfi -i testsrc2=size=640x360:rate=30 -f lavfi -i sine=440 \\\n    \
          -c:v libx264 -preset veryfast -tune zerolatency -g 30 -pix_fmt yuv420p -c:a aac \\\n    \
@@ -342,4 +345,22 @@ fn text(share: &str, api: &str, key: &str, studio: &str) -> String {
          Every other topic of letters, digits and - _ . ~ is there too: its name is its link.\n\
          Press Ctrl-C to stop."
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_to_paste_show_errors_and_no_progress() {
+        let text = text("http://a/s/demo", "http://a", "slk_a", "/studio");
+        let calls: Vec<&str> = text.lines().filter(|line| line.contains("curl ")).collect();
+        assert!(calls.len() == 2 && calls.iter().all(|line| line.contains(" curl -sS ")), "{calls:#?}");
+        for document in
+            [include_str!("../../docs/api.md"), include_str!("../../docs/hub.md"), include_str!("../../docs/ingest.md")]
+        {
+            let calls = document.lines().filter(|line| line.trim_start().starts_with("curl -"));
+            calls.for_each(|line| assert!(line.contains("curl -sS"), "{line}"));
+        }
+    }
 }

@@ -124,6 +124,11 @@ impl Ingest {
         if is_over { Err(Fault::Expired) } else { Ok(()) }
     }
 
+    /// Where it goes.
+    pub const fn topic(&self) -> &Name {
+        &self.topic
+    }
+
     /// What came so far.
     pub const fn told(&self) -> &Told {
         &self.told

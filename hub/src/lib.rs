@@ -69,7 +69,16 @@ pub fn program() -> ExitCode {
 
 /// The output of `check` for a valid configuration.
 fn checked(path: &Path, config: &Config) -> String {
-    let notes: String = config.notes().iter().map(|note| format!("# note: {note}\n")).collect();
+    let mut notes = config.notes();
+    // The service's user may not write where root may.
+    if config.revocations_file.is_some() && rustix::process::geteuid().is_root() {
+        notes.push(
+            "checked as root, who may write anywhere: whether the service may write [topics] revocations_file says \
+             `runuser -u sharelink-hub -- sharelink-hub check --config FILE`"
+                .to_owned(),
+        );
+    }
+    let notes: String = notes.iter().map(|note| format!("# note: {note}\n")).collect();
     let sum: String = config::sum(config).lines().map(|line| format!("# {line}\n")).collect();
     format!("# {}: valid. In full:\n{notes}\n{config}\n# Memory, at most:\n#\n{sum}", path.display())
 }

@@ -28,15 +28,15 @@ use tokio_rustls::TlsAcceptor;
 use crate::shared::Shared;
 
 /// The size of one read, and about that of one write, in bytes.
-const READ_SIZE: usize = 16 * 1024;
-const WRITE_SIZE: usize = 64 * 1024;
+pub const READ_SIZE: usize = 16 * 1024;
+pub const WRITE_SIZE: usize = 64 * 1024;
 /// The wait after an `accept` that failed: file descriptors are short.
 const REST: Duration = Duration::from_millis(100);
 /// A TLS handshake has this time.
 const TLS_TIME: Duration = Duration::from_secs(5);
 /// TLS handshakes of a listener under way; with more, the oldest is given up. After it the machine
 /// bounds those that have not authenticated yet, in the same way.
-const HANDSHAKES_MAX: usize = 64;
+pub const HANDSHAKES_MAX: usize = 64;
 const GIVEN_UP: &str = "the connection was given up";
 
 /// Accepts relays, for ever. TLS may be replaced; connections keep what they have.
@@ -127,7 +127,9 @@ async fn write<S: AsyncWrite>(shared: &Shared, relay: RelayId, mut writer: Write
         if !shared.take(relay, WRITE_SIZE, &mut frames) {
             return GIVEN_UP.to_owned();
         }
-        frames.drain(..).for_each(|frame: Arc<[u8]>| bytes.extend_from_slice(&frame));
+        // Not twice its size, as it would grow by itself.
+        bytes.reserve_exact(frames.iter().map(|frame: &Arc<[u8]>| frame.len()).sum());
+        frames.drain(..).for_each(|frame| bytes.extend_from_slice(&frame));
         if bytes.is_empty() {
             if shared.is_ending() {
                 // The relay closes its side when it has read all. Closing this side at once could

@@ -356,7 +356,7 @@ fn what_check_and_key_print_is_a_configuration() {
     assert!(third.contains(row) && !third.contains(key), "{third}");
     folder.write("secret", &stdout(&["secret"]));
     folder.write("hook", &stdout(&["secret", "--webhook"]));
-    let text = "[links]\nkeys = [{ id = \"1\", key_file = \"secret\" }]\n[webhook]\nurl = \"https://a.example\"\nsecret_files = \"hook\"\n";
+    let text = "[links]\nkeys = [{ id = \"1\", key_file = \"secret\" }]\n[webhook]\nurl = \"http://127.0.0.1:3000\"\nsecret_files = \"hook\"\n";
     let fourth = check("secrets.toml", text);
     assert!(fourth.contains(&format!("secret_files = [\"{}\"]", folder.0.join("hook").display())), "{fourth}");
 }
@@ -417,6 +417,40 @@ fn say_and_status_call_the_api() {
     let api = format!("http://{}", held.local_addr().unwrap());
     let output = output(&["status", "--api", &api, "--key-file", key]);
     assert_eq!(output.status.code(), Some(69));
+}
+
+#[test]
+fn check_looks_at_the_file_of_revocations_and_makes_none() {
+    let folder = Folder::new("looks");
+    let path = folder.write("hub.toml", "[topics]\nrevocations_file = \"revoked\"\n");
+    let path = path.to_str().unwrap();
+    let said = stdout(&["check", "--config", path]);
+    assert!(!folder.0.join("revoked").exists());
+    assert_eq!(said.contains("# note: checked as root, who may write anywhere"), rustix::process::geteuid().is_root());
+    fs::create_dir(folder.0.join("revoked")).unwrap();
+    for command in ["check", "run"] {
+        let output = output(&[command, "--config", path]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{stderr}");
+        assert!(
+            stderr.contains("hub.toml:2: [topics] revocations_file: ") && stderr.contains("not a regular file"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn dev_tells_of_both_ports_that_are_taken() {
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = held.each_ref().map(|held| held.local_addr().unwrap().port().to_string());
+    let output = output(&["dev", "--port", &ports[0], "--api-port", &ports[1]]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for (port, whose) in ports.iter().zip(["share pages", "API"]) {
+        let line =
+            format!("sharelink-hub dev: port {port} for the {whose} can't be used: another program listens there");
+        assert!(stderr.lines().any(|said| said.starts_with(&line)), "{stderr}");
+    }
 }
 
 /// `dev --json` with any free ports, and what it has printed.
@@ -622,4 +656,30 @@ fn push_gives_up_where_the_hub_refuses_for_good() {
     }
     assert_eq!(output(&["push", "--api", &api, "app/room"]).status.code(), Some(64), "no key");
     assert_eq!(output(&["push"]).status.code(), Some(64), "no topic");
+}
+
+#[test]
+fn a_key_that_no_header_can_hold_is_refused_at_once_and_not_shown() {
+    let folder = Folder::new("header");
+    // A hub that is never asked.
+    let taker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let api = format!("http://{}", taker.local_addr().unwrap());
+    let file = folder.write("key", "slk_be\u{1}fore\n");
+    for command in [&["push", "app/room"][..], &["say", "app/room", "hello"], &["status"]] {
+        for (key, words) in [(None, "key has control characters"), (Some("slk_be\nfore"), "can't stand in a header")] {
+            let mut program = Command::new(PROGRAM);
+            program.args(command).args(["--api", &api]).env_remove("SHARELINK_KEY");
+            match key {
+                None => program.arg("--key-file").arg(&file),
+                Some(key) => program.env("SHARELINK_KEY", key),
+            };
+            // Its input has ended: one that tries again ends too.
+            let output = program.stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(64) && said.contains(words), "{command:?}: {said}");
+            assert!(!said.contains("slk_be") && !said.contains("trying again"), "{command:?}: {said}");
+        }
+    }
+    taker.set_nonblocking(true).unwrap();
+    assert!(taker.accept().is_err(), "it has connected");
 }

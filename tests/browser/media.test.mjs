@@ -225,6 +225,34 @@ scene("a publisher whose clock goes back is followed", async (stage) => {
   await meanwhile(roll, tab.plays("#video"), 1);
 });
 
+scene("a player that begins with a few pictures before a hole goes on behind it", async (stage) => {
+  const { made, address, browser } = await room(stage);
+  made.publish(VIDEO, part.init(BOTH_MIME), both);
+  const step = sound.frames[0].duration / sound.scale;
+  const roll = (from, to) => {
+    const seen = fragment(picture, Math.round(from * 24), Math.round(to * 24));
+    const heard = fragment(sound, Math.ceil(from / step), Math.ceil(to / step));
+    made.publish(VIDEO, part.start, Buffer.concat([seen, heard]));
+  };
+  // With so little sound no player begins.
+  roll(0, 2 / 24);
+  const tab = await stage.tab(browser, address, { before: [countPlayers, false] });
+  await tab.until("it seeks to the first pictures", () => {
+    const { buffered, currentTime, seeking } = document.querySelector("#video");
+    return seeking && buffered.length === 1 && currentTime > 0 && currentTime < buffered.end(0);
+  });
+  let second = 3;
+  tab.patience = 20_000;
+  const passed = tab.until("it plays behind the hole", () => {
+    const { currentTime, seeking } = document.querySelector("#video");
+    return !seeking && currentTime > 4;
+  });
+  await meanwhile(() => roll(second, ++second), passed, 1);
+  await meanwhile(() => roll(second, ++second), tab.plays("#video"), 1);
+  const { built: players, cleared } = await tab.run(() => window.players);
+  assert.deepEqual({ players, cleared }, { players: 1, cleared: 0 });
+});
+
 const PICTURE = "This browser can’t show this room’s picture.";
 const SOUND = "This browser can’t play this room’s sound.";
 const MEDIA = "This browser can’t play this room’s picture and sound.";

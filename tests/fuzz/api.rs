@@ -135,6 +135,7 @@ fn start() -> (Arc<Shared>, Arc<Api>, watch::Sender<Arc<http::Settings>>) {
             batch_size_max: 64 << 10,
             chunk_size_max: 512 << 10,
             group_size_max: 1 << 20,
+            answer_size_max: 1 << 20,
         },
     };
     let (sender, receiver) = watch::channel(Arc::new(settings));

@@ -25,7 +25,8 @@ import subprocess
 import sys
 import threading
 import urllib.request
-import venv
+
+import tools
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TOOLS = ROOT / "target/tools/pusher"
@@ -224,17 +225,6 @@ class Hub:
         self.process.wait(timeout=PATIENCE)
 
 
-def install():
-    if not PYTHON.exists():
-        venv.create(PYTHON.parent.parent, with_pip=True)
-    if subprocess.run([PYTHON, "-c", "import pusher"], capture_output=True).returncode:
-        subprocess.run([PYTHON, "-m", "pip", "install", "-q", f"pusher=={VERSIONS['python']}"], check=True)
-    if not (TOOLS / "node/node_modules/pusher").exists():
-        (TOOLS / "node").mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", f"pusher@{VERSIONS['node']}"]
-        subprocess.run(command, cwd=TOOLS / "node", check=True)
-
-
 def run(language, program, port, secret=""):
     """Runs a program with the library; returns what it prints."""
     path = TOOLS / ("send.py" if language == "python" else "node/send.js")
@@ -317,7 +307,7 @@ def main():
     arguments.add_argument("--hub", type=pathlib.Path)
     arguments.add_argument("--write", action="store_true")
     options = arguments.parse_args()
-    install()
+    tools.install(TOOLS, [f"pusher=={VERSIONS['python']}"], "python", [f"pusher@{VERSIONS['node']}"])
     if options.write:
         return record()
     if not options.hub:

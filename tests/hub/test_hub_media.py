@@ -9,7 +9,7 @@ import types
 
 from daemon import ROOT
 from harness import PORTS, test
-from hub import binary
+from hub import binary, row
 from inbox import SLACK, Mismatch
 
 LONG = 30 * SLACK
@@ -158,7 +158,7 @@ class Wire:
     async def answer(self):
         """The document at the end of an answer."""
         async with asyncio.timeout(LONG):
-            while not self.answers or not self.answers[-1].endswith(b"}"):
+            while not self.answers or not self.answers[-1].endswith(b"}\n"):
                 await asyncio.sleep(0.05)
         head, _, body = bytes(self.answers[-1]).rpartition(b"\r\n\r\n")
         return int(head.rpartition(b"HTTP/1.1 ")[2][:3]), json.loads(body)
@@ -359,6 +359,23 @@ async def revoked(t):
     assert await again.exit() and "Server returned 403 Forbidden" in again.said(), again.said()
     await t.command(line(LIVE, hub.port), KEY=hub.key)
     await plays(page)
+
+
+@test("a reload that takes a key away, or its scope, ends its stream and its encoder, and no other", timeout=120)
+async def key_removed(t):
+    hub, page, _ = await room(t)
+    everything, key = row("all", hub.key), "slk_camera"
+    other = await t.command(line(LIVE, hub.port, ("/demo/", "/other/")), KEY=hub.key)
+    for left, status, why in (([], 401, "the key is not known here"), ([row("camera", key, ["read"])], 403, 'the key "camera" lacks')):
+        await hub.reload(api={"keys": [everything, row("camera", key, ["ingest"])]})
+        encoder = await t.command(line(LIVE, hub.port), KEY=key)
+        await plays(page)
+        await hub.reload(api={"keys": [*left, everything]})
+        assert await encoder.exit(), encoder.said()
+        await hub.logs(f"stream from 127.0.0.1 was refused with {status}: {why}", 30)
+        await not_live(hub, audio=False, video=False)
+    assert other.process.returncode is None, other.said()
+    assert (await hub.api("GET", "/v1/topics/other"))["live"]["video"]
 
 
 @test("a hub that is asked to end ends its streams at once and cuts nothing off", timeout=120)

@@ -21,23 +21,13 @@ import socket
 import subprocess
 import sys
 import time
-import venv
+
+import tools
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TOOLS = ROOT / "target/tools/webhooks"
 DOCUMENT = (ROOT / "docs/webhooks.md").read_text()
 PYTHON = TOOLS / "python/bin/python3"
-
-
-def install():
-    if not PYTHON.exists():
-        venv.create(PYTHON.parent.parent, with_pip=True)
-    if subprocess.run([PYTHON, "-c", "import standardwebhooks"], capture_output=True).returncode:
-        subprocess.run([PYTHON, "-m", "pip", "install", "-q", "standardwebhooks==1.1.0"], check=True)
-    if not (TOOLS / "node/node_modules/standardwebhooks").exists():
-        (TOOLS / "node").mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "standardwebhooks@1.1.1"]
-        subprocess.run(command, cwd=TOOLS / "node", check=True)
 
 
 def dump():
@@ -137,7 +127,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--dump", type=pathlib.Path)
     path = arguments.parse_args().dump
-    install()
+    tools.install(TOOLS, ["standardwebhooks==1.1.0"], "python", ["standardwebhooks@1.1.1"])
     path = path or dump()
     subprocess.run([PYTHON, "-c", VERIFY, path], check=True)
     print("standardwebhooks verifies both calls with both secrets, and nothing that was changed")

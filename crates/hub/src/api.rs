@@ -12,7 +12,7 @@ use super::{
     Name,
     admission::hash,
     call::{Answer, ApiId, Call, FleetView, RelayView, TopicView},
-    engine::{Append, Attached, Entry, Part, Refusal, Reply, Request, Room, StreamId},
+    engine::{Append, Attached, Entry, LinkHash, Part, Refusal, Reply, Request, Room, StreamId},
     hub::Hub,
     memory::Moment,
     notice::Notice,
@@ -117,6 +117,11 @@ impl Hub {
             }
             // It is taken down, and nobody is there to be told.
             (Step::Announcing { .. }, Reply::Refused(Refusal::Ended(_))) => Answer::Done,
+            // Whether the engine has it is not known: it holds here, and the caller sends it again.
+            (Step::Revoking { link, hash, reason, ttl_s }, Reply::Unavailable) => {
+                self.revoke(now.at, &link, hash, &reason, ttl_s);
+                Answer::Unavailable
+            }
             (_, Reply::Unavailable) => Answer::Unavailable,
             (_, Reply::Refused(Refusal::Missing)) => Answer::Missing,
             (_, Reply::Refused(refusal)) => Answer::Refused(refusal),
@@ -135,6 +140,9 @@ impl Hub {
                 self.calls += 1;
                 self.request(Purpose::Api(id, step), request);
                 return;
+            }
+            (Step::Removing { .. }, Reply::Appended { epoch, sequence, .. }) => {
+                Answer::Published { epoch, sequence, is_repeated: true }
             }
             (Step::Announcing { topic, data }, Reply::Appended { epoch, sequence, .. }) => {
                 self.published(&topic, epoch, Track::Messages, Entry { sequence, part: Part::Whole, data });
@@ -164,15 +172,19 @@ impl Hub {
                 Answer::Done
             }
             (Step::Revoking { link, hash, reason, ttl_s }, Reply::Done) => {
-                self.admission.revoke(hash, Arc::clone(&reason), now.at.saturating_add(Duration::from_secs(ttl_s)));
-                self.admission.forget_link(&link);
-                self.business.revoke(&link, &reason);
+                self.revoke(now.at, &link, hash, &reason, ttl_s);
                 Answer::Done
             }
             // An engine that answers something else is broken: nobody knows what it did.
             _ => Answer::Unavailable,
         };
         self.answer(id, answer);
+    }
+
+    fn revoke(&mut self, now: Duration, link: &str, hash: LinkHash, reason: &Arc<str>, ttl_s: u64) {
+        self.admission.revoke(hash, Arc::clone(reason), now.saturating_add(Duration::from_secs(ttl_s)));
+        self.admission.forget_link(link);
+        self.business.revoke(link, reason);
     }
 
     /// Takes a publication of this hub's own: what is the very next one need not be read.

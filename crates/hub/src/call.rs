@@ -123,7 +123,7 @@ pub enum Answer {
         epoch: u64,
         /// The sequence on its track.
         sequence: u64,
-        /// It had been published before, under the same key.
+        /// It had been published before: under the same key, or for the same message.
         is_repeated: bool,
     },
     /// It is done.

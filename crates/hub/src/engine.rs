@@ -143,7 +143,8 @@ pub enum Request {
         count_max: usize,
     },
     /// Take a message down: what is kept becomes a tombstone under the same number. Answered by
-    /// [`Reply::Done`].
+    /// [`Reply::Done`]. Where it was taken down before, and the message that said so is kept, by
+    /// [`Reply::Appended`] with that one's place.
     Remove {
         /// The topic.
         topic: Name,

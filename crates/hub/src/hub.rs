@@ -20,7 +20,7 @@ use super::{
     admission::{Admission, QuestionId, Subscribe, Verdict},
     call::{Answer, ApiId},
     counters::Counters,
-    engine::{Bell, Doorbell, LinkHash, Position, Reply, Request, StreamId},
+    engine::{Bell, Doorbell, LinkHash, Position, Refusal, Reply, Request, StreamId},
     following::Followed,
     memory::Moment,
     note::Note,
@@ -140,12 +140,6 @@ impl Hub {
         self.admission.revoked_by(now, hash)
     }
 
-    /// Streams of media that come to this hub.
-    #[must_use]
-    pub fn stream_count(&self) -> usize {
-        self.streams.len()
-    }
-
     /// Whether the webhook rests after too many calls without an answer.
     #[must_use]
     pub const fn webhook_rests(&self) -> bool {
@@ -201,8 +195,7 @@ impl Hub {
             Purpose::Reread(name) => self.reread(&name, reply),
             Purpose::Position => self.positioned(reply),
             Purpose::Revocations => self.take_revocations(now.at, reply),
-            // All are compared again at the next tick.
-            Purpose::Restore => self.knows_revocations &= reply == Reply::Done,
+            Purpose::Restore => self.restored(&reply),
             Purpose::Api(id, step) => self.stepped(now, id, step, reply),
         }
         self.drain(now.at, 0);
@@ -259,6 +252,16 @@ impl Hub {
             self.admission.revoke(link, reason, now.saturating_add(Duration::from_secs(ttl_s)));
         }
         self.knows_revocations = true;
+    }
+
+    /// Where one is not restored, nobody is admitted, and all are compared again at the next tick.
+    fn restored(&mut self, reply: &Reply) {
+        let was_known = self.knows_revocations;
+        self.knows_revocations &= *reply == Reply::Done;
+        // One line for all of them.
+        if was_known && matches!(reply, Reply::Refused(Refusal::Full(_))) {
+            self.note(Note::RevocationsFull);
+        }
     }
 
     // The rest.

@@ -196,8 +196,11 @@ impl Memory {
         if !(1..topic.next[Track::Messages.index()]).contains(&sequence) {
             return Err(Refusal::Missing);
         }
-        let before = topic.size();
         let place = topic.messages.binary_search_by_key(&sequence, |entry| entry.sequence);
+        if let Some(told) = topic.removed_at(place, tombstone) {
+            return Ok(Reply::Appended { epoch: topic.epoch, sequence: told, is_repeated: true });
+        }
+        let before = topic.size();
         // One that is not kept any more may still be on pages' screens, so that is no error.
         if let Some(entry) = place.ok().and_then(|place| topic.messages.get_mut(place)) {
             let old = core::mem::replace(&mut entry.data, Arc::clone(tombstone));

@@ -45,6 +45,8 @@ pub enum Note {
     },
     /// There is no room for publications in the relays' rings.
     RingsFull,
+    /// The engine has no room for revocations that it had lost.
+    RevocationsFull,
     /// There was too much to note.
     LeftOut {
         /// So many lines, within a second.
@@ -68,6 +70,7 @@ impl Note {
             | Self::Reign
             | Self::EpochLost { .. }
             | Self::RingsFull
+            | Self::RevocationsFull
             | Self::LeftOut { .. }
             | Self::TooManyTopics { .. } => true,
         }
@@ -91,6 +94,9 @@ impl fmt::Display for Note {
             Self::RingsFull => {
                 f.write_str("the rings for relays are full, and publications are left out: raise [limits] rings_mib")
             }
+            Self::RevocationsFull => f.write_str(
+                "the engine has lost revocations and has no room to take them back, so nobody is admitted: raise [limits] revocations and restart",
+            ),
             Self::EpochLost { topic } => {
                 write!(f, "the engine had lost the topic {topic}: it began a new epoch, and its relays were sent away")
             }

@@ -1,11 +1,13 @@
 //! The effective configuration as text, which `check` prints, and remarks on it.
 //!
 //! Owns order and format. The output is a valid configuration file that parses to the same
-//! configuration, except for a secret in the file itself, of which only the size is printed.
+//! configuration, except for a secret in the file itself, of which only the size is printed, and
+//! for the webhook's path and query, which may hold one.
 //! Files are printed by their resolved paths. Refuses nothing.
 
 use std::{
     fmt,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +18,10 @@ use super::{
     Api, Config, Format, FromFile, Links, Pusher, Uplink, Webhook, links::WORDS, numbers::NUMBERS,
     sections::SECRET_SIZE_GOOD,
 };
-use crate::http::{ApiKey, Scopes};
+use crate::{
+    http::{ApiKey, Scopes},
+    webhook,
+};
 
 impl Config {
     /// The keys whose values differ, such as `api.keys`: by name alone, since some are secrets.
@@ -24,12 +29,14 @@ impl Config {
     pub fn changes(&self, other: &Self) -> Vec<String> {
         let mut keys = differing(&self.to_string(), &other.to_string());
         let webhook = |config: &Self| config.webhook.as_ref().map(|webhook| webhook.secrets.clone());
+        let url = |config: &Self| config.webhook.as_ref().map(|webhook| webhook.url.clone());
         let pusher = |config: &Self| config.pusher.as_ref().map(|pusher| pusher.secrets.clone());
         for (key, is_other) in [
             ("uplink.secret", self.uplink.inline_secret != other.uplink.inline_secret),
             ("uplink.secret_file", self.uplink.secrets != other.uplink.secrets),
             ("uplink.relays", self.uplink.relays != other.uplink.relays),
             ("links.keys", self.links.keys != other.links.keys),
+            ("webhook.url", url(self) != url(other)),
             ("webhook.secret_files", webhook(self) != webhook(other)),
             ("pusher.secret_file", pusher(self) != pusher(other)),
             ("topics.fleet_key_file", self.fleet_key != other.fleet_key),
@@ -66,6 +73,14 @@ impl Config {
         }
         if self.links.pages_url.is_none() {
             note("[links] pages_url is off: the API returns links without a URL");
+        }
+        // A name of one word is that of a container or of this machine.
+        let url = self.webhook.as_ref().and_then(|webhook| webhook::Url::parse(&webhook.url).ok());
+        let is_name = |url: &webhook::Url| url.host.contains('.') && url.host.parse::<IpAddr>().is_err();
+        if let Some(url) = url.filter(|url| !url.is_tls && is_name(url)) {
+            note(&format!(
+                "[webhook] url {url} is not encrypted: where its name leads to a public address it is never called; use https:// unless the name leads to a private one"
+            ));
         }
         let uplink = &self.uplink;
         let is_far = uplink.listen.iter().any(|address| !address.ip().to_canonical().is_loopback());
@@ -180,7 +195,14 @@ impl fmt::Display for Links {
 impl fmt::Display for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files: Vec<String> = self.secrets.iter().map(|file| file.file.display().to_string()).collect();
-        writeln!(f, "url = {}\nsecret_files = {}", Quoted(&self.url), List(&files))?;
+        // Where it can't be read it is empty.
+        let url = webhook::Url::parse(&self.url).ok();
+        let shown = url.as_ref().map(ToString::to_string).unwrap_or_default();
+        let hidden = match url.is_some_and(|url| url.target != "/") {
+            true => "    # and a path that is not shown: it may hold a secret",
+            false => "",
+        };
+        writeln!(f, "url = {}{hidden}\nsecret_files = {}", Quoted(&shown), List(&files))?;
         writeln!(f, "timeout_s = {}\ncalls_max = {}\nevents = {}", self.timeout_s, self.calls_max, self.events)?;
         writeln!(f, "ca_file = {}", File(self.ca_file.as_deref()))
     }

@@ -20,7 +20,7 @@ use sharelinkd::config::{
     values::{network, secret},
 };
 
-use super::{Api, Config, Format, FromFile, Log, Reader};
+use super::{Api, Config, Format, FromFile, Log, Reader, start};
 use crate::http::{ApiKey, Scopes};
 
 /// The maximum number of API keys: each request is compared with all of them.
@@ -268,14 +268,16 @@ pub fn log(document: &mut Document<'_>) -> Log {
 
 /// Refuses what single sections can't see: listeners that collide, and admission without what it
 /// needs.
-pub fn refuse_contradictions(document: &mut Document<'_>, config: &Config) {
+pub fn refuse_contradictions(document: &mut Document<'_>, config: &Config, text: &str) {
     for api in &config.api.listen {
         let collides = |uplink: &&SocketAddr| {
             let covers = uplink.ip() == api.ip() || uplink.ip().is_unspecified() || api.ip().is_unspecified();
             uplink.port() == api.port() && api.port() != 0 && uplink.is_ipv4() == api.is_ipv4() && covers
         };
         if let Some(uplink) = config.uplink.listen.iter().find(collides) {
-            let line = document.section_line("uplink").unwrap_or(0);
+            // One of them may be the default.
+            let lines = ["uplink", "api"].map(|section| start::line(text, section, "listen"));
+            let line = lines.into_iter().find(|line| *line > 0).unwrap_or(0);
             let what = format!("[uplink] listen has {uplink} and [api] listen has {api}, which are the same");
             document.refuse(line, what, "give them different ports");
         }

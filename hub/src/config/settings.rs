@@ -11,6 +11,11 @@ use sharelinkd::config::{Wrong, ca};
 use super::{Config, Numbers, Pusher, Webhook};
 use crate::{http, tls, webhook};
 
+/// What a list of 1000 has besides its publications, in bytes: a sequence or a topic's name each.
+const LISTED_SIZE_MAX: usize = 128 << 10;
+/// What a relay has in an answer, in bytes: its name, as it is and as JSON, with its numbers.
+const RELAY_SHOWN_SIZE_MAX: usize = 4 << 10;
+
 impl Config {
     /// The machine's settings. Without a configured fleet key, it is made of the relays' secret, so
     /// that topics keep their numbers over a restart; without a secret this random one is taken.
@@ -102,6 +107,7 @@ impl Config {
                 batch_size_max: kib(numbers.batch_kib),
                 chunk_size_max: kib(numbers.chunk_kib),
                 group_size_max: kib(numbers.group_kib),
+                answer_size_max: numbers.answer_size_max(),
             },
         }
     }
@@ -130,6 +136,13 @@ impl Config {
 }
 
 impl Numbers {
+    /// The largest answer of the API and what it is made of, in bytes: the messages of a topic, or
+    /// a state, or a row for each relay. Text may need twice its size while it grows.
+    pub fn answer_size_max(&self) -> usize {
+        let publications = kib(self.messages_kib.max(self.json_kib)).saturating_add(LISTED_SIZE_MAX);
+        publications.saturating_mul(3).max(size(self.relays).saturating_mul(RELAY_SHOWN_SIZE_MAX))
+    }
+
     /// The limits of the engine `memory`.
     pub fn engine(&self) -> memory::Limits {
         memory::Limits {

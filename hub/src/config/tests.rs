@@ -167,7 +167,14 @@ fn the_file_as_shipped_is_the_default_commented_or_not() {
 fn what_is_printed_reads_back_and_keeps_the_secrets() {
     let config = good(&full());
     let printed = config.to_string();
-    assert_eq!(parse(&printed), Ok(config.clone()), "{printed}");
+    assert!(!printed.contains("hook?x=1"), "a path may hold a secret: {printed}");
+    let whole = printed.replace("url = \"https://api.example\"", "url = \"https://api.example/hook?x=1\"");
+    assert_eq!(parse(&whole), Ok(config.clone()), "{printed}");
+    let other = Config {
+        webhook: config.webhook.clone().map(|hook| Webhook { url: hook.url + "2", ..hook }),
+        ..config.clone()
+    };
+    assert_eq!(config.changes(&other), ["webhook.url"]);
     assert_eq!(config.links.pages_url.as_deref(), Some("https://share.example"));
     let secrets = ["0123456789abcdef", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"];
     let inline = good("[uplink]\nsecret = \"0123456789abcdef\"\n");
@@ -270,7 +277,8 @@ fn each_error_has_its_remedy() {
         ),
         ("[uplink]\nrelays = [{ name = \"\", secret_file = \"one\" }]".to_owned(), 2, "the relay's own [uplink] name"),
         ("[uplink.tls]\nca_file = \"ca\"".to_owned(), 2, "add certificate_file and key_file"),
-        ("[uplink]\nlisten = \"127.0.0.1:8090\"".to_owned(), 1, "different ports"),
+        ("[uplink]\nlisten = \"127.0.0.1:8090\"".to_owned(), 2, "different ports"),
+        ("[log]\n[api]\nlisten = \"127.0.0.1:7400\"".to_owned(), 3, "different ports"),
         ("[links]\nadmission = \"sined\"".to_owned(), 2, "did you mean \"signed\"?"),
         ("[links]\nadmission = \"open\"".to_owned(), 2, "choose one of \"signed\", \"webhook\""),
         ("[links]\nadmission = \"webhook\"".to_owned(), 1, "set url and secret_files below [webhook]"),
@@ -350,6 +358,19 @@ fn private_addresses_and_names_may_be_called_in_clear() {
 }
 
 #[test]
+fn a_name_that_is_called_in_clear_is_told_of() {
+    let is_told = |url: &str| {
+        let notes = good(&format!("[webhook]\nsecret_files = \"hook\"\nurl = {url:?}")).notes();
+        notes.iter().any(|note| note.contains("public address it is never called") && !note.contains("/hook"))
+    };
+    assert!(is_told("http://api.example.com/hook"));
+    for url in ["http://api:3000/hook", "http://localhost/hook", "http://10.1.2.3/hook", "https://api.example.com/hook"]
+    {
+        assert!(!is_told(url), "{url}");
+    }
+}
+
+#[test]
 fn listeners_beyond_the_machine_need_tls_or_consent_and_a_secret() {
     let tls = "certificate_file = \"chain\"\nkey_file = \"key\"\n";
     good(&format!("[api]\nlisten = \"0.0.0.0:8090\"\n{tls}"));
@@ -384,8 +405,8 @@ fn the_sum_has_every_limit_in_it() {
     let figures = |config: &Config| sum(config);
     let before = good("");
     for number in NUMBERS {
-        // Not memory of their own: times, parts of the engine's bound, what nothing is kept of, and
-        // queues of the machine that hold what others count.
+        // Not memory of their own: times, parts of the engine's bound and of the room of answers,
+        // what nothing is kept of, and queues of the machine that hold what others count.
         let queues =
             ["topics", "idempotency_keys", "calls", "connections_per_address", "group_kib", "json_kib", "batch_kib"];
         let is_elsewhere = number.section == "topics" || queues.contains(&number.key);
@@ -393,6 +414,28 @@ fn the_sum_has_every_limit_in_it() {
         let changes = figures(&good(&text)) != figures(&before);
         assert_eq!(changes, !is_elsewhere, "{}", number.key);
     }
+    // What is there only where it is configured.
+    let hook = "[webhook]\nurl = \"https://api.example\"\nsecret_files = \"hook\"\n";
+    let tls = "certificate_file = \"chain\"\nkey_file = \"key\"";
+    for (before, after) in [
+        (String::new(), format!("{hook}events = false")),
+        (format!("{hook}events = false"), hook.to_owned()),
+        (format!("{hook}calls_max = 32"), format!("{hook}calls_max = 64")),
+        (String::new(), "[topics]\nmessages_kib = 100000".to_owned()),
+        (String::new(), "[limits]\nbatch_kib = 65536".to_owned()),
+        (String::new(), "[topics]\nrevocations_file = \"revoked\"".to_owned()),
+        (String::new(), format!("[uplink.tls]\n{tls}")),
+        (
+            format!("[uplink.tls]\n{tls}"),
+            format!("[uplink]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n[uplink.tls]\n{tls}"),
+        ),
+    ] {
+        let total = |text: &str| sum::terms(&good(text)).iter().map(|(_, bytes)| bytes).sum::<usize>();
+        assert!(total(&after) > total(&before), "{before:?} {after:?}");
+    }
+    // An answer is made in the room of all answers.
+    let numbers = Numbers { messages_kib: 1024, ..Numbers::default() };
+    assert!(numbers.answer_size_max() > 2 << 20, "as it is and as JSON: {}", numbers.answer_size_max());
 }
 
 #[test]

@@ -46,8 +46,7 @@ pub fn webhook(reader: &mut Reader<'_, '_>) -> Option<Webhook> {
         let (what, remedy) = why.split_once(": ").unwrap_or((why, EXAMPLE));
         reader.document.refuse(line, format!("[webhook] url: {what}"), remedy);
     } else if secrets.1.is_none() {
-        let remedy =
-            "add secret_files = [\"webhook.secret\"] below [webhook]; `sharelink-hub secret --webhook` makes one";
+        let remedy = "add secret_files = [\"webhook.1\"] below [webhook]; `sharelink-hub secret --webhook` makes one";
         reader.document.refuse(line, "[webhook] url without secret_files: calls would not be signed", remedy);
     }
     let ca_file = ca_file.map(|file| file.value);

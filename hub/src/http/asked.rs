@@ -86,6 +86,11 @@ impl Asked<'_> {
         if body::is_empty(&self.body) { Ok(None) } else { self.json(size_max).await.map(Some) }
     }
 
+    /// Room for an answer of this size, in bytes.
+    pub async fn answer_room(&self, size: usize) -> Result<body::Room, Problem> {
+        self.api.answers.wait(self.caller.name(), size).await
+    }
+
     /// Refuses a body, but for an empty object.
     pub async fn no_body(&mut self) -> Result<(), Problem> {
         match self.optional_json(SMALL_SIZE_MAX).await? {

@@ -141,7 +141,10 @@ impl Caller {
     }
 
     fn by_key(settings: &Arc<Settings>, key: &str) -> Result<Self, Problem> {
-        let hash: [u8; 32] = Sha256::digest(key.trim_matches(' ')).into();
+        Self::by_hash(settings, Sha256::digest(key.trim_matches(' ')).into())
+    }
+
+    fn by_hash(settings: &Arc<Settings>, hash: [u8; 32]) -> Result<Self, Problem> {
         let mut found = u64::MAX;
         for (index, known) in (0_u64..).zip(&settings.keys) {
             found.conditional_assign(&index, known.hash.ct_eq(&hash));
@@ -216,6 +219,17 @@ impl Caller {
     /// Refuses a caller whose key is not for all topics.
     pub fn demand_all_topics(&self) -> Result<(), Problem> {
         if self.below().is_empty() { Ok(()) } else { Err(self.outside("can't do this: it is for topics below")) }
+    }
+
+    /// Refuses a caller whose key has gone since it called, or is no longer for this. Tokens stay:
+    /// they are revoked.
+    pub fn demand_still(&self, settings: &Arc<Settings>, scope: Scope, topic: &Name) -> Result<(), Problem> {
+        if matches!(self.by, By::Token(..)) || Arc::ptr_eq(&self.settings, settings) {
+            return Ok(());
+        }
+        let now = Self::by_hash(settings, self.hash())?;
+        now.demand(scope)?;
+        now.demand_topic(topic)
     }
 
     fn outside(&self, what: &str) -> Problem {

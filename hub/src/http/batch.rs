@@ -38,6 +38,8 @@ const BATCH_TIME: Duration = Duration::from_secs(30);
 /// The room of `POST /v1/publish` for what stands around the value: names, quotes, white space, in
 /// bytes.
 const AROUND_SIZE: usize = 16 << 10;
+/// What an operation and its result need at most, as they are and as JSON, in bytes.
+const RESULT_SIZE_MAX: usize = 4 << 10;
 const NDJSON: &str = "application/x-ndjson";
 
 #[derive(Deserialize)]
@@ -144,6 +146,7 @@ pub async fn publish(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
         return Err(Problem::value(format!("\"topics\" has {twice:?} twice")));
     }
     let append = append(track, value.get().as_bytes(), key.as_deref(), size_max)?;
+    let room = asked.answer_room(topics.len().saturating_mul(RESULT_SIZE_MAX)).await?;
     let planned = topics.iter().map(|text| {
         let name = topic(text)?;
         asked.caller.demand_topic(&name)?;
@@ -153,7 +156,7 @@ pub async fn publish(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     for (outcome, topic) in results.iter_mut().zip(topics) {
         outcome.topic = Some(topic);
     }
-    Reply::json(&Results { results })
+    Ok(Reply::json(&Results { results })?.with_room(room))
 }
 
 /// `POST /v1/batch`.
@@ -163,19 +166,28 @@ pub async fn batch(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let is_lines = media.is_some_and(|line| body::is_type(line, NDJSON));
     let media = if is_lines { NDJSON } else { "application/json" };
     let body = asked.read(media, asked.limits.batch_size_max).await?;
-    let operations: Vec<&[u8]> = if is_lines {
-        let lines = body.bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-        lines.filter(|line| !line.is_empty()).take(OPERATIONS_MAX + 1).collect()
+    // Each with its line, where it has one.
+    let operations: Vec<(Option<usize>, &[u8])> = if is_lines {
+        let lines = (1..).zip(body.bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii));
+        let lines = lines.filter(|(_, text)| !text.is_empty()).take(OPERATIONS_MAX + 1);
+        lines.map(|(line, text)| (Some(line), text)).collect()
     } else {
-        body::parse::<Batch<'_>>(&body.bytes)?.operations.into_iter().map(|value| value.get().as_bytes()).collect()
+        let values = body::parse::<Batch<'_>>(&body.bytes)?.operations;
+        values.into_iter().map(|value| (None, value.get().as_bytes())).collect()
     };
     if !(1..=OPERATIONS_MAX).contains(&operations.len()) {
         return Err(Problem::value(format!("a batch has 1 to {OPERATIONS_MAX} operations")));
     }
+    let room = asked.answer_room(operations.len().saturating_mul(RESULT_SIZE_MAX)).await?;
     let size_max = asked.limits.json_size_max;
-    let planned = operations.into_iter().map(|operation| plan(&asked.caller, operation, size_max));
-    let results = carry_out(asked, planned.collect()).await;
-    Reply::json(&Results { results })
+    let planned = operations.iter().map(|(_, operation)| plan(&asked.caller, operation, size_max));
+    let mut results = carry_out(asked, planned.collect()).await;
+    for (outcome, (line, _)) in results.iter_mut().zip(operations) {
+        if let (Some(problem), Some(line)) = (&mut outcome.problem, line) {
+            problem.at_line(line);
+        }
+    }
+    Ok(Reply::json(&Results { results })?.with_room(room))
 }
 
 /// A call, and the topic on which it waits for the calls before it.

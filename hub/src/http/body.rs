@@ -2,9 +2,9 @@
 //! made.
 //!
 //! Owns the limits on a body's progress: 10 s for each next part, and 1 KiB/s on average; and the
-//! room that all bodies have together. Refuses other media types than the route's (415), bodies
-//! that are too large (413) or too slow (408), and JSON with fields that are not known or come
-//! twice, by name (400). Doesn't know what a body means.
+//! room that all bodies have together, and all answers. Refuses other media types than the route's
+//! (415), bodies that are too large (413) or too slow (408), and JSON with fields that are not
+//! known or come twice, by name (400). Doesn't know what a body means.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use hyper::{
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{error::Category, value::RawValue};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 
@@ -42,6 +42,8 @@ const PART_TIME: Duration = Duration::from_secs(10);
 /// A body has this time, and what it brings at this rate (bytes a second) beyond it.
 const BODY_TIME: Duration = Duration::from_secs(10);
 const RATE_MIN: u64 = 1 << 10;
+/// An answer waits this long for its room.
+const ROOM_TIME: Duration = Duration::from_secs(10);
 
 /// The room that the bodies of requests under way have, in KiB: of the small, of the large, and of
 /// each caller's large.
@@ -52,7 +54,7 @@ pub struct Bodies {
 }
 
 /// What a body holds: room of its kind, and a large one that of its caller.
-type Room = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+pub type Room = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 impl Bodies {
     /// All of it is free.
@@ -64,23 +66,44 @@ impl Bodies {
     /// Room for a body of this size, in bytes; for one that is larger than all of it, all of it.
     /// `None` if there is none now.
     fn take(&self, caller: &str, size: usize) -> Option<Room> {
-        let room = |of: &Arc<Semaphore>, size_max: usize| {
-            let size_kib = u32::try_from((size / 1024 + 1).min(size_max >> 10)).ok()?;
-            Arc::clone(of).try_acquire_many_owned(size_kib).ok()
-        };
+        let room = |of: Arc<Semaphore>, size_max| of.try_acquire_many_owned(size_kib(size, size_max)).ok();
         if size <= SMALL_SIZE_MAX {
-            return Some((room(&self.small, ROOM_SIZE)?, None));
+            return Some((room(Arc::clone(&self.small), ROOM_SIZE)?, None));
         }
-        let own = {
-            let mut rows = self.by_caller.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever has no large body under way needs no row.
-            rows.retain(|_, own| Arc::strong_count(own) > 1);
-            let own = rows.entry(caller.to_owned());
-            Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(CALLER_SIZE_MAX >> 10))))
-        };
-        let own = room(&own, CALLER_SIZE_MAX)?;
-        Some((room(&self.large, ROOM_SIZE)?, Some(own)))
+        let own = room(self.of_caller(caller), CALLER_SIZE_MAX)?;
+        Some((room(Arc::clone(&self.large), ROOM_SIZE)?, Some(own)))
     }
+
+    /// The same for an answer, which waits a while for its room.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn wait(&self, caller: &str, size: usize) -> Result<Room, Problem> {
+        let room = |of: Arc<Semaphore>, size_max| of.acquire_many_owned(size_kib(size, size_max));
+        let taken = timeout(ROOM_TIME, async {
+            if size <= SMALL_SIZE_MAX {
+                return Ok((room(Arc::clone(&self.small), ROOM_SIZE).await?, None));
+            }
+            let own = room(self.of_caller(caller), CALLER_SIZE_MAX).await?;
+            Ok::<Room, AcquireError>((room(Arc::clone(&self.large), ROOM_SIZE).await?, Some(own)))
+        });
+        let no_room = || Problem::busy("busy", "too many large answers are on their way; send it again");
+        taken.await.ok().and_then(Result::ok).ok_or_else(no_room)
+    }
+
+    /// The room of one caller's large bodies.
+    fn of_caller(&self, caller: &str) -> Arc<Semaphore> {
+        let mut rows = self.by_caller.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever has no large body under way needs no row.
+        rows.retain(|_, own| Arc::strong_count(own) > 1);
+        let own = rows.entry(caller.to_owned());
+        Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(CALLER_SIZE_MAX >> 10))))
+    }
+}
+
+/// A size in KiB: at most all of the room.
+fn size_kib(size: usize, size_max: usize) -> u32 {
+    u32::try_from((size / 1024 + 1).min(size_max >> 10)).unwrap_or(u32::MAX)
 }
 
 /// A body that was read. It holds its room until it is dropped.
@@ -170,10 +193,32 @@ fn too_slow() -> Problem {
 /// Reads a JSON object: fields that are not known or come twice are refused by name.
 pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-        Category::Data => Problem::bad("invalid_body", format!("the body is not what this route takes: {error}")),
+        Category::Data => {
+            Problem::bad("invalid_body", format!("the body is not what this route takes: {}", said(&error.to_string())))
+        }
         _ => Problem::bad("invalid_json", format!("the body is no JSON: {error}")),
     })
 }
+
+/// What serde says, in the words of JSON in place of Rust's. What was sent stands before them.
+fn said(error: &str) -> String {
+    let (begin, end) = error.split_at(error.rfind(", expected ").unwrap_or(error.len()));
+    let mut begin = begin.to_owned();
+    for (rust, json) in [("map", "an object"), ("sequence", "an array"), ("unit value", "null")] {
+        if begin == format!("invalid type: {rust}") {
+            begin = format!("invalid type: {json}");
+        }
+    }
+    let expected = match end.strip_prefix(", expected ").map(|end| end.split_once(" at line ").unwrap_or((end, ""))) {
+        Some((what, at)) if what.starts_with("struct ") => format!(", expected an object at line {at}"),
+        Some((what, at)) if WHOLE.contains(&what) => format!(", expected a whole number of 0 or more at line {at}"),
+        _ => end.to_owned(),
+    };
+    begin + &expected
+}
+
+/// What serde calls a whole number; other numbers are not taken anywhere.
+const WHOLE: [&str; 4] = ["a JSON number", "u64", "u32", "u16"];
 
 /// A field that may be any JSON value, `null` included. For `deserialize_with`.
 pub fn any_value<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
@@ -192,7 +237,7 @@ pub fn whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> Res
     let text = number.to_string();
     let digits = text.strip_suffix(".0").unwrap_or(&text);
     let whole = digits.parse().ok().and_then(|whole: u64| T::try_from(whole).ok());
-    whole.map(Some).ok_or_else(|| D::Error::custom(format!("{text} is no whole number, or too large")))
+    whole.map(Some).ok_or_else(|| D::Error::custom(format!("{text} is not a whole number of 0 or more, or too large")))
 }
 
 /// What a route answers where nothing went wrong.
@@ -202,30 +247,49 @@ pub struct Reply {
     media: &'static str,
     body: Vec<u8>,
     sequence: Option<u64>,
+    /// Held until the body was written.
+    room: Option<Room>,
 }
 
 impl Reply {
     /// A JSON document.
     pub fn json(document: &impl Serialize) -> Result<Self, Problem> {
-        let body = serde_json::to_vec(document).map_err(|error| {
+        let mut body = serde_json::to_vec(document).map_err(|error| {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("no answer could be made: {error}"))
         })?;
-        Ok(Self { status: StatusCode::OK, media: "application/json", body, sequence: None })
+        // For people at a terminal.
+        body.push(b'\n');
+        Ok(Self { status: StatusCode::OK, media: "application/json", body, sequence: None, room: None })
     }
 
     /// A text of this media type.
     pub fn text(media: &'static str, text: String) -> Self {
-        Self { status: StatusCode::OK, media, body: text.into_bytes(), sequence: None }
+        Self { status: StatusCode::OK, media, body: text.into_bytes(), sequence: None, room: None }
     }
 
     /// Done, and nothing to say.
     pub const fn done() -> Self {
-        Self { status: StatusCode::NO_CONTENT, media: "application/json", body: Vec::new(), sequence: None }
+        Self { status: StatusCode::NO_CONTENT, media: "application/json", body: Vec::new(), sequence: None, room: None }
     }
 
     /// With another status.
     pub const fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
+        self
+    }
+
+    /// With the room in which it was made. What it takes of that is given back once it is written,
+    /// the rest now.
+    pub fn with_room(mut self, (mut whole, own): Room) -> Self {
+        self.body.shrink_to_fit();
+        let size = self.body.len();
+        let part = |room: &mut OwnedSemaphorePermit| {
+            // One that is larger than its room keeps all of it.
+            let size_kib = usize::try_from(size_kib(size, ROOM_SIZE)).unwrap_or(usize::MAX);
+            room.split(size_kib.min(room.num_permits()))
+        };
+        let own = own.and_then(|mut own| part(&mut own));
+        self.room = part(&mut whole).map(|whole| (whole, own));
         self
     }
 
@@ -239,15 +303,16 @@ impl Reply {
 /// The whole answer.
 pub fn response(result: Result<Reply, Problem>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
-    let (status, media, body, sequence) = match result {
-        Ok(Reply { status, media, body, sequence }) => (status, media, body, sequence),
+    let (status, media, body, sequence, room) = match result {
+        Ok(Reply { status, media, body, sequence, room }) => (status, media, body, sequence, room),
         Err(problem) => {
             for (name, value) in problem.headers() {
                 response.headers_mut().append(name, value.clone());
             }
             let status = problem.status();
-            let document = serde_json::to_vec(&problem.document()).unwrap_or_default();
-            (status, "application/problem+json", document, None)
+            let mut document = serde_json::to_vec(&problem.document()).unwrap_or_default();
+            document.push(b'\n');
+            (status, "application/problem+json", document, None, None)
         }
     };
     *response.status_mut() = status;
@@ -259,8 +324,23 @@ pub fn response(result: Result<Reply, Problem>) -> Response<Full<Bytes>> {
     if let Some(tag) = sequence.and_then(|sequence| HeaderValue::from_str(&format!("\"{sequence}\"")).ok()) {
         headers.insert(ETAG, tag);
     }
-    *response.body_mut() = Full::new(body.into());
+    *response.body_mut() = Full::new(match room {
+        Some(room) => Bytes::from_owner(Held { body, _room: room }),
+        None => body.into(),
+    });
     response
+}
+
+/// The bytes of an answer, with their room.
+struct Held {
+    body: Vec<u8>,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 /// An answer in plain text.
@@ -305,5 +385,51 @@ mod tests {
         assert!(bodies.take("greedy", MIB).is_none());
         drop(all);
         assert!(bodies.take("greedy", MIB).is_some());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_words_of_json() {
+        #[derive(Debug, Deserialize)]
+        struct Said {
+            #[serde(default, deserialize_with = "whole")]
+            number: Option<u16>,
+            plain: Option<u64>,
+            flag: Option<bool>,
+        }
+        for (body, words) in [
+            (
+                r#"{"number":"7"}"#,
+                "invalid type: string \"7\", expected a whole number of 0 or more at line 1 column 13",
+            ),
+            (r#"{"plain":[]}"#, "invalid type: an array, expected a whole number of 0 or more at line 1 column 9"),
+            (r#"{"plain":-1}"#, "invalid value: integer `-1`, expected a whole number of 0 or more at line"),
+            (r#"{"number":65536}"#, "65536 is not a whole number of 0 or more, or too large at line 1"),
+            (r#"{"number":1.5}"#, "1.5 is not a whole number of 0 or more, or too large at line 1"),
+            (r#"{"flag":{}}"#, "invalid type: an object, expected a boolean at line"),
+            ("7", "invalid type: integer `7`, expected an object at line 1 column 1"),
+            (r#"{"flag":", expected u64"}"#, "string \", expected u64\", expected a boolean at"),
+        ] {
+            let problem = parse::<Said>(body.as_bytes()).unwrap_err();
+            assert!(problem.detail().contains(words), "{body}: {}", problem.detail());
+        }
+        let Said { number: Some(7), plain: None, flag: None } = parse(br#"{"number":7.0}"#).unwrap() else { panic!() };
+    }
+
+    #[test]
+    fn an_answer_holds_its_room_until_it_is_written() {
+        let answers = Bodies::new();
+        let room = answers.take("a", 1 << 20).unwrap();
+        let response = response(Reply::json(&"x".repeat(200 << 10)).map(|reply| reply.with_room(room)));
+        let taken = || (ROOM_SIZE >> 10) - answers.large.available_permits();
+        assert_eq!(taken(), 201, "its own size");
+        assert_eq!(answers.of_caller("a").available_permits(), (CALLER_SIZE_MAX >> 10) - 201);
+        drop(response);
+        assert_eq!(taken(), 0);
+        // Larger than all of it.
+        let room = answers.take("a", usize::MAX - 1).unwrap();
+        let reply = Reply::json(&"x".repeat(ROOM_SIZE + 1)).unwrap().with_room(room);
+        assert_eq!(taken(), ROOM_SIZE >> 10);
+        drop(reply);
+        assert_eq!(taken(), 0);
     }
 }

@@ -90,7 +90,7 @@ pub async fn make(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let settings = asked.api.settings();
     let ttl_s = said.ttl_s.unwrap_or_else(|| u64::from(settings.link_ttl_s));
     if !(1..=LINK_TTL_S_MAX).contains(&ttl_s) {
-        return Err(Problem::value(format!("\"ttl_s\" is a number from 1 to {LINK_TTL_S_MAX}, in seconds")));
+        return Err(Problem::value(format!("\"ttl_s\" is a whole number from 1 to {LINK_TTL_S_MAX}, in seconds")));
     }
     let now_s = asked.api.shared.moment().unix_us / 1_000_000;
     let made = asked.api.shared.read(|hub, _, _| {
@@ -152,25 +152,31 @@ pub async fn revoke(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
         _ => return Err(Problem::value("name what to revoke: either \"link\" or \"token\"")),
     };
     if !is_token && !wire::is_link(&link) {
-        let detail = format!("\"link\" has 1 to {} of the characters A-Z a-z 0-9 - _ . ~", wire::LINK_SIZE_MAX);
+        // A whole URL is not taken apart: whose page it is, nobody knows here.
+        let detail = if link.contains("/s/") {
+            "\"link\" is the part of the share URL behind /s/: send that alone".to_owned()
+        } else {
+            format!("\"link\" has 1 to {} of the characters A-Z a-z 0-9 - _ . ~", wire::LINK_SIZE_MAX)
+        };
         return Err(Problem::value(detail));
     }
     let why = reason(why.as_deref(), REVOKED)?;
     let ttl_s = ttl_s.unwrap_or(REVOKED_S);
     if !(1..=LINK_TTL_S_MAX).contains(&ttl_s) {
-        return Err(Problem::value(format!("\"ttl_s\" is a number from 1 to {LINK_TTL_S_MAX}, in seconds")));
+        return Err(Problem::value(format!("\"ttl_s\" is a whole number from 1 to {LINK_TTL_S_MAX}, in seconds")));
     }
-    let (topic, end_s) = asked.api.shared.read(|hub, _, _| match hub.admission().links {
-        _ if is_token => {
-            let token = token::verify(hub.fleet_key(), &link);
-            token.map_or((None, None), |token| (Some(token.topic), Some(token.end_s)))
-        }
-        Links::Dev => (Name::new(&link), None),
-        _ => {
-            let signed = link::verify(&hub.admission().keys, &link);
-            signed.map_or((None, None), |signed| (Some(signed.topic), Some(signed.end_s)))
-        }
+    let (said, way) = asked.api.shared.read(|hub, _, _| {
+        let said = match hub.admission().links {
+            _ if is_token => token::verify(hub.fleet_key(), &link).map(|token| (token.topic, Some(token.end_s))),
+            Links::Dev => Name::new(&link).map(|topic| (topic, None)),
+            _ => {
+                let signed = link::verify(&hub.admission().keys, &link);
+                signed.map(|signed| (signed.topic, Some(signed.end_s)))
+            }
+        };
+        (said, hub.admission().links)
     });
+    let (topic, end_s) = said.map_or((None, None), |(topic, end_s)| (Some(topic), end_s));
     if is_token && topic.is_none() {
         return Err(Problem::value("\"token\" is none that a hub of this fleet made"));
     }
@@ -178,6 +184,12 @@ pub async fn revoke(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
         Some(topic) => asked.caller.demand_topic(topic)?,
         // Which topic it shows, the webhook alone knows.
         None => asked.caller.demand_all_topics()?,
+    }
+    // Only a webhook may know it: otherwise it opens nothing, and may be a part of one that does.
+    if !is_token && topic.is_none() && way == Links::Signed {
+        let detail = "\"link\" is none that a key of [links] keys has signed, so nobody may watch by it: \
+                      send the whole part of the share URL behind /s/";
+        return Err(Problem::value(detail));
     }
     // A link that says its own end is kept out until then, and one that is over for a moment.
     let now_s = asked.api.shared.moment().unix_us / 1_000_000;

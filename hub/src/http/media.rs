@@ -29,7 +29,7 @@ use tokio::{
 use super::{
     Api, Limits, answers,
     asked::{self, Asked},
-    auth::{self, Caller},
+    auth::{self, Caller, Scope},
     body::Reply,
     places,
     problem::Problem,
@@ -66,7 +66,7 @@ pub async fn receive(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let topic = asked.topic()?;
     let _place = place(asked.api, &asked.caller, &topic)?;
     let mut ingest = ingest(asked.api, topic, &asked.caller, asked.limits);
-    Reply::json(&carry(asked.api, &mut ingest, &mut asked.body).await?)
+    Reply::json(&carry(asked.api, &asked.caller, &mut ingest, &mut asked.body).await?)
 }
 
 impl Source for Incoming {
@@ -89,8 +89,14 @@ pub fn ingest(api: &Api, topic: hub::Name, caller: &Caller, limits: Limits) -> I
     Ingest::new(Arc::clone(&api.shared), topic, caller.hash(), caller.token(), limits)
 }
 
-/// Publishes all that comes from a source, and keeps the lease meanwhile.
-pub async fn carry(api: &Api, ingest: &mut Ingest, source: &mut impl Source) -> Result<Ended, Problem> {
+/// Publishes all that comes from a source, and keeps the lease meanwhile, as long as the caller
+/// may.
+pub async fn carry(
+    api: &Api,
+    caller: &Caller,
+    ingest: &mut Ingest,
+    source: &mut impl Source,
+) -> Result<Ended, Problem> {
     // Nothing was read yet: an encoder that waits for `100 Continue` gets this answer instead.
     ingest.may_begin().await.map_err(problem)?;
     let mut keep = interval(KEEP_EVERY);
@@ -106,6 +112,8 @@ pub async fn carry(api: &Api, ingest: &mut Ingest, source: &mut impl Source) -> 
             () = &mut header, if ingest.told().mime.is_empty() => return Err(headless()),
             () = &mut ended => return Err(ending()),
             _ = keep.tick() => {
+                let still = caller.demand_still(&api.settings(), Scope::Ingest, ingest.topic());
+                still.map_err(Problem::closing)?;
                 ingest.keep().await.map_err(problem)?;
                 continue;
             }

@@ -111,6 +111,8 @@ pub struct Limits {
     pub chunk_size_max: usize,
     /// A group of pictures, in bytes.
     pub group_size_max: usize,
+    /// The largest answer and what it is made of, in bytes: so much room is needed to make one.
+    pub answer_size_max: usize,
 }
 
 /// What all connections share, those of all listeners.
@@ -118,8 +120,9 @@ pub struct Api {
     shared: Arc<Shared>,
     settings: watch::Receiver<Arc<Settings>>,
     places: Arc<Places>,
-    /// Room for bodies.
+    /// Room for bodies, and for answers.
     bodies: body::Bodies,
+    answers: body::Bodies,
     /// Places of streams of media, and how many there are in all.
     streams: Arc<Semaphore>,
     streams_max: usize,
@@ -131,12 +134,14 @@ impl Api {
     /// An API without connections.
     pub fn new(shared: Arc<Shared>, settings: watch::Receiver<Arc<Settings>>, streams_max: usize) -> Arc<Self> {
         let streams = Arc::new(Semaphore::new(streams_max));
-        let (places, bodies, answered) = (Arc::default(), body::Bodies::new(), figures::Answered::default());
+        let [bodies, answers] = [(); 2].map(|()| body::Bodies::new());
+        let (places, answered) = (Arc::default(), figures::Answered::default());
         Arc::new(Self {
             shared,
             settings,
             places,
             bodies,
+            answers,
             streams,
             streams_max,
             own_streams: media::Own::default(),

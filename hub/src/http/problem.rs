@@ -124,6 +124,15 @@ impl Problem {
     }
 }
 
+impl Document {
+    /// Of a body of lines: says in which one it is, from 1.
+    pub fn at_line(&mut self, line: usize) {
+        // A reader of one line calls it the first.
+        let detail = self.detail.replace(" at line 1 column ", " at column ");
+        self.detail = format!("line {line}: {detail}");
+    }
+}
+
 /// A text of bounded size.
 pub fn shortened(text: String) -> String {
     if text.len() <= BEGIN_SIZE_MAX + END_SIZE_MAX {

@@ -93,6 +93,14 @@ pub const ROUTES: &[Route] = &[
 ];
 
 impl Operation {
+    /// Whether the answer may be large.
+    const fn makes_much(self) -> bool {
+        matches!(
+            self,
+            Self::GetMessages | Self::GetState | Self::GetTopic | Self::GetTopics | Self::Fleet | Self::Metrics
+        )
+    }
+
     /// The scope that it demands. A batch demands that of each of its operations.
     const fn scope(self) -> Option<Scope> {
         match self {
@@ -159,8 +167,13 @@ async fn serve(
     }
     let sequence = sequence.map(str::to_owned);
     let query = head.uri.query().map(str::to_owned);
+    // What an answer is made of, until it is made. A batch knows what its own needs.
+    let room = match operation.makes_much() {
+        true => Some(api.answers.wait(caller.name(), limits.answer_size_max).await?),
+        false => None,
+    };
     let mut asked = Asked { api, caller, limits, topic, sequence, query, headers: head.headers, body };
-    match operation {
+    let reply = match operation {
         Operation::PostMessage => messages::post(&mut asked).await,
         Operation::GetMessages => messages::list(&mut asked).await,
         Operation::DeleteMessage => messages::remove(&mut asked).await,
@@ -180,7 +193,11 @@ async fn serve(
         Operation::Fleet => fleet::show(&mut asked).await,
         Operation::Metrics => figures::show(&mut asked).await,
         Operation::Health => fleet::health(api),
-    }
+    }?;
+    Ok(match room {
+        Some(room) => reply.with_room(room),
+        None => reply,
+    })
 }
 
 /// The methods of a path, and what stands in it for the topic and the sequence.
@@ -193,7 +210,7 @@ fn find(segments: &[String]) -> Result<Found<'_>, Problem> {
         for segment in segments {
             match parts.next()? {
                 "{topic}" => topic = Some(segment.as_str()),
-                "{sequence}" => sequence = Some(segment.as_str()),
+                "{sequence}" if !segment.is_empty() => sequence = Some(segment.as_str()),
                 part if part == segment => {}
                 _ => return None,
             }
@@ -201,7 +218,11 @@ fn find(segments: &[String]) -> Result<Found<'_>, Problem> {
         parts.next().is_none().then_some((*methods, topic, sequence))
     };
     ROUTES.iter().find_map(is_there).ok_or_else(|| {
-        let detail = "there is no such path; in a path, write a / of a topic's name as %2F";
+        let detail = match segments {
+            // In `/v1/topics/x/` as in `/v1/topics/`.
+            [_, .., last] if last.is_empty() => "there is no such path: leave out the / at its end",
+            _ => "there is no such path; in a path, write a / of a topic's name as %2F",
+        };
         Problem::new(StatusCode::NOT_FOUND, "no_such_route", detail)
     })
 }

@@ -80,7 +80,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(api: &Api, stream: S, earl
         () = api.ended() => Err(media::ending()),
     };
     let result = match begun {
-        Ok((_place, mut ingest)) => media::carry(api, &mut ingest, &mut socket).await,
+        Ok((_place, caller, mut ingest)) => media::carry(api, &caller, &mut ingest, &mut socket).await,
         Err(problem) => Err(problem),
     };
     if let Err(problem) = &result {
@@ -89,11 +89,11 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(api: &Api, stream: S, earl
     socket.end(result).await;
 }
 
-/// What the first message asks for, and the place of its stream.
+/// What the first message asks for, who asks, and the place of its stream.
 async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
     api: &Api,
     socket: &mut Socket<S>,
-) -> Result<(media::Place, Ingest), Problem> {
+) -> Result<(media::Place, Caller, Ingest), Problem> {
     let First { token, topic } = timeout(FIRST_TIME, socket.first()).await.map_err(|_| {
         let detail = format!("no message came for {} s: send {{\"token\",\"topic\"}} first", FIRST_TIME.as_secs());
         Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail)
@@ -109,7 +109,8 @@ async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
     caller.demand_topic(&topic)?;
     let place = media::place(api, &caller, &topic)?;
     socket.open_wide();
-    Ok((place, media::ingest(api, topic, &caller, settings.limits)))
+    let ingest = media::ingest(api, topic, &caller, settings.limits);
+    Ok((place, caller, ingest))
 }
 
 /// The connection.

@@ -47,7 +47,7 @@ pub async fn make(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
     let said = body.map_or(Ok(Make::default()), |body| body::parse(&body.bytes))?;
     let ttl_s = said.ttl_s.unwrap_or(TTL_S);
     if !(1..=TTL_S_MAX).contains(&ttl_s) {
-        return Err(Problem::value(format!("\"ttl_s\" is a number from 1 to {TTL_S_MAX}, in seconds")));
+        return Err(Problem::value(format!("\"ttl_s\" is a whole number from 1 to {TTL_S_MAX}, in seconds")));
     }
     let made = Made::new(&asked.api.shared, topic, ttl_s).map_err(|error| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("there are no random bytes: {error}"))

@@ -35,11 +35,11 @@ use tokio_rustls::TlsConnector;
 use super::url::Url;
 
 /// The body of an answer, in bytes, at most: what `subscribe` needs is below 1 KiB.
-const BODY_SIZE_MAX: usize = 64 * 1024;
+pub const BODY_SIZE_MAX: usize = 64 * 1024;
 /// The head of an answer, in bytes, at most.
 const HEAD_SIZE_MAX: usize = 16 * 1024;
 /// Connections that are kept for the next calls.
-const KEPT_MAX: usize = 16;
+pub const KEPT_MAX: usize = 16;
 /// A connection is not used again after this time: a firewall on the way may have forgotten it, and
 /// then a call would wait in vain.
 const KEPT_TIME: Duration = Duration::from_secs(15);

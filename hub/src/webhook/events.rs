@@ -19,7 +19,7 @@ use tokio::{
 use super::{Endpoints, Hook};
 
 /// Events of one batch, at most.
-const COUNT_MAX: usize = 100;
+pub const COUNT_MAX: usize = 100;
 /// A batch that isn't full waits this long for more.
 const WINDOW: Duration = Duration::from_millis(100);
 /// The wait before a batch is sent again: it doubles from the first to the last.

@@ -32,7 +32,12 @@ use self::{
 };
 use crate::shared::{Outgoing, Shared};
 
-pub use self::{sign::secret, url::Url};
+pub use self::{
+    client::{BODY_SIZE_MAX, KEPT_MAX},
+    events::COUNT_MAX as BATCH_COUNT_MAX,
+    sign::secret,
+    url::Url,
+};
 
 /// The settings of the webhook; replaced as a whole by a reload.
 #[derive(Clone)]

@@ -262,6 +262,100 @@ test("a link without its fragment, a camera that is refused, and an ended topic 
   await page.context().close();
 });
 
+/** Runs in the page: `camera.error` is what the browser says of the camera, until it is null; `asked` counts. */
+const fickle = (error) => {
+  const { getUserMedia } = MediaDevices.prototype;
+  globalThis.camera = { error, asked: 0 };
+  MediaDevices.prototype.getUserMedia = function (wanted) {
+    globalThis.camera.asked += 1;
+    return globalThis.camera.error ? Promise.reject(new DOMException("no", globalThis.camera.error)) : getUserMedia.call(this, wanted);
+  };
+};
+
+/** The page's WebSockets, from now on; `last` is what it sent last by one. */
+function sockets(page) {
+  const all = [];
+  page.on("websocket", (socket) => {
+    all.push(socket);
+    socket.on("framesent", ({ payload }) => { socket.last = String(payload); });
+  });
+  return all;
+}
+
+/** How many streams come to the hub. */
+async function streams({ api, key }) {
+  const text = await (await fetch(`${api}/metrics`, { headers: { authorization: `Bearer ${key}` } })).text();
+  return Number(/^sharelink_hub_used\{of="streams"\} (\d+)$/m.exec(text)[1]);
+}
+
+for (const [error, code, says] of [["NotAllowedError", "denied", /may not use the camera.*Allow them/], ["NotFoundError", "notFound", /No such camera.*Connect one/], ["NotReadableError", "inUse", /in use.*Close the other program/]]) {
+  test(`a camera that is ${code} is told, and can be tried again`, async () => {
+    const page = await tab(place);
+    const all = sockets(page);
+    await page.addInitScript(fickle, error);
+    await page.goto((await link(place, `again-${code}`)).url);
+    await page.click("#use-camera");
+    await problem(page, code);
+    assert.match(await shown(page), says);
+    assert.equal(await page.isDisabled("#go"), true, "there is nothing to send");
+    await page.evaluate(() => { globalThis.camera.error = null; });
+    await page.click("#use-camera");
+    await until(page, "ready");
+    assert.equal(await page.isVisible("#problem"), false);
+    // It is let go of for another quality, and does not come back: "Go live" tries again.
+    await page.evaluate((name) => { globalThis.camera.error = name; }, error);
+    await page.selectOption("#quality", { index: 0 });
+    await problem(page, code);
+    const asked = () => page.evaluate(() => globalThis.camera.asked);
+    const before = await asked();
+    await page.click("#go");
+    await page.waitForFunction((least) => globalThis.camera.asked > least, before);
+    assert.match(await shown(page), says);
+    assert.deepEqual([await page.getAttribute("html", "data-state"), all.length], ["ready", 0]);
+    await page.evaluate(() => { globalThis.camera.error = null; });
+    await page.click("#go");
+    await until(page, "live");
+    assert.deepEqual([await page.isVisible("#problem"), all.length, await asked()], [false, 1, before + 2]);
+    assert.deepEqual(page.complaints, []);
+    await page.context().close();
+  });
+}
+
+test("stop and go in quick succession is one stream, which goes live again", async () => {
+  const page = await tab(place);
+  const all = sockets(page);
+  const { url } = await link(place, "quick");
+  await eventually(async () => (await streams(place)) === 0, "streams of other tests have not ended");
+  await page.goto(url);
+  await page.click("#use-camera");
+  await until(page, "ready");
+  const press = (...names) => page.evaluate((ids) => { for (const id of ids) document.getElementById(id).click(); }, names);
+  // Stopped while it looks for an encoder.
+  await press("go", "stop", "go", "stop", "go");
+  await until(page, "live");
+  assert.equal(all.length, 1);
+  const share = await tab(place);
+  await share.goto(place.share.replace("demo", "quick"));
+  await plays(share);
+  assert.equal(await streams(place), 1);
+  // And while it is live.
+  for (let n = 2; n < 4; n += 1) {
+    await press("stop", "go");
+    assert.equal(await page.getAttribute("html", "data-state"), "connecting");
+    await until(page, "live");
+    assert.deepEqual(all.slice(0, -1).filter(({ last }) => last !== '{"type":"end"}'), [], "the page did not end its old stream");
+    await eventually(async () => all.filter((socket) => !socket.isClosed()).length === 1, "an old connection stays");
+    await eventually(async () => (await streams(place)) === 1, "an old stream stays");
+    assert.equal(await isLive(place, "quick"), true);
+    await plays(share);
+  }
+  await press("stop");
+  await eventually(async () => (await streams(place)) === 0, "a stream stays");
+  assert.deepEqual([...page.complaints, ...share.complaints], []);
+  await page.context().close();
+  await share.context().close();
+});
+
 test("nothing is wider than a small phone, and every control has a name", async () => {
   const page = await tab(place, { viewport: { width: 320, height: 640 } });
   await goLive(page, (await link(place, "small")).url);

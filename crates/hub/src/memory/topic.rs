@@ -241,6 +241,17 @@ impl Topic {
         alone.iter().filter(move |entry| entry.sequence >= from).chain(kept.into_iter().flatten())
     }
 
+    /// Where pages were told that the message at this place was taken down, if it was and that is
+    /// kept. `Err` is the place of a message that is not kept itself.
+    pub fn removed_at(&self, place: Result<usize, usize>, tombstone: &Arc<[u8]>) -> Option<u64> {
+        let after = match place {
+            Ok(place) if self.messages.get(place).is_some_and(|entry| entry.data == *tombstone) => place + 1,
+            Ok(_) => return None,
+            Err(place) => place,
+        };
+        self.messages.iter().skip(after).find(|entry| entry.data == *tombstone).map(|entry| entry.sequence)
+    }
+
     pub fn attached(&self, now: Duration) -> Attached {
         let mut first = self.next;
         let oldest = [

@@ -275,6 +275,30 @@ fn a_new_hub_knows_what_was_revoked_and_an_engine_that_lost_it_gets_it_back() {
 }
 
 #[test]
+fn an_engine_without_room_for_revocations_that_it_had_lost_is_told_of() {
+    let mut rig = Rig::new(webhook());
+    for link in ["a", "b", "c"] {
+        let revoke = Call::Revoke { link: link.to_owned(), reason: "gone".into(), ttl_s: 600 };
+        assert_eq!(rig.call(revoke), Answer::Done);
+    }
+    let limits = |revocations_max| hub::memory::Limits { revocations_max, ..hub::memory::Limits::default() };
+    rig.pass(1.1);
+    // It is known to be another one at the second tick, and asked at the third.
+    rig.engine = hub::Memory::new(limits(1), 8);
+    rig.pass(2.4);
+    let is_told = |note: &&String| note.contains("nobody is admitted: raise [limits] revocations");
+    assert_eq!(rig.notes.iter().filter(is_told).count(), 1, "{:?}", rig.notes);
+    let mut relay = rig.connect("box", SECRET);
+    rig.ask(&mut relay, "d");
+    assert_eq!((rig.hear(&mut relay), rig.questions.len()), (Vec::new(), 0));
+    // With room, everybody comes in again.
+    rig.engine = hub::Memory::new(limits(9), 9);
+    rig.pass(3.0);
+    rig.ask(&mut relay, "d");
+    assert_eq!(rig.questions.len(), 1);
+}
+
+#[test]
 fn nobody_is_admitted_before_the_engine_said_what_was_revoked() {
     let mut rig = Rig::new(settings());
     rig.hub = hub::Hub::new(settings());

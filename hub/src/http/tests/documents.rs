@@ -21,10 +21,11 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A hub as the documents expect it: signed links, and a relay that holds the topic `demo`.
+/// A hub as the documents expect it: signed links beside the webhook's, and a relay that holds the
+/// topic `demo`.
 async fn prepared() -> (Server, Relay) {
     let mut hub = hub_settings();
-    hub.admission.links = Links::Signed;
+    hub.admission.links = Links::SignedOrWebhook;
     hub.admission.keys = vec![LinkKey { id: 1, key: vec![1; 32] }];
     let number = hub.fleet_key.number(&hub::Name::new("demo").unwrap());
     let server = Server::start_with(hub, memory::Limits::default(), settings()).await;

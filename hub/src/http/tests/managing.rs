@@ -207,13 +207,25 @@ async fn a_revoked_link_is_denied_until_its_end() {
         ("slk_tenant", link, 200),
         ("slk_tenant", other["link"].as_str().unwrap(), 403),
         ("slk_tenant", "unknown", 403),
-        ("slk_all", "unknown", 200),
+        ("slk_all", "unknown", 422),
+        ("slk_all", &link[..link.len() - 1], 422),
         ("slk_all", "a/b", 422),
         ("slk_all", "", 422),
     ] {
         let body = json!({"link": link}).to_string();
         assert_eq!(server.call_as(key, "POST", "/v1/revoke", &[], &body).await.status, status, "{key} {link}");
     }
+    let detail = async |link: &str| {
+        let got = server.call("POST", "/v1/revoke", &json!({"link": link}).to_string()).await;
+        assert_eq!(got.status, 422, "{got:?}");
+        got.problem()["detail"].as_str().unwrap().to_owned()
+    };
+    for url in [&format!("https://share.example/s/{link}"), "share.example/s/abc", "/s/abc"] {
+        assert!(detail(url).await.contains("behind /s/: send that alone"));
+    }
+    assert!(detail("x").await.contains("none that a key of [links] keys has signed"));
+    // One that is signed by nobody may be the webhook's.
+    let server = with_links(Links::SignedOrWebhook, keys()).await;
     let unknown = server.call("POST", "/v1/revoke", r#"{"link":"x","ttl_s":70}"#).await.json();
     assert_eq!(unknown["ttl_s"], 70);
     assert_eq!(server.call("POST", "/v1/revoke", r#"{"link":"x","ttl_s":0}"#).await.status, 422);

@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{DEADLINE, KEY, Server, rest, until};
+use super::{ApiKey, DEADLINE, KEY, Server, rest, until};
 
 const MP4: &[u8] = include_bytes!("../../../../crates/media/testdata/h264.mp4");
 const WEBM: &[u8] = include_bytes!("../../../../crates/media/testdata/vp8.webm");
@@ -369,6 +369,56 @@ async fn a_stream_ends_with_its_token() {
     stream.send(&MP4[..20_000]).await;
     let (status, document) = stream.answer().await;
     assert!(status == 401 && document["detail"].as_str().unwrap().contains("time is over"), "{document}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_key_that_a_reload_takes_away() {
+    let server = Server::start().await;
+    // The other keys change their places in the list.
+    let reload = |studio: Option<ApiKey>| {
+        let mut settings = super::settings();
+        settings.keys.retain(|key| key.name != "studio");
+        settings.keys.splice(0..0, studio);
+        server.set(settings);
+    };
+    let studio = |scopes, below| Some(super::key("studio", scopes, below));
+    let made = server.call("POST", "/v1/topics/app%2Ftoken/ingest-tokens", "").await.json();
+    let token = format!("Bearer {}", made["token"].as_str().unwrap());
+    let mut others = Vec::new();
+    for (topic, authorization) in [("app%2Fall", format!("Bearer {KEY}")), ("app%2Ftoken", token)] {
+        others.push((topic, Stream::open(&server, topic, &authorization).await));
+    }
+    let mut parts = MP4.chunks(MP4.len().div_ceil(5));
+    // Without a header the stream is none of the topic's yet.
+    for (left, size, status, code) in [
+        (None, 8, 401, "unknown_key"),
+        (None, 20_000, 401, "unknown_key"),
+        (studio("publish", "app"), 20_000, 403, "missing_scope"),
+        (studio("ingest", "application"), 20_000, 403, "outside_prefix"),
+    ] {
+        reload(studio("read ingest", ""));
+        let mut stream = Stream::open(&server, "app%2Froom", "Bearer slk_studio").await;
+        stream.continued().await;
+        stream.send(&MP4[..size]).await;
+        if size > 8 {
+            until(async || server.call("GET", "/v1/topics/app%2Froom", "").await.status == 200).await;
+            until(async || live(&server, "app%2Froom").await.0).await;
+        }
+        reload(left);
+        let (got, document) = stream.answer().await;
+        assert_eq!((got, &document["code"]), (status, &json!(code)), "{document}");
+        if size > 8 {
+            until(async || live(&server, "app%2Froom").await == (false, false)).await;
+        }
+        let part = parts.next().unwrap();
+        for (_, stream) in &mut others {
+            stream.send(part).await;
+        }
+    }
+    for (topic, mut stream) in others {
+        stream.send(parts.clone().next().unwrap()).await;
+        assert_eq!(stream.end().await.0, 200, "{topic}");
+    }
 }
 
 #[tokio::test]

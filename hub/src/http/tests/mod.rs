@@ -116,6 +116,7 @@ pub fn settings() -> Settings {
             batch_size_max: 1 << 20,
             chunk_size_max: 512 << 10,
             group_size_max: 1 << 20,
+            answer_size_max: 1 << 20,
         },
     }
 }

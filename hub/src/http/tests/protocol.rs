@@ -133,7 +133,7 @@ async fn an_old_client_gets_one_answer() {
     let server = Server::start().await;
     let text = server.raw(b"GET /healthz HTTP/1.0\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n").await;
     assert_eq!(text.matches("HTTP/1.").count(), 1, "{text}");
-    assert!(text.ends_with("{\"status\":\"ok\"}"));
+    assert!(text.ends_with("{\"status\":\"ok\"}\n"));
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn at_the_end_requests_under_way_are_finished() {
     read_until(&mut under_way, "HTTP/1.1 100 Continue\r\n\r\n").await;
     let mut idle = TcpStream::connect(server.address).await.unwrap();
     idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    read_until(&mut idle, "{\"status\":\"ok\"}").await;
+    read_until(&mut idle, "{\"status\":\"ok\"}\n").await;
     let mut fresh = TcpStream::connect(server.address).await.unwrap();
     server.until_connections(3).await;
     server.end();

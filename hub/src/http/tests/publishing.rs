@@ -229,6 +229,32 @@ async fn a_batch_has_a_result_for_each_operation_in_order() {
     }
 }
 
+#[tokio::test]
+async fn what_is_wrong_with_a_line_names_it() {
+    let server = Server::start().await;
+    let body = "{\"op\":\"open\",\"topic\":\"a\"}\n\n{\"op\":\"open\"}\n{\n{\"op\":\"remove\",\"topic\":\"a\",\"sequence\":9}\n";
+    let media = [("content-type", "application/x-ndjson")];
+    let got = server.call_as(KEY, "POST", "/v1/batch", &media, body).await;
+    assert!(got.body.ends_with(b"}\n"), "a line for a terminal");
+    let got = got.json();
+    let details: Vec<&str> =
+        got["results"].as_array().unwrap().iter().filter_map(|row| row["problem"]["detail"].as_str()).collect();
+    let [field, json, message] = details[..] else { panic!("{got}") };
+    assert!(field.starts_with("line 3: ") && field.ends_with("missing field `topic` at column 13"), "{field}");
+    assert!(json.starts_with("line 4: the body is no JSON: ") && json.ends_with(" at column 1"), "{json}");
+    assert!(message.starts_with("line 5: there is no such topic"), "{message}");
+}
+
+#[tokio::test]
+async fn answers_and_problems_end_with_a_newline() {
+    let server = Server::start().await;
+    for (path, status) in [("/v1/fleet", 200), ("/healthz", 200), ("/v1/nothing", 404)] {
+        let got = server.call("GET", path, "").await;
+        assert_eq!((got.status.as_u16(), got.body.last()), (status, Some(&b'\n')), "{got:?}");
+    }
+    assert_eq!(server.call("POST", "/v1/topics/a/open", "").await.body, b"", "an answer without a body has none");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn operations_on_one_topic_happen_in_order() {
     let server = Server::start().await;

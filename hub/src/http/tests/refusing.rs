@@ -125,6 +125,10 @@ async fn unknown_paths_and_methods_are_problems() {
         let expected = if path == "/v1/topics/" { json!("invalid_topic") } else { json!("no_such_route") };
         assert_eq!(code, expected, "{path}");
     }
+    for path in ["/v1/topics/a/", "/v1/fleet/", "/v1/topics/a/messages/"] {
+        let got = server.call("GET", path, "").await.problem();
+        assert!(got["detail"].as_str().unwrap().ends_with("leave out the / at its end"), "{got}");
+    }
     assert_eq!(server.call("GET", "/v1/topics/%zz", "").await.problem()["code"], "invalid_path");
     assert_eq!(server.call("GET", "/v1/topics/a%20b", "").await.problem()["code"], "invalid_topic");
     for (method, path, allow) in [

@@ -61,7 +61,7 @@ async fn a_head_behind_another_request_is_cut_off_too() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /hea").await.unwrap();
-    read_until(&mut stream, "{\"status\":\"ok\"}").await;
+    read_until(&mut stream, "{\"status\":\"ok\"}\n").await;
     stream.write_all(b"l").await.unwrap();
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 408 "));
 }
@@ -116,8 +116,32 @@ async fn a_client_that_closed_gives_its_place_back() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    read_until(&mut stream, "{\"status\":\"ok\"}").await;
+    read_until(&mut stream, "{\"status\":\"ok\"}\n").await;
     server.until_connections(1).await;
     drop(stream);
     server.until_connections(0).await;
+}
+
+#[tokio::test]
+async fn a_large_answer_waits_for_room() {
+    let server = Server::start().await;
+    server.call("POST", "/v1/topics/room/messages", "1").await;
+    // All the room for large answers: two callers have half of it each.
+    let mut taken = Vec::new();
+    for caller in ["one", "two"] {
+        taken.push(server.api.answers.wait(caller, (16 << 20) - 1).await.unwrap());
+    }
+    let batch = "{\"op\":\"message\",\"topic\":\"room\",\"data\":2}\n".repeat(100);
+    let lines = [("content-type", "application/x-ndjson")];
+    let (list, batched, small) = tokio::join!(
+        server.call("GET", "/v1/topics/room/messages", ""),
+        server.call_as(KEY, "POST", "/v1/batch", &lines, &batch),
+        server.call("POST", "/v1/topics/other/messages", "1")
+    );
+    assert_eq!((list.status.as_u16(), batched.status.as_u16(), small.status.as_u16()), (429, 429, 200));
+    assert_eq!((list.problem()["code"].as_str(), &list.headers["retry-after"]), (Some("busy"), &"1".parse().unwrap()));
+    drop(taken);
+    // Nothing of the batch was done.
+    let list = server.call("GET", "/v1/topics/room/messages", "").await;
+    assert_eq!(list.json()["messages"].as_array().unwrap().len(), 1, "{list:?}");
 }
