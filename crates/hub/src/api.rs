@@ -96,7 +96,7 @@ impl Hub {
         let answer = match (step, reply) {
             (Step::Leasing { topic, track, stream }, Reply::Done) => {
                 if self.streams.insert(stream) {
-                    self.notices.push(Notice::StreamStarted { topic, track });
+                    self.tell(Notice::StreamStarted { topic, track });
                 }
                 Answer::Done
             }
@@ -203,7 +203,7 @@ impl Hub {
 
     fn stream_ended(&mut self, topic: Name, track: Track, stream: StreamId) {
         if self.streams.remove(&stream) {
-            self.notices.push(Notice::StreamEnded { topic, track });
+            self.tell(Notice::StreamEnded { topic, track });
         }
     }
 

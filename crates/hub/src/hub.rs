@@ -13,7 +13,7 @@ use std::{
 };
 
 use business::{Business, Ended, RelayId};
-use wire::Track;
+use wire::{Track, page::MessageId};
 
 use super::{
     FleetKey, Name,
@@ -278,6 +278,24 @@ impl Hub {
     /// The next notice to be sent.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop()
+    }
+
+    /// Queues a notice. A page whose message has no room is not told that it was received.
+    pub(crate) fn tell(&mut self, notice: Notice) {
+        if let Err(Notice::PageMessage { id: Some(id), .. }) = self.notices.push(notice) {
+            self.business.forget_message(&id);
+        }
+    }
+
+    /// The company's API has a page's message: the page is told.
+    pub fn confirm(&mut self, id: &MessageId) {
+        self.business.confirm(id);
+    }
+
+    /// The company's API won't have a page's message: the page hears nothing, and may send it
+    /// again.
+    pub fn forget_message(&mut self, id: &MessageId) {
+        self.business.forget_message(id);
     }
 
     pub(crate) fn note(&mut self, note: Note) {

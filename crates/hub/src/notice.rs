@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use wire::Track;
+use wire::{Track, page::MessageId, uplink::Author};
 
 use super::Name;
 
@@ -24,6 +24,11 @@ pub enum Notice {
         page: u32,
         /// What it sent: at most 512 bytes, untrusted.
         data: String,
+        /// The page as an author.
+        author: Author,
+        /// If the page wants to know that it was received: see
+        /// [`confirm`](super::Hub::confirm).
+        id: Option<MessageId>,
     },
     /// The first page came.
     Occupied {
@@ -72,12 +77,15 @@ impl Notices {
         Self { count_max, queue: VecDeque::new(), dropped: 0 }
     }
 
-    pub fn push(&mut self, notice: Notice) {
+    /// Adds one, or gives it back where there is no room.
+    pub fn push(&mut self, notice: Notice) -> Result<(), Notice> {
         let count_max = if matches!(notice, Notice::PageMessage { .. }) { self.count_max / 2 } else { self.count_max };
         if self.queue.len() < count_max {
             self.queue.push_back(notice);
+            Ok(())
         } else {
             self.dropped += 1;
+            Err(notice)
         }
     }
 

@@ -124,11 +124,11 @@ impl Hub {
             }
             Event::Audience { topic, pages } => self.audience_changed(topic, pages),
             Event::Unsubscribed { topic, .. } => self.unhold(now, topic),
-            Event::PageMessage { topic, relay, page, data } => {
+            Event::PageMessage { topic, relay, page, data, author, id } => {
                 let (Some(topic), Some(from)) = (self.names.get(&topic), self.relays.get(&relay)) else { return };
                 self.counters.page_messages += 1;
                 let (topic, relay, connection) = (topic.clone(), from.name.clone(), relay.number());
-                self.notices.push(Notice::PageMessage { topic, relay, connection, page, data });
+                self.tell(Notice::PageMessage { topic, relay, connection, page, data, author, id });
             }
             Event::Pong { .. } => {}
         }

@@ -232,7 +232,7 @@ impl Hub {
         }
         self.business.forget(row.number, reason);
         if row.audience.is_occupied {
-            self.notices.push(Notice::Vacated { topic: name.clone() });
+            self.tell(Notice::Vacated { topic: name.clone() });
         }
     }
 
@@ -265,7 +265,7 @@ impl Hub {
         for name in names {
             let Some(row) = self.topics.get_mut(&name) else { continue };
             for notice in row.audience.tell(now, &times, &name) {
-                self.notices.push(notice);
+                self.tell(notice);
             }
             let Some(row) = self.topics.get_mut(&name) else { continue };
             let lingers = row.unheld_since.is_none_or(|since| now < since.saturating_add(times.linger));

@@ -28,6 +28,7 @@ impl Config {
                 relays_max: size(numbers.relays),
                 topics_max: size(numbers.watched_topics),
                 messages_max: size(numbers.messages),
+                receipts_max: RECEIPTS_MAX,
                 messages_size_max: kib(numbers.messages_kib),
                 media_size_max: kib(numbers.media_kib),
                 ..business::Limits::default()

@@ -15,6 +15,7 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
+use wire::page::MessageId;
 
 use super::{Endpoints, Hook};
 
@@ -35,13 +36,28 @@ pub async fn serve(hook: Arc<Hook>, mut endpoint: Endpoints, mut notices: mpsc::
         hook.shared.change(|_, _| ());
         let dropped = hook.shared.read(|hub, _, _| hub.notices_dropped()) + refused;
         let count = batch.len() as u64;
+        let messages: Vec<MessageId> = batch.iter().filter_map(message_id).collect();
         let body = body(&hook, batch, dropped.saturating_sub(told));
-        match deliver(&hook, &mut endpoint, body.into()).await {
+        let delivery = deliver(&hook, &mut endpoint, body.into()).await;
+        match delivery {
             Delivery::Taken => told = dropped,
             Delivery::Refused => refused += count,
             // Nobody wants them, so none of them is missing.
             Delivery::Unwanted => told = dropped,
         }
+        hook.shared.change(|hub, _| {
+            for id in &messages {
+                if delivery == Delivery::Taken { hub.confirm(id) } else { hub.forget_message(id) }
+            }
+        });
+    }
+}
+
+/// The id of a page's message that wants to be confirmed.
+const fn message_id(notice: &Notice) -> Option<MessageId> {
+    match notice {
+        Notice::PageMessage { id, .. } => *id,
+        _ => None,
     }
 }
 
@@ -130,7 +146,14 @@ struct Event {
 #[serde(tag = "type")]
 enum What {
     #[serde(rename = "page.message")]
-    PageMessage { topic: String, page: String, data: String },
+    PageMessage {
+        topic: String,
+        page: String,
+        data: String,
+        author: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message_id: Option<String>,
+    },
     #[serde(rename = "topic.occupied")]
     Occupied { topic: String },
     #[serde(rename = "topic.vacated")]
@@ -146,9 +169,10 @@ enum What {
 impl From<Notice> for What {
     fn from(notice: Notice) -> Self {
         match notice {
-            Notice::PageMessage { topic, relay, connection, page, data } => {
+            Notice::PageMessage { topic, relay, connection, page, data, author, id } => {
                 let page = PageId { connection, page, relay }.to_string();
-                Self::PageMessage { topic: topic.to_string(), page, data }
+                let message_id = id.map(|id| digits(&id));
+                Self::PageMessage { topic: topic.to_string(), page, data, author: digits(&author), message_id }
             }
             Notice::Occupied { topic } => Self::Occupied { topic: topic.to_string() },
             Notice::Vacated { topic } => Self::Vacated { topic: topic.to_string() },
@@ -159,6 +183,10 @@ impl From<Notice> for What {
             Notice::StreamEnded { topic, track } => Self::StreamEnded { topic: topic.to_string(), track: track.name() },
         }
     }
+}
+
+fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn body(hook: &Hook, batch: Vec<Notice>, dropped: u64) -> Vec<u8> {
@@ -177,10 +205,11 @@ mod tests {
     fn the_document_has_these_events() {
         let topic = || hub::Name::new("room-7").unwrap();
         let (relay, data) = ("box-1".to_owned(), "hello".to_owned());
+        let (author, id) = (*b"author-7", Some(*b"message of a day"));
         let notices = [
             Notice::Occupied { topic: topic() },
             Notice::Audience { topic: topic(), pages: 12 },
-            Notice::PageMessage { topic: topic(), relay, connection: 3, page: 17, data },
+            Notice::PageMessage { topic: topic(), relay, connection: 3, page: 17, data, author, id },
             Notice::Vacated { topic: topic() },
             Notice::StreamStarted { topic: topic(), track: wire::Track::Video },
             Notice::StreamEnded { topic: topic(), track: wire::Track::Video },

@@ -3,7 +3,7 @@
 use hub::call::{Answer, Call};
 use hub::{Notice, Settings};
 use wire::Track;
-use wire::uplink::{Since, ToBusiness};
+use wire::uplink::{Since, ToBusiness, author};
 
 use crate::rig::{Heard, Rig, SECRET, name, number, settings, state};
 
@@ -84,8 +84,15 @@ fn a_page_message_and_the_audience_are_told() {
     rig.tell(&relay, &ToBusiness::PageMessage { topic, page: 4, data: "hello" });
     rig.pass(1.1);
     let (relay_name, connection) = ("box".to_owned(), relay.id.number());
-    let message =
-        Notice::PageMessage { topic: name("room"), relay: relay_name, connection, page: 4, data: "hello".to_owned() };
+    let message = Notice::PageMessage {
+        topic: name("room"),
+        relay: relay_name,
+        connection,
+        page: 4,
+        data: "hello".to_owned(),
+        author: author(&[3; 16], &[4; 16], 4),
+        id: None,
+    };
     let occupied = Notice::Occupied { topic: name("room") };
     let audience = |pages| Notice::Audience { topic: name("room"), pages };
     assert_eq!(rig.notices, [message, occupied, audience(2)]);
@@ -105,6 +112,35 @@ fn a_page_message_and_the_audience_are_told() {
     assert!(!rig.notices.contains(&Notice::Vacated { topic: name("room") }), "{:?}", rig.notices);
     rig.pass(2.0);
     assert!(rig.notices.contains(&Notice::Vacated { topic: name("room") }), "{:?}", rig.notices);
+}
+
+#[test]
+fn a_page_hears_that_its_message_was_received_once_somebody_has_it() {
+    let mut settings = settings();
+    settings.business.limits.receipts_max = 9;
+    settings.limits.notices_max = 4;
+    let mut rig = Rig::new(settings);
+    let mut relay = rig.connect_with_receipts("box", SECRET);
+    rig.ask(&mut relay, "room");
+    rig.hear(&mut relay);
+    let send = |id: u8| ToBusiness::Send { topic: number("room"), page: 4, id: [id; 16], data: "hello" };
+    rig.tell(&relay, &send(1));
+    rig.tell(&relay, &send(1));
+    assert_eq!((rig.notices.len(), rig.hear(&mut relay)), (1, vec![]), "once, and nobody has it yet");
+    rig.hub.confirm(&[1; 16]);
+    assert_eq!(rig.hear(&mut relay), [Heard::Sent { page: 4, id: 1 }]);
+    rig.tell(&relay, &send(1));
+    assert_eq!((rig.notices.len(), rig.hear(&mut relay)), (1, vec![Heard::Sent { page: 4, id: 1 }]));
+    // What has no room is dropped, and may come again.
+    rig.holds_notices = true;
+    for id in 2..6 {
+        rig.tell(&relay, &send(id));
+    }
+    assert_eq!(rig.hub.notices_dropped(), 2);
+    rig.holds_notices = false;
+    rig.pass(0.1);
+    rig.tell(&relay, &send(5));
+    assert_eq!(rig.notices.len(), 4, "{:?}", rig.notices);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use hub::engine::{Append, Key, Part, Reply, Request, Seen};
 use hub::memory::Limits;
 use hub::{FleetKey, Hub, Memory, Moment, Name, Notice, Settings, Ticket, admission, settings};
 use wire::Track;
-use wire::uplink::{Deframer, Grant, Incoming, PageInfo, Since, ToBusiness, ToRelay, VERSION, encode, relay_proof};
+use wire::uplink::{
+    Deframer, Grant, Incoming, PageInfo, Since, ToBusiness, ToRelay, VERSION, encode, marked, relay_proof,
+};
 
 pub const SECRET: &[u8] = b"s3cret";
 pub const GRANT: Grant = Grant { shared: true, ttl_s: 100, page_messages: true, replay: 10 };
@@ -24,6 +26,8 @@ pub struct Rig {
     /// What the log said.
     pub notes: Vec<String>,
     pub notices: Vec<Notice>,
+    /// Nobody takes them now.
+    pub holds_notices: bool,
     pub questions: Vec<(QuestionId, Subscribe)>,
     /// The engine answers nothing.
     pub is_cut: bool,
@@ -48,6 +52,7 @@ pub enum Heard {
     End { reason: String },
     Revoke { link: String },
     Kick { page: u32 },
+    Sent { page: u32, id: u8 },
 }
 
 pub fn name(text: &str) -> Name {
@@ -109,6 +114,7 @@ impl Rig {
             next_call: 0,
             notes: Vec::new(),
             notices: Vec::new(),
+            holds_notices: false,
             questions: Vec::new(),
             is_cut: false,
             is_slow: false,
@@ -155,7 +161,9 @@ impl Rig {
         while let Some(note) = self.hub.poll_note() {
             self.notes.push(note.to_string());
         }
-        while let Some(notice) = self.hub.poll_notice() {
+        while !self.holds_notices
+            && let Some(notice) = self.hub.poll_notice()
+        {
             self.notices.push(notice);
         }
         while let Some(question) = self.hub.poll_subscribe(self.now) {
@@ -213,11 +221,21 @@ impl Rig {
 
     /// A relay connects.
     pub fn connect(&mut self, relay: &str, secret: &[u8]) -> Relay {
-        let challenge = [3; 16];
+        self.connect_by(relay, secret, [3; 16], [4; 16])
+    }
+
+    /// A relay connects that gets receipts.
+    pub fn connect_with_receipts(&mut self, relay: &str, secret: &[u8]) -> Relay {
+        let mut relay = self.connect_by(relay, secret, marked([3; 12]), marked([4; 12]));
+        self.tell(&relay, &ToBusiness::Features { words: "receipts" });
+        self.hear(&mut relay);
+        relay
+    }
+
+    fn connect_by(&mut self, relay: &str, secret: &[u8], challenge: [u8; 16], nonce: [u8; 16]) -> Relay {
         let id = self.hub.connect(self.now, challenge);
-        let nonce = [4; 16];
         let proof = relay_proof(secret, &challenge, &nonce);
-        let mut relay_side = Relay { id, deframer: Deframer::new(1 << 21), requests: 0 };
+        let mut relay_side = Relay { id, deframer: Deframer::new(1 << 21).with_extensions(), requests: 0 };
         self.tell(&relay_side, &ToBusiness::Hello { version: VERSION, relay, nonce, proof });
         self.hear(&mut relay_side);
         relay_side
@@ -275,6 +293,7 @@ fn owned(frame: &ToRelay<'_>) -> Option<Heard> {
         ToRelay::End { reason, .. } => Heard::End { reason: reason.to_owned() },
         ToRelay::Revoke { link, .. } => Heard::Revoke { link: link.to_owned() },
         ToRelay::Kick { page, .. } => Heard::Kick { page },
+        ToRelay::Sent { page, id } => Heard::Sent { page, id: id[0] },
         _ => return None,
     })
 }
