@@ -62,7 +62,8 @@ const words = chinese ? {
   uplink: "等待房间恢复…", busy: "稍后自动重试…", ended: "已结束",
   endedTitle: "房间已结束", endedText: "如果重新开播，这里会自动恢复。", reopened: "房间重新开放了",
   denied: "无法打开这个链接", deniedText: "它可能已过期，或房间已关闭。", badLink: "这个链接不完整，请检查后重新打开。", again: "重试",
-  tooLong: "消息太长了", slow: "发送太快，请稍等一下", notSent: "没有连上，消息未发送",
+  tooLong: "消息太长了", slow: "发送太快，请稍等一下", notSent: "未发送", sending: "发送中…", unsure: "不确定是否已发送",
+  you: "我", drop: "移除", outboxFull: "请先处理未发送的消息",
   joined: "进入了房间", gave: "送出了礼物",
   noPicture: "这里有画面，但当前浏览器无法显示。", noSound: "这里有声音，但当前浏览器无法播放。",
   noMedia: "这里有画面和声音，但当前浏览器无法播放。", otherBrowser: "请换用其他浏览器打开，或更新浏览器。消息不受影响。",
@@ -77,7 +78,8 @@ const words = chinese ? {
   uplink: "Waiting for the room…", busy: "Trying again soon…", ended: "Ended",
   endedTitle: "This room has ended", endedText: "If it opens again, this page reconnects by itself.", reopened: "The room is open again",
   denied: "This link can’t be opened", deniedText: "It may have expired, or the room was closed.", badLink: "This link is incomplete. Check it and open it again.", again: "Try again",
-  tooLong: "That message is too long", slow: "Too fast. Wait a moment.", notSent: "Not connected, so nothing was sent",
+  tooLong: "That message is too long", slow: "Too fast. Wait a moment.", notSent: "Not sent", sending: "Sending…", unsure: "Not sure that it was sent",
+  you: "you", drop: "Remove", outboxFull: "See to the messages that were not sent first",
   joined: "joined", gave: "sent a gift",
   noPicture: "This browser can’t show this room’s picture.", noSound: "This browser can’t play this room’s sound.",
   noMedia: "This browser can’t play this room’s picture and sound.", otherBrowser: "Try another browser or a newer one. Messages are not affected.",
@@ -266,7 +268,7 @@ function watchMessages() {
 const KINDS = new Map([["text", textMessage], ["notice", noticeMessage], ["gift", textMessage], ["join", joinMessage]]);
 
 function showMessage(sequence, data) {
-  const { text, from, avatar, at, kind, sequence: taken } = record(data);
+  const { text, from, avatar, at, kind, author, sequence: taken } = record(data);
   if (kind === "removed") return takeDown(taken);
   const known = KINDS.has(kind) ? kind : "text";
   const message = {
@@ -275,10 +277,12 @@ function showMessage(sequence, data) {
     text: textOf(text, TEXT_MAX),
     avatar: httpsOf(avatar),
     date: dateOf(at),
+    own: room.isOwn(author),
   };
+  if (message.own) arrived(message.text);
   if (!message.text && message.from) message.text = { gift: words.gave, join: words.joined }[known] ?? "";
   if (!message.text) return;
-  const element = make("div", `message ${known}`);
+  const element = make("div", message.own ? `message ${known} own` : `message ${known}`);
   element.dataset.sequence = sequence;
   KINDS.get(known)(element, message);
   numbered.set(sequence, element);
@@ -294,10 +298,10 @@ function takeDown(sequence) {
   element?.remove();
 }
 
-function textMessage(element, { from, text, avatar, date }) {
+function textMessage(element, { from, text, avatar, date, own }) {
   element.style.setProperty("--hue", hueOf(from));
   element.append(face(from, avatar));
-  if (from || date) element.append(meta(from, date));
+  if (from || date || own) element.append(meta(from, date, own));
   else element.classList.add("unnamed");
   element.append(make("p", "text", text));
 }
@@ -313,9 +317,10 @@ function joinMessage(element, { from, text }) {
   element.append(make("bdi", "text", text));
 }
 
-function meta(from, date) {
+function meta(from, date, own = false) {
   const line = make("div", "meta");
   if (from) line.append(make("bdi", "from", from));
+  if (own) line.append(make("span", "you", words.you));
   if (date) line.append(timeOf(date));
   return line;
 }
@@ -381,6 +386,7 @@ function arrange() {
   if (!changing) $.stage.toggleAttribute("data-tall", picture && $.video.videoHeight > $.video.videoWidth);
   $.stage.toggleAttribute("data-playing", sound && !blocked);
   $.stage.toggleAttribute("data-over", !$.over.hidden);
+  $.stage.toggleAttribute("data-waits", room.status !== "ended" && [tracks.audio, tracks.video].some(({ status }) => status === "stalled"));
   const quiet = room.muted;
   const live = room.status !== "ended";
   show($.audience, live ? watching : "");
@@ -440,7 +446,7 @@ function standing() {
   page.dataset.room = status;
   page.dataset.uplink = uplink ? "up" : "down";
   const [word, tone] = status === "ended" ? ["ended", "off"]
-    : connection !== "open" && optional(() => navigator.onLine) === false ? ["offline", "warn"]
+    : room.offline || (connection !== "open" && optional(() => navigator.onLine) === false) ? ["offline", "warn"]
     : connection === "idle" && busy ? ["busy", "warn"]
     : connection !== "open" ? [wasLive || connection === "waiting" ? "reconnecting" : "connecting", "warn"]
     : status !== "live" ? [busy ? "busy" : "joining", "warn"]
@@ -485,8 +491,9 @@ function denied(reason) {
 
 // ----------------------------------------------------------------------------------------- sending
 
+/** Lines that are not known to be sent, at most; then the next one stays in the field. */
+const OUTBOX_MAX = 10;
 let hintTimer = 0;
-let said = "";
 
 function hint(text) {
   clearTimeout(hintTimer);
@@ -505,12 +512,51 @@ function watchComposer() {
     event.preventDefault();
     const text = $.say.value.trim();
     if (!text || !fits()) return;
-    if (!room.send(text)) return hint(words.notSent);
-    said = text;
+    if ($.outbox.childElementCount >= OUTBOX_MAX) return hint(words.outboxFull);
+    post(text);
     $.say.value = "";
     $.send.disabled = true;
     toEnd();
   });
+}
+
+/** Sends a line, and shows it until it is known what became of it. */
+function post(text) {
+  const [line, fate] = [make("div", "line"), make("span", "fate")];
+  const [again, drop] = [make("button", "", words.again), make("button", "", words.drop)];
+  line.append(make("bdi", "text", text), fate, again, drop);
+  for (const button of [again, drop]) button.type = "button";
+  const tell = (state, word) => {
+    line.dataset.state = state;
+    fate.textContent = word;
+    again.hidden = drop.hidden = state === "sending";
+    line.hidden = false;
+    if (following) toEnd();
+  };
+  const attempt = async (id) => {
+    tell("sending", words.sending);
+    try {
+      const answer = await room.send(text, id && { id });
+      if (answer.state !== "unsure") return line.remove();
+      again.onclick = () => attempt(answer.id);
+      tell("unsure", words.unsure);
+    } catch (error) {
+      again.onclick = () => attempt(error.id);
+      tell("failed", /^too many/.test(error.reason) ? words.slow : words.notSent);
+    }
+  };
+  drop.onclick = () => {
+    line.remove();
+    $.say.focus();
+  };
+  $.outbox.append(line);
+  attempt();
+}
+
+/** A line of one's own was published: it is not shown twice while its receipt is under way. */
+function arrived(text) {
+  const line = [...$.outbox.children].find(({ dataset, hidden, firstChild }) => dataset.state === "sending" && !hidden && firstChild.textContent === text);
+  if (line) line.hidden = true;
 }
 
 // ------------------------------------------------------------------------------------------- start
@@ -541,7 +587,6 @@ export function start({ ShareLink }) {
       if (room.status === "denied") denied(reason);
       standing();
     },
-    error: refused,
   });
   watchState();
   watchMessages();
@@ -557,13 +602,4 @@ export function start({ ShareLink }) {
 
 function listen(handlers) {
   for (const [type, handle] of Object.entries(handlers)) room.addEventListener(type, ({ detail }) => handle(detail));
-}
-
-function refused() {
-  // If the uplink is down, that is the reason; otherwise this page's messages are only refused by
-  // the rate limit.
-  hint(room.uplink ? words.slow : words.notSent);
-  if (!$.say.value && said) $.say.value = said; // restore the refused text
-  said = "";
-  $.send.disabled = !$.say.value;
 }

@@ -33,17 +33,32 @@ const BACKOFF_MAX = 30_000;
  */
 const STEADY = 10_000;
 /**
- * Idle timeout. The relay sends `alive` after 15 s without other frames, so this is two of them
- * missed, and a margin.
+ * After this silence the relay is asked whether it is there: where media came within BUSY or
+ * something was sent, and in a quiet room, where one of its `alive` (every 15 s) is missing.
+ */
+const ASK_BUSY = 2_000;
+const ASK_QUIET = 16_000;
+const BUSY = 10_000;
+/** A relay that was asked answers within this, or the line is dead. */
+const ANSWER = 2_500;
+/**
+ * Idle timeout for relays that can't be asked: two `alive` missed, and a margin; and right after
+ * the viewer came back and waits, one.
  */
 const SILENCE = 40_000;
-/**
- * The idle timeout right after the viewer came back: one missed `alive` is enough, since the viewer
- * is waiting.
- */
 const SILENCE_SEEN = 20_000;
-const BEAT = 5_000;
+const BEAT = 500;
 const CONNECT_TIMEOUT = 15_000;
+/**
+ * For this long after a line was lost, a visible page gives up an attempt that hangs after HANGING
+ * and begins the next one, so that it is back soon after its network is. Refusals keep the
+ * back-off.
+ */
+const OUTAGE = 20_000;
+const HANGING = 2_000;
+const NEXT_TRY = 250;
+/** Frames that come within this after the browser said "offline" were on their way before. */
+const UNDER_WAY = 1_000;
 /**
  * Retry interval after an `end` that the page did not request, to notice a reopened room. Jittered
  * by a quarter.
@@ -62,6 +77,12 @@ const RETRY_MAX = 300_000;
  */
 const REST = 5_000;
 const SEND_SIZE_MAX = 512;
+/** A message without a receipt is sent again after this, under the same id. */
+const SEND_AGAIN = 10_000;
+/** A message that can't be sent, or has no receipt, is given up after this. */
+const SEND_TIMEOUT = 60_000;
+/** Names of this page as an author that are kept: one for each connection of its relay. */
+const AUTHORS_MAX = 64;
 
 /** The result of `run`, or `otherwise` if the browser lacks or refuses the feature. */
 const optional = (run, otherwise = undefined) => { try { return run(); } catch { return otherwise; } };
@@ -88,6 +109,28 @@ const emit = (target, type, detail) => target.dispatchEvent(new CustomEvent(type
 const between = (low, high) => low + Math.random() * (high - low);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const isSequence = (value) => Number.isSafeInteger(value) && value > 0;
+const isVisible = () => optional(() => document.visibilityState) !== "hidden";
+const isId = (value) => typeof value === "string" && /^[0-9a-f]{32}$/.test(value);
+
+/** 128 random bits, as the id of a message. */
+function randomId() {
+  const bytes = new Uint8Array(16);
+  optional(() => crypto.getRandomValues(bytes)) ?? bytes.forEach((_, at) => (bytes[at] = Math.random() * 256));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * A message was not sent; `reason` says why, in the relay's words or in this module's. With its
+ * `id` it can be sent again as the same message.
+ */
+export class NotSent extends Error {
+  constructor(reason, id) {
+    super(reason);
+    this.name = "NotSent";
+    this.reason = reason;
+    this.id = id;
+  }
+}
 
 // Private interfaces between the classes of this module: the symbols are not exported.
 const ask = Symbol("ask");
@@ -99,6 +142,13 @@ const receive = Symbol("receive");
 const receiveMedia = Symbol("receiveMedia");
 const lost = Symbol("lost");
 const since = Symbol("since");
+const ping = Symbol("ping");
+const isPinging = Symbol("isPinging");
+const beat = Symbol("beat");
+const flush = Symbol("flush");
+const passed = Symbol("passed");
+const receipt = Symbol("receipt");
+const features = Symbol("features");
 
 // ================================================================================== the connection
 
@@ -108,6 +158,7 @@ export class ShareLink extends EventTarget {
   #socket = null;
   #state = "idle";
   #uplink = true;
+  #authors = new Set();
   #subscriptions = new Set();
   #asked = new Map(); // id of an unanswered `subscribe` -> { subscription, at }
   #topics = new Map(); // topic number on this connection -> subscription
@@ -116,6 +167,13 @@ export class ShareLink extends EventTarget {
   #notBefore = 0; // end of a wait required by the relay: not even the viewer's return shortens it
   #began = 0;
   #heard = 0;
+  #pinged = 0; // when the relay was asked for an `alive` that has not come
+  #features = new Set();
+  #mediaAt = -BUSY;
+  #saidAt = 0; // when something was last sent
+  #brokeAt = null; // when the line was lost, while it is not back
+  #tookMs = 0; // how long the last connection took to open
+  #offlineAt = null;
   #seen = 0; // when the viewer last came back
   #beaten = 0;
   #retryTimer = 0;
@@ -130,15 +188,21 @@ export class ShareLink extends EventTarget {
     const on = (target, type, run) => this.#listening.push(listen(target, type, run));
     on(window, "pagehide", () => this.#state !== "idle" && this.#drop("away"));
     on(window, "pageshow", () => this.#returned());
-    on(window, "online", () => this.#returned());
+    on(window, "offline", () => this.#wentOffline());
+    on(window, "online", () => { this.#offlineAt = null; this.#returned(); });
     on(document, "resume", () => this.#returned());
-    on(document, "visibilitychange", () => optional(() => document.visibilityState) !== "hidden" && this.#returned());
+    on(document, "visibilitychange", () => isVisible() && this.#returned());
   }
 
   get url() { return this.#url; }
   get connection() { return this.#state; }
   /** Whether the relay's connection to the business server is up, as last reported by the relay. */
   get uplink() { return this.#uplink; }
+  /** Whether the browser says that there is no network, and nothing came that says otherwise. */
+  get offline() { return this.#offlineAt !== null; }
+
+  /** Whether an author that stands in a message is this page, now or on an earlier connection. */
+  isOwn(author) { return this.#authors.has(author); }
 
   subscribe(link, options = {}) {
     if (this.#state === "closed") throw new Error("this ShareLink was closed");
@@ -170,6 +234,23 @@ export class ShareLink extends EventTarget {
   [say](frame) {
     if (this.#state !== "open" || this.#socket.readyState !== WebSocket.OPEN) return false;
     this.#socket.send(JSON.stringify(frame)); // JSON omits an undefined `since`
+    this.#saidAt = now();
+    return true;
+  }
+
+  /** What the relay of this connection has, as it said. */
+  get [features]() { return this.#features; }
+
+  /** Whether an `alive` that was asked for is still to come. */
+  get [isPinging]() { return this.#pinged !== 0; }
+
+  /**
+   * Asks for an `alive`, which comes behind the answers to what was sent before. `false` if an
+   * earlier one is still to come.
+   */
+  [ping]() {
+    if (this.#pinged || !this[say]({ type: "ping" })) return false;
+    this.#pinged = this.#saidAt;
     return true;
   }
 
@@ -201,8 +282,10 @@ export class ShareLink extends EventTarget {
   #connect() {
     clearTimeout(this.#retryTimer);
     this.#began = this.#heard = this.#beaten = now();
-    this.#seen = 0;
+    this.#seen = this.#pinged = this.#saidAt = 0;
+    this.#mediaAt = -BUSY;
     this.#uplink = true;
+    this.#features = new Set();
     let socket;
     try {
       socket = this.#socket = new WebSocket(this.#url, SUBPROTOCOL);
@@ -214,6 +297,10 @@ export class ShareLink extends EventTarget {
     socket.onclose = (event) => this.#closed(event.code, event.reason);
     socket.onmessage = ({ data }) => {
       this.#heard = now();
+      if (this.offline && this.#heard - this.#offlineAt > UNDER_WAY) {
+        this.#offlineAt = null;
+        this.#notify("connection", { state: this.#state });
+      }
       if (typeof data === "string") this.#receiveText(data);
       else this.#receiveBinary(data);
     };
@@ -223,6 +310,8 @@ export class ShareLink extends EventTarget {
 
   #opened() {
     this.#heard = now();
+    this.#tookMs = this.#heard - this.#began;
+    this.#brokeAt = null;
     this.#become("open");
     for (const subscription of this.#subscriptions) {
       if (subscription.status !== "closed" && !subscription[isResting]) this[ask](subscription);
@@ -230,13 +319,14 @@ export class ShareLink extends EventTarget {
     this[settle]();
   }
 
-  #closed(code, reason) {
+  #closed(code, reason, hung = false) {
+    if (this.#state === "open") this.#brokeAt = now();
     this.#drop(null);
     const retry = code === 1012 || code === 1013 ? retryOf(reason) : null;
-    const wait = retry ?? (code === 1008 ? between(REFUSED, 2 * REFUSED)
+    const wait = retry ?? (code === 1008 ? between(REFUSED, 2 * REFUSED) : hung ? between(0, NEXT_TRY)
       : between(0, Math.min(BACKOFF_MAX, BACKOFF_MIN * BACKOFF_GROWTH ** this.#attempt)));
     this.#notBefore = retry !== null || code === 1008 ? now() + wait : 0;
-    this.#attempt = Math.min(this.#attempt + 1, 16);
+    if (!hung) this.#attempt = Math.min(this.#attempt + 1, 16);
     if (!this.#wanted()) return this.#become("idle", { code, reason });
     this.#retryTimer = setTimeout(() => this.#connect(), wait);
     this.#become("waiting", { code, reason, wait: Math.round(wait), attempt: this.#attempt });
@@ -265,7 +355,7 @@ export class ShareLink extends EventTarget {
     if (this.#state === "away" || (this.#state === "waiting" && now() >= this.#notBefore && since > 1_000)) {
       if (this.#wanted()) this.#connect();
       else this.#drop("idle");
-    } else if (this.#state === "connecting" && since > 3_000) {
+    } else if (this.#state === "connecting" && since > HANGING) {
       this.#drop(null); // it was started on a network that is gone
       this.#connect();
     } else if (this.#state === "open") {
@@ -275,6 +365,16 @@ export class ShareLink extends EventTarget {
       setTimeout(() => this.#judge(SILENCE_SEEN), 1_500);
     }
   }
+
+  /** The browser says so at once; a relay that can be asked says within seconds whether it is true. */
+  #wentOffline() {
+    this.#offlineAt = now();
+    if (this.#features.has("ping")) this[ping]();
+    this.#notify("connection", { state: this.#state });
+  }
+
+  /** Whether the line was lost just now, and somebody waits for it. */
+  get #isOutage() { return this.#brokeAt !== null && now() - this.#brokeAt < OUTAGE && isVisible(); }
 
   #beat() {
     const late = now() - this.#beaten > 3 * BEAT;
@@ -287,8 +387,20 @@ export class ShareLink extends EventTarget {
 
   #judge(limit) {
     const at = now();
-    if (this.#state === "connecting" && at - this.#began > CONNECT_TIMEOUT) return this.#closed(1006, "no connection");
+    if (this.#state === "connecting") {
+      // A slow network gets the time that it needed before.
+      const hangs = this.#isOutage && at - this.#began > Math.max(HANGING, 3 * this.#tookMs);
+      if (hangs || at - this.#began > CONNECT_TIMEOUT) this.#closed(1006, "no connection", hangs);
+      return;
+    }
     if (this.#state !== "open") return;
+    if (this.#features.has("ping")) {
+      const silent = at - this.#heard;
+      const busy = at - this.#mediaAt < BUSY || this.#saidAt > this.#heard;
+      if (this.#pinged > this.#heard && at - this.#pinged > ANSWER) return this.#closed(1006, "the relay does not answer");
+      if (silent > (busy ? ASK_BUSY : ASK_QUIET)) this[ping]();
+    }
+    for (const subscription of this.#subscriptions) subscription[beat](at);
     // If the clock stopped while the device slept, it did not measure that silence, only the one
     // since the viewer came back.
     const unheard = this.#seen > this.#heard && at - this.#seen > SILENCE_SEEN;
@@ -327,9 +439,22 @@ export class ShareLink extends EventTarget {
       }
       case "uplink":
         this.#uplink = frame.up !== false;
-        return this.#notify("uplink", { up: this.#uplink });
-      case "error":
-        return this.#notify("error", { reason: String(frame.reason ?? "") });
+        this.#learn(frame);
+        this.#notify("uplink", { up: this.#uplink });
+        return this.#flush();
+      case "alive":
+        if (!this.#pinged) return;
+        this.#pinged = 0;
+        for (const subscription of this.#subscriptions) subscription[passed]();
+        return;
+      case "sent":
+        for (const subscription of this.#subscriptions) subscription[receipt](frame.id);
+        return;
+      case "error": {
+        const reason = String(frame.reason ?? "");
+        for (const subscription of this.#subscriptions) subscription[receipt](frame.id, reason);
+        return this.#notify("error", { reason });
+      }
       case "end": {
         const subscription = this.#topics.get(frame.topic);
         this.#topics.delete(frame.topic);
@@ -343,11 +468,26 @@ export class ShareLink extends EventTarget {
 
   #confirmed(subscription, frame) {
     this.#topics.set(frame.topic, subscription);
+    this.#learn(frame);
     // It was unsubscribed before the answer came.
     if (subscription.status === "closed") return void this[say]({ type: "unsubscribe", topic: frame.topic });
     clearTimeout(this.#steadyTimer);
     this.#steadyTimer = setTimeout(() => (this.#attempt = 0), STEADY);
     subscription[receive](frame);
+    this.#flush();
+  }
+
+  /** What the relay has for pages, and who this page is on its connection to the business server. */
+  #learn({ features: words, author }) {
+    if (Array.isArray(words)) this.#features = new Set(words);
+    if (typeof author !== "string") return;
+    this.#authors.delete(author);
+    this.#authors.add(author);
+    if (this.#authors.size > AUTHORS_MAX) this.#authors.delete(this.#authors.values().next().value);
+  }
+
+  #flush() {
+    for (const subscription of this.#subscriptions) subscription[flush]();
   }
 
   /**
@@ -360,6 +500,7 @@ export class ShareLink extends EventTarget {
     const [track, part] = [view.getUint8(0), view.getUint8(1)];
     const sequence = view.getUint32(6) * 2 ** 32 + view.getUint32(10);
     if ((track !== AUDIO && track !== VIDEO) || part < INIT || part > 3 || !isSequence(sequence)) return;
+    this.#mediaAt = now();
     let start = 14;
     let mime = "";
     if (part === INIT) {
@@ -388,6 +529,7 @@ export class Subscription extends EventTarget {
   #askAt = 0;
   #resting = false; // denied, permanently or until `#askAt`
   #askDenied; // seconds, or 0
+  #outbox;
 
   constructor(relay, link, { audio, video, muted = false, lag = 1.5, askDenied = 0 } = {}) {
     super();
@@ -395,6 +537,7 @@ export class Subscription extends EventTarget {
     this.#relay = relay;
     this.#link = String(link);
     this.#askDenied = askDenied;
+    this.#outbox = new Outbox(relay);
     for (const track of [AUDIO, VIDEO]) {
       this.#players[track] = new Player(TRACKS[track], { lag, muted, notify: (type, detail) => emit(this, type, detail) });
     }
@@ -409,6 +552,7 @@ export class Subscription extends EventTarget {
   get pageMessages() { return this.#status === "live" && this.#pageMessages; }
   get uplink() { return this.#relay.uplink; }
   get connection() { return this.#relay.connection; }
+  get offline() { return this.#relay.offline; }
   get muted() { return this.#players.every((player) => player.muted); }
 
   /** Plays the tracks in these elements from now on; `null` detaches one. */
@@ -430,13 +574,21 @@ export class Subscription extends EventTarget {
     for (const player of this.#players) player?.mute();
   }
 
-  send(data) {
+  isOwn(author) { return this.#relay.isOwn(author); }
+
+  send(data, { id = randomId() } = {}) {
     // Encode and decode to replace lone surrogates, which Rust's JSON parsers reject.
     const bytes = new TextEncoder().encode(String(data));
     if (bytes.length > SEND_SIZE_MAX) throw new RangeError(`a page's message is at most ${SEND_SIZE_MAX} bytes of UTF-8`);
-    if (!this.pageMessages) return false;
-    const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
-    return this.#relay[say]({ type: "send", topic: this.#topic, data: text });
+    if (!isId(id)) throw new TypeError("the id of a message is 32 digits of 0-9 and a-f, as a promise of send() gave it");
+    if (this.#status === "closed") throw new Error("this subscription has ended");
+    const isOver = this.#status === "ended" || this.#status === "denied";
+    const answer = this.#outbox.add(new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes), id);
+    if (isOver) this.#outbox.end("the room has ended");
+    else this[flush]();
+    // Who doesn't look at the answer gets no error in the console.
+    answer.catch(() => {});
+    return answer;
   }
 
   /** Subscribes at once, whatever the last answer was. */
@@ -452,6 +604,7 @@ export class Subscription extends EventTarget {
     if (this.#status === "closed") return;
     const sent = this.#status === "live" && this.#relay[say]({ type: "unsubscribe", topic: this.#topic });
     this.#status = "closed";
+    this.#outbox.end("this subscription has ended");
     clearTimeout(this.#askTimer);
     for (const player of this.#players) player?.attach(null);
     if (sent) return; // the relay answers with `end`
@@ -478,7 +631,26 @@ export class Subscription extends EventTarget {
     return !this.#resting || this.#askAt - now() < REST;
   }
 
+  /** Sends what waits, where it can be sent. */
+  [flush]() {
+    if (this.#status !== "live") return;
+    if (this.#pageMessages) this.#outbox.flush(this.#topic);
+    else this.#outbox.end("this room takes no messages from pages");
+  }
+
+  [beat](at) {
+    if (this.#outbox.beat(at)) this[flush]();
+  }
+
+  /** The relay has answered a `ping`: what was sent before it was taken, or its error came before. */
+  [passed]() {
+    if (this.#outbox.passed()) this[flush]();
+  }
+
+  [receipt](id, refusal) { this.#outbox.receipt(id, refusal); }
+
   [lost]() {
+    this.#outbox.lost();
     if (this.#status === "closed") {
       if (this.#topic !== null) emit(this, "end", { reason: "", asked: true });
     } else if (this.#status === "live") this.#status = "asking";
@@ -525,7 +697,10 @@ export class Subscription extends EventTarget {
     if (isOver) this.#ended(String(reason ?? ""));
     this.#resting = true; // the connection may close too: the relay closes pages without a subscription
     if (isOver) return this.#relay[settle]();
-    if (wait === null && this.#status !== "ended") this.#status = "denied";
+    if (wait === null && this.#status !== "ended") {
+      this.#status = "denied";
+      this.#outbox.end("the link was denied");
+    }
     if (again !== null) this.#askLater(again);
     emit(this, "denied", { reason: String(reason ?? ""), retry: again === null ? null : again / 1000 });
     this.#relay[settle]();
@@ -536,6 +711,7 @@ export class Subscription extends EventTarget {
     if (this.#status === "closed") return emit(this, "end", { reason, asked: true });
     this.#resting = false;
     this.#status = "ended";
+    this.#outbox.end("the room has ended");
     for (const player of this.#players) player?.stop();
     this.#askLater(ASK_AGAIN * between(0.75, 1.25));
     emit(this, "end", { reason, asked: false });
@@ -591,6 +767,100 @@ export class Subscription extends EventTarget {
     if (next !== 0 && sequence > next) player.hole();
     this.#next[track] = sequence + 1;
     player.chunk(part === START, bytes);
+  }
+}
+
+// ========================================================================================= sending
+
+/**
+ * The messages of one subscription that are not known to be sent. Where the business server gives
+ * receipts, each has an id, and is sent again until it has one; otherwise each is sent once, one
+ * after the other, and what became of the last one when a line was lost, nobody knows.
+ */
+class Outbox {
+  #relay;
+  #rows = []; // { id, data, at, asked: when it was sent on this connection, or 0, plain, doubt, resolve, reject }
+
+  constructor(relay) {
+    this.#relay = relay;
+  }
+
+  add(data, id) {
+    return new Promise((resolve, reject) => {
+      this.#rows.push({ id, data, at: now(), asked: 0, plain: false, doubt: false, resolve, reject });
+    });
+  }
+
+  flush(topic) {
+    if (!this.#relay.uplink) return;
+    const known = this.#relay[features];
+    if (known.has("receipts")) {
+      for (const row of this.#rows) {
+        if (!row.asked && this.#relay[say]({ type: "send", topic, id: row.id, data: row.data })) row.asked = now();
+      }
+      return;
+    }
+    for (const row of [...this.#rows]) if (row.doubt) this.#settle(row, "unsure");
+    const [row] = this.#rows;
+    if (!row || row.asked) return;
+    // The answer to a ping behind it comes behind its error: so no earlier ping may be under way.
+    if (this.#relay[isPinging] || !this.#relay[say]({ type: "send", topic, data: row.data })) return;
+    [row.asked, row.plain] = [now(), true];
+    if (known.has("ping")) this.#relay[ping]();
+    else this.#settle(row, "unsure");
+  }
+
+  /** Returns whether there may be something to send. */
+  beat(at) {
+    for (const row of [...this.#rows]) {
+      if (at - row.at > SEND_TIMEOUT) this.#giveUp(row, "there was no connection");
+      else if (row.asked && !row.plain && at - row.asked > SEND_AGAIN) row.asked = 0;
+    }
+    return this.#rows.some((row) => !row.asked);
+  }
+
+  passed() {
+    const row = this.#rows.find(({ plain }) => plain);
+    if (row) this.#settle(row, "passed");
+    return this.#rows.length > 0;
+  }
+
+  /** The business server has a message, or the relay refused it. An error without an id is of the plain one. */
+  receipt(id, refusal) {
+    const row = this.#rows.find((other) => (id === undefined ? other.plain : other.id === id && other.asked));
+    if (!row) return;
+    if (refusal === undefined) this.#settle(row, "sent");
+    else this.#refuse(row, refusal);
+  }
+
+  lost() {
+    for (const row of [...this.#rows]) {
+      if (row.plain) this.#settle(row, "unsure");
+      else if (row.asked) [row.asked, row.doubt] = [0, true];
+    }
+  }
+
+  end(reason) {
+    for (const row of [...this.#rows]) this.#giveUp(row, reason);
+  }
+
+  #giveUp(row, reason) {
+    if (row.asked || row.doubt) this.#settle(row, "unsure");
+    else this.#refuse(row, reason);
+  }
+
+  #settle(row, state) {
+    this.#remove(row);
+    row.resolve({ state, id: row.id });
+  }
+
+  #refuse(row, reason) {
+    this.#remove(row);
+    row.reject(new NotSent(reason, row.id));
+  }
+
+  #remove(row) {
+    this.#rows = this.#rows.filter((other) => other !== row);
   }
 }
 

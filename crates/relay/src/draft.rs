@@ -187,5 +187,6 @@ pub(super) enum Effect {
     Error,
     Refused,
     Ping,
+    AliveAsked,
     Alive,
 }

@@ -142,7 +142,7 @@ impl Relay {
             Ok(Request::Unsubscribe { topic }) => self.unsubscribe(now, page, topic),
             Ok(Request::Send { topic, data, id }) => self.send(now, page, topic, &data, id),
             Ok(Request::Ping) => {
-                self.sessions[page].alive_due = true;
+                self.sessions[page].alive_asked = true;
                 self.push_ready(page);
             }
             Err(reason) => self.fault(now, page, reason),
@@ -579,16 +579,18 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_is_answered_by_whatever_comes_next() {
+    fn a_ping_is_answered_behind_the_errors_of_what_was_sent_before() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();
         rig.say(page, r#"{"type":"ping"}"#);
         rig.say(page, r#"{"type":"ping"}"#);
         assert_eq!(rig.read(page), [r#"{"type":"alive"}"#]);
+        rig.say(page, r#"{"type":"send","topic":8,"data":"a"}"#);
         rig.say(page, r#"{"type":"ping"}"#);
         rig.messages(1..=1);
-        assert_eq!(rig.read(page), [message(1)]);
-        assert!(rig.read(page).is_empty());
+        let read = rig.read(page);
+        assert!(read.len() == 3 && read[0].contains("no subscription"), "{read:?}");
+        assert_eq!(read[1..], [r#"{"type":"alive"}"#.to_owned(), message(1)]);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Session {
     pub ping_due: bool,
     /// An `alive` is due.
     pub alive_due: bool,
+    /// The page asked for an `alive`, which comes behind the answers to what it sent before.
+    pub alive_asked: bool,
     /// The socket is full: nothing is written until it is writable.
     blocked: bool,
     /// How far behind the page may be.
@@ -167,6 +169,7 @@ impl Session {
             receipts: Waiting::NONE,
             ping_due: false,
             alive_due: false,
+            alive_asked: false,
             blocked: false,
             pace: Pace::Newcomer,
             asks: Bucket::default(),

@@ -85,6 +85,7 @@ impl Relay {
             && session.error.is_none()
             && session.refused.is_none()
             && session.receipts.is_empty()
+            && !session.alive_asked
             && self.knows_uplink(session)
             && session.pace == Pace::KeepsUp;
         let row = if is_plain { self.subscriptions.only(&session.chain)? } else { return None };
@@ -272,6 +273,7 @@ impl Relay {
             Effect::Error => session.error = None,
             Effect::Refused => session.refused = None,
             Effect::Ping => session.pinged(now),
+            Effect::AliveAsked => session.alive_asked = false,
             Effect::Alive => {}
         }
     }
@@ -475,6 +477,9 @@ impl Planning<'_> {
         }
         if all && let Some(reason) = session.error {
             all = self.notice(OwnNotice::Error { reason }, Effect::Error);
+        }
+        if all && session.alive_asked {
+            all = self.notice(OwnNotice::Alive, Effect::AliveAsked);
         }
         let told = relay.uplink.told();
         if all && has_subscription && told != DOWN && !relay.knows_uplink(session) {
