@@ -106,6 +106,26 @@ export interface UplinkDetail {
   up: boolean;
 }
 
+/** What became of a message. */
+export interface SendResult {
+  /**
+   * `sent`: the business server has it. `passed`: it gives no receipts, and the relay took the
+   * message. `unsure`: the connection broke before anybody said so; it is not sent again by itself.
+   */
+  state: "sent" | "passed" | "unsure";
+  /** With it, `send()` sends the same message again: where there are receipts, it counts once. */
+  id: string;
+}
+
+/** A message was not sent: what `send()` rejects with. */
+export class NotSent extends Error {
+  private constructor();
+  /** Why, in the relay's words or the module's. */
+  readonly reason: string;
+  /** With it, `send()` sends the same message again. */
+  readonly id: string;
+}
+
 export interface ErrorDetail {
   /**
    * Why the relay refused something that this page sent, for example a `send` above the rate limit.
@@ -198,6 +218,10 @@ export class ShareLink extends TypedTarget<ShareLinkEvents> {
   readonly url: string;
   readonly connection: ConnectionState;
   readonly uplink: boolean;
+  /** Whether the browser says that there is no network, and nothing came that says otherwise. */
+  readonly offline: boolean;
+  /** Whether the `author` of a message is this page, now or on an earlier connection. */
+  isOwn(author: unknown): boolean;
   /**
    * Subscribes to a share link. Subscriptions share the connection, up to the relay's limit (8 by
    * default).
@@ -223,6 +247,8 @@ export class Subscription extends TypedTarget<SubscriptionEvents> {
   readonly pageMessages: boolean;
   readonly connection: ConnectionState;
   readonly uplink: boolean;
+  /** See `ShareLink.offline`. */
+  readonly offline: boolean;
   /** true if no sound is audible: muted, blocked by the browser, or the media has none. */
   readonly muted: boolean;
   /**
@@ -233,13 +259,16 @@ export class Subscription extends TypedTarget<SubscriptionEvents> {
   /** Call it from a user gesture (tap, click or key). Resolves to whether sound is on. */
   unmute(): Promise<boolean>;
   mute(): void;
+  /** See `ShareLink.isOwn`. */
+  isOwn(author: unknown): boolean;
   /**
-   * Sends a text to the business server.
-   * @returns false if it can't be sent now (not live, or the link does not allow it); it is not
-   *   queued
-   * @throws RangeError if it is longer than 512 bytes of UTF-8
+   * Sends a text to the business server, as soon as there is a connection, for at most a minute.
+   * @param options.id that of an earlier attempt, to send the same message again
+   * @returns what became of it; rejects with `NotSent` if it was refused or could not be sent
+   * @throws RangeError if it is longer than 512 bytes of UTF-8; TypeError if the id is none; Error
+   *   after `unsubscribe()`
    */
-  send(data: string): boolean;
+  send(data: string, options?: { id?: string }): Promise<SendResult>;
   /** Retries at once if it was denied, has ended or waits for a retry. */
   askAgain(): void;
   /** Ends this subscription, permanently. The relay answers with the `end` event. */
