@@ -34,7 +34,7 @@ use crate::{
     config::{Config, Surroundings},
     daemon,
 };
-use business::{Settings, serve::Server};
+use business::{Limits, Settings, serve::Server};
 use reach::{Reach, Secure};
 use stage::Stage;
 
@@ -113,7 +113,7 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
     let secret = secret()?;
     let unknown_link = format!("这个演示只有一个房间：/s/{0} · This demo has one room: /s/{0}", stage::LINK);
     let business =
-        Server::new(Settings { secrets: vec![secret.clone().into_bytes()], ..Settings::default() }, &unknown_link);
+        Server::new(settings(secret.clone().into_bytes()), &unknown_link);
     let stage = Stage::new(Rc::clone(&business), share.clone()).map_err(|error| error.to_string())?;
 
     let business_server = async {
@@ -275,6 +275,14 @@ fn secret() -> Result<String, String> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(|error| format!("can't get random bytes from the system: {error}"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Pages hear which of their messages came: this many of the last 10 minutes are known.
+const RECEIPTS_MAX: usize = 10_000;
+
+fn settings(secret: Vec<u8>) -> Settings {
+    let limits = Limits { receipts_max: RECEIPTS_MAX, ..Limits::default() };
+    Settings { secrets: vec![secret], limits, ..Settings::default() }
 }
 
 #[cfg(test)]

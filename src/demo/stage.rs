@@ -25,7 +25,7 @@ use business::{Event, cut, serve::Server};
 use media::{MediaError, Piece, Splitter};
 use wire::{
     MIME_SIZE_MAX, Track,
-    uplink::{Grant, Part},
+    uplink::{Author, Grant, Part},
 };
 
 /// The share link of the demo, and the number of its room.
@@ -342,10 +342,11 @@ impl Stage {
                 Event::Audience { .. } => {
                     self.show();
                 }
-                Event::PageMessage { page, data, .. } => {
-                    let text = data.trim();
-                    if !text.is_empty() {
-                        let _ = self.message(&format!("guest #{page}"), Kind::Text, text);
+                Event::PageMessage { page, data, author, id, .. } => {
+                    let (from, text) = (format!("guest #{page}"), data.trim());
+                    let is_taken = text.is_empty() || self.message_by(Some(author), &from, Kind::Text, text).is_ok();
+                    if let (true, Some(id)) = (is_taken, id) {
+                        self.business.confirm(&id);
                     }
                 }
                 Event::RelayUp { .. } | Event::RelayDown { .. } => self.note_room(),
@@ -383,12 +384,23 @@ impl Stage {
     }
 
     fn message(&self, from: &str, kind: Kind, text: &str) -> Result<(), Refused> {
+        self.message_by(None, from, kind, text)
+    }
+
+    /// Publishes a message; one of a page names it as the author, so that the page knows its own.
+    fn message_by(&self, author: Option<Author>, from: &str, kind: Kind, text: &str) -> Result<(), Refused> {
         if !self.shown.borrow().open {
             return Err(Refused::Closed);
         }
         let mut message = json!({ "text": text, "at": clock::now_ms(), "kind": kind.name() });
-        if let (false, Some(fields)) = (from.is_empty(), message.as_object_mut()) {
-            fields.insert("from".to_owned(), from.into());
+        if let Some(fields) = message.as_object_mut() {
+            if !from.is_empty() {
+                fields.insert("from".to_owned(), from.into());
+            }
+            if let Some(author) = author {
+                let digits: String = author.iter().map(|byte| format!("{byte:02x}")).collect();
+                fields.insert("author".to_owned(), digits.into());
+            }
         }
         self.publish(Track::Messages, Part::Whole, message.to_string().as_bytes());
         self.watchers.send(&message_note(&message));

@@ -19,6 +19,7 @@ use futures_lite::FutureExt as _;
 use smol::{Async, LocalExecutor, Timer, channel};
 use wire::{
     Track,
+    page::MessageId,
     uplink::{Grant, Part, marked},
 };
 
@@ -166,6 +167,11 @@ impl Server {
         self.change(|business| business.kick(relay, page, reason));
     }
 
+    /// See [`Business::confirm`].
+    pub fn confirm(&self, id: &MessageId) {
+        self.change(|business| business.confirm(id));
+    }
+
     /// Reads an open topic. `read` must not call the server.
     pub fn with_topic<R>(&self, topic: u32, read: impl FnOnce(&Topic) -> R) -> Option<R> {
         self.business.borrow().topic(topic).map(read)
@@ -209,8 +215,13 @@ impl Server {
             // in any case. Connections that never authenticated are not reported.
             let is_lesser = matches!(event, Event::PageMessage { .. }) && self.events.0.len() >= EVENTS_MAX / 2;
             let is_stranger = matches!(&event, Event::RelayDown { name, .. } if name.is_empty());
-            if !is_lesser && !is_stranger {
-                let _ = self.events.0.try_send(event);
+            let message = match &event {
+                Event::PageMessage { id, .. } => *id,
+                _ => None,
+            };
+            let is_told = is_stranger || (!is_lesser && self.events.0.try_send(event).is_ok());
+            if let (false, Some(id)) = (is_told, message) {
+                business.forget_message(&id);
             }
         }
         let wakeups = self.wakeups.borrow();
