@@ -11,8 +11,9 @@ from inbox import PATIENCE, Mailbox, Mismatch
 class Uplink:
     """One connection of the relay, after its handshake."""
 
-    def __init__(self, business, reader, writer, hello):
+    def __init__(self, business, reader, writer, hello, challenge):
         self.business, self.test, self.reader, self.writer, self.hello = business, business.test, reader, writer, hello
+        self.challenge = challenge
         self.frames, self.answers_pings, self.open = Mailbox("uplink"), True, True
         self.outstanding, self.last_sent_at = set(), time.monotonic()
         self.extended = business.extended and hello.nonce.endswith(wire.MARK)
@@ -56,6 +57,10 @@ class Uplink:
 
     def send(self, kind, **fields):
         self.raw(wire.encode(wire.TO_RELAY_EXTENDED, kind, **fields))
+
+    def author(self, page):
+        """The name of a page of this connection as an author."""
+        return wire.author(self.challenge, self.hello.nonce, page)
 
     def accept(self, subscribe, topic=7, epoch=7, shared=True, ttl_s=300, page_messages=False, replay=50):
         self.outstanding.discard(subscribe.request)
@@ -175,7 +180,8 @@ class Business:
             if self.by_hand:
                 self.connections.put((reader, writer))
             else:
-                self.uplinks.put(Uplink(self, reader, writer, await self.shake_hands(reader, writer)))
+                hello, challenge = await self.shake_hands(reader, writer)
+                self.uplinks.put(Uplink(self, reader, writer, hello, challenge))
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
         except (wire.WireError, Mismatch) as error:
@@ -195,7 +201,7 @@ class Business:
             raise Mismatch("extensions are for those who offer them")
         self.nonces.add(hello.nonce)
         self.welcome(writer, nonce, hello, secret=fitting[0])
-        return hello
+        return hello, nonce
 
     async def challenge(self, reader, writer, version=wire.VERSION):
         nonce = os.urandom(12) + wire.MARK if self.extended else os.urandom(16)

@@ -22,6 +22,7 @@ FIELDS = {
     "end": {"topic": int, "reason": str},
     "uplink": {"up": bool},
     "alive": {},
+    "sent": {"id": str},
     "error": {"reason": str},
 }
 
@@ -119,8 +120,8 @@ class Page:
     def unsubscribe(self, topic):
         self.json({"type": "unsubscribe", "topic": topic})
 
-    def send(self, topic, data):
-        self.json({"type": "send", "topic": topic, "data": data})
+    def send(self, topic, data, id=None):
+        self.json({"type": "send", "topic": topic, "data": data, **({"id": id} if id is not None else {})})
 
     async def close(self, code=1000):
         self.raw(websocket.frame(websocket.CLOSE, struct.pack(">H", code)))

@@ -37,8 +37,15 @@ TO_RELAY = [
 ]
 # With the frames of extensions, which go only where both sides named them.
 MARK = b"+ext"
-TO_BUSINESS_EXTENDED = TO_BUSINESS + [("Features", [("words", "str256")])]
-TO_RELAY_EXTENDED = TO_RELAY + [("Features", [("words", "str256")]), ("Away", [("within_s", "u32")])]
+TO_BUSINESS_EXTENDED = TO_BUSINESS + [
+    ("Features", [("words", "str256")]),
+    ("Send", [("topic", "u32"), ("page", "u32"), ("id", "raw16"), ("data", "str512")]),
+]
+TO_RELAY_EXTENDED = TO_RELAY + [
+    ("Features", [("words", "str256")]),
+    ("Away", [("within_s", "u32")]),
+    ("Sent", [("page", "u32"), ("id", "raw16")]),
+]
 
 
 class WireError(Exception):
@@ -189,3 +196,8 @@ def length(head):
     if not 1 <= size <= FRAME_MAX:
         raise WireError("length")
     return size
+
+
+def author(challenge, hello, page):
+    """A page as an author, as `subscribed` names it."""
+    return hashlib.sha256(b"sharelinkd author" + challenge + hello + struct.pack("<I", page)).digest()[:8].hex()

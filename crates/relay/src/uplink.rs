@@ -108,9 +108,11 @@ impl Relay {
         self.counters.uplink_frames_in += 1;
         match (self.uplink.state(), incoming) {
             (State::Up { .. }, Incoming::Frame(frame)) => {
+                let told = self.uplink.told();
                 self.handle_frame(now, frame)?;
-                // `Features` comes first; another frame in its place says as much.
-                if core::mem::take(&mut self.uplink.awaits_features) {
+                // `Features` comes first; another frame in its place says that pages need not wait.
+                self.uplink.awaits_features = false;
+                if self.uplink.told() != told {
                     self.tell_uplink();
                 }
                 Ok(())

@@ -250,11 +250,13 @@ impl Uplink {
         self.challenge = challenge;
     }
 
-    /// The connection that pages are told of; [`DOWN`] if there is none.
+    /// What pages are told of: the connection, and whether it has receipts. [`DOWN`] if there is
+    /// none.
     pub(super) fn told(&self) -> u32 {
         let is_told = self.is_up() && !self.awaits_features;
         // Neither `DOWN` nor `ANY`: that many connections are not made.
-        if is_told { u32::try_from(self.connection).unwrap_or(u32::MAX - 1) } else { DOWN }
+        let told = 2 * self.connection + u64::from(self.knows_receipts);
+        if is_told { u32::try_from(told).unwrap_or(u32::MAX - 1) } else { DOWN }
     }
 
     /// What a page may use on this connection, and who it is there.

@@ -334,7 +334,7 @@ const NEEDS_ID: &str = "the id of a send, if any, is 128 random bits as 32 digit
 fn message_id(value: Value<'_>) -> Option<MessageId> {
     let text = value.text()?.resolved();
     let mut id = [0; 16];
-    if text.len() != 2 * id.len() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if text.len() != 2 * id.len() || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
     }
     for (place, byte) in id.iter_mut().enumerate() {
