@@ -44,7 +44,8 @@ fn revocations(path: &Path) -> Result<(), Wrong> {
         let what = format!("there is no directory {}", directory.display());
         return wrong(what, "make it, and let the hub's user own it");
     }
-    if let Err(error) = access(directory, Access::WRITE_OK | Access::EXEC_OK) {
+    // To read too: what changes in it is waited for until it is on the disk.
+    if let Err(error) = access(directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
         return wrong(format!("nothing can be written to the directory {}: {error}", directory.display()), OWN);
     }
     let mut beside = path.as_os_str().to_owned();
@@ -112,6 +113,7 @@ mod tests {
         let told = said(&folder.join("other"));
         // Root may write everywhere.
         assert_eq!(told.contains("nothing can be written to the directory"), !geteuid().is_root(), "{told}");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         fs::remove_dir_all(folder).unwrap();
     }
 
