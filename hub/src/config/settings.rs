@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hub::{FleetKey, admission, link, memory};
+use rustls::RootCertStore;
 use sharelinkd::config::{Wrong, ca};
 
 use super::{Config, Numbers, Pusher, Webhook};
@@ -112,18 +113,19 @@ impl Config {
         }
     }
 
-    /// The settings of the webhook; `None` is off.
+    /// The settings of the webhook; `None` is off. Where the system's CAs are needed and can't be
+    /// read, these are taken.
     ///
     /// # Errors
     /// The CA can't be read.
-    pub fn webhook(&self) -> Result<Option<Arc<webhook::Settings>>, Wrong> {
+    pub fn webhook(&self, known: Option<Arc<RootCertStore>>) -> Result<Option<Arc<webhook::Settings>>, Wrong> {
         let Some(Webhook { url, secrets, timeout_s, events, ca_file, calls_max: _ }) = &self.webhook else {
             return Ok(None);
         };
         let roots = match ca_file {
             Some(file) => Arc::new(ca::roots(file)?),
-            None if url.starts_with("https:") => tls::system_roots()?,
-            None => Arc::new(rustls::RootCertStore::empty()),
+            None if url.starts_with("https:") => tls::system_roots_or(known)?,
+            None => Arc::new(RootCertStore::empty()),
         };
         Ok(Some(Arc::new(webhook::Settings {
             url: url.clone(),
