@@ -16,6 +16,10 @@ use crate::{http, tls, webhook};
 const LISTED_SIZE_MAX: usize = 128 << 10;
 /// What a relay has in an answer, in bytes: its name, as it is and as JSON, with its numbers.
 const RELAY_SHOWN_SIZE_MAX: usize = 4 << 10;
+/// The text of all metrics, in bytes: none of it is about one relay.
+const METRICS_SIZE_MAX: usize = 16 << 10;
+/// An answer of the API waits this long for room.
+const ROOM_TIME: Duration = Duration::from_secs(10);
 
 impl Config {
     /// The machine's settings. Without a configured fleet key, it is made of the relays' secret, so
@@ -109,6 +113,8 @@ impl Config {
                 chunk_size_max: kib(numbers.chunk_kib),
                 group_size_max: kib(numbers.group_kib),
                 answer_size_max: numbers.answer_size_max(),
+                fleet_size_max: numbers.fleet_size_max(),
+                room_time: ROOM_TIME,
             },
         }
     }
@@ -143,6 +149,11 @@ impl Numbers {
     pub fn answer_size_max(&self) -> usize {
         let publications = kib(self.messages_kib.max(self.json_kib)).saturating_add(LISTED_SIZE_MAX);
         publications.saturating_mul(3).max(size(self.relays).saturating_mul(RELAY_SHOWN_SIZE_MAX))
+    }
+
+    /// The largest answer about all relays, and what it is made of, in bytes.
+    pub fn fleet_size_max(&self) -> usize {
+        size(self.relays).saturating_mul(RELAY_SHOWN_SIZE_MAX).saturating_add(METRICS_SIZE_MAX)
     }
 
     /// The limits of the engine `memory`.

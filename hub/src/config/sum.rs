@@ -61,7 +61,7 @@ fn bodies(largest: usize) -> usize {
 }
 
 /// What holds memory, and how much at most, in bytes.
-pub(super) fn terms(config: &Config) -> [(&'static str, usize); 16] {
+pub(super) fn terms(config: &Config) -> [(&'static str, usize); 17] {
     let numbers = &config.numbers;
     let times = |count: u32, each: usize| size(count).saturating_mul(each);
     // All frames that wait for one relay but publications, and a row for each of its topics.
@@ -93,6 +93,7 @@ pub(super) fn terms(config: &Config) -> [(&'static str, usize); 16] {
         // What is published is copied out of the body.
         ("API: bodies, and what is made of them", bodies(kib(numbers.batch_kib)).saturating_mul(2)),
         ("API: answers", bodies(numbers.answer_size_max())),
+        ("API: answers about all relays", config.http().limits.fleets_size_max()),
         // A WebSocket holds a message besides.
         ("API: streams of picture and sound", times(numbers.streams, STREAM + CONNECTION + 3 * kib(numbers.chunk_kib))),
         ("requests of relays that wait", times(numbers.waiting, 2 * ROW + LINK_SIZE_MAX)),
