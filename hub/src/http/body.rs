@@ -79,7 +79,7 @@ impl Bodies {
         if size <= self.small_size_max {
             return Some((room(Arc::clone(&self.small), self.size)?, None));
         }
-        let own = room(self.of_caller(caller), self.size / 2)?;
+        let own = room(self.of_caller(caller), self.caller_size_max())?;
         Some((room(Arc::clone(&self.large), self.size)?, Some(own)))
     }
 
@@ -93,11 +93,15 @@ impl Bodies {
             if size <= self.small_size_max {
                 return Ok((room(Arc::clone(&self.small), self.size).await?, None));
             }
-            let own = room(self.of_caller(caller), self.size / 2).await?;
+            let own = room(self.of_caller(caller), self.caller_size_max()).await?;
             Ok::<Room, AcquireError>((room(Arc::clone(&self.large), self.size).await?, Some(own)))
         });
         let no_room = || Problem::busy("busy", "too many large answers are on their way; send it again");
         taken.await.ok().and_then(Result::ok).ok_or_else(no_room)
+    }
+
+    const fn caller_size_max(&self) -> usize {
+        self.size / 2
     }
 
     /// The room of one caller's large bodies.
@@ -106,13 +110,13 @@ impl Bodies {
         // Whoever has no large body under way needs no row.
         rows.retain(|_, own| Arc::strong_count(own) > 1);
         let own = rows.entry(caller.to_owned());
-        Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(self.size / 2 >> 10))))
+        Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(self.caller_size_max() >> 10))))
     }
 
     /// What a caller holds of its share, or waits with, in KiB.
     #[cfg(test)]
     pub fn held_by(&self, caller: &str) -> usize {
-        (self.size / 2 >> 10) - self.of_caller(caller).available_permits()
+        (self.caller_size_max() >> 10) - self.of_caller(caller).available_permits()
     }
 }
 
