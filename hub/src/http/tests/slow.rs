@@ -123,8 +123,8 @@ async fn a_client_that_closed_gives_its_place_back() {
     server.until_connections(0).await;
 }
 
-/// A server whose room for large answers is taken: two callers, one of them that of `KEY`, have half
-/// of it each. Answers wait so long for theirs.
+/// A server whose room for large answers is taken: two callers have half of it each, one of them
+/// that of `KEY`. Answers wait so long for theirs.
 async fn crowded(room_time: Duration) -> (Server, [Room; 2]) {
     let mut settings = settings();
     settings.limits.room_time = room_time;
