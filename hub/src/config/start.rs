@@ -14,7 +14,7 @@ use document::Problem;
 use rustix::fs::{Access, access};
 use sharelinkd::config::Wrong;
 
-use super::{Config, Webhook};
+use super::Config;
 
 /// Why a hub with this configuration would not start here.
 pub fn refuse(config: &Config, text: &str, roots: impl FnOnce() -> Result<(), Wrong>) -> Vec<Problem> {
@@ -22,8 +22,7 @@ pub fn refuse(config: &Config, text: &str, roots: impl FnOnce() -> Result<(), Wr
     let mut refuse = |section, key, (what, remedy): Wrong| {
         problems.push(Problem { line: line(text, section, key), what: format!("[{section}] {what}"), remedy });
     };
-    let needs_roots = |hook: &Webhook| hook.ca_file.is_none() && hook.url.starts_with("https:");
-    if config.webhook.as_ref().is_some_and(needs_roots)
+    if config.has_system_roots()
         && let Err((what, remedy)) = roots()
     {
         refuse("webhook", "url", (format!("url begins with https:, and {what}"), remedy));
@@ -84,7 +83,7 @@ mod tests {
     use rustix::process::geteuid;
     use sharelinkd::config::Surroundings;
 
-    use super::*;
+    use super::{super::Webhook, *};
 
     #[test]
     fn a_file_of_revocations_that_cannot_be_written_is_found_without_a_trace() {

@@ -83,7 +83,7 @@ impl Bodies {
         Some((room(Arc::clone(&self.large), self.size)?, Some(own)))
     }
 
-    /// The same for an answer, which waits so long for its room.
+    /// The same for an answer: it waits for room, for `time` at most.
     ///
     /// # Errors
     /// There is none.

@@ -114,10 +114,11 @@ pub struct Limits {
     pub chunk_size_max: usize,
     /// A group of pictures, in bytes.
     pub group_size_max: usize,
-    /// The largest answer and what it is made of, in bytes: so much room is needed to make one.
+    /// The size of the largest answer and of what it is made of, in bytes. An answer is begun once
+    /// there is room for this.
     pub answer_size_max: usize,
-    /// The same for an answer about all relays, in bytes: those have room of their own, as the API
-    /// finds it at its start.
+    /// The same for an answer about all relays, in bytes. These have room of their own, whose size
+    /// does not change after the start.
     pub fleet_size_max: usize,
     /// An answer waits this long for its room.
     pub room_time: Duration,

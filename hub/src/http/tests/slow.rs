@@ -124,7 +124,7 @@ async fn a_client_that_closed_gives_its_place_back() {
 }
 
 /// A server whose room for large answers is taken: two callers have half of it each, one of them
-/// that of `KEY`. Answers wait so long for theirs.
+/// that of `KEY`. An answer waits for room for `room_time`.
 async fn crowded(room_time: Duration) -> (Server, [Room; 2]) {
     let mut settings = settings();
     settings.limits.room_time = room_time;
