@@ -42,7 +42,7 @@ def is_accepted(expression):
     return True
 
 
-# What a program contains that is no crate, by the program's name: label, licence, folder with its text.
+# What a program contains that is no crate: label, licence, folder with its text.
 VENDORED = {"sharelink-hub": [("mediabunny 1.61.0", "MPL-2.0", "hub/src/studio/vendor")]}
 
 # Folders of a package that are not compiled into a program.

@@ -154,7 +154,7 @@ fn options(about: &'static About, parser: &mut lexopt::Parser) -> Result<Command
             Word::Value(value) if name == "say" => {
                 return wrong(&format!("unexpected {value:?}: put the text in quotes: say TOPIC 'a text'"));
             }
-            Word::Value(value) if about.options.contains(&"--config") => {
+            Word::Value(value) if about.options.contains(&"--config") && given.config.is_none() => {
                 return wrong(&format!("unexpected {value:?}: write --config {value}"));
             }
             Word::Value(value) => return wrong(&format!("unexpected {value:?}: see `sharelink-hub {name} --help`")),
@@ -353,6 +353,7 @@ mod tests {
             ("run --conifg x", "did you mean --config?"),
             ("run --config a --config b", "given twice"),
             ("run a.toml", "unexpected \"a.toml\": write --config a.toml"),
+            ("run --config a b", "unexpected \"b\": see `sharelink-hub run --help`"),
             ("check hub.toml", "unexpected \"hub.toml\": write --config hub.toml"),
             ("config --port 1", "unknown option --port of config"),
             ("dev --port 65536", "is not a port: write a number"),

@@ -24,7 +24,7 @@ use std::{
 use document::{Document, Problem, line_of};
 use log::LevelFilter;
 use sharelinkd::config::{
-    ConfigError, FILE_SIZE_MAX, Network, Secret, Surroundings, certificates::GROUP, file, with_surroundings,
+    ConfigError, FILE_SIZE_MAX, Network, Secret, Surroundings, Wrong, certificates::GROUP, file, with_surroundings,
 };
 
 pub use numbers::Numbers;
@@ -187,8 +187,27 @@ impl Config {
     /// configuration.
     ///
     /// # Errors
-    /// All errors, in the order of lines.
+    /// All errors, in the order of lines. What a start needs of this machine besides is looked at
+    /// once the file itself is good.
     pub fn load(path: &Path) -> Result<Self, Vec<ConfigError>> {
+        Self::load_with(path, None, || tls::system_roots().map(|_| ()))
+    }
+
+    /// Reads and validates the file for a reload, in a hub that runs with `running`. What a start
+    /// needs and the hub has is a note at most: a reload may take a leaked key away.
+    ///
+    /// # Errors
+    /// All errors. A file without any key is an error too, if it would change anything: an editor
+    /// may leave an empty file for an instant while saving.
+    pub fn load_again(path: &Path, running: &Self) -> Result<Self, Vec<ConfigError>> {
+        Self::load_with(path, Some(running), || tls::system_roots().map(|_| ()))
+    }
+
+    fn load_with(
+        path: &Path,
+        running: Option<&Self>,
+        roots: impl Fn() -> Result<(), Wrong>,
+    ) -> Result<Self, Vec<ConfigError>> {
         let error = |line, what: String, remedy: &str| ConfigError {
             file: path.to_owned(),
             line,
@@ -203,33 +222,46 @@ impl Config {
         let text = file::text(&bytes).map_err(|file::NoText { at, what, remedy }| {
             vec![error(at.map_or(0, |at| line_of(&bytes, at)), what.to_owned(), remedy)]
         })?;
-        let config = with_surroundings(path, |around| Self::parse(text, around)).map_err(|problems| {
+        let refused = |problems: Vec<Problem>| {
             problems.into_iter().map(|Problem { line, what, remedy }| error(line, what, &remedy)).collect::<Vec<_>>()
-        })?;
-        let problems = start::refuse(&config, text, || tls::system_roots().map(|_| ()));
-        let errors = problems.into_iter().map(|Problem { line, what, remedy }| error(line, what, &remedy));
-        let errors: Vec<_> = errors.collect();
-        if errors.is_empty() { Ok(config) } else { Err(errors) }
-    }
-
-    /// Reads and validates the file for a reload, in a hub that runs with `running`.
-    ///
-    /// # Errors
-    /// All errors. A file without any key is an error too, if it would change anything: an editor
-    /// may leave an empty file for an instant while saving.
-    pub fn load_again(path: &Path, running: &Self) -> Result<Self, Vec<ConfigError>> {
-        let config = Self::load(path)?;
+        };
+        let mut config = with_surroundings(path, |around| Self::parse(text, around)).map_err(refused)?;
+        let needed = running.map_or_else(|| config.clone(), |running| config.clone().without_what_runs(running));
+        let mut problems = start::refuse(&needed, text, &roots);
+        if !problems.is_empty() {
+            problems.sort_by_key(|problem| problem.line);
+            return Err(refused(problems));
+        }
         let sets_nothing = |line: &str| line.is_empty() || line.starts_with('[') && line.ends_with(']');
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        if text.lines().all(|line| sets_nothing(line.trim())) && config != *running {
-            return Err(vec![ConfigError {
-                file: path.to_owned(),
-                line: 0,
-                what: "is empty, but the running configuration is not the default one".to_owned(),
-                remedy: "write the complete configuration and reload again; to use only defaults, put a comment into the file".to_owned(),
-            }]);
+        if running.is_some_and(|running| config != *running) && text.lines().all(|line| sets_nothing(line.trim())) {
+            return Err(vec![error(
+                0,
+                "is empty, but the running configuration is not the default one".to_owned(),
+                "write the complete configuration and reload again; to use only defaults, put a comment into the file",
+            )]);
+        }
+        if running.is_some() {
+            let note = |Problem { what, remedy, .. }| format!("{what}; {remedy}: the next start is refused otherwise");
+            config.file_notes.extend(start::refuse(&config, text, &roots).into_iter().map(note));
         }
         Ok(config)
+    }
+
+    /// What of it a reload has to look at: not the file of revocations that is open, nor the
+    /// system's CAs where they were read.
+    fn without_what_runs(mut self, running: &Self) -> Self {
+        if self.revocations_file == running.revocations_file {
+            self.revocations_file = None;
+        }
+        if self.has_system_roots() && running.has_system_roots() {
+            self.webhook = None;
+        }
+        self
+    }
+
+    /// Whether the webhook is called by `https:` and trusts the system's CAs.
+    pub fn has_system_roots(&self) -> bool {
+        self.webhook.as_ref().is_some_and(|hook| hook.ca_file.is_none() && hook.url.starts_with("https:"))
     }
 
     /// Parses and validates the text of a configuration.
@@ -252,7 +284,10 @@ impl Config {
             file_notes: Vec::new(),
         };
         // Whether the group of the relay's service may read a file is nothing to the hub's.
-        config.file_notes = reader.notes.into_iter().filter(|note| !note.contains(GROUP)).collect();
+        let closed = format!("can't be read by the group {GROUP}");
+        let notes = reader.notes.into_iter().filter(|note| !note.contains(&closed));
+        let group = format!("`chgrp {GROUP}`");
+        config.file_notes = notes.map(|note| note.replace(&group, "`chgrp sharelink-hub`")).collect();
         sections::refuse_contradictions(&mut document, &config, text);
         pusher::refuse_doubles(&mut document, &config);
         let mut problems = document.finish();

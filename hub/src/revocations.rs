@@ -99,7 +99,7 @@ impl Revocations {
     /// From now on nothing can be written to it, as on a full disk.
     #[cfg(test)]
     pub fn fill(&mut self) {
-        if let Ok(full) = File::open("/dev/full") {
+        if let Ok(full) = OpenOptions::new().write(true).open("/dev/full") {
             self.file = full;
         }
     }

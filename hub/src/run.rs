@@ -17,6 +17,7 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::RootCertStore;
 use sharelinkd::daemon::systemd::Notify;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -169,7 +170,7 @@ impl Running {
     pub fn start(config: Config) -> Result<Self, String> {
         let api = bind("api", &config.api.listen)?;
         let uplink = bind("uplink", &config.uplink.listen)?;
-        let parts = Parts::of(&config).map_err(|(what, remedy)| format!("{what}; {remedy}"))?;
+        let parts = Parts::of(&config, None).map_err(|(what, remedy)| format!("{what}; {remedy}"))?;
         raise_descriptor_limit();
         let random = secrets::random()?;
         let kept = config.revocations_file.as_deref().map(|path| {
@@ -265,9 +266,10 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(config: &Config) -> Result<Self, sharelinkd::config::Wrong> {
+    /// With the system's CAs that are known, for where they can't be read now.
+    fn of(config: &Config, known: Option<Arc<RootCertStore>>) -> Result<Self, sharelinkd::config::Wrong> {
         Ok(Self {
-            webhook: config.webhook()?,
+            webhook: config.webhook(known)?,
             api_tls: tls::api(config.api.certificate.as_ref())?,
             uplink_tls: tls::uplink(
                 config.uplink.certificate.as_ref(),

@@ -67,11 +67,43 @@ fn read(path: &Path) -> Result<Vec<u8>, Wrong> {
 /// # Errors
 /// There are none.
 pub fn system_roots() -> Result<Arc<RootCertStore>, Wrong> {
+    roots_of(Path::new(BUNDLE))
+}
+
+/// The same for a reload: where they can't be read now, those that the hub has.
+///
+/// # Errors
+/// There are none, and it has none.
+pub fn system_roots_or(known: Option<Arc<RootCertStore>>) -> Result<Arc<RootCertStore>, Wrong> {
+    roots_or(Path::new(BUNDLE), known)
+}
+
+fn roots_or(bundle: &Path, known: Option<Arc<RootCertStore>>) -> Result<Arc<RootCertStore>, Wrong> {
+    roots_of(bundle).or_else(|wrong| known.ok_or(wrong))
+}
+
+fn roots_of(bundle: &Path) -> Result<Arc<RootCertStore>, Wrong> {
     let remedy = || "install the system's CAs (Debian: the package ca-certificates), or set ca_file".to_owned();
-    let bytes = file::read(Path::new(BUNDLE), BUNDLE_SIZE_MAX);
-    let bytes = bytes.map_err(|cause| (format!("the system's CAs can't be read: {BUNDLE}: {cause}"), remedy()))?;
+    let shown = bundle.display();
+    let bytes = file::read(bundle, BUNDLE_SIZE_MAX);
+    let bytes = bytes.map_err(|cause| (format!("the system's CAs can't be read: {shown}: {cause}"), remedy()))?;
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_slice_iter(&bytes).flatten();
     roots.add_parsable_certificates(certificates);
-    if roots.is_empty() { Err((format!("{BUNDLE} has no certificate"), remedy())) } else { Ok(Arc::new(roots)) }
+    if roots.is_empty() { Err((format!("{shown} has no certificate"), remedy())) } else { Ok(Arc::new(roots)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_keeps_the_cas_where_they_cannot_be_read() {
+        let nowhere = Path::new("/nowhere/ca-certificates.crt");
+        let known = Arc::new(RootCertStore::empty());
+        let kept = roots_or(nowhere, Some(Arc::clone(&known))).unwrap();
+        assert!(Arc::ptr_eq(&kept, &known));
+        let (what, _) = roots_or(nowhere, None).unwrap_err();
+        assert!(what.starts_with("the system's CAs can't be read: /nowhere/ca-certificates.crt: "), "{what}");
+    }
 }

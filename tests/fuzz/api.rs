@@ -136,6 +136,8 @@ fn start() -> (Arc<Shared>, Arc<Api>, watch::Sender<Arc<http::Settings>>) {
             chunk_size_max: 512 << 10,
             group_size_max: 1 << 20,
             answer_size_max: 1 << 20,
+            fleet_size_max: 64 << 10,
+            room_time: std::time::Duration::from_secs(10),
         },
     };
     let (sender, receiver) = watch::channel(Arc::new(settings));

@@ -11,6 +11,7 @@ import asyncio
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -108,6 +109,8 @@ def main():
     parser.add_argument("--rate", type=int, default=200)
     parser.add_argument("--hub", required=True)
     options = parser.parse_args()
+    if not shutil.which("wrk"):
+        parser.error("there is no wrk: apt install wrk")
     os.environ["SHARELINK_HUB"] = options.hub
     import hub
 

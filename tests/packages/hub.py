@@ -181,21 +181,21 @@ class Hub:
         config = folder / "hub.toml"
         config.write_text(f'[api]\nlisten = "127.0.0.1:0"\nkeys = [{row}]\n[uplink]\nlisten = "127.0.0.1:0"\n')
         self.start = start
-        self.process = subprocess.Popen([*map(str, start), "run", "--config", str(config)], stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            found = re.search(r"the API is at (127\.0\.0\.1:\d+)", line)
-            if found:
-                self.api = f"http://{found.group(1)}"
-                return
-        raise AssertionError(f"the hub did not start: {self.process.wait()}")
+        self.log = folder / "log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen([*map(str, start), "run", "--config", str(config)], stderr=log)
+        last = time.monotonic() + PATIENCE
+        while not (found := re.search(r"the API is at (127\.0\.0\.1:\d+)", self.log.read_text())):
+            assert self.process.poll() is None and time.monotonic() < last, f"the hub did not start: {self.log.read_text()}"
+            time.sleep(0.05)
+        self.api = f"http://{found.group(1)}"
 
     def call(self, *words):
         return output(*self.start, *words, "--api", self.api, env={**os.environ, "SHARELINK_KEY": self.key})
 
     def end(self):
         self.process.send_signal(signal.SIGTERM)
-        said = self.process.stderr.read()
-        assert self.process.wait(PATIENCE) == 0, said
+        assert self.process.wait(PATIENCE) == 0, self.log.read_text()
 
 
 def serves(folder, arch, emulator):
@@ -267,7 +267,7 @@ def composed(folder):
     (folder / "secrets").mkdir()
     for name in ("uplink", "links"):
         (folder / "secrets" / name).touch()
-    compose = next(([name] for name in ("docker-compose",) if shutil.which(name)), ["docker", "compose"])
+    compose = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
     for profile in ([], ["--profile", "valkey"]):
         output(*compose, *profile, "-f", folder / "compose.yaml", "config", "--quiet")
     text = (COMPOSE / "compose.yaml").read_text()
@@ -304,7 +304,7 @@ def scene(folder):
             file.chmod(0o400)
             os.chown(file, USER, USER)
         # In place of the engine's name server.
-        (root / "etc/hosts").write_text("127.0.0.1 hub localhost\n")
+        (root / "etc/hosts").write_text("127.0.0.1 hub-uplink localhost\n")
     text = (COMPOSE / "hub.toml").read_text().replace("keys = [\n]", f"keys = [{row}]")
     # With a webhook by https the hub starts only if the image has CAs. Nobody is called here.
     text += '[webhook]\nurl = "https://api.example/"\nsecret_files = ["/run/secrets/webhook"]\n'

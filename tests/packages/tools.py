@@ -40,9 +40,9 @@ def check(name, function, *arguments):
         with tempfile.TemporaryDirectory(prefix="sharelinkd-packages-") as folder:
             function(pathlib.Path(folder), *arguments)
         print(f"ok   {name} ({time.monotonic() - started:.1f} s)", flush=True)
-    except (AssertionError, OSError) as error:
+    except Exception as error:  # noqa: BLE001: the other checks go on
         failures.append(name)
-        print(f"FAIL {name}\n{error}", flush=True)
+        print(f"FAIL {name}\n{type(error).__name__}: {error}", flush=True)
 
 
 def end():

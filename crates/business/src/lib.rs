@@ -38,6 +38,7 @@ pub use business::Business;
 pub use event::{Event, NotOpen, RelayId};
 pub use history::{History, Publication, PublishError};
 pub use links::Links;
+pub use relay::REQUESTS_MAX;
 pub use session::Ended;
 pub use settings::{Limits, Settings, Times};
 pub use topic::Topic;

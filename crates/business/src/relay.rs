@@ -16,9 +16,9 @@ use super::{
 /// The open topics of the machine by number.
 pub(crate) type Topics = BTreeMap<u32, Topic>;
 
-/// The maximum number of unanswered requests: far more than a relay remembers. With more, the
-/// oldest is dropped, whose answer the relay would ignore.
-const REQUESTS_MAX: usize = 4096;
+/// The maximum number of unanswered requests of a relay, each with its link: far more than it
+/// remembers. With more, the oldest is dropped, whose answer the relay would ignore.
+pub const REQUESTS_MAX: usize = 4096;
 
 /// A connected relay.
 #[derive(Debug)]

@@ -43,6 +43,22 @@ pub(crate) struct Connected {
     pub since: Duration,
 }
 
+/// What this hub knows of the engine's revocations.
+#[derive(Debug)]
+pub(crate) enum Revocations {
+    /// The engine is asked at each tick.
+    Unknown,
+    /// The engine had lost some, and is told of them again.
+    Restoring {
+        /// Those without an answer yet.
+        waiting: BTreeSet<Ticket>,
+        /// The engine did not take one.
+        has_failed: bool,
+    },
+    /// Both know the same.
+    Known,
+}
+
 /// The hub.
 #[derive(Debug)]
 pub struct Hub {
@@ -69,8 +85,10 @@ pub struct Hub {
     unnoted: u64,
     position: Option<Position>,
     is_asking_position: bool,
-    /// Nobody is admitted before the engine said which links were revoked.
-    pub(crate) knows_revocations: bool,
+    /// Nobody is admitted before they are known.
+    pub(crate) revocations: Revocations,
+    /// The log has a line about an engine without room for them.
+    is_full_noted: bool,
     /// Since when the engine has not answered.
     pub(crate) engine_lost: Option<Duration>,
     next_tick: Duration,
@@ -100,7 +118,8 @@ impl Hub {
             unnoted: 0,
             position: None,
             is_asking_position: false,
-            knows_revocations: false,
+            revocations: Revocations::Unknown,
+            is_full_noted: false,
             engine_lost: None,
             next_tick: Duration::ZERO,
             counters: Counters::default(),
@@ -195,7 +214,7 @@ impl Hub {
             Purpose::Reread(name) => self.reread(&name, reply),
             Purpose::Position => self.positioned(reply),
             Purpose::Revocations => self.take_revocations(now.at, reply),
-            Purpose::Restore => self.restored(&reply),
+            Purpose::Restore => self.restored(ticket, &reply),
             Purpose::Api(id, step) => self.stepped(now, id, step, reply),
         }
         self.drain(now.at, 0);
@@ -229,7 +248,7 @@ impl Hub {
         if is_new_reign {
             self.note(Note::Reign);
             // The one before may have been told of revocations that this one never heard of.
-            self.knows_revocations = false;
+            self.revocations = Revocations::Unknown;
         }
         let has_moved =
             |row: &Followed| is_new_reign || now.counts.get(row.partition) != before.counts.get(row.partition);
@@ -245,22 +264,42 @@ impl Hub {
         let known = self.admission.revocations(now);
         // A second less is one of rounding.
         let lost = known.filter(|(link, _, ttl_s)| kept.get(link).is_none_or(|kept_s| kept_s + 1 < *ttl_s));
-        for (link, reason, ttl_s) in lost.collect::<Vec<_>>() {
-            self.request(Purpose::Restore, Request::Revoke { link, reason, ttl_s });
-        }
+        let lost: Vec<_> = lost.collect();
+        let restore = |(link, reason, ttl_s)| self.request(Purpose::Restore, Request::Revoke { link, reason, ttl_s });
+        let waiting = lost.into_iter().map(restore).collect();
         for (link, reason, ttl_s) in rows {
             self.admission.revoke(link, reason, now.saturating_add(Duration::from_secs(ttl_s)));
         }
-        self.knows_revocations = true;
+        self.revocations = Revocations::Restoring { waiting, has_failed: false };
+        self.end_restoring();
     }
 
-    /// Where one is not restored, nobody is admitted, and all are compared again at the next tick.
-    fn restored(&mut self, reply: &Reply) {
-        let was_known = self.knows_revocations;
-        self.knows_revocations &= *reply == Reply::Done;
-        // One line for all of them.
-        if was_known && matches!(reply, Reply::Refused(Refusal::Full(_))) {
+    fn restored(&mut self, ticket: Ticket, reply: &Reply) {
+        // An answer to an earlier comparison says nothing about this one.
+        let Revocations::Restoring { waiting, has_failed } = &mut self.revocations else { return };
+        if !waiting.remove(&ticket) {
+            return;
+        }
+        *has_failed |= *reply != Reply::Done;
+        // One line for all of them, until they are taken.
+        if matches!(reply, Reply::Refused(Refusal::Full(_))) && !core::mem::replace(&mut self.is_full_noted, true) {
             self.note(Note::RevocationsFull);
+        }
+        self.end_restoring();
+    }
+
+    /// With all answers, all are known. Where one was not taken, nobody is admitted, and all are
+    /// compared again at the next tick.
+    fn end_restoring(&mut self) {
+        let Revocations::Restoring { waiting, has_failed } = &self.revocations else { return };
+        if !waiting.is_empty() {
+            return;
+        }
+        if *has_failed {
+            self.revocations = Revocations::Unknown;
+        } else {
+            self.revocations = Revocations::Known;
+            self.is_full_noted = false;
         }
     }
 
@@ -341,7 +380,7 @@ impl Hub {
             }
         }
         if !core::mem::replace(&mut self.is_asking_position, true) {
-            if !self.knows_revocations {
+            if matches!(self.revocations, Revocations::Unknown) {
                 self.request(Purpose::Revocations, Request::Revocations);
             }
             self.request(Purpose::Position, Request::Position);

@@ -66,27 +66,41 @@ pub fn sign(key: &LinkKey, signed: &Signed, random: [u8; 4]) -> String {
 /// the caller's question.
 #[must_use]
 pub fn verify(keys: &[LinkKey], link: &str) -> Option<Signed> {
-    if link.len() > LINK_SIZE_MAX {
-        return None;
-    }
-    let bytes = URL_SAFE_NO_PAD.decode(link).ok()?;
+    let (bytes, id, signed) = read(link)?;
     let (said, payload) = bytes.split_at_checked(MAC_SIZE)?;
-    let (&[version, id, e0, e1, e2, e3, _, _, _, _, flags, r0, r1], topic) = payload.split_first_chunk()?;
-    if version != VERSION {
-        return None;
-    }
     let key = keys.iter().find(|key| key.id == id)?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key.key).ok()?;
     mac.update(payload);
     // In constant time.
     mac.verify_truncated_left(said).ok()?;
-    Some(Signed {
+    Some(signed)
+}
+
+/// Whether a link has the form of a signed one, by whatever key.
+#[must_use]
+pub fn is_formed(link: &str) -> bool {
+    read(link).is_some()
+}
+
+/// A link's bytes, its key's number, and what it says, whether or not that is signed.
+fn read(link: &str) -> Option<(Vec<u8>, u8, Signed)> {
+    if link.len() > LINK_SIZE_MAX {
+        return None;
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(link).ok()?;
+    let (_, payload) = bytes.split_at_checked(MAC_SIZE)?;
+    let (&[version, id, e0, e1, e2, e3, _, _, _, _, flags, r0, r1], topic) = payload.split_first_chunk()?;
+    if version != VERSION {
+        return None;
+    }
+    let signed = Signed {
         topic: Name::new(core::str::from_utf8(topic).ok()?)?,
         shared: flags & SHARED != 0,
         page_messages: flags & PAGE_MESSAGES != 0,
         replay: u16::from_be_bytes([r0, r1]),
         end_s: u32::from_be_bytes([e0, e1, e2, e3]),
-    })
+    };
+    Some((bytes, id, signed))
 }
 
 #[cfg(test)]
@@ -133,8 +147,9 @@ mod tests {
             assert_eq!(verify(&[key(7), key(6)], &URL_SAFE_NO_PAD.encode(&changed)), None, "byte {place}");
             assert_eq!(verify(&[key(7)], &URL_SAFE_NO_PAD.encode(&bytes[..place])), None, "{place} bytes");
         }
-        for other in ["demo", "", "~~~~", &format!("{link}="), &"A".repeat(129)] {
-            assert_eq!(verify(&[key(7)], other), None, "{other:?}");
+        assert!(is_formed(&link), "the key is not asked for");
+        for other in ["demo", "", "~~~~", &format!("{link}="), &"A".repeat(129), &"A".repeat(128)] {
+            assert_eq!((verify(&[key(7)], other), is_formed(other)), (None, false), "{other:?}");
         }
     }
 }

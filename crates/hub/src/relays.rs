@@ -10,7 +10,7 @@ use business::{Ended, Event, RelayId};
 
 use super::{
     admission::{Asker, Decision},
-    hub::{Connected, Hub},
+    hub::{Connected, Hub, Revocations},
     memory::Moment,
     note::Note,
     notice::Notice,
@@ -114,7 +114,7 @@ impl Hub {
                 if !wire::is_link(&asker.link) {
                     return self.deny(&asker, "there is no such link");
                 }
-                if !self.knows_revocations {
+                if !matches!(self.revocations, Revocations::Known) {
                     self.counters.unanswered += 1;
                     return;
                 }

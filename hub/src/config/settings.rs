@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hub::{FleetKey, admission, link, memory};
+use rustls::RootCertStore;
 use sharelinkd::config::{Wrong, ca};
 
 use super::{Config, Numbers, Pusher, Webhook};
@@ -15,6 +16,10 @@ use crate::{http, tls, webhook};
 const LISTED_SIZE_MAX: usize = 128 << 10;
 /// What a relay has in an answer, in bytes: its name, as it is and as JSON, with its numbers.
 const RELAY_SHOWN_SIZE_MAX: usize = 4 << 10;
+/// The text of all metrics, in bytes: none of it is about one relay.
+const METRICS_SIZE_MAX: usize = 16 << 10;
+/// An answer of the API waits this long for room.
+const ROOM_TIME: Duration = Duration::from_secs(10);
 
 impl Config {
     /// The machine's settings. Without a configured fleet key, it is made of the relays' secret, so
@@ -109,22 +114,25 @@ impl Config {
                 chunk_size_max: kib(numbers.chunk_kib),
                 group_size_max: kib(numbers.group_kib),
                 answer_size_max: numbers.answer_size_max(),
+                fleet_size_max: numbers.fleet_size_max(),
+                room_time: ROOM_TIME,
             },
         }
     }
 
-    /// The settings of the webhook; `None` is off.
+    /// The settings of the webhook; `None` is off. Where the system's CAs are needed and can't be
+    /// read, these are taken.
     ///
     /// # Errors
     /// The CA can't be read.
-    pub fn webhook(&self) -> Result<Option<Arc<webhook::Settings>>, Wrong> {
+    pub fn webhook(&self, known: Option<Arc<RootCertStore>>) -> Result<Option<Arc<webhook::Settings>>, Wrong> {
         let Some(Webhook { url, secrets, timeout_s, events, ca_file, calls_max: _ }) = &self.webhook else {
             return Ok(None);
         };
         let roots = match ca_file {
             Some(file) => Arc::new(ca::roots(file)?),
-            None if url.starts_with("https:") => tls::system_roots()?,
-            None => Arc::new(rustls::RootCertStore::empty()),
+            None if url.starts_with("https:") => tls::system_roots_or(known)?,
+            None => Arc::new(RootCertStore::empty()),
         };
         Ok(Some(Arc::new(webhook::Settings {
             url: url.clone(),
@@ -142,6 +150,11 @@ impl Numbers {
     pub fn answer_size_max(&self) -> usize {
         let publications = kib(self.messages_kib.max(self.json_kib)).saturating_add(LISTED_SIZE_MAX);
         publications.saturating_mul(3).max(size(self.relays).saturating_mul(RELAY_SHOWN_SIZE_MAX))
+    }
+
+    /// The largest answer about all relays, and what it is made of, in bytes.
+    pub fn fleet_size_max(&self) -> usize {
+        size(self.relays).saturating_mul(RELAY_SHOWN_SIZE_MAX).saturating_add(METRICS_SIZE_MAX)
     }
 
     /// The limits of the engine `memory`.

@@ -14,7 +14,7 @@ use document::Problem;
 use rustix::fs::{Access, access};
 use sharelinkd::config::Wrong;
 
-use super::{Config, Webhook};
+use super::Config;
 
 /// Why a hub with this configuration would not start here.
 pub fn refuse(config: &Config, text: &str, roots: impl FnOnce() -> Result<(), Wrong>) -> Vec<Problem> {
@@ -22,8 +22,7 @@ pub fn refuse(config: &Config, text: &str, roots: impl FnOnce() -> Result<(), Wr
     let mut refuse = |section, key, (what, remedy): Wrong| {
         problems.push(Problem { line: line(text, section, key), what: format!("[{section}] {what}"), remedy });
     };
-    let needs_roots = |hook: &Webhook| hook.ca_file.is_none() && hook.url.starts_with("https:");
-    if config.webhook.as_ref().is_some_and(needs_roots)
+    if config.has_system_roots()
         && let Err((what, remedy)) = roots()
     {
         refuse("webhook", "url", (format!("url begins with https:, and {what}"), remedy));
@@ -44,7 +43,8 @@ fn revocations(path: &Path) -> Result<(), Wrong> {
         let what = format!("there is no directory {}", directory.display());
         return wrong(what, "make it, and let the hub's user own it");
     }
-    if let Err(error) = access(directory, Access::WRITE_OK | Access::EXEC_OK) {
+    // To read too: what changes in it is waited for until it is on the disk.
+    if let Err(error) = access(directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
         return wrong(format!("nothing can be written to the directory {}: {error}", directory.display()), OWN);
     }
     let mut beside = path.as_os_str().to_owned();
@@ -83,7 +83,7 @@ mod tests {
     use rustix::process::geteuid;
     use sharelinkd::config::Surroundings;
 
-    use super::*;
+    use super::{super::Webhook, *};
 
     #[test]
     fn a_file_of_revocations_that_cannot_be_written_is_found_without_a_trace() {
@@ -112,6 +112,7 @@ mod tests {
         let told = said(&folder.join("other"));
         // Root may write everywhere.
         assert_eq!(told.contains("nothing can be written to the directory"), !geteuid().is_root(), "{told}");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         fs::remove_dir_all(folder).unwrap();
     }
 

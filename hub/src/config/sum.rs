@@ -31,8 +31,8 @@ const STREAM: usize = media::HELD_SIZE_MAX + ROW;
 const FRAME: usize = FRAME_SIZE_MAX + ROW;
 /// A relay that has not authenticated: what comes in, and its TLS, in bytes.
 const STRANGER: usize = READ_SIZE + FRAME_SIZE_MAX + TLS + ROW;
-/// What is being written to a relay, as frames and as bytes, and its 4096 unanswered requests.
-const RELAY: usize = STRANGER + 2 * (WRITE_SIZE + FRAME_SIZE_MAX) + 4096 * (LINK_SIZE_MAX + 128);
+/// What is being written to a relay, as frames and as bytes, and its unanswered requests.
+const RELAY: usize = STRANGER + 2 * (WRITE_SIZE + FRAME_SIZE_MAX) + business::REQUESTS_MAX * (LINK_SIZE_MAX + 128);
 /// Relays that have not authenticated.
 const STRANGERS: usize = 16;
 /// A call of the webhook: question, head and answer, and its connection, in bytes.
@@ -61,12 +61,13 @@ fn bodies(largest: usize) -> usize {
 }
 
 /// What holds memory, and how much at most, in bytes.
-pub(super) fn terms(config: &Config) -> [(&'static str, usize); 16] {
+pub(super) fn terms(config: &Config) -> [(&'static str, usize); 17] {
     let numbers = &config.numbers;
     let times = |count: u32, each: usize| size(count).saturating_mul(each);
     // All frames that wait for one relay but publications, and a row for each of its topics.
     let answers = business::Limits::default().answers_size_max;
     let relay = RELAY.saturating_add(answers).saturating_add(times(numbers.watched_topics, ROW));
+    let denials = hub::admission::Settings::default().denials_max;
     let has_tls = |certificate: bool| if certificate { config.uplink.listen.len() } else { 0 };
     let handshakes = has_tls(config.uplink.certificate.is_some()).saturating_mul(HANDSHAKES_MAX);
     // Here and in the machine, and once more in what one tells the other.
@@ -92,10 +93,14 @@ pub(super) fn terms(config: &Config) -> [(&'static str, usize); 16] {
         // What is published is copied out of the body.
         ("API: bodies, and what is made of them", bodies(kib(numbers.batch_kib)).saturating_mul(2)),
         ("API: answers", bodies(numbers.answer_size_max())),
+        ("API: answers about all relays", config.http().limits.fleets_size_max()),
         // A WebSocket holds a message besides.
         ("API: streams of picture and sound", times(numbers.streams, STREAM + CONNECTION + 3 * kib(numbers.chunk_kib))),
         ("requests of relays that wait", times(numbers.waiting, 2 * ROW + LINK_SIZE_MAX)),
-        ("grants and denials", times(numbers.grants, 2 * ROW).saturating_add(10_000 * (ROW + REASON_SIZE_MAX))),
+        (
+            "grants and denials",
+            times(numbers.grants, 2 * ROW).saturating_add(denials.saturating_mul(ROW + REASON_SIZE_MAX)),
+        ),
         ("webhook: calls under way", calls.saturating_mul(CALL)),
         ("webhook: events that wait", times(numbers.notices, ROW + PAGE_DATA_SIZE_MAX)),
         ("webhook: events under way", batches.saturating_mul(EVENT)),

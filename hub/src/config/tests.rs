@@ -2,7 +2,7 @@
 //! is the same configuration.
 #![cfg(test)]
 
-use std::{collections::BTreeSet, io, path::PathBuf};
+use std::{collections::BTreeSet, io, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use hub::admission;
 use sha2::{Digest as _, Sha256};
@@ -15,8 +15,12 @@ use crate::ingest::{INIT_SIZE_MAX, SOUND_SIZE_MAX};
 const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const HASH: &str = "sha256:00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF";
 
-/// What the relay's reader of certificates says of a file that it may not read, in its own words.
+/// What the relay's reader of certificates says of a file that it may not read, of one that the
+/// service's group may not, and how to keep one from everybody: in its own words.
 const CLOSED: &str = "under systemd: `chgrp {GROUP}` and `chmod 640`, as in /etc/sharelinkd/tls";
+const UNREADABLE: &str =
+    "can't be read by the group {GROUP}, which the service has: `chgrp {GROUP}` it and `chmod 640`";
+const EXPOSED: &str = "`chgrp {GROUP}` it and `chmod 640`, and the same with 750 for its directory";
 
 /// On a machine with secrets, certificates and CAs of these names.
 fn parse(text: &str) -> Result<Config, Vec<String>> {
@@ -35,11 +39,10 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
         resolve: &|name| Path::new("/etc/hub").join(name),
         check_pair: &|chain, _| match chain.file_name().and_then(|name| name.to_str()) {
             Some("chain") => Ok(Report::default()),
-            // As the relay's reader says it.
-            Some("foreign") => Ok(Report {
-                notes: vec![format!("it can't be read by the group {GROUP}"), "it is old".to_owned()],
-                ..Report::default()
-            }),
+            Some("foreign") => {
+                let notes = [UNREADABLE, EXPOSED].map(|note| note.replace("{GROUP}", GROUP));
+                Ok(Report { notes: notes.into_iter().chain(["it is old".to_owned()]).collect(), ..Report::default() })
+            }
             Some("closed") => Err(("it can't be read".to_owned(), CLOSED.replace("{GROUP}", GROUP))),
             _ => wrong(chain).map(|()| Report::default()),
         },
@@ -461,6 +464,86 @@ fn the_directory_of_revocations_must_be_there() {
 }
 
 #[test]
+fn what_a_start_lacks_is_told_in_the_order_of_lines_and_once_the_file_is_good() {
+    let folder = Folder::new("order");
+    let text = folder.text("[topics]\nrevocations_file = \"gone/revoked\"\n", "https://api.example");
+    let loaded = |text: &str| {
+        let lines = |errors: Vec<ConfigError>| errors.into_iter().map(|error| error.line).collect::<Vec<_>>();
+        Config::load_with(&folder.write(text), None, no_roots).map_err(lines)
+    };
+    assert_eq!(loaded(&text), Err(vec![2, 4]));
+    assert_eq!(loaded(&format!("{text}timeout_s = 0\n")), Err(vec![6]));
+}
+
+#[test]
+fn a_reload_does_not_need_what_the_hub_has() {
+    let folder = Folder::new("reload");
+    std::fs::create_dir(folder.0.join("there")).unwrap();
+    let at = |directory: &str, url: &str, more: &str| {
+        folder.text(&format!("{more}[topics]\nrevocations_file = \"{directory}/revoked\"\n"), url)
+    };
+    let of_start = at("there", "https://api.example", "");
+    let running = Config::load_with(&folder.write(&of_start), None, || Ok(())).unwrap();
+    assert_eq!(running.file_notes, [""; 0]);
+    std::fs::remove_dir(folder.0.join("there")).unwrap();
+    let reload = |text: &str| Config::load_with(&folder.write(text), Some(&running), no_roots);
+    // A key is taken away, and another URL is called by the same CAs.
+    let taken = reload(&at("there", "https://other.example", "[links]\nttl_s = 60\n")).unwrap();
+    let words =
+        ["begins with https:, and there are no CAs; install them", "[topics] revocations_file: there is no dir"];
+    assert_eq!((taken.links.ttl_s, taken.file_notes.len()), (60, words.len()), "{:?}", taken.file_notes);
+    for words in words {
+        assert!(taken.file_notes.iter().any(|note| note.contains(words)), "{words}: {:?}", taken.file_notes);
+    }
+    // What changed is looked at, and a start needs everything.
+    let errors = reload(&at("elsewhere", "https://api.example", "")).unwrap_err();
+    assert!(errors.len() == 1 && errors[0].what.contains("revocations_file"), "{errors:?}");
+    assert_eq!(Config::load_with(&folder.write(&of_start), None, no_roots).unwrap_err().len(), 2);
+    let in_clear =
+        Config { webhook: running.webhook.clone().map(|hook| Webhook { url: "http://a".into(), ..hook }), ..running };
+    let errors = Config::load_with(&folder.write(&of_start), Some(&in_clear), no_roots).unwrap_err();
+    assert!(errors.len() == 1 && errors[0].what.contains("there are no CAs"), "{errors:?}");
+}
+
+fn no_roots() -> Result<(), Wrong> {
+    Err(("there are no CAs".to_owned(), "install them".to_owned()))
+}
+
+/// A temporary folder with a webhook's secret.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("sharelink-hub-config-{name}-{}", std::process::id()));
+        // A killed process with this number may have left it.
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).unwrap();
+        let hook = folder.join("hook");
+        std::fs::write(&hook, WEBHOOK_SECRET).unwrap();
+        // Otherwise there is a note.
+        std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Self(folder)
+    }
+
+    /// A configuration with a webhook, of three lines, behind these.
+    fn text(&self, before: &str, url: &str) -> String {
+        format!("{before}[webhook]\nurl = {url:?}\nsecret_files = {:?}\n", self.0.join("hook").to_str().unwrap())
+    }
+
+    fn write(&self, text: &str) -> PathBuf {
+        let file = self.0.join("hub.toml");
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
 fn the_error_of_a_missing_file_names_it() {
     let errors = Config::load(&PathBuf::from("/nowhere/hub.toml")).unwrap_err();
     let line = errors[0].to_string();
@@ -516,10 +599,14 @@ fn every_configuration_and_command_in_the_document_is_good() {
 #[test]
 fn the_group_of_the_relays_service_is_not_the_hubs() {
     let api = |chain: &str| parse(&format!("[api]\ncertificate_file = \"{chain}\"\nkey_file = \"key\"\n"));
-    assert_eq!(api("foreign").unwrap().file_notes, ["[api] it is old"]);
+    let exposed = "[api] `chgrp sharelink-hub` it and `chmod 640`, and the same with 750 for its directory";
+    assert_eq!(api("foreign").unwrap().file_notes, [exposed, "[api] it is old"]);
     let refused = api("closed").unwrap_err().concat();
     assert!(refused.ends_with("; under systemd: `chgrp sharelink-hub` and `chmod 640`"), "{refused}");
-    assert!(include_str!("../../../src/config/certificates.rs").contains(CLOSED));
+    let source = include_str!("../../../src/config/certificates.rs");
+    for words in [CLOSED, UNREADABLE, &format!("\"{EXPOSED}\"")] {
+        assert!(source.contains(words), "{words}");
+    }
 }
 
 #[test]

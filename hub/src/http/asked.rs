@@ -88,7 +88,7 @@ impl Asked<'_> {
 
     /// Room for an answer of this size, in bytes.
     pub async fn answer_room(&self, size: usize) -> Result<body::Room, Problem> {
-        self.api.answers.wait(self.caller.name(), size).await
+        self.api.answers.wait(self.caller.name(), size, self.limits.room_time).await
     }
 
     /// Refuses a body, but for an empty object.

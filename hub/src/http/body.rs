@@ -32,22 +32,22 @@ use super::problem::Problem;
 pub const BODIES_SIZE_MAX: usize = 64 << 20;
 const ROOM_SIZE: usize = BODIES_SIZE_MAX / 2;
 /// A small body, in bytes: as many as one address has connections fit into their room. So who sends
-/// large bodies slowly, or many of them, takes no room of others' messages.
+/// large bodies slowly, or many of them, takes no room of others' messages. The large bodies of one
+/// caller have half of theirs: the others always find room.
 const SMALL_SIZE_MAX: usize = 96 << 10;
-/// The large bodies of one caller, in bytes: the others always find room.
-const CALLER_SIZE_MAX: usize = ROOM_SIZE / 2;
 
 /// The next part of a body must come within this time.
 const PART_TIME: Duration = Duration::from_secs(10);
 /// A body has this time, and what it brings at this rate (bytes a second) beyond it.
 const BODY_TIME: Duration = Duration::from_secs(10);
 const RATE_MIN: u64 = 1 << 10;
-/// An answer waits this long for its room.
-const ROOM_TIME: Duration = Duration::from_secs(10);
 
 /// The room that the bodies of requests under way have, in KiB: of the small, of the large, and of
 /// each caller's large.
 pub struct Bodies {
+    /// Of each kind, in bytes; half of it is one caller's.
+    size: usize,
+    small_size_max: usize,
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
     by_caller: Mutex<HashMap<String, Arc<Semaphore>>>,
@@ -59,36 +59,49 @@ pub type Room = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 impl Bodies {
     /// All of it is free.
     pub fn new() -> Self {
-        let [small, large] = [(); 2].map(|()| Arc::new(Semaphore::new(ROOM_SIZE >> 10)));
-        Self { small, large, by_caller: Mutex::default() }
+        Self::with(ROOM_SIZE, SMALL_SIZE_MAX)
+    }
+
+    /// Room of this size, in bytes, in which nothing is small: each caller has half of it.
+    pub fn apart(size: usize) -> Self {
+        Self::with(size, 0)
+    }
+
+    fn with(size: usize, small_size_max: usize) -> Self {
+        let [small, large] = [(); 2].map(|()| Arc::new(Semaphore::new(size >> 10)));
+        Self { size, small_size_max, small, large, by_caller: Mutex::default() }
     }
 
     /// Room for a body of this size, in bytes; for one that is larger than all of it, all of it.
     /// `None` if there is none now.
     fn take(&self, caller: &str, size: usize) -> Option<Room> {
         let room = |of: Arc<Semaphore>, size_max| of.try_acquire_many_owned(size_kib(size, size_max)).ok();
-        if size <= SMALL_SIZE_MAX {
-            return Some((room(Arc::clone(&self.small), ROOM_SIZE)?, None));
+        if size <= self.small_size_max {
+            return Some((room(Arc::clone(&self.small), self.size)?, None));
         }
-        let own = room(self.of_caller(caller), CALLER_SIZE_MAX)?;
-        Some((room(Arc::clone(&self.large), ROOM_SIZE)?, Some(own)))
+        let own = room(self.of_caller(caller), self.caller_size_max())?;
+        Some((room(Arc::clone(&self.large), self.size)?, Some(own)))
     }
 
-    /// The same for an answer, which waits a while for its room.
+    /// The same for an answer: it waits for room, for `time` at most.
     ///
     /// # Errors
     /// There is none.
-    pub async fn wait(&self, caller: &str, size: usize) -> Result<Room, Problem> {
+    pub async fn wait(&self, caller: &str, size: usize, time: Duration) -> Result<Room, Problem> {
         let room = |of: Arc<Semaphore>, size_max| of.acquire_many_owned(size_kib(size, size_max));
-        let taken = timeout(ROOM_TIME, async {
-            if size <= SMALL_SIZE_MAX {
-                return Ok((room(Arc::clone(&self.small), ROOM_SIZE).await?, None));
+        let taken = timeout(time, async {
+            if size <= self.small_size_max {
+                return Ok((room(Arc::clone(&self.small), self.size).await?, None));
             }
-            let own = room(self.of_caller(caller), CALLER_SIZE_MAX).await?;
-            Ok::<Room, AcquireError>((room(Arc::clone(&self.large), ROOM_SIZE).await?, Some(own)))
+            let own = room(self.of_caller(caller), self.caller_size_max()).await?;
+            Ok::<Room, AcquireError>((room(Arc::clone(&self.large), self.size).await?, Some(own)))
         });
         let no_room = || Problem::busy("busy", "too many large answers are on their way; send it again");
         taken.await.ok().and_then(Result::ok).ok_or_else(no_room)
+    }
+
+    const fn caller_size_max(&self) -> usize {
+        self.size / 2
     }
 
     /// The room of one caller's large bodies.
@@ -97,7 +110,13 @@ impl Bodies {
         // Whoever has no large body under way needs no row.
         rows.retain(|_, own| Arc::strong_count(own) > 1);
         let own = rows.entry(caller.to_owned());
-        Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(CALLER_SIZE_MAX >> 10))))
+        Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(self.caller_size_max() >> 10))))
+    }
+
+    /// What a caller holds of its share, or waits with, in KiB.
+    #[cfg(test)]
+    pub fn held_by(&self, caller: &str) -> usize {
+        (self.caller_size_max() >> 10) - self.of_caller(caller).available_permits()
     }
 }
 
@@ -370,6 +389,7 @@ mod tests {
     #[test]
     fn large_bodies_leave_room_for_others_and_for_small_ones() {
         const MIB: usize = 1 << 20;
+        const CALLER_SIZE_MAX: usize = ROOM_SIZE / 2;
         let bodies = Bodies::new();
         // A body of 1 MiB less a byte has 1 MiB of room.
         let mut taken: Vec<_> = std::iter::from_fn(|| bodies.take("greedy", MIB - 1)).collect();
@@ -385,6 +405,16 @@ mod tests {
         assert!(bodies.take("greedy", MIB).is_none());
         drop(all);
         assert!(bodies.take("greedy", MIB).is_some());
+    }
+
+    #[test]
+    fn room_apart_has_a_share_for_each_caller_and_nothing_small() {
+        let bodies = Bodies::apart(4 << 20);
+        let greedy = [1, 2].map(|_| bodies.take("greedy", (1 << 20) - 1).unwrap());
+        assert!(bodies.take("greedy", 1).is_none());
+        assert!(bodies.take("other", (1 << 20) - 1).is_some());
+        drop(greedy);
+        assert!(bodies.take("greedy", 1).is_some());
     }
 
     #[test]
@@ -422,7 +452,7 @@ mod tests {
         let response = response(Reply::json(&"x".repeat(200 << 10)).map(|reply| reply.with_room(room)));
         let taken = || (ROOM_SIZE >> 10) - answers.large.available_permits();
         assert_eq!(taken(), 201, "its own size");
-        assert_eq!(answers.of_caller("a").available_permits(), (CALLER_SIZE_MAX >> 10) - 201);
+        assert_eq!(answers.held_by("a"), 201);
         drop(response);
         assert_eq!(taken(), 0);
         // Larger than all of it.

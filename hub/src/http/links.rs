@@ -185,9 +185,10 @@ pub async fn revoke(asked: &mut Asked<'_>) -> Result<Reply, Problem> {
         // Which topic it shows, the webhook alone knows.
         None => asked.caller.demand_all_topics()?,
     }
-    // Only a webhook may know it: otherwise it opens nothing, and may be a part of one that does.
-    if !is_token && topic.is_none() && way == Links::Signed {
-        let detail = "\"link\" is none that a key of [links] keys has signed, so nobody may watch by it: \
+    // A key may have been removed, and pages watch on by what it signed. What is no signed link at
+    // all opens nothing, and may be a part of one that does.
+    if !is_token && way == Links::Signed && !link::is_formed(&link) {
+        let detail = "\"link\" is no signed link, so nobody may watch by it: \
                       send the whole part of the share URL behind /s/";
         return Err(Problem::value(detail));
     }

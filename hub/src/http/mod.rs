@@ -52,6 +52,9 @@ use crate::shared::Shared;
 /// The wait after an `accept` that failed: file descriptors are short.
 const REST: Duration = Duration::from_millis(100);
 
+/// Answers about all relays that have room at once: half of them are one caller's.
+const FLEETS_MAX: usize = 4;
+
 /// The settings of the API; replaced as a whole by a reload.
 pub struct Settings {
     /// Who may call.
@@ -111,8 +114,22 @@ pub struct Limits {
     pub chunk_size_max: usize,
     /// A group of pictures, in bytes.
     pub group_size_max: usize,
-    /// The largest answer and what it is made of, in bytes: so much room is needed to make one.
+    /// The size of the largest answer and of what it is made of, in bytes. An answer is begun once
+    /// there is room for this.
     pub answer_size_max: usize,
+    /// The same for an answer about all relays, in bytes. These have room of their own, whose size
+    /// does not change after the start.
+    pub fleet_size_max: usize,
+    /// An answer waits this long for its room.
+    pub room_time: Duration,
+}
+
+impl Limits {
+    /// The room of all answers about all relays, in bytes.
+    pub const fn fleets_size_max(&self) -> usize {
+        // Each takes up to a KiB more.
+        self.fleet_size_max.saturating_add(1024).saturating_mul(FLEETS_MAX)
+    }
 }
 
 /// What all connections share, those of all listeners.
@@ -123,6 +140,8 @@ pub struct Api {
     /// Room for bodies, and for answers.
     bodies: body::Bodies,
     answers: body::Bodies,
+    /// And for answers about all relays.
+    fleets: body::Bodies,
     /// Places of streams of media, and how many there are in all.
     streams: Arc<Semaphore>,
     streams_max: usize,
@@ -135,6 +154,7 @@ impl Api {
     pub fn new(shared: Arc<Shared>, settings: watch::Receiver<Arc<Settings>>, streams_max: usize) -> Arc<Self> {
         let streams = Arc::new(Semaphore::new(streams_max));
         let [bodies, answers] = [(); 2].map(|()| body::Bodies::new());
+        let fleets = body::Bodies::apart(settings.borrow().limits.fleets_size_max());
         let (places, answered) = (Arc::default(), figures::Answered::default());
         Arc::new(Self {
             shared,
@@ -142,6 +162,7 @@ impl Api {
             places,
             bodies,
             answers,
+            fleets,
             streams,
             streams_max,
             own_streams: media::Own::default(),

@@ -93,12 +93,15 @@ pub const ROUTES: &[Route] = &[
 ];
 
 impl Operation {
-    /// Whether the answer may be large.
+    /// Whether the answer is about all relays.
+    const fn is_of_fleet(self) -> bool {
+        matches!(self, Self::Fleet | Self::Metrics)
+    }
+
+    /// Whether another answer may be large: also a state's, which has a row for each relay until it
+    /// is made.
     const fn makes_much(self) -> bool {
-        matches!(
-            self,
-            Self::GetMessages | Self::GetState | Self::GetTopic | Self::GetTopics | Self::Fleet | Self::Metrics
-        )
+        matches!(self, Self::GetMessages | Self::GetState | Self::GetTopic | Self::GetTopics)
     }
 
     /// The scope that it demands. A batch demands that of each of its operations.
@@ -168,9 +171,15 @@ async fn serve(
     let sequence = sequence.map(str::to_owned);
     let query = head.uri.query().map(str::to_owned);
     // What an answer is made of, until it is made. A batch knows what its own needs.
-    let room = match operation.makes_much() {
-        true => Some(api.answers.wait(caller.name(), limits.answer_size_max).await?),
-        false => None,
+    // Who watches over the hub doesn't wait for lists that nobody reads.
+    let room = match operation {
+        _ if operation.is_of_fleet() => Some((&api.fleets, limits.fleet_size_max)),
+        _ if operation.makes_much() => Some((&api.answers, limits.answer_size_max)),
+        _ => None,
+    };
+    let room = match room {
+        Some((of, size)) => Some(of.wait(caller.name(), size, limits.room_time).await?),
+        None => None,
     };
     let mut asked = Asked { api, caller, limits, topic, sequence, query, headers: head.headers, body };
     let reply = match operation {

@@ -4,8 +4,9 @@
 //! whole or not at all: a wrong one leaves the old one in force, and the log says why. Never logs a
 //! value: some are secrets.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
+use rustls::RootCertStore;
 use sharelinkd::config::ConfigError;
 
 use super::{Parts, Running};
@@ -19,7 +20,7 @@ impl Running {
     pub fn reload(&mut self, path: &Path) {
         let read = Config::load_again(path, &self.config).and_then(|config| {
             let error = |(what, remedy)| vec![ConfigError { file: path.to_owned(), line: 0, what, remedy }];
-            let parts = Parts::of(&config).map_err(error)?;
+            let parts = Parts::of(&config, self.known_roots()).map_err(error)?;
             Ok((config, parts))
         });
         match read {
@@ -29,6 +30,12 @@ impl Running {
                 log::error!("the configuration stays as it was: {} error(s) in the new one", errors.len());
             }
         }
+    }
+
+    /// The system's CAs, if the webhook has them.
+    fn known_roots(&self) -> Option<Arc<RootCertStore>> {
+        let has_them = self.config.has_system_roots();
+        self.webhook.borrow().as_ref().filter(|_| has_them).map(|hook| Arc::clone(&hook.roots))
     }
 
     fn take(&mut self, mut config: Config, parts: Parts) {

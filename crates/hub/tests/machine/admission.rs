@@ -288,6 +288,8 @@ fn an_engine_without_room_for_revocations_that_it_had_lost_is_told_of() {
     rig.pass(2.4);
     let is_told = |note: &&String| note.contains("nobody is admitted: raise [limits] revocations");
     assert_eq!(rig.notes.iter().filter(is_told).count(), 1, "{:?}", rig.notes);
+    rig.pass(5.0);
+    assert_eq!(rig.notes.iter().filter(is_told).count(), 1, "not each second: {:?}", rig.notes);
     let mut relay = rig.connect("box", SECRET);
     rig.ask(&mut relay, "d");
     assert_eq!((rig.hear(&mut relay), rig.questions.len()), (Vec::new(), 0));
@@ -296,6 +298,52 @@ fn an_engine_without_room_for_revocations_that_it_had_lost_is_told_of() {
     rig.pass(3.0);
     rig.ask(&mut relay, "d");
     assert_eq!(rig.questions.len(), 1);
+    rig.engine = hub::Memory::new(limits(1), 10);
+    rig.pass(3.0);
+    assert_eq!(rig.notes.iter().filter(is_told).count(), 2, "it is another time: {:?}", rig.notes);
+}
+
+#[test]
+fn nobody_is_admitted_before_the_engine_took_back_what_it_had_lost() {
+    let mut rig = Rig::new(webhook());
+    for link in ["a", "b"] {
+        let revoke = Call::Revoke { link: link.to_owned(), reason: "gone".into(), ttl_s: 600 };
+        assert_eq!(rig.call(revoke), Answer::Done);
+    }
+    let mut relay = rig.connect("box", SECRET);
+    rig.pass(1.1);
+    let is_restore = |request: &Request| matches!(request, Request::Revoke { .. });
+    let restores = |rig: &Rig| rig.held.iter().filter(|(_, request, _)| is_restore(request)).count();
+    rig.engine = hub::Memory::new(hub::memory::Limits::default(), 8);
+    rig.pass(1.0);
+    rig.is_slow = true;
+    rig.pass(1.0);
+    rig.arrives(|request| *request == Request::Revocations);
+    rig.arrives(is_restore);
+    // The other one has no answer, and is not sent again.
+    for _ in 0..3 {
+        rig.arrives(|request| *request == Request::Position);
+        rig.pass(1.0);
+    }
+    rig.ask(&mut relay, "d");
+    assert_eq!((restores(&rig), rig.questions.len(), rig.hear(&mut relay)), (1, 0, Vec::new()));
+    // What the process before has taken is not known to the next one.
+    rig.arrives(|request| *request == Request::Position);
+    rig.engine = hub::Memory::new(hub::memory::Limits::default(), 9);
+    rig.pass(1.0);
+    rig.arrives(|request| *request == Request::Position);
+    rig.arrives(is_restore);
+    rig.ask(&mut relay, "d");
+    assert_eq!(rig.questions.len(), 0);
+    rig.pass(1.0);
+    rig.arrives(|request| *request == Request::Revocations);
+    for link in ["a", "b"] {
+        rig.ask(&mut relay, link);
+        assert_eq!((rig.questions.len(), rig.hear(&mut relay)), (0, Vec::new()));
+        rig.arrives(is_restore);
+    }
+    rig.ask(&mut relay, "d");
+    assert_eq!((restores(&rig), rig.questions.len()), (0, 1));
 }
 
 #[test]

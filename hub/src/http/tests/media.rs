@@ -80,6 +80,16 @@ async fn live(server: &Server, topic: &str) -> (bool, bool) {
     (got["live"]["video"].as_bool().unwrap(), got["live"]["audio"].as_bool().unwrap())
 }
 
+/// Waits until a stream is taken, which ends at once.
+async fn gets_in(server: &Server, topic: &str, authorization: &str) {
+    until(async || {
+        let mut stream = Stream::open(server, topic, authorization).await;
+        stream.send(SOUND).await;
+        stream.end().await.0 == 200
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_recording_becomes_an_init_segment_and_groups_under_its_mime_type() {
     let server = Server::start().await;
@@ -300,12 +310,7 @@ async fn streams_have_places() {
     let (status, document) = Stream::open(&server, "room-4", &format!("Bearer {KEY}")).await.answer().await;
     assert_eq!((status, &document["code"]), (507, &json!("full")));
     streams.pop();
-    until(async || {
-        let mut stream = Stream::open(&server, "room-4", &format!("Bearer {KEY}")).await;
-        stream.send(SOUND).await;
-        stream.end().await.0 == 200
-    })
-    .await;
+    gets_in(&server, "room-4", &format!("Bearer {KEY}")).await;
 }
 
 #[tokio::test]
@@ -334,12 +339,7 @@ async fn one_token_has_few_places_of_its_topic() {
     // It keeps nobody else out.
     assert_eq!(send(&server, "room", SOUND).await.0, 200);
     streams.pop();
-    until(async || {
-        let mut stream = Stream::open(&server, "room", &token).await;
-        stream.send(SOUND).await;
-        stream.end().await.0 == 200
-    })
-    .await;
+    gets_in(&server, "room", &token).await;
 }
 
 #[tokio::test]

@@ -117,6 +117,8 @@ pub fn settings() -> Settings {
             chunk_size_max: 512 << 10,
             group_size_max: 1 << 20,
             answer_size_max: 1 << 20,
+            fleet_size_max: 64 << 10,
+            room_time: DEADLINE,
         },
     }
 }

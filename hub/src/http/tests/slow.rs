@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use http_body_util::Full;
+use hub::memory;
 use hyper::Request;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,7 +14,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{DEADLINE, KEY, Server, got, protocol::read_until, rest};
+use super::{super::body::Room, DEADLINE, KEY, Server, got, hub_settings, protocol::read_until, rest, settings, until};
 
 /// Sends a byte now and then, until the server has had enough, and returns what it said.
 async fn drip(server: &Server, head: &str, each: &str) -> String {
@@ -122,15 +123,37 @@ async fn a_client_that_closed_gives_its_place_back() {
     server.until_connections(0).await;
 }
 
+/// A server whose room for large answers is taken: two callers have half of it each, one of them
+/// that of `KEY`. An answer waits for room for `room_time`.
+async fn crowded(room_time: Duration) -> (Server, [Room; 2]) {
+    let mut settings = settings();
+    settings.limits.room_time = room_time;
+    let server = Server::start_with(hub_settings(), memory::Limits::default(), settings).await;
+    server.call("POST", "/v1/topics/room/messages", "1").await;
+    let take = |caller| server.api.answers.wait(caller, (16 << 20) - 1, room_time);
+    let taken = [take("all").await.unwrap(), take("two").await.unwrap()];
+    (server, taken)
+}
+
 #[tokio::test]
 async fn a_large_answer_waits_for_room() {
-    let server = Server::start().await;
-    server.call("POST", "/v1/topics/room/messages", "1").await;
-    // All the room for large answers: two callers have half of it each.
-    let mut taken = Vec::new();
-    for caller in ["one", "two"] {
-        taken.push(server.api.answers.wait(caller, (16 << 20) - 1).await.unwrap());
-    }
+    let (server, [own, other]) = crowded(DEADLINE).await;
+    // With its own share, it lacks that of all.
+    drop(own);
+    let all = server.api.answers.wait("three", (16 << 20) - 1, DEADLINE).await.unwrap();
+    let listing = server.call("GET", "/v1/topics/room/messages", "");
+    let freeing = async {
+        until(async || server.api.answers.held_by("all") > 0).await;
+        drop(other);
+    };
+    let (list, ()) = tokio::join!(listing, freeing);
+    assert_eq!((list.status.as_u16(), list.json()["messages"].as_array().unwrap().len()), (200, 1), "{list:?}");
+    drop(all);
+}
+
+#[tokio::test]
+async fn a_large_answer_without_room_is_refused() {
+    let (server, taken) = crowded(Duration::from_millis(100)).await;
     let batch = "{\"op\":\"message\",\"topic\":\"room\",\"data\":2}\n".repeat(100);
     let lines = [("content-type", "application/x-ndjson")];
     let (list, batched, small) = tokio::join!(
@@ -144,4 +167,20 @@ async fn a_large_answer_waits_for_room() {
     // Nothing of the batch was done.
     let list = server.call("GET", "/v1/topics/room/messages", "").await;
     assert_eq!(list.json()["messages"].as_array().unwrap().len(), 1, "{list:?}");
+}
+
+#[tokio::test]
+async fn figures_and_the_fleet_do_not_wait_for_lists() {
+    let (server, _taken) = crowded(Duration::from_millis(100)).await;
+    for (path, status) in [("/v1/topics", 429), ("/metrics", 200), ("/v1/fleet", 200)] {
+        assert_eq!(server.call("GET", path, "").await.status, status, "{path}");
+    }
+    // They have room of their own, a share for each caller.
+    let fleet_size_max = settings().limits.fleet_size_max;
+    let mut own = Vec::new();
+    for _ in 0..2 {
+        own.push(server.api.fleets.wait("all", fleet_size_max, DEADLINE).await.unwrap());
+    }
+    let by = |key| server.call_as(key, "GET", "/metrics", &[], "");
+    assert_eq!((by(KEY).await.status.as_u16(), by("slk_reader").await.status.as_u16()), (429, 200));
 }
