@@ -112,8 +112,7 @@ async fn demo(executor: Rc<LocalExecutor<'static>>, options: Options) -> Result<
     let (server_tls, section) = tls.map_or((None, String::new()), |tls| (Some(tls.server), tls.section));
     let secret = secret()?;
     let unknown_link = format!("这个演示只有一个房间：/s/{0} · This demo has one room: /s/{0}", stage::LINK);
-    let business =
-        Server::new(settings(secret.clone().into_bytes()), &unknown_link);
+    let business = Server::new(settings(secret.clone().into_bytes()), &unknown_link);
     let stage = Stage::new(Rc::clone(&business), share.clone()).map_err(|error| error.to_string())?;
 
     let business_server = async {

@@ -19,8 +19,8 @@ use wire::{
 use super::{
     PublishError, Settings, cut,
     event::{Event, NotOpen, RelayId},
-    relay::{Relay, Topics},
     receipts::Receipts,
+    relay::{Relay, Topics},
     session::{Ended, Input, Session},
     topic::Topic,
 };

@@ -28,6 +28,7 @@ pub(crate) enum Came {
 #[derive(Clone, Copy, Debug)]
 struct Row {
     topic: u32,
+    came: Duration,
     /// Where it came from last: the answer goes there.
     relay: RelayId,
     page: u32,
@@ -45,10 +46,13 @@ pub(crate) struct Receipts {
 impl Receipts {
     /// A message came. One of another topic is another one, whatever its id.
     pub fn come(&mut self, now: Duration, rows_max: usize, id: MessageId, from: (u32, RelayId, u32)) -> Came {
-        while let Some((at, oldest)) = self.order.front()
-            && (now.saturating_sub(*at) >= KNOWN || self.order.len() >= rows_max.max(1))
+        while let Some((came, oldest)) = self.order.front()
+            && (now.saturating_sub(*came) >= KNOWN || self.order.len() >= rows_max.max(1))
         {
-            self.rows.remove(oldest);
+            // One that was forgotten, and came again since, has a newer entry.
+            if self.rows.get(oldest).is_some_and(|row| row.came == *came) {
+                self.rows.remove(oldest);
+            }
             self.order.pop_front();
         }
         let (topic, relay, page) = from;
@@ -58,11 +62,11 @@ impl Receipts {
                 if row.is_received { Came::Received } else { Came::Again }
             }
             Some(row) => {
-                *row = Row { topic, relay, page, is_received: false };
+                *row = Row { topic, came: row.came, relay, page, is_received: false };
                 Came::First
             }
             None => {
-                self.rows.insert(id, Row { topic, relay, page, is_received: false });
+                self.rows.insert(id, Row { topic, came: now, relay, page, is_received: false });
                 self.order.push_back((now, id));
                 Came::First
             }
@@ -79,9 +83,7 @@ impl Receipts {
 
     /// A message was not received after all: if it comes again, it is new.
     pub fn forget(&mut self, id: &MessageId) {
-        if self.rows.remove(id).is_some() {
-            self.order.retain(|(_, other)| other != id);
-        }
+        self.rows.remove(id);
     }
 }
 
@@ -133,8 +135,10 @@ mod tests {
         assert_eq!(receipts.come(at(3), 9, [1; 16], (8, RelayId(1), 5)), Came::First, "another topic's");
         assert_eq!(receipts.come(at(4), 9, [2; 16], from(1, 5)), Came::First);
         receipts.forget(&[2; 16]);
-        assert_eq!((receipts.received(&[2; 16]), receipts.order.len()), (None, 1));
+        assert_eq!((receipts.received(&[2; 16]), receipts.rows.len()), (None, 1));
         assert_eq!(receipts.come(at(5), 9, [2; 16], from(1, 5)), Came::First);
+        assert_eq!(receipts.come(at(602), 9, [3; 16], from(1, 5)), Came::First);
+        assert_eq!(receipts.come(at(604), 9, [2; 16], from(1, 5)), Came::Again, "it came again at 5 s");
     }
 
     #[test]

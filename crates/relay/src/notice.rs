@@ -47,9 +47,7 @@ impl OwnNotice {
             Self::Uplink { standing } => Notice::Uplink { up: standing.is_some(), standing },
             Self::Alive => Notice::Alive,
             Self::Receipt { id, receipt: Receipt::Sent } => Notice::Sent { id },
-            Self::Receipt { id, receipt: Receipt::Unsent(why) } => {
-                Notice::Error { reason: why.reason(), id: Some(id) }
-            }
+            Self::Receipt { id, receipt: Receipt::Unsent(why) } => Notice::Error { reason: why.reason(), id: Some(id) },
             Self::Error { reason } => Notice::Error { reason, id: None },
             Self::Ping => Notice::Ping,
         };

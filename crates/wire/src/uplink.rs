@@ -535,7 +535,9 @@ pub fn decode_any_to_business(bytes: &[u8]) -> Result<ToBusiness<'_>, (usize, Fa
     match frame {
         ToBusiness::Hello { relay, .. } => at_most(bytes, "relay", relay.as_bytes(), REASON_SIZE_MAX)?,
         ToBusiness::Subscribe { link, .. } => at_most(bytes, "link", link.as_bytes(), LINK_SIZE_MAX)?,
-        ToBusiness::PageMessage { data, .. } | ToBusiness::Send { data, .. } => at_most(bytes, "data", data.as_bytes(), PAGE_DATA_SIZE_MAX)?,
+        ToBusiness::PageMessage { data, .. } | ToBusiness::Send { data, .. } => {
+            at_most(bytes, "data", data.as_bytes(), PAGE_DATA_SIZE_MAX)?
+        }
         ToBusiness::Features { words } => at_most(bytes, "words", words.as_bytes(), FEATURES_SIZE_MAX)?,
         _ => {}
     }

@@ -18,6 +18,8 @@ const LISTED_SIZE_MAX: usize = 128 << 10;
 const RELAY_SHOWN_SIZE_MAX: usize = 4 << 10;
 /// The text of all metrics, in bytes: none of it is about one relay.
 const METRICS_SIZE_MAX: usize = 16 << 10;
+/// Pages' messages with an id that are known for 10 minutes, and not passed on twice.
+pub(super) const RECEIPTS_MAX: usize = 1 << 16;
 /// An answer of the API waits this long for room.
 const ROOM_TIME: Duration = Duration::from_secs(10);
 

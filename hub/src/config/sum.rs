@@ -11,7 +11,7 @@ use wire::{LINK_SIZE_MAX, PAGE_DATA_SIZE_MAX, REASON_SIZE_MAX, uplink::FRAME_SIZ
 
 use super::{
     Config,
-    settings::{kib, size},
+    settings::{RECEIPTS_MAX, kib, size},
 };
 use crate::{
     http::BODIES_SIZE_MAX,
@@ -39,6 +39,8 @@ const STRANGERS: usize = 16;
 const CALL: usize = 4 * BODY_SIZE_MAX + TLS + ROW;
 /// An event under way to the webhook, as it is and as JSON, where a byte may become six.
 const EVENT: usize = ROW + 7 * PAGE_DATA_SIZE_MAX + ROW;
+/// A page's message that is known, with its place in the order, in bytes.
+const RECEIPT: usize = 128;
 /// A line of the file of revocations, in bytes, where a byte of the reason may become six.
 const LINE: usize = 128 + 6 * REASON_SIZE_MAX;
 
@@ -61,7 +63,7 @@ fn bodies(largest: usize) -> usize {
 }
 
 /// What holds memory, and how much at most, in bytes.
-pub(super) fn terms(config: &Config) -> [(&'static str, usize); 17] {
+pub(super) fn terms(config: &Config) -> [(&'static str, usize); 18] {
     let numbers = &config.numbers;
     let times = |count: u32, each: usize| size(count).saturating_mul(each);
     // All frames that wait for one relay but publications, and a row for each of its topics.
@@ -101,6 +103,7 @@ pub(super) fn terms(config: &Config) -> [(&'static str, usize); 17] {
             "grants and denials",
             times(numbers.grants, 2 * ROW).saturating_add(denials.saturating_mul(ROW + REASON_SIZE_MAX)),
         ),
+        ("pages' messages of the last 10 minutes", RECEIPTS_MAX * RECEIPT),
         ("webhook: calls under way", calls.saturating_mul(CALL)),
         ("webhook: events that wait", times(numbers.notices, ROW + PAGE_DATA_SIZE_MAX)),
         ("webhook: events under way", batches.saturating_mul(EVENT)),
