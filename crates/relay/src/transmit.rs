@@ -19,7 +19,7 @@ use super::{
     log::Kind,
     notice::OwnNotice,
     position::Cursor,
-    session::{Half, Pace, Session},
+    session::{Half, Pace},
     subscription::{Live, Stage},
     texts::Reason,
     time::Instant,
