@@ -16,7 +16,7 @@ use smol::{Timer, channel};
 
 use super::{
     clip::{self, Player},
-    clock,
+    clock, hex,
     lines::{Chapter, HOST, Kind},
     script::{Cue, Script},
     watchers::{Note, Watchers},
@@ -398,8 +398,7 @@ impl Stage {
                 fields.insert("from".to_owned(), from.into());
             }
             if let Some(author) = author {
-                let digits: String = author.iter().map(|byte| format!("{byte:02x}")).collect();
-                fields.insert("author".to_owned(), digits.into());
+                fields.insert("author".to_owned(), hex(&author).into());
             }
         }
         self.publish(Track::Messages, Part::Whole, message.to_string().as_bytes());

@@ -17,6 +17,7 @@ use super::{
     cursor::{Ahead, ahead, epoch_cursors},
     draft::{Draft, Effect, Lockstep, Segment, What},
     log::Kind,
+    negotiated::{ANY, DOWN},
     notice::OwnNotice,
     position::Cursor,
     session::{Half, Pace},
@@ -25,7 +26,6 @@ use super::{
     time::Instant,
     topic::{init_log_index, log_track},
     traffic::Share,
-    uplink_connection::{ANY, DOWN},
 };
 use wire::Track;
 
