@@ -339,9 +339,7 @@ impl Stage {
         let events = self.business.events();
         while let Ok(event) = events.recv().await {
             match event {
-                Event::Audience { .. } => {
-                    self.show();
-                }
+                Event::Audience { .. } => self.show(),
                 Event::PageMessage { page, data, author, id, .. } => {
                     let (from, text) = (format!("guest #{page}"), data.trim());
                     let is_taken = text.is_empty() || self.message_by(Some(author), &from, Kind::Text, text).is_ok();
