@@ -12,10 +12,12 @@
 //! http.rs    -- upgrade -> pages.rs
 //! ```
 
+mod assets;
 mod boundary;
 mod budget;
 mod card;
 mod challenge;
+mod coding;
 pub mod connection;
 mod console;
 mod delivery;
