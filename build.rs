@@ -1,8 +1,8 @@
 //! The build script: puts the time of the source into the binary, the floor of the clock for
 //! certificates (`src/daemon/tls/verify.rs`), and compresses the page's files (`build/assets.rs`).
 //!
-//! The time is `SOURCE_DATE_EPOCH`, else the commit's time, else that of the newest entry in Debian's
-//! changelog, which a tarball has too. Never the time of the build: builds are reproducible.
+//! The time is `SOURCE_DATE_EPOCH`, else the commit's, else that of the newest entry in Debian's
+//! changelog, which a tarball has too. Never that of the build: builds are reproducible.
 
 #[path = "build/assets.rs"]
 mod assets;

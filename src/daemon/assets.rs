@@ -6,12 +6,14 @@
 //! term of the memory sum. Refuses
 //! nothing. Knows no socket and no link: `head.rs` asks for a file, `http.rs` for the share page.
 
+pub mod coding;
+
 use std::iter;
 use std::sync::OnceLock;
 
 use miniz_oxide::inflate::decompress_slice_iter_to_slice;
 
-use super::coding::{Coding, VARY};
+use self::coding::{Coding, VARY};
 use super::request::Request;
 use super::response::Response;
 

@@ -21,8 +21,8 @@ const COVER_SIZE_MAX: usize = 2048;
 /// for.
 const COVER_ESCAPED_SIZE_MAX: usize = 3072;
 
-/// The part of the share page that is the link's: a title, and tags if there is a state. `frame` is the page protocol's `state`; `url` is
-/// the page's public URL, if it is configured.
+/// The part of the share page that is the link's: a title, and tags if there is a state. `frame` is
+/// the page protocol's `state`; `url` is the page's public URL, if it is configured.
 pub fn tags(frame: Option<&[u8]>, url: Option<&str>) -> String {
     let [state] = frame.and_then(Value::read).map_or([None], |frame| frame.last(["data"]));
     let Some(state) = state else { return titled(TITLE, "") };
@@ -139,7 +139,7 @@ impl fmt::Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::{assets, coding::Coding};
+    use crate::daemon::assets::{self, coding::Coding};
     use wire::{Track, page::Encoded, uplink::Part};
 
     /// The whole page, as a peer gets it that says nothing of codings.

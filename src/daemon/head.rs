@@ -7,12 +7,12 @@
 
 use std::net::IpAddr;
 
-use super::coding::Coding;
+use super::assets::{self, coding::Coding};
 pub use super::request::{HEAD_SIZE_MAX, size};
 use super::request::{HEADERS_MAX, Request, is_plain_host};
 pub use super::response::Response;
+use super::upgrade;
 pub use super::upgrade::Upgrade;
-use super::{assets, upgrade};
 use crate::config::Pages;
 use wire::is_link;
 

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
-use super::assets::{self, SCRIPT_SOURCE};
-use super::coding::VARY;
+use super::assets::{self, SCRIPT_SOURCE, coding::VARY};
 use super::connection::Connection;
 use super::delivery::{end, finish, send, send_and_stay};
 use super::exchange::{first_byte, read_head_on, readable, timely};
@@ -298,7 +297,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::daemon::coding::Coding;
+    use crate::daemon::assets::coding::Coding;
 
     #[test]
     fn the_policy_names_the_script_that_is_served() {

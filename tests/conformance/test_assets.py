@@ -21,7 +21,7 @@ FILES = [
     ("/assets/share.js", "share.js", "text/javascript; charset=utf-8", False),
     ("/assets/share.css", "share.css", "text/css; charset=utf-8", False),
 ]
-#: Bytes that a browser receives before a first view is whole, with their heads. Whoever lowers them lowers this, too.
+#: Bytes that a browser receives for a first view, heads included. Whoever lowers them lowers this.
 FIRST_VIEW_SIZE_MAX = 33_000
 BROWSER = {"Accept-Encoding": "gzip, deflate, br, zstd"}
 SHORT, LONG = "public, max-age=300", "public, max-age=31536000, immutable"
