@@ -144,17 +144,20 @@ pub fn page_json(data: &[u8]) {
                     let _ = is_link(&link);
                 }
                 Request::Unsubscribe { topic } => assert!(is_number(&value["topic"], topic.into())),
-                Request::Send { topic, data } => {
+                Request::Send { topic, data, id } => {
                     assert!(is_number(&value["topic"], topic.into()));
                     assert_eq!(value["data"].as_str(), Some(&*data));
+                    let digits = id.map(|id| format!("{:032x}", u128::from_be_bytes(id)));
+                    assert_eq!(value["id"].as_str(), digits.as_deref());
                 }
+                Request::Ping => assert_eq!(value["type"].as_str(), Some("ping")),
             }
         }
         Err(reason) => assert!(!reason.is_empty()),
     }
     // A page can send any text.
     let said = serde_json::json!({"type": "send", "topic": 7, "data": text, "more": [text]}).to_string();
-    assert_eq!(decode_request(&said), Ok(Request::Send { topic: 7, data: text.into() }));
+    assert_eq!(decode_request(&said), Ok(Request::Send { topic: 7, data: text.into(), id: None }));
     // A notice is JSON whatever its reason contains.
     let reason: String = text.chars().take(60).collect();
     let frame = Notice::Denied { id: 1, reason: &reason, retry_ms: Some(1) }.encode();

@@ -515,11 +515,15 @@ mod tests {
         rig.tell(ToRelay::Sent { page: 1, id: [1; 16] });
         rig.tell(ToRelay::Sent { page: 9, id: [1; 16] });
         assert_eq!(rig.read(page), [sent(0xab), sent(1)]);
-        for text in [r#""id":"1""#, r#""id":7"#, &format!(r#""id":"{}""#, "0g".repeat(16))] {
+        for text in [r#""id":"1""#, &format!(r#""id":"{}""#, "0g".repeat(16))] {
             let other = rig.page();
             rig.say(other, &format!(r#"{{"type":"send","topic":7,"data":"a",{text}}}"#));
             assert!(rig.read(other)[0].contains("128 random bits"), "{text}");
         }
+        let other = rig.page();
+        rig.subscribe(other, 1, "link");
+        rig.say(other, r#"{"type":"send","topic":7,"data":"d","id":7}"#);
+        assert_eq!(rig.said(), ["PageMessage 4 d"], "an id of another type is an unknown field");
     }
 
     #[test]
