@@ -215,7 +215,7 @@ async def nobody(t):
         await relay.none("Sent", 1)
         await relay.barrier()
     assert not receiver.events
-    # A reload that turns events on holds for who asks next; one that turns them off, for messages too.
+    # A reload that turns them on holds for who asks next; off, for messages too.
     (t.directory / "webhook").write_text(SECRET + "\n")
     await signed.reload(webhook=receiver.section())
     end = await t.relay_end(signed)

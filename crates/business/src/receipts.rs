@@ -77,7 +77,11 @@ impl Receipts {
 
     /// A message was not received after all: if it comes again, it is new.
     pub fn forget(&mut self, key: &Key) {
-        self.rows.remove(key);
+        let is_newest = self.order.back().is_some_and(|(_, newest)| newest == key);
+        // One that was never received takes no place from others.
+        if self.rows.remove(key).is_some() && is_newest {
+            self.order.pop_back();
+        }
     }
 }
 
@@ -153,5 +157,19 @@ mod tests {
         assert_eq!(come(599, 4), Came::Again);
         assert_eq!(come(602, 4), Came::First, "ten minutes have passed");
         assert_eq!((receipts.rows.len(), receipts.order.len()), (1, 1));
+    }
+
+    #[test]
+    fn messages_that_are_forgotten_at_once_displace_no_others() {
+        let mut receipts = Receipts::default();
+        let mut come = |n: u8| receipts.come(at(0), 3, (7, [n; 16]), (RelayId(1), 5));
+        assert_eq!([1, 2].map(&mut come), [Came::First; 2]);
+        for n in 3..100 {
+            let key = (7, [n; 16]);
+            assert_eq!(receipts.come(at(0), 3, key, (RelayId(1), 5)), Came::First);
+            receipts.forget(&key);
+        }
+        assert_eq!((receipts.rows.len(), receipts.order.len()), (2, 2));
+        assert_eq!(receipts.come(at(0), 3, (7, [1; 16]), (RelayId(1), 5)), Came::Again);
     }
 }
