@@ -11,6 +11,7 @@ use heapless::String;
 
 use super::{
     Relay,
+    negotiated::DOWN,
     rate::Rate,
     receipts::{Receipt, Unsent},
     session::{Close, Half, Session},
@@ -18,7 +19,6 @@ use super::{
     table::Id,
     texts::{Reason, shortened},
     time::Instant,
-    uplink_connection::DOWN,
 };
 use wire::{
     PAGE_DATA_SIZE_MAX,
@@ -274,7 +274,7 @@ impl Relay {
         let page = self.sessions[page].number();
         let frame = match id {
             None => ToBusiness::PageMessage { topic, page, data },
-            Some(_) if !self.uplink.knows_receipts => return Err(Unsent::NoReceipts),
+            Some(_) if !self.uplink.negotiated.has_receipts => return Err(Unsent::NoReceipts),
             Some(id) => ToBusiness::Send { topic, page, id, data },
         };
         self.uplink.send_of_page(&frame).map(|_| ()).ok_or(Unsent::Unreachable)

@@ -17,15 +17,15 @@ use super::{
     cursor::{Ahead, ahead, epoch_cursors},
     draft::{Draft, Effect, Lockstep, Segment, What},
     log::Kind,
+    negotiated::{ANY, DOWN},
     notice::OwnNotice,
     position::Cursor,
-    session::{Half, Pace, Session},
+    session::{Half, Pace},
     subscription::{Live, Stage},
     texts::Reason,
     time::Instant,
     topic::{init_log_index, log_track},
     traffic::Share,
-    uplink_connection::{ANY, DOWN},
 };
 use wire::Track;
 

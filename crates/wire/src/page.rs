@@ -110,7 +110,7 @@ impl<'a> Encoded<'a> {
 pub type MessageId = [u8; 16];
 
 /// What a page may use besides what every relay has, and who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Whether a `send` with an id is answered.
     pub receipts: bool,

@@ -274,7 +274,6 @@ impl Page {
             "alive" => Ok(()),
             "sent" => {
                 let id = message_id(&frame["id"])?;
-                ensure!(self.ids.contains(&id), "the page never sent that");
                 let told = self.told.entry(id).or_default();
                 *told += 1;
                 let most = truth.confirmed.get(&(self.number, id)).copied().unwrap_or(0);
@@ -329,7 +328,9 @@ impl Page {
         self.passed.push(ask.at);
         ensure!(!self.views.contains_key(&topic), "the page has the topic already");
         let messages = ask.since.filter(|&(of, next)| of == epoch && next > 0).map(|(_, next)| next);
-        let last = truth.received.get(&topic).filter(|last| last.0 == epoch).map_or(0, |last| last.1[1]);
+        // None if that epoch has ended since: the notice's end was read late.
+        let received = truth.received.get(&topic).filter(|last| last.0 == epoch).map(|last| last.1[1]);
+        let last = received.unwrap_or(0);
         let is_slow = messages.is_some_and(|next| next > last) && truth.replay_is_late;
         let beyond = ask.beyond
             || messages.is_some_and(|next| next > truth.archive.next(topic, epoch, Track::Messages))
@@ -341,7 +342,7 @@ impl Page {
             messages,
             beyond,
             claimed: messages.is_some_and(|next| next > last),
-            from_base: last == 0,
+            from_base: received == Some(0),
             media: [Media::default(); 2],
         };
         self.views.insert(topic, view);
