@@ -259,8 +259,8 @@ async def silence(t):
 async def links(t):
     hub = await t.hub()
     relay = await t.relay_end(hub)
-    ask = await relay.accepted(await hub.link("room", ttl_s=100, shared=True, replay=7))
-    assert (ask.shared, ask.replay) == (True, 7) and 1 <= ask.ttl_s <= 100, ask
+    ask = await relay.accepted(await hub.link("room", ttl_s=100, shared=True, page_messages=True, replay=7))
+    assert (ask.shared, ask.page_messages, ask.replay) == (True, True, 7) and 1 <= ask.ttl_s <= 100, ask
     alone = await relay.accepted(await hub.link("room", shared=False, replay=0), address="192.0.2.7", origin="https://a.example")
     assert (alone.shared, alone.replay, alone.topic) == (False, 0, ask.topic), alone
     link = await hub.link("room")

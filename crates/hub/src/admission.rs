@@ -62,7 +62,7 @@ pub struct Settings {
     pub ttl_s: u32,
     /// In `dev`: messages for a late page.
     pub replay: u16,
-    /// Whether somebody is told what pages send: if not, no grant lets them. In `dev` all may.
+    /// In `dev`: whether pages may send.
     pub page_messages: bool,
     /// Webhook calls under way.
     pub calls_max: usize,

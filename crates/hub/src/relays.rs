@@ -153,11 +153,7 @@ impl Hub {
     pub(crate) fn decided(&mut self, now: Duration, asker: Asker, decision: Decision) {
         match decision {
             Decision::Deny(reason) => self.deny(&asker, &reason),
-            Decision::Admit(topic, mut grant) => {
-                // What nobody would be told, no page is let send, whatever its link says.
-                grant.page_messages &= self.admission.settings().page_messages;
-                self.admit(now, topic, asker, grant);
-            }
+            Decision::Admit(topic, grant) => self.admit(now, topic, asker, grant),
         }
     }
 

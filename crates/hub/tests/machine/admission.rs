@@ -219,32 +219,6 @@ fn a_signed_link_says_what_it_shows_until_its_end() {
 }
 
 #[test]
-fn where_nobody_is_told_what_pages_send_none_may() {
-    let key = LinkKey { id: 1, key: vec![9; 32] };
-    let settings = with(|admission| {
-        (admission.links, admission.keys) = (Links::SignedOrWebhook, vec![key.clone()]);
-        admission.page_messages = false;
-    });
-    let told = admission::Settings { page_messages: true, ..settings.admission.clone() };
-    let mut rig = Rig::new(settings);
-    let mut relay = rig.connect("box", SECRET);
-    let end_s = (rig.moment().unix_us / 1_000_000) as u32 + 400;
-    let signed = Signed { topic: name("room"), shared: false, page_messages: true, replay: 7, end_s };
-    let link = sign(&key, &signed, [1, 2, 3, 4]);
-    for expected in [false, true] {
-        rig.ask(&mut relay, &link);
-        rig.ask(&mut relay, "asked-for");
-        if !expected {
-            rig.verdict(accept("room"));
-        }
-        let may: Vec<bool> = granted(&rig.hear(&mut relay)).iter().map(|(_, grant)| grant.page_messages).collect();
-        assert_eq!(may, [expected; 2]);
-        // A reload says that somebody is: also for what was granted before.
-        rig.hub.set_admission(told.clone());
-    }
-}
-
-#[test]
 fn in_dev_a_link_is_the_name_of_its_topic() {
     let mut rig = Rig::new(settings());
     let mut relay = rig.connect("box", SECRET);
