@@ -343,14 +343,3 @@ async def whole(t):
     await again.until("sent", id=id)
     assert len({event["id"] for event in receiver.seen("page.message", message_id=id)}) == 1
     assert not [event for _, event in other.events.history if event["type"] == "sent"]
-
-
-@test("where nobody is told of events a page is told that its room takes no messages")
-async def muted(t):
-    hub = await t.hub()
-    page = await t.page(await t.box(hub))
-    told = await page.join(await hub.link("room", page_messages=True), timeout=30 * SLACK)
-    assert not told["page_messages"], told
-    id = os.urandom(16).hex()
-    page.send(told["topic"], "hello", id)
-    assert "takes no messages" in (await page.expect("error", id=id))["reason"]
