@@ -78,7 +78,7 @@ const words = chinese ? {
   uplink: "Waiting for the room…", busy: "Trying again soon…", ended: "Ended",
   endedTitle: "This room has ended", endedText: "If it opens again, this page reconnects by itself.", reopened: "The room is open again",
   denied: "This link can’t be opened", deniedText: "It may have expired, or the room was closed.", badLink: "This link is incomplete. Check it and open it again.", again: "Try again",
-  tooLong: "That message is too long", slow: "Too fast. Wait a moment.", notSent: "Not sent", sending: "Sending…", unsure: "May not have been sent", outbox: "Messages that are not sent yet", about: (fate, text) => `${fate}: ${text}`,
+  tooLong: "That message is too long", slow: "Too fast, wait a moment", notSent: "Not sent", sending: "Sending…", unsure: "May not have been sent", outbox: "Messages that are not sent yet", about: (fate, text) => `${fate}: ${text}`,
   you: "you", drop: "Remove", outboxFull: "Send or remove the waiting messages first",
   joined: "joined", gave: "sent a gift",
   noPicture: "This browser can’t show this room’s picture.", noSound: "This browser can’t play this room’s sound.",
@@ -570,14 +570,17 @@ function unveil(line) {
 }
 
 function close(line) {
-  const hadFocus = line.contains(document.activeElement);
+  veil(line);
   line.remove();
-  veil();
-  if (hadFocus) ($.outbox.querySelector(".line:not([hidden])") || $.messages).focus({ preventScroll: true });
 }
 
-function veil() {
-  $.outbox.hidden = [...$.outbox.children].every(({ hidden }) => hidden);
+/** Hides a line. Its focus goes to the next one, or else to the messages. */
+function veil(line) {
+  const hadFocus = line.contains(document.activeElement);
+  line.hidden = true;
+  const next = [...$.outbox.children].find(({ hidden }) => !hidden);
+  if (hadFocus) (next || $.messages).focus({ preventScroll: true });
+  $.outbox.hidden = !next;
 }
 
 /** A line of one's own was published: it is not shown twice while its receipt is under way. */
@@ -585,8 +588,7 @@ function arrived(text) {
   const line = [...$.outbox.children].find(({ dataset, firstChild }) => dataset.state === "sending" && !("arrived" in dataset) && firstChild.textContent === text);
   if (!line) return;
   line.dataset.arrived = "";
-  line.hidden = true;
-  veil();
+  veil(line);
 }
 
 // ------------------------------------------------------------------------------------------- start
