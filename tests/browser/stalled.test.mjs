@@ -93,6 +93,7 @@ scene("a stalled picture stays with a spinner, the dead line is told, and all co
   await tab.until("its stage has grown", () => document.querySelector("#stage").getAnimations().length === 0 && document.querySelector("#stage").dataset.mode === "video");
   const before = await boxes(tab);
   assert.equal(await tab.run(spins), false);
+  await tab.run(watch); // from here on
 
   line.hold();
   await tab.until("the spinner", spins);
