@@ -5,30 +5,11 @@
  */
 
 import assert from "node:assert/strict";
-import { part, VIDEO } from "./business.mjs";
-import { fragment, picture, PICTURE_MIME } from "./clip.mjs";
+import { film } from "./film.mjs";
 import { scene, sleep } from "./stage.mjs";
 
-const CHUNK = 8; // frames
-const DURATION = picture.frames[0].duration / picture.scale;
 const BOXES = ["#stage", "#video", "#about", "#composer", "#say", "#chat"];
 const NETWORK = /WebSocket connection to .* failed|ERR_INTERNET_DISCONNECTED/;
-
-/** A camera in real time; `stop` ends it. */
-function film(room) {
-  let next = 0;
-  const roll = () => {
-    const end = next + CHUNK;
-    room.publish(VIDEO, next % picture.keyframes === 0 ? part.start : part.continue, fragment(picture, next, end));
-    next = end;
-  };
-  assert.equal(picture.keyframes % CHUNK, 0);
-  room.publish(VIDEO, part.init(PICTURE_MIME), picture.init);
-  roll();
-  const began = performance.now();
-  const timer = setInterval(() => { while (next * DURATION * 1000 < performance.now() - began + CHUNK * DURATION * 1000) roll(); }, 50);
-  return { stop: () => clearInterval(timer) };
-}
 
 /** A room behind a line that can be held. */
 async function setUp(stage, { receipts = true, filmed = false } = {}) {
