@@ -62,7 +62,7 @@ const words = chinese ? {
   uplink: "等待房间恢复…", busy: "稍后自动重试…", ended: "已结束",
   endedTitle: "房间已结束", endedText: "如果重新开播，这里会自动恢复。", reopened: "房间重新开放了",
   denied: "无法打开这个链接", deniedText: "它可能已过期，或房间已关闭。", badLink: "这个链接不完整，请检查后重新打开。", again: "重试",
-  tooLong: "消息太长了", slow: "发送太快，请稍等一下", notSent: "未发送", sending: "发送中…", unsure: "不确定是否已发送", outbox: "尚未发送的消息", about: (fate, text) => `${fate}：${text}`,
+  tooLong: "消息太长了", slow: "发送太快", notSent: "未发送", sending: "发送中…", unsure: "可能未发送", outbox: "尚未发送的消息", about: (fate, text) => `${fate}：${text}`,
   you: "我", drop: "移除", outboxFull: "请先处理未发送的消息",
   joined: "进入了房间", gave: "送出了礼物",
   noPicture: "这里有画面，但当前浏览器无法显示。", noSound: "这里有声音，但当前浏览器无法播放。",
@@ -78,7 +78,7 @@ const words = chinese ? {
   uplink: "Waiting for the room…", busy: "Trying again soon…", ended: "Ended",
   endedTitle: "This room has ended", endedText: "If it opens again, this page reconnects by itself.", reopened: "The room is open again",
   denied: "This link can’t be opened", deniedText: "It may have expired, or the room was closed.", badLink: "This link is incomplete. Check it and open it again.", again: "Try again",
-  tooLong: "That message is too long", slow: "Too fast, wait a moment", notSent: "Not sent", sending: "Sending…", unsure: "May not have been sent", outbox: "Messages that are not sent yet", about: (fate, text) => `${fate}: ${text}`,
+  tooLong: "That message is too long", slow: "Too fast", notSent: "Not sent", sending: "Sending…", unsure: "Maybe not sent", outbox: "Messages that are not sent yet", about: (fate, text) => `${fate}: ${text}`,
   you: "you", drop: "Remove", outboxFull: "Send or remove the waiting messages first",
   joined: "joined", gave: "sent a gift",
   noPicture: "This browser can’t show this room’s picture.", noSound: "This browser can’t play this room’s sound.",
@@ -524,7 +524,7 @@ function watchComposer() {
 
 /** Sends a line, and shows it until it is known what became of it. */
 function post(text) {
-  const [line, fate, acts] = [make("div", "line"), make("span", "fate"), make("span", "acts")];
+  const [line, fate, acts] = [make("div", "outgoing"), make("span", "fate"), make("span", "acts")];
   const [again, drop] = [make("button", "", words.again), make("button", "", words.drop)];
   line.append(make("bdi", "text", text), fate, acts);
   acts.append(again, drop);

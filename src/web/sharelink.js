@@ -1020,6 +1020,7 @@ class Player {
   #failures = 0;
   #resumeAt = 0;
   #timer = 0;
+  #ticked = 0; // where the element was at the last tick
   #status = "none";
 
   constructor(name, { lag, muted, notify }) {
@@ -1428,6 +1429,10 @@ class Player {
   #tick() {
     if (this.#fed && this.#liveAt !== null && now() - Math.max(this.#fed, this.#liveAt) > IDLE * 1000) this.#report("idle");
     if (!this.#source) return;
+    // Not every stall ends with an event.
+    const { currentTime, readyState, seeking } = this.#element;
+    if (this.#status === "stalled" && currentTime > this.#ticked && readyState > 2 && !seeking) this.#report("playing");
+    this.#ticked = currentTime;
     if (this.#status === "playing" && this.#failures && now() - this.#resumeAt > 30_000) this.#failures = 0;
     this.#steer(false);
   }

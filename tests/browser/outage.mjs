@@ -124,7 +124,7 @@ async function type(tab, business, number, at) {
   await sleep(Math.max(0, TYPED_OUTAGE * 1000 - (Date.now() - lost)));
   returnNetwork();
   await tab.until("it is live", () => document.querySelector("#connection-text").textContent === "Live" && document.documentElement.dataset.state === "open");
-  await tab.until("nothing waits", () => !document.querySelector("#outbox .line"));
+  await tab.until("nothing waits", () => !document.querySelector("#outbox .outgoing"));
   await sleep(2_500); // what is still on its way
   const taken = business.heard.filter((message) => message.text === text && message.isNew).length;
   const came = business.heard.filter((message) => message.text === text).length;

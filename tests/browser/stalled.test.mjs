@@ -65,7 +65,7 @@ const isPicture = (tab) => tab.run(() => {
 const said = (tab, word) => tab.until(`the page says ${word}`, (wanted) => document.querySelector("#connection-text").textContent === wanted, word);
 const spins = () => getComputedStyle(document.querySelector("#spinner")).visibility === "visible";
 /** Runs in the page: the lines that are shown as not sent: state and text. */
-const outbox = () => [...document.querySelectorAll("#outbox .line")].filter((line) => line.checkVisibility())
+const outbox = () => [...document.querySelectorAll("#outbox .outgoing")].filter((line) => line.checkVisibility())
   .map((line) => `${line.dataset.state}: ${line.querySelector(".text").textContent}`).join();
 
 scene("a stalled picture stays with a spinner, the dead line is told, and all comes back", async (stage) => {
@@ -85,7 +85,7 @@ scene("a stalled picture stays with a spinner, the dead line is told, and all co
 
   // What is typed now is pending, in the same place throughout the outage.
   await tab.write("#say", "typed in the outage");
-  await tab.until("it is pending", () => document.querySelector("#outbox .line")?.checkVisibility());
+  await tab.until("it is pending", () => document.querySelector("#outbox .outgoing")?.checkVisibility());
   assert.equal(await tab.run(outbox), "sending: typed in the outage");
   assert.equal(await tab.run(() => document.querySelector("#say").value), "");
   assert.deepEqual(await boxes(tab), before, "the pending line moved something");
@@ -102,7 +102,7 @@ scene("a stalled picture stays with a spinner, the dead line is told, and all co
   await said(tab, "Live");
   await tab.plays("#video", Date.now() + 20_000);
   await tab.until("the spinner goes", () => getComputedStyle(document.querySelector("#spinner")).visibility === "hidden");
-  await tab.until("the line is sent", () => !document.querySelector("#outbox .line") && document.querySelector("#messages").innerText.includes("typed in the outage"));
+  await tab.until("the line is sent", () => !document.querySelector("#outbox .outgoing") && document.querySelector("#messages").innerText.includes("typed in the outage"));
   assert.deepEqual(await boxes(tab), before, "the return moved something");
   await sleep(1_000);
   assert.equal(business.heard.filter(({ text, isNew }) => isNew && text === "typed in the outage").length, 1);
@@ -115,6 +115,17 @@ scene("a stalled picture stays with a spinner, the dead line is told, and all co
   const at = (found) => seen.findIndex(found);
   assert.ok(at(({ waits }) => waits) < at(({ word }) => word === "Reconnecting…"), "the spinner comes first");
   assert.deepEqual((await words(tab)).filter((word) => word !== "Joining…"), ["Live", "Reconnecting…", "Live"]);
+});
+
+scene("the spinner goes where the picture moves, though no event said so", async (stage) => {
+  const { camera, tab } = await setUp(stage, { filmed: true });
+  await tab.plays("#video");
+  await tab.run(watch);
+  await tab.run(() => document.querySelector("#video").dispatchEvent(new Event("waiting")));
+  await tab.until("it turned", () => window.seen.some(({ waits }) => waits));
+  await tab.until("it stopped", () => !window.seen[window.seen.length - 1].waits);
+  await tab.plays("#video");
+  camera.stop();
 });
 
 scene("a picture that its host ended leaves the stage, also after an outage", async (stage) => {
@@ -141,7 +152,7 @@ scene("in a quiet room a message shows that the line is dead", async (stage) => 
   tab.patience = 30_000;
   line.release();
   await said(tab, "Live");
-  await tab.until("it is sent", () => !document.querySelector("#outbox .line") && document.querySelector("#messages").innerText.includes("is it dead?"));
+  await tab.until("it is sent", () => !document.querySelector("#outbox .outgoing") && document.querySelector("#messages").innerText.includes("is it dead?"));
   await sleep(1_000);
   // It was on its way on the old line, and was sent again on the new one: one message.
   assert.equal(business.heard.filter(({ isNew }) => isNew).length, 1);
@@ -157,6 +168,6 @@ scene("a browser that is offline is told at once, and what comes back is told to
   await tab.write("#say", "typed offline");
   await tab.page.context().setOffline(false);
   await said(tab, "Live");
-  await tab.until("it is sent", () => document.querySelector("#messages").innerText.includes("typed offline") && !document.querySelector("#outbox .line"));
+  await tab.until("it is sent", () => document.querySelector("#messages").innerText.includes("typed offline") && !document.querySelector("#outbox .outgoing"));
   assert.deepEqual((await words(tab)).filter((word) => !["Joining…", "Reconnecting…"].includes(word)), ["Live", "You are offline", "Live"]);
 });
