@@ -22,5 +22,6 @@ export function film(room) {
   roll();
   const began = performance.now();
   const timer = setInterval(() => { while (next * DURATION * 1000 < performance.now() - began + CHUNK * DURATION * 1000) roll(); }, 50);
+  timer.unref(); // where a test fails before it stops it
   return { stop: () => clearInterval(timer) };
 }
