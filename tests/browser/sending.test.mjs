@@ -48,10 +48,16 @@ scene("a message is pending until the business server has it, and is marked as o
   const other = await enter();
   business.isMute = true;
   // Published, though its receipt is kept back: it is shown once.
+  await tab.run(() => {
+    window.shown = 0;
+    const look = () => { window.shown += !document.querySelector("#outbox").hidden; };
+    new MutationObserver(look).observe(document.querySelector("#outbox"), { attributes: true, subtree: true });
+  });
   await tab.write("#say", "published");
   await lists(tab, "published");
   await sleep(1_000); // longer than until a pending line shows
   assert.equal(await tab.run(outbox), "");
+  assert.equal(await tab.run(() => window.shown), 0, "a line that is soon published flickered");
   room.heard = null;
   await tab.write("#say", "kept back");
   await shows(tab, "sending: kept back");

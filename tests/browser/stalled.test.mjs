@@ -165,6 +165,8 @@ scene("a browser that is offline is told at once, and what comes back is told to
   const { tab } = await setUp(stage);
   await tab.page.context().setOffline(true);
   await said(tab, "You are offline");
+  const told = await tab.run(() => window.seen.find(({ word }) => word === "You are offline"));
+  assert.equal(told.state, "open", "it was told only when the line was lost");
   await tab.write("#say", "typed offline");
   await tab.page.context().setOffline(false);
   await said(tab, "Live");
