@@ -174,6 +174,11 @@ fn pages(out: &mut Text, view: &View<'_>, figures: &Figures<'_>) {
         "Messages from pages that were rate-limited.",
         counters.sends_limited,
     );
+    out.counter(
+        "sharelinkd_receipts_dropped_total",
+        "Answers to messages from pages that had no room: the page sends its message again.",
+        counters.receipts_dropped,
+    );
 }
 
 fn subscriptions(out: &mut Text, view: &View<'_>) {

@@ -341,7 +341,7 @@ fn commands_that_are_pasted_at_once_are_answered_whole_and_in_order() {
     let mut console = Console::new(false);
     let text = said(&evening, &mut console, "memory\rcounters\revents\r".repeat(10).as_bytes(), 100);
     let rows: Vec<&str> = text.lines().collect();
-    for (last, next) in [("budget ", "counters"), ("frames_lost ", "events"), ("3 events", "")] {
+    for (last, next) in [("budget ", "counters"), ("frames_kept ", "events"), ("3 events", "")] {
         let next = format!("{PROMPT}{next}");
         let good = rows.windows(2).filter(|pair| pair[0].starts_with(last) && pair[1].starts_with(&next));
         assert_eq!(good.count(), 10, "{last}: {text}");

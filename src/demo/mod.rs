@@ -273,7 +273,12 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, String> {
 fn secret() -> Result<String, String> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(|error| format!("can't get random bytes from the system: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
+}
+
+/// Bytes as digits of 0-9 and a-f.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Pages hear which of their messages came: this many of the last 10 minutes are known.

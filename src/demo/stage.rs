@@ -16,7 +16,7 @@ use smol::{Timer, channel};
 
 use super::{
     clip::{self, Player},
-    clock,
+    clock, hex,
     lines::{Chapter, HOST, Kind},
     script::{Cue, Script},
     watchers::{Note, Watchers},
@@ -339,14 +339,12 @@ impl Stage {
         let events = self.business.events();
         while let Ok(event) = events.recv().await {
             match event {
-                Event::Audience { .. } => {
-                    self.show();
-                }
-                Event::PageMessage { page, data, author, id, .. } => {
+                Event::Audience { .. } => self.show(),
+                Event::PageMessage { topic, page, data, author, id, .. } => {
                     let (from, text) = (format!("guest #{page}"), data.trim());
                     let is_taken = text.is_empty() || self.message_by(Some(author), &from, Kind::Text, text).is_ok();
                     if let (true, Some(id)) = (is_taken, id) {
-                        self.business.confirm(&id);
+                        self.business.confirm(topic, &id);
                     }
                 }
                 Event::RelayUp { .. } | Event::RelayDown { .. } => self.note_room(),
@@ -398,8 +396,7 @@ impl Stage {
                 fields.insert("from".to_owned(), from.into());
             }
             if let Some(author) = author {
-                let digits: String = author.iter().map(|byte| format!("{byte:02x}")).collect();
-                fields.insert("author".to_owned(), digits.into());
+                fields.insert("author".to_owned(), hex(&author).into());
             }
         }
         self.publish(Track::Messages, Part::Whole, message.to_string().as_bytes());

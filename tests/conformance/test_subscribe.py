@@ -22,7 +22,7 @@ async def accepted(t):
     up.accept(ask, topic=4294967295, epoch=2**64 - 1, page_messages=True)
     await page.expect("subscribed", id=4294967295, topic=4294967295, epoch=str(2**64 - 1), page_messages=True)
     other = await t.joined(daemon, up, t.link(), topic=0)
-    assert other.events.history[0][1]["raw"] == '{"type":"subscribed","id":1,"topic":0,"epoch":"7","page_messages":false}'
+    assert other.events.history[0][1]["raw"].startswith('{"type":"subscribed","id":1,"topic":0,"epoch":"7","page_messages":false')
 
 
 @test("a link is first requested as a whole, without a page's name; one that is not shared, with the page's address and origin")

@@ -10,7 +10,7 @@ use std::fs;
 
 use wire::page::{Encoded, Notice};
 use wire::uplink::{
-    Deframer, Fault, Incoming, LENGTH_SIZE, Part, ToBusiness, ToRelay, business_proof, decode_any_to_business,
+    Deframer, Fault, Incoming, LENGTH_SIZE, Part, ToBusiness, ToRelay, author, business_proof, decode_any_to_business,
     decode_to_business, encode, relay_proof,
 };
 use wire::{DATA_SIZE_MAX, MIME_SIZE_MAX, Track};
@@ -97,6 +97,9 @@ fn render_to_business(frame: &ToBusiness<'_>) -> String {
         ToBusiness::PageMessage { topic, page, data } => {
             format!("PageMessage topic={topic} page={page} data={}", text(data))
         }
+        ToBusiness::Send { topic, page, id, data: text_of } => {
+            format!("Send topic={topic} page={page} id={} data={}", data(id), text(text_of))
+        }
         ToBusiness::Ping { nonce } => format!("Ping nonce={nonce}"),
         ToBusiness::Pong { nonce } => format!("Pong nonce={nonce}"),
         ToBusiness::Features { words } => format!("Features words={}", text(words)),
@@ -130,6 +133,7 @@ fn render_to_relay(frame: &ToRelay<'_>) -> String {
         ToRelay::Kick { page, reason } => format!("Kick page={page} reason={}", text(reason)),
         ToRelay::Features { words } => format!("Features words={}", text(words)),
         ToRelay::Away { within_s } => format!("Away within_s={within_s}"),
+        ToRelay::Sent { page, id } => format!("Sent page={page} id={}", data(id)),
     }
 }
 
@@ -260,6 +264,15 @@ fn proofs_are_those_of_the_vectors() {
 }
 
 #[test]
+fn pages_are_the_authors_of_the_vectors() {
+    for case in cases("uplink-v1-extensions/authors.txt") {
+        let (challenge, hello) = (array(&case["challenge_nonce"]), array(&case["hello_nonce"]));
+        let page = case["page"].parse().unwrap();
+        assert_eq!(author(&challenge, &hello, page), array(&case["author"]), "{}", case["name"]);
+    }
+}
+
+#[test]
 fn every_media_frame_is_the_one_of_the_vectors() {
     for case in cases("page-v1/media.txt") {
         let (data, mime) = (bytes(&case["data"]), case.get("mime").map(|mime| String::from_utf8(bytes(mime)).unwrap()));
@@ -301,6 +314,7 @@ fn every_text_frame_is_the_one_of_the_vectors() {
                 topic: short("topic"),
                 epoch: number("epoch"),
                 page_messages: case["page_messages"] == "true",
+                standing: None,
             },
             "denied" => {
                 let retry_ms = case.get("retry").map(|retry| (retry.parse::<f64>().unwrap() * 1000.0).round());
@@ -314,9 +328,9 @@ fn every_text_frame_is_the_one_of_the_vectors() {
             }
             "epoch" => Notice::Epoch { topic: short("topic"), epoch: number("epoch") },
             "end" => Notice::End { topic: short("topic"), reason },
-            "uplink" => Notice::Uplink { up: case["up"] == "true" },
+            "uplink" => Notice::Uplink { up: case["up"] == "true", standing: None },
             "alive" => Notice::Alive,
-            "error" => Notice::Error { reason },
+            "error" => Notice::Error { reason, id: None },
             other => panic!("{other}"),
         };
         let frame = notice.encode();

@@ -178,7 +178,7 @@ impl What {
 /// What changes once the first byte of a notice is sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Effect {
-    Subscribed { subscription: u32 },
+    Subscribed { subscription: u32, known: u32 },
     Over { subscription: u32 },
     Gap { subscription: u32, track: Track, after: Cursor, missed: u64 },
     Epoch { subscription: u32 },

@@ -47,6 +47,7 @@ mod links;
 mod liveness;
 pub mod log;
 mod measuring;
+mod negotiated;
 pub mod notice;
 pub mod pages;
 mod position;

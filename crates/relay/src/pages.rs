@@ -11,6 +11,7 @@ use heapless::String;
 
 use super::{
     Relay,
+    negotiated::DOWN,
     rate::Rate,
     receipts::{Receipt, Unsent},
     session::{Close, Half, Session},
@@ -18,7 +19,6 @@ use super::{
     table::Id,
     texts::{Reason, shortened},
     time::Instant,
-    uplink_connection::DOWN,
 };
 use wire::{
     PAGE_DATA_SIZE_MAX,
@@ -274,7 +274,7 @@ impl Relay {
         let page = self.sessions[page].number();
         let frame = match id {
             None => ToBusiness::PageMessage { topic, page, data },
-            Some(_) if !self.uplink.knows_receipts => return Err(Unsent::NoReceipts),
+            Some(_) if !self.uplink.negotiated.has_receipts => return Err(Unsent::NoReceipts),
             Some(id) => ToBusiness::Send { topic, page, id, data },
         };
         self.uplink.send_of_page(&frame).map(|_| ()).ok_or(Unsent::Unreachable)
@@ -515,11 +515,15 @@ mod tests {
         rig.tell(ToRelay::Sent { page: 1, id: [1; 16] });
         rig.tell(ToRelay::Sent { page: 9, id: [1; 16] });
         assert_eq!(rig.read(page), [sent(0xab), sent(1)]);
-        for text in [r#""id":"1""#, r#""id":7"#, &format!(r#""id":"{}""#, "0g".repeat(16))] {
+        for text in [r#""id":"1""#, &format!(r#""id":"{}""#, "0g".repeat(16))] {
             let other = rig.page();
             rig.say(other, &format!(r#"{{"type":"send","topic":7,"data":"a",{text}}}"#));
             assert!(rig.read(other)[0].contains("128 random bits"), "{text}");
         }
+        let other = rig.page();
+        rig.subscribe(other, 1, "link");
+        rig.say(other, r#"{"type":"send","topic":7,"data":"d","id":7}"#);
+        assert_eq!(rig.said(), ["PageMessage 4 d"], "an id of another type is an unknown field");
     }
 
     #[test]

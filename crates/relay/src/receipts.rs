@@ -101,8 +101,8 @@ impl Receipts {
         let empty = Row { id: [0; 16], receipt: Receipt::Sent, next: NONE };
         let mut rows = vec![empty; board.receipts_max() as usize].into_boxed_slice();
         let mut free = NONE;
-        for (at, row) in rows.iter_mut().enumerate() {
-            row.next = core::mem::replace(&mut free, at as u32);
+        for (at, row) in (0..).zip(rows.iter_mut()) {
+            row.next = core::mem::replace(&mut free, at);
         }
         let of_page_max = u16::try_from(board.sends_burst).unwrap_or(u16::MAX).max(OF_PAGE_MIN);
         Self { rows, free, used: 0, of_page_max }
@@ -181,9 +181,9 @@ mod tests {
         let mut receipts = Receipts::new(&Board { sends_burst: 1, ..BOARD });
         let mut pages = [Waiting::NONE; 2];
         for round in 0..100_u8 {
-            for (at, page) in pages.iter_mut().enumerate() {
+            for (at, page) in (0..).zip(pages.iter_mut()) {
                 for n in 0..4 {
-                    assert!(receipts.push(page, [round ^ n ^ at as u8; 16], Receipt::Sent));
+                    assert!(receipts.push(page, [round ^ n ^ at; 16], Receipt::Sent));
                 }
                 assert!(!receipts.push(page, [0; 16], Receipt::Sent), "more than it may send at once");
             }

@@ -9,6 +9,7 @@ use core::net::IpAddr;
 
 use super::{
     kernel_memory::KernelShare,
+    negotiated::ANY,
     notice::OwnNotice,
     rate::Bucket,
     ready::{InQueue, ReadyLink},
@@ -17,7 +18,6 @@ use super::{
     table::NONE,
     texts::Reason,
     time::{Instant, Stamp},
-    uplink_connection::ANY,
 };
 use board::Board;
 

@@ -17,15 +17,15 @@ use super::{
     cursor::{Ahead, ahead, epoch_cursors},
     draft::{Draft, Effect, Lockstep, Segment, What},
     log::Kind,
+    negotiated::{ANY, DOWN},
     notice::OwnNotice,
     position::Cursor,
-    session::{Half, Pace, Session},
+    session::{Half, Pace},
     subscription::{Live, Stage},
     texts::Reason,
     time::Instant,
     topic::{init_log_index, log_track},
     traffic::Share,
-    uplink_connection::{ANY, DOWN},
 };
 use wire::Track;
 
@@ -86,16 +86,16 @@ impl Relay {
             && session.refused.is_none()
             && session.receipts.is_empty()
             && !session.alive_asked
-            && self.knows_uplink(session)
+            && self.knows_uplink(session.known_uplink)
             && session.pace == Pace::KeepsUp;
         let row = if is_plain { self.subscriptions.only(&session.chain)? } else { return None };
         row.live().filter(|live| !live.unconfirmed && !live.behind_epoch)
     }
 
-    /// Whether a page knows the state of the uplink, and who it is there.
-    fn knows_uplink(&self, session: &Session) -> bool {
+    /// Whether a page that knows this of the uplink knows its state, and who it is there.
+    fn knows_uplink(&self, known: u32) -> bool {
         let told = self.uplink.told();
-        session.known_uplink == told || (session.known_uplink == ANY && told != DOWN)
+        known == told || (known == ANY && told != DOWN)
     }
 
     /// What a steady page's draft means for all pages at the same place.
@@ -248,14 +248,11 @@ impl Relay {
             session.notified(now);
         }
         match effect {
-            Effect::Subscribed { subscription } => {
+            Effect::Subscribed { subscription, known } => {
                 if let Some(live) = self.subscriptions.live_mut(subscription) {
                     live.unconfirmed = false;
                 }
-                // `subscribed` said who the page is on this connection.
-                if session.known_uplink == ANY && self.uplink.told() != DOWN {
-                    session.known_uplink = self.uplink.told();
-                }
+                session.known_uplink = known;
             }
             Effect::Over { subscription } => self.forget_subscription(subscription),
             Effect::Gap { subscription, track, after, missed } => {
@@ -447,6 +444,7 @@ impl Planning<'_> {
         let session = &relay.sessions[page];
         let mut all = !session.ping_due || self.notice(OwnNotice::Ping, Effect::Ping);
         let has_subscription = session.chain.wanted() > 0;
+        let (mut known, told) = (session.known_uplink, relay.uplink.told());
         // The end of a topic goes before its new beginning, in whichever order the page subscribed.
         for (subscription, row) in relay.subscriptions.of(&session.chain) {
             if all && let Stage::Over { topic, reason, retry_ms } = *row.stage() {
@@ -464,7 +462,11 @@ impl Planning<'_> {
                 let (id, topic, epoch) = (row.id(), topic.number(), topic.epoch());
                 let standing = relay.uplink.standing(session.number());
                 let notice = OwnNotice::Subscribed { id, topic, epoch, page_messages, standing };
-                all = self.notice(notice, Effect::Subscribed { subscription });
+                // It says who the page is on this connection, but not that the uplink is up again.
+                let is_told = known != DOWN && told != DOWN;
+                let after = if is_told { told } else { known };
+                all = self.notice(notice, Effect::Subscribed { subscription, known: after });
+                known = if all { after } else { known };
             }
         }
         if all && let Some(id) = session.refused {
@@ -481,8 +483,7 @@ impl Planning<'_> {
         if all && session.alive_asked {
             all = self.notice(OwnNotice::Alive, Effect::AliveAsked);
         }
-        let told = relay.uplink.told();
-        if all && has_subscription && told != DOWN && !relay.knows_uplink(session) {
+        if all && has_subscription && told != DOWN && !relay.knows_uplink(known) {
             let standing = Some(relay.uplink.standing(session.number()));
             all = self.notice(OwnNotice::Uplink { standing }, Effect::Uplink { known: told });
         }
@@ -548,7 +549,7 @@ impl Planning<'_> {
     /// Whether this draft confirms a subscription.
     fn is_confirmed(&self, subscription: u32) -> bool {
         self.draft.segments.iter().any(|segment| {
-            matches!(segment.what, What::Notice { effect: Effect::Subscribed { subscription: s }, .. } if s == subscription)
+            matches!(segment.what, What::Notice { effect: Effect::Subscribed { subscription: s, .. }, .. } if s == subscription)
         })
     }
 

@@ -4,14 +4,8 @@
 //! of place and wrong proofs, each with a [`PeerError`] that ends the connection and nothing else.
 //! The connection itself is `uplink_connection.rs`.
 
-use super::{Relay, event::Event, fault::PeerError, time::Instant, uplink_connection::State};
-use wire::uplink::{
-    AWAY, Incoming, RECEIPTS, ToBusiness, ToRelay, VERSION, business_proof, features, is_marked, proofs_equal,
-    relay_proof,
-};
-
-/// The extensions that the relay knows.
-const WORDS: &str = "away receipts";
+use super::{Relay, event::Event, fault::PeerError, negotiated::WORDS, time::Instant, uplink_connection::State};
+use wire::uplink::{Incoming, ToBusiness, ToRelay, VERSION, business_proof, is_marked, proofs_equal, relay_proof};
 
 impl Relay {
     /// Whether the business server is connected and authenticated.
@@ -111,7 +105,7 @@ impl Relay {
                 let told = self.uplink.told();
                 self.handle_frame(now, frame)?;
                 // `Features` comes first; another frame in its place says that pages need not wait.
-                self.uplink.awaits_features = false;
+                self.uplink.negotiated.is_awaited = false;
                 if self.uplink.told() != told {
                     self.tell_uplink();
                 }
@@ -140,14 +134,15 @@ impl Relay {
             }
             (State::AwaitsWelcome, Incoming::Frame(ToRelay::Welcome { version, proof })) => {
                 check_version(version)?;
-                let challenge = self.uplink.challenge();
+                let challenge = self.uplink.negotiated.challenge;
                 let expected = business_proof(&self.settings.secret, &self.uplink.nonce(), &challenge);
                 if !proofs_equal(&expected, &proof) {
                     return Err(PeerError::Proof);
                 }
                 self.uplink.welcomed(now, &mut self.jitter);
                 if is_marked(&challenge) {
-                    (self.uplink.knows_extensions, self.uplink.awaits_features) = (true, true);
+                    let negotiated = &mut self.uplink.negotiated;
+                    (negotiated.is_extended, negotiated.is_awaited) = (true, true);
                     let _ = self.uplink.send_reserved(&ToBusiness::Features { words: WORDS });
                 }
                 self.events.add(Event::UplinkUp);
@@ -228,15 +223,12 @@ impl Relay {
                 let _ = self.uplink.send_reserved(&ToBusiness::Pong { nonce });
             }
             ToRelay::Pong { .. } => {}
-            ToRelay::Features { words } if self.uplink.knows_extensions => {
-                self.uplink.knows_away = features(words).any(|word| word == AWAY);
-                self.uplink.knows_receipts = features(words).any(|word| word == RECEIPTS);
-            }
-            ToRelay::Away { within_s } if self.uplink.knows_away => {
+            ToRelay::Features { words } if self.uplink.negotiated.is_extended => self.uplink.negotiated.named(words),
+            ToRelay::Away { within_s } if self.uplink.negotiated.has_away => {
                 self.events.add(Event::UplinkAway { within_s });
                 self.uplink.leave(now, u64::from(within_s) * 1000, &mut self.jitter);
             }
-            ToRelay::Sent { page, id } if self.uplink.knows_receipts => self.received(page, id),
+            ToRelay::Sent { page, id } if self.uplink.negotiated.has_receipts => self.received(page, id),
             ToRelay::Features { .. } | ToRelay::Away { .. } | ToRelay::Sent { .. } => {
                 return Err(PeerError::OutOfPlace { name: frame.name(), expected: "a frame that both sides know" });
             }

@@ -10,6 +10,7 @@ use super::{
     fault::PeerError,
     inspect::UplinkRow,
     liveness::Liveness,
+    negotiated::{DOWN, Negotiated},
     time::{Instant, Jitter},
 };
 use alloc::boxed::Box;
@@ -17,7 +18,7 @@ use alloc::vec;
 use heapless::Deque;
 use wire::{
     page::Standing,
-    uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, ToBusiness, author, encode, marked},
+    uplink::{LENGTH_SIZE, PREFIX_SIZE_MAX, ToBusiness, encode, marked},
 };
 
 /// Timeout of a dial, for all addresses of an entry.
@@ -46,11 +47,6 @@ const RESERVE_SIZE_MAX: usize = 1024;
 /// `Unsubscribe`.
 const UNSUBSCRIBED_MAX: usize = 128;
 
-/// In place of a connection's number, for what a page knows of the uplink: it is down.
-pub(super) const DOWN: u32 = 0;
-/// The same: the page was told nothing, and takes it for up.
-pub(super) const ANY: u32 = u32::MAX;
-
 /// The connection's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -76,14 +72,8 @@ pub struct Uplink {
     returns: u32,
     /// The business server wants the relay to leave: the entry to try next, and when.
     leaving: Option<(u32, Instant)>,
-    /// Whether the business server of this connection knows extensions, and which.
-    pub(super) knows_extensions: bool,
-    pub(super) knows_away: bool,
-    pub(super) knows_receipts: bool,
-    /// It knows some, and has not said which. Pages hear that it is back once it has.
-    pub(super) awaits_features: bool,
+    pub(super) negotiated: Negotiated,
     nonce: [u8; 16],
-    challenge: [u8; 16],
     /// After this time without a sign of life a connection is dead, milliseconds.
     dead_ms: u64,
     liveness: Liveness,
@@ -137,12 +127,8 @@ impl Uplink {
             return_at: Instant::NEVER,
             returns: 0,
             leaving: None,
-            knows_extensions: false,
-            knows_away: false,
-            knows_receipts: false,
-            awaits_features: false,
+            negotiated: Negotiated::default(),
             nonce: [0; 16],
-            challenge: [0; 16],
             dead_ms,
             liveness: Liveness::new(now, dead_ms),
             out: vec![0; out_size as usize].into_boxed_slice(),
@@ -239,31 +225,21 @@ impl Uplink {
         }
     }
 
-    /// The business server's nonce in the handshake.
-    pub(super) const fn challenge(&self) -> [u8; 16] {
-        self.challenge
-    }
-
     /// The challenge was received and answered.
-    pub(super) const fn challenged(&mut self, challenge: [u8; 16]) {
+    pub(super) fn challenged(&mut self, challenge: [u8; 16]) {
         self.state = State::AwaitsWelcome;
-        self.challenge = challenge;
+        self.negotiated = Negotiated::new(challenge);
     }
 
-    /// What pages are told of: the connection, and whether it has receipts. [`DOWN`] if there is
-    /// none.
+    /// What pages are told of the uplink: this connection, or [`DOWN`].
     pub(super) fn told(&self) -> u32 {
-        let is_told = self.is_up() && !self.awaits_features;
-        // Neither `DOWN` nor `ANY`: that many connections are not made.
-        let told = 2 * self.connection + u64::from(self.knows_receipts);
-        if is_told { u32::try_from(told).unwrap_or(u32::MAX - 1) } else { DOWN }
+        if self.is_up() { self.negotiated.told(self.connection) } else { DOWN }
     }
 
     /// What a page may use on this connection, and who it is there.
     pub(super) fn standing(&self, page: u32) -> Standing {
         let is_up = self.told() != DOWN;
-        let author = is_up.then(|| author(&self.challenge, &self.nonce, page));
-        Standing { receipts: is_up && self.knows_receipts, author }
+        if is_up { self.negotiated.standing(&self.nonce, page) } else { Standing::default() }
     }
 
     /// The handshake is complete.
@@ -274,8 +250,6 @@ impl Uplink {
         self.order = 0;
         self.unsubscribed.clear();
         self.leaving = None;
-        (self.knows_extensions, self.awaits_features) = (false, false);
-        (self.knows_away, self.knows_receipts) = (false, false);
     }
 
     /// The business server ends this connection within a time: other entries are tried from now on,

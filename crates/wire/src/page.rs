@@ -110,7 +110,7 @@ impl<'a> Encoded<'a> {
 pub type MessageId = [u8; 16];
 
 /// What a page may use besides what every relay has, and who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Whether a `send` with an id is answered.
     pub receipts: bool,
@@ -320,7 +320,8 @@ pub fn decode_request(text: &str) -> Result<Request<'_>, &'static str> {
     } else if kind.is("send") {
         const NEEDS: &str = "send needs topic, the number from subscribed, and data, a string";
         let data = data.and_then(Value::text).ok_or(NEEDS)?.resolved();
-        let id = id.filter(|id| !id.is_null()).map(|id| message_id(id).ok_or(NEEDS_ID)).transpose()?;
+        // An id of another type is an unknown field, as it was before messages had ids.
+        let id = id.and_then(Value::text).map(|id| message_id(&id.resolved()).ok_or(NEEDS_ID)).transpose()?;
         Ok(Request::Send { topic: number(topic).ok_or(NEEDS)?, data, id })
     } else if kind.is("ping") {
         Ok(Request::Ping)
@@ -329,10 +330,9 @@ pub fn decode_request(text: &str) -> Result<Request<'_>, &'static str> {
     }
 }
 
-const NEEDS_ID: &str = "the id of a send, if any, is 128 random bits as 32 digits from 0-9 and a-f, a string";
+const NEEDS_ID: &str = "the id of a send, if it has one, is 32 digits of 0-9 and a-f: 128 random bits";
 
-fn message_id(value: Value<'_>) -> Option<MessageId> {
-    let text = value.text()?.resolved();
+fn message_id(text: &str) -> Option<MessageId> {
     let mut id = [0; 16];
     if text.len() != 2 * id.len() || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
@@ -455,6 +455,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_page_may_use_and_who_it_is_are_the_last_members() {
+        let text =
+            |notice: Notice<'_>| alloc::string::String::from_utf8(notice.encode().to_vec().split_off(2)).unwrap();
+        let up = |receipts, author| text(Notice::Uplink { up: true, standing: Some(Standing { receipts, author }) });
+        assert_eq!(up(false, None), r#"{"type":"uplink","up":true,"features":["ping"]}"#);
+        let author = Some([0, 1, 2, 0xff, 4, 5, 6, 7]);
+        let expected = r#"{"type":"uplink","up":true,"features":["ping","receipts"],"author":"000102ff04050607"}"#;
+        assert_eq!(up(true, author), expected);
+        let id = [0xab; 16];
+        assert_eq!(text(Notice::Sent { id }), format!(r#"{{"type":"sent","id":"{}"}}"#, "ab".repeat(16)));
+        let refused = text(Notice::Error { reason: "no", id: Some(id) });
+        assert_eq!(refused, format!(r#"{{"type":"error","reason":"no","id":"{}"}}"#, "ab".repeat(16)));
+    }
+
+    #[test]
     fn reasons_are_escaped() {
         let frame = Notice::End { topic: 7, reason: "a\"b\\c\n\t\u{1f}你" }.encode();
         let text: serde_json::Value = serde_json::from_slice(&frame[2..]).unwrap();
@@ -473,13 +488,18 @@ mod tests {
         let text = r#" {"x":[1],"type":"subscribe","id":2,"link":"d\u0065mo","since":{"epoch":"18446744073709551615","next":[4,43,0,0]}}"#;
         assert_eq!(decode_request(text), Ok(Request::Subscribe { id: 2, link: "demo".into(), since }));
         assert_eq!(decode_request(r#"{"type":"unsubscribe","topic":7}"#), Ok(Request::Unsubscribe { topic: 7 }));
-        let send = Request::Send { topic: 7, data: "👍".into() };
-        assert_eq!(decode_request(r#"{"type":"send","topic":7,"data":"👍"}"#), Ok(send));
+        let send = |id| Ok(Request::Send { topic: 7, data: "👍".into(), id });
+        assert_eq!(decode_request(r#"{"type":"send","topic":7,"data":"👍"}"#), send(None));
+        assert_eq!(decode_request(r#"{"type":"send","topic":7,"data":"👍","id":5}"#), send(None));
+        let text = r#"{"type":"send","topic":7,"data":"👍","id":"000102030405060708090a0b0c0d0e0f"}"#;
+        let id = core::array::from_fn(|at| u8::try_from(at).unwrap());
+        assert_eq!(decode_request(text), send(Some(id)));
+        assert_eq!(decode_request(r#"{"type":"ping","id":5}"#), Ok(Request::Ping));
     }
 
     #[test]
     fn what_json_can_say_a_page_can_say() {
-        let send = |topic, data: &str| Ok(Request::Send { topic, data: data.to_owned().into() });
+        let send = |topic, data: &str| Ok(Request::Send { topic, data: data.to_owned().into(), id: None });
         for topic in ["7", "7.0", "7e0", "70e-1", "0.7E+1"] {
             let text = format!(r#"{{"type":"send","topic":{topic},"data":"x"}}"#);
             assert_eq!(decode_request(&text), send(7, "x"), "{topic}");
@@ -500,9 +520,10 @@ mod tests {
         let twice = r#"{"type":"dance","topic":"no","data":1,"type":"send","topic":7,"data":"x"}"#;
         assert_eq!(decode_request(twice), send(7, "x"));
         let deep = format!("{}{}", "[".repeat(256), "]".repeat(256));
-        for unknown in [r#""\udc00\ud800""#, "1e400", "-1E-99999", "{\"\\ud800\":[{}]}", "{\"a\":1,\"a\":2}", &deep] {
-            let text =
-                format!(r#"{{"x":{unknown},"type":"send","\ud83d":{unknown},"topic":7,"data":"x","id":{unknown}}}"#);
+        for unknown in ["5", "1e400", "-1E-99999", "{\"\\ud800\":[{}]}", "{\"a\":1,\"a\":2}", &deep] {
+            let text = format!(
+                r#"{{"x":"\udc00\ud800","y":{unknown},"type":"send","\ud83d":{unknown},"topic":7,"data":"x","id":{unknown}}}"#
+            );
             assert_eq!(decode_request(&text), send(7, "x"), "{unknown}");
         }
     }
@@ -518,6 +539,9 @@ mod tests {
             ("{}", "type that is a string"),
             (r#"{"type":"send","type":null}"#, "type that is a string"),
             (r#"{"type":"dance"}"#, "unknown type"),
+            (r#"{"type":"send","topic":7,"data":"x","id":"5"}"#, "32 digits"),
+            (r#"{"type":"send","topic":7,"data":"x","id":"000102030405060708090A0B0C0D0E0F"}"#, "32 digits"),
+            (r#"{"type":"send","topic":7,"data":"x","id":"+00102030405060708090a0b0c0d0e0f"}"#, "32 digits"),
             (r#"{"type":"subscribe","id":-1,"link":"a"}"#, "id"),
             (r#"{"type":"subscribe","id":1}"#, "link"),
             (r#"{"type":"subscribe","id":1,"link":"a","since":{"epoch":"x","next":[0,0,0,0]}}"#, "epoch"),

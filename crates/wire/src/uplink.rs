@@ -785,7 +785,8 @@ mod tests {
         let unknown = Err((0, Fault::Postcard(postcard::Error::SerdeDeCustom)));
         let long = "x".repeat(FEATURES_SIZE_MAX + 1);
         let too_long = Fault::TooLong { field: "words", size: 257, max: 256 };
-        for frame in [ToRelay::Features { words: "away" }, ToRelay::Away { within_s: 9 }] {
+        let sent = ToRelay::Sent { page: 3, id: [5; 16] };
+        for frame in [ToRelay::Features { words: "away" }, ToRelay::Away { within_s: 9 }, sent] {
             let bytes = bytes(&frame);
             assert_eq!(decode_to_relay(&bytes[LENGTH_SIZE..]).map(|_| ()), unknown);
             assert_eq!(decode_any_to_relay(&bytes[LENGTH_SIZE..]), Ok(frame));
@@ -800,9 +801,11 @@ mod tests {
             decode_any_to_relay(&bytes(&ToRelay::Features { words: &long })[LENGTH_SIZE..]).unwrap_err().1,
             too_long
         );
-        let frame = ToBusiness::Features { words: "away" };
-        assert_eq!(decode_to_business(&bytes(&frame)[LENGTH_SIZE..]).map(|_| ()), unknown);
-        assert_eq!(decode_any_to_business(&bytes(&frame)[LENGTH_SIZE..]), Ok(frame));
+        let send = ToBusiness::Send { topic: 1, page: 3, id: [5; 16], data: "hi" };
+        for frame in [ToBusiness::Features { words: "away" }, send] {
+            assert_eq!(decode_to_business(&bytes(&frame)[LENGTH_SIZE..]).map(|_| ()), unknown);
+            assert_eq!(decode_any_to_business(&bytes(&frame)[LENGTH_SIZE..]), Ok(frame));
+        }
         let frame = ToBusiness::Features { words: &long };
         assert_eq!(decode_any_to_business(&bytes(&frame)[LENGTH_SIZE..]).unwrap_err().1, too_long);
         // A variant in two bytes is the same variant.
@@ -825,7 +828,7 @@ mod tests {
         let frame = ToBusiness::Subscribe { request: u32::MAX, link: &link, since, page };
         assert!(bytes(&frame).len() <= LENGTH_SIZE + PREFIX_SIZE_MAX);
         let data = "d".repeat(512);
-        let frame = ToBusiness::PageMessage { topic: u32::MAX, page: u32::MAX, data: &data };
+        let frame = ToBusiness::Send { topic: u32::MAX, page: u32::MAX, id: [255; 16], data: &data };
         assert!(bytes(&frame).len() <= LENGTH_SIZE + PREFIX_SIZE_MAX);
         assert_eq!(encode(&frame, &mut [0; 100]), None);
     }

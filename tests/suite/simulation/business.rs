@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use relay::time::Jitter;
 use wire::Track;
+use wire::page::MessageId;
 use wire::uplink::{
-    AWAY, Grant, Part, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_any_to_business, encode, is_marked,
-    relay_proof,
+    AWAY, Grant, Part, RECEIPTS, Since, ToBusiness, ToRelay, VERSION, business_proof, decode_any_to_business, encode,
+    is_marked, relay_proof,
 };
 
 use super::archive::{Archive, Item, What};
@@ -87,6 +88,21 @@ pub enum Effect {
         topic: u32,
     },
     Welcome,
+    Features {
+        receipts: bool,
+    },
+    Sent {
+        page: u32,
+        id: MessageId,
+    },
+}
+
+/// The nonces of a connection on which the relay authenticated.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    pub challenge: [u8; 16],
+    pub hello: [u8; 16],
+    pub has_receipts: bool,
 }
 
 /// A `Subscribe` as sent.
@@ -124,6 +140,8 @@ pub struct Server {
     pub own: HashSet<(String, String)>,
     /// Whether it named `away`, and whether it asked the relay to leave.
     pub knows_away: bool,
+    /// Whether it named `receipts`.
+    pub knows_receipts: bool,
     pub wants_to_end: bool,
 }
 
@@ -148,8 +166,8 @@ impl World {
         let framed = |body: &[u8]| [&u32::try_from(body.len()).unwrap().to_le_bytes()[..], body].concat();
         let mime = "m".repeat(300);
         let whole = encoded(&ToRelay::Pong { nonce: 1 });
-        let known = [self.server.knows_away, is_marked(&self.server.nonce)];
-        let bytes = match self.rng.below(12 + known.iter().filter(|known| !**known).count() as u64) {
+        let known = [self.server.knows_away, self.server.knows_receipts, is_marked(&self.server.nonce)];
+        let bytes = match self.rng.below(12 + known.iter().take_while(|known| !**known).count() as u64) {
             0 => vec![0; 4],
             1 => vec![0xff; 9],
             2 => framed(&[&whole[4..], b"x"].concat()),
@@ -162,7 +180,8 @@ impl World {
             9 => framed(&[3, 1, 2, 0xff, 0xfe]),
             10 => framed(&[5, 200, 1]),
             12 => encoded(&ToRelay::Away { within_s: 5 }),
-            13 => encoded(&ToRelay::Features { words: AWAY }),
+            13 => encoded(&ToRelay::Sent { page: 1, id: [1; 16] }),
+            14 => encoded(&ToRelay::Features { words: AWAY }),
             _ => {
                 // A MIME type that is too long is a fault of the publication, not of the frame:
                 // only the publication is dropped. So cut it.
@@ -194,6 +213,7 @@ impl World {
                 ensure!(version == VERSION && relay == "box", "Hello says {version} {relay}");
                 ensure!(proof == relay_proof(SECRET, &self.server.nonce, &nonce), "the relay's proof is wrong");
                 let proof = business_proof(SECRET, &nonce, &self.server.nonce);
+                self.connections.push(Connection { challenge: self.server.nonce, hello: nonce, has_receipts: false });
                 self.push(&ToRelay::Welcome { version: VERSION, proof }, Effect::Welcome);
             }
             ToBusiness::Subscribe { request, link, since, page } => {
@@ -210,14 +230,23 @@ impl World {
             }
             ToBusiness::Ping { nonce } => self.push(&ToRelay::Pong { nonce }, Effect::None),
             ToBusiness::Features { .. } => {
-                let words = ["away", "away later", "later", ""][self.rng.below(4) as usize];
-                self.server.knows_away = words.starts_with(AWAY);
-                self.push(&ToRelay::Features { words }, Effect::None);
+                let words = ["away", "receipts away later", "receipts", ""][self.rng.below(4) as usize];
+                self.server.knows_away = words.contains(AWAY);
+                let receipts = words.contains(RECEIPTS);
+                self.server.knows_receipts = receipts;
+                self.push(&ToRelay::Features { words }, Effect::Features { receipts });
                 if self.server.knows_away && self.rng.below(4) == 0 {
                     self.did("a relay asked to leave");
                     self.server.wants_to_end = true;
                     let within_s = self.rng.below(20) as u32;
                     self.push(&ToRelay::Away { within_s }, Effect::None);
+                }
+            }
+            ToBusiness::Send { page, id, .. } => {
+                // Now and then it answers twice, or never, or a page that sent nothing.
+                for _ in 0..[0, 1, 1, 1, 2][self.rng.below(5) as usize] {
+                    let page = if self.rng.below(20) == 0 { page + 1 } else { page };
+                    self.push(&ToRelay::Sent { page, id }, Effect::Sent { page, id });
                 }
             }
             ToBusiness::PageMessage { .. } | ToBusiness::Pong { .. } => {}
@@ -483,17 +512,21 @@ impl World {
                 let last = self.audience_at.insert(topic, self.now.0);
                 ensure!(last.is_none_or(|last| self.now.0 >= last + 1_000), "an audience within a second");
             }
-            ToBusiness::PageMessage { page, data, .. } => {
+            ToBusiness::PageMessage { page, data, .. } | ToBusiness::Send { page, data, .. } => {
                 let Some(sender) = self.pages.iter_mut().find(|other| other.number == page) else {
                     return Err("no such page".to_owned());
                 };
                 ensure!(sender.sent.contains(&data.to_owned()), "the page never sent that");
+                if let ToBusiness::Send { id, .. } = frame {
+                    ensure!(self.server.knows_receipts, "the business server gives no receipts");
+                    ensure!(sender.ids.contains(&id), "the page never sent that id");
+                }
                 let takes = self.links.iter().any(|link| link.page_messages && sender.asked.contains(&link.name));
                 ensure!(takes, "the link takes no messages");
                 sender.sends_passed.add(self.now.0, self.board.sends_burst, 1, "sends of a page")?;
             }
             ToBusiness::Features { words } => {
-                ensure!(is_marked(&self.server.nonce) && words == AWAY, "nobody asked for them");
+                ensure!(is_marked(&self.server.nonce) && words == "away receipts", "nobody asked for them");
             }
             ToBusiness::Ping { .. } | ToBusiness::Pong { .. } => {}
         }
@@ -643,6 +676,12 @@ impl World {
                 self.model_forgets(topic);
                 self.server.accepted.remove(&topic);
             }
+            Effect::Features { receipts } => {
+                if let Some(connection) = self.connections.last_mut() {
+                    connection.has_receipts = receipts;
+                }
+            }
+            Effect::Sent { page, id } => *self.confirmed.entry((page, id)).or_default() += 1,
         }
         Ok(())
     }

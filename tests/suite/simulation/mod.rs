@@ -29,10 +29,11 @@ use relay::topic::DropReason;
 use relay::transmit::{Progress, Slices};
 use relay::{Counters, Relay, Settings};
 use wire::Track;
+use wire::page::MessageId;
 use wire::uplink::{Deframer, EXTENSIONS_MARK, ToRelay, VERSION};
 
 use archive::{Archive, What};
-use business::{Effect, Link, Room, SECRET, Server};
+use business::{Connection, Effect, Link, Room, SECRET, Server};
 use page::{Ask, Page, Truth};
 use rates::{Passed, network};
 use sealed::Sealed;
@@ -175,6 +176,9 @@ struct World {
     /// The relay's last figures of overtaken frames, and the pages inside a frame when it lost one.
     overtaken: Counts,
     losers: Vec<Id<Session>>,
+    /// The relay's connections since its start, and how often it was told of a page's message.
+    connections: Vec<Connection>,
+    confirmed: HashMap<(u32, MessageId), u64>,
 }
 
 /// The result of one seed.
@@ -212,6 +216,8 @@ impl World {
             deeds: BTreeMap::new(),
             overtaken: Counts::default(),
             losers: Vec::new(),
+            connections: Vec::new(),
+            confirmed: HashMap::new(),
             now,
             rng,
             draft: Draft::default(),
@@ -361,6 +367,7 @@ impl World {
         self.relay = Relay::new(&self.board, self.settings.clone(), seed, self.now);
         (self.wire, self.is_half_open, self.ends_at) = (Wire::Down, false, None);
         self.server = Server::default();
+        (self.connections, self.confirmed) = (Vec::new(), HashMap::new());
         (self.observed, self.written, self.opened) = (0, 0, 0);
         self.overtaken = Counts::default();
         self.losers.clear();
@@ -698,6 +705,9 @@ impl World {
                     views: HashMap::new(),
                     asks: BTreeMap::new(),
                     sees_up: true,
+                    standing: page::Standing::default(),
+                    ids: HashSet::new(),
+                    told: HashMap::new(),
                     credit,
                     is_fast,
                     is_behind: true,
@@ -811,7 +821,20 @@ impl World {
             let size = [3, 200, 512, 513][self.any(4)];
             let data = "s".repeat(size);
             self.pages[page].sent.push_back(data.clone());
-            self.say(page, &format!(r#"{{"type":"send","topic":{topic},"data":"{data}"}}"#));
+            // With an id it wants to know what becomes of it; now and then it comes again.
+            let mut id = String::new();
+            if self.one_in(2) {
+                let ids = &mut self.pages[page].ids;
+                let number = ids.iter().next().copied().filter(|_| self.rng.below(4) == 0);
+                let number = number.unwrap_or_else(|| (u128::from(self.rng.bits()) << 64 | 7).to_be_bytes());
+                ids.insert(number);
+                id = format!(r#","id":"{:032x}""#, u128::from_be_bytes(number));
+            }
+            let text = format!(r#"{{"type":"send","topic":{topic},"data":"{data}"{id}}}"#);
+            self.say(page, &text);
+            if self.one_in(3) {
+                self.say(page, r#"{"type":"ping"}"#);
+            }
         }
     }
 
@@ -1133,6 +1156,8 @@ impl World {
             received: &self.received,
             delivered: &self.delivered,
             is_roomy: self.is_roomy,
+            connections: &self.connections,
+            confirmed: &self.confirmed,
             replay_is_late: late,
         };
         let page = &mut self.pages[at];
@@ -1224,6 +1249,7 @@ impl World {
             ensure!(page.sees_up || page.views.is_empty(), "page {} got no notice that the uplink is up", page.id);
             ensure!(page.bytes.is_empty(), "page {} has half a frame", page.id);
         }
+        self.check_receipts()?;
         self.check_grants()?;
         for room in 0..self.rooms.len() {
             self.probe(room)?;
@@ -1305,6 +1331,27 @@ impl World {
         Ok(())
     }
 
+    /// Each page knows what it may use and who it is on this connection, and was told of its
+    /// messages, but for those that the relay had no room for.
+    fn check_receipts(&self) -> Result<(), String> {
+        let Some(last) = self.connections.last() else { return Ok(()) };
+        for page in self.pages.iter().filter(|page| !page.views.is_empty()) {
+            let standing = &page.standing;
+            let is_new = standing.connection + 1 == self.connections.len() && standing.author.is_some();
+            ensure!(is_new, "page {} is an author of an older connection", page.id);
+            ensure!(standing.has_receipts == last.has_receipts, "page {} was told wrong features", page.id);
+        }
+        let told = |page: &Page, id: &MessageId| page.told.get(id).copied().unwrap_or(0);
+        let owed = |((number, id), count): (&(u32, MessageId), &u64)| {
+            let page = self.pages.iter().find(|page| page.number == *number)?;
+            Some(count - told(page, id)).filter(|_| page.ids.contains(id))
+        };
+        let missing: u64 = self.confirmed.iter().filter_map(owed).sum();
+        let dropped = self.relay.counters().receipts_dropped;
+        ensure!(missing <= dropped, "{missing} messages were received and pages not told; {dropped} dropped");
+        Ok(())
+    }
+
     fn check_audience(&self) -> Result<(), String> {
         for topic in self.server.accepted.keys().filter(|topic| self.received.contains_key(topic)) {
             let pages = self.pages.iter().filter(|page| page.views.contains_key(topic)).count();
@@ -1358,6 +1405,7 @@ fn every_page_gets_what_its_tracks_promise_on_the_tiny_board() {
         all("pages refused for their address", |counters| counters.refused_address);
         all("page faults", |counters| counters.page_faults);
         all("page messages", |counters| counters.page_messages);
+        all("answers to messages dropped", |counters| counters.receipts_dropped);
         all("sends limited", |counters| counters.sends_limited);
         all("asks limited", |counters| counters.asks_limited);
         all("subscriptions", |counters| counters.subscribed);

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use relay::{session::Session, table::Id};
 use serde_json::Value;
 use wire::Track;
+use wire::page::MessageId;
 
 use super::archive::{Archive, What};
-use super::business::{BAN, BANNED};
+use super::business::{BAN, BANNED, Connection};
 use super::ensure;
 use super::rates::{Passed, is_passed};
 use super::sealed::Sealed;
@@ -26,6 +27,9 @@ pub struct Truth<'a> {
     pub delivered: &'a HashSet<(u32, u64, u64)>,
     /// No ring is ever overtaken: no valid message may be reported as a gap.
     pub is_roomy: bool,
+    /// The relay's connections so far, and how often it was told of a page's message.
+    pub connections: &'a [Connection],
+    pub confirmed: &'a HashMap<(u32, MessageId), u64>,
     pub replay_is_late: bool,
 }
 
@@ -49,6 +53,11 @@ pub struct Page {
     pub views: HashMap<u32, View>,
     pub asks: BTreeMap<u32, Ask>,
     pub sees_up: bool,
+    /// What it may use, and by which of the relay's connections it knows itself as an author.
+    pub standing: Standing,
+    /// Ids of its messages, and how often it was told that the message was received.
+    pub ids: HashSet<MessageId>,
+    pub told: HashMap<MessageId, u64>,
     /// Its TLS; none if it is plain.
     pub sealed: Option<Box<Sealed>>,
     /// Bytes that its socket takes before it is full.
@@ -70,6 +79,16 @@ pub struct Page {
     pub passed: Vec<u64>,
     pub asks_passed: Passed,
     pub sends_passed: Passed,
+}
+
+/// What the relay last told a page of what it may use and who it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub has_receipts: bool,
+    /// None while there is no business server.
+    pub author: Option<String>,
+    /// The connection that the author is of.
+    pub connection: usize,
 }
 
 /// A topic as the page sees it.
@@ -177,6 +196,7 @@ impl Page {
             "subscribed" => {
                 let id = u32::try_from(number("id")?).map_err(|error| error.to_string())?;
                 ensure!(frame["page_messages"].is_boolean(), "no page_messages");
+                self.stands(truth, &frame)?;
                 self.subscribed(truth, id, number("topic")? as u32, epoch()?)
             }
             "denied" => {
@@ -242,14 +262,58 @@ impl Page {
             }
             "uplink" => {
                 let up = frame["up"].as_bool().ok_or("no up")?;
-                ensure!(up != self.sees_up, "uplink {up} is repeated");
+                let before = self.standing.clone();
+                if up {
+                    self.stands(truth, &frame)?;
+                    ensure!(self.standing.author.is_some(), "no author");
+                }
+                ensure!(up != self.sees_up || up && self.standing != before, "uplink {up} is repeated");
                 self.sees_up = up;
                 Ok(())
             }
             "alive" => Ok(()),
-            "error" if frame["reason"].is_string() => Ok(()),
+            "sent" => {
+                let id = message_id(&frame["id"])?;
+                let told = self.told.entry(id).or_default();
+                *told += 1;
+                let most = truth.confirmed.get(&(self.number, id)).copied().unwrap_or(0);
+                ensure!(*told <= most, "told {told} times, the business server said so {most} times");
+                Ok(())
+            }
+            "error" if frame["reason"].is_string() => {
+                if !frame["id"].is_null() {
+                    ensure!(self.ids.contains(&message_id(&frame["id"])?), "the page never sent that");
+                }
+                Ok(())
+            }
             other => Err(format!("unknown type {other}")),
         }
+    }
+
+    /// What the page may use and who it is are of one of the relay's connections, and never of an
+    /// older one than before.
+    fn stands(&mut self, truth: &Truth<'_>, frame: &Value) -> Result<(), String> {
+        let words: Vec<&str> =
+            frame["features"].as_array().ok_or("no features")?.iter().flat_map(Value::as_str).collect();
+        ensure!(words.contains(&"ping"), "no ping");
+        let has_receipts = words.contains(&"receipts");
+        let Some(author) = frame["author"].as_str() else {
+            ensure!(!has_receipts, "receipts from nobody");
+            self.standing.author = None;
+            self.standing.has_receipts = false;
+            return Ok(());
+        };
+        let is_its = |connection: &Connection| {
+            let bytes = wire::uplink::author(&connection.challenge, &connection.hello, self.number);
+            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            digits == author
+        };
+        let connection = truth.connections.iter().rposition(is_its).ok_or("an author of no connection")?;
+        ensure!(connection >= self.standing.connection, "an author of an older connection");
+        let may = truth.connections[connection].has_receipts;
+        ensure!(may || !has_receipts, "receipts that the business server doesn't give");
+        self.standing = Standing { has_receipts, author: Some(author.to_owned()), connection };
+        Ok(())
     }
 
     /// A denial that names one page reaches no other.
@@ -264,7 +328,9 @@ impl Page {
         self.passed.push(ask.at);
         ensure!(!self.views.contains_key(&topic), "the page has the topic already");
         let messages = ask.since.filter(|&(of, next)| of == epoch && next > 0).map(|(_, next)| next);
-        let last = truth.received.get(&topic).filter(|last| last.0 == epoch).map_or(0, |last| last.1[1]);
+        // None if that epoch has ended since: the notice's end was read late.
+        let received = truth.received.get(&topic).filter(|last| last.0 == epoch).map(|last| last.1[1]);
+        let last = received.unwrap_or(0);
         let is_slow = messages.is_some_and(|next| next > last) && truth.replay_is_late;
         let beyond = ask.beyond
             || messages.is_some_and(|next| next > truth.archive.next(topic, epoch, Track::Messages))
@@ -276,7 +342,7 @@ impl Page {
             messages,
             beyond,
             claimed: messages.is_some_and(|next| next > last),
-            from_base: last == 0,
+            from_base: received == Some(0),
             media: [Media::default(); 2],
         };
         self.views.insert(topic, view);
@@ -426,4 +492,11 @@ fn half_frame(bytes: &[u8], most: u64) -> u64 {
         [_, size @ ..126, ..] => 2 + u64::from(size),
         _ => most,
     }
+}
+
+fn message_id(value: &Value) -> Result<MessageId, String> {
+    let digits = value.as_str().ok_or("no id")?;
+    let number = u128::from_str_radix(digits, 16).map_err(|error| error.to_string())?;
+    ensure!(format!("{number:032x}") == digits, "no id of 32 digits");
+    Ok(number.to_be_bytes())
 }

@@ -4,6 +4,7 @@
 Written from docs/protocol.md, with the encoder of the vectors of version 1 beside it. `make.py` writes the files beside it,
 `make.py --check` only compares. An extension that has been released is never changed: a new one has a new word.
 """
+import hashlib
 import importlib.util
 import pathlib
 import sys
@@ -24,6 +25,16 @@ def away(within_s):
     return b"\x0b" + varint(within_s), f"Away within_s={within_s}"
 
 
+def send(topic, page, identity, data):
+    return (b"\x08" + varint(topic) + varint(page) + identity + octets(data),
+            f"Send topic={topic} page={page} id={identity.hex()} data={quoted(data)}")
+
+
+def sent(page, identity):
+    return b"\x0c" + varint(page) + identity, f"Sent page={page} id={identity.hex()}"
+
+
+IDS = [bytes(16), bytes(range(16)), b"\xff" * 16]
 WORDS = [("one word", "away"), ("two words", "receipts away"), ("none", ""), ("words that nobody knows", "x-later  y"),
          ("not ASCII", "\u79d8"), ("the longest", "w" * 256)]
 
@@ -41,6 +52,9 @@ def to_relay():
         yield f"features, {name}", features(10, words)
     for within_s in (0, 1, 5, 127, 128, version1.U32):
         yield f"away {within_s}", away(within_s)
+    for page in (0, 1, 127, 128, version1.U32):
+        for identity in IDS:
+            yield f"sent {page} {identity.hex()}", sent(page, identity)
 
 
 def to_relay_invalid():
@@ -48,22 +62,46 @@ def to_relay_invalid():
     yield "away, only the variant", framed(b"\x0b"), "error: truncated"
     yield "away, beyond u32", framed(b"\x0b\xff\xff\xff\xff\x1f"), "error: varint"
     yield "away, a byte left over", framed(away(5)[0] + b"\0"), "error: leftover"
-    yield "variant 12", framed(b"\x0c" + bytes(8)), "error: variant"
+    yield "sent, only the variant", framed(b"\x0c"), "error: truncated"
+    yield "sent, last byte missing", framed(sent(7, IDS[1])[0][:-1]), "error: truncated"
+    yield "sent, a byte left over", framed(sent(7, IDS[1])[0] + b"\0"), "error: leftover"
+    yield "sent, page beyond u32", framed(b"\x0c\xff\xff\xff\xff\x1f" + IDS[1]), "error: varint"
+    yield "variant 13", framed(b"\x0d" + bytes(8)), "error: variant"
 
 
 def to_business():
     for name, words in WORDS:
         yield f"features, {name}", features(7, words)
+    for name, data in [("a word", "hello"), ("nothing", ""), ("not ASCII", "\U0001f44d"), ("the longest", "s" * 512)]:
+        for identity in IDS:
+            yield f"send, {name}, {identity.hex()}", send(7, 300, identity, data)
+    yield "send, the largest numbers", send(version1.U32, version1.U32, IDS[2], "hello")
 
 
 def to_business_invalid():
     yield from faults(7)
-    yield "variant 8", framed(b"\x08" + bytes(8)), "error: variant"
+    yield "send, only the variant", framed(b"\x08"), "error: truncated"
+    yield "send, half an id", framed(b"\x08\x07\x03" + IDS[1][:8]), "error: truncated"
+    yield "send, last byte missing", framed(send(7, 3, IDS[1], "hello")[0][:-1]), "error: truncated"
+    yield "send, a byte left over", framed(send(7, 3, IDS[1], "hello")[0] + b"\0"), "error: leftover"
+    yield "send, 513 bytes", framed(send(7, 3, IDS[1], "s" * 513)[0]), "error: limit"
+    yield "send, not UTF-8", framed(b"\x08\x07\x03" + IDS[1] + b"\1\xff"), "error: utf8"
+    yield "variant 9", framed(b"\x09" + bytes(8)), "error: variant"
+
+
+def authors():
+    for challenge in IDS:
+        for page in (0, 1, 300, version1.U32):
+            hello = challenge[::-1]
+            hashed = hashlib.sha256(b"sharelinkd author" + challenge + hello + page.to_bytes(4, "little")).digest()
+            yield [("name", f"page {page} of {challenge.hex()}"), ("challenge_nonce", challenge.hex()),
+                   ("hello_nonce", hello.hex()), ("page", page), ("author", hashed[:8].hex())]
 
 
 def main():
     blocks, valid, invalid = version1.blocks, version1.valid, version1.invalid
     files = {
+        "authors.txt": blocks("Uplink extensions: pages as authors", authors()),
         "to-business.txt": blocks("Uplink extensions, relay to business server: frames that are right", valid(to_business(), [])),
         "to-relay.txt": blocks("Uplink extensions, business server to relay: frames that are right", valid(to_relay(), [])),
         "to-business-invalid.txt": blocks("Uplink extensions, relay to business server: frames that must be refused",
