@@ -294,7 +294,7 @@ fn share_page(daemon: &Daemon, asked: &SharePage, card: Option<&[u8]>) -> Respon
 }
 
 /// Hash of the share page's one inline script, which loads the others; part of the policy.
-const SCRIPT_HASH: &str = "sha256-RjBoMtDec4y0NI8Hrjs8zp3/O+htaD+ApDWC2VDR/pQ=";
+const SCRIPT_HASH: &str = "sha256-0xY4frWz5Km3Rsd8bKQ2fk68x5cpDFv4KjIIIUMiJqk=";
 
 /// What the share page may load: its own files, images, media from the client, its own WebSocket.
 /// In current browsers 'self' covers the WebSocket; Safari before 15.4 needs its URL. A `Host` made
