@@ -57,7 +57,7 @@ pub const PAGE_FRAME_SIZE: usize = 2 * 4096;
 /// The share page with its meta tags: the largest response that is built for a single connection.
 pub const SHARE_PAGE_SIZE: usize = 18 * 1024;
 /// The page's files in plain, for peers that take no coding.
-pub const PLAIN_FILES_SIZE: usize = 160 * 1024;
+pub const PLAIN_FILES_SIZE: usize = 192 * 1024;
 /// One HTTP connection that is not a page (yet): request head (8 KiB), response, place, task and
 /// source.
 pub const HEAD_SIZE: usize = 8192 + SHARE_PAGE_SIZE + 2048;

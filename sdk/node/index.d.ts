@@ -44,8 +44,11 @@ export class Hub {
 export class Topic {
   private constructor();
   readonly name: string;
-  /** Publishes a message that the ready-made share page shows. */
-  say(text: string, options?: { from?: string; avatar?: string } & MessageOptions): Promise<Published>;
+  /**
+   * Publishes a message that the ready-made share page shows. `author` is that of the event
+   * `page.message` from which it is: the page marks it as its own.
+   */
+  say(text: string, options?: { from?: string; avatar?: string; author?: string | undefined } & MessageOptions): Promise<Published>;
   /** Publishes a message: any JSON value. */
   message(value: unknown, options?: MessageOptions): Promise<Published>;
   /** Lists the messages that are kept, oldest first. */
@@ -287,7 +290,15 @@ export namespace webhooks {
   }
   /** Skip types that you don't know, and ids that you have seen. */
   type Event = { id: string; topic: string } & (
-    | { type: "page.message"; page: string; data: string }
+    | {
+        type: "page.message";
+        page: string;
+        data: string;
+        /** The page as an author: publish it with the message, and the page marks its own. */
+        author?: string;
+        /** The page's own id of the message, the same where it sends it again. */
+        message_id?: string;
+      }
     | { type: "topic.occupied" }
     | { type: "topic.vacated" }
     | { type: "topic.audience"; pages: number }

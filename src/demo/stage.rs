@@ -340,11 +340,11 @@ impl Stage {
         while let Ok(event) = events.recv().await {
             match event {
                 Event::Audience { .. } => self.show(),
-                Event::PageMessage { page, data, author, id, .. } => {
+                Event::PageMessage { topic, page, data, author, id, .. } => {
                     let (from, text) = (format!("guest #{page}"), data.trim());
                     let is_taken = text.is_empty() || self.message_by(Some(author), &from, Kind::Text, text).is_ok();
                     if let (true, Some(id)) = (is_taken, id) {
-                        self.business.confirm(&id);
+                        self.business.confirm(topic, &id);
                     }
                 }
                 Event::RelayUp { .. } | Event::RelayDown { .. } => self.note_room(),

@@ -62,7 +62,7 @@ const words = chinese ? {
   uplink: "等待房间恢复…", busy: "稍后自动重试…", ended: "已结束",
   endedTitle: "房间已结束", endedText: "如果重新开播，这里会自动恢复。", reopened: "房间重新开放了",
   denied: "无法打开这个链接", deniedText: "它可能已过期，或房间已关闭。", badLink: "这个链接不完整，请检查后重新打开。", again: "重试",
-  tooLong: "消息太长了", slow: "发送太快，请稍等一下", notSent: "未发送", sending: "发送中…", unsure: "不确定是否已发送",
+  tooLong: "消息太长了", slow: "发送太快", notSent: "未发送", sending: "发送中…", unsure: "可能未发送", outbox: "尚未发送的消息", about: (fate, text) => `${fate}：${text}`,
   you: "我", drop: "移除", outboxFull: "请先处理未发送的消息",
   joined: "进入了房间", gave: "送出了礼物",
   noPicture: "这里有画面，但当前浏览器无法显示。", noSound: "这里有声音，但当前浏览器无法播放。",
@@ -78,8 +78,8 @@ const words = chinese ? {
   uplink: "Waiting for the room…", busy: "Trying again soon…", ended: "Ended",
   endedTitle: "This room has ended", endedText: "If it opens again, this page reconnects by itself.", reopened: "The room is open again",
   denied: "This link can’t be opened", deniedText: "It may have expired, or the room was closed.", badLink: "This link is incomplete. Check it and open it again.", again: "Try again",
-  tooLong: "That message is too long", slow: "Too fast. Wait a moment.", notSent: "Not sent", sending: "Sending…", unsure: "Not sure that it was sent",
-  you: "you", drop: "Remove", outboxFull: "See to the messages that were not sent first",
+  tooLong: "That message is too long", slow: "Too fast", notSent: "Not sent", sending: "Sending…", unsure: "Maybe not sent", outbox: "Messages that are not sent yet", about: (fate, text) => `${fate}: ${text}`,
+  you: "you", drop: "Remove", outboxFull: "Send or remove the waiting messages first",
   joined: "joined", gave: "sent a gift",
   noPicture: "This browser can’t show this room’s picture.", noSound: "This browser can’t play this room’s sound.",
   noMedia: "This browser can’t play this room’s picture and sound.", otherBrowser: "Try another browser or a newer one. Messages are not affected.",
@@ -493,6 +493,8 @@ function denied(reason) {
 
 /** Lines that are not known to be sent, at most; then the next one stays in the field. */
 const OUTBOX_MAX = 10;
+/** ms: a line that is sent sooner is not shown as pending, so that nothing moves for it. */
+const PENDING_SHOWN = 500;
 let hintTimer = 0;
 
 function hint(text) {
@@ -522,41 +524,71 @@ function watchComposer() {
 
 /** Sends a line, and shows it until it is known what became of it. */
 function post(text) {
-  const [line, fate] = [make("div", "line"), make("span", "fate")];
+  const [line, fate, acts] = [make("div", "outgoing"), make("span", "fate"), make("span", "acts")];
   const [again, drop] = [make("button", "", words.again), make("button", "", words.drop)];
-  line.append(make("bdi", "text", text), fate, again, drop);
+  line.append(make("bdi", "text", text), fate, acts);
+  acts.append(again, drop);
   for (const button of [again, drop]) button.type = "button";
+  line.tabIndex = -1;
+  line.hidden = true;
   const tell = (state, word) => {
     line.dataset.state = state;
     fate.textContent = word;
-    again.hidden = drop.hidden = state === "sending";
-    line.hidden = false;
-    if (following) toEnd();
   };
   const attempt = async (id) => {
     tell("sending", words.sending);
+    const late = setTimeout(() => unveil(line), PENDING_SHOWN);
     try {
       const answer = await room.send(text, id && { id });
-      if (answer.state !== "unsure") return line.remove();
-      again.onclick = () => attempt(answer.id);
+      if (answer.state !== "unsure") return close(line);
+      again.onclick = () => repeat(answer.id);
       tell("unsure", words.unsure);
     } catch (error) {
-      again.onclick = () => attempt(error.id);
+      again.onclick = () => repeat(error.id);
       tell("failed", /^too many/.test(error.reason) ? words.slow : words.notSent);
+    } finally {
+      clearTimeout(late);
     }
+    delete line.dataset.arrived;
+    unveil(line);
+    $.fate.textContent = words.about(fate.textContent, text);
   };
-  drop.onclick = () => {
-    line.remove();
-    $.say.focus();
+  const repeat = (id) => {
+    // The button goes; the focus must not go with it.
+    if (acts.contains(document.activeElement)) line.focus({ preventScroll: true });
+    attempt(id);
   };
+  drop.onclick = () => close(line);
   $.outbox.append(line);
   attempt();
 }
 
+function unveil(line) {
+  if (!line.hidden || "arrived" in line.dataset) return;
+  line.hidden = $.outbox.hidden = false;
+  $.outbox.scrollTop = line.offsetTop + line.offsetHeight - $.outbox.clientHeight;
+}
+
+function close(line) {
+  veil(line);
+  line.remove();
+}
+
+/** Hides a line. Its focus goes to the next one, or else to the messages. */
+function veil(line) {
+  const hadFocus = line.contains(document.activeElement);
+  line.hidden = true;
+  const next = [...$.outbox.children].find(({ hidden }) => !hidden);
+  if (hadFocus) (next || $.messages).focus({ preventScroll: true });
+  $.outbox.hidden = !next;
+}
+
 /** A line of one's own was published: it is not shown twice while its receipt is under way. */
 function arrived(text) {
-  const line = [...$.outbox.children].find(({ dataset, hidden, firstChild }) => dataset.state === "sending" && !hidden && firstChild.textContent === text);
-  if (line) line.hidden = true;
+  const line = [...$.outbox.children].find(({ dataset, firstChild }) => dataset.state === "sending" && !("arrived" in dataset) && firstChild.textContent === text);
+  if (!line) return;
+  line.dataset.arrived = "";
+  veil(line);
 }
 
 // ------------------------------------------------------------------------------------------- start
@@ -596,7 +628,6 @@ export function start({ ShareLink }) {
     $.again.disabled = true;
     room.askAgain();
   });
-  window.addEventListener("offline", standing);
   standing();
 }
 

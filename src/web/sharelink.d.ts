@@ -38,7 +38,7 @@ export type SubscriptionStatus = "asking" | "live" | "ended" | "denied" | "close
  * - `unsupported` this browser has no Media Source Extensions, or cannot play that MIME type: see
  *   `why`. Inform the viewer
  * - `failed` decoding failed; the player is rebuilt with a later group
- * - `idle` nothing was received for 15 s, or the room ended
+ * - `idle` nothing was received for 15 s while the room was live, or it ended
  */
 export type MediaStatus = "none" | "offered" | "starting" | "playing" | "stalled" | "blocked" | "unsupported" | "failed" | "idle";
 
@@ -110,7 +110,7 @@ export interface UplinkDetail {
 export interface SendResult {
   /**
    * `sent`: the business server has it. `passed`: it gives no receipts, and the relay took the
-   * message. `unsure`: the connection broke before anybody said so; it is not sent again by itself.
+   * message. `unsure`: it may have arrived, and nobody said so; it is not sent again by itself.
    */
   state: "sent" | "passed" | "unsure";
   /** With it, `send()` sends the same message again: where there are receipts, it counts once. */
@@ -265,8 +265,8 @@ export class Subscription extends TypedTarget<SubscriptionEvents> {
    * Sends a text to the business server, as soon as there is a connection, for at most a minute.
    * @param options.id that of an earlier attempt, to send the same message again
    * @returns what became of it; rejects with `NotSent` if it was refused or could not be sent
-   * @throws RangeError if it is longer than 512 bytes of UTF-8; TypeError if the id is none; Error
-   *   after `unsubscribe()`
+   * @throws RangeError if it is longer than 512 bytes of UTF-8; TypeError if it is no string or the
+   *   id is none; Error after `unsubscribe()`
    */
   send(data: string, options?: { id?: string }): Promise<SendResult>;
   /** Retries at once if it was denied, has ended or waits for a retry. */

@@ -39,8 +39,16 @@ const STEADY = 10_000;
 const ASK_BUSY = 2_000;
 const ASK_QUIET = 16_000;
 const BUSY = 10_000;
-/** A relay that was asked answers within this, or the line is dead. */
+/**
+ * Where nothing comes for this long while the relay is asked, the line is dead. A large chunk on a
+ * slow line holds up the answer, and what has arrived of it can't be seen: so until SAMPLE frames
+ * of media came the limit is ANSWER_MAX, and after that 1.5 times such a pause, which counts half
+ * as much SLOW_HALF later.
+ */
 const ANSWER = 2_500;
+const ANSWER_MAX = 20_000;
+const SAMPLE = 4;
+const SLOW_HALF = 30_000;
 /**
  * Idle timeout for relays that can't be asked: two `alive` missed, and a margin; and right after
  * the viewer came back and waits, one.
@@ -57,6 +65,8 @@ const CONNECT_TIMEOUT = 15_000;
 const OUTAGE = 20_000;
 const HANGING = 2_000;
 const NEXT_TRY = 250;
+/** The viewer's return begins the next attempt at once, but not sooner after the last one. */
+const ATTEMPTS_APART = 1_000;
 /** Frames that come within this after the browser said "offline" were on their way before. */
 const UNDER_WAY = 1_000;
 /**
@@ -81,6 +91,12 @@ const SEND_SIZE_MAX = 512;
 const SEND_AGAIN = 10_000;
 /** A message that can't be sent, or has no receipt, is given up after this. */
 const SEND_TIMEOUT = 60_000;
+/**
+ * Messages at once, and ms for each further one: a little less than a relay takes as shipped, so
+ * that what has gathered in an outage is not refused after it.
+ */
+const SEND_BURST = 4;
+const SEND_EVERY = 1_100;
 /** Names of this page as an author that are kept: one for each connection of its relay. */
 const AUTHORS_MAX = 64;
 
@@ -146,6 +162,7 @@ const ping = Symbol("ping");
 const isPinging = Symbol("isPinging");
 const beat = Symbol("beat");
 const flush = Symbol("flush");
+const uplinked = Symbol("uplinked");
 const passed = Symbol("passed");
 const receipt = Symbol("receipt");
 const features = Symbol("features");
@@ -170,6 +187,9 @@ export class ShareLink extends EventTarget {
   #pinged = 0; // when the relay was asked for an `alive` that has not come
   #features = new Set();
   #mediaAt = -BUSY;
+  #mediaCount = 0; // frames of media on this connection, up to SAMPLE
+  #slow = 0; // the last long pause before a frame of media for which an answer had to wait
+  #slowAt = 0;
   #saidAt = 0; // when something was last sent
   #brokeAt = null; // when the line was lost, while it is not back
   #tookMs = 0; // how long the last connection took to open
@@ -189,7 +209,7 @@ export class ShareLink extends EventTarget {
     on(window, "pagehide", () => this.#state !== "idle" && this.#drop("away"));
     on(window, "pageshow", () => this.#returned());
     on(window, "offline", () => this.#wentOffline());
-    on(window, "online", () => { this.#offlineAt = null; this.#returned(); });
+    on(window, "online", () => this.#wentOnline());
     on(document, "resume", () => this.#returned());
     on(document, "visibilitychange", () => isVisible() && this.#returned());
   }
@@ -284,6 +304,7 @@ export class ShareLink extends EventTarget {
     this.#began = this.#heard = this.#beaten = now();
     this.#seen = this.#pinged = this.#saidAt = 0;
     this.#mediaAt = -BUSY;
+    this.#mediaCount = this.#slow = 0;
     this.#uplink = true;
     this.#features = new Set();
     let socket;
@@ -296,8 +317,11 @@ export class ShareLink extends EventTarget {
     socket.onopen = () => this.#opened();
     socket.onclose = (event) => this.#closed(event.code, event.reason);
     socket.onmessage = ({ data }) => {
-      this.#heard = now();
-      if (this.offline && this.#heard - this.#offlineAt > UNDER_WAY) {
+      const at = now();
+      const pause = at - this.#heard;
+      this.#heard = at;
+      if (this.#pinged && typeof data !== "string" && pause > this.#slowness) [this.#slow, this.#slowAt] = [pause, at];
+      if (this.offline && at - this.#offlineAt > UNDER_WAY) {
         this.#offlineAt = null;
         this.#notify("connection", { state: this.#state });
       }
@@ -352,14 +376,18 @@ export class ShareLink extends EventTarget {
   /** The viewer, or the network, is back. */
   #returned() {
     const since = now() - this.#began;
-    if (this.#state === "away" || (this.#state === "waiting" && now() >= this.#notBefore && since > 1_000)) {
+    if (this.#state === "away") {
       if (this.#wanted()) this.#connect();
       else this.#drop("idle");
+    } else if (this.#state === "waiting" && now() >= this.#notBefore) {
+      clearTimeout(this.#retryTimer);
+      this.#retryTimer = setTimeout(() => this.#connect(), Math.max(0, ATTEMPTS_APART - since));
     } else if (this.#state === "connecting" && since > HANGING) {
       this.#drop(null); // it was started on a network that is gone
       this.#connect();
     } else if (this.#state === "open") {
       this.#seen = now();
+      if (this.#features.has("ping")) this[ping]();
       // After a freeze, frames received in the meantime are still queued behind this event: check a
       // little later.
       setTimeout(() => this.#judge(SILENCE_SEEN), 1_500);
@@ -371,6 +399,13 @@ export class ShareLink extends EventTarget {
     this.#offlineAt = now();
     if (this.#features.has("ping")) this[ping]();
     this.#notify("connection", { state: this.#state });
+  }
+
+  #wentOnline() {
+    const was = this.offline;
+    this.#offlineAt = null;
+    this.#returned();
+    if (was) this.#notify("connection", { state: this.#state });
   }
 
   /** Whether the line was lost just now, and somebody waits for it. */
@@ -397,7 +432,7 @@ export class ShareLink extends EventTarget {
     if (this.#features.has("ping")) {
       const silent = at - this.#heard;
       const busy = at - this.#mediaAt < BUSY || this.#saidAt > this.#heard;
-      if (this.#pinged > this.#heard && at - this.#pinged > ANSWER) return this.#closed(1006, "the relay does not answer");
+      if (this.#pinged && at - Math.max(this.#pinged, this.#heard) > this.#patience) return this.#closed(1006, "the relay does not answer");
       if (silent > (busy ? ASK_BUSY : ASK_QUIET)) this[ping]();
     }
     for (const subscription of this.#subscriptions) subscription[beat](at);
@@ -408,6 +443,14 @@ export class ShareLink extends EventTarget {
     for (const asked of this.#asked.values()) {
       if (at - asked.at > SILENCE) return this.#closed(1006, "the relay did not answer");
     }
+  }
+
+  get #slowness() { return this.#slow * 0.5 ** ((now() - this.#slowAt) / SLOW_HALF); }
+
+  /** How long a relay that was asked may be silent. */
+  get #patience() {
+    if (this.#mediaCount > 0 && this.#mediaCount < SAMPLE) return ANSWER_MAX;
+    return clamp(1.5 * this.#slowness, ANSWER, ANSWER_MAX);
   }
 
   #become(state, more = {}) {
@@ -440,6 +483,7 @@ export class ShareLink extends EventTarget {
       case "uplink":
         this.#uplink = frame.up !== false;
         this.#learn(frame);
+        for (const subscription of this.#subscriptions) subscription[uplinked](this.#uplink);
         this.#notify("uplink", { up: this.#uplink });
         return this.#flush();
       case "alive":
@@ -501,6 +545,7 @@ export class ShareLink extends EventTarget {
     const sequence = view.getUint32(6) * 2 ** 32 + view.getUint32(10);
     if ((track !== AUDIO && track !== VIDEO) || part < INIT || part > 3 || !isSequence(sequence)) return;
     this.#mediaAt = now();
+    this.#mediaCount = Math.min(this.#mediaCount + 1, SAMPLE);
     let start = 14;
     let mime = "";
     if (part === INIT) {
@@ -578,7 +623,8 @@ export class Subscription extends EventTarget {
 
   send(data, { id = randomId() } = {}) {
     // Encode and decode to replace lone surrogates, which Rust's JSON parsers reject.
-    const bytes = new TextEncoder().encode(String(data));
+    if (typeof data !== "string") throw new TypeError("a page's message is a string");
+    const bytes = new TextEncoder().encode(data);
     if (bytes.length > SEND_SIZE_MAX) throw new RangeError(`a page's message is at most ${SEND_SIZE_MAX} bytes of UTF-8`);
     if (!isId(id)) throw new TypeError("the id of a message is 32 digits of 0-9 and a-f, as a promise of send() gave it");
     if (this.#status === "closed") throw new Error("this subscription has ended");
@@ -649,12 +695,24 @@ export class Subscription extends EventTarget {
 
   [receipt](id, refusal) { this.#outbox.receipt(id, refusal); }
 
+  /** The relay lost the business server, or has it again. */
+  [uplinked](isUp) {
+    if (!isUp) this.#outbox.doubtAll();
+    this.#tellPlayers();
+  }
+
+  /** Whether silence on a track means that its publisher is silent. */
+  #tellPlayers() {
+    for (const player of this.#players) player?.live(this.#status === "live" && this.uplink);
+  }
+
   [lost]() {
     this.#outbox.lost();
     if (this.#status === "closed") {
       if (this.#topic !== null) emit(this, "end", { reason: "", asked: true });
     } else if (this.#status === "live") this.#status = "asking";
     this.#topic = null;
+    this.#tellPlayers();
   }
 
   [receive](frame) {
@@ -682,6 +740,7 @@ export class Subscription extends EventTarget {
     // already has and continues where it stopped; any other takes the group from its start, so its
     // counter is reset.
     for (const track of [AUDIO, VIDEO]) if (!this.#players[track].inGroup) this.#next[track] = 0;
+    this.#tellPlayers();
     emit(this, "subscribed", { epoch: this.#epoch, pageMessages: this.#pageMessages });
   }
 
@@ -779,7 +838,9 @@ export class Subscription extends EventTarget {
  */
 class Outbox {
   #relay;
-  #rows = []; // { id, data, at, asked: when it was sent on this connection, or 0, plain, doubt, resolve, reject }
+  #budget = SEND_BURST; // messages that may go out now
+  #spentAt = 0;
+  #rows = []; // { id, data, asked: when it was sent on this connection, or 0, plain, doubt, resolve, reject, timer }
 
   constructor(relay) {
     this.#relay = relay;
@@ -787,7 +848,9 @@ class Outbox {
 
   add(data, id) {
     return new Promise((resolve, reject) => {
-      this.#rows.push({ id, data, at: now(), asked: 0, plain: false, doubt: false, resolve, reject });
+      const row = { id, data, asked: 0, plain: false, doubt: false, resolve, reject, timer: 0 };
+      row.timer = setTimeout(() => this.#giveUp(row, "there was no connection"), SEND_TIMEOUT);
+      this.#rows.push(row);
     });
   }
 
@@ -796,7 +859,9 @@ class Outbox {
     const known = this.#relay[features];
     if (known.has("receipts")) {
       for (const row of this.#rows) {
-        if (!row.asked && this.#relay[say]({ type: "send", topic, id: row.id, data: row.data })) row.asked = now();
+        if (row.asked) continue;
+        if (!this.#take() || !this.#relay[say]({ type: "send", topic, id: row.id, data: row.data })) return;
+        row.asked = now();
       }
       return;
     }
@@ -804,18 +869,25 @@ class Outbox {
     const [row] = this.#rows;
     if (!row || row.asked) return;
     // The answer to a ping behind it comes behind its error: so no earlier ping may be under way.
-    if (this.#relay[isPinging] || !this.#relay[say]({ type: "send", topic, data: row.data })) return;
+    if (this.#relay[isPinging] || !this.#take() || !this.#relay[say]({ type: "send", topic, data: row.data })) return;
     [row.asked, row.plain] = [now(), true];
     if (known.has("ping")) this.#relay[ping]();
     else this.#settle(row, "unsure");
   }
 
+  /** Whether another message may go out now. */
+  #take() {
+    const at = now();
+    this.#budget = Math.min(SEND_BURST, this.#budget + (at - this.#spentAt) / SEND_EVERY);
+    this.#spentAt = at;
+    if (this.#budget < 1) return false;
+    this.#budget -= 1;
+    return true;
+  }
+
   /** Returns whether there may be something to send. */
   beat(at) {
-    for (const row of [...this.#rows]) {
-      if (at - row.at > SEND_TIMEOUT) this.#giveUp(row, "there was no connection");
-      else if (row.asked && !row.plain && at - row.asked > SEND_AGAIN) row.asked = 0;
-    }
+    for (const row of this.#rows) if (!row.plain && at - row.asked > SEND_AGAIN) this.#doubt(row);
     return this.#rows.some((row) => !row.asked);
   }
 
@@ -836,8 +908,18 @@ class Outbox {
   lost() {
     for (const row of [...this.#rows]) {
       if (row.plain) this.#settle(row, "unsure");
-      else if (row.asked) [row.asked, row.doubt] = [0, true];
+      else this.#doubt(row);
     }
+    this.#budget = SEND_BURST; // the relay's own count begins anew with each connection
+  }
+
+  /** The relay lost the business server: what is under way to it may be lost. */
+  doubtAll() {
+    for (const row of this.#rows) if (!row.plain) this.#doubt(row);
+  }
+
+  #doubt(row) {
+    if (row.asked) [row.asked, row.doubt] = [0, true];
   }
 
   end(reason) {
@@ -860,6 +942,7 @@ class Outbox {
   }
 
   #remove(row) {
+    clearTimeout(row.timer);
     this.#rows = this.#rows.filter((other) => other !== row);
   }
 }
@@ -933,9 +1016,11 @@ class Player {
   #paused = false; // by the viewer
   #sought = -1_000;
   #fed = 0;
+  #liveAt = null; // since when the subscription is live, with its business server
   #failures = 0;
   #resumeAt = 0;
   #timer = 0;
+  #ticked = 0; // where the element was at the last tick
   #status = "none";
 
   constructor(name, { lag, muted, notify }) {
@@ -1021,6 +1106,12 @@ class Player {
   forget() {
     if (this.#init) this.#init.sequence = 0;
     this.hole();
+  }
+
+  /** Whether chunks would come if there were any: the last picture of a dead line stays. */
+  live(isLive) {
+    if (isLive && this.#liveAt === null) this.#liveAt = now();
+    else if (!isLive) this.#liveAt = null;
   }
 
   /** The room ended. */
@@ -1336,8 +1427,12 @@ class Player {
   // ---- keeping up
 
   #tick() {
-    if (this.#fed && now() - this.#fed > IDLE * 1000) this.#report("idle");
+    if (this.#fed && this.#liveAt !== null && now() - Math.max(this.#fed, this.#liveAt) > IDLE * 1000) this.#report("idle");
     if (!this.#source) return;
+    // Not every stall ends with an event.
+    const { currentTime, readyState, seeking } = this.#element;
+    if (this.#status === "stalled" && currentTime > this.#ticked && readyState > 2 && !seeking) this.#report("playing");
+    this.#ticked = currentTime;
     if (this.#status === "playing" && this.#failures && now() - this.#resumeAt > 30_000) this.#failures = 0;
     this.#steer(false);
   }

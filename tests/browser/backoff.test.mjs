@@ -10,41 +10,13 @@ import assert from "node:assert/strict";
 import { setMaxListeners } from "node:events";
 import { readFileSync } from "node:fs";
 import test from "node:test";
+import { chance, Clock } from "./clock.mjs";
 
 const COUNT = 200;
 const FIRST = 500; // ms: the longest first wait
 const GROWTH = 1.6;
 const LONGEST = 30_000;
 const ATTEMPTS = 14; // beyond the one at which the steps stop growing
-
-/** A fake clock, advanced by the test. */
-class Clock {
-  now = 1_000_000;
-  #timers = new Map();
-  #last = 0;
-
-  set(run, wait, every = 0) {
-    this.#timers.set((this.#last += 1), { at: this.now + Math.max(0, wait), run, every });
-    return this.#last;
-  }
-
-  clear(timer) { this.#timers.delete(timer); }
-
-  pass(duration) {
-    const end = this.now + duration;
-    for (;;) {
-      let due = null;
-      for (const timer of this.#timers) if (timer[1].at <= end && !(due?.[1].at <= timer[1].at)) due = timer;
-      if (!due) break;
-      const [number, timer] = due;
-      this.now = timer.at;
-      if (timer.every) timer.at += timer.every;
-      else this.#timers.delete(number);
-      timer.run();
-    }
-    this.now = end;
-  }
-}
 
 const clock = new Clock();
 /** Whether the relay accepts pages. It answers each at once: with a connection and a subscription, or with a failure. */
@@ -91,17 +63,6 @@ class Socket {
   }
 
   close() { this.readyState = 3; }
-}
-
-/** Mulberry32: the same numbers for the same seed. */
-function chance(seed) {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 const seed = Number(process.env.SEED ?? 1);

@@ -2,16 +2,17 @@
  * business.mjs: a business server for the browser tests, written from docs/protocol.md alone ("Uplink"), without a
  * line of the product.
  *
- * Owns the postcard encoding of the frames that it needs, the handshake with an empty secret, and rooms that are held in
- * memory from their first message on, so that they survive the relay.
+ * Owns the postcard encoding of the frames that it needs, the handshake with an empty secret, receipts for pages' messages
+ * where a test wants them, and rooms that are held in memory from their first message on, so that they survive the relay.
  * Knows nothing of browsers. Simplified for tests: it keeps everything and renews nothing.
  */
 
-import { createHmac, randomBytes } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:net";
 
 export const [STATE, MESSAGES, AUDIO, VIDEO] = [0, 1, 2, 3];
+const EXTENDED = Buffer.from("+ext");
 const [WHOLE, INIT, START, CONTINUE] = [0, 1, 2, 3];
 export const part = {
   whole: [WHOLE], start: [START], continue: [CONTINUE],
@@ -22,10 +23,20 @@ export class Business {
   #links = new Map(); // link -> a room, or the reason of its denial
   #connections = new Set();
   #server;
+  #topics = new Map(); // topic -> a room
+  #taken = new Set(); // ids of messages
+  #isAway = false;
   subscribes = []; // every Subscribe received
+  /** Pages' messages in the order in which they came: { text, id, isNew }. */
+  heard = [];
+  /** Whether it gives receipts to relays that connect from now on. */
+  givesReceipts;
+  /** Whether it keeps its receipts back, though it takes the messages. */
+  isMute = false;
 
-  static async listen() {
+  static async listen({ receipts = false } = {}) {
     const business = new Business();
+    business.givesReceipts = receipts;
     business.#server = createServer((socket) => business.#serve(socket)).listen(0, "127.0.0.1");
     await once(business.#server, "listening");
     return business;
@@ -36,12 +47,21 @@ export class Business {
   room(link, settings = {}) {
     const room = new Room(this.#connections, { topic: this.#links.size + 1, ...settings });
     this.#links.set(link, room);
+    this.#topics.set(room.topic, room);
     return room;
   }
 
   deny(link, reason) {
     this.#links.set(link, reason);
   }
+
+  /** Closes its relays' connections, and each further one until `comeBack`. */
+  goAway() {
+    this.#isAway = true;
+    for (const { socket } of this.#connections) socket.destroy();
+  }
+
+  comeBack() { this.#isAway = false; }
 
   async close() {
     for (const { socket } of this.#connections) socket.destroy();
@@ -50,11 +70,12 @@ export class Business {
   }
 
   #serve(socket) {
-    const connection = { socket, topics: new Set(), send: (...bytes) => socket.write(frame(bytes)) };
+    if (this.#isAway) return void socket.destroy();
+    const connection = { socket, topics: new Set(), nonce: null, send: (...bytes) => socket.write(frame(bytes)) };
     this.#connections.add(connection);
     socket.on("error", () => {}); // `close` follows
     socket.on("close", () => this.#connections.delete(connection));
-    const challenge = randomBytes(16);
+    const challenge = this.givesReceipts ? Buffer.concat([randomBytes(12), EXTENDED]) : randomBytes(16);
     connection.send(0, varint(1), challenge);
     let held = Buffer.alloc(0);
     socket.on("data", (data) => {
@@ -74,10 +95,27 @@ export class Business {
       reader.string();
       const [nonce, proof] = [reader.take(16), reader.take(32)];
       if (!proof.equals(hmac("sharelinkd relay", challenge, nonce))) return connection.socket.destroy();
+      connection.nonce = nonce;
       connection.send(1, varint(1), hmac("sharelinkd business", nonce, challenge));
+      if (EXTENDED.equals(challenge.subarray(12)) && EXTENDED.equals(nonce.subarray(12))) connection.send(10, string("receipts"));
     } else if (kind === 1) this.#subscribe(connection, reader);
     else if (kind === 2) connection.topics.delete(reader.varint()); // Unsubscribe
-    else if (kind === 5) connection.send(8, varint(reader.varint())); // Ping
+    else if (kind === 4) { // PageMessage
+      const [topic, page] = [reader.varint(), reader.varint()];
+      this.#take(topic, { text: reader.string(), id: null, isNew: true, author: author(challenge, connection.nonce, page) });
+    } else if (kind === 5) connection.send(8, varint(reader.varint())); // Ping
+    else if (kind === 8) { // Send
+      const [topic, page, id] = [reader.varint(), reader.varint(), reader.take(16)];
+      const name = id.toString("hex");
+      this.#take(topic, { text: reader.string(), id: name, isNew: !this.#taken.has(name), author: author(challenge, connection.nonce, page) });
+      this.#taken.add(name);
+      if (!this.isMute) connection.send(12, varint(page), id);
+    }
+  }
+
+  #take(topic, message) {
+    this.heard.push(message);
+    if (message.isNew) this.#topics.get(topic)?.heard?.(message);
   }
 
   #subscribe(connection, reader) {
@@ -97,6 +135,8 @@ export class Business {
 class Room {
   /** Whether its pages may send messages. */
   listens = false;
+  /** Called with each of these; one that is repeated is not among them. */
+  heard = null;
   #connections;
   #next = [1, 1, 1, 1];
   #state = null;
@@ -163,6 +203,13 @@ function varint(value) {
 function string(text) {
   const bytes = Buffer.from(text);
   return [...varint(bytes.length), ...bytes];
+}
+
+/** What both ends call a page as the author of its messages. */
+function author(challenge, hello, page) {
+  const number = Buffer.alloc(4);
+  number.writeUInt32LE(page);
+  return createHash("sha256").update("sharelinkd author").update(challenge).update(hello).update(number).digest("hex").slice(0, 16);
 }
 
 const hmac = (...pieces) => createHmac("sha256", "").update(Buffer.concat(pieces.map((piece) => Buffer.from(piece)))).digest();

@@ -143,9 +143,10 @@ function takeAway(young) {
 
 scene("in the oldest browsers messages of every kind are shown, the room is live and its picture plays", async (stage) => {
   const { share } = await stage.demo();
-  const business = await stage.business();
+  const business = await stage.business({ receipts: true });
   const room = business.room("room");
   room.listens = true;
+  room.heard = ({ text, author }) => room.tell({ from: "Viewer", text, author });
   const relay = await stage.relay(business);
   const browser = await stage.browser();
   const tab = await stage.tab(browser, `${relay.origin}/s/room`, { before: [takeAway, YOUNG] });
@@ -157,6 +158,15 @@ scene("in the oldest browsers messages of every kind are shown, the room is live
   const shown = await tab.run(() => [...document.querySelectorAll("#messages .message")].map(({ className }) => className.split(" ")[1]));
   assert.deepEqual(shown, ["text", "notice", "gift", "join", "text", "text", "text", "text", "text"]);
   assert.equal(await tab.text("#title"), "A room");
+  business.goAway();
+  await tab.until("the business server is away", () => document.documentElement.dataset.uplink === "down");
+  // `write` needs a later API.
+  await tab.page.focus("#say");
+  await tab.page.keyboard.type("from the floor");
+  await tab.page.keyboard.press("Enter");
+  await tab.until("it is pending", () => document.querySelector('#outbox .outgoing[data-state="sending"]:not([hidden])'));
+  business.comeBack();
+  await tab.until("it is sent, and one's own", () => !document.querySelector("#outbox").firstChild && document.querySelector("#messages .own").innerText.includes("from the floor"));
   const watcher = await stage.tab(browser, share, { before: [takeAway, YOUNG] });
   await watcher.plays("#video");
   tab.tolerated = /127\.0\.0\.1:1\/none\.png/; // the missing avatar

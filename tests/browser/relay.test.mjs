@@ -59,18 +59,3 @@ scene("messages that are no longer kept are shown as a gap", async (stage) => {
   assert.equal(await tab.text("#messages .gap"), "3 messages were missed");
   assert.deepEqual(await tab.messages(), [[1, "one"], [5, "five"]]);
 });
-
-scene("text typed while the room is away is kept, and not reported as too fast", async (stage) => {
-  const business = await stage.business();
-  const room = business.room("room");
-  room.listens = true;
-  room.say("one");
-  const relay = await stage.relay(business);
-  const tab = await stage.tab(await stage.browser(), `${relay.origin}/s/room`);
-  await tab.live();
-  await business.close();
-  await tab.until("the page waits", () => document.querySelector("#connection-text").textContent === "Waiting for the room…");
-  await tab.write("#say", "are you there?");
-  await tab.until("it is told", () => document.querySelector("#hint").textContent === "Not connected, so nothing was sent");
-  assert.equal(await tab.run(() => document.querySelector("#say").value), "are you there?");
-});

@@ -95,14 +95,14 @@ class Stage {
   }
 
   /** The test's own business server, which survives its relay. */
-  async business() {
-    const business = await Business.listen();
+  async business(settings) {
+    const business = await Business.listen(settings);
     this.#endings.push(() => business.close());
     return business;
   }
 
-  /** `sharelinkd run` in front of `business`; `start` and `kill` may be called repeatedly. */
-  async relay(business, { origins = [], isSecure = IS_SECURE } = {}) {
+  /** `sharelinkd run` in front of `business`, with more `lines` of configuration; `start` and `kill` may be called repeatedly. */
+  async relay(business, { origins = [], isSecure = IS_SECURE, lines = [] } = {}) {
     const [port, plainPort] = [await quietPort(), await quietPort()];
     const { file, key } = isSecure ? certificate() : {};
     const secure = ["[tls]", `listen = "127.0.0.1:${port}"`, `certificates = [{ certificate_file = "${file}", key_file = "${key}" }]`];
@@ -110,7 +110,7 @@ class Stage {
     const config = join(directory, "sharelinkd.toml");
     writeFileSync(config, [
       ...(isSecure ? secure : []), "[pages]", `listen = "127.0.0.1:${isSecure ? plainPort : port}"`, `origins = ${JSON.stringify(origins)}`,
-      "[uplink]", `addresses = ["127.0.0.1:${business.port}"]`, "",
+      "[uplink]", `addresses = ["127.0.0.1:${business.port}"]`, ...lines, "",
     ].join("\n"));
     const relay = { origin: `http${isSecure ? "s" : ""}://127.0.0.1:${port}`, port };
     let daemon;
@@ -172,12 +172,16 @@ class Stage {
   /**
    * A proxy to `origin` that spoils the first answers for a path, one for each entry of `troubles[path]`: "cut" in the
    * middle, "reset" before it, "503", or "never". Later answers and all WebSockets pass. Resolves to the proxy's origin,
-   * and `asked`, the requested addresses.
+   * and `asked`, the requested addresses. Between `hold()` and `release()` it is silent, as a network that drops packets:
+   * WebSockets stay open, and nothing passes, nor is answered; what was sent arrives afterwards.
    */
-  async line(origin, troubles) {
+  async line(origin, troubles = {}) {
     const { protocol, hostname, port } = new URL(origin);
     const isSecure = protocol === "https:";
-    const [asked, sockets] = [[], new Map()];
+    const [asked, sockets, tunnels] = [[], new Map(), new Set()];
+    let held = null; // what is to be done after it
+    const whenReleased = (run) => (held ? held.push(run) : run());
+    const join = ([one, other]) => one.pipe(other).pipe(one);
     const reset = ({ remotePort }) => sockets.get(remotePort).resetAndDestroy();
     const make = (listener) => {
       if (!isSecure) return createSite(listener);
@@ -199,22 +203,40 @@ class Stage {
       }).on("error", () => question.socket.destroy()).end();
     });
     server.on("connection", (socket) => sockets.set(socket.remotePort, socket));
-    server.on("upgrade", (question, socket) => {
+    server.on("upgrade", (question, socket) => whenReleased(() => {
       const dial = (ready) => (isSecure ? connectSecurely({ port, host: hostname, rejectUnauthorized: false }, ready) : connect(Number(port), hostname, ready));
       const relay = dial(() => {
         const lines = question.rawHeaders.map((value, index) => (index % 2 ? `${value}\r\n` : `${value}: `)).join("");
         relay.write(`GET ${question.url} HTTP/1.1\r\n${lines}\r\n`);
-        socket.pipe(relay).pipe(socket);
+        const ends = [socket, relay];
+        relay.on("close", () => tunnels.delete(ends));
+        whenReleased(() => {
+          if (!relay.destroyed) tunnels.add(ends);
+          join(ends);
+        });
       });
-      for (const end of [socket, relay]) end.on("error", () => { socket.destroy(); relay.destroy(); });
-    });
+      for (const end of [socket, relay]) {
+        end.on("error", () => { socket.destroy(); relay.destroy(); });
+        end.on("close", () => whenReleased(() => { socket.destroy(); relay.destroy(); }));
+      }
+    }));
     server.listen(0, "127.0.0.1");
     this.#endings.push(() => {
       server.close();
       server.closeAllConnections();
     });
     await once(server, "listening");
-    return { origin: `${protocol}//127.0.0.1:${server.address().port}`, asked };
+    const hold = () => {
+      held ??= [];
+      for (const ends of tunnels) for (const end of ends) end.unpipe().pause();
+    };
+    const release = () => {
+      const waiting = held ?? [];
+      held = null;
+      tunnels.forEach(join);
+      waiting.forEach((run) => run());
+    };
+    return { origin: `${protocol}//127.0.0.1:${server.address().port}`, asked, hold, release, count: () => tunnels.size };
   }
 
   /** No page has console errors other than those that its scene tolerates. */

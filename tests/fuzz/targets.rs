@@ -28,7 +28,10 @@ use sharelinkd::config::certificate_notes::Report;
 use sharelinkd::config::{Config, LIMITS, Secret, Surroundings};
 use sharelinkd::daemon::head::{self, Asked, Response};
 use wire::page::{Notice, Request, decode_request};
-use wire::uplink::{Deframer, FrameError, Incoming, decode_to_business, decode_to_relay, encode};
+use wire::uplink::{
+    Deframer, FrameError, Incoming, ToBusiness, ToRelay, decode_any_to_business, decode_any_to_relay,
+    decode_to_business, decode_to_relay, encode,
+};
 use wire::{is_link, json};
 
 pub use console::console;
@@ -40,11 +43,38 @@ pub use tls_records::{certificate, tls_open};
 /// The uplink's bytes: the same frames and the same error however they are split, and each value
 /// survives a round trip.
 pub fn uplink(data: &[u8]) {
-    let whole = deframed(data, &[usize::MAX]);
+    uplink_of(Deframer::new, data);
+    uplink_of(|size_max| Deframer::new(size_max).with_extensions(), data);
+    // Never longer than it was read: numbers may have been encoded with padding.
+    let mut out = vec![0; data.len() + 4];
+    match decode_any_to_relay(data) {
+        Ok(frame) => {
+            let size = encode(&frame, &mut out).expect("what was read can be written");
+            assert_eq!(decode_any_to_relay(&out[4..size]), Ok(frame));
+            let is_new = matches!(frame, ToRelay::Features { .. } | ToRelay::Away { .. } | ToRelay::Sent { .. });
+            assert_eq!(decode_to_relay(data).ok(), (!is_new).then_some(frame), "version 1 has all others");
+        }
+        Err((byte, _)) => assert!(byte <= data.len() && decode_to_relay(data).is_err()),
+    }
+    match decode_any_to_business(data) {
+        Ok(frame) => {
+            let size = encode(&frame, &mut out).expect("what was read can be written");
+            assert_eq!(decode_any_to_business(&out[4..size]), Ok(frame));
+            let is_new = matches!(frame, ToBusiness::Features { .. } | ToBusiness::Send { .. });
+            assert_eq!(decode_to_business(data).ok(), (!is_new).then_some(frame), "version 1 has all others");
+        }
+        Err((byte, _)) => assert!(byte <= data.len() && decode_to_business(data).is_err()),
+    }
+}
+
+/// The same, for plain version 1 or with extensions.
+fn uplink_of(deframer: impl Fn(usize) -> Deframer, data: &[u8]) {
+    let deframed = |sizes: &[usize]| deframed(deframer(TINY.data_size_max() as usize), data, sizes);
+    let whole = deframed(&[usize::MAX]);
     // The first bytes also choose the splits.
     let cuts: Vec<usize> = data.iter().take(16).map(|byte| usize::from(*byte % 23) + 1).collect();
-    assert_eq!(deframed(data, &cuts), whole, "cut at {cuts:?}");
-    assert_eq!(deframed(data, &[1]), whole, "a byte at a time");
+    assert_eq!(deframed(&cuts), whole, "cut at {cuts:?}");
+    assert_eq!(deframed(&[1]), whole, "a byte at a time");
     // Each error has its position: the frame after the last good one, and a byte within its length.
     if let (frames, Some(error)) = &whole {
         assert_eq!(error.frame, frames.len() as u64 + 1, "{error}");
@@ -56,28 +86,11 @@ pub fn uplink(data: &[u8]) {
         }
         assert!(error.byte <= size, "{error}, and the frame has {size}");
     }
-    // Never longer than it was read: numbers may have been encoded with padding.
-    let mut out = vec![0; data.len() + 4];
-    match decode_to_relay(data) {
-        Ok(frame) => {
-            let size = encode(&frame, &mut out).expect("what was read can be written");
-            assert_eq!(decode_to_relay(&out[4..size]), Ok(frame));
-        }
-        Err((byte, _)) => assert!(byte <= data.len()),
-    }
-    match decode_to_business(data) {
-        Ok(frame) => {
-            let size = encode(&frame, &mut out).expect("what was read can be written");
-            assert_eq!(decode_to_business(&out[4..size]), Ok(frame));
-        }
-        Err((byte, _)) => assert!(byte <= data.len()),
-    }
 }
 
 /// The frames of a stream, as text, and its error, when it is read in pieces of these sizes in
 /// turn.
-fn deframed(data: &[u8], sizes: &[usize]) -> (Vec<String>, Option<FrameError>) {
-    let mut deframer = Deframer::new(TINY.data_size_max() as usize);
+fn deframed(mut deframer: Deframer, data: &[u8], sizes: &[usize]) -> (Vec<String>, Option<FrameError>) {
     let (mut frames, mut rest) = (Vec::new(), data);
     for size in sizes.iter().cycle() {
         if rest.is_empty() {

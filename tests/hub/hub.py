@@ -154,6 +154,7 @@ class Relay:
         self.test, self.reader, self.writer, self.name = test, reader, writer, name
         self.frames, self.answers_pings, self.request, self.answered = Mailbox(f"relay {name}"), True, 0, set()
         self.checks_answers, self.extended = True, False
+        self.nonces = (b"", b"")
         self.open, self.ended, self.reading, self.task = True, asyncio.Event(), asyncio.Event(), None
         self.reading.set()
 
@@ -163,7 +164,7 @@ class Relay:
     async def shake_hands(self, secret=SECRET, version=wire.VERSION, extended=False):
         """Sends `Hello`, and checks the hub's own proof. `extended`: as a relay that knows extensions."""
         challenge, nonce = await self.read(), os.urandom(12) + wire.MARK if extended else os.urandom(16)
-        self.extended = extended and challenge.nonce.endswith(wire.MARK)
+        self.extended, self.nonces = extended and challenge.nonce.endswith(wire.MARK), (challenge.nonce, nonce)
         assert (challenge.kind, challenge.version) == ("Challenge", 1), challenge
         secret = secret.encode()
         said = wire.proof(secret, b"sharelinkd relay", challenge.nonce, nonce)
@@ -196,6 +197,14 @@ class Relay:
         if frame.kind == "Ping" and self.answers_pings:
             self.send("Pong", nonce=frame.nonce)
         self.frames.put(frame)
+
+    async def names(self, words):
+        """Names its extensions; returns the hub's."""
+        self.send("Features", words=words)
+        return (await self.expect("Features")).words.split()
+
+    def author(self, page):
+        return wire.author(*self.nonces, page)
 
     def raw(self, data):
         self.writer.write(data)
@@ -285,8 +294,12 @@ class Test(harness.Test):
         self.relays.append(relay)
         return relay
 
-    async def relay_end(self, hub, name="gate", secret=SECRET, **options):
-        return await (await self.dial(hub, name, **options)).shake_hands(secret)
+    async def relay_end(self, hub, name="gate", secret=SECRET, words=None, **options):
+        """`words`: the extensions that it names, if it knows any."""
+        relay = await (await self.dial(hub, name, **options)).shake_hands(secret, extended=words is not None)
+        if words is not None:
+            await relay.names(words)
+        return relay
 
     async def box(self, hub, **changes):
         """A real relay whose business server is this hub."""

@@ -10,6 +10,7 @@ import wire
 from harness import test
 from hub import SECRET, Client, client_tls
 from inbox import SLACK, Mismatch
+from receiver import with_webhook
 from vectors import cases, octets
 
 A_TOPIC = 4_000_000_000  # a number that no topic here has, but for a chance of 1 in 2^32
@@ -618,54 +619,6 @@ async def ends(t):
 
 
 # --- the webhook ---
-
-class Receiver:
-    """A company's endpoint: answers each `subscribe` by `verdict(link, page)`, and collects events."""
-
-    def __init__(self, verdict):
-        self.verdict, self.asked, self.events = verdict, [], []
-
-    async def start(self):
-        self.server = await asyncio.start_server(self.attend, "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
-        return self
-
-    async def attend(self, reader, writer):
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                size = int(head.split("content-length:")[1].split()[0])
-                call = json.loads(await reader.readexactly(size))
-                answer = {}
-                if call["type"] == "subscribe":
-                    page = call["data"]["page"]
-                    self.asked.append((call["data"]["link"], page))
-                    answer = self.verdict(call["data"]["link"], page)
-                else:
-                    self.events += call["data"]["events"]
-                body = json.dumps(answer).encode()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        except (OSError, EOFError):
-            writer.close()
-
-    async def event(self, kind):
-        until = asyncio.get_running_loop().time() + 20 * SLACK
-        while True:
-            for event in self.events:
-                if event["type"] == kind:
-                    return event
-            if asyncio.get_running_loop().time() > until:
-                raise Mismatch(f"no event {kind} in {self.events}")
-            await asyncio.sleep(0.02)
-
-
-async def with_webhook(t, verdict):
-    receiver = await Receiver(verdict).start()
-    write(t, "webhook", "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo=")
-    hub = await t.hub(links={"admission": "webhook", "keys": []}, webhook={
-        "url": f"http://127.0.0.1:{receiver.port}/hook", "secret_files": ["webhook"], "timeout_s": 9})
-    return hub, receiver
-
 
 @test("the webhook decides once for a shared link, page by page for another, and a no is a Deny with its reason")
 async def webhook(t):

@@ -59,7 +59,9 @@ def receive(headers: "dict[str, str]", body: bytes) -> Union[webhooks.Accept, we
         return webhooks.deny(f"not {page['address'] if page else 'you'}")
     for event in call["data"]["events"]:
         if event["type"] == "page.message":
-            print(event["id"], event["page"], len(event["data"]))
+            id: str = event.get("message_id") or event["id"]
+            author: Optional[str] = event.get("author")
+            print(id, event["page"], len(event["data"]), author)
     return None
 
 

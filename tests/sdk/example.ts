@@ -51,7 +51,12 @@ export function receive(request: IncomingMessage, body: Buffer): webhooks.Accept
     const address: string | undefined = call.data.page?.address;
     return call.data.link === "a-link" ? webhooks.accept({ topic: "room-7", ttl: 60, pageMessages: true }) : webhooks.deny(`not ${address}`);
   }
-  for (const event of call.data.events) if (event.type === "page.message") console.log(event.id, event.page, event.data.length);
+  for (const event of call.data.events) {
+    if (event.type !== "page.message") continue;
+    const id: string = event.message_id ?? event.id;
+    console.log(id, event.page, event.data.length);
+    void room.say(event.data, { from: "A viewer", author: event.author });
+  }
   return undefined;
 }
 

@@ -44,7 +44,8 @@ def signed(id, value):
 
 def calls():
     at = "2026-11-28T12:34:56.789Z"
-    message = {"id": "evt_1_1", "type": "page.message", "topic": "room-7", "page": "3.17@box-1", "data": "Grüße"}
+    message = {"id": "evt_1_1", "type": "page.message", "topic": "room-7", "page": "3.17@box-1", "data": "Grüße",
+               "author": "617574686f722d37", "message_id": "6d657373616765206f66206120646179"}
     return {"secrets": SECRETS, "calls": [
         signed("call_1", {"type": "subscribe", "timestamp": at, "data": {"link": "a-link", "page": None}}),
         signed("call_2", {"type": "events", "timestamp": at, "data": {"events": [message, {**message, "type": "new", "id": "evt_1_2"}]}}),

@@ -32,13 +32,13 @@ const away = busy.replace("busy", "engine_unavailable").replace("429", "503");
 
 test("each method does what the API says", async () => {
   const shoes = room();
-  const first = await shoes.say("Grüße 👋", { from: "Ann", avatar: "https://a.example/a.png" });
+  const first = await shoes.say("Grüße 👋", { from: "Ann", avatar: "https://a.example/a.png", author: "00ff00ff00ff00ff" });
   assert.deepEqual([first.sequence, typeof first.epoch], [1, "string"]);
   assert.equal((await shoes.message({ kind: "notice", text: "two" }, { durable: true })).durable, false);
   await shoes.message(null);
   assert.deepEqual(await shoes.messages({ since: 1, limit: 1 }), {
     epoch: first.epoch,
-    messages: [{ sequence: 1, data: { text: "Grüße 👋", from: "Ann", avatar: "https://a.example/a.png" } }],
+    messages: [{ sequence: 1, data: { text: "Grüße 👋", from: "Ann", avatar: "https://a.example/a.png", author: "00ff00ff00ff00ff" } }],
     next: 2,
   });
   assert.equal((await shoes.messages({ since: 3 })).messages[0].data, null);
@@ -271,7 +271,7 @@ test("wrong use is told what is right, and nothing is sent", async () => {
   ring.ring = ring;
   for (const [call, words] of [
     [topic.say(), /text must be a string/],
-    [topic.say("x", { form: "Ann" }), /no option "form"; known: from, avatar, idempotencyKey, durable/],
+    [topic.say("x", { form: "Ann" }), /no option "form"; known: from, avatar, author, idempotencyKey, durable/],
     [topic.say("x", "Ann"), /the options are an object/],
     [topic.message(undefined), /undefined is no JSON value/],
     [topic.message(ring), /circular/],

@@ -62,11 +62,11 @@ class Sdk(unittest.TestCase):
 
     def test_each_method_does_what_the_api_says(self):
         shoes = room()
-        first = shoes.say("Grüße 👋", from_="Ann", avatar="https://a.example/a.png")
+        first = shoes.say("Grüße 👋", from_="Ann", avatar="https://a.example/a.png", author="00ff00ff00ff00ff")
         self.assertEqual(first["sequence"], 1)
         self.assertIs(shoes.message({"kind": "notice", "text": "two"}, durable=True)["durable"], False)
         shoes.message(None)
-        data = {"text": "Grüße 👋", "from": "Ann", "avatar": "https://a.example/a.png"}
+        data = {"text": "Grüße 👋", "from": "Ann", "avatar": "https://a.example/a.png", "author": "00ff00ff00ff00ff"}
         listed = {"epoch": first["epoch"], "messages": [{"sequence": 1, "data": data}], "next": 2}
         self.assertEqual(shoes.messages(since=1, limit=1), listed)
         self.assertIsNone(shoes.messages(since=3)["messages"][0]["data"])

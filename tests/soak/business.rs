@@ -16,7 +16,7 @@ use business::{Ended, Event, Limits, RelayId, Settings};
 use relay::time::Jitter;
 use socket2::SockRef;
 use wire::Track;
-use wire::uplink::{Grant, Since};
+use wire::uplink::{Grant, Since, marked};
 
 use super::clock;
 use super::content::{self, Place};
@@ -158,7 +158,8 @@ impl Business {
             *address = listener.local_addr().map_err(|error| error.to_string())?;
         }
         let now = clock::now();
-        let limits = Limits { messages_max: HELD.0, messages_size_max: HELD.1, ..Limits::default() };
+        let limits =
+            Limits { messages_max: HELD.0, messages_size_max: HELD.1, receipts_max: 10_000, ..Limits::default() };
         let settings = Settings { secrets: vec![SECRET.into()], limits, ..Settings::default() };
         let mut business = Self {
             listeners: listeners.map(Some),
@@ -266,9 +267,9 @@ impl Business {
             // The relay has given up on a silent connection.
             let machine = &mut self.machine;
             self.uplinks.retain(|uplink| !uplink.is_frozen || disconnect(machine, uplink.id));
-            let mut challenge = [0; 16];
-            challenge[..8].copy_from_slice(&self.jitter.bits().to_le_bytes());
-            let id = self.machine.connect(now - self.start, challenge);
+            let mut random = [0; 12];
+            random[..8].copy_from_slice(&self.jitter.bits().to_le_bytes());
+            let id = self.machine.connect(now - self.start, marked(random));
             self.uplinks.push(Uplink {
                 id,
                 stream,
@@ -323,8 +324,9 @@ impl Business {
                     }
                     self.unsure(topic);
                 }
-                Event::PageMessage { relay, page, .. } => {
+                Event::PageMessage { relay, page, id, .. } => {
                     self.done.page_messages += 1;
+                    id.iter().for_each(|id| self.machine.confirm(id));
                     if !self.is_quiet && self.jitter.below(40) == 0 {
                         self.machine.kick(relay, page, "soak");
                     }

@@ -355,7 +355,12 @@ impl Load {
         }
         wrong.into_iter().for_each(|error| self.violated(error));
         self.report();
-        say(&serde_json::json!({"held_to_the_end": held_to, "not_held": others, "wrong": self.wrong, "quoted": self.quoted}).to_string());
+        let receipts = self.tally.seen.receipts;
+        say(&serde_json::json!({
+            "held_to_the_end": held_to, "not_held": others, "receipts": receipts, "wrong": self.wrong,
+            "quoted": self.quoted
+        })
+        .to_string());
         Ok(())
     }
 }

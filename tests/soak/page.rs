@@ -254,7 +254,14 @@ impl Page {
             0 if may_send => {
                 // Some exceed the rate limit.
                 for _ in 0..[1, 1, 1, 8][usize::try_from(world.jitter.below(4)).unwrap_or(0)] {
-                    self.send_text(&format!(r#"{{"type":"send","topic":{topic},"data":"hello of the soak"}}"#));
+                    let mut id = String::new();
+                    if self.views.has_receipts {
+                        let (high, low) = (world.jitter.bits(), world.jitter.bits());
+                        let digits = format!("{high:016x}{low:016x}");
+                        id = format!(r#","id":"{digits}""#);
+                        self.views.said.insert(digits);
+                    }
+                    self.send_text(&format!(r#"{{"type":"send","topic":{topic},"data":"hello of the soak"{id}}}"#));
                 }
             }
             1 => self.say_frame(9, b"soak"),

@@ -169,6 +169,9 @@ fn received(table: &Table, facts: &Facts, faults: &mut Vec<String>) {
         faults.push(format!("{wrong:.0} violations were seen by pages"));
         faults.extend(quoted.map(str::to_owned));
     }
+    if facts.end["receipts"].as_f64().unwrap_or(0.0) < 1.0 {
+        faults.push("no page was told that its message was received".to_owned());
+    }
     if facts.end["held_to_the_end"].as_f64().unwrap_or(0.0) < 1.0 {
         faults.push("no page was checked for the last message".to_owned());
     }

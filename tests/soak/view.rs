@@ -5,7 +5,7 @@
 //! when all that the relay had of it was delivered or reported missing. A violation is an error in
 //! words. Knows no socket.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 use sharelinkd::bench::header;
@@ -28,6 +28,8 @@ pub struct Seen {
     pub gapped: u64,
     /// Of these, valid messages of a quiet topic to a fast page: allowed, but worth a look.
     pub gapped_good: u64,
+    /// Messages of pages that the business server said it has.
+    pub receipts: u64,
 }
 
 /// What a frame means to the page's owner.
@@ -88,11 +90,17 @@ pub struct Views {
     /// Whether it reads as fast as it can.
     pub is_fast: bool,
     is_up: bool,
+    /// Whether a message may have an id, and the page as an author.
+    pub has_receipts: bool,
+    author: Option<String>,
+    /// Ids of its messages that were not answered.
+    pub said: HashSet<String>,
 }
 
 impl Views {
     pub fn new(is_fast: bool) -> Self {
-        Self { list: Vec::new(), asks: Vec::new(), is_fast, is_up: true }
+        let (list, asks, said) = (Vec::new(), Vec::new(), HashSet::new());
+        Self { list, asks, is_fast, is_up: true, has_receipts: false, author: None, said }
     }
 
     /// Checks a frame from the relay.
@@ -239,6 +247,7 @@ impl Views {
                 }
                 let messages = ask.since.filter(|since| since.0 == epoch && since.1 > 0).map(|since| since.1);
                 let page_messages = frame["page_messages"].as_bool().ok_or("no page_messages")?;
+                self.stands(&frame);
                 let media = [Media::default(); 2];
                 self.list.push(View { link: ask.link, topic, epoch, state: 0, messages, page_messages, media });
                 Ok(Notice::Subscribed { id: ask.id })
@@ -276,15 +285,29 @@ impl Views {
             }
             "uplink" => {
                 let up = frame["up"].as_bool().ok_or("no up")?;
-                if up == self.is_up {
+                let author = self.author.clone();
+                self.stands(&frame);
+                if up == self.is_up && (!up || author == self.author) {
                     return Err(format!("{frame}: repeated"));
                 }
                 self.is_up = up;
                 Ok(Notice::Nothing)
             }
+            "sent" => {
+                let id = frame["id"].as_str().unwrap_or_default();
+                seen.receipts += u64::from(self.said.remove(id));
+                Ok(Notice::Nothing)
+            }
             "alive" | "error" => Ok(Notice::Nothing),
             _ => Err(format!("{frame}: unknown")),
         }
+    }
+
+    /// What the page may use, and who it is, until the next notice says otherwise.
+    fn stands(&mut self, frame: &Value) {
+        let mut words = frame["features"].as_array().into_iter().flatten();
+        self.has_receipts = words.any(|word| word == "receipts");
+        self.author = frame["author"].as_str().map(str::to_owned);
     }
 
     fn answered(&mut self, id: u32) -> Result<Ask, String> {

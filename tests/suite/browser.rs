@@ -73,6 +73,22 @@ fn what_is_optional_in_a_browser_may_be_missing() {
     play_alone("optional");
 }
 
+/// The page client alone, with a fake clock: needs neither daemon nor browser.
+#[test]
+fn silence_is_asked_about_and_what_is_sent_is_known_to_be_sent() {
+    play("silence");
+}
+
+#[test]
+fn a_picture_that_stalls_stays_and_a_dead_line_is_told() {
+    play_alone("stalled");
+}
+
+#[test]
+fn what_a_viewer_types_is_neither_lost_nor_doubled() {
+    play_alone("sending");
+}
+
 #[test]
 fn a_share_page_that_was_cut_is_brought_again() {
     play_alone("cut");

@@ -325,7 +325,7 @@ impl Business {
             // What was in flight when the topic ended or was unsubscribed is dropped.
             Input::PageMessage { topic, page, data, id } if row.has(topic) => {
                 let author = row.session.author(page);
-                if self.is_new(now, id, (topic, relay, page)) {
+                if self.is_new(now, (topic, id), (relay, page)) {
                     self.events.push_back(Event::PageMessage { topic, relay, page, data, author, id });
                 }
             }
@@ -855,13 +855,13 @@ mod tests {
         let (author, id) = (author(&marked([7; 12]), &marked([7; 12]), 12), Some([1; 16]));
         let said = Event::PageMessage { topic: 5, relay: one.id, page: 12, data: "hi".to_owned(), author, id };
         assert_eq!(answer(&mut business), [said]);
-        business.confirm(&[1; 16]);
-        business.confirm(&[1; 16]);
+        business.confirm(5, &[1; 16]);
+        business.confirm(5, &[1; 16]);
         assert_eq!((one.reads(&mut business), two.reads(&mut business)), (vec![], vec!["Sent 4 1".to_owned()]));
         one.sends(&mut business, &send(12, 1));
         assert_eq!((answer(&mut business), one.reads(&mut business)), (vec![], vec!["Sent 12 1".to_owned()]));
         one.sends(&mut business, &send(12, 2));
-        business.forget_message(&[2; 16]);
+        business.forget_message(5, &[2; 16]);
         one.sends(&mut business, &send(12, 2));
         assert_eq!(answer(&mut business).len(), 2, "what was lost may come again");
     }

@@ -25,9 +25,11 @@ pub(crate) enum Came {
     Received,
 }
 
+/// Its topic, and its id there: one of another topic is another message, whatever its id.
+type Key = (u32, MessageId);
+
 #[derive(Clone, Copy, Debug)]
 struct Row {
-    topic: u32,
     came: Duration,
     /// Where it came from last: the answer goes there.
     relay: RelayId,
@@ -38,14 +40,14 @@ struct Row {
 /// The messages.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
-    rows: BTreeMap<MessageId, Row>,
-    /// Their ids with the time when they first came, oldest first.
-    order: VecDeque<(Duration, MessageId)>,
+    rows: BTreeMap<Key, Row>,
+    /// Their keys with the time when they first came, oldest first.
+    order: VecDeque<(Duration, Key)>,
 }
 
 impl Receipts {
-    /// A message came. One of another topic is another one, whatever its id.
-    pub fn come(&mut self, now: Duration, rows_max: usize, id: MessageId, from: (u32, RelayId, u32)) -> Came {
+    /// A message came, from a page of a relay.
+    pub fn come(&mut self, now: Duration, rows_max: usize, key: Key, from: (RelayId, u32)) -> Came {
         while let Some((came, oldest)) = self.order.front()
             && (now.saturating_sub(*came) >= KNOWN || self.order.len() >= rows_max.max(1))
         {
@@ -55,45 +57,46 @@ impl Receipts {
             }
             self.order.pop_front();
         }
-        let (topic, relay, page) = from;
-        match self.rows.get_mut(&id) {
-            Some(row) if row.topic == topic => {
-                (row.relay, row.page) = (relay, page);
-                if row.is_received { Came::Received } else { Came::Again }
-            }
-            Some(row) => {
-                *row = Row { topic, came: row.came, relay, page, is_received: false };
-                Came::First
-            }
-            None => {
-                self.rows.insert(id, Row { topic, came: now, relay, page, is_received: false });
-                self.order.push_back((now, id));
-                Came::First
-            }
+        let (relay, page) = from;
+        if let Some(row) = self.rows.get_mut(&key) {
+            (row.relay, row.page) = (relay, page);
+            return if row.is_received { Came::Received } else { Came::Again };
         }
+        self.rows.insert(key, Row { came: now, relay, page, is_received: false });
+        self.order.push_back((now, key));
+        Came::First
     }
 
     /// A message was received: the page to be told, if the message is known and was not received
     /// before.
-    pub fn received(&mut self, id: &MessageId) -> Option<(RelayId, u32)> {
-        let row = self.rows.get_mut(id).filter(|row| !row.is_received)?;
+    pub fn received(&mut self, key: &Key) -> Option<(RelayId, u32)> {
+        let row = self.rows.get_mut(key).filter(|row| !row.is_received)?;
         row.is_received = true;
         Some((row.relay, row.page))
     }
 
     /// A message was not received after all: if it comes again, it is new.
-    pub fn forget(&mut self, id: &MessageId) {
-        self.rows.remove(id);
+    pub fn forget(&mut self, key: &Key) {
+        let is_newest = self.order.back().is_some_and(|(_, newest)| newest == key);
+        // One that was never received takes no place from others.
+        if self.rows.remove(key).is_some() && is_newest {
+            self.order.pop_back();
+        }
     }
 }
 
 impl Business {
     /// Whether a page's message is a new one. One that was received before is confirmed again.
-    pub(crate) fn is_new(&mut self, now: Duration, id: Option<MessageId>, from: (u32, RelayId, u32)) -> bool {
+    pub(crate) fn is_new(
+        &mut self,
+        now: Duration,
+        (topic, id): (u32, Option<MessageId>),
+        from: (RelayId, u32),
+    ) -> bool {
         let Some(id) = id else { return true };
-        let came = self.receipts.come(now, self.settings.limits.receipts_max, id, from);
+        let came = self.receipts.come(now, self.settings.limits.receipts_max, (topic, id), from);
         if came == Came::Received {
-            let (_, relay, page) = from;
+            let (relay, page) = from;
             self.send(relay, &ToRelay::Sent { page, id });
         }
         came == Came::First
@@ -102,16 +105,16 @@ impl Business {
     /// A page's message was received: the page is told, where its relay is still connected.
     /// From now on the page is told at once if it sends the message again. Nothing happens if the
     /// message is not known any more.
-    pub fn confirm(&mut self, id: &MessageId) {
-        if let Some((relay, page)) = self.receipts.received(id) {
+    pub fn confirm(&mut self, topic: u32, id: &MessageId) {
+        if let Some((relay, page)) = self.receipts.received(&(topic, *id)) {
             self.send(relay, &ToRelay::Sent { page, id: *id });
         }
     }
 
     /// A page's message can't be received after all, and the page hears nothing. If it sends it
     /// again, it is a new one.
-    pub fn forget_message(&mut self, id: &MessageId) {
-        self.receipts.forget(id);
+    pub fn forget_message(&mut self, topic: u32, id: &MessageId) {
+        self.receipts.forget(&(topic, *id));
     }
 }
 
@@ -126,30 +129,47 @@ mod tests {
     #[test]
     fn a_message_is_new_once_and_its_answer_goes_where_it_came_from_last() {
         let mut receipts = Receipts::default();
-        let from = |relay, page| (7, RelayId(relay), page);
-        assert_eq!(receipts.come(at(0), 9, [1; 16], from(1, 5)), Came::First);
-        assert_eq!(receipts.come(at(1), 9, [1; 16], from(2, 6)), Came::Again);
-        assert_eq!(receipts.received(&[1; 16]), Some((RelayId(2), 6)));
-        assert_eq!(receipts.received(&[1; 16]), None, "it was told");
-        assert_eq!(receipts.come(at(2), 9, [1; 16], from(1, 5)), Came::Received);
-        assert_eq!(receipts.come(at(3), 9, [1; 16], (8, RelayId(1), 5)), Came::First, "another topic's");
-        assert_eq!(receipts.come(at(4), 9, [2; 16], from(1, 5)), Came::First);
-        receipts.forget(&[2; 16]);
-        assert_eq!((receipts.received(&[2; 16]), receipts.rows.len()), (None, 1));
-        assert_eq!(receipts.come(at(5), 9, [2; 16], from(1, 5)), Came::First);
-        assert_eq!(receipts.come(at(602), 9, [3; 16], from(1, 5)), Came::First);
-        assert_eq!(receipts.come(at(604), 9, [2; 16], from(1, 5)), Came::Again, "it came again at 5 s");
+        let (one, two, other) = ((7, [1; 16]), (7, [2; 16]), (8, [1; 16]));
+        let from = |relay, page| (RelayId(relay), page);
+        assert_eq!(receipts.come(at(0), 9, one, from(1, 5)), Came::First);
+        assert_eq!(receipts.come(at(1), 9, one, from(2, 6)), Came::Again);
+        assert_eq!(receipts.received(&one), Some((RelayId(2), 6)));
+        assert_eq!(receipts.received(&one), None, "it was told");
+        assert_eq!(receipts.come(at(2), 9, one, from(1, 5)), Came::Received);
+        assert_eq!(receipts.come(at(3), 9, other, from(3, 5)), Came::First, "another topic's");
+        assert_eq!(receipts.come(at(3), 9, one, from(1, 5)), Came::Received, "which changes nothing for this one");
+        assert_eq!(receipts.received(&other), Some((RelayId(3), 5)));
+        assert_eq!(receipts.come(at(4), 9, two, from(1, 5)), Came::First);
+        receipts.forget(&two);
+        assert_eq!((receipts.received(&two), receipts.rows.len()), (None, 2));
+        assert_eq!(receipts.come(at(5), 9, two, from(1, 5)), Came::First);
+        assert_eq!(receipts.come(at(602), 9, (7, [3; 16]), from(1, 5)), Came::First);
+        assert_eq!(receipts.come(at(604), 9, two, from(1, 5)), Came::Again, "it came again at 5 s");
     }
 
     #[test]
     fn messages_are_known_for_ten_minutes_and_up_to_a_number() {
         let mut receipts = Receipts::default();
-        let mut come = |s, n: u8| receipts.come(at(s), 3, [n; 16], (7, RelayId(1), 5));
+        let mut come = |s, n: u8| receipts.come(at(s), 3, (7, [n; 16]), (RelayId(1), 5));
         assert_eq!([1, 2, 3].map(|n| come(0, n)), [Came::First; 3]);
         assert_eq!(come(1, 3), Came::Again);
         assert_eq!(come(2, 4), Came::First);
         assert_eq!(come(599, 4), Came::Again);
         assert_eq!(come(602, 4), Came::First, "ten minutes have passed");
         assert_eq!((receipts.rows.len(), receipts.order.len()), (1, 1));
+    }
+
+    #[test]
+    fn messages_that_are_forgotten_at_once_displace_no_others() {
+        let mut receipts = Receipts::default();
+        let mut come = |n: u8| receipts.come(at(0), 3, (7, [n; 16]), (RelayId(1), 5));
+        assert_eq!([1, 2].map(&mut come), [Came::First; 2]);
+        for n in 3..100 {
+            let key = (7, [n; 16]);
+            assert_eq!(receipts.come(at(0), 3, key, (RelayId(1), 5)), Came::First);
+            receipts.forget(&key);
+        }
+        assert_eq!((receipts.rows.len(), receipts.order.len()), (2, 2));
+        assert_eq!(receipts.come(at(0), 3, (7, [1; 16]), (RelayId(1), 5)), Came::Again);
     }
 }

@@ -168,8 +168,8 @@ impl Server {
     }
 
     /// See [`Business::confirm`].
-    pub fn confirm(&self, id: &MessageId) {
-        self.change(|business| business.confirm(id));
+    pub fn confirm(&self, topic: u32, id: &MessageId) {
+        self.change(|business| business.confirm(topic, id));
     }
 
     /// Reads an open topic. `read` must not call the server.
@@ -216,12 +216,12 @@ impl Server {
             let is_lesser = matches!(event, Event::PageMessage { .. }) && self.events.0.len() >= EVENTS_MAX / 2;
             let is_stranger = matches!(&event, Event::RelayDown { name, .. } if name.is_empty());
             let message = match &event {
-                Event::PageMessage { id, .. } => *id,
+                Event::PageMessage { topic, id, .. } => id.map(|id| (*topic, id)),
                 _ => None,
             };
             let is_told = is_stranger || (!is_lesser && self.events.0.try_send(event).is_ok());
-            if let (false, Some(id)) = (is_told, message) {
-                business.forget_message(&id);
+            if let (false, Some((topic, id))) = (is_told, message) {
+                business.forget_message(topic, &id);
             }
         }
         let wakeups = self.wakeups.borrow();

@@ -321,20 +321,20 @@ impl Hub {
 
     /// Queues a notice. A page whose message has no room is not told that it was received.
     pub(crate) fn tell(&mut self, notice: Notice) {
-        if let Err(Notice::PageMessage { id: Some(id), .. }) = self.notices.push(notice) {
-            self.business.forget_message(&id);
+        if let Err(Notice::PageMessage { topic, id: Some(id), .. }) = self.notices.push(notice) {
+            self.forget_message(&topic, &id);
         }
     }
 
     /// The company's API has a page's message: the page is told.
-    pub fn confirm(&mut self, id: &MessageId) {
-        self.business.confirm(id);
+    pub fn confirm(&mut self, topic: &Name, id: &MessageId) {
+        self.business.confirm(self.settings.fleet_key.number(topic), id);
     }
 
     /// The company's API won't have a page's message: the page hears nothing, and may send it
     /// again.
-    pub fn forget_message(&mut self, id: &MessageId) {
-        self.business.forget_message(id);
+    pub fn forget_message(&mut self, topic: &Name, id: &MessageId) {
+        self.business.forget_message(self.settings.fleet_key.number(topic), id);
     }
 
     pub(crate) fn note(&mut self, note: Note) {

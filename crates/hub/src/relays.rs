@@ -125,9 +125,11 @@ impl Hub {
             Event::Audience { topic, pages } => self.audience_changed(topic, pages),
             Event::Unsubscribed { topic, .. } => self.unhold(now, topic),
             Event::PageMessage { topic, relay, page, data, author, id } => {
-                let (Some(topic), Some(from)) = (self.names.get(&topic), self.relays.get(&relay)) else { return };
+                let (Some(name), Some(from)) = (self.names.get(&topic), self.relays.get(&relay)) else {
+                    return id.into_iter().for_each(|id| self.business.forget_message(topic, &id));
+                };
                 self.counters.page_messages += 1;
-                let (topic, relay, connection) = (topic.clone(), from.name.clone(), relay.number());
+                let (topic, relay, connection) = (name.clone(), from.name.clone(), relay.number());
                 self.tell(Notice::PageMessage { topic, relay, connection, page, data, author, id });
             }
             Event::Pong { .. } => {}

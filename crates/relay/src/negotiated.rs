@@ -14,6 +14,8 @@ use wire::{
 pub const WORDS: &str = "away receipts";
 /// What a page knows of the uplink: it is down.
 pub const DOWN: u32 = 0;
+/// The same: the page takes it for up, and was told that it is no author.
+pub const NOBODY: u32 = 1;
 /// The same: the page was told nothing, and takes it for up.
 pub const ANY: u32 = u32::MAX;
 
@@ -44,11 +46,11 @@ impl Negotiated {
         self.has_receipts = features(words).any(|word| word == RECEIPTS);
     }
 
-    /// What pages are told of the connection with this number: itself, and whether it has receipts.
-    /// [`DOWN`] while it is not known.
+    /// What pages are told of the connection with this number, from 1 on: itself, and whether it has
+    /// receipts. [`DOWN`] while it is not known.
     pub fn told(&self, connection: u64) -> u32 {
+        // None of the above: that many connections are not made.
         let told = 2 * connection + u64::from(self.has_receipts);
-        // Neither `DOWN` nor `ANY`: that many connections are not made.
         if self.is_awaited { DOWN } else { u32::try_from(told).unwrap_or(ANY - 1) }
     }
 

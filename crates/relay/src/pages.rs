@@ -583,6 +583,26 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_was_told_of_no_author_hears_of_one_also_if_it_missed_that_the_uplink_was_down() {
+        let mut rig = Rig::up(&BOARD);
+        let page = rig.page();
+        rig.subscribe(page, 1, "link");
+        rig.accept(1, 7, 1, SHARED);
+        rig.relay.handle_uplink_lost(rig.now);
+        // `subscribed` has begun when the uplink is back.
+        let begun = rig.take(page, 1);
+        rig.connect_by([7; 16]);
+        let rest = rig.take(page, 10_000);
+        let text = std::string::String::from_utf8_lossy(&[begun, rest].concat()).into_owned();
+        assert!(
+            text.matches("author").count() == 1
+                && text.contains(r#""features":["ping"]}"#)
+                && text.contains(r#""up":true"#),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_ping_is_answered_behind_the_errors_of_what_was_sent_before() {
         let mut rig = Rig::up(&BOARD);
         let page = rig.viewer();

@@ -17,7 +17,7 @@ use super::{
     cursor::{Ahead, ahead, epoch_cursors},
     draft::{Draft, Effect, Lockstep, Segment, What},
     log::Kind,
-    negotiated::{ANY, DOWN},
+    negotiated::{ANY, DOWN, NOBODY},
     notice::OwnNotice,
     position::Cursor,
     session::{Half, Pace},
@@ -462,9 +462,12 @@ impl Planning<'_> {
                 let (id, topic, epoch) = (row.id(), topic.number(), topic.epoch());
                 let standing = relay.uplink.standing(session.number());
                 let notice = OwnNotice::Subscribed { id, topic, epoch, page_messages, standing };
-                // It says who the page is on this connection, but not that the uplink is up again.
-                let is_told = known != DOWN && told != DOWN;
-                let after = if is_told { told } else { known };
+                // It says who the page is on this connection, but not whether the uplink is up.
+                let after = match (known, told) {
+                    (DOWN, _) => DOWN,
+                    (_, DOWN) => NOBODY,
+                    _ => told,
+                };
                 all = self.notice(notice, Effect::Subscribed { subscription, known: after });
                 known = if all { after } else { known };
             }

@@ -39,8 +39,9 @@ const STRANGERS: usize = 16;
 const CALL: usize = 4 * BODY_SIZE_MAX + TLS + ROW;
 /// An event under way to the webhook, as it is and as JSON, where a byte may become six.
 const EVENT: usize = ROW + 7 * PAGE_DATA_SIZE_MAX + ROW;
-/// A page's message that is known, with its place in the order, in bytes.
-const RECEIPT: usize = 128;
+/// A page's message that is known, in a tree that is half full, with its place in the order, in
+/// bytes.
+const RECEIPT: usize = 192;
 /// A line of the file of revocations, in bytes, where a byte of the reason may become six.
 const LINE: usize = 128 + 6 * REASON_SIZE_MAX;
 

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hub::{Notice, PageId};
+use hub::{Name, Notice, PageId};
 use hyper::{StatusCode, body::Bytes};
 use serde::Serialize;
 use sharelinkd::date::timestamp_text;
@@ -36,7 +36,7 @@ pub async fn serve(hook: Arc<Hook>, mut endpoint: Endpoints, mut notices: mpsc::
         hook.shared.change(|_, _| ());
         let dropped = hook.shared.read(|hub, _, _| hub.notices_dropped()) + refused;
         let count = batch.len() as u64;
-        let messages: Vec<MessageId> = batch.iter().filter_map(message_id).collect();
+        let messages: Vec<(Name, MessageId)> = batch.iter().filter_map(message).collect();
         let body = body(&hook, batch, dropped.saturating_sub(told));
         let delivery = deliver(&hook, &mut endpoint, body.into()).await;
         match delivery {
@@ -46,17 +46,17 @@ pub async fn serve(hook: Arc<Hook>, mut endpoint: Endpoints, mut notices: mpsc::
             Delivery::Unwanted => told = dropped,
         }
         hook.shared.change(|hub, _| {
-            for id in &messages {
-                if delivery == Delivery::Taken { hub.confirm(id) } else { hub.forget_message(id) }
+            for (topic, id) in &messages {
+                if delivery == Delivery::Taken { hub.confirm(topic, id) } else { hub.forget_message(topic, id) }
             }
         });
     }
 }
 
-/// The id of a page's message that wants to be confirmed.
-const fn message_id(notice: &Notice) -> Option<MessageId> {
+/// A page's message that wants to be confirmed.
+fn message(notice: &Notice) -> Option<(Name, MessageId)> {
     match notice {
-        Notice::PageMessage { id, .. } => *id,
+        Notice::PageMessage { topic, id, .. } => id.map(|id| (topic.clone(), id)),
         _ => None,
     }
 }

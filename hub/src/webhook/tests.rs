@@ -627,3 +627,94 @@ async fn events_are_sent_where_they_are_wanted() {
     assert_eq!(new.call().await.headers["webhook-id"], id);
     assert!(!server.is_called());
 }
+
+// Receipts.
+
+/// A hub whose relay gets receipts, and the number of a topic with a page on it.
+async fn room(change: impl FnOnce(&mut hub::Settings)) -> (Server, World, Relay, u32) {
+    let mut server = Server::start(None).await;
+    let world = World::with(webhook(&server.url()), change);
+    let mut relay = Relay::join_with_receipts(&world, "box");
+    let topic = occupied(&mut server, &mut relay).await;
+    (server, world, relay, topic)
+}
+
+#[tokio::test]
+async fn a_page_hears_that_its_message_was_taken_and_it_is_told_once() {
+    let (mut server, world, mut relay, topic) = room(|_| ()).await;
+    let mut other = Relay::join_with_receipts(&world, "other");
+    other.ask(1, "link", "");
+    assert!(matches!(other.reads().await[..], [Said::Accept(..)]));
+    relay.message(topic, 5, [1; 16]);
+    let call = server.call().await;
+    let event = &events(&call)[0];
+    let digits = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!((&event["data"], &event["message_id"]), (&"hello".into(), &digits(&[1; 16]).into()));
+    assert_eq!(event["author"], digits(&Relay::author(5)));
+    // The page asks once more while nobody has taken it, by another relay: that one is told.
+    other.message(topic, 6, [1; 16]);
+    call.status("202 Accepted");
+    assert_eq!(other.reads().await, [Said::Sent(6, [1; 16])]);
+    // And once more: at once, and there is no event, or it would come before the next.
+    relay.message(topic, 5, [1; 16]);
+    assert_eq!(relay.read(), [Said::Sent(5, [1; 16])]);
+    relay.page_message(topic, 5, "next");
+    let call = server.call().await;
+    let events = events(&call);
+    assert_eq!((events.len(), &events[0]["data"]), (1, &"next".into()));
+    assert!(events[0].get("message_id").is_none() && events[0]["author"] == digits(&Relay::author(5)));
+}
+
+#[tokio::test]
+async fn a_page_hears_nothing_of_a_message_that_was_not_taken() {
+    let (mut server, _world, mut relay, topic) = room(|_| ()).await;
+    // For good: a repeat is a new event.
+    for status in ["410 Gone", "400 Bad Request"] {
+        relay.message(topic, 5, [1; 16]);
+        let call = server.call().await;
+        assert_eq!(events(&call)[0]["message_id"], "01".repeat(16));
+        call.status(status);
+        // The next batch is made after the answer to this one was understood.
+        relay.page_message(topic, 5, "next");
+        server.call().await.answer("");
+        assert_eq!(relay.read(), [], "{status}");
+    }
+    // For now: the same batch comes again, and a repeat adds nothing to it.
+    relay.message(topic, 5, [1; 16]);
+    server.call().await.status("500 Internal Server Error");
+    relay.message(topic, 5, [1; 16]);
+    let call = server.call().await;
+    assert_eq!((events(&call).len(), relay.read()), (1, vec![]));
+    call.answer("");
+    assert_eq!(relay.reads().await, [Said::Sent(5, [1; 16])]);
+    relay.page_message(topic, 5, "next");
+    assert_eq!(events(&server.call().await)[0]["data"], "next");
+}
+
+#[tokio::test]
+async fn a_message_without_room_or_receiver_may_come_again() {
+    let (mut server, world, mut relay, topic) = room(|settings| settings.limits.notices_max = 2).await;
+    // A call is under way, so all others wait: 256 in the shell, and one in the machine.
+    relay.page_message(topic, 5, "first");
+    let first = server.call().await;
+    let id = |n: u16| <[u8; 16]>::try_from([n.to_be_bytes(); 8].concat()).unwrap();
+    (0..300).for_each(|n| relay.message(topic, 5, id(n)));
+    let counts = || world.read(|hub| (hub.counters().page_messages, hub.notices_dropped()));
+    let (said, lost) = counts();
+    assert!((1..300).contains(&lost), "{lost}");
+    // What had no room is new again, and has no room again; what waits is known.
+    relay.message(topic, 5, id(299));
+    relay.message(topic, 5, id(0));
+    assert_eq!(counts(), (said + 1, lost + 1));
+    // Nobody wants events any more: what waits is dropped, and is new again too.
+    world.settings.send_replace(None);
+    first.status("500 Internal Server Error");
+    let repeated = async {
+        while counts().0 == said + 1 {
+            relay.message(topic, 5, id(0));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(server::PATIENCE, repeated).await.expect("it is still known");
+    assert_eq!(relay.read(), []);
+}

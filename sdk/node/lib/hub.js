@@ -147,9 +147,9 @@ export class Topic {
   }
 
   async say(text, options) {
-    const given = check.options("say", options, ["from", "avatar", "idempotencyKey", "durable"]);
-    const { from, avatar, ...rest } = given;
-    return this.message({ text: check.text("text", text), from, avatar }, rest);
+    const given = check.options("say", options, ["from", "avatar", "author", "idempotencyKey", "durable"]);
+    const { from, avatar, author, ...rest } = given;
+    return this.message({ text: check.text("text", text), from, avatar, author }, rest);
   }
 
   async message(value, options) {

@@ -1230,6 +1230,11 @@ impl World {
             self.restart();
         }
         self.refresh_counters();
+        self.be_good(3)?;
+        if self.relay.is_up() {
+            // Also a page that noticed nothing of the connections before.
+            self.check_standing()?;
+        }
         // Rooms with an epoch that the relay does not know yet need a new connection.
         if self.wire == Wire::Connected {
             self.lose_uplink();
@@ -1249,6 +1254,7 @@ impl World {
             ensure!(page.sees_up || page.views.is_empty(), "page {} got no notice that the uplink is up", page.id);
             ensure!(page.bytes.is_empty(), "page {} has half a frame", page.id);
         }
+        self.check_standing()?;
         self.check_receipts()?;
         self.check_grants()?;
         for room in 0..self.rooms.len() {
@@ -1331,16 +1337,20 @@ impl World {
         Ok(())
     }
 
-    /// Each page knows what it may use and who it is on this connection, and was told of its
-    /// messages, but for those that the relay had no room for.
-    fn check_receipts(&self) -> Result<(), String> {
+    /// Each page that knows the uplink for up knows what it may use and who it is there.
+    fn check_standing(&self) -> Result<(), String> {
         let Some(last) = self.connections.last() else { return Ok(()) };
-        for page in self.pages.iter().filter(|page| !page.views.is_empty()) {
+        for page in self.pages.iter().filter(|page| !page.views.is_empty() && page.sees_up && !page.closing) {
             let standing = &page.standing;
             let is_new = standing.connection + 1 == self.connections.len() && standing.author.is_some();
             ensure!(is_new, "page {} is an author of an older connection", page.id);
             ensure!(standing.has_receipts == last.has_receipts, "page {} was told wrong features", page.id);
         }
+        Ok(())
+    }
+
+    /// Each page was told of its messages, but for those that the relay had no room for.
+    fn check_receipts(&self) -> Result<(), String> {
         let told = |page: &Page, id: &MessageId| page.told.get(id).copied().unwrap_or(0);
         let owed = |((number, id), count): (&(u32, MessageId), &u64)| {
             let page = self.pages.iter().find(|page| page.number == *number)?;

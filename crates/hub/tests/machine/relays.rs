@@ -127,10 +127,20 @@ fn a_page_hears_that_its_message_was_received_once_somebody_has_it() {
     rig.tell(&relay, &send(1));
     rig.tell(&relay, &send(1));
     assert_eq!((rig.notices.len(), rig.hear(&mut relay)), (1, vec![]), "once, and nobody has it yet");
-    rig.hub.confirm(&[1; 16]);
+    rig.hub.confirm(&name("room"), &[1; 16]);
     assert_eq!(rig.hear(&mut relay), [Heard::Sent { page: 4, id: 1 }]);
     rig.tell(&relay, &send(1));
     assert_eq!((rig.notices.len(), rig.hear(&mut relay)), (1, vec![Heard::Sent { page: 4, id: 1 }]));
+    // One of another topic is another one, whatever its id, and says nothing about this one.
+    rig.ask(&mut relay, "other");
+    rig.hear(&mut relay);
+    rig.tell(&relay, &ToBusiness::Send { topic: number("other"), page: 5, id: [1; 16], data: "hello" });
+    assert_eq!((rig.notices.len(), rig.hear(&mut relay)), (2, vec![]));
+    rig.tell(&relay, &send(1));
+    assert_eq!((rig.notices.len(), rig.hear(&mut relay)), (2, vec![Heard::Sent { page: 4, id: 1 }]));
+    rig.hub.confirm(&name("other"), &[1; 16]);
+    assert_eq!(rig.hear(&mut relay), [Heard::Sent { page: 5, id: 1 }]);
+    rig.notices.truncate(1);
     // What has no room is dropped, and may come again.
     rig.holds_notices = true;
     for id in 2..6 {

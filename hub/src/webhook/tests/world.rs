@@ -19,7 +19,10 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
-use wire::uplink::{Deframer, Incoming, PageInfo, ToBusiness, ToRelay, VERSION, encode, relay_proof};
+use wire::{
+    page::MessageId,
+    uplink::{Author, Deframer, Incoming, PageInfo, ToBusiness, ToRelay, VERSION, author, encode, marked, relay_proof},
+};
 
 use super::server::PATIENCE;
 use crate::{
@@ -69,7 +72,11 @@ impl World {
         kept: Option<(Revocations, Vec<Row>)>,
     ) -> Self {
         let mut settings = hub::Settings {
-            business: business::Settings { secrets: vec![SECRET.to_vec()], ..business::Settings::default() },
+            business: business::Settings {
+                secrets: vec![SECRET.to_vec()],
+                limits: business::Limits { receipts_max: 1000, ..business::Limits::default() },
+                ..business::Settings::default()
+            },
             owners: vec![None],
             fleet_key: FleetKey::new(b"fleet".to_vec()),
             admission: admission::Settings { links: Links::Webhook, ..admission::Settings::default() },
@@ -119,10 +126,21 @@ pub struct Relay {
 
 impl Relay {
     pub fn join(world: &World, name: &str) -> Self {
-        let challenge = [3; 16];
+        Self::join_by(world, name, ([3; 16], [7; 16]))
+    }
+
+    /// A relay that gets receipts.
+    pub fn join_with_receipts(world: &World, name: &str) -> Self {
+        let mut relay = Self::join_by(world, name, (marked([3; 12]), marked([7; 12])));
+        relay.send(&ToBusiness::Features { words: "receipts" });
+        relay.read();
+        relay
+    }
+
+    fn join_by(world: &World, name: &str, (challenge, nonce): ([u8; 16], [u8; 16])) -> Self {
         let (id, wakeup) = world.shared.connect(challenge);
-        let mut relay = Self { shared: Arc::clone(&world.shared), id, wakeup, deframer: Deframer::new(1 << 20) };
-        let nonce = [7; 16];
+        let deframer = Deframer::new(1 << 20).with_extensions();
+        let mut relay = Self { shared: Arc::clone(&world.shared), id, wakeup, deframer };
         let proof = relay_proof(SECRET, &challenge, &nonce);
         relay.send(&ToBusiness::Hello { version: VERSION, relay: name, nonce, proof });
         relay.read();
@@ -143,6 +161,16 @@ impl Relay {
 
     pub fn page_message(&self, topic: u32, page: u32, data: &str) {
         self.send(&ToBusiness::PageMessage { topic, page, data });
+    }
+
+    /// A page's message that has an id.
+    pub fn message(&self, topic: u32, page: u32, id: MessageId) {
+        self.send(&ToBusiness::Send { topic, page, id, data: "hello" });
+    }
+
+    /// A page of a relay that gets receipts, as an author.
+    pub fn author(page: u32) -> Author {
+        author(&marked([3; 12]), &marked([7; 12]), page)
     }
 
     /// What it was sent.
@@ -171,12 +199,14 @@ impl Relay {
     }
 }
 
-/// An answer to a request.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// Of the request; topic and time to live.
     Accept(u32, u32, u32),
     Deny(u32, String),
+    /// The page, and the message's id.
+    Sent(u32, MessageId),
 }
 
 impl Said {
@@ -186,6 +216,7 @@ impl Said {
                 Some(Self::Accept(request, topic, grant.ttl_s))
             }
             Incoming::Frame(ToRelay::Deny { request, reason }) => Some(Self::Deny(request, reason.to_owned())),
+            Incoming::Frame(ToRelay::Sent { page, id }) => Some(Self::Sent(page, id)),
             _ => None,
         }
     }

@@ -213,11 +213,13 @@ class Topic:
         *,
         from_: Optional[str] = None,
         avatar: Optional[str] = None,
+        author: Optional[str] = None,
         idempotency_key: Optional[str] = None,
         durable: bool = False,
     ) -> Published:
-        """Publishes a message that the ready-made share page shows."""
-        fields = {"text": check.text("text", text), "from": from_, "avatar": avatar}
+        """Publishes a message that the ready-made share page shows. `author` is that of the event
+        `page.message` from which it is: the page marks it as its own."""
+        fields = {"text": check.text("text", text), "from": from_, "avatar": avatar, "author": author}
         value = {name: field for name, field in fields.items() if field is not None}
         return self.message(value, idempotency_key=idempotency_key, durable=durable)
 

@@ -47,12 +47,19 @@ class Subscribe(TypedDict):
     data: SubscribeData
 
 
-class PageMessage(TypedDict):
+class _PageMessage(TypedDict):
     id: str
     type: Literal["page.message"]
     topic: str
     page: str
     data: str
+
+
+class PageMessage(_PageMessage, total=False):
+    author: str
+    """The page as an author: publish it with the message, and the page marks its own."""
+    message_id: str
+    """The page's own id of the message, the same where it sends it again."""
 
 
 class TopicOccupied(TypedDict):
