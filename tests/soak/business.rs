@@ -324,9 +324,9 @@ impl Business {
                     }
                     self.unsure(topic);
                 }
-                Event::PageMessage { relay, page, id, .. } => {
+                Event::PageMessage { topic, relay, page, id, .. } => {
                     self.done.page_messages += 1;
-                    id.iter().for_each(|id| self.machine.confirm(id));
+                    id.iter().for_each(|id| self.machine.confirm(topic, id));
                     if !self.is_quiet && self.jitter.below(40) == 0 {
                         self.machine.kick(relay, page, "soak");
                     }

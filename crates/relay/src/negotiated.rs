@@ -46,8 +46,8 @@ impl Negotiated {
         self.has_receipts = features(words).any(|word| word == RECEIPTS);
     }
 
-    /// What pages are told of the connection with this number, from 1 on: itself, and whether it has
-    /// receipts. [`DOWN`] while it is not known.
+    /// What pages are told of the connection with this number, from 1 on: itself, and whether it
+    /// has receipts. [`DOWN`] while it is not known.
     pub fn told(&self, connection: u64) -> u32 {
         // None of the above: that many connections are not made.
         let told = 2 * connection + u64::from(self.has_receipts);
