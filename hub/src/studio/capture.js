@@ -87,8 +87,14 @@ function shown(track, receive) {
   let isOpen = true;
   const next = () => video.requestVideoFrameCallback((now) => {
     if (!isOpen) return;
-    receive(new VideoFrame(video, { timestamp: Math.round(now * 1000) }));
     next();
+    let frame;
+    try {
+      frame = new VideoFrame(video, { timestamp: Math.round(now * 1000) });
+    } catch {
+      return; // the first one may be announced before it can be had
+    }
+    receive(frame);
   });
   next();
   video.play().catch(() => {});
