@@ -39,7 +39,7 @@ const STEADY = 10_000;
 const ASK_BUSY = 2_000;
 const ASK_QUIET = 16_000;
 /** After this silence one of its `alive` may be under way. */
-const ALIVE_DUE = 13_000;
+const ALIVE_DUE = 13_500;
 const BUSY = 10_000;
 /**
  * Where nothing comes for this long while the relay is asked, the line is dead. A large chunk on a
@@ -887,9 +887,11 @@ class Outbox {
     const [row] = this.#rows;
     if (!row || row.asked) return;
     // The answer to a ping behind it comes behind its error: so no other `alive` may be under way.
-    if (this.#relay[isAliveDue] || !this.#relay[spend]() || !this.#relay[say]({ type: "send", topic, data: row.data })) return;
+    const canAsk = known.has("ping");
+    if (canAsk && this.#relay[isAliveDue]) return;
+    if (!this.#relay[spend]() || !this.#relay[say]({ type: "send", topic, data: row.data })) return;
     [row.asked, row.plain] = [now(), true];
-    if (known.has("ping")) this.#relay[ping]();
+    if (canAsk) this.#relay[ping]();
     else this.#settle(row, "unsure");
   }
 

@@ -147,6 +147,15 @@ scene("after a send it is told within 6 s", ({ room, told, socket }) => {
   assert.ok(took > 2_000 && took <= 6_000, `${took} ms`);
 });
 
+scene("after a send that waits for an `alive` to pass it is told within 6 s too", ({ room, told, socket }) => {
+  clock.pass(13_600);
+  isDead = true;
+  room.send("?");
+  assert.equal(socket.count("send"), 0);
+  const took = silence(told, 30_000);
+  assert.ok(took <= 6_000, `${took} ms`);
+}, ["ping"]);
+
 scene("in a quiet room it is told within 20 s", ({ told }) => {
   const took = silence(told, 60_000);
   assert.ok(took > 15_000 && took <= 20_000, `${took} ms`);
@@ -473,6 +482,7 @@ scene("a message that had a receipt to come is `unsure` to a business server tha
 });
 
 scene("a relay without `ping` and receipts gets it once, and it is `unsure`", async ({ room, socket }) => {
+  clock.pass(14_000);
   const sending = room.send("hello");
   assert.equal((await result(sending)).state, "unsure");
   clock.pass(30_000);
