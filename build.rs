@@ -1,12 +1,21 @@
-//! Puts the time of the source into the binary: the floor of the clock for certificates
-//! (`src/daemon/tls/verify.rs`).
+//! The build script: puts the time of the source into the binary, the floor of the clock for
+//! certificates (`src/daemon/tls/verify.rs`), and compresses the page's files (`build/assets.rs`).
 //!
-//! `SOURCE_DATE_EPOCH`, else the commit's time, else that of the newest entry in Debian's
-//! changelog, which a tarball has too. Never the time of the build: builds are reproducible.
+//! The time is `SOURCE_DATE_EPOCH`, else the commit's, else that of the newest entry in Debian's
+//! changelog, which a tarball has too. Never that of the build: builds are reproducible.
 
+#[path = "build/assets.rs"]
+mod assets;
+
+use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
+    println!("cargo::rerun-if-changed=build");
+    let out = std::env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
+    if let Err(error) = assets::write(&out) {
+        println!("cargo::error={error}");
+    }
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={CHANGELOG}");

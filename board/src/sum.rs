@@ -56,6 +56,8 @@ pub const EXECUTOR_SLOT_SIZE: usize = 96;
 pub const PAGE_FRAME_SIZE: usize = 2 * 4096;
 /// The share page with its meta tags: the largest response that is built for a single connection.
 pub const SHARE_PAGE_SIZE: usize = 18 * 1024;
+/// The page's files in plain, for peers that take no coding.
+pub const PLAIN_FILES_SIZE: usize = 192 * 1024;
 /// One HTTP connection that is not a page (yet): request head (8 KiB), response, place, task and
 /// source.
 pub const HEAD_SIZE: usize = 8192 + SHARE_PAGE_SIZE + 2048;
@@ -179,7 +181,7 @@ impl Term {
 }
 
 /// The number of terms of the memory sum.
-pub const TERM_COUNT: usize = 45;
+pub const TERM_COUNT: usize = 46;
 
 /// The maximum memory of the process and its sockets, term by term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,6 +291,7 @@ pub const fn memory_sum(board: &Board) -> MemorySum {
             ),
             own("page frames half read", pages, PAGE_FRAME_SIZE, Buffer, "tungstenite's sizes, both capped at 4 KiB"),
             own("HTTP heads and answers", heads, HEAD_SIZE, Buffer, "a request head, a response, a task"),
+            own("files in plain", 1, PLAIN_FILES_SIZE, Buffer, "made when a peer asks for one"),
             own("TLS pages", seats, TLS_PAGE_SIZE, Row, "the box of a page's keys"),
             own(
                 "TLS handshakes",

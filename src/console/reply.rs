@@ -288,6 +288,8 @@ fn in_use(view: &View<'_>, term: &Term, rows: &InUse) -> Option<u64> {
         // Allocated only with TLS.
         "TLS scratches" | "certificates, tickets" if view.tls.is_none() => return None,
         "TLS address buckets" if view.tls.is_some() => term.count,
+        // Made when a peer asks for it.
+        "files in plain" => return None,
         // Allocated as a whole at start.
         _ if term.known == Known::Buffer && term.count == 1 => 1,
         "arena free list" | "address buckets" => term.count,

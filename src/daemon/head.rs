@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 
+use super::assets::{self, coding::Coding};
 pub use super::request::{HEAD_SIZE_MAX, size};
 use super::request::{HEADERS_MAX, Request, is_plain_host};
 pub use super::response::Response;
@@ -18,7 +19,9 @@ use wire::is_link;
 /// What a request asks for.
 #[derive(Debug)]
 pub enum Asked {
-    /// The file at a path, whose answer doesn't depend on any link or page.
+    /// One of the page's files, with its answer.
+    File(Response),
+    /// Another path, whose answer doesn't depend on any link or page.
     Path {
         /// The request's path, without query.
         path: String,
@@ -49,6 +52,8 @@ pub struct SharePage {
     pub address: IpAddr,
     /// A browser shows the page to a person, who doesn't see the card.
     pub is_shown: bool,
+    /// How the page is coded: it has no brotli form.
+    pub coding: Coding,
     /// The request is a HEAD.
     pub is_head: bool,
 }
@@ -70,7 +75,10 @@ fn route(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<As
         return upgrade.map(Asked::Upgrade).map_err(|answer| Response { is_head, ..answer });
     }
     let link = path.strip_prefix("/s/").map(|link| link.strip_suffix('/').unwrap_or(link)).filter(|link| is_link(link));
-    let Some(link) = link else { return Ok(Asked::Path { path: path.into_owned(), is_head }) };
+    let Some(link) = link else {
+        let file = assets::answer(request, &path, is_head);
+        return Ok(file.map_or_else(|| Asked::Path { path: path.into_owned(), is_head }, Asked::File));
+    };
     if request.spelled.strip_prefix("/s/") != Some(link) {
         return Ok(Asked::Moved(Response { is_head, ..moved(link, request.query) }));
     }
@@ -78,7 +86,8 @@ fn route(request: &Request<'_, '_>, pages: &Pages, address: IpAddr) -> Result<As
     let is_shown = request.only("Sec-Fetch-Dest").is_ok_and(|dest| dest == Some(b"document"));
     let address = upgrade::page_address(request, pages, address);
     let (link, query) = (link.to_owned(), request.query.to_owned());
-    Ok(Asked::SharePage(SharePage { link, query, host, address, is_shown, is_head }))
+    let coding = Coding::accepted(request.members("Accept-Encoding"), false);
+    Ok(Asked::SharePage(SharePage { link, query, host, address, is_shown, coding, is_head }))
 }
 
 /// Redirects to the canonical spelling of a link (RFC 3986, 6.2.2.2), without a slash at the end:

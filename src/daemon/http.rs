@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
+use super::assets::{self, SCRIPT_SOURCE, coding::VARY};
 use super::connection::Connection;
 use super::delivery::{end, finish, send, send_and_stay};
 use super::exchange::{first_byte, read_head_on, readable, timely};
@@ -24,21 +25,6 @@ use super::stream::Stream;
 use super::{Daemon, card, challenge, pages, tls};
 use relay::pages::{Peer, Refusal};
 use relay::{session::Session, table::Id};
-
-/// Short caching: a new version of the relay must reach its pages soon.
-const ASSET: &str = "Cache-Control: public, max-age=300\r\nX-Content-Type-Options: nosniff\r\n";
-
-/// Static files: path, type, further header lines, bytes.
-const FILES: [(&str, &str, &str, &[u8]); 3] = [
-    (
-        "/sharelink.js",
-        "text/javascript; charset=utf-8",
-        "Access-Control-Allow-Origin: *\r\n",
-        include_bytes!("../web/sharelink.js"),
-    ),
-    ("/assets/share.js", "text/javascript; charset=utf-8", "", include_bytes!("../web/share.js")),
-    ("/assets/share.css", "text/css; charset=utf-8", "", include_bytes!("../web/share.css")),
-];
 
 /// Requests on one TLS connection, at most.
 const REQUESTS_MAX: u32 = 16;
@@ -135,7 +121,7 @@ async fn converse(daemon: &Daemon, place: &Place, stream: &Stream, address: IpAd
         answered.is_head |= begins_as_head(&head);
         daemon.answers.borrow_mut().count(answered.code);
         // After any other answer the peer starts over, with a request that is read from its start.
-        if is_last || !matches!(answered.code, 200 | 301 | 404) {
+        if is_last || !matches!(answered.code, 200 | 301 | 304 | 404) {
             drop(head);
             send(&daemon.clock, place, stream, &answered).await;
             return None;
@@ -163,10 +149,10 @@ async fn answer(
     let asked = head::read(head, &daemon.config.borrow().pages, address);
     let is_plain = stream.secured().is_none();
     let mut answered = match asked {
-        Asked::Refused(answer) | Asked::Moved(answer) => answer,
+        Asked::Refused(answer) | Asked::Moved(answer) | Asked::File(answer) => answer,
         Asked::Path { path, is_head } => {
             let challenge = if is_plain { challenge::answer(daemon, &path) } else { None };
-            Response { is_head, ..challenge.unwrap_or_else(|| file(daemon, &path)) }
+            Response { is_head, ..challenge.unwrap_or_else(|| other(daemon, &path)) }
         }
         Asked::SharePage(asked) => match redirect(daemon, &asked, address).filter(|_| is_plain) {
             Some(redirected) => Response { is_head: asked.is_head, ..redirected },
@@ -270,15 +256,7 @@ fn enter(daemon: &Daemon, upgrade: &Upgrade) -> Result<Id<Session>, Refusal> {
     daemon.step(|relay, now| relay.handle_page_open(now, peer))
 }
 
-fn file(daemon: &Daemon, path: &str) -> Response {
-    if let Some((_, kind, headers, body)) = FILES.iter().find(|(file, ..)| *file == path) {
-        return Response {
-            kind,
-            headers: format!("{ASSET}{headers}"),
-            body: (*body).into(),
-            ..Response::plain(200, "")
-        };
-    }
+fn other(daemon: &Daemon, path: &str) -> Response {
     if path != "/healthz" {
         return Response::plain(404, "nothing is here; a share page is /s/<link>\n");
     }
@@ -288,13 +266,10 @@ fn file(daemon: &Daemon, path: &str) -> Response {
 fn share_page(daemon: &Daemon, asked: &SharePage, card: Option<&[u8]>) -> Response {
     let config = daemon.config.borrow();
     let url = config.pages.url.as_ref().map(|url| format!("{url}/s/{}", asked.link));
-    let body = card::share_page(card, url.as_deref()).into_bytes();
-    let headers = format!("{}{NO_STORE}", page_policy(asked.host.as_deref()));
+    let body = assets::share_page(&card::tags(card, url.as_deref()), asked.coding);
+    let headers = format!("{}{NO_STORE}{VARY}{}", page_policy(asked.host.as_deref()), asked.coding.line());
     Response { kind: "text/html; charset=utf-8", headers, body: body.into(), ..Response::plain(200, "") }
 }
-
-/// Hash of the share page's one inline script, which loads the others; part of the policy.
-const SCRIPT_HASH: &str = "sha256-0xY4frWz5Km3Rsd8bKQ2fk68x5cpDFv4KjIIIUMiJqk=";
 
 /// What the share page may load: its own files, images, media from the client, its own WebSocket.
 /// In current browsers 'self' covers the WebSocket; Safari before 15.4 needs its URL. A `Host` made
@@ -302,7 +277,7 @@ const SCRIPT_HASH: &str = "sha256-0xY4frWz5Km3Rsd8bKQ2fk68x5cpDFv4KjIIIUMiJqk=";
 fn page_policy(host: Option<&str>) -> String {
     let sockets = host.map(|host| format!(" wss://{host} ws://{host}")).unwrap_or_default();
     format!(
-        "Content-Security-Policy: default-src 'none'; script-src 'self' '{SCRIPT_HASH}'; style-src 'self'; img-src 'self' https: data:; \
+        "Content-Security-Policy: default-src 'none'; script-src 'self' '{SCRIPT_SOURCE}'; style-src 'self'; img-src 'self' https: data:; \
          media-src 'self' blob:; connect-src 'self'{sockets}; base-uri 'none'; form-action 'none'; frame-ancestors *\r\n\
          Referrer-Policy: no-referrer\r\nX-Content-Type-Options: nosniff\r\n"
     )
@@ -322,29 +297,15 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::daemon::assets::coding::Coding;
 
     #[test]
-    fn the_policy_names_the_script_within_the_page() {
-        let page = include_str!("../web/share.html");
+    fn the_policy_names_the_script_that_is_served() {
+        let page = String::from_utf8(assets::share_page("", Coding::Plain)).unwrap();
         let scripts: Vec<&str> = page.split("<script").skip(1).collect();
         assert_eq!(scripts.len(), 1, "one script within the page, and none beside it");
         let script = scripts[0].strip_prefix('>').unwrap().split("</script>").next().unwrap();
-        let hash = base64(&Sha256::digest(script.as_bytes()));
-        assert_eq!(SCRIPT_HASH, format!("sha256-{hash}"));
-        assert!(page_policy(None).contains(&format!("script-src 'self' '{SCRIPT_HASH}';")));
-    }
-
-    fn base64(bytes: &[u8]) -> String {
-        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut out = String::new();
-        for chunk in bytes.chunks(3) {
-            let value =
-                chunk.iter().fold(0_usize, |value, byte| value << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
-            for place in 0..4 {
-                let letter = char::from(LETTERS[value >> (18 - 6 * place) & 63]);
-                out.push(if place <= chunk.len() { letter } else { '=' });
-            }
-        }
-        out
+        let hash = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, Sha256::digest(script.as_bytes()));
+        assert!(page_policy(None).contains(&format!("script-src 'self' 'sha256-{hash}';")));
     }
 }

@@ -3,8 +3,7 @@
 //! One process, one thread of tasks on a smol executor (async-io keeps one more thread, parked).
 //! Tasks don't use channels: each mutates the machine in one `Daemon::step`, and the step wakes the
 //! tasks that have work (the fan-out, the uplink's writer). The task that owns a socket pulls its
-//! bytes from the machine. What prevents the start is a [`DaemonError`]. No input can cause a panic
-//! here.
+//! bytes from the machine. What prevents the start is a [`DaemonError`]. No input causes a panic.
 //!
 //! ```text
 //! uplink.rs  -- frames -->  step  -- raises -->  fanout  -- writev -->  page sockets
@@ -12,6 +11,7 @@
 //! http.rs    -- upgrade -> pages.rs
 //! ```
 
+mod assets;
 mod boundary;
 mod budget;
 mod card;

@@ -80,6 +80,7 @@ mod tests {
             host: None,
             address: [127, 0, 0, 1].into(),
             is_shown: false,
+            coding: crate::daemon::assets::coding::Coding::Plain,
             is_head: false,
         };
         {

@@ -8,10 +8,11 @@
 pub const NO_STORE: &str = "Cache-Control: no-store\r\n";
 
 /// Every status in use, with its reason phrase.
-pub const STATUSES: [(u16, &str); 14] = [
+pub const STATUSES: [(u16, &str); 15] = [
     (101, "Switching Protocols"),
     (200, "OK"),
     (301, "Moved Permanently"),
+    (304, "Not Modified"),
     (308, "Permanent Redirect"),
     (400, "Bad Request"),
     (403, "Forbidden"),
@@ -73,14 +74,12 @@ impl Response {
             (false, false) => "Connection: close\r\n",
             (false, true) => "",
         };
+        // A 304 says nothing of the body that the peer has (RFC 9110, 15.4.5).
+        let of_body = match self.code {
+            304 => String::new(),
+            _ => format!("Content-Type: {}\r\nContent-Length: {}\r\n", self.kind, self.body.len()),
+        };
         let date = date.map(|date| format!("Date: {date}\r\n")).unwrap_or_default();
-        format!(
-            "HTTP/1.1 {} {reason}\r\n{date}Content-Type: {}\r\nContent-Length: {}\r\n{connection}{}\r\n",
-            self.code,
-            self.kind,
-            self.body.len(),
-            self.headers
-        )
-        .into_bytes()
+        format!("HTTP/1.1 {} {reason}\r\n{date}{of_body}{connection}{}\r\n", self.code, self.headers).into_bytes()
     }
 }

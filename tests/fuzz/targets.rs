@@ -214,6 +214,10 @@ pub fn http_head(data: &[u8]) {
             // The target, the query and the line ends: nothing from the request adds a header line.
             assert_eq!(answer.head(None).iter().filter(|byte| **byte == b'\n').count(), 7, "{answer:?}");
         }
+        Asked::File(answer) => {
+            assert!(answer.code == if answer.body.is_empty() { 304 } else { 200 }, "{answer:?}");
+            assert!(answer.headers.contains("\r\nETag: \"") && answer.headers.contains("Vary: "), "{answer:?}");
+        }
         Asked::Path { path, .. } => assert!(!path.contains(['?', '#'])),
         Asked::SharePage(head::SharePage { link, host, .. }) => {
             assert!(is_link(&link));
