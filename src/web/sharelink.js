@@ -38,6 +38,8 @@ const STEADY = 10_000;
  */
 const ASK_BUSY = 2_000;
 const ASK_QUIET = 16_000;
+/** After this silence one of its `alive` may be under way. */
+const ALIVE_DUE = 13_500;
 const BUSY = 10_000;
 /**
  * Where nothing comes for this long while the relay is asked, the line is dead. A large chunk on a
@@ -159,11 +161,12 @@ const receiveMedia = Symbol("receiveMedia");
 const lost = Symbol("lost");
 const since = Symbol("since");
 const ping = Symbol("ping");
-const isPinging = Symbol("isPinging");
+const isAliveDue = Symbol("isAliveDue");
 const beat = Symbol("beat");
 const flush = Symbol("flush");
 const uplinked = Symbol("uplinked");
 const passed = Symbol("passed");
+const spend = Symbol("spend");
 const receipt = Symbol("receipt");
 const features = Symbol("features");
 
@@ -191,6 +194,8 @@ export class ShareLink extends EventTarget {
   #slow = 0; // the last long pause before a frame of media for which an answer had to wait
   #slowAt = 0;
   #saidAt = 0; // when something was last sent
+  #budget = SEND_BURST; // messages that may go out now, of all subscriptions
+  #spentAt = 0;
   #brokeAt = null; // when the line was lost, while it is not back
   #tookMs = 0; // how long the last connection took to open
   #offlineAt = null;
@@ -261,11 +266,21 @@ export class ShareLink extends EventTarget {
   /** What the relay of this connection has, as it said. */
   get [features]() { return this.#features; }
 
-  /** Whether an `alive` that was asked for is still to come. */
-  get [isPinging]() { return this.#pinged !== 0; }
+  /** Whether another message may go out now: the relay counts those of all subscriptions together. */
+  [spend]() {
+    const at = now();
+    this.#budget = Math.min(SEND_BURST, this.#budget + (at - this.#spentAt) / SEND_EVERY);
+    this.#spentAt = at;
+    if (this.#budget < 1) return false;
+    this.#budget -= 1;
+    return true;
+  }
+
+  /** Whether an `alive` may be under way: one that was asked for, or the relay's own. */
+  get [isAliveDue]() { return this.#pinged !== 0 || now() - this.#heard > ALIVE_DUE; }
 
   /**
-   * Asks for an `alive`, which comes behind the answers to what was sent before. `false` if an
+   * Asks for an `alive`, which comes behind the errors of what was sent before. `false` if an
    * earlier one is still to come.
    */
   [ping]() {
@@ -305,6 +320,7 @@ export class ShareLink extends EventTarget {
     this.#seen = this.#pinged = this.#saidAt = 0;
     this.#mediaAt = -BUSY;
     this.#mediaCount = this.#slow = 0;
+    this.#budget = SEND_BURST; // the relay's own count begins anew with each connection
     this.#uplink = true;
     this.#features = new Set();
     let socket;
@@ -433,7 +449,9 @@ export class ShareLink extends EventTarget {
       const silent = at - this.#heard;
       const busy = at - this.#mediaAt < BUSY || this.#saidAt > this.#heard;
       if (this.#pinged && at - Math.max(this.#pinged, this.#heard) > this.#patience) return this.#closed(1006, "the relay does not answer");
-      if (silent > (busy ? ASK_BUSY : ASK_QUIET)) this[ping]();
+      // What came right after the browser said "offline" was no answer.
+      const isDoubted = this.offline && at - this.#offlineAt > UNDER_WAY;
+      if (isDoubted || silent > (busy ? ASK_BUSY : ASK_QUIET)) this[ping]();
     }
     for (const subscription of this.#subscriptions) subscription[beat](at);
     // If the clock stopped while the device slept, it did not measure that silence, only the one
@@ -513,6 +531,8 @@ export class ShareLink extends EventTarget {
   #confirmed(subscription, frame) {
     this.#topics.set(frame.topic, subscription);
     this.#learn(frame);
+    // A page has an author where there is a business server; relays before that say neither.
+    if (frame.features) this.#uplink = frame.author !== undefined;
     // It was unsubscribed before the answer came.
     if (subscription.status === "closed") return void this[say]({ type: "unsubscribe", topic: frame.topic });
     clearTimeout(this.#steadyTimer);
@@ -838,8 +858,6 @@ export class Subscription extends EventTarget {
  */
 class Outbox {
   #relay;
-  #budget = SEND_BURST; // messages that may go out now
-  #spentAt = 0;
   #rows = []; // { id, data, asked: when it was sent on this connection, or 0, plain, doubt, resolve, reject, timer }
 
   constructor(relay) {
@@ -860,7 +878,7 @@ class Outbox {
     if (known.has("receipts")) {
       for (const row of this.#rows) {
         if (row.asked) continue;
-        if (!this.#take() || !this.#relay[say]({ type: "send", topic, id: row.id, data: row.data })) return;
+        if (!this.#relay[spend]() || !this.#relay[say]({ type: "send", topic, id: row.id, data: row.data })) return;
         row.asked = now();
       }
       return;
@@ -868,21 +886,13 @@ class Outbox {
     for (const row of [...this.#rows]) if (row.doubt) this.#settle(row, "unsure");
     const [row] = this.#rows;
     if (!row || row.asked) return;
-    // The answer to a ping behind it comes behind its error: so no earlier ping may be under way.
-    if (this.#relay[isPinging] || !this.#take() || !this.#relay[say]({ type: "send", topic, data: row.data })) return;
+    // The answer to a ping behind it comes behind its error: so no other `alive` may be under way.
+    const canAsk = known.has("ping");
+    if (canAsk && this.#relay[isAliveDue]) return;
+    if (!this.#relay[spend]() || !this.#relay[say]({ type: "send", topic, data: row.data })) return;
     [row.asked, row.plain] = [now(), true];
-    if (known.has("ping")) this.#relay[ping]();
+    if (canAsk) this.#relay[ping]();
     else this.#settle(row, "unsure");
-  }
-
-  /** Whether another message may go out now. */
-  #take() {
-    const at = now();
-    this.#budget = Math.min(SEND_BURST, this.#budget + (at - this.#spentAt) / SEND_EVERY);
-    this.#spentAt = at;
-    if (this.#budget < 1) return false;
-    this.#budget -= 1;
-    return true;
   }
 
   /** Returns whether there may be something to send. */
@@ -897,12 +907,15 @@ class Outbox {
     return this.#rows.length > 0;
   }
 
-  /** The business server has a message, or the relay refused it. An error without an id is of the plain one. */
+  /**
+   * The business server has a message, or the relay refused it. An error without an id is of the
+   * plain one. A refusal says nothing of an earlier attempt, which is in doubt.
+   */
   receipt(id, refusal) {
-    const row = this.#rows.find((other) => (id === undefined ? other.plain : other.id === id && other.asked));
+    const row = this.#rows.find((other) => (id === undefined ? other.plain : other.id === id));
     if (!row) return;
     if (refusal === undefined) this.#settle(row, "sent");
-    else this.#refuse(row, refusal);
+    else if (row.asked) this.#giveUp(row, refusal, row.doubt);
   }
 
   lost() {
@@ -910,7 +923,6 @@ class Outbox {
       if (row.plain) this.#settle(row, "unsure");
       else this.#doubt(row);
     }
-    this.#budget = SEND_BURST; // the relay's own count begins anew with each connection
   }
 
   /** The relay lost the business server: what is under way to it may be lost. */
@@ -926,8 +938,8 @@ class Outbox {
     for (const row of [...this.#rows]) this.#giveUp(row, reason);
   }
 
-  #giveUp(row, reason) {
-    if (row.asked || row.doubt) this.#settle(row, "unsure");
+  #giveUp(row, reason, isDoubtful = row.asked || row.doubt) {
+    if (isDoubtful) this.#settle(row, "unsure");
     else this.#refuse(row, reason);
   }
 

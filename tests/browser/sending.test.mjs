@@ -49,15 +49,20 @@ scene("a message is pending until the business server has it, and is marked as o
   business.isMute = true;
   // Published, though its receipt is kept back: it is shown once.
   await tab.run(() => {
-    window.shown = 0;
+    [window.shown, window.began, window.took] = [0, 0, 0];
     const look = () => { window.shown += !document.querySelector("#outbox").hidden; };
     new MutationObserver(look).observe(document.querySelector("#outbox"), { attributes: true, subtree: true });
+    document.querySelector("#composer").addEventListener("submit", () => (window.began = performance.now()), { capture: true, once: true });
+    new MutationObserver(() => { window.took ||= document.querySelector("#messages .own") && performance.now() - window.began; })
+      .observe(document.querySelector("#messages"), { childList: true, subtree: true });
   });
   await tab.write("#say", "published");
   await lists(tab, "published");
   await sleep(1_000); // longer than until a pending line shows
   assert.equal(await tab.run(outbox), "");
-  assert.equal(await tab.run(() => window.shown), 0, "a line that is soon published flickered");
+  // On a busy machine it may have taken longer than until a pending line shows.
+  const { shown, took } = await tab.run(() => ({ shown: window.shown, took: window.took }));
+  assert.ok(took > 0 && (shown === 0 || took > 400), `a line that was published after ${took} ms flickered`);
   room.heard = null;
   await tab.write("#say", "kept back");
   await shows(tab, "sending: kept back");
@@ -111,10 +116,15 @@ scene("what is typed while a relay is away arrives once, in order, however much 
 
 scene("a refused message can be sent again or removed by keyboard, and a screen reader hears of it", async (stage) => {
   const { business, tab } = await setUp(stage, { lines: ["[limits]", "sends_burst = 1"] });
-  await tab.write("#say", "first");
-  await tab.write("#say", "second");
-  await tab.write("#say", "third");
+  // All at once: a second later the relay takes another.
+  await tab.run(() => {
+    for (const text of ["first", "second", "third"]) {
+      document.querySelector("#say").value = text;
+      document.querySelector("#composer").requestSubmit();
+    }
+  });
   await shows(tab, "failed: second,failed: third");
+  await tab.until("the first is sent", () => document.querySelectorAll("#outbox .outgoing").length === 2);
   assert.deepEqual(await tab.run(() => [...document.querySelectorAll("#outbox .fate")].map(({ textContent }) => textContent)), Array(2).fill("Too fast"));
   assert.equal(await tab.run(() => document.querySelector("#fate").textContent), "Too fast: third");
   await sleep(1_500);

@@ -15,6 +15,7 @@ const clock = new Clock();
 const AUTHOR = "0123456789abcdef";
 /** What the relay says in `subscribed`. */
 let features = ["ping", "receipts"];
+let author = AUTHOR;
 /** What becomes of a page's message: "sent", "refused", or nothing. */
 let fate = "sent";
 let [isDead, isRefusing, takes] = [false, false, true];
@@ -44,7 +45,7 @@ class Socket {
   }
 
   #answer({ type, id, topic }) {
-    if (type === "subscribe") this.say({ type: "subscribed", id, topic: 7, epoch: "7", page_messages: takes, features, author: AUTHOR });
+    if (type === "subscribe") this.say({ type: "subscribed", id, topic: 7, epoch: "7", page_messages: takes, features, author });
     if (type === "unsubscribe") this.say({ type: "end", topic, reason: "" });
     if (type === "ping") this.say({ type: "alive" });
     if (type === "send" && fate === "refused") this.say({ type: "error", reason: "too many", id });
@@ -88,7 +89,7 @@ const { ShareLink, NotSent } = await import(`data:text/javascript;base64,${sourc
 /** One scene: `play` gets a live subscription; `told` notes each state of its connection, with its time. */
 function scene(name, play, known = ["ping", "receipts"]) {
   test(name, async () => {
-    [features, fate, isDead, isRefusing, takes, sockets] = [known, "sent", false, false, true, []];
+    [features, author, fate, isDead, isRefusing, takes, sockets] = [known, AUTHOR, "sent", false, false, true, []];
     const page = new ShareLink("https://relay.example");
     const room = page.subscribe("room");
     const told = [];
@@ -145,6 +146,15 @@ scene("after a send it is told within 6 s", ({ room, told, socket }) => {
   const took = silence(told, 30_000);
   assert.ok(took > 2_000 && took <= 6_000, `${took} ms`);
 });
+
+scene("after a send that waits for an `alive` to pass it is told within 6 s too", ({ room, told, socket }) => {
+  clock.pass(13_600);
+  isDead = true;
+  room.send("?");
+  assert.equal(socket.count("send"), 0);
+  const took = silence(told, 30_000);
+  assert.ok(took <= 6_000, `${took} ms`);
+}, ["ping"]);
 
 scene("in a quiet room it is told within 20 s", ({ told }) => {
   const took = silence(told, 60_000);
@@ -212,6 +222,16 @@ scene("`offline` asks at once whether it is true", ({ told, socket }) => {
   assert.equal(socket.count("ping"), 1);
   const took = silence(told, 30_000);
   assert.ok(took <= 3_500, `${took} ms`);
+});
+
+scene("an `offline` that is not true is taken back within seconds, in a quiet room too", ({ page, room, told, socket }) => {
+  clock.pass(5_000);
+  window.dispatchEvent(new Event("offline"));
+  clock.pass(500);
+  assert.equal(page.offline, true, "the first answer may have been under way");
+  clock.pass(2_000);
+  assert.deepEqual([page.offline, room.offline, told[told.length - 1].offline, page.connection], [false, false, false, "open"]);
+  assert.equal(socket.count("ping"), 2);
 });
 
 scene("the viewer's return asks at once", ({ told, socket }) => {
@@ -368,6 +388,67 @@ scene("what has gathered goes out at a rate that a relay takes", ({ room, socket
   assert.deepEqual(said.filter(({ type }) => type === "send").map(({ data }) => data), Array.from({ length: 8 }, (_, number) => `line ${number}`));
 });
 
+scene("two rooms on one connection send no more than a relay takes of it", ({ page, room, socket }) => {
+  const other = page.subscribe("other");
+  clock.pass(0);
+  clock.pass(0);
+  for (let number = 0; number < 3; number += 1) {
+    room.send(`line ${number}`);
+    other.send(`line ${number}`);
+  }
+  assert.equal(socket.count("send"), 4);
+  clock.pass(3_000);
+  assert.equal(socket.count("send"), 6);
+});
+
+scene("a refusal of a repeat is a doubt, for the first attempt may have arrived", async ({ room, socket }) => {
+  fate = "";
+  const sending = room.send("hello");
+  clock.pass(9_000);
+  fate = "refused";
+  clock.pass(2_000);
+  assert.equal(socket.count("send"), 2);
+  assert.equal((await result(sending)).state, "unsure");
+});
+
+scene("a receipt counts whenever it comes, a refusal only for what is under way", async ({ room, socket }) => {
+  fate = "";
+  const sending = room.send("hello");
+  clock.pass(0);
+  const { id } = socket.said.find(({ type }) => type === "send");
+  socket.say({ type: "uplink", up: false });
+  socket.say({ type: "error", reason: "the business server can't be reached now", id });
+  assert.equal(await result(sending), "unsettled");
+  socket.say({ type: "sent", id });
+  assert.deepEqual(await result(sending), { state: "sent", id });
+});
+
+scene("while `subscribed` names no author there is no business server, and what is sent waits for it", async ({ page, room, socket }) => {
+  fate = "";
+  const doubtful = room.send("doubtful");
+  clock.pass(0);
+  [features, author] = [["ping"], undefined];
+  socket.lose(1006, "");
+  const waits = room.send("waits");
+  clock.pass(1_000);
+  assert.deepEqual([room.status, page.uplink, sockets[1].count("send")], ["live", false, 0]);
+  assert.deepEqual([await result(doubtful), await result(waits)], ["unsettled", "unsettled"]);
+  fate = "sent";
+  sockets[1].say({ type: "uplink", up: true, features: ["ping", "receipts"], author: AUTHOR });
+  clock.pass(0);
+  assert.deepEqual([(await result(doubtful)).state, (await result(waits)).state], ["sent", "sent"]);
+});
+
+scene("an `alive` of the relay's own is no answer for a message without receipts", async ({ room, socket }) => {
+  clock.pass(14_900);
+  fate = "refused";
+  const sending = room.send("hello");
+  socket.say({ type: "alive" }); // crosses it
+  assert.equal(await result(sending), "unsettled");
+  clock.pass(600);
+  assert.ok((await result(sending)) instanceof NotSent);
+}, ["ping"]);
+
 scene("without receipts it is `passed` once the relay has answered a ping behind it, one after the other", async ({ room, socket }) => {
   const [one, two] = [room.send("one"), room.send("two")];
   assert.deepEqual(socket.said.slice(1), [{ type: "send", topic: 7, data: "one" }, { type: "ping" }]);
@@ -401,6 +482,7 @@ scene("a message that had a receipt to come is `unsure` to a business server tha
 });
 
 scene("a relay without `ping` and receipts gets it once, and it is `unsure`", async ({ room, socket }) => {
+  clock.pass(14_000);
   const sending = room.send("hello");
   assert.equal((await result(sending)).state, "unsure");
   clock.pass(30_000);

@@ -164,7 +164,8 @@ scene("in a quiet room a message shows that the line is dead", async (stage) => 
 scene("a browser that is offline is told at once, and what comes back is told too", async (stage) => {
   const { tab } = await setUp(stage);
   await tab.page.context().setOffline(true);
-  await said(tab, "You are offline");
+  // For a second at least: what comes on a line that lives takes it back.
+  await tab.until("it is told", () => window.seen.some(({ word }) => word === "You are offline"));
   const told = await tab.run(() => window.seen.find(({ word }) => word === "You are offline"));
   assert.equal(told.state, "open", "it was told only when the line was lost");
   await tab.write("#say", "typed offline");

@@ -1,9 +1,9 @@
 //! What pages are told of messages that have an id: taken by the business server, or refused.
 //!
 //! Owns the answers that wait for their pages' sockets: one list for each page, in one table of
-//! fixed size. A page has at most as many as it may send at once, and where the table is full an
-//! answer is dropped: in both cases the page sends its message again, under the same id, and the
-//! business server answers again. Knows no sockets and no frames.
+//! fixed size. A page has at most as many as it may send at once, pages that read nothing have half
+//! of the table, and where it is full an answer is dropped: in each case the page sends its message
+//! again, under the same id, and the business server answers again. Knows no sockets and no frames.
 
 use alloc::{boxed::Box, vec};
 
@@ -108,10 +108,12 @@ impl Receipts {
         Self { rows, free, used: 0, of_page_max }
     }
 
-    /// Adds an answer for a page; `false` if there is no room.
-    pub fn push(&mut self, page: &mut Waiting, id: MessageId, receipt: Receipt) -> bool {
+    /// Adds an answer for a page; `false` if there is no room. While `is_blocked`, the answer stays
+    /// until the page reads: half of the table is for those that do.
+    pub fn push(&mut self, page: &mut Waiting, is_blocked: bool, id: MessageId, receipt: Receipt) -> bool {
         let at = self.free;
-        if page.count >= self.of_page_max {
+        let is_crowded = is_blocked && self.used as usize >= self.rows.len() / 2;
+        if is_crowded || page.count >= self.of_page_max {
             return false;
         }
         let Some(row) = self.rows.get_mut(at as usize) else { return false };
@@ -183,9 +185,9 @@ mod tests {
         for round in 0..100_u8 {
             for (at, page) in (0..).zip(pages.iter_mut()) {
                 for n in 0..4 {
-                    assert!(receipts.push(page, [round ^ n ^ at; 16], Receipt::Sent));
+                    assert!(receipts.push(page, false, [round ^ n ^ at; 16], Receipt::Sent));
                 }
-                assert!(!receipts.push(page, [0; 16], Receipt::Sent), "more than it may send at once");
+                assert!(!receipts.push(page, false, [0; 16], Receipt::Sent), "more than it may send at once");
             }
             let ids: Vec<u8> = receipts.of(&pages[1]).map(|(id, _)| id[0]).collect();
             assert_eq!(ids, [round ^ 1, round, round ^ 3, round ^ 2]);
@@ -196,7 +198,14 @@ mod tests {
             assert_eq!(receipts.used, 0);
         }
         let mut pages = [Waiting::NONE; 1_000];
-        let taken = pages.iter_mut().map(|page| receipts.push(page, [1; 16], Receipt::Sent)).filter(|is| *is).count();
-        assert_eq!(taken, receipts.rows.len(), "a full table takes no more");
+        let mut taken = |is_blocked| {
+            pages
+                .iter_mut()
+                .filter_map(|page| receipts.push(page, is_blocked, [1; 16], Receipt::Sent).then_some(()))
+                .count()
+        };
+        let (blocked, others) = (taken(true), taken(false));
+        assert_eq!(blocked, receipts.rows.len() / 2, "pages that read nothing leave room for others");
+        assert_eq!(blocked + others, receipts.rows.len(), "a full table takes no more");
     }
 }

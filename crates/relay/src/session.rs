@@ -50,7 +50,7 @@ pub struct Session {
     pub ping_due: bool,
     /// An `alive` is due.
     pub alive_due: bool,
-    /// The page asked for an `alive`, which comes behind the answers to what it sent before.
+    /// The page asked for an `alive`, which comes behind the errors of what it sent before.
     pub alive_asked: bool,
     /// The socket is full: nothing is written until it is writable.
     blocked: bool,

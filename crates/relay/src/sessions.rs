@@ -142,7 +142,9 @@ impl Sessions {
 
     /// Adds an answer to a page's message; `false` if there is no room.
     pub fn push_receipt(&mut self, page: u32, id: MessageId, receipt: Receipt) -> bool {
-        self.receipts.push(&mut self.rows[page].receipts, id, receipt)
+        let session = &mut self.rows[page];
+        let is_blocked = session.is_blocked();
+        self.receipts.push(&mut session.receipts, is_blocked, id, receipt)
     }
 
     /// A page was sent its oldest answer.
