@@ -343,9 +343,8 @@ impl Stage {
                 Event::PageMessage { topic, page, data, author, id, .. } => {
                     let (from, text) = (format!("guest #{page}"), data.trim());
                     let is_taken = text.is_empty() || self.message_by(Some(author), &from, Kind::Text, text).is_ok();
-                    if let (true, Some(id)) = (is_taken, id) {
-                        self.business.confirm(topic, &id);
-                    }
+                    let answer = if is_taken { Server::confirm } else { Server::forget_message };
+                    id.iter().for_each(|id| answer(&self.business, topic, id));
                 }
                 Event::RelayUp { .. } | Event::RelayDown { .. } => self.note_room(),
                 Event::Asked { .. } | Event::Unsubscribed { .. } | Event::Pong { .. } => {}

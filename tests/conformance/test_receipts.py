@@ -89,11 +89,8 @@ async def refused(t):
     burst = [id() for _ in range(8)]
     for name in burst:
         page.send(7, "x", name)
-    while True:
-        answer = await page.expect("error")
-        assert "too many" in answer["reason"] and answer["id"] in burst, answer
-        if answer["id"] == burst[-1]:
-            break
+    answer = await page.expect("error")
+    assert "too many" in answer["reason"] and answer["id"] in burst, answer
     for wrong in ("", "0" * 31, "0" * 33, "A" * 32, "g" * 32):
         other, _ = await viewer(t, daemon, up, t.link())
         other.send(7, "x", wrong)

@@ -172,6 +172,11 @@ impl Server {
         self.change(|business| business.confirm(topic, id));
     }
 
+    /// See [`Business::forget_message`].
+    pub fn forget_message(&self, topic: u32, id: &MessageId) {
+        self.change(|business| business.forget_message(topic, id));
+    }
+
     /// Reads an open topic. `read` must not call the server.
     pub fn with_topic<R>(&self, topic: u32, read: impl FnOnce(&Topic) -> R) -> Option<R> {
         self.business.borrow().topic(topic).map(read)
