@@ -291,7 +291,7 @@ fn readers(relay: &Process, business: &mut Business, count: usize) -> Vec<Reader
         // The answer to the upgrade, and the confirmation.
         let (mut said, mut byte) = (Vec::new(), [0]);
         reader.page.socket().set_read_timeout(Some(PATIENCE)).unwrap();
-        while !said.ends_with(b"true}") {
+        while !said.ends_with(b"}") {
             reader.page.read_exact(&mut byte).unwrap();
             said.push(byte[0]);
         }
