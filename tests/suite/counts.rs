@@ -296,8 +296,8 @@ fn heap_of<T: Send + 'static>(sections: &str, come: fn(SocketAddr) -> T) -> u64 
     u64::try_from(counted.blocks.bytes_current).unwrap() / COUNT as u64
 }
 
-/// Connections of which the relay has taken all that they sent. It gives a request's head 5 s:
-/// where the machine stood still for so long, they come again.
+/// Opens connections, and waits until the relay has read all that they sent. It closes a connection
+/// whose request head takes 5 s: if the machine stalled that long, they are opened again.
 fn taken<T>(address: SocketAddr, count: usize, come: fn(SocketAddr) -> T) -> Vec<T> {
     for _ in 0..5 {
         let all = (0..count).map(|_| come(address)).collect();
